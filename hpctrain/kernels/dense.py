@@ -1,0 +1,44 @@
+"""One pass over the rows of a dense matrix: a rank-two update and a product in the same sweep."""
+
+import torch
+from torch import Tensor
+
+
+def update_and_multiply(
+    H: Tensor,
+    x: Tensor,
+    threads: int,
+    scale: float = 1.0,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
+) -> Tensor:
+    """H ← scale H + left right in place, then H x.
+
+    Args:
+        H: rows of a matrix (r, n).
+        x: (n,).
+        threads: threads of the native kernel.
+        left, right: (r, 2) and (2, n), or neither, with scale 1, to only multiply.
+
+    Returns:
+        H x (r,); each row is summed the same way whichever rank or thread has it.
+    """
+    from hpctrain.kernels import native_available
+
+    if native_available() and H.device.type == "cpu":
+        from hpctrain import _kernels
+
+        product = torch.empty(len(H), dtype=H.dtype)
+        _kernels.update_and_multiply(
+            H.numpy(),
+            scale,
+            None if left is None else left.contiguous().numpy(),
+            None if right is None else right.contiguous().numpy(),
+            x.contiguous().numpy(),
+            product.numpy(),
+            threads,
+        )
+        return product
+    if left is not None and right is not None:
+        H.mul_(scale).addmm_(left, right)
+    return torch.mv(H, x)

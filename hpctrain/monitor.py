@@ -1,0 +1,64 @@
+"""The error of a PINN against its reference, measured by all ranks together."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.problems.pinn.problem import PinnProblem
+
+
+@dataclass(frozen=True)
+class RelativeError:
+    """‖u_NN - u‖ / ‖u‖, and the same divided by ‖u_NN‖ as in Kopaničáková et al. 2024."""
+
+    error: float = math.nan
+    error_paper: float = math.nan
+
+
+class ErrorMonitor:
+    """Evaluates errors on the test grid, whose points the ranks share; every method is collective."""
+
+    def __init__(
+        self, problem: PinnProblem, communicator: Communicator, chunks: int, threads: int
+    ) -> None:
+        rank, ranks = communicator.rank, communicator.size
+        with communicator.timer.phase("validation"):
+            self._grid = problem.error(chunks, rank, ranks, threads)
+        self._problem = problem
+        self._communicator = communicator
+        self._chunks = chunks
+        self._first = shares(chunks, ranks)[rank][0]
+
+    @property
+    def has_reference(self) -> bool:
+        return self._grid.reference is not None
+
+    def error(self, theta: Tensor) -> RelativeError:
+        """The errors at θ (n,), with equal bits on all ranks; NaN without a reference."""
+        if not self.has_reference:
+            return RelativeError()
+        with self._communicator.timer.phase("validation"):
+            nodes = reduce_leaves(self._grid.sums(theta), self._first)
+            difference, exact, network = self._communicator.tree_sum(nodes, self._chunks).tolist()
+        return RelativeError(_root_ratio(difference, exact), _root_ratio(difference, network))
+
+    def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
+        """The field on its grid, with the reference and the coordinates."""
+        with self._communicator.timer.phase("validation"):
+            fields = {"prediction": self._gather(self._grid.prediction(theta))}
+            if self._grid.reference is not None:
+                fields["reference"] = self._gather(self._grid.reference)
+        return fields | self._problem.grid_axes()
+
+    def _gather(self, local: Tensor) -> np.ndarray:
+        counts = self._communicator.allgather(len(local))
+        values = self._communicator.allgather_rows(local, counts)
+        return values.numpy().reshape(self._problem.pde.test_grid)
+
+
+def _root_ratio(numerator: float, denominator: float) -> float:
+    return math.sqrt(numerator / denominator) if denominator > 0 else math.nan

@@ -1,0 +1,147 @@
+"""The loss as a function of the flat θ on a group of ranks: evaluated, restricted, counted.
+
+    L(θ) = (1/|D|) Σ_j ℓ_j(θ)
+
+A problem gives sums of ℓ_j over chunks of samples (`SampledLoss`); here they are added along the
+fixed tree, so that every rank of the communicator has the same bits, whatever its size.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hpctrain.decomposition import Block
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import reduce_leaves, shares
+
+
+class SampledLoss(Protocol):
+    """Sums of a loss over the chunks of samples that a rank holds.
+
+    Costs are in multiply-adds for one sample; `prefix_cost` is what `restrict` itself spends.
+    """
+
+    parameters: int
+    dtype: torch.dtype
+    loss_cost: int
+    gradient_cost: int
+    prefix_cost: int
+
+    def losses(self, theta: Tensor) -> Tensor:
+        """Σ ℓ_j over each chunk, (C,), keeping what `gradients` needs."""
+
+    def gradients(self) -> Tensor:
+        """Σ ∇ℓ_j over each chunk, (C, n), at the θ of the last `losses`."""
+
+    def restrict(self, block: Block, theta: Tensor) -> "SampledLoss":
+        """The same loss as a function of R_s θ, the other parameters frozen as in θ."""
+
+
+@dataclass
+class Counts:
+    """Work done so far, in multiply-adds for one sample on the full data set.
+
+    Divided by the cost of one evaluation of the full network these are true evaluations: a block's
+    gradient, which sweeps a part of the network, counts as that part.
+    """
+
+    loss_cost: int
+    gradient_cost: int
+    loss_work: int = 0
+    gradient_work: int = 0
+    hvp_work: int = 0
+
+    @property
+    def loss_evaluations(self) -> float:
+        """Evaluations of the loss alone; a gradient contains its own."""
+        return self.loss_work / self.loss_cost
+
+    @property
+    def gradient_evaluations(self) -> float:
+        return self.gradient_work / self.gradient_cost
+
+    @property
+    def hvp_evaluations(self) -> float:
+        """Hessian-vector products, in units of one gradient."""
+        return self.hvp_work / self.gradient_cost
+
+
+class Evaluation:
+    """The loss at one θ, and its gradient once asked for.
+
+    The gradient costs the reverse sweep only, if nothing else was evaluated in between. To ask for
+    it is a collective call: on all ranks or on none.
+    """
+
+    def __init__(self, objective: "Objective", theta: Tensor, loss: float, serial: int) -> None:
+        self.theta = theta
+        self.loss = loss
+        self._objective = objective
+        self._serial = serial
+        self._gradient: Tensor | None = None
+
+    @property
+    def gradient(self) -> Tensor:
+        """∇L(θ) (n,)."""
+        if self._gradient is None:
+            self._gradient = self._objective.gradient_of(self.theta, self._serial)
+        return self._gradient
+
+
+class Objective:
+    """L as a function of θ (n,), equal on all ranks of `communicator`.
+
+    Args:
+        share: the loss over this rank's chunks, `tree.shares(chunks, size)[rank]`.
+        communicator: the ranks that share the samples.
+        samples: |D|.
+        chunks: leaves of the summation tree over all ranks.
+        counts: where work is added.
+    """
+
+    def __init__(
+        self,
+        share: SampledLoss,
+        communicator: Communicator,
+        samples: int,
+        chunks: int,
+        counts: Counts,
+    ) -> None:
+        self.parameters = share.parameters
+        self.dtype = share.dtype
+        self.communicator = communicator
+        self.counts = counts
+        self._share = share
+        self._samples = samples
+        self._chunks = chunks
+        self._first = shares(chunks, communicator.size)[communicator.rank][0]
+        self._serial = 0
+
+    def at(self, theta: Tensor) -> Evaluation:
+        """Evaluates L at θ; the gradient is evaluated when it is asked for."""
+        self._serial += 1
+        loss = float(self._sum(self._share.losses(theta)[:, None])[0]) / self._samples
+        self.counts.loss_work += self._share.loss_cost
+        return Evaluation(self, theta, loss, self._serial)
+
+    def gradient_of(self, theta: Tensor, serial: int) -> Tensor:
+        """∇L(θ) (n,), where evaluation number `serial` was at θ: repeats it if it is not the last."""
+        if serial == self._serial:
+            self.counts.loss_work -= self._share.loss_cost
+        else:
+            self._serial += 1
+            self._share.losses(theta)
+        self.counts.gradient_work += self._share.gradient_cost
+        return self._sum(self._share.gradients()) / self._samples
+
+    def restrict(self, block: Block, theta: Tensor, counts: Counts | None = None) -> "Objective":
+        """L as a function of R_s θ (n_s,), the parameters outside the block frozen as in θ."""
+        counts = self.counts if counts is None else counts
+        share = self._share.restrict(block, theta)
+        counts.loss_work += share.prefix_cost
+        return Objective(share, self.communicator, self._samples, self._chunks, counts)
+
+    def _sum(self, leaves: Tensor) -> Tensor:
+        return self.communicator.tree_sum(reduce_leaves(leaves, self._first), self._chunks)

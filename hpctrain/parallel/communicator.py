@@ -1,0 +1,298 @@
+"""What ranks say to each other: sums, gathers, broadcasts, and agreement.
+
+A `Communicator` wraps an mpi4py communicator, which it duplicates once. Alone (one rank, or no
+MPI at all) it makes no MPI call. Every method is collective unless it says otherwise: all ranks
+call it, in the same order. Tensors travel as buffers of contiguous CPU memory; only objects are
+pickled. A rank that fails must end the job (`hpctrain.parallel.launch`), else the others wait.
+"""
+
+import math
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.parallel.tree import Node, aligned_nodes, joins, shares
+from hpctrain.phases import PhaseTimer
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Result = TypeVar("Result")
+
+
+class RootError(RuntimeError):
+    """Stands for an error of rank 0 that could not be sent to the other ranks as it was."""
+
+
+@dataclass
+class Traffic:
+    """What a rank has sent: one message a send or collective call, with the bytes it gave to it."""
+
+    messages: int = 0
+    bytes: int = 0
+
+    def count(self, size: int) -> None:
+        self.messages += 1
+        self.bytes += size
+
+
+class Communicator:
+    """A group of ranks that compute together.
+
+    Args:
+        mpi: an mpi4py communicator, which is duplicated; None for one rank without MPI.
+        timer: takes the time of all calls, as phase "communication"; also `self.timer`.
+        traffic: counts messages and bytes; also `self.traffic`.
+    """
+
+    def __init__(
+        self,
+        mpi: "MPI.Intracomm | None" = None,
+        timer: PhaseTimer | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        self.timer = timer or PhaseTimer()
+        self.traffic = traffic or Traffic()
+        self.rank = 0 if mpi is None else mpi.Get_rank()
+        self.size = 1 if mpi is None else mpi.Get_size()
+        # Only looked at where size > 1.
+        self._mpi: Any = mpi.Dup() if mpi is not None and self.size > 1 else None
+        self._received = torch.empty(0, dtype=torch.uint8)
+
+    @property
+    def library(self) -> str:
+        """The MPI library's name and version, or "none" where MPI is not used."""
+        if self._mpi is None:
+            return "none"
+        from mpi4py import MPI
+
+        return MPI.Get_library_version().splitlines()[0].strip("\0 ")
+
+    @property
+    def is_root(self) -> bool:
+        return self.rank == 0
+
+    def tree_sum(self, nodes: Tensor, chunks: int) -> Tensor:
+        """Completes the sum over all chunks, with equal bits on every rank and for any size.
+
+        Args:
+            nodes: (K, m), what `tree.reduce_leaves` gives for this rank's `tree.shares`.
+            chunks: the number of chunks of all ranks, a power of two, at least `size`.
+
+        Returns:
+            (m,), a tensor of its own.
+        """
+        held = aligned_nodes(*shares(chunks, self.size)[self.rank])
+        if len(nodes) != len(held):
+            raise ValueError(
+                f"rank {self.rank} holds {len(held)} subtrees of {chunks} chunks, not {len(nodes)}"
+            )
+        if self.size == 1:
+            return nodes[0].detach().clone()
+        with self.timer.phase("communication"):
+            if self.size & (self.size - 1) == 0:
+                return self._recursive_doubling(nodes[0])
+            return self._message_tree(dict(zip(held, nodes.detach(), strict=True)), chunks)
+
+    def _recursive_doubling(self, node: Tensor) -> Tensor:
+        """The sum over 2^L ranks, one subtree each: a + b and b + a have the same bits."""
+        total = node.detach().clone()
+        received = self._receive_buffer(total)
+        for level in range(self.size.bit_length() - 1):
+            partner = self.rank ^ (1 << level)
+            self._mpi.Sendrecv(total.numpy(), partner, recvbuf=received.numpy(), source=partner)
+            self._count(total)
+            total += received
+        return total
+
+    def _message_tree(self, sums: dict[Node, Tensor], chunks: int) -> Tensor:
+        """The sum for any number of ranks: up the tree by messages, then from the root to all."""
+        total = torch.empty_like(next(iter(sums.values())))
+        received = self._receive_buffer(total)
+        schedule = joins(chunks, self.size)
+        for parent, home, source in schedule:
+            left, right = parent.children
+            if self.rank == source != home:
+                self._mpi.Send(_array(sums[right]), home)
+                self._count(total)
+            elif self.rank == home != source:
+                self._mpi.Recv(received.numpy(), source)
+                sums[parent] = sums[left] + received
+            elif self.rank == home:
+                sums[parent] = sums[left] + sums[right]
+        if self.is_root:
+            total = sums[schedule[-1].parent]
+        self._mpi.Bcast(total.numpy())
+        self._count(total)
+        return total
+
+    def maximum(self, values: Sequence[int]) -> list[int]:
+        """The greatest value over ranks, place by place: how ranks agree on codes and flags."""
+        if self.size == 1:
+            return list(values)
+        with self.timer.phase("communication"):
+            from mpi4py import MPI
+
+            greatest = np.array(values, dtype=np.int64)
+            self._mpi.Allreduce(MPI.IN_PLACE, greatest, MPI.MAX)
+            self.traffic.count(greatest.nbytes)
+            return greatest.tolist()
+
+    def allgather_rows(self, local: Tensor, counts: Sequence[int]) -> Tensor:
+        """All ranks' rows, one rank's after the other's.
+
+        Args:
+            local: (counts[rank], …), this rank's rows.
+            counts: how many rows each rank has.
+        """
+        if len(counts) != self.size or counts[self.rank] != len(local):
+            raise ValueError(
+                f"rank {self.rank} of {self.size} has {len(local)} rows where counts say {counts}"
+            )
+        if self.size == 1:
+            return local.clone()
+        with self.timer.phase("communication"):
+            rows = local.new_empty(sum(counts), *local.shape[1:])
+            sizes = [count * math.prod(local.shape[1:]) for count in counts]
+            self._mpi.Allgatherv(_array(local), [rows.numpy(), sizes])
+            self._count(local)
+            return rows
+
+    def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
+        """Overwrites the contiguous `tensor`, of equal shape everywhere, with `root`'s values."""
+        if not tensor.is_contiguous():
+            raise ValueError("only a contiguous tensor can be broadcast in place")
+        if self.size > 1:
+            with self.timer.phase("communication"):
+                self._mpi.Bcast(tensor.detach().numpy(), root)
+                if self.rank == root:
+                    self._count(tensor)
+        return tensor
+
+    def broadcast(self, value: Any, root: int = 0) -> Any:
+        """`root`'s value, pickled for the others; what they pass is ignored."""
+        if self.size == 1:
+            return value
+        message = pickle.dumps(value) if self.rank == root else b""
+        message = self._broadcast_bytes(message, root)
+        return value if self.rank == root else pickle.loads(message)
+
+    def _broadcast_bytes(self, message: bytes, root: int) -> bytes:
+        with self.timer.phase("communication"):
+            if self.rank == root:
+                self.traffic.count(len(message))
+            return self._mpi.bcast(message, root)
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """The values of all ranks on rank 0, by rank; None on the others."""
+        if self.size == 1:
+            return [value]
+        with self.timer.phase("communication"):
+            message = pickle.dumps(value)
+            self.traffic.count(len(message))
+            messages = self._mpi.gather(message)
+            return None if messages is None else [pickle.loads(each) for each in messages]
+
+    def allgather(self, value: Any) -> list[Any]:
+        """The values of all ranks on every rank, by rank."""
+        return self.broadcast(self.gather(value))
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        if self.size > 1:
+            with self.timer.phase("communication"):
+                self._mpi.Barrier()
+                self.traffic.count(0)
+
+    def on_root(self, function: Callable[[], Result]) -> Result:
+        """Calls `function` on rank 0 only; all ranks return its result or raise its exception.
+
+        What cannot be pickled arrives as a `RootError`, on rank 0 as well.
+        """
+        if self.size == 1:
+            return function()
+        outcome: Any = None
+        message = b""
+        if self.is_root:
+            outcome, message = _attempt(function)
+        message = self._broadcast_bytes(message, 0)
+        if not self.is_root:
+            outcome = pickle.loads(message)
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+        return outcome
+
+    def split(self, color: int, key: int | None = None) -> "Communicator":
+        """The ranks with the same `color`, ordered by `key` (as here by default).
+
+        Timer and traffic stay shared with this communicator.
+        """
+        if self.size == 1:
+            return Communicator(None, self.timer, self.traffic)
+        with self.timer.phase("communication"):
+            part = self._mpi.Split(color, self.rank if key is None else key)
+            communicator = Communicator(part, self.timer, self.traffic)
+            part.Free()
+            return communicator
+
+    def node_ranks(self) -> list[int]:
+        """The ranks that share this rank's node, in order, itself included."""
+        if self.size == 1:
+            return [0]
+        with self.timer.phase("communication"):
+            from mpi4py import MPI
+
+            node = self._mpi.Split_type(MPI.COMM_TYPE_SHARED)
+            ranks = node.allgather(self.rank)
+            node.Free()
+            return ranks
+
+    def free(self) -> None:
+        """Gives the MPI communicator back; MPI libraries have some thousand of them."""
+        if self._mpi is not None:
+            self._mpi.Free()
+            self._mpi = None
+
+    def _receive_buffer(self, like: Tensor) -> Tensor:
+        """Memory to receive a tensor as `like` in; it only ever grows, and serves all calls."""
+        size = like.numel() * like.element_size()
+        if size > len(self._received):
+            self._received = torch.empty(size, dtype=torch.uint8)
+        return self._received[:size].view(like.dtype).view(like.shape)
+
+    def _count(self, tensor: Tensor) -> None:
+        self.traffic.count(tensor.numel() * tensor.element_size())
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The tensor as the buffer that MPI reads; a copy only where it is not contiguous."""
+    return tensor.detach().contiguous().numpy()
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception of rank 0 on its way to the others."""
+
+    error: Exception
+
+
+def _attempt(function: Callable[[], Any]) -> tuple[Any, bytes]:
+    """Calls `function`; its result, or its exception as a `_Failure`, as such and pickled."""
+    try:
+        outcome = function()
+        return outcome, pickle.dumps(outcome)
+    except Exception as error:
+        failure = _Failure(error)
+        try:
+            message = pickle.dumps(failure)
+            pickle.loads(message)
+        except Exception:
+            failure = _Failure(RootError(f"{type(error).__name__}: {error}"))
+            failure.error.__cause__ = error
+            message = pickle.dumps(failure)
+        return failure, message

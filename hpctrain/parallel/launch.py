@@ -1,0 +1,149 @@
+"""Starts and ends a run under MPI, so that a rank that fails ends the whole job at once.
+
+A program calls `start` first and `finish` last, on every rank. A rank that leaves in any other
+way, by an uncaught exception, in a thread too, or by `sys.exit`, aborts the job with status 1; a
+rank that is killed is noticed by mpirun (under srun: with `--kill-on-bad-exit=1`). Threads of a
+program must be daemons: Python waits for others before it comes to the exit hook set here.
+"""
+
+import atexit
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, MutableMapping
+from types import TracebackType
+from typing import NamedTuple
+
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.threads import visible_cores
+from hpctrain.phases import PhaseTimer
+
+# Step identifiers from here on are SLURM's own (batch script, interactive shell), not srun's.
+SLURM_RESERVED_STEPS = 0xFFFFFFF0
+
+# Launchers drop what they have not yet forwarded of a rank's output when it aborts: without a
+# pause, MPICH's mpirun lost the traceback in one run of fifteen.
+SECONDS_TO_FORWARD = 0.5
+
+
+class LaunchError(RuntimeError):
+    """The ranks that the launcher started do not form one MPI job."""
+
+
+class Launched(NamedTuple):
+    """How many ranks the launcher says it started, and the environment variable that says so."""
+
+    size: int
+    variable: str
+
+
+def start(timer: PhaseTimer | None = None) -> Communicator:
+    """Joins the job's ranks, and lets any that fails from now on end the whole job.
+
+    Returns:
+        All ranks; a communicator of one where this process runs alone or finds no MPI library.
+
+    Raises:
+        LaunchError: the launcher started several processes, which do not find each other.
+    """
+    communicator = world(timer)
+    if communicator.size > 1:
+        _abort_on_failure(communicator.rank, communicator.size)
+    return communicator
+
+
+def finish(communicator: Communicator, status: int = 0) -> int:
+    """Ends the run in agreement: waits for all ranks and returns their highest exit status."""
+    (status,) = communicator.maximum([status])
+    atexit.unregister(_abort_unfinished)
+    return status
+
+
+def world(timer: PhaseTimer | None = None) -> Communicator:
+    """All ranks of the job, as `start`, but without a change to how this program ends."""
+    yield_shared_cores(os.environ, len(visible_cores()))
+    launched = launched_ranks(os.environ)
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        check_launch(launched, 1, f"no MPI library could be loaded ({error})")
+        return Communicator(timer=timer)
+    library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
+    check_launch(launched, MPI.COMM_WORLD.Get_size(), f"MPI ({library}) sees only itself")
+    return Communicator(MPI.COMM_WORLD, timer)
+
+
+def launched_ranks(environ: Mapping[str, str]) -> Launched:
+    """What the environment tells of the launcher; one rank if there is none.
+
+    mpirun's own variables come first: inside an allocation it starts its daemons by srun, and the
+    ranks inherit their SLURM variables. A batch script has SLURM_NTASKS but is one process.
+    """
+    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if environ.get(variable, "").isdigit():
+            return Launched(int(environ[variable]), variable)
+    step = environ.get("SLURM_STEP_ID", "")
+    tasks = environ.get("SLURM_STEP_NUM_TASKS", "")
+    if step.isdigit() and int(step) < SLURM_RESERVED_STEPS and tasks.isdigit():
+        return Launched(int(tasks), "SLURM_STEP_NUM_TASKS")
+    return Launched(1, "no launcher")
+
+
+def check_launch(launched: Launched, size: int, found: str) -> None:
+    """Raises LaunchError if this process is a world of one that was launched as one of many."""
+    if size == 1 < launched.size:
+        raise LaunchError(
+            f"the launcher started {launched.size} ranks ({launched.variable}), but {found}: "
+            "use the mpirun of that MPI, or an srun --mpi= that it understands"
+            " (pmi2 for MPICH, pmix for Open MPI; srun --mpi=list shows them)"
+        )
+
+
+def yield_shared_cores(environ: MutableMapping[str, str], cores: int) -> None:
+    """Lets waiting ranks give way where a node has more of them than cores.
+
+    Sets, before MPI starts, what the user has not set: without it a rank that polls for a message
+    keeps the core from the one that should send it, and calls take milliseconds.
+    """
+    local = environ.get("MPI_LOCALNRANKS") or environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") or ""
+    slurm = environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0].partition(",")[0]
+    if int(local or slurm or 1) > cores:
+        environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
+        environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
+def _abort_on_failure(rank: int, size: int) -> None:
+    """Installs the hooks by which this rank, when it fails, ends the job."""
+
+    def on_exception(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        text = "".join(traceback.format_exception(kind, error, trace))
+        _abort(f"rank {rank} of {size} failed and ends the job:\n{text}")
+
+    def on_thread_exception(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and args.exc_type is not SystemExit:
+            on_exception(args.exc_type, args.exc_value, args.exc_traceback)
+
+    sys.excepthook = on_exception
+    threading.excepthook = on_thread_exception
+    atexit.register(_abort_unfinished, rank, size)
+
+
+def _abort_unfinished(rank: int, size: int) -> None:
+    _abort(f"rank {rank} of {size} left before the end of the run and ends the job\n")
+
+
+def _abort(message: str) -> None:
+    """Says why, on standard error, and ends all ranks."""
+    from mpi4py import MPI
+
+    atexit.unregister(_abort_unfinished)
+    sys.stdout.flush()
+    sys.stderr.write(message)
+    sys.stderr.flush()
+    time.sleep(SECONDS_TO_FORWARD)
+    MPI.COMM_WORLD.Abort(1)
+    os._exit(1)  # MPICH's Abort can return before the launcher has ended this process

@@ -1,0 +1,216 @@
+"""Physics-informed training: the mean squared residual of an equation over collocation points.
+
+    u(x) = G₀(x) + len(x) N(x; θ),   L(θ) = (1/|D|) Σ_j R(u)(x_j)²
+
+The network's jets come from a kernel, the residual from torch, and the reverse sweep from the
+kernel again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.decomposition import Block, LayerRange
+from hpctrain.kernels import jet_evaluator
+from hpctrain.networks.dense import DenseLayer, DenseNetwork
+from hpctrain.parallel.tree import shares
+from hpctrain.problems.pinn.ansatz import Ansatz
+from hpctrain.problems.pinn.pde import PDE
+from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+
+
+class PinnProblem:
+    """An equation, a network, and the points at which the residual is made small.
+
+    Args:
+        pde: the equation.
+        network: N, with as many inputs as the equation has coordinates.
+        points: the number of collocation points |D|, of a Hammersley set.
+        dtype: the precision of all numbers.
+        scale_distance: divide len by its maximum over the domain.
+    """
+
+    def __init__(
+        self,
+        pde: PDE,
+        network: DenseNetwork,
+        points: int,
+        dtype: torch.dtype = torch.float64,
+        scale_distance: bool = False,
+    ) -> None:
+        self.pde = pde
+        self.network = network
+        self.samples = points
+        self.parameters = network.parameters
+        self._points = hammersley_points(pde.domain, points)
+        self._dtype = dtype
+        self._scale_distance = scale_distance
+
+    @property
+    def layers(self) -> list[LayerRange]:
+        """The network's layers, for a decomposition of the parameters."""
+        return [LayerRange(l.start, l.stop, l.inputs * l.outputs) for l in self.network.layers]
+
+    def initial_parameters(self, seed: int) -> Tensor:
+        """θ₀ (n,)."""
+        return self.network.initial_parameters(seed).to(self._dtype)
+
+    def share(self, chunks: int, rank: int, ranks: int, threads: int) -> "PinnLoss":
+        """The loss over the chunks that rank `rank` of `ranks` holds."""
+        points, bounds = _share_of(self._points, chunks, rank, ranks)
+        ansatz = Ansatz(self.pde, points, self._scale_distance).to(self._dtype)
+        return PinnLoss(self.pde, self.network, ansatz, points.to(self._dtype), bounds, threads)
+
+    def error(self, chunks: int, rank: int, ranks: int, threads: int) -> "SolutionError":
+        """The error on the equation's test grid, as sums over the chunks that a rank holds."""
+        grid = grid_points(self.pde.domain, self.pde.test_grid)
+        points, bounds = _share_of(grid, chunks, rank, ranks)
+        ansatz = Ansatz(self.pde, points, self._scale_distance).to(self._dtype)
+        return SolutionError(self.pde, self.network, ansatz, points, bounds, threads, self._dtype)
+
+    def grid_axes(self) -> dict[str, np.ndarray]:
+        """The test grid's points along each coordinate, by its name."""
+        return {
+            name: np.linspace(low, high, count)
+            for name, (low, high), count in zip(
+                self.pde.coordinates, self.pde.domain, self.pde.test_grid, strict=True
+            )
+        }
+
+
+def _share_of(points: Tensor, chunks: int, rank: int, ranks: int) -> tuple[Tensor, list[int]]:
+    """A rank's points (d, N) and the bounds of its chunks among them."""
+    count = points.shape[1]
+    first, last = shares(chunks, ranks)[rank]
+    bounds = [chunk * count // chunks for chunk in range(first, last + 1)]
+    part = points[:, bounds[0] : bounds[-1]].contiguous()
+    return part, [bound - bounds[0] for bound in bounds]
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What a block's local solve does not change: θ outside it, and the jets that enter it."""
+
+    block: Block
+    theta: Tensor
+    activations: Tensor | None
+
+
+class PinnLoss:
+    """Sums of squared residuals over chunks of points; see `objective.SampledLoss`."""
+
+    def __init__(
+        self,
+        pde: PDE,
+        network: DenseNetwork,
+        ansatz: Ansatz,
+        points: Tensor,
+        bounds: list[int],
+        threads: int,
+    ) -> None:
+        self._pde = pde
+        self._ansatz = ansatz
+        self._points = points
+        self.dtype = points.dtype
+        self._jets = jet_evaluator(network, pde.orders, points, bounds, threads)
+        self._starts = np.array(bounds[:-1])
+        self._set_block(None)
+
+    def _set_block(self, frozen: _Frozen | None) -> None:
+        layers = self._jets.network.layers
+        self._frozen = frozen
+        self._first = frozen.block.first if frozen else 0
+        self._last = frozen.block.last if frozen else len(layers) - 1
+        self.parameters = layers[self._last].stop - layers[self._first].start
+        # Forward through layers `first` …; back through all of those but the first, which needs
+        # no adjoint below it; and one product more for each layer whose gradient is wanted.
+        above = _multiply_adds(layers[self._first :])
+        adjoint = _multiply_adds(layers[self._first + 1 :])
+        self.prefix_cost = _multiply_adds(layers[: self._first])
+        self.loss_cost = above
+        self.gradient_cost = (
+            above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
+        )
+
+    def restrict(self, block: Block, theta: Tensor) -> "PinnLoss":
+        """See `objective.SampledLoss`; it shares this loss's memory: use one of them at a time."""
+        restricted = object.__new__(PinnLoss)
+        restricted.__dict__.update(self.__dict__)
+        activations = self._jets.prefix(theta, block.first) if block.first > 0 else None
+        restricted._set_block(_Frozen(block, theta.clone(), activations))
+        return restricted
+
+    def losses(self, theta: Tensor) -> Tensor:
+        self._theta = self._full(theta)
+        jets = self._jets.forward(
+            self._theta, keep=True, first=self._first, activations=self._activations
+        )
+        self._network_jets = jets[:, 0].requires_grad_()
+        u = self._pde.jet(self._ansatz.apply(self._network_jets))
+        self._squares = self._pde.residual(self._points, u).square()
+        return torch.from_numpy(np.add.reduceat(self._squares.detach().numpy(), self._starts))
+
+    def gradients(self) -> Tensor:
+        (adjoint,) = torch.autograd.grad(
+            self._squares, self._network_jets, torch.ones_like(self._squares), retain_graph=True
+        )
+        return self._jets.reverse(
+            self._theta,
+            adjoint[:, None],
+            first=self._first,
+            last=self._last,
+            activations=self._activations,
+        )
+
+    @property
+    def _activations(self) -> Tensor | None:
+        return self._frozen.activations if self._frozen else None
+
+    def _full(self, theta: Tensor) -> Tensor:
+        """θ (n,) out of the argument, which is R_s θ for a block."""
+        if self._frozen is None:
+            return theta
+        self._frozen.block.restrict(self._frozen.theta).copy_(theta)
+        return self._frozen.theta
+
+
+def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:
+    return sum(layer.inputs * layer.outputs for layer in layers)
+
+
+class SolutionError:
+    """Sums over chunks of the test grid from which relative errors are made.
+
+    Raises:
+        ProblemError: the equation's reference is not finite.
+    """
+
+    def __init__(
+        self,
+        pde: PDE,
+        network: DenseNetwork,
+        ansatz: Ansatz,
+        points: Tensor,
+        bounds: list[int],
+        threads: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self._ansatz = ansatz
+        self._starts = np.array(bounds[:-1])
+        self.reference = pde.reference(points)
+        values_only = (0,) * len(pde.coordinates)
+        self._values = jet_evaluator(network, values_only, points.to(dtype), bounds, threads)
+
+    def prediction(self, theta: Tensor) -> Tensor:
+        """u (N,) at this rank's points of the grid."""
+        return self._ansatz.apply_to_values(self._values.forward(theta, keep=False)[0, 0])
+
+    def sums(self, theta: Tensor) -> Tensor:
+        """Σ (u_NN - u)², Σ u², Σ u_NN² over each chunk, (C, 3)."""
+        if self.reference is None:
+            raise ValueError("this equation has no reference solution")
+        u, exact = self.prediction(theta).double(), self.reference
+        squares = torch.stack([(u - exact).square(), exact.square(), u.square()])
+        return torch.from_numpy(np.add.reduceat(squares.numpy(), self._starts, axis=1).T.copy())

@@ -1,0 +1,59 @@
+"""What a run shows on rank 0: the composed solver, progress, and a summary."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+# Seconds between lines where no terminal shows a bar.
+LINE_INTERVAL = 5.0
+
+
+class Progress:
+    """A bar on a terminal, plain lines in a batch log; says nothing where `shown` is false."""
+
+    def __init__(self, header: list[str], max_iterations: int, shown: bool) -> None:
+        self._shown = shown
+        self._bar: tqdm | None = None
+        self._last_line = -math.inf
+        self._pending: str | None = None
+        if shown:
+            print("\n".join(header), flush=True)
+            if sys.stdout.isatty():
+                form = "{n_fmt} iterations {elapsed} {postfix}"
+                self._bar = tqdm(
+                    total=max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
+                )
+
+    def show(self, row: Mapping[str, float], error: float) -> None:
+        """One iteration; `error` is the last known one."""
+        if not self._shown:
+            return
+        text = (
+            f"loss {row['loss']:.3e}  |g| {row['gradient_norm']:.1e}"
+            f"  step {row['step_length']:.2g}  error {error:.2e}"
+        )
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(int(row["iteration"]) - self._bar.n)
+            return
+        self._pending = f"{int(row['iteration']):>8}  {row['seconds']:8.2f} s  {text}"
+        if time.perf_counter() - self._last_line >= LINE_INTERVAL:
+            self._print_line()
+
+    def finish(self, summary: list[str]) -> None:
+        """The last iteration and the summary."""
+        if not self._shown:
+            return
+        if self._bar is not None:
+            self._bar.close()
+        self._print_line()
+        print("\n".join(summary), flush=True)
+
+    def _print_line(self) -> None:
+        if self._pending is not None:
+            print(self._pending, flush=True)
+            self._pending = None
+            self._last_line = time.perf_counter()

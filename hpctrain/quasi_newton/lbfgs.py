@@ -1,0 +1,47 @@
+"""Limited-memory BFGS: the secant pairs, and H g by the two-loop recursion.
+
+Source: Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from hpctrain.vectors import dot, norm
+
+# A pair is stored if sᵀy > SAFE_CURVATURE ‖s‖‖y‖: positive beyond its rounding errors.
+SAFE_CURVATURE = 1e-10
+
+
+@dataclass
+class SecantPairs:
+    """The last m pairs s = θ⁺ - θ, y = ∇L(θ⁺) - ∇L(θ), each (n,), the newest last."""
+
+    s: list[Tensor] = field(default_factory=list)
+    y: list[Tensor] = field(default_factory=list)
+
+    def store(self, s: Tensor, y: Tensor, memory: int) -> bool:
+        """Adds a pair whose curvature is safely positive and drops the oldest beyond `memory`."""
+        if not dot(s, y) > SAFE_CURVATURE * norm(s) * norm(y):
+            return False
+        self.s = [*self.s, s][-memory:]
+        self.y = [*self.y, y][-memory:]
+        return True
+
+    def clear(self) -> None:
+        self.s, self.y = [], []
+
+    def inverse_hessian_product(self, gradient: Tensor) -> Tensor:
+        """H g by the two-loop recursion with H₀ = (sᵀy / yᵀy) I of the newest pair; g if empty."""
+        q = gradient.clone()
+        weights = []
+        for s, y in zip(reversed(self.s), reversed(self.y), strict=True):
+            rho = 1 / dot(y, s)
+            alpha = rho * dot(s, q)
+            q -= alpha * y
+            weights.append((rho, alpha))
+        if self.s:
+            q *= dot(self.s[-1], self.y[-1]) / dot(self.y[-1], self.y[-1])
+        for s, y, (rho, alpha) in zip(self.s, self.y, reversed(weights), strict=True):
+            q += (alpha - rho * dot(y, q)) * s
+        return q

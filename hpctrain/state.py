@@ -1,0 +1,278 @@
+"""What a solver's state may hold, so that a checkpoint can walk any solver's state generically.
+
+A state is a dataclass whose fields are tensors, numbers, bools, strings, None, enumeration
+members (kept by name), lists and tuples of these, further dataclasses, and two containers that say
+how a value is spread over the ranks: `BlockStates` and `RowBlock`. All else is replicated.
+"""
+
+import numbers
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from hpctrain.errors import HpctrainError
+
+TENSOR_TYPES = (torch.float32, torch.float64, torch.int64, torch.bool)
+
+BlockState = TypeVar("BlockState")
+
+
+class StateError(HpctrainError, TypeError):
+    """A state holds something that cannot be stored, or stored leaves do not fit a state."""
+
+
+class BlockStates(dict[int, BlockState], Generic[BlockState]):
+    """Block index → the state of that block, for the blocks that this rank works on."""
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """This rank's rows of a matrix that is distributed over the ranks by rows.
+
+    Args:
+        rows: (r, n), the rows `first_row` … `first_row + r - 1` of the matrix.
+        first_row: index of the first of them in the whole matrix.
+        total_rows: number of rows of the whole matrix.
+    """
+
+    rows: Tensor
+    first_row: int
+    total_rows: int
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2:
+            raise StateError(f"rows must be a matrix (r, n), not of shape {tuple(self.rows.shape)}")
+        if not 0 <= self.first_row <= self.last_row <= self.total_rows:
+            raise StateError(f"rows {self.first_row}:{self.last_row} lie outside {self.total_rows}")
+
+    @property
+    def last_row(self) -> int:
+        """One past the last row held here."""
+        return self.first_row + self.rows.shape[0]
+
+
+class Ownership(Enum):
+    """Who holds a leaf: every rank alike, the owner of its block, or each rank some of its rows."""
+
+    REPLICATED = "replicated"
+    BLOCK = "block"
+    ROWS = "rows"
+
+
+class Leaf(NamedTuple):
+    """One stored value: its path in the state (field names and indices joined by "/"), and owner.
+
+    A sequence adds a leaf "<path>/#" with its length; an enumeration member is its name.
+    """
+
+    path: str
+    value: Tensor | RowBlock | bool | int | float | str | None
+    ownership: Ownership
+
+
+def flatten(state: Any, blocks: Collection[int] | None = None) -> Iterator[Leaf]:
+    """The leaves of a state, in the order of its fields.
+
+    Args:
+        state: a dataclass.
+        blocks: leave out the states of other blocks than these; by default none are.
+
+    Raises:
+        StateError: a value is of a type that a state may not hold.
+    """
+    return _leaves(state, "", Ownership.REPLICATED, blocks)
+
+
+def _leaves(
+    value: Any, path: str, ownership: Ownership, blocks: Collection[int] | None
+) -> Iterator[Leaf]:
+    match value:
+        case RowBlock():
+            _check_tensor(value.rows, path)
+            if ownership is Ownership.BLOCK:
+                raise StateError(f"{path}: rows over all ranks cannot be part of one block's state")
+            yield Leaf(path, value, Ownership.ROWS)
+        case BlockStates():
+            for block in sorted(value.keys() if blocks is None else value.keys() & set(blocks)):
+                yield from _leaves(value[block], _join(path, block), Ownership.BLOCK, None)
+        case list() | tuple() if type(value) in (list, tuple):
+            yield Leaf(_join(path, "#"), len(value), ownership)
+            for index, item in enumerate(value):
+                yield from _leaves(item, _join(path, index), ownership, blocks)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            for field in fields(value):
+                if not field.init:
+                    raise StateError(f"{_join(path, field.name)}: not an argument of its class")
+                inner = getattr(value, field.name)
+                yield from _leaves(inner, _join(path, field.name), ownership, blocks)
+        case _:
+            yield Leaf(path, _plain(value, path), ownership)
+
+
+def _plain(value: Any, path: str) -> Tensor | bool | int | float | str | None:
+    match value:
+        case Tensor():
+            _check_tensor(value, path)
+            return value.detach()
+        case Enum():
+            return value.name
+        case None | bool() | str():
+            return value
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            return float(value)
+    raise StateError(
+        f"{path}: a state cannot hold a {type(value).__name__}; allowed are tensors, numbers, "
+        "bools, strings, None, enums, lists, tuples, dataclasses, BlockStates and RowBlock"
+    )
+
+
+def _check_tensor(tensor: Tensor, path: str) -> None:
+    if tensor.dtype not in TENSOR_TYPES:
+        allowed = ", ".join(str(dtype) for dtype in TENSOR_TYPES)
+        raise StateError(f"{path}: a tensor of {tensor.dtype}; allowed are {allowed}")
+
+
+def _join(path: str, part: str | int) -> str:
+    return f"{path}/{part}" if path else str(part)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a state that one rank takes up.
+
+    Args:
+        blocks: the blocks it takes, of those that there are.
+        rows: for a matrix of so many rows, the first row it takes and one past the last.
+        device: for tensors that have no counterpart in an example.
+    """
+
+    blocks: Collection[int]
+    rows: Callable[[int], tuple[int, int]]
+    device: torch.device = torch.device("cpu")
+
+
+def unflatten(template: Any, leaves: Mapping[str, Any], share: Share | None = None) -> Any:
+    """The state whose leaves are given: the inverse of `flatten`.
+
+    Args:
+        template: the state's class, or an example of it. An example also says on which device its
+            tensors go, and of which class a field is whose type hint leaves that open.
+        leaves: path → value. A distributed matrix is a `RowBlock`, the whole matrix, or anything
+            that gives its rows `first` to `last - 1` as `value[first:last]`.
+        share: the blocks and rows to take; all of them by default.
+
+    Returns:
+        A new state. Leaves that need no conversion are taken as they are, not copied.
+
+    Raises:
+        StateError: a leaf is missing or the template does not say what to build.
+    """
+    builder = _Builder(leaves, share)
+    if isinstance(template, type):
+        return builder.build(template, None, "")
+    return builder.build(type(template), template, "")
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Builds what stands at a path, from its type hint and, where there is one, an example."""
+
+    leaves: Mapping[str, Any]
+    share: Share | None
+
+    def build(self, hint: Any, example: Any, path: str) -> Any:
+        if path in self.leaves:
+            return self._leaf(hint, example, path)
+        if _join(path, "#") in self.leaves:
+            return self._sequence(hint, example, path)
+        kind = _class_of(hint, example, path)
+        if kind is BlockStates:
+            return self._blocks(hint, example, path)
+        hints = get_type_hints(kind)
+        values = {}
+        for field in fields(kind):
+            inner, inner_path = getattr(example, field.name, None), _join(path, field.name)
+            values[field.name] = self.build(hints[field.name], inner, inner_path)
+        return kind(**values)
+
+    def _leaf(self, hint: Any, example: Any, path: str) -> Any:
+        value, options = self.leaves[path], (type(example), *_options(hint))
+        if RowBlock in options and value is not None:
+            return self._row_block(value)
+        if isinstance(value, Tensor):
+            return self._placed(value, example)
+        enums = [o for o in options if isinstance(o, type) and issubclass(o, Enum)]
+        if enums and isinstance(value, str):
+            if value not in enums[0].__members__:
+                raise StateError(f"{path}: {enums[0].__name__} has no member {value!r}")
+            return enums[0][value]
+        return value
+
+    def _placed(self, tensor: Tensor, example: Any) -> Tensor:
+        if isinstance(example, Tensor):
+            return tensor.to(example.device)
+        return tensor.to(self.share.device) if self.share else tensor
+
+    def _row_block(self, value: Any) -> RowBlock:
+        if isinstance(value, RowBlock):
+            return value
+        total = value.shape[0]
+        first, last = self.share.rows(total) if self.share else (0, total)
+        return RowBlock(self._placed(value[first:last], None), first, total)
+
+    def _sequence(self, hint: Any, example: Any, path: str) -> list | tuple:
+        length = self.leaves[_join(path, "#")]
+        options = [o for o in _options(hint) if (get_origin(o) or o) in (list, tuple)]
+        declared = options[0] if options else type(example) if example is not None else list
+        hints = _item_hints(declared, length)
+        examples = list(example) if isinstance(example, list | tuple) else []
+        items = []
+        for index in range(length):
+            item_example = examples[min(index, len(examples) - 1)] if examples else None
+            items.append(self.build(hints[index], item_example, _join(path, index)))
+        return (get_origin(declared) or declared)(items)
+
+    def _blocks(self, hint: Any, example: Any, path: str) -> BlockStates:
+        options = [o for o in _options(hint) if get_origin(o) is BlockStates]
+        inner = get_args(options[0])[0] if options else Any
+        prefix = _join(path, "")
+        stored = (key.removeprefix(prefix) for key in self.leaves if key.startswith(prefix))
+        blocks = {int(key.split("/")[0]) for key in stored}
+        taken = sorted(blocks.intersection(self.share.blocks) if self.share else blocks)
+        examples = example or {}
+        return BlockStates({b: self.build(inner, examples.get(b), _join(path, b)) for b in taken})
+
+
+def _class_of(hint: Any, example: Any, path: str) -> Any:
+    """The dataclass, or BlockStates, that stands at this path."""
+    if isinstance(example, BlockStates):
+        return BlockStates
+    if is_dataclass(example) and not isinstance(example, RowBlock):
+        return type(example)
+    options = {get_origin(option) or option for option in _options(hint)}
+    found = [o for o in options if o is BlockStates or (is_dataclass(o) and o is not RowBlock)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise StateError(f"{path}: could be any of {found}; an example of the state must tell")
+    raise StateError(f"{path}: no such value is stored")
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _item_hints(declared: Any, length: int) -> list[Any]:
+    """The type hint of each item of a `list[T]`, `tuple[T, ...]` or `tuple[T, U, …]`."""
+    arguments = get_args(declared)
+    if get_origin(declared) is tuple and Ellipsis not in arguments and len(arguments) == length:
+        return list(arguments)
+    return [arguments[0] if arguments else Any] * length

@@ -1,0 +1,226 @@
+"""The parts of a checkpoint: one HDF5 file a rank, and the table of what lies where.
+
+Tensors are datasets named by their path in the state; scalars stand in the table itself.
+"""
+
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.state import Leaf, Ownership, RowBlock, flatten
+from hpctrain.store import files
+
+PIECE_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows `first_row` … `first_row + rows - 1` of a leaf, held by one part."""
+
+    part: str
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class StoredLeaf:
+    """Where a leaf is: a scalar here, a tensor (`dtype` is given) in its part or parts."""
+
+    ownership: str
+    value: bool | int | float | str | None = None
+    dtype: str | None = None
+    shape: tuple[int, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "StoredLeaf":
+        """The inverse of `dataclasses.asdict` and JSON."""
+        pieces = tuple(Piece(**piece) for piece in content["pieces"])
+        return StoredLeaf(**{**content, "shape": tuple(content["shape"]), "pieces": pieces})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as written: its file, and the leaves in it."""
+
+    name: str
+    size: int
+    crc32: int
+    leaves: Mapping[str, StoredLeaf]
+
+    def verify(self, directory: Path) -> None:
+        """Raise a ValueError that says what is wrong with the file, if anything is."""
+        path = directory / self.name
+        if not path.exists():
+            raise ValueError(f"{self.name} is missing")
+        if path.stat().st_size != self.size:
+            raise ValueError(f"{self.name} has {path.stat().st_size} bytes, not {self.size}")
+        if checksum(path) != self.crc32:
+            raise ValueError(f"{self.name} does not match its checksum")
+
+
+def write_part(
+    directory: Path, rank: int, state: Any, blocks: Collection[int] | None = None
+) -> Part:
+    """Write a rank's blocks and rows, and on rank 0 the replicated leaves; read back the checksum.
+
+    Args:
+        blocks: of the blocks in the state, those to write; by default all.
+
+    Raises:
+        StateError: the state holds something that cannot be stored.
+    """
+    path = directory / f"part-{rank}.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        leaves = {
+            leaf.path: _write_leaf(file, path.name, leaf)
+            for leaf in flatten(state, blocks)
+            if rank == 0 or leaf.ownership is not Ownership.REPLICATED
+        }
+    files.sync(path)
+    return Part(path.name, path.stat().st_size, checksum(path), leaves)
+
+
+def _write_leaf(file: h5py.File, part: str, leaf: Leaf) -> StoredLeaf:
+    owner, value = leaf.ownership.value, leaf.value
+    if isinstance(value, RowBlock):
+        _write_tensor(file, leaf.path, value.rows)
+        shape = (value.total_rows, value.rows.shape[1])
+        piece = Piece(part, value.first_row, value.rows.shape[0])
+        return StoredLeaf(owner, None, _type_name(value.rows), shape, (piece,))
+    if isinstance(value, Tensor):
+        _write_tensor(file, leaf.path, value)
+        pieces = (Piece(part, 0, value.shape[0] if value.ndim else 1),)
+        return StoredLeaf(owner, None, _type_name(value), tuple(value.shape), pieces)
+    return StoredLeaf(owner, value)
+
+
+def _write_tensor(file: h5py.File, path: str, tensor: Tensor) -> None:
+    """Write piece by piece, so that a large matrix needs no second copy in memory."""
+    tensor = tensor.detach()
+    dtype = np.dtype(_type_name(tensor))
+    dataset = file.create_dataset(path, shape=tuple(tensor.shape), dtype=dtype)
+    if tensor.ndim == 0:
+        dataset[()] = tensor.cpu().numpy()
+        return
+    row_bytes = dtype.itemsize * max(1, tensor[:1].numel())
+    step = max(1, PIECE_BYTES // row_bytes)
+    for first in range(0, tensor.shape[0], step):
+        dataset[first : first + step] = tensor[first : first + step].cpu().numpy()
+
+
+def _type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file's bytes."""
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def merge_leaves(parts: Iterable[Part]) -> dict[str, StoredLeaf]:
+    """One table of the leaves of all parts.
+
+    Raises:
+        ValueError: a block's leaf is in two parts, or rows of a matrix are missing or doubled.
+    """
+    merged: dict[str, StoredLeaf] = {}
+    for part in parts:
+        for path, leaf in part.leaves.items():
+            merged[path] = _joined(path, merged[path], leaf) if path in merged else leaf
+    for path, leaf in merged.items():
+        if leaf.ownership == Ownership.ROWS.value:
+            _check_rows(path, leaf)
+    return merged
+
+
+def _joined(path: str, one: StoredLeaf, other: StoredLeaf) -> StoredLeaf:
+    if one.ownership != Ownership.ROWS.value:
+        raise ValueError(f"{path}: two ranks store it, only one may")
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        raise ValueError(f"{path}: ranks disagree on its size or type")
+    return StoredLeaf(one.ownership, None, one.dtype, one.shape, one.pieces + other.pieces)
+
+
+def _check_rows(path: str, leaf: StoredLeaf) -> None:
+    end = 0
+    for piece in sorted(leaf.pieces, key=lambda piece: (piece.first_row, piece.rows)):
+        if piece.rows and piece.first_row != end:
+            raise ValueError(f"{path}: rows {piece.first_row} and {end} should be neighbours")
+        end += piece.rows
+    if end != leaf.shape[0]:
+        raise ValueError(f"{path}: {end} rows are stored of {leaf.shape[0]}")
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """A distributed matrix on disk; `matrix[first:last]` reads these rows from their parts."""
+
+    directory: Path
+    path: str
+    leaf: StoredLeaf
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns) of the whole matrix."""
+        return self.leaf.shape
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        first, last, _ = rows.indices(self.shape[0])
+        matrix = torch.empty(last - first, self.shape[1], dtype=getattr(torch, self._type()))
+        for piece in self.leaf.pieces:
+            begin = max(first, piece.first_row)
+            end = min(last, piece.first_row + piece.rows)
+            if begin < end:
+                with h5py.File(self.directory / piece.part, "r") as file:
+                    file[self.path].read_direct(
+                        matrix.numpy(),
+                        np.s_[begin - piece.first_row : end - piece.first_row],
+                        np.s_[begin - first : end - first],
+                    )
+        return matrix
+
+    def _type(self) -> str:
+        return str(self.leaf.dtype)
+
+
+@dataclass(frozen=True)
+class StoredLeaves(Mapping[str, Any]):
+    """Path → value of the leaves in a directory of parts, each read when it is asked for."""
+
+    directory: Path
+    table: Mapping[str, StoredLeaf]
+
+    def __getitem__(self, path: str) -> Any:
+        leaf = self.table[path]
+        if leaf.dtype is None:
+            return leaf.value
+        if leaf.ownership == Ownership.ROWS.value:
+            return StoredRows(self.directory, path, leaf)
+        with h5py.File(self.directory / leaf.pieces[0].part, "r") as file:
+            return torch.from_numpy(np.asarray(file[path][()]))
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def to_json(leaves: Mapping[str, StoredLeaf]) -> dict[str, Any]:
+    """The table of leaves for the manifest."""
+    return {path: asdict(leaf) for path, leaf in leaves.items()}

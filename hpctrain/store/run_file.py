@@ -1,0 +1,416 @@
+"""The run file: everything a finished, running or killed run has to show, in one HDF5 file.
+
+Root attributes: `format`, `hpctrain_version`, `created`, `job` (the resolved TOML), `stop_reason`,
+and the environment. `/history/<column>`: one 1-D dataset a column. `/phases` [record, rank, phase,
+(wall, cpu)]: seconds spent within each record. `/iterates` and `/solution` where there are any.
+
+A run is written in HDF5's single-writer-multiple-reader mode, so that it can be read while it goes
+on and after it was killed. `iteration` is written last in each record: a record counts once its
+iteration is there.
+"""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+from h5py import h5s
+
+from hpctrain.errors import InputError
+from hpctrain.store import files
+
+FORMAT_NAME = "hpctrain-run"
+FORMAT_VERSION = 1
+NO_ITERATION = -1
+# HDF5 file format, superblock version 3: byte 8 version, byte 11 flags, bytes 28-35 end of file.
+SUPERBLOCK_BYTES = 48
+SWMR_FLAG = 4
+RUNNING = "running"
+
+Scalar = str | bool | int | float
+
+
+class RunFileError(InputError):
+    """A run file that cannot be written or read; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Iterates:
+    """Snapshots of the parameters: `theta[i]` (n,) was reached at `iteration[i]`."""
+
+    iteration: np.ndarray
+    theta: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run file holds.
+
+    Args:
+        attributes: the environment and the other root attributes, without the job.
+        history: column → (records,).
+        phases: (records, ranks, phases, 2), wall and CPU seconds within each record.
+        solution: `prediction`, `reference` (if any), then the coordinates in the field's order.
+    """
+
+    path: Path
+    attributes: Mapping[str, Scalar]
+    job: str
+    history: Mapping[str, np.ndarray]
+    phases: np.ndarray
+    phase_names: tuple[str, ...]
+    iterates: Iterates | None
+    solution: Mapping[str, np.ndarray] | None
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended; "running" while it goes on, and for ever if it was killed."""
+        return str(self.attributes["stop_reason"])
+
+    def until(self, iteration: int) -> "Run":
+        """The records up to and including an iteration: what a run resumed from there keeps."""
+        kept = self.history["iteration"] <= iteration
+        iterates = self.iterates
+        if iterates is not None:
+            early = iterates.iteration <= iteration
+            iterates = Iterates(iterates.iteration[early], iterates.theta[early])
+        history = {name: values[kept] for name, values in self.history.items()}
+        return replace(
+            self, history=history, phases=self.phases[kept], iterates=iterates, solution=None
+        )
+
+
+class _Rows:
+    """A dataset that grows along its first axis. Low-level calls: a third of the time of h5py's."""
+
+    def __init__(
+        self,
+        group: h5py.Group,
+        name: str,
+        dtype: np.dtype,
+        row_shape: tuple[int, ...] = (),
+        past: np.ndarray | None = None,
+    ) -> None:
+        self.shape, self.dtype = row_shape, dtype
+        self._length = 0 if past is None else len(past)
+        row_bytes = dtype.itemsize * int(np.prod(row_shape))
+        dataset = group.create_dataset(
+            name,
+            shape=(self._length, *row_shape),
+            maxshape=(None, *row_shape),
+            chunks=(max(1, 8192 // row_bytes), *row_shape),
+            dtype=dtype,
+            fillvalue=np.nan if dtype.kind == "f" else NO_ITERATION,
+        )
+        if past is not None:
+            dataset[tuple(slice(extent) for extent in past.shape)] = past
+        self._id = dataset.id
+        self._memory = h5s.create_simple((1, *row_shape))
+
+    def append(self, row: np.ndarray) -> None:
+        """Add one row and hand it to the operating system."""
+        start, count = (self._length, *(0 for _ in self.shape)), (1, *self.shape)
+        self._id.set_extent((self._length + 1, *self.shape))
+        space = self._id.get_space()
+        space.select_hyperslab(start, count)
+        self._id.write(self._memory, space, np.ascontiguousarray(row))
+        self._id.flush()
+        self._length += 1
+
+
+class RunWriter:
+    """Writes a run file, on one rank. Each record is in the file when `append` returns.
+
+    Args:
+        path: the new file; nothing may stand there, unless the run is resumed.
+        job: the resolved job file (TOML).
+        environment: name → scalar, kept as root attributes (ranks, threads, host, versions, …).
+        columns: history column → NumPy type, such as "f8" or "i8"; `iteration` is one of them.
+        phases: names of the timed phases.
+        ranks: number of ranks whose phases are recorded.
+        iterate_size: length n of the snapshots of θ, where they are asked for.
+        past: on resuming, what the run at `path` keeps: `read_run(path).until(iteration)`; the
+            new file, these records in it, takes the old one's place.
+
+    Raises:
+        RunFileError: a run is there already, or does not fit the one that is resumed.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        job: str,
+        environment: Mapping[str, Scalar],
+        columns: Mapping[str, str],
+        phases: Sequence[str],
+        ranks: int,
+        iterate_size: int | None = None,
+        past: Run | None = None,
+    ) -> None:
+        self.path = Path(path)
+        resumed = past is not None and past.path == self.path
+        if self.path.exists() and not resumed:
+            raise RunFileError(f"{path}: exists already; choose another with -o, or remove it")
+        if past is not None:
+            _check_fits(past, columns, phases)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = files.temporary_name(self.path)
+        self._file = h5py.File(temporary, "w", libver="latest")
+        self._file.attrs.update(_attributes(job, environment, past))
+        self._create_datasets(columns, phases, ranks, iterate_size, past)
+        self._file.swmr_mode = True
+        files.rename(temporary, self.path)
+
+    def _create_datasets(
+        self,
+        columns: Mapping[str, str],
+        phases: Sequence[str],
+        ranks: int,
+        iterate_size: int | None,
+        past: Run | None,
+    ) -> None:
+        history = self._file.create_group("history")
+        kept = past.history if past else {}
+        self._columns = {
+            name: _Rows(history, name, np.dtype(kind), past=kept.get(name))
+            for name, kind in columns.items()
+        }
+        self._ranks = ranks
+        timed = past.phases if past else np.empty((0, ranks, len(phases), 2))
+        shape = (max(ranks, timed.shape[1]), len(phases), 2)
+        self._phases = _Rows(self._file, "phases", np.dtype("f8"), shape, timed)
+        self._file["phases"].attrs["names"] = list(phases)
+        self._file["phases"].attrs["clocks"] = ["wall", "cpu"]
+        self._iterates = None
+        if iterate_size is not None:
+            group = self._file.create_group("iterates")
+            none = Iterates(np.empty(0, np.int64), np.empty((0, iterate_size)))
+            old = (past and past.iterates) or none
+            self._iterates = (
+                _Rows(group, "theta", np.dtype("f8"), (iterate_size,), old.theta),
+                _Rows(group, "iteration", np.dtype("i8"), (), old.iteration),
+            )
+
+    def append(self, row: Mapping[str, float | int], phases: np.ndarray | None = None) -> None:
+        """Add one record.
+
+        Args:
+            row: a value for every column; NaN where a floating-point one has none.
+            phases: (ranks, phases, 2), wall and CPU seconds spent since the last record.
+
+        Raises:
+            RunFileError: a column is unknown or missing, a value or `phases` does not fit.
+        """
+        if row.keys() != self._columns.keys():
+            unknown = sorted(row.keys() - self._columns.keys())
+            missing = sorted(self._columns.keys() - row.keys())
+            raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
+        values = {name: self._value(name, row[name]) for name in row}
+        self._phases.append(self._phase_row(phases))
+        for name, column in self._columns.items():
+            if name != "iteration":
+                column.append(values[name])
+        self._columns["iteration"].append(values["iteration"])
+
+    def _value(self, name: str, value: float | int) -> np.ndarray:
+        dtype = self._columns[name].dtype
+        try:
+            return np.asarray(operator.index(value) if dtype.kind in "iu" else value, dtype)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            message = f"{self.path}: column {name} holds {dtype}, given was {value!r}"
+            raise RunFileError(message) from error
+
+    def _phase_row(self, phases: np.ndarray | None) -> np.ndarray:
+        row = np.full(self._phases.shape, np.nan)
+        if phases is None:
+            return row
+        expected = (self._ranks, *self._phases.shape[1:])
+        if phases.shape != expected:
+            raise RunFileError(f"{self.path}: phases of shape {phases.shape}, not {expected}")
+        row[: self._ranks] = phases
+        return row
+
+    def append_iterate(self, iteration: int, theta: np.ndarray) -> None:
+        """Add a snapshot of the parameters θ (n,); needs `iterate_size`."""
+        if self._iterates is None or theta.shape != self._iterates[0].shape:
+            expected = self._iterates and self._iterates[0].shape
+            raise RunFileError(f"{self.path}: iterate of shape {theta.shape}, not {expected}")
+        thetas, iterations = self._iterates
+        thetas.append(theta.astype(np.float64, copy=False))
+        iterations.append(np.asarray(iteration, np.int64))
+
+    def finish(self, stop_reason: str, solution: Mapping[str, np.ndarray] | None = None) -> None:
+        """End the run: its complete file, with the solution, takes the place of the growing one.
+
+        Args:
+            stop_reason: why it ended.
+            solution: `prediction`, `reference` (if any) and, in the order of the field's axes, one
+                array for each coordinate.
+        """
+        self.close()
+        temporary = files.temporary_name(self.path)
+        with h5py.File(self.path, "r") as grown, h5py.File(temporary, "w", libver="latest") as new:
+            for name in grown:
+                grown.copy(name, new)
+            new.attrs.update(grown.attrs)
+            new.attrs["stop_reason"] = stop_reason
+            if solution is not None:
+                _write_solution(new, solution)
+        files.sync(temporary)
+        files.rename(temporary, self.path)
+
+    def close(self) -> None:
+        """Close the file of a run that did not come to an end; it stays readable."""
+        self._file.close()
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _attributes(
+    job: str, environment: Mapping[str, Scalar], past: Run | None
+) -> Mapping[str, Scalar]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        **environment,
+        "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
+        "hpctrain_version": _version(),
+        "job": job,
+        "created": past.attributes["created"] if past else now,
+        "stop_reason": RUNNING,
+    }
+
+
+def _version() -> str:
+    try:
+        return version("hpctrain")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _check_fits(past: Run, columns: Mapping[str, str], phases: Sequence[str]) -> None:
+    if past.history.keys() != columns.keys():
+        raise RunFileError(
+            f"{past.path}: cannot be resumed, its columns are {sorted(past.history)}, "
+            f"this job's {sorted(columns)}"
+        )
+    if past.phase_names != tuple(phases):
+        raise RunFileError(
+            f"{past.path}: cannot be resumed, its phases are {list(past.phase_names)}, "
+            f"this job's {list(phases)}"
+        )
+
+
+def _write_solution(file: h5py.File, solution: Mapping[str, np.ndarray]) -> None:
+    group = file.create_group("solution")
+    for name, values in solution.items():
+        group[name] = values
+    group.attrs["order"] = list(solution)
+
+
+def read_run(path: Path | str) -> Run:
+    """Read a run file, also while its run goes on or after it was killed.
+
+    Raises:
+        RunFileError: the file is missing, damaged, not a run file, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such file; give one that `hpctrain run -o` wrote")
+    try:
+        if not h5py.is_hdf5(path):
+            raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
+        with _open(path) as file:
+            _check_format(path, file.attrs.get("format"))
+            return _load(path, file)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise RunFileError(f"{path}: damaged or not readable: {error}") from error
+
+
+def _open(path: Path) -> h5py.File:
+    """Open a run's file beside its writer where it is marked as being written, else plainly.
+
+    Only a marked file is opened in reader mode: in this mode HDF5 takes damage for a write that is
+    under way and tries again for hours.
+    """
+    with path.open("rb") as file:
+        superblock = file.read(SUPERBLOCK_BYTES)
+    version_number, flags, end = superblock[8], superblock[11], superblock[28:36]
+    marked = version_number == 3 and flags & SWMR_FLAG
+    whole = path.stat().st_size >= int.from_bytes(end, "little")
+    return h5py.File(path, "r", libver="latest", swmr=bool(marked and whole))
+
+
+def _check_format(path: Path, given: object) -> None:
+    name, _, number = str(given).partition("/")
+    if name != FORMAT_NAME or not number.isdecimal():
+        raise RunFileError(
+            f"{path}: not a run of hpctrain (attribute format is {given!r}); "
+            "give a file that `hpctrain run -o` wrote"
+        )
+    if int(number) > FORMAT_VERSION:
+        raise RunFileError(
+            f"{path}: format {given} is newer than this hpctrain reads "
+            f"(up to {FORMAT_NAME}/{FORMAT_VERSION}); update hpctrain"
+        )
+
+
+def _load(path: Path, file: h5py.File) -> Run:
+    iteration = file["history/iteration"][:]
+    records = int(np.count_nonzero(iteration != NO_ITERATION))
+    for dataset in (*file["history"].values(), file["phases"]):
+        _check_whole(path, dataset, records)
+    history = {name: column[:records] for name, column in file["history"].items()}
+    attributes = {name: _scalar(value) for name, value in file.attrs.items()}
+    return Run(
+        path=path,
+        job=str(attributes.pop("job")),
+        attributes=attributes,
+        history=history,
+        phases=file["phases"][:records],
+        phase_names=tuple(file["phases"].attrs["names"]),
+        iterates=_load_iterates(file),
+        solution=_load_solution(file),
+    )
+
+
+def _check_whole(path: Path, dataset: h5py.Dataset, records: int) -> None:
+    """HDF5 reads zeros past the end of a file that was cut off while it was being written."""
+    size = path.stat().st_size
+    for index in range(dataset.id.get_num_chunks()):
+        chunk = dataset.id.get_chunk_info(index)
+        if chunk.chunk_offset[0] < records and chunk.byte_offset + chunk.size > size:
+            raise ValueError(f"cut off at {size} bytes, within {dataset.name}")
+
+
+def _load_iterates(file: h5py.File) -> Iterates | None:
+    if "iterates" not in file:
+        return None
+    iteration = file["iterates/iteration"][:]
+    iteration = iteration[iteration != NO_ITERATION]
+    return Iterates(iteration, file["iterates/theta"][: len(iteration)])
+
+
+def _load_solution(file: h5py.File) -> dict[str, np.ndarray] | None:
+    if "solution" not in file:
+        return None
+    group = file["solution"]
+    return {name: group[name][()] for name in group.attrs["order"]}
+
+
+def _scalar(value: object) -> Scalar:
+    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]

@@ -1,0 +1,97 @@
+"""The facts of a run that tables and figures show, taken from its run file."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hpctrain.errors import InputError
+from hpctrain.store.run_file import Run
+
+DECADES = tuple(10.0**-power for power in range(1, 9))
+
+
+class StudyError(InputError, ValueError):
+    """A table or figure that was asked for in a form that there is not."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The first record whose error is at or below a target."""
+
+    target: float
+    iteration: int
+    seconds: float
+    gradient_evaluations: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run, seen as a row of a table or a line of a figure."""
+
+    run: Run
+
+    @cached_property
+    def job(self) -> Mapping[str, Any]:
+        """The resolved job file."""
+        return tomllib.loads(self.run.job)
+
+    @property
+    def solver(self) -> str:
+        return self._of_job("solver", "name")
+
+    @property
+    def problem(self) -> str:
+        return self._of_job("problem", "name")
+
+    @property
+    def network(self) -> str:
+        """The network's kind with its size, such as "residual 8x20"."""
+        size = [str(self.job.get("network", {}).get(key, "")) for key in ("depth", "width")]
+        kind = self._of_job("network", "name", "kind")
+        return f"{kind} {'x'.join(size)}" if all(size) else kind
+
+    @property
+    def processes(self) -> str:
+        """Ranks × threads."""
+        environment = self.run.attributes
+        return f"{environment.get('ranks', '?')}x{environment.get('threads', '?')}"
+
+    def _of_job(self, table: str, *keys: str) -> str:
+        settings = self.job.get(table, {})
+        return str(next((settings[key] for key in keys if key in settings), "?"))
+
+    def final(self, column: str) -> float:
+        """The last finite value of a history column; NaN if there is none."""
+        values = self.run.history.get(column, np.empty(0))
+        finite = values[np.isfinite(values)]
+        return float(finite[-1]) if len(finite) else float("nan")
+
+    def time_shares(self) -> dict[str, float]:
+        """Phase → its share of the wall seconds of all phases, summed over records and ranks."""
+        wall = np.nansum(self.run.phases[..., 0], axis=(0, 1))
+        total = wall.sum()
+        shares = wall / total if total > 0 else np.full(len(wall), np.nan)
+        return dict(zip(self.run.phase_names, shares.tolist(), strict=True))
+
+    def targets(self) -> list[Reached]:
+        """When the error came down to each decade and to the job's `stop.error`, where it did."""
+        targets = {*DECADES, self.job.get("stop", {}).get("error", DECADES[0])}
+        reached = [self._reached(target) for target in sorted(targets, reverse=True)]
+        return [first for first in reached if first is not None]
+
+    def _reached(self, target: float) -> Reached | None:
+        history = self.run.history
+        below = np.flatnonzero(history.get("error", np.empty(0)) <= target)
+        if not len(below):
+            return None
+        first = below[0]
+        return Reached(
+            target,
+            int(history["iteration"][first]),
+            float(history["seconds"][first]),
+            float(history["gradient_evaluations"][first]),
+        )

@@ -1,0 +1,516 @@
+#include "jets.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include "simd.hpp"
+
+namespace hpctrain {
+
+namespace {
+
+template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
+template <class Real> constexpr int panel_points = panel_vectors * lanes<Real>;
+
+// Rows and columns of the register blocks of the two products below.
+constexpr int row_block = 5, gradient_rows = 4, gradient_columns = 5;
+
+// out[r][panel] = bias[r] + sum_i weight[r][i] y[i][panel], for Rows rows and one panel of points.
+template <class Real, int Rows>
+inline void product_block(const Real* weight, int inner, const Real* y, int columns,
+                          const Real* bias, Real* out) {
+  using V = Vector<Real>;
+  V sum[Rows][panel_vectors];
+  for (int r = 0; r < Rows; ++r)
+    for (int v = 0; v < panel_vectors; ++v) sum[r][v] = V{} + (bias ? bias[r] : Real(0));
+  for (int i = 0; i < inner; ++i) {
+    V x[panel_vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < panel_vectors; ++v) x[v] = load<Real>(y + i * columns + v * lanes<Real>);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const Real w = weight[r * inner + i];
+#pragma GCC unroll 8
+      for (int v = 0; v < panel_vectors; ++v) sum[r][v] += w * x[v];
+    }
+  }
+  for (int r = 0; r < Rows; ++r)
+    for (int v = 0; v < panel_vectors; ++v)
+      store<Real>(out + r * columns + v * lanes<Real>, sum[r][v]);
+}
+
+// out (rows x columns) = weight (rows x inner) y (inner x columns), plus the bias on the first
+// tile_points columns, which hold the values.
+template <class Real>
+void product(const Real* weight, int rows, int inner, const Real* y, int columns, const Real* bias,
+             Real* out) {
+  for (int c = 0; c < columns; c += panel_points<Real>) {
+    const bool values = bias && c < tile_points<Real>;
+    int r = 0;
+    const auto block = [&](auto count) {
+      product_block<Real, decltype(count)::value>(weight + r * inner, inner, y + c, columns,
+                                                  values ? bias + r : nullptr,
+                                                  out + r * columns + c);
+    };
+    for (; r + row_block <= rows; r += row_block) block(std::integral_constant<int, row_block>{});
+    switch (rows - r) {
+      case 4: block(std::integral_constant<int, 4>{}); break;
+      case 3: block(std::integral_constant<int, 3>{}); break;
+      case 2: block(std::integral_constant<int, 2>{}); break;
+      case 1: block(std::integral_constant<int, 1>{}); break;
+    }
+  }
+}
+
+// sums[r][i] (vectors of lanes) += adjoint[r][:] . y[i][:] over the columns of a tile.
+template <class Real, int Rows, int Columns>
+inline void gradient_block(const Real* adjoint, const Real* y, int columns, Real* sums, int width) {
+  using V = Vector<Real>;
+  V sum[Rows][Columns];
+  for (int r = 0; r < Rows; ++r)
+    for (int i = 0; i < Columns; ++i) sum[r][i] = load<Real>(sums + (r * width + i) * lanes<Real>);
+  for (int c = 0; c < columns; c += lanes<Real>) {
+    V x[Columns];
+#pragma GCC unroll 8
+    for (int i = 0; i < Columns; ++i) x[i] = load<Real>(y + i * columns + c);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const V a = load<Real>(adjoint + r * columns + c);
+#pragma GCC unroll 8
+      for (int i = 0; i < Columns; ++i) sum[r][i] += a * x[i];
+    }
+  }
+  for (int r = 0; r < Rows; ++r)
+    for (int i = 0; i < Columns; ++i) store<Real>(sums + (r * width + i) * lanes<Real>, sum[r][i]);
+}
+
+template <class Real, int Rows>
+inline void gradient_rows_of(const Real* adjoint, const Real* y, int inputs, int columns,
+                             Real* sums) {
+  int i = 0;
+  const auto block = [&](auto count) {
+    gradient_block<Real, Rows, decltype(count)::value>(adjoint, y + i * columns, columns,
+                                                       sums + i * lanes<Real>, inputs);
+  };
+  for (; i + gradient_columns <= inputs; i += gradient_columns)
+    block(std::integral_constant<int, gradient_columns>{});
+  switch (inputs - i) {
+    case 4: block(std::integral_constant<int, 4>{}); break;
+    case 3: block(std::integral_constant<int, 3>{}); break;
+    case 2: block(std::integral_constant<int, 2>{}); break;
+    case 1: block(std::integral_constant<int, 1>{}); break;
+  }
+}
+
+template <class Real>
+void accumulate_gradient(const Real* adjoint, int outputs, const Real* y, int inputs, int columns,
+                         Real* sums) {
+  int r = 0;
+  const auto rows = [&](auto count) {
+    gradient_rows_of<Real, decltype(count)::value>(adjoint + r * columns, y, inputs, columns,
+                                                   sums + std::ptrdiff_t(r) * inputs * lanes<Real>);
+  };
+  for (; r + gradient_rows <= outputs; r += gradient_rows)
+    rows(std::integral_constant<int, gradient_rows>{});
+  switch (outputs - r) {
+    case 3: rows(std::integral_constant<int, 3>{}); break;
+    case 2: rows(std::integral_constant<int, 2>{}); break;
+    case 1: rows(std::integral_constant<int, 1>{}); break;
+  }
+}
+
+}  // namespace
+
+template <class Real> struct JetKernel<Real>::Buffer {
+  Real* data = nullptr;
+  int64_t size = 0;
+
+  void reserve(int64_t wanted) {
+    if (wanted <= size) return;
+    std::free(data);
+    size = wanted;
+    const std::size_t bytes = (std::size_t(wanted) * sizeof(Real) + 63) / 64 * 64;
+    data = static_cast<Real*>(std::aligned_alloc(64, bytes));
+    if (!data) throw std::bad_alloc();
+  }
+  Buffer() = default;
+  explicit Buffer(int64_t wanted) { reserve(wanted); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(data); }
+};
+
+template <class Real> struct JetKernel<Real>::Weights {
+  std::vector<std::vector<Real>> weight, transposed, bias;
+};
+
+template <class Real> struct JetKernel<Real>::Scratch {
+  Buffer w, y, w_bar, y_bar, jets, sums;
+};
+
+template <class Real>
+JetKernel<Real>::JetKernel(std::vector<Layer> layers, std::vector<int> orders, Real time_step,
+                           const Real* points, std::vector<int64_t> bounds, int threads)
+    : layers_(std::move(layers)),
+      orders_(std::move(orders)),
+      time_step_(time_step),
+      points_(points, points + int64_t(orders_.size()) * bounds.back()),
+      bounds_(std::move(bounds)),
+      threads_(threads),
+      weights_(std::make_unique<Weights>()),
+      tape_(std::make_unique<Buffer>()) {
+  for (int order : orders_) firsts_ += order >= 1;
+  components_ = 1 + firsts_;
+  for (int order : orders_)
+    if (order >= 1) second_of_.push_back(order == 2 ? components_++ : -1);
+  for (const Layer& layer : layers_) widest_ = std::max({widest_, layer.inputs, layer.outputs});
+  tile_of_chunk_.push_back(0);
+  for (int64_t c = 0; c < chunks(); ++c) {
+    const int64_t points_of_chunk = bounds_[c + 1] - bounds_[c];
+    tile_of_chunk_.push_back(tile_of_chunk_[c] +
+                             (points_of_chunk + tile_points<Real> - 1) / tile_points<Real>);
+  }
+  const int64_t tile = int64_t(widest_) * components_ * tile_points<Real>;
+  const int64_t sums = (parameter_count(0, int(layers_.size()) - 1)) * lanes<Real>;
+  for (int t = 0; t < threads_; ++t) {
+    auto s = std::make_unique<Scratch>();
+    for (Buffer* buffer : {&s->w, &s->y, &s->w_bar, &s->y_bar, &s->jets}) buffer->reserve(tile);
+    s->sums.reserve(sums);
+    scratch_.push_back(std::move(s));
+  }
+}
+
+template <class Real> JetKernel<Real>::~JetKernel() = default;
+
+template <class Real> int64_t JetKernel<Real>::activation_size(int layer) const {
+  return tile_of_chunk_.back() * layers_[layer].inputs * components_ * tile_points<Real>;
+}
+
+template <class Real> int64_t JetKernel<Real>::parameter_count(int first, int last) const {
+  int64_t count = 0;
+  for (int l = first; l <= last; ++l)
+    count += int64_t(layers_[l].outputs) * (layers_[l].inputs + 1) +
+             (layers_[l].scale_offset >= 0 ? 1 : 0);
+  return count;
+}
+
+// A tile's tape: w of every hidden layer (its value replaced by h = tanh w), then, for residual
+// networks, the jets entering the output layer, from which the sweep recovers those below.
+template <class Real> int64_t JetKernel<Real>::tape_offset(int layer) const {
+  int64_t units = 0;
+  for (int l = 0; l < layer; ++l) units += layers_[l].outputs;
+  return units * components_ * tile_points<Real>;
+}
+
+template <class Real> int64_t JetKernel<Real>::tape_size() const {
+  const int output = int(layers_.size()) - 1;
+  return tape_offset(output) +
+         int64_t(layers_[output].inputs) * components_ * tile_points<Real>;
+}
+
+// w = 10 a (W y + b) is a plain layer with weights 10 a W and bias 10 a b.
+template <class Real> void JetKernel<Real>::fold_scales(const Real* theta) {
+  const std::size_t count = layers_.size();
+  weights_->weight.resize(count);
+  weights_->transposed.resize(count);
+  weights_->bias.resize(count);
+  for (std::size_t l = 0; l < count; ++l) {
+    const Layer& layer = layers_[l];
+    const Real scale = layer.scale_offset >= 0 ? 10 * theta[layer.scale_offset] : Real(1);
+    auto& weight = weights_->weight[l];
+    auto& transposed = weights_->transposed[l];
+    auto& bias = weights_->bias[l];
+    weight.resize(std::size_t(layer.outputs) * layer.inputs);
+    transposed.resize(weight.size());
+    bias.resize(layer.outputs);
+    for (int r = 0; r < layer.outputs; ++r) {
+      bias[r] = scale * theta[layer.bias_offset + r];
+      for (int i = 0; i < layer.inputs; ++i) {
+        const Real w = scale * theta[layer.weight_offset + std::ptrdiff_t(r) * layer.inputs + i];
+        weight[std::size_t(r) * layer.inputs + i] = w;
+        transposed[std::size_t(i) * layer.outputs + r] = w;
+      }
+    }
+  }
+}
+
+// The jets of the coordinates themselves; padding repeats the last point, its adjoint will be zero.
+template <class Real>
+void JetKernel<Real>::input_jets(int64_t start, int64_t stop, Real* y) const {
+  constexpr int T = tile_points<Real>;
+  const int columns = components_ * T;
+  int first = 1;
+  for (std::size_t d = 0; d < orders_.size(); ++d) {
+    Real* row = y + d * columns;
+    std::fill(row + T, row + columns, Real(0));
+    const Real* coordinate = points_.data() + d * count();
+    for (int64_t t = 0; t < T; ++t) row[t] = coordinate[std::min(start + t, stop - 1)];
+    if (orders_[d] >= 1) {
+      std::fill(row + first * T, row + (first + 1) * T, Real(1));
+      ++first;
+    }
+  }
+}
+
+// y = tanh(w) as jets, or y += time_step tanh(w); the value of w is replaced by h = tanh(w):
+//   y = h, y_j = s1 w_j, y_jj = s1 w_jj + s2 w_j^2 with s1 = 1 - h^2, s2 = -2 h s1.
+template <class Real>
+void JetKernel<Real>::tanh_forward(int units, bool residual, Real* w, Real* y) const {
+  using V = Vector<Real>;
+  constexpr int T = tile_points<Real>;
+  const auto put = [&](Real* to, V value) {
+    store<Real>(to, residual ? load<Real>(to) + time_step_ * value : value);
+  };
+  for (int u = 0; u < units; ++u, w += components_ * T, y += components_ * T) {
+    for (int t = 0; t < T; t += lanes<Real>) store<Real>(w + t, tanh<Real>(load<Real>(w + t)));
+    for (int t = 0; t < T; t += lanes<Real>) put(y + t, load<Real>(w + t));
+    for (int j = 0; j < firsts_; ++j) {
+      const int first = (1 + j) * T, second = second_of_[j] * T;
+      for (int t = 0; t < T; t += lanes<Real>) {
+        const V h = load<Real>(w + t), s1 = Real(1) - h * h, w_j = load<Real>(w + first + t);
+        put(y + first + t, s1 * w_j);
+        if (second > 0) {
+          const V w_jj = load<Real>(w + second + t);
+          put(y + second + t, s1 * (w_jj - Real(2) * h * w_j * w_j));
+        }
+      }
+    }
+  }
+}
+
+template <class Real>
+void JetKernel<Real>::forward_tile(int64_t tile, int64_t start, int64_t stop, int first,
+                                   const Real* activations, bool keep, Real* jets, Scratch& s) {
+  constexpr int T = tile_points<Real>;
+  const int columns = components_ * T, output = int(layers_.size()) - 1;
+  Real* tape = keep ? tape_->data + tile * tape_size() : nullptr;
+  if (first == 0) {
+    input_jets(start, stop, s.y.data);
+  } else {
+    const int64_t size = int64_t(layers_[first].inputs) * columns;
+    std::copy_n(activations + tile * size, size, s.y.data);
+  }
+  for (int l = first; l < output; ++l) {
+    const Layer& layer = layers_[l];
+    Real* w = keep ? tape + tape_offset(l) : s.w.data;
+    product(weights_->weight[l].data(), layer.outputs, layer.inputs, s.y.data, columns,
+            weights_->bias[l].data(), w);
+    tanh_forward(layer.outputs, layer.residual, w, s.y.data);
+  }
+  const Layer& layer = layers_[output];
+  if (keep && output > first && layers_[output - 1].residual)
+    std::copy_n(s.y.data, int64_t(layer.inputs) * columns, tape + tape_offset(output));
+  product(weights_->weight[output].data(), layer.outputs, layer.inputs, s.y.data, columns,
+          weights_->bias[output].data(), s.jets.data);
+  for (int c = 0; c < components_; ++c)
+    for (int r = 0; r < layer.outputs; ++r)
+      std::copy_n(s.jets.data + r * columns + c * T, stop - start,
+                  jets + (int64_t(c) * layer.outputs + r) * count() + start);
+}
+
+template <class Real>
+void JetKernel<Real>::forward(const Real* theta, int first, const Real* activations, bool keep,
+                              Real* jets) {
+  fold_scales(theta);
+  if (keep) tape_->reserve(tile_of_chunk_.back() * tape_size());
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
+  for (int64_t c = 0; c < chunks(); ++c) {
+    Scratch& s = *scratch_[omp_get_thread_num()];
+    int64_t tile = tile_of_chunk_[c];
+    for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile)
+      forward_tile(tile, p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), first,
+                   activations, keep, jets, s);
+  }
+}
+
+template <class Real>
+void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
+  fold_scales(theta);
+  const int columns = components_ * tile_points<Real>;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
+  for (int64_t c = 0; c < chunks(); ++c) {
+    Scratch& s = *scratch_[omp_get_thread_num()];
+    int64_t tile = tile_of_chunk_[c];
+    for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile) {
+      input_jets(p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), s.y.data);
+      for (int l = 0; l < layer; ++l) {
+        product(weights_->weight[l].data(), layers_[l].outputs, layers_[l].inputs, s.y.data,
+                columns, weights_->bias[l].data(), s.w.data);
+        tanh_forward(layers_[l].outputs, layers_[l].residual, s.w.data, s.y.data);
+      }
+      const int64_t size = int64_t(layers_[layer].inputs) * columns;
+      std::copy_n(s.y.data, size, activations + tile * size);
+    }
+  }
+}
+
+namespace {
+
+// y = tanh jets of a taped w, or y -= time_step tanh jets.
+template <class Real>
+void taped_tanh(int units, const std::vector<int>& second_of, bool subtract, Real time_step,
+                int components, const Real* w, Real* y) {
+  using V = Vector<Real>;
+  constexpr int T = tile_points<Real>;
+  const auto put = [&](Real* to, V value) {
+    store<Real>(to, subtract ? load<Real>(to) - time_step * value : value);
+  };
+  for (int u = 0; u < units; ++u, w += components * T, y += components * T) {
+    for (int t = 0; t < T; t += lanes<Real>) put(y + t, load<Real>(w + t));
+    for (std::size_t j = 0; j < second_of.size(); ++j) {
+      const int first = int(1 + j) * T, second = second_of[j] * T;
+      for (int t = 0; t < T; t += lanes<Real>) {
+        const V h = load<Real>(w + t), s1 = Real(1) - h * h, w_j = load<Real>(w + first + t);
+        put(y + first + t, s1 * w_j);
+        if (second > 0) {
+          const V w_jj = load<Real>(w + second + t);
+          put(y + second + t, s1 * (w_jj - Real(2) * h * w_j * w_j));
+        }
+      }
+    }
+  }
+}
+
+// w_bar from y_bar and a taped w, with s3 = d s2/dw = -2 (s1^2 + h s2):
+//   w_bar_jj = s1 y_bar_jj, w_bar_j = s1 y_bar_j + 2 s2 w_j y_bar_jj,
+//   w_bar = s1 y_bar + sum_j s2 w_j y_bar_j + (s2 w_jj + s3 w_j^2) y_bar_jj.
+template <class Real>
+void tanh_reverse(int units, const std::vector<int>& second_of, Real factor, int components,
+                  const Real* w, const Real* y_bar, Real* w_bar) {
+  using V = Vector<Real>;
+  constexpr int T = tile_points<Real>;
+  const int stride = components * T;
+  for (int u = 0; u < units; ++u, w += stride, y_bar += stride, w_bar += stride) {
+    for (int t = 0; t < T; t += lanes<Real>) {
+      const V h = load<Real>(w + t), s1 = factor * (Real(1) - h * h), s2 = Real(-2) * h * s1;
+      const V s3 = Real(-2) * ((Real(1) - h * h) * s1 + h * s2);
+      V value = s1 * load<Real>(y_bar + t);
+      for (std::size_t j = 0; j < second_of.size(); ++j) {
+        const int first = int(1 + j) * T + t, second = second_of[j] * T + t;
+        const V w_j = load<Real>(w + first), bar_j = load<Real>(y_bar + first);
+        V first_bar = s1 * bar_j;
+        value += s2 * w_j * bar_j;
+        if (second_of[j] > 0) {
+          const V w_jj = load<Real>(w + second), bar_jj = load<Real>(y_bar + second);
+          store<Real>(w_bar + second, s1 * bar_jj);
+          first_bar += Real(2) * s2 * w_j * bar_jj;
+          value += (s2 * w_jj + s3 * w_j * w_j) * bar_jj;
+        }
+        store<Real>(w_bar + first, first_bar);
+      }
+      store<Real>(w_bar + t, value);
+    }
+  }
+}
+
+}  // namespace
+
+template <class Real>
+void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, int first, int last,
+                                   const Real* activations, const Real* adjoint, Scratch& s) {
+  constexpr int T = tile_points<Real>;
+  const int columns = components_ * T, output = int(layers_.size()) - 1;
+  const Real* tape = tape_->data + tile * tape_size();
+  const int outputs = layers_[output].outputs;
+  for (int r = 0; r < outputs; ++r)
+    for (int c = 0; c < components_; ++c) {
+      Real* to = s.w_bar.data + r * columns + c * T;
+      std::copy_n(adjoint + (int64_t(c) * outputs + r) * count() + start, stop - start, to);
+      std::fill(to + (stop - start), to + T, Real(0));
+    }
+  for (int l = output; l >= first; --l) {
+    const Layer& layer = layers_[l];
+    if (l < output) {
+      const Real factor = layer.residual ? time_step_ : Real(1);
+      tanh_reverse(layer.outputs, second_of_, factor, components_, tape + tape_offset(l),
+                   s.y_bar.data, s.w_bar.data);
+    }
+    const Real* y = s.y.data;
+    if (l == first && first > 0) {
+      y = activations + tile * int64_t(layer.inputs) * columns;
+    } else if (l == first) {
+      input_jets(start, stop, s.y.data);
+    } else if (!layers_[l - 1].residual) {
+      taped_tanh(layer.inputs, second_of_, false, time_step_, components_,
+                 tape + tape_offset(l - 1), s.y.data);
+    } else if (l == output) {
+      y = tape + tape_offset(output);
+    } else if (l == output - 1) {
+      std::copy_n(tape + tape_offset(output), int64_t(layer.inputs) * columns, s.y.data);
+      taped_tanh(layer.inputs, second_of_, true, time_step_, components_, tape + tape_offset(l),
+                 s.y.data);
+    } else {
+      taped_tanh(layer.inputs, second_of_, true, time_step_, components_, tape + tape_offset(l),
+                 s.y.data);
+    }
+    if (l <= last) {
+      Real* sums = s.sums.data + parameter_count(first, l - 1) * lanes<Real>;
+      accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs, columns, sums);
+      sums += int64_t(layer.outputs) * layer.inputs * lanes<Real>;
+      for (int r = 0; r < layer.outputs; ++r) {
+        Vector<Real> sum = load<Real>(sums + r * lanes<Real>);
+        for (int t = 0; t < T; t += lanes<Real>)
+          sum += load<Real>(s.w_bar.data + r * columns + t);
+        store<Real>(sums + r * lanes<Real>, sum);
+      }
+    }
+    if (l == first) break;
+    if (layer.residual) {
+      product(weights_->transposed[l].data(), layer.inputs, layer.outputs, s.w_bar.data, columns,
+              static_cast<const Real*>(nullptr), s.w.data);
+      for (int64_t k = 0; k < int64_t(layer.inputs) * columns; ++k) s.y_bar.data[k] += s.w.data[k];
+    } else {
+      product(weights_->transposed[l].data(), layer.inputs, layer.outputs, s.w_bar.data, columns,
+              static_cast<const Real*>(nullptr), s.y_bar.data);
+    }
+  }
+}
+
+// A chunk's gradient: lanes are added up, and the adaptive scale is taken out of the folded weights:
+// dW = k dW', db = k db', da = 10 (<W, dW'> + <b, db'>) with k = 10 a.
+template <class Real>
+void JetKernel<Real>::write_leaf(const Real* theta, int first, int last, Scratch& s,
+                                 Real* leaf) const {
+  const Real* sums = s.sums.data;
+  for (int l = first; l <= last; ++l) {
+    const Layer& layer = layers_[l];
+    const int64_t count = int64_t(layer.outputs) * (layer.inputs + 1);
+    const Real* parameters = theta + layer.weight_offset;
+    const bool adaptive = layer.scale_offset >= 0;
+    const Real scale = adaptive ? 10 * theta[layer.scale_offset] : Real(1);
+    Real inner = 0;
+    for (int64_t k = 0; k < count; ++k, sums += lanes<Real>) {
+      const Real g = sum_lanes<Real>(load<Real>(sums));
+      inner += parameters[k] * g;
+      *leaf++ = scale * g;
+    }
+    if (adaptive) {
+      *leaf++ = 10 * inner;
+      sums += lanes<Real>;
+    }
+  }
+}
+
+template <class Real>
+void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real* activations,
+                              const Real* adjoint, Real* leaves) {
+  const int64_t length = parameter_count(first, last);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
+  for (int64_t c = 0; c < chunks(); ++c) {
+    Scratch& s = *scratch_[omp_get_thread_num()];
+    std::fill_n(s.sums.data, length * lanes<Real>, Real(0));
+    int64_t tile = tile_of_chunk_[c];
+    for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile)
+      reverse_tile(tile, p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), first, last,
+                   activations, adjoint, s);
+    write_leaf(theta, first, last, s, leaves + c * length);
+  }
+}
+
+template class JetKernel<double>;
+template class JetKernel<float>;
+
+}  // namespace hpctrain

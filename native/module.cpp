@@ -1,0 +1,113 @@
+// Python bindings of the native kernels. Arrays come and go as CPU buffers; the GIL is released.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "dense.hpp"
+#include "jets.hpp"
+#include "simd.hpp"
+
+namespace nb = nanobind;
+using namespace hpctrain;
+
+namespace {
+
+template <class Real> using Array = nb::ndarray<Real, nb::c_contig, nb::device::cpu>;
+using LayerTuple = std::tuple<int, int, int64_t, int64_t, int64_t, bool>;
+
+void require(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+template <class Real> const Real* optional_data(const nb::object& array, int64_t size) {
+  if (array.is_none()) return nullptr;
+  const auto buffer = nb::cast<Array<Real>>(array);
+  require(int64_t(buffer.size()) == size, "an array has the wrong size");
+  return buffer.data();
+}
+
+template <class Real> void bind_jets(nb::module_& m, const char* name) {
+  using Kernel = JetKernel<Real>;
+  nb::class_<Kernel>(m, name)
+      .def("__init__",
+           [](Kernel* self, const std::vector<LayerTuple>& layers, std::vector<int> orders,
+              double time_step, Array<Real> points, std::vector<int64_t> bounds, int threads) {
+             std::vector<Layer> list;
+             for (const auto& [inputs, outputs, weight, bias, scale, residual] : layers)
+               list.push_back({inputs, outputs, weight, bias, scale, residual});
+             require(!bounds.empty() && int64_t(points.size()) ==
+                                            int64_t(orders.size()) * bounds.back(),
+                     "points must be (coordinates, count) with count = bounds[-1]");
+             new (self) Kernel(std::move(list), std::move(orders), Real(time_step), points.data(),
+                               std::move(bounds), threads);
+           })
+      .def_prop_ro("components", &Kernel::components)
+      .def("activation_size", &Kernel::activation_size)
+      .def("parameter_count", &Kernel::parameter_count)
+      .def("forward",
+           [](Kernel& self, Array<Real> theta, int first, nb::object activations, bool keep,
+              Array<Real> jets) {
+             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+             require(first == 0 || cached, "a suffix needs the activations that enter it");
+             nb::gil_scoped_release release;
+             self.forward(theta.data(), first, cached, keep, jets.data());
+           },
+           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("keep"),
+           nb::arg("jets"))
+      .def("prefix",
+           [](Kernel& self, Array<Real> theta, int layer, Array<Real> activations) {
+             require(int64_t(activations.size()) == self.activation_size(layer),
+                     "activations have the wrong size");
+             nb::gil_scoped_release release;
+             self.prefix(theta.data(), layer, activations.data());
+           })
+      .def("reverse",
+           [](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
+              Array<Real> adjoint, Array<Real> leaves) {
+             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+             require(int64_t(leaves.size()) == self.chunks() * self.parameter_count(first, last),
+                     "leaves must be (chunks, parameters of the layers)");
+             nb::gil_scoped_release release;
+             self.reverse(theta.data(), first, last, cached, adjoint.data(), leaves.data());
+           },
+           nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
+           nb::arg("adjoint"), nb::arg("leaves"));
+}
+
+template <class Real> void bind_dense(nb::module_& m) {
+  m.def("update_and_multiply",
+        [](Array<Real> H, double scale, nb::object left, nb::object right, Array<Real> x,
+           Array<Real> product, int threads) {
+          require(H.ndim() == 2, "H must be a matrix");
+          const int64_t rows = H.shape(0), columns = H.shape(1);
+          require(int64_t(product.size()) == rows && int64_t(x.size()) == columns,
+                  "shapes must be H (r, n), x (n,), product (r,)");
+          const Real* l = optional_data<Real>(left, 2 * rows);
+          const Real* r = optional_data<Real>(right, 2 * columns);
+          require(!l == !r, "left and right go together");
+          nb::gil_scoped_release release;
+          update_and_multiply(H.data(), rows, columns, Real(scale), l, r, x.data(), product.data(),
+                              threads);
+        },
+        nb::arg("H"), nb::arg("scale"), nb::arg("left").none(), nb::arg("right").none(),
+        nb::arg("x"), nb::arg("product"), nb::arg("threads"),
+        "H <- scale H + left right and product = H x, in one pass over the rows of H.");
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, m) {
+  m.doc() = "Native kernels: jets of dense networks, sweeps over the dense inverse Hessian.";
+  m.attr("description") = std::to_string(8 * vector_bytes) + "-bit vectors, OpenMP";
+  bind_jets<double>(m, "JetKernelDouble");
+  bind_jets<float>(m, "JetKernelFloat");
+  bind_dense<double>(m);
+  bind_dense<float>(m);
+}

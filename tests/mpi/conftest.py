@@ -1,0 +1,59 @@
+"""What tests on several ranks share: `mpirun -n P python -m pytest tests/mpi --with-mpi`."""
+
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.launch import SECONDS_TO_FORWARD, world
+
+COMMUNICATOR = world()
+NEEDS_FLAG = "need --with-mpi option to run"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Ends the whole job when a test fails on one rank: the others may wait for it for ever."""
+    if report.failed and COMMUNICATOR.size > 1:
+        from mpi4py import MPI
+
+        sys.stderr.write(
+            f"\nrank {COMMUNICATOR.rank} of {COMMUNICATOR.size}: {report.nodeid} failed in"
+            f" {report.when}\n{report.longreprtext}\n"
+        )
+        sys.stderr.flush()
+        time.sleep(SECONDS_TO_FORWARD)
+        MPI.COMM_WORLD.Abort(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs these tests without --with-mpi too, on one rank.
+
+    pytest-mpi takes the name of this folder for its mark `mpi`, and would skip all of them.
+    """
+    for item in items:
+        if item.get_closest_marker("mpi") is None:
+            item.own_markers[:] = [
+                mark for mark in item.own_markers if mark.kwargs.get("reason") != NEEDS_FLAG
+            ]
+
+
+@pytest.fixture(scope="session")
+def comm() -> Communicator:
+    """All ranks of the test run."""
+    return COMMUNICATOR
+
+
+@pytest.fixture
+def assert_everywhere(comm: Communicator) -> Callable[[bool, str], None]:
+    """Asserts a condition on all ranks: assert_everywhere(condition, "what should hold")."""
+
+    def check(condition: bool, claim: str) -> None:
+        holds = comm.allgather(bool(condition))
+        failed = [rank for rank, held in enumerate(holds) if not held]
+        assert not failed, f"{claim}: fails on ranks {failed} of {comm.size}"
+
+    return check

@@ -1,0 +1,178 @@
+"""The communicator on real ranks: equal bits, equal errors, everything counted and timed."""
+
+import numpy as np
+import pytest
+import torch
+
+from hpctrain.parallel import RootError
+from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.phases import PHASES
+
+CHUNKS = 64
+
+
+class UnpicklableError(Exception):
+    """Takes two arguments, but is pickled with the one message they make."""
+
+    def __init__(self, name, value):
+        super().__init__(f"{name} = {value}")
+
+
+def random_leaves(dtype, columns):
+    generator = torch.Generator().manual_seed(columns)
+    leaves = torch.randn(CHUNKS, columns, dtype=dtype, generator=generator)
+    return leaves * 10.0 ** torch.randint(-6, 6, (CHUNKS, columns), generator=generator)
+
+
+def summed(comm, leaves):
+    first, last = shares(CHUNKS, comm.size)[comm.rank]
+    return comm.tree_sum(reduce_leaves(leaves[first:last], first), CHUNKS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tree_sum_has_the_bits_of_one_rank(comm, assert_everywhere, dtype):
+    for columns in (1000, 1, 17):
+        leaves = random_leaves(dtype, columns)
+        total = summed(comm, leaves)
+        assert_everywhere(
+            torch.equal(total, reduce_leaves(leaves, 0)[0]), f"the sum of {columns} columns"
+        )
+
+
+def test_results_of_tree_sum_do_not_share_memory(comm, assert_everywhere):
+    leaves = random_leaves(torch.float64, 5)
+    first, last = shares(CHUNKS, comm.size)[comm.rank]
+    nodes = reduce_leaves(leaves[first:last], first)
+    before = nodes.clone()
+    total = comm.tree_sum(nodes, CHUNKS)
+    kept = total.clone()
+    comm.tree_sum(nodes + 1, CHUNKS)
+    assert_everywhere(torch.equal(total, kept), "the first sum stays")
+    total.zero_()
+    assert_everywhere(torch.equal(nodes, before), "the caller's nodes stay")
+
+
+def test_more_ranks_than_chunks_is_an_error(comm):
+    with pytest.raises(ValueError, match="chunks"):
+        comm.tree_sum(torch.ones(2, 1), 1)
+
+
+def test_maximum_is_taken_place_by_place(comm, assert_everywhere):
+    greatest = comm.maximum([comm.rank, -comm.rank, 7, 2**60 + comm.rank])
+    expected = [comm.size - 1, 0, 7, 2**60 + comm.size - 1]
+    assert_everywhere(greatest == expected, "the maximum")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bool])
+def test_allgather_rows_joins_rows_of_unequal_counts(comm, assert_everywhere, dtype):
+    counts = [(rank * 2) % 3 for rank in range(comm.size)]
+    everything = torch.arange(sum(counts) * 6).reshape(sum(counts), 2, 3).to(dtype)
+    local = everything.split(counts)[comm.rank]
+    assert_everywhere(
+        torch.equal(comm.allgather_rows(local, counts), everything), "the gathered rows"
+    )
+
+
+def test_allgather_rows_takes_rows_that_are_not_contiguous(comm, assert_everywhere):
+    everything = torch.arange(12.0 * comm.size).reshape(3, 4 * comm.size).T
+    local = everything[4 * comm.rank : 4 * comm.rank + 4]
+    rows = comm.allgather_rows(local, [4] * comm.size)
+    assert_everywhere(torch.equal(rows, everything), "the gathered rows")
+
+
+def test_allgather_rows_checks_the_counts(comm):
+    with pytest.raises(ValueError, match="2 rows where counts say"):
+        comm.allgather_rows(torch.ones(2, 3), [1] * comm.size)
+
+
+def test_broadcast_gives_the_value_of_any_root(comm, assert_everywhere):
+    root = comm.size - 1
+    assert_everywhere(comm.broadcast({"rank": comm.rank}, root) == {"rank": root}, "the object")
+    tensor = torch.full((3, 2), float(comm.rank))
+    assert_everywhere(comm.broadcast_tensor(tensor, root) is tensor, "the tensor is the caller's")
+    assert_everywhere(bool((tensor == root).all()), "the tensor's values")
+
+
+def test_broadcast_tensor_refuses_what_it_would_copy(comm):
+    with pytest.raises(ValueError, match="contiguous"):
+        comm.broadcast_tensor(torch.ones(3, 2).T)
+
+
+def test_gather_orders_values_by_rank(comm, assert_everywhere):
+    values = comm.gather(f"rank {comm.rank}")
+    expected = [f"rank {rank}" for rank in range(comm.size)]
+    assert_everywhere(values == (expected if comm.is_root else None), "gathered on the root")
+    assert_everywhere(comm.allgather(f"rank {comm.rank}") == expected, "gathered everywhere")
+
+
+def test_on_root_runs_once_and_gives_its_result_to_all(comm, assert_everywhere):
+    calls = []
+    result = comm.on_root(lambda: calls.append(comm.rank) or comm.rank + 5)
+    assert_everywhere(result == 5, "the result")
+    assert_everywhere(len(calls) == (1 if comm.is_root else 0), "the number of calls")
+
+
+def raised(comm, function):
+    try:
+        comm.on_root(function)
+    except Exception as error:
+        return error
+    return None
+
+
+def test_on_root_raises_the_same_error_on_all_ranks(comm, assert_everywhere):
+    def fail():
+        raise FileNotFoundError(2, "no such file", "job.toml")
+
+    error = raised(comm, fail)
+    assert_everywhere(type(error) is FileNotFoundError, "the type")
+    assert_everywhere(getattr(error, "filename", None) == "job.toml", "what it carries")
+    assert_everywhere(len(set(comm.allgather(str(error)))) == 1, "the message")
+
+
+@pytest.mark.mpi(min_size=2)
+def test_on_root_names_an_error_that_cannot_be_sent(comm, assert_everywhere):
+    def fail():
+        raise UnpicklableError("radius", -1)
+
+    error = raised(comm, fail)
+    assert_everywhere(type(error) is RootError, "the type")
+    assert_everywhere(str(error) == "UnpicklableError: radius = -1", "the message")
+
+
+@pytest.mark.mpi(min_size=2)
+def test_on_root_raises_everywhere_when_its_result_cannot_be_sent(comm, assert_everywhere):
+    error = raised(comm, lambda: lambda: None)
+    assert_everywhere(error is not None, "an error")
+    assert_everywhere(len(set(comm.allgather(str(error)))) == 1, "the same error")
+
+
+def test_split_groups_ranks_by_colour_and_orders_them_by_key(comm, assert_everywhere):
+    part = comm.split(comm.rank % 2, key=-comm.rank)
+    members = [rank for rank in reversed(range(comm.size)) if rank % 2 == comm.rank % 2]
+    assert_everywhere(part.allgather(comm.rank) == members, "the members")
+    assert_everywhere(part.timer is comm.timer and part.traffic is comm.traffic, "shared counts")
+    part.free()
+
+
+def test_ranks_started_on_one_machine_share_a_node(comm, assert_everywhere):
+    assert_everywhere(comm.node_ranks() == list(range(comm.size)), "the ranks of the node")
+
+
+def test_calls_are_timed_as_communication_and_counted(comm, assert_everywhere):
+    row = PHASES.index("communication")
+    before = comm.timer.snapshot()
+    messages, sent = comm.traffic.messages, comm.traffic.bytes
+    summed(comm, random_leaves(torch.float64, 1000))
+    comm.barrier()
+    spent = comm.timer.snapshot() - before
+    if comm.size > 1:
+        assert_everywhere(spent[row, 0] > 0, "wall time of communication")
+        assert_everywhere(comm.traffic.messages >= messages + 2, "messages")
+        assert_everywhere(comm.traffic.bytes >= sent + 8000, "bytes")
+    assert_everywhere(np.delete(spent, row, axis=0).sum() == 0, "no time of other phases")
+
+
+def test_failed_assertion_names_the_ranks(comm, assert_everywhere):
+    with pytest.raises(AssertionError, match=rf"rank is 0: fails on ranks .* of {comm.size}"):
+        assert_everywhere(comm.rank > 0, "no rank is 0")

@@ -1,0 +1,67 @@
+"""A quadratic loss with known answers, in the form that `Objective` asks for."""
+
+import torch
+from torch import Tensor
+
+from hpctrain.decomposition import Block, Decomposition
+from hpctrain.objective import Counts, Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.solvers.base import LocalWork, Setting
+
+
+class Quadratic:
+    """ℓ_j(θ) = ½ θᵀA_jθ - b_jᵀθ for the samples j, one a chunk; L has the means of A_j and b_j."""
+
+    prefix_cost = 0
+    loss_cost = 1
+    gradient_cost = 3
+    dtype = torch.float64
+
+    def __init__(self, A: Tensor, b: Tensor) -> None:
+        self.A, self.b = A, b
+        self.parameters = b.shape[1]
+
+    def losses(self, theta: Tensor) -> Tensor:
+        self._theta = theta.clone()
+        return 0.5 * torch.einsum("i,jik,k->j", theta, self.A, theta) - self.b @ theta
+
+    def gradients(self) -> Tensor:
+        return torch.einsum("jik,k->ji", self.A, self._theta) - self.b
+
+    def restrict(self, block: Block, theta: Tensor) -> "Quadratic":
+        """½ θ_sᵀA_ssθ_s - (b - A_so θ_o)ᵀθ_s; the constant of the frozen part is left out."""
+        inside = slice(block.start, block.stop)
+        frozen = theta.clone()
+        frozen[inside] = 0
+        b = self.b[:, inside] - torch.einsum("jik,k->ji", self.A[:, inside], frozen)
+        return Quadratic(self.A[:, inside, inside], b)
+
+
+def random_quadratic(n: int, samples: int = 4, seed: int = 0, spread: float = 1.0) -> Quadratic:
+    """Symmetric positive definite A_j of condition number about 10^spread, random b_j."""
+    generator = torch.Generator().manual_seed(seed)
+    M = torch.randn(samples, n, n, generator=generator, dtype=torch.float64)
+    scale = torch.logspace(0, spread, n, dtype=torch.float64)
+    A = M @ M.transpose(1, 2) / n + torch.diag(scale)
+    return Quadratic(A, torch.randn(samples, n, generator=generator, dtype=torch.float64))
+
+
+def objective_of(loss: Quadratic) -> Objective:
+    samples = len(loss.b)
+    return Objective(loss, Communicator(), samples, samples, Counts(1, 3))
+
+
+def setting_of(loss: Quadratic, sizes: list[int]) -> Setting:
+    """All blocks on one rank; block s holds `sizes[s]` parameters."""
+    stops = torch.tensor(sizes).cumsum(0).tolist()
+    blocks = [
+        Block(s, s, s, stop - size, stop)
+        for s, (size, stop) in enumerate(zip(sizes, stops, strict=True))
+    ]
+    objective = objective_of(loss)
+    everywhere = LocalWork(objective, tuple(range(len(sizes))), ((0,),) * len(sizes))
+    return Setting(objective, Decomposition(loss.parameters, tuple(blocks)), everywhere)
+
+
+def minimum(loss: Quadratic) -> Tensor:
+    return torch.linalg.solve(loss.A.mean(0), loss.b.mean(0))

@@ -1,0 +1,111 @@
+"""What the commands print and the status they end with, alone and on several ranks."""
+
+import time
+from functools import partial
+
+import pytest
+
+JOB = """
+[problem]
+name = "burgers"
+[network]
+depth = 8
+width = 20
+[solver]
+name = "aspqn"
+blocks = 12
+"""
+TOO_MANY_BLOCKS = (
+    "solver.blocks = 12 is not allowed: at most 8, the number of layers (network.depth)"
+)
+
+
+@pytest.fixture
+def hpctrain(python):
+    """Runs the command on one process: hpctrain("run", path, VARIABLE="…")."""
+    return partial(python, "-m", "hpctrain")
+
+
+@pytest.fixture
+def bad_job(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text(JOB)
+    return path
+
+
+def test_bad_job_is_one_line_and_status_2(hpctrain, bad_job):
+    job = hpctrain("run", bad_job)
+    assert job.stderr == f"hpctrain: {bad_job}: {TOO_MANY_BLOCKS}\n"
+    assert (job.returncode, job.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_bad_job_is_one_line_and_status_2_on_every_rank(mpirun, bad_job, ranks):
+    job = mpirun(ranks, "-m", "hpctrain", "run", bad_job)
+    assert job.stderr == f"hpctrain: {bad_job}: {TOO_MANY_BLOCKS}\n"
+    assert job.returncode == 2
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_missing_job_is_one_line_and_status_2_on_every_rank(mpirun, ranks):
+    job = mpirun(ranks, "-m", "hpctrain", "run", "none.toml")
+    assert job.stderr == (
+        "hpctrain: none.toml: cannot read the job file: No such file or directory\n"
+    )
+    assert job.returncode == 2
+
+
+def test_bad_override_is_one_line_and_status_2(hpctrain, bad_job):
+    job = hpctrain("run", bad_job, "--set", "solver.blocks=two")
+    assert job.stderr == (
+        f'hpctrain: {bad_job} with --set: solver.blocks = "two" is not allowed:'
+        " an integer, at least 1\n"
+    )
+    assert job.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["rum"], ["run"], ["run", "a.toml", "--sets=a=1"]])
+def test_wrong_usage_is_status_2_without_a_traceback(hpctrain, arguments):
+    job = hpctrain(*arguments)
+    assert job.returncode == 2
+    assert job.stderr.startswith("usage: hpctrain")
+    assert "Traceback" not in job.stderr
+
+
+@pytest.mark.parametrize("command", [["report"], ["plot", "-o", "figure.png"]])
+def test_missing_run_file_is_one_line_and_status_2(hpctrain, command, tmp_path):
+    missing = tmp_path / "none.h5"
+    job = hpctrain(*command, missing)
+    assert job.returncode == 2
+    assert job.stderr.startswith("hpctrain: ")
+    assert str(missing) in job.stderr
+    assert job.stderr.count("\n") == 1
+
+
+def test_help_comes_at_once(hpctrain):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert hpctrain("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3
+
+
+def test_info_names_every_version_and_needs_no_launcher(hpctrain):
+    # As inside a job step: a rank of a job of two, whose other rank never comes.
+    job = hpctrain("info", PMI_SIZE="2", PMI_RANK="0", PMI_FD="7")
+    rows = dict(line.split("  ", 1) for line in job.stdout.splitlines())
+    assert job.returncode == 0
+    assert {"hpctrain", "Python", "torch", "numpy", "h5py", "mpi4py", "MPI"} <= set(rows)
+    assert {"cores visible", "threads by default", "device", "kernels"} <= set(rows)
+    assert "does not start" not in rows["MPI"]
+
+
+def test_info_tells_of_a_library_that_does_not_start(monkeypatch):
+    from hpctrain import info
+
+    monkeypatch.setattr(info, "ASK_MPI", "raise RuntimeError('cannot load MPI library')")
+    monkeypatch.setattr(info, "ASK_HDF5", "import os; os.abort()")
+    table = info.table()
+    assert "does not start (RuntimeError: cannot load MPI library)" in table
+    assert "(HDF5 does not start (status -6))" in table

@@ -1,0 +1,197 @@
+"""A job file is either a complete job, or one line that says what is wrong with it."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpctrain.job import (
+    Job,
+    JobError,
+    NetworkOptions,
+    OutputOptions,
+    ParallelOptions,
+    ProblemOptions,
+    StopOptions,
+    load_job,
+    parse_job,
+    resolved_toml,
+)
+from hpctrain.solvers.spqn import SPQNOptions
+
+JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.toml"))
+SMALL = """
+[problem]
+name = "burgers"
+points = 128
+[network]
+depth = 4
+width = 5
+[solver]
+name = "aspqn"
+blocks = 4
+"""
+SOLVERS = '"lbfgs", "ssbfgs", "ssbroyden", "aspqn", "mspqn"'
+SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
+
+# An override of SMALL, and the line it leads to.
+FORBIDDEN_VALUES = {
+    "solver.blocks=12": "solver.blocks = 12 is not allowed:"
+    " at most 4, the number of layers (network.depth)",
+    "parallel.chunks=256": "parallel.chunks = 256 is not allowed:"
+    " at most 128, the number of problem.points",
+    "parallel.chunks=48": "parallel.chunks = 48 is not allowed: a power of two",
+    "parallel.chunks=0": "parallel.chunks = 0 is not allowed: an integer, at least 1",
+    "parallel.threads=0": "parallel.threads = 0 is not allowed: an integer, at least 1",
+    "parallel.device=gpu": 'parallel.device = "gpu" is not allowed: one of "auto", "cpu"',
+    "network.depth=1": "network.depth = 1 is not allowed: an integer, at least 2",
+    "network.depth=4.0": "network.depth = 4.0 is not allowed: an integer, at least 2",
+    'network.depth="4"': 'network.depth = "4" is not allowed: an integer, at least 2',
+    "network.depth=true": "network.depth = true is not allowed: an integer, at least 2",
+    "network.kind=cnn": 'network.kind = "cnn" is not allowed: one of "mlp", "residual"',
+    "network.time_step=inf": "network.time_step = Infinity is not allowed:"
+    " a number, above 0 and finite",
+    "network=3": "network = 3 is not allowed:"
+    " a table with kind, depth, width, activation, time_step",
+    "precision=float16": 'precision = "float16" is not allowed: one of "float64", "float32"',
+    "problem.name=burger": 'problem.name = "burger" is not allowed:'
+    ' one of "burgers", or a class of your own as "my_pde.py:Heat"',
+    "problem.scale_distance=1": "problem.scale_distance = 1 is not allowed: true or false",
+    "output.path=''": 'output.path = "" is not allowed: a string, not empty',
+    "output.error_every=0": "output.error_every = 0 is not allowed: an integer, at least 1",
+    "stop.error=nan": "stop.error = NaN is not allowed: a number, above 0 and finite",
+    "stop.error=[1, 'a']": 'stop.error = [1, "a"] is not allowed: a number, above 0 and finite',
+    "stop.max_seconds=1h": 'stop.max_seconds = "1h" is not allowed: a number, above 0 and finite',
+    "seed=-1": "seed = -1 is not allowed: an integer, at least 0 and at most 9223372036854775807",
+    "solver=3": f"solver = 3 is not allowed: a table with name, one of {SOLVERS}",
+    "solver.name=adma": f'solver.name = "adma" is not allowed: one of {SOLVERS}',
+    "solver.name=7": f"solver.name = 7 is not allowed: one of {SOLVERS}",
+    "solver.momentum=0": "solver.momentum = 0 is not allowed: a number, above 0 and at most 1",
+    "solver.line_search.c1=2": "solver.line_search.c1 = 2 is not allowed:"
+    " a number, above 0 and below 1",
+    "solver.line_search=3": "solver.line_search = 3 is not allowed:"
+    " a table with c1, c2, max_trials",
+    "solver.blcoks=2": f"unknown key solver.blcoks; allowed: {SPQN_KEYS} (did you mean blocks?)",
+    "solver.line_search.zoom=2": "unknown key solver.line_search.zoom; allowed: c1, c2, max_trials",
+    "sovler.blocks=2": "unknown key sovler; allowed: seed, precision, problem, network, solver,"
+    " parallel, output, stop (did you mean solver?)",
+}
+
+# A text that is no job, and the line it leads to.
+BAD_TEXTS = {
+    "[problem\n": "not valid TOML: Expected ']' at the end of a table declaration"
+    " (at line 1, column 9)",
+    SMALL + "[solver]\n": "not valid TOML: Cannot declare ('solver',) twice (at line 11, column 8)",
+    SMALL.replace("depth = 4", ""): "network.depth is missing: an integer, at least 2",
+    SMALL.replace("depth", "dpeth"): "unknown key network.dpeth;"
+    " allowed: kind, depth, width, activation, time_step (did you mean depth?) (and 1 more)",
+    SMALL.replace('name = "aspqn"', ""): f"solver.name is missing: one of {SOLVERS}",
+    SMALL.partition("[solver]")[0]: f"solver is missing: a table with name, one of {SOLVERS}",
+    "seed = 1": "problem is missing: a table with name, points, scale_distance (and 2 more)",
+    SMALL + '"two\\nlines" = 1\n': f'unknown key solver."two\\nlines"; allowed: {SPQN_KEYS}',
+}
+
+
+@pytest.mark.parametrize("override", FORBIDDEN_VALUES)
+def test_forbidden_value_is_named_with_file_key_value_and_what_is_allowed(override):
+    with pytest.raises(JobError) as caught:
+        parse_job(SMALL, "jobs/x.toml", [override])
+    origin = "jobs/x.toml" if override.startswith("sovler") else "jobs/x.toml with --set"
+    assert str(caught.value) == f"{origin}: {FORBIDDEN_VALUES[override]}"
+
+
+@pytest.mark.parametrize("text", BAD_TEXTS)
+def test_bad_text_is_named_with_file_and_place(text):
+    with pytest.raises(JobError) as caught:
+        parse_job(text, "jobs/x.toml")
+    assert str(caught.value) == f"jobs/x.toml: {BAD_TEXTS[text]}"
+
+
+@pytest.mark.parametrize("override", ["solver.blocks", "=3", "solver.=3", "a b=3", ""])
+def test_override_without_key_or_value_is_refused(override):
+    with pytest.raises(JobError, match="expected KEY=VALUE") as caught:
+        parse_job(SMALL, "x.toml", [override])
+    assert str(caught.value).startswith(f"--set {override}: ")
+
+
+def test_override_below_a_value_is_refused():
+    with pytest.raises(JobError, match=r"^--set solver.name.x=1: solver.name is not a table$"):
+        parse_job(SMALL, "x.toml", ["solver.name.x=1"])
+
+
+def test_overrides_are_toml_values_or_bare_words():
+    overrides = ["solver.blocks=2", "network.kind=mlp", "output.path=runs/a b.h5", "seed = 3"]
+    overrides += ['problem.name="my_pde.py:Heat"', "stop.error=1e-3", "stop.max_seconds=60"]
+    job = parse_job(SMALL, "x.toml", [*overrides, "seed=4"])
+    assert (job.solver.blocks, job.network.kind, job.seed) == (2, "mlp", 4)
+    assert (job.output.path, job.problem.name) == ("runs/a b.h5", "my_pde.py:Heat")
+    assert (job.stop.error, job.stop.max_seconds) == (1e-3, 60.0)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes('# Schrödinger\nname = "ö"'.encode("latin-1"))
+    assert _complaint(latin) == f"{latin}: not a text in UTF-8 (byte 6)"
+    assert _complaint(tmp_path) == f"{tmp_path}: cannot read the job file: Is a directory"
+    missing = tmp_path / "none.toml"
+    assert _complaint(missing) == f"{missing}: cannot read the job file: No such file or directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_file_without_permission_is_named(tmp_path):
+    locked = tmp_path / "locked.toml"
+    locked.write_text(SMALL)
+    locked.chmod(0)
+    assert _complaint(locked) == f"{locked}: cannot read the job file: Permission denied"
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_shipped_job_survives_being_written_and_read(path):
+    job = load_job(path)
+    assert parse_job(resolved_toml(job), "resolved") == job
+    assert job.output.path == f"runs/{path.stem}.h5"
+
+
+def test_resolved_job_states_its_defaults():
+    resolved = resolved_toml(parse_job(SMALL, "x.toml"))
+    for line in ("seed = 0", "chunks = 64", "local_steps = 50", "c1 = 0.0001", "error_every = 10"):
+        assert line in resolved.splitlines()
+
+
+finite = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+
+
+@given(
+    name=st.text().map(lambda text: f"{text.replace(chr(10), ' ')}x.py:Own"),
+    time_step=finite,
+    stop=st.builds(
+        StopOptions,
+        error=st.none() | finite,
+        gradient_norm=st.none() | finite,
+        max_iterations=st.integers(1),
+    ),
+)
+def test_any_job_survives_being_written_and_read(name, time_step, stop):
+    job = Job(
+        problem=ProblemOptions(name=name),
+        network=NetworkOptions(depth=8, width=1, time_step=time_step),
+        solver=SPQNOptions(),
+        stop=stop,
+    )
+    assert parse_job(resolved_toml(job), "resolved") == job
+
+
+GROUPS = [Job, ProblemOptions, NetworkOptions, ParallelOptions, OutputOptions, StopOptions]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_setting_says_what_it_means(group):
+    assert all(field.description for field in group.model_fields.values())
+
+
+def _complaint(path: Path) -> str:
+    with pytest.raises(JobError) as caught:
+        load_job(path)
+    return str(caught.value)

@@ -1,0 +1,154 @@
+"""Quasi-Newton memories against dense formulas."""
+
+import math
+
+import pytest
+import torch
+
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.quasi_newton import broyden
+from hpctrain.quasi_newton.broyden import InverseHessian, Scaling
+from hpctrain.quasi_newton.lbfgs import SecantPairs
+
+N = 12
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def random_pairs(count):
+    """Pairs y = A s of a symmetric positive definite A."""
+    M = torch.randn(N, N, dtype=torch.float64)
+    A = M @ M.T + torch.eye(N, dtype=torch.float64)
+    steps = [torch.randn(N, dtype=torch.float64) for _ in range(count)]
+    return A, [(s, A @ s) for s in steps]
+
+
+def bfgs_inverse(H, s, y):
+    """Nocedal and Wright, equation 6.17."""
+    rho = 1 / (y @ s)
+    V = torch.eye(N, dtype=torch.float64) - rho * torch.outer(s, y)
+    return V @ H @ V.T + rho * torch.outer(s, s)
+
+
+def compact_B(pairs):
+    """The talk's compact form of the L-BFGS Hessian, B₀ = γ I with γ = yᵀy / yᵀs."""
+    S, Y = (torch.stack(columns, dim=1) for columns in zip(*pairs, strict=True))
+    s, y = pairs[-1]
+    gamma = (y @ y) / (y @ s)
+    SY = S.T @ Y
+    L, D = torch.tril(SY, -1), torch.diag(torch.diag(SY))
+    middle = torch.cat(
+        [torch.cat([gamma * S.T @ S, L], dim=1), torch.cat([L.T, -D], dim=1)], dim=0
+    )
+    W = torch.cat([gamma * S, Y], dim=1)
+    return gamma * torch.eye(N, dtype=torch.float64) - W @ torch.linalg.solve(middle, W.T)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_two_loop_recursion_inverts_the_compact_form(count):
+    _, pairs = random_pairs(count)
+    memory = SecantPairs()
+    for s, y in pairs:
+        assert memory.store(s, y, count)
+    g = torch.randn(N, dtype=torch.float64)
+    expected = torch.linalg.solve(compact_B(pairs), g)
+    torch.testing.assert_close(memory.inverse_hessian_product(g), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_the_oldest_pair_goes_first_and_unsafe_curvature_is_not_stored():
+    _, pairs = random_pairs(4)
+    memory = SecantPairs()
+    for s, y in pairs:
+        memory.store(s, y, 3)
+    assert [torch.equal(kept, s) for kept, (s, _) in zip(memory.s, pairs[1:], strict=True)]
+    assert len(memory.s) == 3
+    assert not memory.store(pairs[0][0], -pairs[0][1], 3)
+    assert not memory.store(pairs[0][0], 0 * pairs[0][1], 3)
+    assert torch.equal(memory.s[-1], pairs[-1][0])
+
+
+def dense_update(H, s, y, scaling):
+    """METHODS, section 3, written out: H⁺ with the given τ and φ."""
+    Hy, ys, yHy = H @ y, y @ s, y @ (H @ y)
+    v = torch.sqrt(yHy) * (s / ys - Hy / yHy)
+    bracket = H - torch.outer(Hy, Hy) / yHy + scaling.phi * torch.outer(v, v)
+    return bracket / scaling.tau + torch.outer(s, s) / ys
+
+
+def test_updates_waiting_for_the_next_product_equal_the_dense_recursion():
+    _, pairs = random_pairs(6)
+    communicator, x = Communicator(), torch.randn(N, dtype=torch.float64)
+    H, dense = InverseHessian(), 0.3 * torch.eye(N, dtype=torch.float64)
+    H.set_identity(0.3)
+    for k, (s, y) in enumerate(pairs):
+        scaling = Scaling(tau=0.5 + 0.1 * k, phi=0.2 * k)
+        Hx, Hy = H.multiply(x, communicator, 1), H.multiply(y, communicator, 1)
+        after = H.update(s, y, Hy, scaling, Hx, x)
+        dense = dense_update(dense, s, y, scaling)
+        torch.testing.assert_close(after, dense @ x, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(H.multiply(x, communicator, 1), dense @ x, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(H.rows.rows, dense, rtol=1e-10, atol=1e-12)
+
+
+def test_the_update_without_scaling_is_bfgs():
+    _, [(s, y)] = random_pairs(1)
+    H = torch.eye(N, dtype=torch.float64)
+    expected = bfgs_inverse(H, s, y)
+    torch.testing.assert_close(dense_update(H, s, y, Scaling(1.0, 1.0)), expected)
+
+
+@pytest.mark.parametrize("name", ["ssbfgs", "ssbroyden"])
+def test_updates_satisfy_the_secant_equation_and_stay_positive_definite(name):
+    A, pairs = random_pairs(20)
+    H = torch.eye(N, dtype=torch.float64)
+    for s, y in pairs:
+        h = float(y @ H @ y / (y @ s))
+        b = float(s @ torch.linalg.solve(H, s) / (y @ s))
+        H = dense_update(H, s, y, broyden.SCALINGS[name](h, b, N))
+        torch.testing.assert_close(H @ y, s, rtol=1e-7, atol=1e-9)
+        assert float(torch.linalg.eigvalsh(0.5 * (H + H.T)).min()) > 0
+
+
+def test_ssbroyden_follows_its_published_formulas():
+    """Every quantity of METHODS section 3, evaluated one after the other for one h and b."""
+    h, b, n = 1.7, 0.9, 50
+    A = b * h - 1
+    c = math.sqrt(A / (A + 1))
+    rho = min(1, h * (1 - c))
+    theta = max((rho - 1) / A, min(1 / rho, (1 - b) / b))
+    sigma = 1 + theta * A
+    sigma_n = abs(sigma) ** (1 / (1 - n))
+    assert theta > 0
+    found = broyden.ssbroyden(h, b, n)
+    assert found.tau == pytest.approx(rho * min(sigma_n, 1 / theta), rel=1e-14)
+    assert found.phi == pytest.approx((1 - theta) / (1 + theta * A), rel=1e-14)
+    h, b = 1.2, 3.0
+    A = b * h - 1
+    c = math.sqrt(A / (A + 1))
+    rho = min(1, h * (1 - c))
+    theta = max((rho - 1) / A, min(1 / rho, (1 - b) / b))
+    assert theta <= 0
+    sigma = 1 + theta * A
+    found = broyden.ssbroyden(h, b, n)
+    assert found.tau == pytest.approx(min(rho * abs(sigma) ** (1 / (1 - n)), sigma), rel=1e-14)
+    assert broyden.ssbfgs(h, b, n) == Scaling(tau=1 / 3.0, phi=1.0)
+    assert broyden.ssbfgs(h, 0.5, n) == Scaling(tau=1.0, phi=1.0)
+
+
+@pytest.mark.parametrize("name", ["ssbfgs", "ssbroyden"])
+def test_scalings_are_finite_where_the_update_is_degenerate(name):
+    """A = b h - 1 is zero where H is exact already, and rounding may push it below."""
+    for h, b in [(1.0, 1.0), (1.0, 1 - 1e-16), (1e-8, 1e8), (1e8, 1e-8), (1e4, 1e4)]:
+        scaling = broyden.SCALINGS[name](h, b, 3021)
+        assert math.isfinite(scaling.phi)
+        assert 0 < scaling.tau < math.inf
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_rows_are_divided_evenly_and_completely(ranks):
+    ranges = broyden.row_ranges(100, ranks)
+    assert [row for first, last in ranges for row in range(first, last)] == list(range(100))
+    assert max(b - a for a, b in ranges) - min(b - a for a, b in ranges) <= 1
