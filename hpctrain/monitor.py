@@ -20,7 +20,7 @@ class RelativeError:
 
 
 class ErrorMonitor:
-    """Evaluates errors on the test grid, whose points the ranks share; every method is collective."""
+    """Evaluates errors on the test grid, whose points ranks share; all methods are collective."""
 
     def __init__(
         self, problem: PinnProblem, communicator: Communicator, chunks: int, threads: int

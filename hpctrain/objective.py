@@ -127,7 +127,7 @@ class Objective:
         return Evaluation(self, theta, loss, self._serial)
 
     def gradient_of(self, theta: Tensor, serial: int) -> Tensor:
-        """∇L(θ) (n,), where evaluation number `serial` was at θ: repeats it if it is not the last."""
+        """∇L(θ) (n,), evaluation number `serial` being at θ: repeats it unless it was the last."""
         if serial == self._serial:
             self.counts.loss_work -= self._share.loss_cost
         else:

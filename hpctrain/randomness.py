@@ -1,4 +1,4 @@
-"""Random numbers as a function of (seed, purpose, indices), never of a rank or of a call's order."""
+"""Random numbers as a function of (seed, purpose, indices), whatever the rank or order of calls."""
 
 import zlib
 

@@ -4,6 +4,7 @@ Everything that watches a run (history, progress, checkpoints, the error) is cal
 solvers know nothing of it. The loop ends in one place, by one reduction over all ranks.
 """
 
+import itertools
 import math
 import platform
 import time
@@ -105,14 +106,26 @@ def run(job: Job, communicator: Communicator, output: str | None = None) -> Outc
 def _output_path(job: Job, output: str | None) -> Path | None:
     """Where the run file goes: nothing that exists is ever written over."""
     if output is not None and output != job.output.path:
-        if Path(output).exists():
-            raise InputError(f"-o {output} exists already: name another file, or remove it")
+        taken = _taken(Path(output))
+        if taken:
+            raise InputError(f"-o {output}: {taken} exists already: name another, or remove it")
         return Path(output)
     if job.output.path is None:
         return None
     path = Path(job.output.path)
-    candidates = (path.with_stem(f"{path.stem}-{k}") for k in range(2, 1_000_000))
-    return path if not path.exists() else next(c for c in candidates if not c.exists())
+    numbered = (path.with_stem(f"{path.stem}-{k}") for k in itertools.count(2))
+    return next(
+        candidate for candidate in itertools.chain([path], numbered) if not _taken(candidate)
+    )
+
+
+def _taken(path: Path) -> Path | None:
+    """What stands where a run would write: its file or its checkpoints."""
+    return next((found for found in (path, _checkpoint_folder(path)) if found.exists()), None)
+
+
+def _checkpoint_folder(path: Path) -> Path:
+    return path.with_suffix(".ckpt")
 
 
 class _Loop:
@@ -141,7 +154,7 @@ class _Loop:
         self._phases = communicator.timer.snapshot()
         self._started = time.perf_counter()
         self._checkpoints = (
-            CheckpointStore(path.with_suffix(".ckpt"), communicator) if path else None
+            CheckpointStore(_checkpoint_folder(path), communicator) if path else None
         )
         shown = communicator.is_root
         self._progress = Progress(self._header(threads), job.stop.max_iterations, shown)
@@ -205,6 +218,8 @@ class _Loop:
     def _agree(self, point: Point, stalled: bool) -> Reason:
         """The reason to stop that weighs most on any rank: one reduction an iteration."""
         stop, tally = self._job.stop, self._tally
+        # A search also fails where all trials are NaN: then the loss is, where it was finite before.
+        loss = self._objective.at(point.theta).loss if stalled else point.loss
         elapsed = time.perf_counter() - self._started
         gradient_norm = norm(point.gradient)
         reasons = {
@@ -216,7 +231,7 @@ class _Loop:
             Reason.ERROR: stop.error is not None and self._error.error <= stop.error,
             Reason.MAX_SECONDS: stop.max_seconds is not None and elapsed >= stop.max_seconds,
             Reason.SIGNAL: self._signals.received,
-            Reason.NON_FINITE: not math.isfinite(point.loss + gradient_norm),
+            Reason.NON_FINITE: not math.isfinite(loss + gradient_norm),
         }
         own = max(reason for reason, holds in reasons.items() if holds)
         return Reason(self._communicator.maximum([own])[0])
@@ -225,14 +240,16 @@ class _Loop:
         if self._checkpoints is not None:
             with self._communicator.timer.phase("io"):
                 kept = {"tally": asdict(self._tally), "counts": asdict(self._objective.counts)}
-                self._checkpoints.write(self._tally.iteration, state, kept)
+                led = self._solver.setting.led_blocks
+                self._checkpoints.write(self._tally.iteration, state, kept, led)
 
     def _finish(self, state: Any, reason: Reason) -> Outcome:
         if reason is Reason.NON_FINITE:
             self._end_history(reason, None)
             raise NonFiniteError(
-                f"iteration {self._tally.iteration}: loss {state.point.loss}, gradient norm"
-                f" {norm(state.point.gradient)}: neither may be NaN or infinite"
+                f"iteration {self._tally.iteration}: the loss or its gradient became NaN or infinite"
+                f" near the last point (loss {state.point.loss:g},"
+                f" gradient norm {norm(state.point.gradient):g})"
             )
         self._checkpoint(state)
         solution = self._monitor.solution(state.point.theta)
@@ -242,8 +259,11 @@ class _Loop:
         return Outcome(reason, self._tally.iteration, self._path)
 
     def _end_history(self, reason: Reason, solution: dict[str, np.ndarray] | None) -> None:
-        if self._writer is not None:
-            self._writer.finish(reason.text, solution)
+        """The run file is complete when any rank goes on from here."""
+        with self._communicator.timer.phase("io"):
+            if self._writer is not None:
+                self._writer.finish(reason.text, solution)
+            self._communicator.barrier()
 
     def _open_writer(self, threads: int) -> RunWriter:
         assert self._path is not None

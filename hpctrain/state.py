@@ -155,7 +155,7 @@ class Share:
 
     blocks: Collection[int]
     rows: Callable[[int], tuple[int, int]]
-    device: torch.device = torch.device("cpu")
+    device: str | torch.device = "cpu"
 
 
 def unflatten(template: Any, leaves: Mapping[str, Any], share: Share | None = None) -> Any:

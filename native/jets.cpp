@@ -1,6 +1,7 @@
 #include "jets.hpp"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -65,14 +66,18 @@ void product(const Real* weight, int rows, int inner, const Real* y, int columns
   }
 }
 
-// sums[r][i] (vectors of lanes) += adjoint[r][:] . y[i][:] over the columns of a tile.
+// Numbers that a block of the gradient takes in the sums: whole vectors.
+template <class Real> constexpr int block_slots(int rows, int columns) {
+  return (rows * columns + lanes<Real> - 1) / lanes<Real> * lanes<Real>;
+}
+
+// sums += adjoint[r][:] . y[i][:] over the columns of a tile, for Rows x Columns pairs (r, i).
 template <class Real, int Rows, int Columns>
-inline void gradient_block(const Real* adjoint, const Real* y, int columns, Real* sums, int width) {
+inline void gradient_block(const Real* adjoint, const Real* y, int columns, Real* sums) {
   using V = Vector<Real>;
-  V sum[Rows][Columns];
-  for (int r = 0; r < Rows; ++r)
-    for (int i = 0; i < Columns; ++i) sum[r][i] = load<Real>(sums + (r * width + i) * lanes<Real>);
-  for (int c = 0; c < columns; c += lanes<Real>) {
+  constexpr int L = lanes<Real>, slots = block_slots<Real>(Rows, Columns);
+  V sum[slots] = {};
+  for (int c = 0; c < columns; c += L) {
     V x[Columns];
 #pragma GCC unroll 8
     for (int i = 0; i < Columns; ++i) x[i] = load<Real>(y + i * columns + c);
@@ -80,46 +85,76 @@ inline void gradient_block(const Real* adjoint, const Real* y, int columns, Real
     for (int r = 0; r < Rows; ++r) {
       const V a = load<Real>(adjoint + r * columns + c);
 #pragma GCC unroll 8
-      for (int i = 0; i < Columns; ++i) sum[r][i] += a * x[i];
+      for (int i = 0; i < Columns; ++i) sum[r * Columns + i] += a * x[i];
     }
   }
-  for (int r = 0; r < Rows; ++r)
-    for (int i = 0; i < Columns; ++i) store<Real>(sums + (r * width + i) * lanes<Real>, sum[r][i]);
+#pragma GCC unroll 8
+  for (int k = 0; k < slots; k += L)
+    store<Real>(sums + k, load<Real>(sums + k) + sum_each<Real>(sum + k));
 }
 
-template <class Real, int Rows>
-inline void gradient_rows_of(const Real* adjoint, const Real* y, int inputs, int columns,
-                             Real* sums) {
-  int i = 0;
-  const auto block = [&](auto count) {
-    gradient_block<Real, Rows, decltype(count)::value>(adjoint, y + i * columns, columns,
-                                                       sums + i * lanes<Real>, inputs);
+// Calls visit(rows, columns, r, i) for the register blocks of an outputs x inputs gradient, in the
+// order in which they stand in the sums; rows and columns are integral constants.
+template <class Visit> inline void for_each_block(int outputs, int inputs, Visit visit) {
+  const auto across = [&](auto rows, int r) {
+    int i = 0;
+    const auto at = [&](auto columns) { visit(rows, columns, r, i); };
+    for (; i + gradient_columns <= inputs; i += gradient_columns)
+      at(std::integral_constant<int, gradient_columns>{});
+    switch (inputs - i) {
+      case 4: at(std::integral_constant<int, 4>{}); break;
+      case 3: at(std::integral_constant<int, 3>{}); break;
+      case 2: at(std::integral_constant<int, 2>{}); break;
+      case 1: at(std::integral_constant<int, 1>{}); break;
+    }
   };
-  for (; i + gradient_columns <= inputs; i += gradient_columns)
-    block(std::integral_constant<int, gradient_columns>{});
-  switch (inputs - i) {
-    case 4: block(std::integral_constant<int, 4>{}); break;
-    case 3: block(std::integral_constant<int, 3>{}); break;
-    case 2: block(std::integral_constant<int, 2>{}); break;
-    case 1: block(std::integral_constant<int, 1>{}); break;
+  int r = 0;
+  for (; r + gradient_rows <= outputs; r += gradient_rows)
+    across(std::integral_constant<int, gradient_rows>{}, r);
+  switch (outputs - r) {
+    case 3: across(std::integral_constant<int, 3>{}, r); break;
+    case 2: across(std::integral_constant<int, 2>{}, r); break;
+    case 1: across(std::integral_constant<int, 1>{}, r); break;
   }
 }
 
+// Adds a tile's part of the gradient of a layer: weights by blocks, then the biases by lanes.
 template <class Real>
 void accumulate_gradient(const Real* adjoint, int outputs, const Real* y, int inputs, int columns,
                          Real* sums) {
-  int r = 0;
-  const auto rows = [&](auto count) {
-    gradient_rows_of<Real, decltype(count)::value>(adjoint + r * columns, y, inputs, columns,
-                                                   sums + std::ptrdiff_t(r) * inputs * lanes<Real>);
-  };
-  for (; r + gradient_rows <= outputs; r += gradient_rows)
-    rows(std::integral_constant<int, gradient_rows>{});
-  switch (outputs - r) {
-    case 3: rows(std::integral_constant<int, 3>{}); break;
-    case 2: rows(std::integral_constant<int, 2>{}); break;
-    case 1: rows(std::integral_constant<int, 1>{}); break;
+  for_each_block(outputs, inputs, [&](auto rows, auto block_columns, int r, int i) {
+    gradient_block<Real, rows.value, block_columns.value>(adjoint + r * columns, y + i * columns,
+                                                          columns, sums);
+    sums += block_slots<Real>(rows.value, block_columns.value);
+  });
+  for (int r = 0; r < outputs; ++r, sums += lanes<Real>) {
+    Vector<Real> sum = load<Real>(sums);
+    for (int t = 0; t < tile_points<Real>; t += lanes<Real>)
+      sum += load<Real>(adjoint + r * columns + t);
+    store<Real>(sums, sum);
   }
+}
+
+// Numbers that the sums of a layer take.
+template <class Real> int64_t sums_size(int outputs, int inputs) {
+  int64_t size = int64_t(outputs) * lanes<Real>;
+  for_each_block(outputs, inputs, [&](auto rows, auto columns, int, int) {
+    size += block_slots<Real>(rows.value, columns.value);
+  });
+  return size;
+}
+
+// The gradient of a layer out of its sums: W by rows, then b.
+template <class Real>
+const Real* collect_gradient(const Real* sums, int outputs, int inputs, Real* gradient) {
+  for_each_block(outputs, inputs, [&](auto rows, auto columns, int r, int i) {
+    for (int k = 0; k < rows.value * columns.value; ++k)
+      gradient[(r + k / columns.value) * inputs + i + k % columns.value] = sums[k];
+    sums += block_slots<Real>(rows.value, columns.value);
+  });
+  for (int r = 0; r < outputs; ++r, sums += lanes<Real>)
+    gradient[outputs * inputs + r] = sum_lanes<Real>(load<Real>(sums));
+  return sums;
 }
 
 }  // namespace
@@ -132,9 +167,16 @@ template <class Real> struct JetKernel<Real>::Buffer {
     if (wanted <= size) return;
     std::free(data);
     size = wanted;
-    const std::size_t bytes = (std::size_t(wanted) * sizeof(Real) + 63) / 64 * 64;
-    data = static_cast<Real*>(std::aligned_alloc(64, bytes));
+    // Whole huge pages where there are some: the tape is read in an order that costs TLB misses.
+    constexpr std::size_t huge = std::size_t(1) << 21;
+    const std::size_t bytes = std::size_t(wanted) * sizeof(Real);
+    const std::size_t unit = bytes >= huge ? huge : 64;
+    const std::size_t rounded = (bytes + unit - 1) / unit * unit;
+    data = static_cast<Real*>(std::aligned_alloc(unit, rounded));
     if (!data) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    if (unit == huge) madvise(data, rounded, MADV_HUGEPAGE);
+#endif
   }
   Buffer() = default;
   explicit Buffer(int64_t wanted) { reserve(wanted); }
@@ -174,7 +216,7 @@ JetKernel<Real>::JetKernel(std::vector<Layer> layers, std::vector<int> orders, R
                              (points_of_chunk + tile_points<Real> - 1) / tile_points<Real>);
   }
   const int64_t tile = int64_t(widest_) * components_ * tile_points<Real>;
-  const int64_t sums = (parameter_count(0, int(layers_.size()) - 1)) * lanes<Real>;
+  const int64_t sums = sums_offset(0, int(layers_.size()));
   for (int t = 0; t < threads_; ++t) {
     auto s = std::make_unique<Scratch>();
     for (Buffer* buffer : {&s->w, &s->y, &s->w_bar, &s->y_bar, &s->jets}) buffer->reserve(tile);
@@ -195,6 +237,14 @@ template <class Real> int64_t JetKernel<Real>::parameter_count(int first, int la
     count += int64_t(layers_[l].outputs) * (layers_[l].inputs + 1) +
              (layers_[l].scale_offset >= 0 ? 1 : 0);
   return count;
+}
+
+// Where the sums of `layer` stand among those of the layers from `first` on.
+template <class Real> int64_t JetKernel<Real>::sums_offset(int first, int layer) const {
+  int64_t offset = 0;
+  for (int l = first; l < layer; ++l)
+    offset += sums_size<Real>(layers_[l].outputs, layers_[l].inputs);
+  return offset;
 }
 
 // A tile's tape: w of every hidden layer (its value replaced by h = tanh w), then, for residual
@@ -446,17 +496,9 @@ void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, in
       taped_tanh(layer.inputs, second_of_, true, time_step_, components_, tape + tape_offset(l),
                  s.y.data);
     }
-    if (l <= last) {
-      Real* sums = s.sums.data + parameter_count(first, l - 1) * lanes<Real>;
-      accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs, columns, sums);
-      sums += int64_t(layer.outputs) * layer.inputs * lanes<Real>;
-      for (int r = 0; r < layer.outputs; ++r) {
-        Vector<Real> sum = load<Real>(sums + r * lanes<Real>);
-        for (int t = 0; t < T; t += lanes<Real>)
-          sum += load<Real>(s.w_bar.data + r * columns + t);
-        store<Real>(sums + r * lanes<Real>, sum);
-      }
-    }
+    if (l <= last)
+      accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs, columns,
+                          s.sums.data + sums_offset(first, l));
     if (l == first) break;
     if (layer.residual) {
       product(weights_->transposed[l].data(), layer.inputs, layer.outputs, s.w_bar.data, columns,
@@ -469,28 +511,28 @@ void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, in
   }
 }
 
-// A chunk's gradient: lanes are added up, and the adaptive scale is taken out of the folded weights:
+// A chunk's gradient; the adaptive scale is taken out of the folded weights:
 // dW = k dW', db = k db', da = 10 (<W, dW'> + <b, db'>) with k = 10 a.
 template <class Real>
-void JetKernel<Real>::write_leaf(const Real* theta, int first, int last, Scratch& s,
+void JetKernel<Real>::write_leaf(const Real* theta, int first, int last, const Scratch& s,
                                  Real* leaf) const {
   const Real* sums = s.sums.data;
   for (int l = first; l <= last; ++l) {
     const Layer& layer = layers_[l];
     const int64_t count = int64_t(layer.outputs) * (layer.inputs + 1);
-    const Real* parameters = theta + layer.weight_offset;
-    const bool adaptive = layer.scale_offset >= 0;
-    const Real scale = adaptive ? 10 * theta[layer.scale_offset] : Real(1);
-    Real inner = 0;
-    for (int64_t k = 0; k < count; ++k, sums += lanes<Real>) {
-      const Real g = sum_lanes<Real>(load<Real>(sums));
-      inner += parameters[k] * g;
-      *leaf++ = scale * g;
+    sums = collect_gradient(sums, layer.outputs, layer.inputs, leaf);
+    if (layer.scale_offset >= 0) {
+      const Real scale = 10 * theta[layer.scale_offset];
+      const Real* parameters = theta + layer.weight_offset;
+      Real inner = 0;
+      for (int64_t k = 0; k < count; ++k) {
+        inner += parameters[k] * leaf[k];
+        leaf[k] *= scale;
+      }
+      leaf[count] = 10 * inner;
+      ++leaf;
     }
-    if (adaptive) {
-      *leaf++ = 10 * inner;
-      sums += lanes<Real>;
-    }
+    leaf += count;
   }
 }
 
@@ -501,7 +543,7 @@ void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (int64_t c = 0; c < chunks(); ++c) {
     Scratch& s = *scratch_[omp_get_thread_num()];
-    std::fill_n(s.sums.data, length * lanes<Real>, Real(0));
+    std::fill_n(s.sums.data, sums_offset(first, last + 1), Real(0));
     int64_t tile = tile_of_chunk_[c];
     for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile)
       reverse_tile(tile, p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), first, last,

@@ -59,7 +59,8 @@ template <class Real> class JetKernel {
                     bool keep, Real* jets, Scratch& scratch);
   void reverse_tile(int64_t tile, int64_t start, int64_t stop, int first, int last,
                     const Real* activations, const Real* adjoint, Scratch& scratch);
-  void write_leaf(const Real* theta, int first, int last, Scratch& scratch, Real* leaf) const;
+  void write_leaf(const Real* theta, int first, int last, const Scratch& scratch, Real* leaf) const;
+  int64_t sums_offset(int first, int layer) const;
   int64_t tape_size() const;
   int64_t tape_offset(int layer) const;
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace hpctrain {
 
@@ -69,6 +70,22 @@ template <class Real> inline Real sum_lanes(Vector<Real> v) {
   for (int width = lanes<Real> / 2; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) part[i] += part[i + width];
   return part[0];
+}
+
+template <class V, int... I>
+inline V add_neighbours(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+}
+
+// The lane sums of as many vectors as there are lanes: lane k of the result is that of v[k].
+template <class Real> inline Vector<Real> sum_each(Vector<Real>* v) {
+#pragma GCC unroll 4
+  for (int width = lanes<Real> / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+    for (int k = 0; k < width; ++k)
+      v[k] = add_neighbours(v[2 * k], v[2 * k + 1],
+                            std::make_integer_sequence<int, lanes<Real>>{});
+  return v[0];
 }
 
 // (e^r - 1 - r) / r^2 for |r| <= ln(2)/2, by its Taylor polynomial to the last bit.

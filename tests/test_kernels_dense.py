@@ -1,5 +1,7 @@
 """The fused sweep over a dense matrix against plain linear algebra."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_a_row_has_the_same_bits_whoever_holds_it():
     expected = update_and_multiply(whole, x, 1, 0.9, left, right)
     for cuts in ([0, 101, n], [0, 50, 51, 150, n]):
         parts, products = H.clone(), []
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             rows = slice(first, last)
             products.append(update_and_multiply(parts[rows], x, 3, 0.9, left[rows], right))
         assert torch.equal(parts, whole)

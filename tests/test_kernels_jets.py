@@ -1,5 +1,7 @@
 """Jets of dense networks against nested autograd of the plain definition."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -29,7 +31,6 @@ BOUNDS = [0, 1, 40, 73, 150]
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
 
 
 needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
@@ -89,7 +90,7 @@ def test_a_leaf_is_the_gradient_of_its_chunk(make):
     evaluator.forward(theta.detach(), keep=True)
     adjoint = torch.randn(evaluator.components, 1, BOUNDS[-1], dtype=torch.float64)
     leaves = evaluator.reverse(theta.detach(), adjoint)
-    for chunk, (start, stop) in enumerate(zip(BOUNDS[:-1], BOUNDS[1:], strict=True)):
+    for chunk, (start, stop) in enumerate(pairwise(BOUNDS)):
         part = nested_autograd(network, theta, points[:, start:stop], orders)
         (expected,) = torch.autograd.grad((part * adjoint[:, :, start:stop]).sum(), theta)
         assert relative(leaves[chunk], expected) < 1e-12

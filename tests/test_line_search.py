@@ -95,9 +95,7 @@ def test_strong_wolfe_holds_on_the_functions_of_more_and_thuente(phi, options, t
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    curvature=st.floats(1e-6, 1e6), slope=st.floats(-1e3, -1e-3), trial=st.floats(1e-4, 1e4)
-)
+@given(curvature=st.floats(1e-6, 1e6), slope=st.floats(-1e3, -1e-3), trial=st.floats(1e-4, 1e4))
 def test_strong_wolfe_holds_on_any_parabola(curvature, slope, trial):
     found, *_ = search(lambda a: slope * a + 0.5 * curvature * a**2, trial)
     if found.outcome is SearchOutcome.WOLFE:
@@ -133,9 +131,7 @@ def test_all_trials_not_finite_fail_without_a_step():
 @pytest.mark.parametrize("slope", [0.0, 1.0, math.nan])
 def test_a_direction_that_does_not_descend_fails_without_a_trial(slope):
     objective = _Objective(lambda a: a)
-    found = strong_wolfe(
-        objective, torch.zeros(1), torch.ones(1), 0.0, slope, 1.0, OPTIONS
-    )
+    found = strong_wolfe(objective, torch.zeros(1), torch.ones(1), 0.0, slope, 1.0, OPTIONS)
     assert (found.outcome, objective.values) == (SearchOutcome.FAILED, 0)
 
 

@@ -44,9 +44,9 @@ def test_the_loss_is_the_mean_squared_residual_by_nested_autograd(problem, objec
 def test_the_gradient_equals_central_differences(objective, theta):
     direction = torch.randn(len(theta), dtype=torch.float64)
     h = 1e-6
-    slope = (objective.at(theta + h * direction).loss - objective.at(theta - h * direction).loss) / (
-        2 * h
-    )
+    slope = (
+        objective.at(theta + h * direction).loss - objective.at(theta - h * direction).loss
+    ) / (2 * h)
     assert slope == pytest.approx(float(objective.at(theta).gradient @ direction), rel=1e-6)
 
 
@@ -68,7 +68,9 @@ def test_restricted_gradients_are_the_blocks_of_the_full_one(problem, objective,
         )
 
 
-def test_a_block_leaves_the_frozen_parameters_and_the_callers_theta_alone(problem, objective, theta):
+def test_a_block_leaves_the_frozen_parameters_and_the_callers_theta_alone(
+    problem, objective, theta
+):
     before = theta.clone()
     block = by_layers(problem.layers, 5).blocks[2]
     local = objective.restrict(block, theta)

@@ -33,16 +33,14 @@ def bfgs_inverse(H, s, y):
     return V @ H @ V.T + rho * torch.outer(s, s)
 
 
-def compact_B(pairs):
+def compact_form(pairs):
     """The talk's compact form of the L-BFGS Hessian, B₀ = γ I with γ = yᵀy / yᵀs."""
     S, Y = (torch.stack(columns, dim=1) for columns in zip(*pairs, strict=True))
     s, y = pairs[-1]
     gamma = (y @ y) / (y @ s)
     SY = S.T @ Y
     L, D = torch.tril(SY, -1), torch.diag(torch.diag(SY))
-    middle = torch.cat(
-        [torch.cat([gamma * S.T @ S, L], dim=1), torch.cat([L.T, -D], dim=1)], dim=0
-    )
+    middle = torch.cat([torch.cat([gamma * S.T @ S, L], dim=1), torch.cat([L.T, -D], dim=1)], dim=0)
     W = torch.cat([gamma * S, Y], dim=1)
     return gamma * torch.eye(N, dtype=torch.float64) - W @ torch.linalg.solve(middle, W.T)
 
@@ -54,7 +52,7 @@ def test_two_loop_recursion_inverts_the_compact_form(count):
     for s, y in pairs:
         assert memory.store(s, y, count)
     g = torch.randn(N, dtype=torch.float64)
-    expected = torch.linalg.solve(compact_B(pairs), g)
+    expected = torch.linalg.solve(compact_form(pairs), g)
     torch.testing.assert_close(memory.inverse_hessian_product(g), expected, rtol=1e-9, atol=1e-11)
 
 
@@ -102,7 +100,7 @@ def test_the_update_without_scaling_is_bfgs():
 
 @pytest.mark.parametrize("name", ["ssbfgs", "ssbroyden"])
 def test_updates_satisfy_the_secant_equation_and_stay_positive_definite(name):
-    A, pairs = random_pairs(20)
+    _, pairs = random_pairs(20)
     H = torch.eye(N, dtype=torch.float64)
     for s, y in pairs:
         h = float(y @ H @ y / (y @ s))

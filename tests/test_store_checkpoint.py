@@ -98,7 +98,7 @@ class State:
     theta: Tensor
     iteration: int
     blocks: BlockStates[Block]
-    inverse_hessian: RowBlock, Share
+    inverse_hessian: RowBlock
 
 
 def matrix(iteration):

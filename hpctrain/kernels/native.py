@@ -41,9 +41,7 @@ class NativeJets(JetEvaluator):
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:
-        jets = torch.empty(
-            self.components, self.network.outputs, self.points, dtype=self._dtype
-        )
+        jets = torch.empty(self.components, self.network.outputs, self.points, dtype=self._dtype)
         self._kernel.forward(_buffer(theta), first, _optional(activations), keep, jets.numpy())
         return jets
 

@@ -1,5 +1,6 @@
 """The solvers, and the settings by which a job file chooses one."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,7 +13,7 @@ SolverOptions = Annotated[
     LBFGSOptions | SelfScaledOptions | SPQNOptions, Field(discriminator="name")
 ]
 
-_SOLVERS: dict[str, type[Solver[Any]]] = {
+_SOLVERS: dict[str, Callable[[Setting, Any], Solver[Any]]] = {
     "lbfgs": LBFGS,
     "ssbfgs": SelfScaled,
     "ssbroyden": SelfScaled,

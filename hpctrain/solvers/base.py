@@ -76,6 +76,12 @@ class Setting:
         object.__setattr__(self, "counts", self.objective.counts)
 
     @property
+    def led_blocks(self) -> list[int]:
+        """The blocks whose state this rank writes to checkpoints."""
+        rank = self.objective.communicator.rank
+        return [block for block, group in enumerate(self.local.groups) if group[0] == rank]
+
+    @property
     def timer(self) -> PhaseTimer:
         return self.objective.communicator.timer
 
@@ -89,6 +95,10 @@ class Solver(ABC, Generic[State]):
     Everything that evolves is in the state, a dataclass with a field `point`, which checkpoints
     walk (see `hpctrain.state`). A solver prints nothing and opens no files.
     """
+
+    def __init__(self, setting: Setting, options: Any) -> None:
+        self.setting = setting
+        self.options = options
 
     @abstractmethod
     def init(self, theta: Tensor) -> State:

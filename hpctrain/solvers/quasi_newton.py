@@ -1,4 +1,4 @@
-"""Undecomposed quasi-Newton training: L-BFGS with momentum, and self-scaled (SS) BFGS and Broyden."""
+"""Undecomposed quasi-Newton training: L-BFGS with momentum, self-scaled (SS) BFGS and Broyden."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +11,7 @@ from hpctrain.objective import Objective
 from hpctrain.options import Options
 from hpctrain.quasi_newton.broyden import SCALINGS, InverseHessian
 from hpctrain.quasi_newton.lbfgs import SAFE_CURVATURE, SecantPairs
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Solver, evaluate
 from hpctrain.vectors import dot, norm
 
 # Momentum is dropped where gᵀv > -DESCENT ‖g‖‖v‖.
@@ -70,25 +70,19 @@ def lbfgs_step(
 class LBFGS(Solver[LBFGSState]):
     """L-BFGS with momentum (Nocedal and Wright 2006, chapter 7; momentum as in `lbfgs_step`)."""
 
-    def __init__(self, setting: Setting, options: LBFGSOptions) -> None:
-        self._setting = setting
-        self._options = options
-
     def init(self, theta: Tensor) -> LBFGSState:
-        with self._setting.timer.phase("global"):
-            return LBFGSState(evaluate(self._setting.objective, theta))
+        with self.setting.timer.phase("global"):
+            return LBFGSState(evaluate(self.setting.objective, theta))
 
     def step(self, state: LBFGSState) -> tuple[LBFGSState, Record]:
-        o = self._options
-        with self._setting.timer.phase("global"):
-            new = lbfgs_step(self._setting.objective, state, o.memory, o.momentum, o.line_search)
+        o = self.options
+        with self.setting.timer.phase("global"):
+            new = lbfgs_step(self.setting.objective, state, o.memory, o.momentum, o.line_search)
         stalled = new.step_length == 0 and not state.pairs.s
-        return new, Record(
-            new.point.loss, norm(new.point.gradient), new.step_length, 1, 1, stalled
-        )
+        return new, Record(new.point.loss, norm(new.point.gradient), new.step_length, 1, 1, stalled)
 
     def describe(self) -> list[str]:
-        o = self._options
+        o = self.options
         return [
             f"L-BFGS, {o.memory} secant pairs, momentum {o.momentum:g}",
             f"strong Wolfe line search, c1 {o.line_search.c1:g}, c2 {o.line_search.c2:g}",
@@ -118,26 +112,22 @@ class SelfScaled(Solver[SelfScaledState]):
     Sources: Urbán, Stefanou, Pons, arXiv 2405.04230; Kiyani et al., arXiv 2501.16371.
     """
 
-    def __init__(self, setting: Setting, options: SelfScaledOptions) -> None:
-        self._setting = setting
-        self._options = options
-
     def init(self, theta: Tensor) -> SelfScaledState:
-        with self._setting.timer.phase("global"):
-            point = evaluate(self._setting.objective, theta)
+        with self.setting.timer.phase("global"):
+            point = evaluate(self.setting.objective, theta)
             return SelfScaledState(point, InverseHessian(), point.gradient.clone())
 
     def step(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
-        with self._setting.timer.phase("global"):
+        with self.setting.timer.phase("global"):
             return self._step(state)
 
     def _step(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
-        objective, old = self._setting.objective, state.point
+        objective, old = self.setting.objective, state.point
         p = -state.Hg
         slope = dot(old.gradient, p)
         trial = first_trial(old.loss, state.previous_loss, slope)
         found = strong_wolfe(
-            objective, old.theta, p, old.loss, slope, trial, self._options.line_search
+            objective, old.theta, p, old.loss, slope, trial, self.options.line_search
         )
         if found.evaluation is None:
             return self._restart(state)
@@ -150,7 +140,7 @@ class SelfScaled(Solver[SelfScaledState]):
         """H⁺ (pending in `state.H`) and H⁺ g⁺ (n,), with one product by H."""
         H, g, g_new = state.H, state.point.gradient, new.gradient
         s, y = new.theta - state.point.theta, g_new - g
-        Hg_new = H.multiply(g_new, self._setting.objective.communicator, self._setting.threads)
+        Hg_new = H.multiply(g_new, self.setting.objective.communicator, self.setting.threads)
         ys = dot(y, s)
         if not ys > SAFE_CURVATURE * norm(y) * norm(s):
             return Hg_new
@@ -161,7 +151,7 @@ class SelfScaled(Solver[SelfScaledState]):
             Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
         Hy = Hg_new - Hg
         h, b = dot(y, Hy) / ys, sBs / ys
-        scaling = SCALINGS[self._options.name](h, b, len(g))
+        scaling = SCALINGS[self.options.name](h, b, len(g))
         return H.update(s, y, Hy, scaling, Hg_new, g_new)
 
     def _restart(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
@@ -172,9 +162,10 @@ class SelfScaled(Solver[SelfScaledState]):
         return SelfScaledState(point, InverseHessian(), point.gradient.clone()), record
 
     def describe(self) -> list[str]:
-        n, ls = self._setting.objective.parameters, self._options.line_search
-        ranks = self._setting.objective.communicator.size
+        n, ls = self.setting.objective.parameters, self.options.line_search
+        ranks = self.setting.objective.communicator.size
         return [
-            f"{self._options.name}, dense inverse Hessian {n} x {n} by rows over {ranks} ranks",
-            f"strong Wolfe line search, c1 {ls.c1:g}, c2 {ls.c2:g}, first trial from the last decrease",
+            f"{self.options.name}, dense inverse Hessian {n} x {n} by rows over {ranks} ranks",
+            f"strong Wolfe line search, c1 {ls.c1:g}, c2 {ls.c2:g},"
+            " first trial from the last decrease",
         ]

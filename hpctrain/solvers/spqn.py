@@ -27,7 +27,7 @@ from hpctrain.globalization.line_search import LineSearchOptions, strong_wolfe
 from hpctrain.objective import Counts, Objective
 from hpctrain.options import Options
 from hpctrain.quasi_newton.lbfgs import SecantPairs
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Solver, evaluate
 from hpctrain.solvers.quasi_newton import LBFGSState, lbfgs_step
 from hpctrain.state import BlockStates
 from hpctrain.vectors import dot, norm
@@ -60,23 +60,17 @@ class SPQNState:
 class SPQN(Solver[SPQNState]):
     """Steps 3 to 6, which ASPQN and MSPQN share; they differ in `_precondition`."""
 
-    def __init__(self, setting: Setting, options: SPQNOptions) -> None:
-        self._setting = setting
-        self._options = options
-
     def init(self, theta: Tensor) -> SPQNState:
-        with self._setting.timer.phase("global"):
-            point = evaluate(self._setting.objective, theta)
+        with self.setting.timer.phase("global"):
+            point = evaluate(self.setting.objective, theta)
         return SPQNState(LBFGSState(point), BlockStates())
 
     def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
-        o = self._options
+        o = self.options
         half, local_pairs = self._precondition(state)
         before = LBFGSState(half, state.outer.pairs, state.outer.velocity)
-        with self._setting.timer.phase("global"):
-            outer = lbfgs_step(
-                self._setting.objective, before, o.memory, o.momentum, o.line_search
-            )
+        with self.setting.timer.phase("global"):
+            outer = lbfgs_step(self.setting.objective, before, o.memory, o.momentum, o.line_search)
         record = Record(
             loss=outer.point.loss,
             gradient_norm=norm(outer.point.gradient),
@@ -109,7 +103,7 @@ class SPQN(Solver[SPQNState]):
 
         A local search that fails twice, with and without pairs, ends the local solve early.
         """
-        o = self._options
+        o = self.options
         local = objective.restrict(block, theta, counts)
         start = block.restrict(theta).clone()
         pairs = kept.get(block.index, SecantPairs()) if o.keep_local_memory else SecantPairs()
@@ -122,11 +116,11 @@ class SPQN(Solver[SPQNState]):
         return state.point.theta - start, state.pairs
 
     def _keep(self, pairs: dict[int, SecantPairs]) -> BlockStates[SecantPairs]:
-        return BlockStates(pairs if self._options.keep_local_memory else {})
+        return BlockStates(pairs if self.options.keep_local_memory else {})
 
     def describe(self) -> list[str]:
-        o = self._options
-        sizes = ", ".join(str(block.size) for block in self._setting.decomposition.blocks)
+        o = self.options
+        sizes = ", ".join(str(block.size) for block in self.setting.decomposition.blocks)
         return [
             f"{o.name}: right-preconditioned L-BFGS, {o.memory} pairs, momentum {o.momentum:g}",
             f"local: {o.local_steps} steps of L-BFGS on each of {o.blocks} blocks of layers"
@@ -139,7 +133,7 @@ class ASPQN(SPQN):
     """Additive: all blocks at once, one rank or rank group a block, α_k by a search on L."""
 
     def _precondition(self, state: SPQNState) -> tuple[Point, BlockStates[SecantPairs]]:
-        setting, point = self._setting, state.point
+        setting, point = self.setting, state.point
         solved, pairs, work = [], {}, []
         with setting.timer.phase("local"):
             for index in setting.local.blocks:
@@ -156,7 +150,7 @@ class ASPQN(SPQN):
             slope = dot(point.gradient, d)
             found = strong_wolfe(
                 setting.objective, point.theta, d, point.loss, slope, 1.0,
-                self._options.line_search,
+                self.options.line_search,
             )  # fmt: skip
         if found.evaluation is not None:
             evaluation = found.evaluation
@@ -169,10 +163,12 @@ class ASPQN(SPQN):
         Group leaders send their blocks' corrections with the work behind them, in one gather;
         numbers of multiply-adds are exact in float64 up to 2⁵³.
         """
-        setting = self._setting
+        setting = self.setting
         communicator, blocks = setting.objective.communicator, setting.decomposition.blocks
         groups = setting.local.groups
-        led = [[s for s in range(len(blocks)) if groups[s][0] == r] for r in range(communicator.size)]
+        led = [
+            [s for s in range(len(blocks)) if groups[s][0] == r] for r in range(communicator.size)
+        ]
         counts = [sum(blocks[s].size + 2 for s in theirs) for theirs in led]
         parts = [
             torch.cat([c.double(), torch.tensor([w.loss_work, w.gradient_work]).double()])
@@ -182,7 +178,9 @@ class ASPQN(SPQN):
         local = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         gathered = communicator.allgather_rows(local, counts)
         order = [s for theirs in led for s in theirs]
-        received = dict(zip(order, gathered.split([blocks[s].size + 2 for s in order]), strict=True))
+        received = dict(
+            zip(order, gathered.split([blocks[s].size + 2 for s in order]), strict=True)
+        )
         for s in range(len(blocks)):
             setting.counts.loss_work += int(received[s][-2])
             setting.counts.gradient_work += int(received[s][-1])
@@ -190,20 +188,20 @@ class ASPQN(SPQN):
         return [received[s][:-2].to(dtype) for s in range(len(blocks))]
 
     def _nominal_gradients(self) -> float:
-        return 2 + self._options.local_steps
+        return 2 + self.options.local_steps
 
     def _update_cost(self) -> float:
         """1 + (n_s / n) k_s, with the largest block, which the others wait for."""
-        decomposition = self._setting.decomposition
+        decomposition = self.setting.decomposition
         largest = max(block.size for block in decomposition.blocks)
-        return 1 + largest / decomposition.parameters * self._options.local_steps
+        return 1 + largest / decomposition.parameters * self.options.local_steps
 
 
 class MSPQN(SPQN):
     """Multiplicative: block after block, all ranks on each, which share its samples."""
 
     def _precondition(self, state: SPQNState) -> tuple[Point, BlockStates[SecantPairs]]:
-        setting = self._setting
+        setting = self.setting
         theta, pairs = state.point.theta.clone(), {}
         with setting.timer.phase("local"):
             for block in setting.decomposition.blocks:
@@ -215,7 +213,7 @@ class MSPQN(SPQN):
             return evaluate(setting.objective, theta), self._keep(pairs)
 
     def _nominal_gradients(self) -> float:
-        return 2 + self._options.blocks * self._options.local_steps
+        return 2 + self.options.blocks * self.options.local_steps
 
     def _update_cost(self) -> float:
-        return 1 + self._options.local_steps
+        return 1 + self.options.local_steps

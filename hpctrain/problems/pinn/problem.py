@@ -51,7 +51,8 @@ class PinnProblem:
     @property
     def layers(self) -> list[LayerRange]:
         """The network's layers, for a decomposition of the parameters."""
-        return [LayerRange(l.start, l.stop, l.inputs * l.outputs) for l in self.network.layers]
+        layers = self.network.layers
+        return [LayerRange(each.start, each.stop, each.inputs * each.outputs) for each in layers]
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,)."""
@@ -130,9 +131,7 @@ class PinnLoss:
         adjoint = _multiply_adds(layers[self._first + 1 :])
         self.prefix_cost = _multiply_adds(layers[: self._first])
         self.loss_cost = above
-        self.gradient_cost = (
-            above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
-        )
+        self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
 
     def restrict(self, block: Block, theta: Tensor) -> "PinnLoss":
         """See `objective.SampledLoss`; it shares this loss's memory: use one of them at a time."""

@@ -1,0 +1,121 @@
+"""Runs of real jobs on several ranks against the same jobs on one rank and other thread counts."""
+
+import numpy as np
+import pytest
+
+from hpctrain.job import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.runner import COLUMNS, run
+from hpctrain.store.checkpoint import CheckpointStore
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "burgers"
+points = 300
+
+[network]
+kind = "{kind}"
+depth = 5
+width = 8
+activation = "{activation}"
+
+[solver]
+{solver}
+
+[parallel]
+chunks = 16
+
+[output]
+checkpoint_every = 2
+error_every = 1
+iterates_every = 1
+
+[stop]
+max_iterations = {iterations}
+"""
+SOLVERS = {
+    "lbfgs": ('name = "lbfgs"', 12),
+    "ssbfgs": ('name = "ssbfgs"', 12),
+    "ssbroyden": ('name = "ssbroyden"', 12),
+    "aspqn": ('name = "aspqn"\nblocks = 5\nlocal_steps = 4', 3),
+    "aspqn, fewer blocks than ranks": ('name = "aspqn"\nblocks = 2\nlocal_steps = 4', 3),
+    "aspqn, memory kept": (
+        'name = "aspqn"\nblocks = 3\nlocal_steps = 3\nkeep_local_memory = true',
+        3,
+    ),
+    "mspqn": ('name = "mspqn"\nblocks = 3\nlocal_steps = 4\nkeep_local_memory = true', 3),
+}
+NETWORKS = {"plain": ("mlp", "tanh"), "residual": ("residual", "adaptive-tanh")}
+TIMES = ("seconds", "wall_seconds")
+
+
+def job_of(solver, network, threads=1, **changes):
+    options, iterations = SOLVERS[solver]
+    kind, activation = NETWORKS[network]
+    text = JOB.format(kind=kind, activation=activation, solver=options, iterations=iterations)
+    overrides = [f"parallel.threads={threads}", *(f"{k}={v}" for k, v in changes.items())]
+    return parse_job(text, "a test", overrides)
+
+
+def same_history(found, expected):
+    columns = [name for name in COLUMNS if name not in TIMES]
+    return all(
+        np.array_equal(found.history[name], expected.history[name], equal_nan=True)
+        for name in columns
+    ) and np.array_equal(found.iterates.theta, expected.iterates.theta)
+
+
+@pytest.fixture
+def folder(comm, tmp_path_factory):
+    """One folder for all ranks."""
+    return comm.on_root(lambda: tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_job_has_the_same_bits_on_any_number_of_ranks_and_threads(
+    comm, folder, assert_everywhere, solver, network
+):
+    threads = 1 + (comm.size == 1)
+    run(job_of(solver, network, threads), comm, str(folder / "parallel.h5"))
+    alone = str(folder / f"alone-{comm.rank}.h5")
+    run(job_of(solver, network), Communicator(), alone)
+    found, expected = read_run(folder / "parallel.h5"), read_run(alone)
+    assert_everywhere(same_history(found, expected), "the history equals that of one rank")
+    assert len(found.history["loss"]) > 2
+    assert np.array_equal(found.solution["prediction"], expected.solution["prediction"])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_last_checkpoint_holds_the_state_of_one_rank(comm, folder, solver):
+    run(job_of(solver, "residual"), comm, str(folder / "parallel.h5"))
+    run(job_of(solver, "residual"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))
+    found, expected = (
+        CheckpointStore(folder / name, Communicator()).latest().load()
+        for name in ("parallel.ckpt", f"alone-{comm.rank}.ckpt")
+    )
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        assert np.array_equal(np.asarray(found[path]), np.asarray(value)), path
+
+
+def test_a_run_says_why_it_ended(comm, folder):
+    path = folder / "run.h5"
+    job = job_of("ssbroyden", "plain", **{"stop.error": 0.9})
+    outcome = run(job, comm, str(path))
+    assert (outcome.reason.name, outcome.status) == ("ERROR", 0)
+    assert read_run(path).stop_reason == "stop.error reached"
+
+
+def test_a_time_limit_ends_the_run_with_a_checkpoint_and_status_75(comm, folder):
+    job = job_of("lbfgs", "plain", **{"stop.max_seconds": 1e-9})
+    outcome = run(job, comm, str(folder / "run.h5"))
+    assert (outcome.reason.name, outcome.status) == ("MAX_SECONDS", 75)
+    assert CheckpointStore(folder / "run.ckpt", Communicator()).latest() is not None
+
+
+def test_an_output_that_exists_is_never_written_over(comm, folder):
+    job = job_of("lbfgs", "plain", **{"output.path": f'"{folder}/run.h5"'})
+    outputs = [run(job, comm).output.name for _ in range(3)]
+    assert outputs == ["run.h5", "run-2.h5", "run-3.h5"]
