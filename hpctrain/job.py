@@ -109,6 +109,12 @@ class StopOptions(Options):
     max_seconds: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="wall-clock time, in seconds"
     )
+    max_gradient_evaluations: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="true gradient evaluations, in units of the full network on all samples",
+    )
     error: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="relative error against the reference"
     )

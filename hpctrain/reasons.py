@@ -8,12 +8,13 @@ class Reason(IntEnum):
 
     RUNNING = 0
     MAX_ITERATIONS = 1
-    STALLED = 2
-    GRADIENT_NORM = 3
-    ERROR = 4
-    MAX_SECONDS = 5
-    SIGNAL = 6
-    NON_FINITE = 7
+    MAX_GRADIENT_EVALUATIONS = 2
+    STALLED = 3
+    GRADIENT_NORM = 4
+    ERROR = 5
+    MAX_SECONDS = 6
+    SIGNAL = 7
+    NON_FINITE = 8
 
     @property
     def text(self) -> str:
@@ -21,6 +22,7 @@ class Reason(IntEnum):
         return {
             Reason.RUNNING: "running",
             Reason.MAX_ITERATIONS: "stop.max_iterations reached",
+            Reason.MAX_GRADIENT_EVALUATIONS: "stop.max_gradient_evaluations reached",
             Reason.STALLED: "no further decrease found: the line search is at round-off",
             Reason.GRADIENT_NORM: "stop.gradient_norm reached",
             Reason.ERROR: "stop.error reached",

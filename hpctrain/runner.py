@@ -218,13 +218,15 @@ class _Loop:
     def _agree(self, point: Point, stalled: bool) -> Reason:
         """The reason to stop that weighs most on any rank: one reduction an iteration."""
         stop, tally = self._job.stop, self._tally
-        # A search also fails where all trials are NaN: then the loss is, where it was finite before.
+        # A search also fails where all trials are NaN: then so is the loss that was finite before.
         loss = self._objective.at(point.theta).loss if stalled else point.loss
         elapsed = time.perf_counter() - self._started
         gradient_norm = norm(point.gradient)
         reasons = {
             Reason.RUNNING: True,
             Reason.MAX_ITERATIONS: tally.iteration >= stop.max_iterations,
+            Reason.MAX_GRADIENT_EVALUATIONS: stop.max_gradient_evaluations is not None
+            and self._objective.counts.gradient_evaluations >= stop.max_gradient_evaluations,
             Reason.STALLED: stalled,
             Reason.GRADIENT_NORM: stop.gradient_norm is not None
             and gradient_norm <= stop.gradient_norm,
@@ -247,8 +249,8 @@ class _Loop:
         if reason is Reason.NON_FINITE:
             self._end_history(reason, None)
             raise NonFiniteError(
-                f"iteration {self._tally.iteration}: the loss or its gradient became NaN or infinite"
-                f" near the last point (loss {state.point.loss:g},"
+                f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
+                f" infinite near the last point (loss {state.point.loss:g},"
                 f" gradient norm {norm(state.point.gradient):g})"
             )
         self._checkpoint(state)

@@ -157,6 +157,105 @@ const Real* collect_gradient(const Real* sums, int outputs, int inputs, Real* gr
   return sums;
 }
 
+// Which components a jet has: Firsts first derivatives, and a second one beside those in Seconds.
+template <int Firsts, unsigned Seconds> struct Shape {
+  static constexpr int firsts = Firsts;
+  static constexpr bool has_second(int j) { return Seconds >> j & 1; }
+  static constexpr int second(int j) {  // its component
+    int component = 1 + Firsts;
+    for (int k = 0; k < j; ++k) component += has_second(k);
+    return component;
+  }
+  static constexpr int components = second(Firsts);
+};
+
+// Calls run with the Shape of the given orders as a constant.
+template <class Run> inline void with_shape(int firsts, unsigned seconds, Run run) {
+  switch (firsts * 8 + int(seconds)) {
+    case 0: return run(Shape<0, 0>{});
+    case 8: return run(Shape<1, 0>{});
+    case 9: return run(Shape<1, 1>{});
+    case 16: return run(Shape<2, 0>{});
+    case 17: return run(Shape<2, 1>{});
+    case 18: return run(Shape<2, 2>{});
+    case 19: return run(Shape<2, 3>{});
+    case 24: return run(Shape<3, 0>{});
+    case 25: return run(Shape<3, 1>{});
+    case 26: return run(Shape<3, 2>{});
+    case 27: return run(Shape<3, 3>{});
+    case 28: return run(Shape<3, 4>{});
+    case 29: return run(Shape<3, 5>{});
+    case 30: return run(Shape<3, 6>{});
+    case 31: return run(Shape<3, 7>{});
+  }
+}
+
+// The value of w becomes h = tanh(w).
+template <class Real> void activate(int units, int columns, Real* w) {
+  for (int u = 0; u < units; ++u, w += columns)
+    for (int t = 0; t < tile_points<Real>; t += lanes<Real>)
+      store<Real>(w + t, tanh<Real>(load<Real>(w + t)));
+}
+
+// The jets of tanh out of an activated w, put into y, or added to it by a factor:
+//   y = h, y_j = s1 w_j, y_jj = s1 w_jj + s2 w_j^2 with s1 = 1 - h^2, s2 = -2 h s1.
+template <class Real, bool Add, class S>
+void tanh_jets(S, int units, Real factor, const Real* w, Real* y) {
+  using V = Vector<Real>;
+  constexpr int T = tile_points<Real>, columns = S::components * T;
+  const auto put = [&](Real* to, V value) {
+    if constexpr (Add)
+      store<Real>(to, load<Real>(to) + factor * value);
+    else
+      store<Real>(to, value);
+  };
+  for (int u = 0; u < units; ++u, w += columns, y += columns)
+    for (int t = 0; t < T; t += lanes<Real>) {
+      const V h = load<Real>(w + t), s1 = Real(1) - h * h;
+      put(y + t, h);
+#pragma GCC unroll 3
+      for (int j = 0; j < S::firsts; ++j) {
+        const V w_j = load<Real>(w + (1 + j) * T + t);
+        put(y + (1 + j) * T + t, s1 * w_j);
+        if (S::has_second(j)) {
+          const V w_jj = load<Real>(w + S::second(j) * T + t);
+          put(y + S::second(j) * T + t, s1 * (w_jj - (h + h) * (w_j * w_j)));
+        }
+      }
+    }
+}
+
+// The adjoint of w out of that of y, times a factor, with s3 = d s2/dw = -2 (s1^2 + h s2):
+//   w_bar_jj = s1 y_bar_jj, w_bar_j = s1 y_bar_j + 2 s2 w_j y_bar_jj,
+//   w_bar = s1 y_bar + sum_j s2 w_j y_bar_j + (s2 w_jj + s3 w_j^2) y_bar_jj.
+template <class Real, class S>
+void tanh_reverse(S, int units, Real factor, const Real* w, const Real* y_bar, Real* w_bar) {
+  using V = Vector<Real>;
+  constexpr int T = tile_points<Real>, columns = S::components * T;
+  for (int u = 0; u < units; ++u, w += columns, y_bar += columns, w_bar += columns)
+    for (int t = 0; t < T; t += lanes<Real>) {
+      const V h = load<Real>(w + t), slope = Real(1) - h * h, s1 = factor * slope;
+      const V s2 = Real(-2) * h * s1, s3 = Real(-2) * (slope * s1 + h * s2);
+      V value = s1 * load<Real>(y_bar + t);
+#pragma GCC unroll 3
+      for (int j = 0; j < S::firsts; ++j) {
+        const int first = (1 + j) * T + t, second = S::second(j) * T + t;
+        const V w_j = load<Real>(w + first), bar_j = load<Real>(y_bar + first);
+        const V s2_w_j = s2 * w_j;
+        V first_bar = s1 * bar_j;
+        value += s2_w_j * bar_j;
+        if (S::has_second(j)) {
+          const V w_jj = load<Real>(w + second), bar_jj = load<Real>(y_bar + second);
+          store<Real>(w_bar + second, s1 * bar_jj);
+          first_bar += Real(2) * s2_w_j * bar_jj;
+          value += (s2 * w_jj + s3 * (w_j * w_j)) * bar_jj;
+        }
+        store<Real>(w_bar + first, first_bar);
+      }
+      store<Real>(w_bar + t, value);
+    }
+}
+
 }  // namespace
 
 template <class Real> struct JetKernel<Real>::Buffer {
@@ -204,10 +303,11 @@ JetKernel<Real>::JetKernel(std::vector<Layer> layers, std::vector<int> orders, R
       threads_(threads),
       weights_(std::make_unique<Weights>()),
       tape_(std::make_unique<Buffer>()) {
-  for (int order : orders_) firsts_ += order >= 1;
-  components_ = 1 + firsts_;
-  for (int order : orders_)
-    if (order >= 1) second_of_.push_back(order == 2 ? components_++ : -1);
+  for (int order : orders_) {
+    if (order == 2) seconds_ |= 1u << firsts_;
+    firsts_ += order >= 1;
+    components_ += order;
+  }
   for (const Layer& layer : layers_) widest_ = std::max({widest_, layer.inputs, layer.outputs});
   tile_of_chunk_.push_back(0);
   for (int64_t c = 0; c < chunks(); ++c) {
@@ -305,30 +405,16 @@ void JetKernel<Real>::input_jets(int64_t start, int64_t stop, Real* y) const {
   }
 }
 
-// y = tanh(w) as jets, or y += time_step tanh(w); the value of w is replaced by h = tanh(w):
-//   y = h, y_j = s1 w_j, y_jj = s1 w_jj + s2 w_j^2 with s1 = 1 - h^2, s2 = -2 h s1.
+// Jets through a hidden layer's tanh; w is activated, y is the layer's input and becomes its output.
 template <class Real>
-void JetKernel<Real>::tanh_forward(int units, bool residual, Real* w, Real* y) const {
-  using V = Vector<Real>;
-  constexpr int T = tile_points<Real>;
-  const auto put = [&](Real* to, V value) {
-    store<Real>(to, residual ? load<Real>(to) + time_step_ * value : value);
-  };
-  for (int u = 0; u < units; ++u, w += components_ * T, y += components_ * T) {
-    for (int t = 0; t < T; t += lanes<Real>) store<Real>(w + t, tanh<Real>(load<Real>(w + t)));
-    for (int t = 0; t < T; t += lanes<Real>) put(y + t, load<Real>(w + t));
-    for (int j = 0; j < firsts_; ++j) {
-      const int first = (1 + j) * T, second = second_of_[j] * T;
-      for (int t = 0; t < T; t += lanes<Real>) {
-        const V h = load<Real>(w + t), s1 = Real(1) - h * h, w_j = load<Real>(w + first + t);
-        put(y + first + t, s1 * w_j);
-        if (second > 0) {
-          const V w_jj = load<Real>(w + second + t);
-          put(y + second + t, s1 * (w_jj - Real(2) * h * w_j * w_j));
-        }
-      }
-    }
-  }
+void JetKernel<Real>::hidden_jets(const Layer& layer, Real* w, Real* y) const {
+  activate<Real>(layer.outputs, components_ * tile_points<Real>, w);
+  with_shape(firsts_, seconds_, [&](auto shape) {
+    if (layer.residual)
+      tanh_jets<Real, true>(shape, layer.outputs, time_step_, w, y);
+    else
+      tanh_jets<Real, false>(shape, layer.outputs, Real(1), w, y);
+  });
 }
 
 template <class Real>
@@ -348,7 +434,7 @@ void JetKernel<Real>::forward_tile(int64_t tile, int64_t start, int64_t stop, in
     Real* w = keep ? tape + tape_offset(l) : s.w.data;
     product(weights_->weight[l].data(), layer.outputs, layer.inputs, s.y.data, columns,
             weights_->bias[l].data(), w);
-    tanh_forward(layer.outputs, layer.residual, w, s.y.data);
+    hidden_jets(layer, w, s.y.data);
   }
   const Layer& layer = layers_[output];
   if (keep && output > first && layers_[output - 1].residual)
@@ -389,74 +475,13 @@ void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
       for (int l = 0; l < layer; ++l) {
         product(weights_->weight[l].data(), layers_[l].outputs, layers_[l].inputs, s.y.data,
                 columns, weights_->bias[l].data(), s.w.data);
-        tanh_forward(layers_[l].outputs, layers_[l].residual, s.w.data, s.y.data);
+        hidden_jets(layers_[l], s.w.data, s.y.data);
       }
       const int64_t size = int64_t(layers_[layer].inputs) * columns;
       std::copy_n(s.y.data, size, activations + tile * size);
     }
   }
 }
-
-namespace {
-
-// y = tanh jets of a taped w, or y -= time_step tanh jets.
-template <class Real>
-void taped_tanh(int units, const std::vector<int>& second_of, bool subtract, Real time_step,
-                int components, const Real* w, Real* y) {
-  using V = Vector<Real>;
-  constexpr int T = tile_points<Real>;
-  const auto put = [&](Real* to, V value) {
-    store<Real>(to, subtract ? load<Real>(to) - time_step * value : value);
-  };
-  for (int u = 0; u < units; ++u, w += components * T, y += components * T) {
-    for (int t = 0; t < T; t += lanes<Real>) put(y + t, load<Real>(w + t));
-    for (std::size_t j = 0; j < second_of.size(); ++j) {
-      const int first = int(1 + j) * T, second = second_of[j] * T;
-      for (int t = 0; t < T; t += lanes<Real>) {
-        const V h = load<Real>(w + t), s1 = Real(1) - h * h, w_j = load<Real>(w + first + t);
-        put(y + first + t, s1 * w_j);
-        if (second > 0) {
-          const V w_jj = load<Real>(w + second + t);
-          put(y + second + t, s1 * (w_jj - Real(2) * h * w_j * w_j));
-        }
-      }
-    }
-  }
-}
-
-// w_bar from y_bar and a taped w, with s3 = d s2/dw = -2 (s1^2 + h s2):
-//   w_bar_jj = s1 y_bar_jj, w_bar_j = s1 y_bar_j + 2 s2 w_j y_bar_jj,
-//   w_bar = s1 y_bar + sum_j s2 w_j y_bar_j + (s2 w_jj + s3 w_j^2) y_bar_jj.
-template <class Real>
-void tanh_reverse(int units, const std::vector<int>& second_of, Real factor, int components,
-                  const Real* w, const Real* y_bar, Real* w_bar) {
-  using V = Vector<Real>;
-  constexpr int T = tile_points<Real>;
-  const int stride = components * T;
-  for (int u = 0; u < units; ++u, w += stride, y_bar += stride, w_bar += stride) {
-    for (int t = 0; t < T; t += lanes<Real>) {
-      const V h = load<Real>(w + t), s1 = factor * (Real(1) - h * h), s2 = Real(-2) * h * s1;
-      const V s3 = Real(-2) * ((Real(1) - h * h) * s1 + h * s2);
-      V value = s1 * load<Real>(y_bar + t);
-      for (std::size_t j = 0; j < second_of.size(); ++j) {
-        const int first = int(1 + j) * T + t, second = second_of[j] * T + t;
-        const V w_j = load<Real>(w + first), bar_j = load<Real>(y_bar + first);
-        V first_bar = s1 * bar_j;
-        value += s2 * w_j * bar_j;
-        if (second_of[j] > 0) {
-          const V w_jj = load<Real>(w + second), bar_jj = load<Real>(y_bar + second);
-          store<Real>(w_bar + second, s1 * bar_jj);
-          first_bar += Real(2) * s2 * w_j * bar_jj;
-          value += (s2 * w_jj + s3 * w_j * w_j) * bar_jj;
-        }
-        store<Real>(w_bar + first, first_bar);
-      }
-      store<Real>(w_bar + t, value);
-    }
-  }
-}
-
-}  // namespace
 
 template <class Real>
 void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, int first, int last,
@@ -475,8 +500,10 @@ void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, in
     const Layer& layer = layers_[l];
     if (l < output) {
       const Real factor = layer.residual ? time_step_ : Real(1);
-      tanh_reverse(layer.outputs, second_of_, factor, components_, tape + tape_offset(l),
-                   s.y_bar.data, s.w_bar.data);
+      with_shape(firsts_, seconds_, [&](auto shape) {
+        tanh_reverse<Real>(shape, layer.outputs, factor, tape + tape_offset(l), s.y_bar.data,
+                           s.w_bar.data);
+      });
     }
     const Real* y = s.y.data;
     if (l == first && first > 0) {
@@ -484,17 +511,15 @@ void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, in
     } else if (l == first) {
       input_jets(start, stop, s.y.data);
     } else if (!layers_[l - 1].residual) {
-      taped_tanh(layer.inputs, second_of_, false, time_step_, components_,
-                 tape + tape_offset(l - 1), s.y.data);
+      with_shape(firsts_, seconds_, [&](auto shape) {
+        tanh_jets<Real, false>(shape, layer.inputs, Real(1), tape + tape_offset(l - 1), s.y.data);
+      });
     } else if (l == output) {
-      y = tape + tape_offset(output);
-    } else if (l == output - 1) {
       std::copy_n(tape + tape_offset(output), int64_t(layer.inputs) * columns, s.y.data);
-      taped_tanh(layer.inputs, second_of_, true, time_step_, components_, tape + tape_offset(l),
-                 s.y.data);
     } else {
-      taped_tanh(layer.inputs, second_of_, true, time_step_, components_, tape + tape_offset(l),
-                 s.y.data);
+      with_shape(firsts_, seconds_, [&](auto shape) {
+        tanh_jets<Real, true>(shape, layer.inputs, -time_step_, tape + tape_offset(l), s.y.data);
+      });
     }
     if (l <= last)
       accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs, columns,

@@ -53,8 +53,7 @@ template <class Real> class JetKernel {
 
   void fold_scales(const Real* theta);
   void input_jets(int64_t start, int64_t stop, Real* y) const;
-  void tanh_forward(int units, bool residual, Real* w, Real* y) const;
-  void run_hidden(int layer, const Real* y_in, Real* w, Real* y_out) const;
+  void hidden_jets(const Layer& layer, Real* w, Real* y) const;
   void forward_tile(int64_t tile, int64_t start, int64_t stop, int first, const Real* activations,
                     bool keep, Real* jets, Scratch& scratch);
   void reverse_tile(int64_t tile, int64_t start, int64_t stop, int first, int last,
@@ -66,8 +65,8 @@ template <class Real> class JetKernel {
 
   std::vector<Layer> layers_;
   std::vector<int> orders_;
-  std::vector<int> second_of_;  // component of the second derivative beside first derivative j, or -1
   int firsts_ = 0, components_ = 1, widest_ = 0;
+  unsigned seconds_ = 0;  // bit j: a second derivative stands beside first derivative j
   Real time_step_;
   std::vector<Real> points_;
   std::vector<int64_t> bounds_, tile_of_chunk_;

@@ -1,4 +1,4 @@
-"""`hpctrain run` in which rank 1's evaluations fail from the 10th on: faulty_run.py FAULT ARGUMENT…"""
+"""`hpctrain run` where rank 1's evaluations fail from the 10th on: faulty_run.py FAULT ARGUMENT…"""
 
 import os
 import signal

@@ -1,0 +1,67 @@
+"""Ratios of the kernels' speeds: against nested autograd, against each other, against the machine.
+
+Measurements alternate in processes of their own; each figure is a median over the rounds.
+"""
+
+import statistics
+import subprocess
+import sys
+
+from tabulate import tabulate
+
+from benchmarks.worker import NETWORKS, POINTS
+
+ROUNDS = 3
+COMPONENTS = 4
+
+
+def measure(*names: str) -> dict[str, float]:
+    """Milliseconds of each measurement, the median over rounds in which they alternate."""
+    rounds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(ROUNDS):
+        for name in names:
+            command = [sys.executable, "-m", "benchmarks.worker", name]
+            answer = subprocess.run(command, capture_output=True, text=True, check=True)
+            rounds[name].append(float(answer.stdout))
+    return {name: statistics.median(times) for name, times in rounds.items()}
+
+
+def gradient_flops(name: str) -> float:
+    """Floating-point operations of the matrix products in one loss and gradient."""
+    maps = [layer.inputs * layer.outputs for layer in NETWORKS[name].layers]
+    return 2.0 * POINTS * COMPONENTS * (2 * sum(maps) + sum(maps[1:]))
+
+
+def jets(name: str) -> list[list[object]]:
+    parts = ("nested", "gradient", "value", "suffix")
+    ms = measure(*(f"{part}:{name}" for part in parts), "dgemm")
+    whole = ms[f"gradient:{name}"]
+    peak = 2e9 / (1e-3 * ms["dgemm"])
+    share = gradient_flops(name) / (1e-3 * whole) / peak
+    wanted = {"8x20": 5, "6x50": 3}[name]
+    return [
+        [f"{name}: nested autograd / loss + gradient", ms[f"nested:{name}"] / whole, f">= {wanted}",
+         f"{ms[f'nested:{name}']:.1f} / {whole:.1f} ms"],
+        [f"{name}: loss + gradient / value only", whole / ms[f"value:{name}"], ">= 2.5",
+         f"{whole:.1f} / {ms[f'value:{name}']:.1f} ms"],
+        [f"{name}: loss + gradient / last layer's block", whole / ms[f"suffix:{name}"], ">= 4",
+         f"{whole:.1f} / {ms[f'suffix:{name}']:.1f} ms"],
+        [f"{name}: share of the measured dgemm peak", share, "", f"peak {peak / 1e9:.0f} GF/s"],
+    ]  # fmt: skip
+
+
+def dense() -> list[list[object]]:
+    ms = measure("sweep", "fused")
+    ratio = ms["fused"] / ms["sweep"]
+    detail = f"{ms['fused']:.1f} / {ms['sweep']:.1f} ms"
+    return [["dense n = 10,000: fused pass / read-and-write sweep", ratio, "<= 1.3", detail]]
+
+
+def main() -> None:
+    rows = [row for name in NETWORKS for row in jets(name)] + dense()
+    print(f"2 threads, {POINTS} points, float64; medians of {ROUNDS} rounds")
+    print(tabulate(rows, headers=["", "ratio", "wanted", "times"], floatfmt=".2f"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

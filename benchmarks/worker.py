@@ -1,0 +1,111 @@
+"""One measurement in a process of its own: `python -m benchmarks.worker NAME` prints milliseconds.
+
+Nested autograd and the native kernels have thread pools of their own, which disturb each other in
+one process.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from hpctrain.decomposition import by_layers
+from hpctrain.kernels.dense import update_and_multiply
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import Counts, Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.pinn.burgers import Burgers
+from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.pinn.sampling import hammersley_points
+
+THREADS = 2
+POINTS = 10_000
+CHUNKS = 64
+NETWORKS = {"8x20": DenseNetwork(2, 20, 9), "6x50": DenseNetwork(2, 50, 7)}
+DENSE_SIZE = 10_000
+
+
+def median_ms(function: Callable[[], object], repeats: int) -> float:
+    """Median time of a call after two warm-up calls."""
+    times = []
+    for _ in range(repeats + 2):
+        began = time.perf_counter()
+        function()
+        times.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(times[2:])
+
+
+def objective(network: DenseNetwork) -> tuple[PinnProblem, Objective, torch.Tensor]:
+    torch.set_num_threads(1)
+    problem = PinnProblem(Burgers(), network, POINTS)
+    share = problem.share(CHUNKS, 0, 1, THREADS)
+    counts = Counts(share.loss_cost, share.gradient_cost)
+    theta = problem.initial_parameters(seed=0)
+    return problem, Objective(share, Communicator(), POINTS, CHUNKS, counts), theta
+
+
+def gradient(name: str) -> float:
+    """Loss and gradient by the objective."""
+    _, burgers, theta = objective(NETWORKS[name])
+    return median_ms(lambda: burgers.at(theta).gradient, 40)
+
+
+def value(name: str) -> float:
+    """Loss alone by the objective."""
+    _, burgers, theta = objective(NETWORKS[name])
+    return median_ms(lambda: burgers.at(theta), 40)
+
+
+def suffix(name: str) -> float:
+    """Loss and gradient of the last layer's block, its activations cached."""
+    problem, burgers, theta = objective(NETWORKS[name])
+    block = by_layers(problem.layers, len(problem.layers)).blocks[-1]
+    local, start = burgers.restrict(block, theta), block.restrict(theta).clone()
+    return median_ms(lambda: local.at(start).gradient, 40)
+
+
+def nested(name: str) -> float:
+    """Loss and gradient by nested torch autograd of the network's definition."""
+    torch.set_num_threads(THREADS)
+    network, pde = NETWORKS[name], Burgers()
+    theta = network.initial_parameters(seed=0).requires_grad_()
+    points = hammersley_points(pde.domain, POINTS).requires_grad_()
+
+    def loss_and_gradient() -> None:
+        u = pde.lifting(points) + pde.distance(points) * network(theta, points)[0]
+        (first,) = torch.autograd.grad(u.sum(), points, create_graph=True)
+        (second,) = torch.autograd.grad(first[1].sum(), points, create_graph=True)
+        residual = first[0] + u * first[1] - pde.nu * second[1]
+        torch.autograd.grad(residual.square().mean(), theta)
+
+    return median_ms(loss_and_gradient, 10)
+
+
+def dgemm(_: str) -> float:
+    """A product of two 1000 x 1000 matrices."""
+    torch.set_num_threads(THREADS)
+    A = torch.randn(1000, 1000, dtype=torch.float64)
+    return median_ms(lambda: A @ A, 20)
+
+
+def sweep(_: str) -> float:
+    """A plain read-and-write pass over a dense matrix, by torch."""
+    torch.set_num_threads(THREADS)
+    H = torch.ones(DENSE_SIZE, DENSE_SIZE, dtype=torch.float64)
+    return median_ms(lambda: H.mul_(1.0000001), 10)
+
+
+def fused(_: str) -> float:
+    """A rank-two update and a product of a dense matrix in one pass."""
+    torch.set_num_threads(1)
+    H = torch.ones(DENSE_SIZE, DENSE_SIZE, dtype=torch.float64)
+    left, right = torch.rand(DENSE_SIZE, 2).double(), torch.rand(2, DENSE_SIZE).double()
+    x = torch.rand(DENSE_SIZE, dtype=torch.float64)
+    return median_ms(lambda: update_and_multiply(H, x, THREADS, 0.5, left, right), 10)
+
+
+if __name__ == "__main__":
+    measurement, _, argument = sys.argv[1].partition(":")
+    print(globals()[measurement](argument))
