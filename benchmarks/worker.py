@@ -49,7 +49,7 @@ def objective(network: DenseNetwork) -> tuple[PinnProblem, Objective, torch.Tens
 def gradient(name: str) -> float:
     """Loss and gradient by the objective."""
     _, burgers, theta = objective(NETWORKS[name])
-    return median_ms(lambda: burgers.at(theta).gradient, 40)
+    return median_ms(lambda: burgers.with_gradient(theta), 40)
 
 
 def value(name: str) -> float:
@@ -63,7 +63,7 @@ def suffix(name: str) -> float:
     problem, burgers, theta = objective(NETWORKS[name])
     block = by_layers(problem.layers, len(problem.layers)).blocks[-1]
     local, start = burgers.restrict(block, theta), block.restrict(theta).clone()
-    return median_ms(lambda: local.at(start).gradient, 40)
+    return median_ms(lambda: local.with_gradient(start), 40)
 
 
 def nested(name: str) -> float:

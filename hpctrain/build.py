@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,12 +16,17 @@ from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.grid import assign_blocks, block_communicator
 from hpctrain.problems.pinn import PDE
+from hpctrain.problems.pinn.allen_cahn import AllenCahn
 from hpctrain.problems.pinn.burgers import Burgers
+from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport
+from hpctrain.problems.pinn.klein_gordon import KleinGordon
 from hpctrain.problems.pinn.problem import PinnProblem
 from hpctrain.solvers import Setting, Solver, make_solver
 from hpctrain.solvers.base import LocalWork
 
-_PDES: dict[str, type[PDE]] = {"burgers": Burgers}
+_PDES: dict[str, type[PDE]] = {
+    pde.name: pde for pde in (Burgers, KleinGordon, AllenCahn, DiffusionTransport)
+}
 
 
 def make_problem(job: Job) -> PinnProblem:
@@ -47,15 +53,27 @@ def _pde(name: str) -> PDE:
     if name in _PDES:
         return _PDES[name]()
     file, _, class_name = name.rpartition(":")
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    if spec is None or spec.loader is None or not Path(file).is_file():
+    if not Path(file).is_file():
         raise InputError(f"problem.name = {name!r}: there is no file {file} (from {Path.cwd()})")
+    try:
+        found = getattr(_module(file), class_name, None)
+        if isinstance(found, type) and issubclass(found, PDE):
+            return found()
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"problem.name = {name!r}: {file} fails with {reason}") from error
+    raise InputError(f"problem.name = {name!r}: {file} has no class {class_name} of type PDE")
+
+
+def _module(file: str) -> ModuleType:
+    """A Python file of the user's own, imported from where it lies."""
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None and spec.loader is not None, "job files name *.py files only"
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, PDE)):
-        raise InputError(f"problem.name = {name!r}: {file} has no class {class_name} of type PDE")
-    return found()
+    return module
 
 
 def make_objective(

@@ -26,7 +26,7 @@ from hpctrain.errors import InputError
 from hpctrain.options import Options
 from hpctrain.solvers import SolverOptions
 
-PROBLEMS = ("burgers",)
+PROBLEMS = ("burgers", "klein-gordon", "allen-cahn", "diffusion-transport")
 LARGEST_SEED = 2**63 - 1
 
 

@@ -30,10 +30,10 @@ class SampledLoss(Protocol):
     prefix_cost: int
 
     def losses(self, theta: Tensor) -> Tensor:
-        """Σ ℓ_j over each chunk, (C,), keeping what `gradients` needs."""
+        """Σ ℓ_j over each chunk, (C,)."""
 
-    def gradients(self) -> Tensor:
-        """Σ ∇ℓ_j over each chunk, (C, n), at the θ of the last `losses`."""
+    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+        """Σ ℓ_j and Σ ∇ℓ_j over each chunk, (C, 1 + n)."""
 
     def restrict(self, block: Block, theta: Tensor) -> "SampledLoss":
         """The same loss as a function of R_s θ, the other parameters frozen as in θ."""
@@ -69,24 +69,24 @@ class Counts:
 
 
 class Evaluation:
-    """The loss at one θ, and its gradient once asked for.
+    """The loss at one θ, and its gradient, which is evaluated when it is first asked for.
 
-    The gradient costs the reverse sweep only, if nothing else was evaluated in between. To ask for
-    it is a collective call: on all ranks or on none.
+    To ask for it is a collective call: on all ranks or on none.
     """
 
-    def __init__(self, objective: "Objective", theta: Tensor, loss: float, serial: int) -> None:
+    def __init__(
+        self, objective: "Objective", theta: Tensor, loss: float, gradient: Tensor | None = None
+    ) -> None:
         self.theta = theta
         self.loss = loss
         self._objective = objective
-        self._serial = serial
-        self._gradient: Tensor | None = None
+        self._gradient = gradient
 
     @property
     def gradient(self) -> Tensor:
         """∇L(θ) (n,)."""
         if self._gradient is None:
-            self._gradient = self._objective.gradient_of(self.theta, self._serial)
+            self._gradient = self._objective.with_gradient(self.theta).gradient
         return self._gradient
 
 
@@ -117,24 +117,18 @@ class Objective:
         self._samples = samples
         self._chunks = chunks
         self._first = shares(chunks, communicator.size)[communicator.rank][0]
-        self._serial = 0
 
     def at(self, theta: Tensor) -> Evaluation:
-        """Evaluates L at θ; the gradient is evaluated when it is asked for."""
-        self._serial += 1
-        loss = float(self._sum(self._share.losses(theta)[:, None])[0]) / self._samples
+        """Evaluates L at θ, and ∇L if it is asked for, which then costs an evaluation more."""
+        loss = self._sum(self._share.losses(theta)[:, None])[0]
         self.counts.loss_work += self._share.loss_cost
-        return Evaluation(self, theta, loss, self._serial)
+        return Evaluation(self, theta, float(loss) / self._samples)
 
-    def gradient_of(self, theta: Tensor, serial: int) -> Tensor:
-        """∇L(θ) (n,), evaluation number `serial` being at θ: repeats it unless it was the last."""
-        if serial == self._serial:
-            self.counts.loss_work -= self._share.loss_cost
-        else:
-            self._serial += 1
-            self._share.losses(theta)
+    def with_gradient(self, theta: Tensor) -> Evaluation:
+        """Evaluates L and ∇L at θ together: one pass over the samples, one sum over the ranks."""
+        total = self._sum(self._share.losses_and_gradients(theta))
         self.counts.gradient_work += self._share.gradient_cost
-        return self._sum(self._share.gradients()) / self._samples
+        return Evaluation(self, theta, float(total[0]) / self._samples, total[1:] / self._samples)
 
     def restrict(self, block: Block, theta: Tensor, counts: Counts | None = None) -> "Objective":
         """L as a function of R_s θ (n_s,), the parameters outside the block frozen as in θ."""

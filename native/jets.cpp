@@ -13,7 +13,6 @@ namespace hpctrain {
 
 namespace {
 
-template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
 template <class Real> constexpr int panel_points = panel_vectors * lanes<Real>;
 
 // Rows and columns of the register blocks of the two products below.
@@ -289,7 +288,14 @@ template <class Real> struct JetKernel<Real>::Weights {
 };
 
 template <class Real> struct JetKernel<Real>::Scratch {
-  Buffer w, y, w_bar, y_bar, jets, sums;
+  Buffer w, y, w_bar, y_bar, jets, sums, tape, loss;
+  Real squares[tile_points<Real>];  // sums of r^2, one for each place in a tile
+
+  Real sum_squares() const {
+    Vector<Real> sum = {};
+    for (int t = 0; t < tile_points<Real>; t += lanes<Real>) sum += load<Real>(squares + t);
+    return sum_lanes<Real>(sum);
+  }
 };
 
 template <class Real>
@@ -315,12 +321,16 @@ JetKernel<Real>::JetKernel(std::vector<Layer> layers, std::vector<int> orders, R
     tile_of_chunk_.push_back(tile_of_chunk_[c] +
                              (points_of_chunk + tile_points<Real> - 1) / tile_points<Real>);
   }
+  sums_start_.push_back(0);
+  for (const Layer& layer : layers_)
+    sums_start_.push_back(sums_start_.back() + sums_size<Real>(layer.outputs, layer.inputs));
   const int64_t tile = int64_t(widest_) * components_ * tile_points<Real>;
   const int64_t sums = sums_offset(0, int(layers_.size()));
   for (int t = 0; t < threads_; ++t) {
     auto s = std::make_unique<Scratch>();
     for (Buffer* buffer : {&s->w, &s->y, &s->w_bar, &s->y_bar, &s->jets}) buffer->reserve(tile);
     s->sums.reserve(sums);
+    s->tape.reserve(tape_size());
     scratch_.push_back(std::move(s));
   }
 }
@@ -341,10 +351,7 @@ template <class Real> int64_t JetKernel<Real>::parameter_count(int first, int la
 
 // Where the sums of `layer` stand among those of the layers from `first` on.
 template <class Real> int64_t JetKernel<Real>::sums_offset(int first, int layer) const {
-  int64_t offset = 0;
-  for (int l = first; l < layer; ++l)
-    offset += sums_size<Real>(layers_[l].outputs, layers_[l].inputs);
-  return offset;
+  return sums_start_[layer] - sums_start_[first];
 }
 
 // A tile's tape: w of every hidden layer (its value replaced by h = tanh w), then, for residual
@@ -389,7 +396,7 @@ template <class Real> void JetKernel<Real>::fold_scales(const Real* theta) {
 
 // The jets of the coordinates themselves; padding repeats the last point, its adjoint will be zero.
 template <class Real>
-void JetKernel<Real>::input_jets(int64_t start, int64_t stop, Real* y) const {
+void JetKernel<Real>::input_jets(const Tile& tile, Real* y) const {
   constexpr int T = tile_points<Real>;
   const int columns = components_ * T;
   int first = 1;
@@ -397,7 +404,7 @@ void JetKernel<Real>::input_jets(int64_t start, int64_t stop, Real* y) const {
     Real* row = y + d * columns;
     std::fill(row + T, row + columns, Real(0));
     const Real* coordinate = points_.data() + d * count();
-    for (int64_t t = 0; t < T; ++t) row[t] = coordinate[std::min(start + t, stop - 1)];
+    for (int64_t t = 0; t < T; ++t) row[t] = coordinate[std::min(tile.start + t, tile.stop - 1)];
     if (orders_[d] >= 1) {
       std::fill(row + first * T, row + (first + 1) * T, Real(1));
       ++first;
@@ -418,84 +425,39 @@ void JetKernel<Real>::hidden_jets(const Layer& layer, Real* w, Real* y) const {
 }
 
 template <class Real>
-void JetKernel<Real>::forward_tile(int64_t tile, int64_t start, int64_t stop, int first,
-                                   const Real* activations, bool keep, Real* jets, Scratch& s) {
-  constexpr int T = tile_points<Real>;
-  const int columns = components_ * T, output = int(layers_.size()) - 1;
-  Real* tape = keep ? tape_->data + tile * tape_size() : nullptr;
-  if (first == 0) {
-    input_jets(start, stop, s.y.data);
-  } else {
-    const int64_t size = int64_t(layers_[first].inputs) * columns;
-    std::copy_n(activations + tile * size, size, s.y.data);
-  }
+const Real* JetKernel<Real>::activations_of(const Tile& tile, int layer,
+                                            const Real* activations) const {
+  return activations +
+         tile.number * int64_t(layers_[layer].inputs) * components_ * tile_points<Real>;
+}
+
+template <class Real>
+void JetKernel<Real>::forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
+                                   Scratch& s) const {
+  const int columns = components_ * tile_points<Real>, output = int(layers_.size()) - 1;
+  if (first == 0)
+    input_jets(tile, s.y.data);
+  else
+    std::copy_n(activations_of(tile, first, activations), int64_t(layers_[first].inputs) * columns,
+                s.y.data);
   for (int l = first; l < output; ++l) {
     const Layer& layer = layers_[l];
-    Real* w = keep ? tape + tape_offset(l) : s.w.data;
+    Real* w = tape ? tape + tape_offset(l) : s.w.data;
     product(weights_->weight[l].data(), layer.outputs, layer.inputs, s.y.data, columns,
             weights_->bias[l].data(), w);
     hidden_jets(layer, w, s.y.data);
   }
   const Layer& layer = layers_[output];
-  if (keep && output > first && layers_[output - 1].residual)
+  if (tape && output > first && layers_[output - 1].residual)
     std::copy_n(s.y.data, int64_t(layer.inputs) * columns, tape + tape_offset(output));
   product(weights_->weight[output].data(), layer.outputs, layer.inputs, s.y.data, columns,
           weights_->bias[output].data(), s.jets.data);
-  for (int c = 0; c < components_; ++c)
-    for (int r = 0; r < layer.outputs; ++r)
-      std::copy_n(s.jets.data + r * columns + c * T, stop - start,
-                  jets + (int64_t(c) * layer.outputs + r) * count() + start);
 }
 
 template <class Real>
-void JetKernel<Real>::forward(const Real* theta, int first, const Real* activations, bool keep,
-                              Real* jets) {
-  fold_scales(theta);
-  if (keep) tape_->reserve(tile_of_chunk_.back() * tape_size());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-  for (int64_t c = 0; c < chunks(); ++c) {
-    Scratch& s = *scratch_[omp_get_thread_num()];
-    int64_t tile = tile_of_chunk_[c];
-    for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile)
-      forward_tile(tile, p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), first,
-                   activations, keep, jets, s);
-  }
-}
-
-template <class Real>
-void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
-  fold_scales(theta);
-  const int columns = components_ * tile_points<Real>;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-  for (int64_t c = 0; c < chunks(); ++c) {
-    Scratch& s = *scratch_[omp_get_thread_num()];
-    int64_t tile = tile_of_chunk_[c];
-    for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile) {
-      input_jets(p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), s.y.data);
-      for (int l = 0; l < layer; ++l) {
-        product(weights_->weight[l].data(), layers_[l].outputs, layers_[l].inputs, s.y.data,
-                columns, weights_->bias[l].data(), s.w.data);
-        hidden_jets(layers_[l], s.w.data, s.y.data);
-      }
-      const int64_t size = int64_t(layers_[layer].inputs) * columns;
-      std::copy_n(s.y.data, size, activations + tile * size);
-    }
-  }
-}
-
-template <class Real>
-void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, int first, int last,
-                                   const Real* activations, const Real* adjoint, Scratch& s) {
-  constexpr int T = tile_points<Real>;
-  const int columns = components_ * T, output = int(layers_.size()) - 1;
-  const Real* tape = tape_->data + tile * tape_size();
-  const int outputs = layers_[output].outputs;
-  for (int r = 0; r < outputs; ++r)
-    for (int c = 0; c < components_; ++c) {
-      Real* to = s.w_bar.data + r * columns + c * T;
-      std::copy_n(adjoint + (int64_t(c) * outputs + r) * count() + start, stop - start, to);
-      std::fill(to + (stop - start), to + T, Real(0));
-    }
+void JetKernel<Real>::reverse_tile(const Tile& tile, int first, int last, const Real* activations,
+                                   const Real* tape, Scratch& s) const {
+  const int columns = components_ * tile_points<Real>, output = int(layers_.size()) - 1;
   for (int l = output; l >= first; --l) {
     const Layer& layer = layers_[l];
     if (l < output) {
@@ -507,9 +469,9 @@ void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, in
     }
     const Real* y = s.y.data;
     if (l == first && first > 0) {
-      y = activations + tile * int64_t(layer.inputs) * columns;
+      y = activations_of(tile, first, activations);
     } else if (l == first) {
-      input_jets(start, stop, s.y.data);
+      input_jets(tile, s.y.data);
     } else if (!layers_[l - 1].residual) {
       with_shape(firsts_, seconds_, [&](auto shape) {
         tanh_jets<Real, false>(shape, layer.inputs, Real(1), tape + tape_offset(l - 1), s.y.data);
@@ -525,14 +487,12 @@ void JetKernel<Real>::reverse_tile(int64_t tile, int64_t start, int64_t stop, in
       accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs, columns,
                           s.sums.data + sums_offset(first, l));
     if (l == first) break;
-    if (layer.residual) {
-      product(weights_->transposed[l].data(), layer.inputs, layer.outputs, s.w_bar.data, columns,
-              static_cast<const Real*>(nullptr), s.w.data);
-      for (int64_t k = 0; k < int64_t(layer.inputs) * columns; ++k) s.y_bar.data[k] += s.w.data[k];
-    } else {
-      product(weights_->transposed[l].data(), layer.inputs, layer.outputs, s.w_bar.data, columns,
-              static_cast<const Real*>(nullptr), s.y_bar.data);
-    }
+    const Real* transposed = weights_->transposed[l].data();
+    Real* y_bar = layer.residual ? s.w.data : s.y_bar.data;
+    product(transposed, layer.inputs, layer.outputs, s.w_bar.data, columns,
+            static_cast<const Real*>(nullptr), y_bar);
+    if (layer.residual)
+      for (int64_t k = 0; k < int64_t(layer.inputs) * columns; ++k) s.y_bar.data[k] += y_bar[k];
   }
 }
 
@@ -562,19 +522,117 @@ void JetKernel<Real>::write_leaf(const Real* theta, int first, int last, const S
 }
 
 template <class Real>
-void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real* activations,
-                              const Real* adjoint, Real* leaves) {
-  const int64_t length = parameter_count(first, last);
+template <class Begin, class Run, class End>
+void JetKernel<Real>::for_each_chunk(Begin begin, Run run, End end) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (int64_t c = 0; c < chunks(); ++c) {
     Scratch& s = *scratch_[omp_get_thread_num()];
-    std::fill_n(s.sums.data, sums_offset(first, last + 1), Real(0));
-    int64_t tile = tile_of_chunk_[c];
-    for (int64_t p = bounds_[c]; p < bounds_[c + 1]; p += tile_points<Real>, ++tile)
-      reverse_tile(tile, p, std::min<int64_t>(p + tile_points<Real>, bounds_[c + 1]), first, last,
-                   activations, adjoint, s);
-    write_leaf(theta, first, last, s, leaves + c * length);
+    begin(s);
+    Tile tile{tile_of_chunk_[c], bounds_[c], bounds_[c]};
+    for (; tile.start < bounds_[c + 1]; tile.start = tile.stop, ++tile.number) {
+      tile.stop = std::min<int64_t>(tile.start + tile_points<Real>, bounds_[c + 1]);
+      run(tile, s);
+    }
+    end(c, s);
   }
+}
+
+template <class Real> void JetKernel<Real>::clear_sums(int first, int last, Scratch& s) const {
+  std::fill_n(s.sums.data, sums_offset(first, last + 1), Real(0));
+}
+
+template <class Real>
+void JetKernel<Real>::forward(const Real* theta, int first, const Real* activations, bool keep,
+                              Real* jets) {
+  fold_scales(theta);
+  if (keep) tape_->reserve(tile_of_chunk_.back() * tape_size());
+  const int outputs = layers_.back().outputs;
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    forward_tile(tile, first, activations, keep ? tape_->data + tile.number * tape_size() : nullptr,
+                 s);
+    for (int c = 0; c < components_; ++c)
+      for (int r = 0; r < outputs; ++r)
+        std::copy_n(s.jets.data + (r * components_ + c) * tile_points<Real>, tile.stop - tile.start,
+                    jets + (int64_t(c) * outputs + r) * count() + tile.start);
+  };
+  for_each_chunk([](Scratch&) {}, run, [](int64_t, Scratch&) {});
+}
+
+template <class Real>
+void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
+  fold_scales(theta);
+  const int columns = components_ * tile_points<Real>;
+  const int64_t size = int64_t(layers_[layer].inputs) * columns;
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    input_jets(tile, s.y.data);
+    for (int l = 0; l < layer; ++l) {
+      product(weights_->weight[l].data(), layers_[l].outputs, layers_[l].inputs, s.y.data, columns,
+              weights_->bias[l].data(), s.w.data);
+      hidden_jets(layers_[l], s.w.data, s.y.data);
+    }
+    std::copy_n(s.y.data, size, activations + tile.number * size);
+  };
+  for_each_chunk([](Scratch&) {}, run, [](int64_t, Scratch&) {});
+}
+
+template <class Real>
+void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real* activations,
+                              const Real* adjoint, Real* leaves) {
+  constexpr int T = tile_points<Real>;
+  const int64_t length = parameter_count(first, last);
+  const int outputs = layers_.back().outputs;
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    const int64_t valid = tile.stop - tile.start;
+    for (int r = 0; r < outputs; ++r)
+      for (int c = 0; c < components_; ++c) {
+        Real* to = s.w_bar.data + (r * components_ + c) * T;
+        std::copy_n(adjoint + (int64_t(c) * outputs + r) * count() + tile.start, valid, to);
+        std::fill(to + valid, to + T, Real(0));
+      }
+    reverse_tile(tile, first, last, activations, tape_->data + tile.number * tape_size(), s);
+  };
+  for_each_chunk(
+      [&](Scratch& s) { clear_sums(first, last, s); }, run,
+      [&](int64_t c, Scratch& s) { write_leaf(theta, first, last, s, leaves + c * length); });
+}
+
+template <class Real>
+void JetKernel<Real>::losses(const Real* theta, int first, const Real* activations,
+                             const TileLoss<Real>& loss, Real* sums) {
+  fold_scales(theta);
+  const auto begin = [&](Scratch& s) {
+    s.loss.reserve(loss.memory());
+    std::fill_n(s.squares, tile_points<Real>, Real(0));
+  };
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    forward_tile(tile, first, activations, nullptr, s);
+    loss.forward(tile.start, tile.stop, s.jets.data, s.loss.data, s.squares);
+  };
+  for_each_chunk(begin, run, [&](int64_t c, Scratch& s) { sums[c] = s.sum_squares(); });
+}
+
+template <class Real>
+void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int last,
+                                           const Real* activations, const TileLoss<Real>& loss,
+                                           Real* leaves) {
+  fold_scales(theta);
+  const int64_t length = 1 + parameter_count(first, last);
+  const int inputs = layers_.back().outputs * components_;
+  const auto begin = [&](Scratch& s) {
+    s.loss.reserve(loss.memory());
+    std::fill_n(s.squares, tile_points<Real>, Real(0));
+    clear_sums(first, last, s);
+  };
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    forward_tile(tile, first, activations, s.tape.data, s);
+    loss.forward(tile.start, tile.stop, s.jets.data, s.loss.data, s.squares);
+    loss.reverse(tile.start, tile.stop, inputs, s.loss.data, s.w_bar.data);
+    reverse_tile(tile, first, last, activations, s.tape.data, s);
+  };
+  for_each_chunk(begin, run, [&](int64_t c, Scratch& s) {
+    leaves[c * length] = s.sum_squares();
+    write_leaf(theta, first, last, s, leaves + c * length + 1);
+  });
 }
 
 template class JetKernel<double>;

@@ -11,7 +11,14 @@
 #include <memory>
 #include <vector>
 
+#include "pointwise.hpp"
+
 namespace hpctrain {
+
+// Points of a tile.
+template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
+
+template <class Real> using TileLoss = PointwiseLoss<Real, tile_points<Real>>;
 
 // One linear map, with tanh behind it unless it is the output. Offsets into the flat parameters;
 // scale_offset < 0 where the layer has no adaptive scale a (w = 10 a (W y + b)).
@@ -46,18 +53,39 @@ template <class Real> class JetKernel {
   void reverse(const Real* theta, int first, int last, const Real* activations, const Real* adjoint,
                Real* leaves);
 
+  // The sums of `loss` by chunk, (chunks); activations as for `forward`.
+  void losses(const Real* theta, int first, const Real* activations, const TileLoss<Real>& loss,
+              Real* sums);
+  // By chunk the sum of `loss` and then its gradient, (chunks, 1 + parameter_count), tile after tile
+  // forward and back, so that nothing leaves the cache.
+  void losses_and_gradients(const Real* theta, int first, int last, const Real* activations,
+                            const TileLoss<Real>& loss, Real* leaves);
+
  private:
   struct Buffer;   // aligned memory that is not initialised
   struct Weights;  // weights with the adaptive scale folded in, and their transposes
   struct Scratch;  // a thread's working memory
 
+  // The points start .. stop-1, tile number `tile` of all.
+  struct Tile {
+    int64_t number, start, stop;
+  };
+
+  // For each chunk, on any thread: begin(scratch), run(tile, scratch) for its tiles in turn, and
+  // end(chunk, scratch).
+  template <class Begin, class Run, class End>
+  void for_each_chunk(Begin begin, Run run, End end);
+  void clear_sums(int first, int last, Scratch& s) const;
   void fold_scales(const Real* theta);
-  void input_jets(int64_t start, int64_t stop, Real* y) const;
+  void input_jets(const Tile& tile, Real* y) const;
   void hidden_jets(const Layer& layer, Real* w, Real* y) const;
-  void forward_tile(int64_t tile, int64_t start, int64_t stop, int first, const Real* activations,
-                    bool keep, Real* jets, Scratch& scratch);
-  void reverse_tile(int64_t tile, int64_t start, int64_t stop, int first, int last,
-                    const Real* activations, const Real* adjoint, Scratch& scratch);
+  const Real* activations_of(const Tile& tile, int layer, const Real* activations) const;
+  // Leaves the jets of the output in s.jets; the tape may be null.
+  void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
+                    Scratch& s) const;
+  // Starts from the adjoint of the output in s.w_bar.
+  void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
+                    const Real* tape, Scratch& s) const;
   void write_leaf(const Real* theta, int first, int last, const Scratch& scratch, Real* leaf) const;
   int64_t sums_offset(int first, int layer) const;
   int64_t tape_size() const;
@@ -69,7 +97,7 @@ template <class Real> class JetKernel {
   unsigned seconds_ = 0;  // bit j: a second derivative stands beside first derivative j
   Real time_step_;
   std::vector<Real> points_;
-  std::vector<int64_t> bounds_, tile_of_chunk_;
+  std::vector<int64_t> bounds_, tile_of_chunk_, sums_start_;
   int threads_;
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<Buffer> tape_;

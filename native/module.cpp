@@ -5,7 +5,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <optional>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -78,7 +78,62 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              self.reverse(theta.data(), first, last, cached, adjoint.data(), leaves.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("adjoint"), nb::arg("leaves"));
+           nb::arg("adjoint"), nb::arg("leaves"))
+      .def("losses",
+           [](Kernel& self, Array<Real> theta, int first, nb::object activations,
+              const TileLoss<Real>& loss, Array<Real> sums) {
+             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+             require(int64_t(sums.size()) == self.chunks(), "sums must be (chunks,)");
+             require(loss.points() == self.count(), "the loss belongs to other points");
+             nb::gil_scoped_release release;
+             self.losses(theta.data(), first, cached, loss, sums.data());
+           },
+           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("loss"),
+           nb::arg("sums"))
+      .def("losses_and_gradients",
+           [](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
+              const TileLoss<Real>& loss, Array<Real> leaves) {
+             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+             require(int64_t(leaves.size()) ==
+                         self.chunks() * (1 + self.parameter_count(first, last)),
+                     "leaves must be (chunks, 1 + parameters of the layers)");
+             require(loss.points() == self.count(), "the loss belongs to other points");
+             nb::gil_scoped_release release;
+             self.losses_and_gradients(theta.data(), first, last, cached, loss, leaves.data());
+           },
+           nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
+           nb::arg("loss"), nb::arg("leaves"));
+}
+
+using InstructionTuple = std::tuple<std::string, int, int, double>;
+
+Operation operation_of(const std::string& name) {
+  static const std::map<std::string, Operation> operations{
+      {"input", Operation::input},       {"array", Operation::array},
+      {"constant", Operation::constant}, {"add", Operation::add},
+      {"subtract", Operation::subtract}, {"multiply", Operation::multiply},
+      {"divide", Operation::divide},     {"negate", Operation::negate},
+      {"exp", Operation::exp},           {"sin", Operation::sin},
+      {"cos", Operation::cos},           {"tanh", Operation::tanh},
+      {"sqrt", Operation::sqrt},         {"log", Operation::log}};
+  const auto found = operations.find(name);
+  require(found != operations.end(), "unknown operation");
+  return found->second;
+}
+
+template <class Real> void bind_loss(nb::module_& m, const char* name) {
+  using Loss = TileLoss<Real>;
+  nb::class_<Loss>(m, name).def(
+      "__init__",
+      [](Loss* self, const std::vector<InstructionTuple>& instructions, Array<Real> arrays) {
+        require(arrays.ndim() == 2, "arrays must be (rows, points)");
+        require(!instructions.empty(), "a loss needs instructions");
+        std::vector<Instruction> list;
+        for (const auto& [operation, a, b, constant] : instructions)
+          list.push_back({operation_of(operation), a, b, constant});
+        new (self) Loss(std::move(list), arrays.data(), arrays.size(), arrays.shape(1));
+      },
+      nb::arg("instructions"), nb::arg("arrays"));
 }
 
 template <class Real> void bind_dense(nb::module_& m) {
@@ -106,6 +161,8 @@ template <class Real> void bind_dense(nb::module_& m) {
 NB_MODULE(_kernels, m) {
   m.doc() = "Native kernels: jets of dense networks, sweeps over the dense inverse Hessian.";
   m.attr("description") = std::to_string(8 * vector_bytes) + "-bit vectors, OpenMP";
+  bind_loss<double>(m, "PointwiseLossDouble");
+  bind_loss<float>(m, "PointwiseLossFloat");
   bind_jets<double>(m, "JetKernelDouble");
   bind_jets<float>(m, "JetKernelFloat");
   bind_dense<double>(m);

@@ -22,11 +22,11 @@ class Quadratic:
         self.parameters = b.shape[1]
 
     def losses(self, theta: Tensor) -> Tensor:
-        self._theta = theta.clone()
         return 0.5 * torch.einsum("i,jik,k->j", theta, self.A, theta) - self.b @ theta
 
-    def gradients(self) -> Tensor:
-        return torch.einsum("jik,k->ji", self.A, self._theta) - self.b
+    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+        gradients = torch.einsum("jik,k->ji", self.A, theta) - self.b
+        return torch.cat([self.losses(theta)[:, None], gradients], dim=1)
 
     def restrict(self, block: Block, theta: Tensor) -> "Quadratic":
         """½ θ_sᵀA_ssθ_s - (b - A_so θ_o)ᵀθ_s; the constant of the frozen part is left out."""

@@ -57,7 +57,8 @@ FORBIDDEN_VALUES = {
     " a table with kind, depth, width, activation, time_step",
     "precision=float16": 'precision = "float16" is not allowed: one of "float64", "float32"',
     "problem.name=burger": 'problem.name = "burger" is not allowed:'
-    ' one of "burgers", or a class of your own as "my_pde.py:Heat"',
+    ' one of "burgers", "klein-gordon", "allen-cahn", "diffusion-transport", '
+    'or a class of your own as "my_pde.py:Heat"',
     "problem.scale_distance=1": "problem.scale_distance = 1 is not allowed: true or false",
     "output.path=''": 'output.path = "" is not allowed: a string, not empty',
     "output.error_every=0": "output.error_every = 0 is not allowed: an integer, at least 1",

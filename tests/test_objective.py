@@ -87,7 +87,13 @@ def test_work_is_counted_in_evaluations_of_the_full_network(objective, theta):
     assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 0)
     evaluation.gradient  # noqa: B018
     evaluation.gradient  # noqa: B018
-    assert (counts.loss_evaluations, counts.gradient_evaluations) == (0, 1)
+    assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 1)
+    objective.with_gradient(theta).gradient  # noqa: B018
+    assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 2)
+
+
+def test_a_loss_has_the_same_bits_with_and_without_its_gradient(objective, theta):
+    assert objective.at(theta).loss == objective.with_gradient(theta).loss
 
 
 def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
@@ -96,7 +102,7 @@ def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
     local = objective.restrict(block, theta)
     assert objective.counts.loss_evaluations == pytest.approx(sum(costs[:3]) / sum(costs))
     objective.counts.loss_work = 0
-    local.at(block.restrict(theta)).gradient  # noqa: B018
+    local.with_gradient(block.restrict(theta))
     swept = costs[3] + costs[4] + costs[4] + costs[3]  # forward, adjoint of layer 4, gradient of 3
     assert objective.counts.gradient_work == swept
     assert objective.counts.loss_work == 0
@@ -104,9 +110,10 @@ def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
 
 def test_the_loss_does_not_depend_on_how_ranks_cut_the_chunks(problem, objective, theta):
     """Chunk sums have the same bits whichever rank's share they are in."""
-    whole = problem.share(CHUNKS, 0, 1, 1)
-    expected, gradients = whole.losses(theta), whole.gradients()
+    expected = problem.share(CHUNKS, 0, 1, 1).losses_and_gradients(theta)
     for ranks in (2, 3, 4):
         shares = [problem.share(CHUNKS, rank, ranks, 1) for rank in range(ranks)]
-        assert torch.equal(torch.cat([share.losses(theta) for share in shares]), expected)
-        assert torch.equal(torch.cat([share.gradients() for share in shares]), gradients)
+        losses = torch.cat([share.losses(theta) for share in shares])
+        leaves = torch.cat([share.losses_and_gradients(theta) for share in shares])
+        assert torch.equal(losses, expected[:, 0])
+        assert torch.equal(leaves, expected)

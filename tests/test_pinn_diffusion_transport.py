@@ -77,9 +77,12 @@ def test_series_has_converged_in_terms_and_digits():
 
 
 def test_reference_has_converged_in_the_degree():
+    """To 1e-8 at the corners, where u is like r² log r, and to 1e-9 from 0.001 on."""
     x, y = spread_of_points()
-    finer = expand(solve(PDE.mu, 420), x, y)
-    assert np.abs(reference(x, y) - finer).max() < 2e-11
+    difference = np.abs(reference(x, y) - expand(solve(PDE.mu, 450), x, y))
+    to_corner = np.hypot(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
+    assert difference.max() < 5e-9
+    assert difference[to_corner > 1e-3].max() < 5e-10
 
 
 def derivatives(function, at, radius):
@@ -90,9 +93,10 @@ def derivatives(function, at, radius):
 
 @pytest.mark.parametrize(
     ("x", "y"),
-    [(0.5, 0.5), (0.2, 0.8), (0.3, 0.31), (0.6, 0.985), (0.99, 0.4), (0.98, 0.97), (0.985, 0.985)],
+    [(0.5, 0.5), (0.2, 0.8), (0.3, 0.31), (0.6, 0.985), (0.985, 0.4), (0.98, 0.97), (0.985, 0.985)],
 )
 def test_residual_of_the_reference_vanishes(x, y):
+    """The terms of the equation reach 16; near the corners a second derivative is good to 1e-6."""
     u_x, u_xx = derivatives(lambda x: reference(x, y), x, 0.014)
     u_y, u_yy = derivatives(lambda y: reference(x, y), y, 0.014)
     u = PDE.jet((reference(x, y), u_x, u_y, u_xx, u_yy))

@@ -1,9 +1,10 @@
-"""Strong-Wolfe line search that tries values before gradients.
+"""Strong-Wolfe line search that evaluates gradients only where they are needed.
 
 Source: Nocedal and Wright, Numerical Optimization (2006), algorithms 3.5 and 3.6, with one loop in
 place of the two: `low` is the best point so far, `high` the other end of the bracket. A trial's
-slope, which costs a gradient, is asked for only after its value gives sufficient decrease. All
-branches are taken on values that are equal on all ranks, so that the ranks cannot part.
+slope, which costs a gradient, is asked for only after its value gives sufficient decrease; only a
+first trial that is likely to be accepted is evaluated with its gradient at once. All branches are
+taken on values that are equal on all ranks, so that the ranks cannot part.
 """
 
 import math
@@ -88,6 +89,7 @@ def strong_wolfe(
     slope: float,
     first_trial: float,
     options: LineSearchOptions,
+    first_is_likely: bool = True,
 ) -> SearchResult:
     """Searches a step α along d with the strong Wolfe conditions.
 
@@ -99,6 +101,7 @@ def strong_wolfe(
         loss, slope: L(θ) and ∇L(θ)ᵀd, the latter negative.
         first_trial: the α to try first.
         options: c₁, c₂ and the number of trials.
+        first_is_likely: evaluate the first trial with its gradient, in one pass.
     """
     if not slope < 0:
         return SearchResult(0.0, None, 0, SearchOutcome.FAILED)
@@ -107,7 +110,8 @@ def strong_wolfe(
     high: _Point | None = None
     step, trials = first_trial, 0
     while trials < options.max_trials and not _exhausted(low, high):
-        trial = _Trial(step, objective.at(theta + step * direction), direction)
+        evaluate = objective.with_gradient if first_is_likely and not trials else objective.at
+        trial = _Trial(step, evaluate(theta + step * direction), direction)
         trials += 1
         # Strictly below as well: at round-off the Armijo bound equals the loss itself.
         decreased = trial.loss < loss and trial.loss <= loss + options.c1 * step * slope

@@ -5,9 +5,11 @@ from torch import Tensor
 
 from hpctrain import _kernels
 from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.pointwise import Program
 from hpctrain.networks.dense import DenseNetwork
 
 _KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
+_LOSSES = {torch.float64: _kernels.PointwiseLossDouble, torch.float32: _kernels.PointwiseLossFloat}
 
 
 class NativeJets(JetEvaluator):
@@ -33,21 +35,21 @@ class NativeJets(JetEvaluator):
             )
             for layer in network.layers
         ]
-        self._dtype = points.dtype
-        self._kernel = _KERNELS[points.dtype](
+        self.dtype = points.dtype
+        self.kernel = _KERNELS[points.dtype](
             layers, list(orders), network.time_step, _buffer(points), bounds, threads
         )
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:
-        jets = torch.empty(self.components, self.network.outputs, self.points, dtype=self._dtype)
-        self._kernel.forward(_buffer(theta), first, _optional(activations), keep, jets.numpy())
+        jets = torch.empty(self.components, self.network.outputs, self.points, dtype=self.dtype)
+        self.kernel.forward(_buffer(theta), first, _optional(activations), keep, jets.numpy())
         return jets
 
     def prefix(self, theta: Tensor, layer: int) -> Tensor:
-        activations = torch.empty(self._kernel.activation_size(layer), dtype=self._dtype)
-        self._kernel.prefix(_buffer(theta), layer, activations.numpy())
+        activations = torch.empty(self.kernel.activation_size(layer), dtype=self.dtype)
+        self.kernel.prefix(_buffer(theta), layer, activations.numpy())
         return activations
 
     def reverse(
@@ -60,10 +62,37 @@ class NativeJets(JetEvaluator):
         activations: Tensor | None = None,
     ) -> Tensor:
         last = self.network.depth - 1 if last is None else last
-        size = self._kernel.parameter_count(first, last)
-        leaves = torch.empty(self.chunks, size, dtype=self._dtype)
-        self._kernel.reverse(
+        size = self.kernel.parameter_count(first, last)
+        leaves = torch.empty(self.chunks, size, dtype=self.dtype)
+        self.kernel.reverse(
             _buffer(theta), first, last, _optional(activations), _buffer(adjoint), leaves.numpy()
+        )
+        return leaves
+
+
+class FusedResidual:
+    """See `residual.ResidualLoss`: the kernel evaluates jets, residual and gradient by tiles."""
+
+    def __init__(self, evaluator: NativeJets, program: Program, dtype: torch.dtype) -> None:
+        self._jets = evaluator
+        arrays = program.arrays.to(dtype).contiguous()
+        self._loss = _LOSSES[dtype](program.instructions, arrays.numpy())
+
+    def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
+        sums = torch.empty(self._jets.chunks, dtype=self._jets.dtype)
+        self._jets.kernel.losses(
+            _buffer(theta), first, _optional(activations), self._loss, sums.numpy()
+        )
+        return sums
+
+    def losses_and_gradients(
+        self, theta: Tensor, first: int, last: int, activations: Tensor | None
+    ) -> Tensor:
+        kernel = self._jets.kernel
+        size = 1 + kernel.parameter_count(first, last)
+        leaves = torch.empty(self._jets.chunks, size, dtype=self._jets.dtype)
+        kernel.losses_and_gradients(
+            _buffer(theta), first, last, _optional(activations), self._loss, leaves.numpy()
         )
         return leaves
 

@@ -115,5 +115,5 @@ class Solver(ABC, Generic[State]):
 
 def evaluate(objective: Objective, theta: Tensor) -> Point:
     """L and ∇L at θ."""
-    evaluation = objective.at(theta)
+    evaluation = objective.with_gradient(theta)
     return Point(theta, evaluation.loss, evaluation.gradient)

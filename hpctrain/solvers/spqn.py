@@ -150,7 +150,7 @@ class ASPQN(SPQN):
             slope = dot(point.gradient, d)
             found = strong_wolfe(
                 setting.objective, point.theta, d, point.loss, slope, 1.0,
-                self.options.line_search,
+                self.options.line_search, first_is_likely=False,
             )  # fmt: skip
         if found.evaluation is not None:
             evaluation = found.evaluation

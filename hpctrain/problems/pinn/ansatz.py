@@ -8,7 +8,8 @@ Source: I. E. Lagaris, A. Likas, D. I. Fotiadis, IEEE Trans. Neural Networks 9 (
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,16 @@ class Ansatz:
         u = torch.addcmul(self._lifting, self._distance, network)
         u = torch.addcmul(u, self._beside_value, network[0])
         return torch.addcmul(u, self._beside_first, network.index_select(0, self._first_row))
+
+    def apply_each(self, network: Sequence[Any]) -> list[Any]:
+        """The same on the components one by one, with nothing but + and *, so that it traces."""
+        value, count = network[0], len(self._beside_value)
+        u = [self._lifting[c] + self._distance * network[c] for c in range(count)]
+        for c in range(1, count):
+            u[c] = u[c] + self._beside_value[c] * value
+            if int(self._first_row[c]) > 0:
+                u[c] = u[c] + self._beside_first[c] * network[int(self._first_row[c])]
+        return u
 
     def apply_to_values(self, network: Tensor) -> Tensor:
         """The values (N,) of u from the values (N,) of the network, where no derivatives matter."""

@@ -43,7 +43,11 @@ class DiffusionTransport(PDE):
         return -self.mu * (u.xx + u.yy) + u.x + u.y - 1
 
     def reference(self, points: Tensor) -> Tensor:
-        """See `PDE.reference`. Bits do not depend on the other points; error below 1e-11."""
+        """See `PDE.reference`; the bits for a point do not depend on the other points.
+
+        The error is below 5e-9 next to the corners, 5e-10 beyond 0.001 of them and 1e-11 amid the
+        square.
+        """
         V = solve(self.mu, _DEGREE)
         batches = points.double().split(_BATCH, dim=1)
         return torch.cat([torch.from_numpy(expand(V, *batch.numpy())) for batch in batches])

@@ -2,11 +2,12 @@
 
     u(x) = G₀(x) + len(x) N(x; θ),   L(θ) = (1/|D|) Σ_j R(u)(x_j)²
 
-The network's jets come from a kernel, the residual from torch, and the reverse sweep from the
-kernel again.
+The equation's residual is written in torch; the kernels evaluate it with the network's jets and
+sweep back to the gradient (`hpctrain.kernels.residual`).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hpctrain.decomposition import Block, LayerRange
 from hpctrain.kernels import jet_evaluator
+from hpctrain.kernels.residual import residual_loss
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.pinn.ansatz import Ansatz
@@ -111,12 +113,13 @@ class PinnLoss:
         bounds: list[int],
         threads: int,
     ) -> None:
-        self._pde = pde
-        self._ansatz = ansatz
-        self._points = points
+        def residual(jet: Any) -> Any:
+            u = ansatz.apply(jet) if isinstance(jet, Tensor) else ansatz.apply_each(jet)
+            return pde.residual(points, pde.jet(u))
+
         self.dtype = points.dtype
         self._jets = jet_evaluator(network, pde.orders, points, bounds, threads)
-        self._starts = np.array(bounds[:-1])
+        self._loss = residual_loss(self._jets, residual, points.dtype)
         self._set_block(None)
 
     def _set_block(self, frozen: _Frozen | None) -> None:
@@ -134,7 +137,7 @@ class PinnLoss:
         self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
 
     def restrict(self, block: Block, theta: Tensor) -> "PinnLoss":
-        """See `objective.SampledLoss`; it shares this loss's memory: use one of them at a time."""
+        """See `objective.SampledLoss`."""
         restricted = object.__new__(PinnLoss)
         restricted.__dict__.update(self.__dict__)
         activations = self._jets.prefix(theta, block.first) if block.first > 0 else None
@@ -142,25 +145,11 @@ class PinnLoss:
         return restricted
 
     def losses(self, theta: Tensor) -> Tensor:
-        self._theta = self._full(theta)
-        jets = self._jets.forward(
-            self._theta, keep=True, first=self._first, activations=self._activations
-        )
-        self._network_jets = jets[:, 0].requires_grad_()
-        u = self._pde.jet(self._ansatz.apply(self._network_jets))
-        self._squares = self._pde.residual(self._points, u).square()
-        return torch.from_numpy(np.add.reduceat(self._squares.detach().numpy(), self._starts))
+        return self._loss.losses(self._full(theta), self._first, self._activations)
 
-    def gradients(self) -> Tensor:
-        (adjoint,) = torch.autograd.grad(
-            self._squares, self._network_jets, torch.ones_like(self._squares), retain_graph=True
-        )
-        return self._jets.reverse(
-            self._theta,
-            adjoint[:, None],
-            first=self._first,
-            last=self._last,
-            activations=self._activations,
+    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+        return self._loss.losses_and_gradients(
+            self._full(theta), self._first, self._last, self._activations
         )
 
     @property

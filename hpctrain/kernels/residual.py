@@ -1,0 +1,80 @@
+"""Sums of squared residuals over chunks of points, and their gradients.
+
+`FusedResidual` runs a traced residual inside the jet kernel, tile by tile, so that nothing leaves
+the cache between the jets, the residual and the reverse sweep. `TorchResidual` evaluates it in
+torch between two sweeps over all points; it takes any residual, and any jets.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.pointwise import NotTraceableError, trace
+
+# Takes the jet of the network's output, its components (N,) in order; gives the residual (N,).
+Residual = Callable[[Any], Any]
+
+
+class ResidualLoss(Protocol):
+    """Sums over the C chunks of an evaluator's points of the squared residual.
+
+    `first`, `last` and `activations` choose layers as in `JetEvaluator`.
+    """
+
+    def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
+        """The sums (C,)."""
+
+    def losses_and_gradients(
+        self, theta: Tensor, first: int, last: int, activations: Tensor | None
+    ) -> Tensor:
+        """(C, 1 + m): the sums, then their gradients with respect to layers first … last."""
+
+
+def residual_loss(evaluator: JetEvaluator, residual: Residual, dtype: torch.dtype) -> ResidualLoss:
+    """The fastest loss that the evaluator and the residual allow."""
+    from hpctrain.kernels import native_available
+
+    if native_available():
+        from hpctrain.kernels.native import FusedResidual, NativeJets
+
+        if isinstance(evaluator, NativeJets) and evaluator.network.outputs == 1:
+            try:
+                program = trace(residual, evaluator.components, evaluator.points)
+                return FusedResidual(evaluator, program, dtype)
+            except NotTraceableError:
+                pass
+    return TorchResidual(evaluator, residual)
+
+
+class TorchResidual:
+    """See the module; the residual may use all of torch, point by point."""
+
+    def __init__(self, evaluator: JetEvaluator, residual: Residual) -> None:
+        self._jets = evaluator
+        self._residual = residual
+        self._starts = np.array(evaluator.bounds[:-1])
+
+    def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
+        jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
+        with torch.no_grad():
+            return self._sums(self._residual(jets[:, 0]).square())
+
+    def losses_and_gradients(
+        self, theta: Tensor, first: int, last: int, activations: Tensor | None
+    ) -> Tensor:
+        jets = self._jets.forward(theta, keep=True, first=first, activations=activations)
+        network = jets[:, 0].requires_grad_()
+        with torch.enable_grad():
+            squares = self._residual(network).square()
+        (adjoint,) = torch.autograd.grad(squares, network, torch.ones_like(squares))
+        gradients = self._jets.reverse(
+            theta, adjoint[:, None], first=first, last=last, activations=activations
+        )
+        return torch.cat([self._sums(squares.detach())[:, None], gradients], dim=1)
+
+    def _sums(self, squares: Tensor) -> Tensor:
+        return torch.from_numpy(np.add.reduceat(squares.numpy(), self._starts))

@@ -1,0 +1,88 @@
+"""An equation from a file of the user's own, as docs/own_pde.md has it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hpctrain.build import make_problem
+from hpctrain.errors import InputError
+from hpctrain.job import load_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.pinn.ansatz import Ansatz, jets
+from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.runner import run
+from hpctrain.store.run_file import read_run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """The example's job with overrides, from the folder that its paths start in."""
+    monkeypatch.chdir(ROOT)
+    return lambda *overrides: load_job("examples/heat.toml", overrides)
+
+
+def test_a_file_of_ones_own_trains_to_a_small_error(job, tmp_path):
+    path = tmp_path / "heat.h5"
+    short = job("problem.points=256", "stop.max_iterations=80")
+    outcome = run(short, Communicator(), output=str(path))
+    assert outcome.iterations == 80
+    history = read_run(path).history
+    assert history["error"][0] > 0.5
+    assert history["error"][-1] < 2e-3
+
+
+def test_its_conditions_hold_exactly_and_its_reference_solves_it(job):
+    pde = make_problem(job()).pde
+    t, x, y = boundary = grid_points(pde.domain, (5, 9, 9))
+    u = Ansatz(pde, boundary).apply_to_values(1e3 * torch.randn(405, dtype=torch.float64))
+    assert torch.equal(u[t == 0], pde.lifting(boundary)[t == 0])
+    # sin π is 1.2e-16 in floating point; the network contributes nothing at all.
+    assert u[x * (1 - x) * y * (1 - y) == 0].abs().max() < 2e-16
+    points = hammersley_points(pde.domain, 500)
+    exact = pde.jet(jets(pde.reference, points, pde.orders))
+    assert pde.residual(points, exact).abs().max() < 1e-14
+
+
+HEAT = (ROOT / "examples" / "heat.py").read_text()
+FAULTY_FILES = {
+    "no class": ("import math\n", r"mine\.py has no class Heat of type PDE$"),
+    "another class": ("class Heat:\n    pass\n", r"mine\.py has no class Heat of type PDE$"),
+    "bad syntax": ("class Heat(:\n", r"mine\.py fails with SyntaxError: .*mine\.py, line 1\)$"),
+    "bad import": ("import no_such_module\n", r"fails with ModuleNotFoundError: No module named"),
+    "exception of several lines": (
+        "raise ValueError('one\\ntwo')\n",
+        r"mine\.py fails with ValueError: one two$",
+    ),
+    "no residual": (
+        HEAT.replace("def residual", "def residue"),
+        r"mine\.py fails with TypeError: Can't instantiate abstract class Heat",
+    ),
+    "bad class data": (HEAT.replace("(1, 2, 2)", "(1, 2)"), r"^Heat\.orders is \(1, 2\): it must"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY_FILES)
+def test_a_file_that_cannot_be_used_is_named_in_one_line(job, tmp_path, fault):
+    text, message = FAULTY_FILES[fault]
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        make_problem(job(f"problem.name={tmp_path}/mine.py:Heat"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named_with_the_folder_it_is_missing_from(job):
+    with pytest.raises(InputError) as caught:
+        make_problem(job("problem.name=none.py:Heat"))
+    assert str(caught.value) == (
+        f"problem.name = 'none.py:Heat': there is no file none.py (from {ROOT})"
+    )
+
+
+def test_the_documentation_shows_the_file_as_it_is():
+    _, _, block = (ROOT / "docs" / "own_pde.md").read_text().partition("```python\n")
+    shown = [line for line in block.partition("```")[0].splitlines() if line]
+    assert shown[0] == "class Heat(PDE):" and set(shown) <= set(HEAT.splitlines())
+    assert [line for line in HEAT.splitlines() if line in set(shown)] == shown
