@@ -44,7 +44,7 @@ def seeds(folder: str) -> None:
         gradients = [reached(run, target, "gradient_evaluations") for run in runs]
         iterations = [reached(run, target, "iteration") for run in runs]
         rows.append([
-            f"{target:g}", statistics.median(seconds), " ".join(f"{s:.1f}" for s in seconds),
+            f"<= {target:g}", statistics.median(seconds), " ".join(f"{s:.1f}" for s in seconds),
             statistics.median(gradients),
             statistics.median(g / i for g, i in zip(gradients, iterations, strict=True)),
         ])  # fmt: skip

@@ -288,13 +288,30 @@ template <class Real> struct JetKernel<Real>::Weights {
 };
 
 template <class Real> struct JetKernel<Real>::Scratch {
-  Buffer w, y, w_bar, y_bar, jets, sums, tape, loss;
-  Real squares[tile_points<Real>];  // sums of r^2, one for each place in a tile
+  static constexpr int T = tile_points<Real>;
+  Buffer w, y, w_bar, y_bar, jets, sums, tape, residual;
+  Real squares[T];  // sums of r^2, one for each place in a tile
+  Real seed[T];     // the adjoint of r
+
+  void start_residual(const TileResidual<Real>& program) {
+    residual.reserve(program.memory());
+    std::fill_n(squares, T, Real(0));
+  }
+
+  void add_squares(const Tile& tile, const Real* r) {
+    const int valid = int(tile.stop - tile.start);
+    for (int t = 0; t < T; ++t) squares[t] += t < valid ? r[t] * r[t] : Real(0);
+  }
 
   Real sum_squares() const {
     Vector<Real> sum = {};
-    for (int t = 0; t < tile_points<Real>; t += lanes<Real>) sum += load<Real>(squares + t);
+    for (int t = 0; t < T; t += lanes<Real>) sum += load<Real>(squares + t);
     return sum_lanes<Real>(sum);
+  }
+
+  template <class Value> void seed_residual(const Tile& tile, Value value) {
+    const int valid = int(tile.stop - tile.start);
+    for (int t = 0; t < T; ++t) seed[t] = t < valid ? value(t) : Real(0);
   }
 };
 
@@ -455,8 +472,9 @@ void JetKernel<Real>::forward_tile(const Tile& tile, int first, const Real* acti
 }
 
 template <class Real>
+template <class Take>
 void JetKernel<Real>::reverse_tile(const Tile& tile, int first, int last, const Real* activations,
-                                   const Real* tape, Scratch& s) const {
+                                   const Real* tape, Scratch& s, Take take) const {
   const int columns = components_ * tile_points<Real>, output = int(layers_.size()) - 1;
   for (int l = output; l >= first; --l) {
     const Layer& layer = layers_[l];
@@ -483,9 +501,7 @@ void JetKernel<Real>::reverse_tile(const Tile& tile, int first, int last, const 
         tanh_jets<Real, true>(shape, layer.inputs, -time_step_, tape + tape_offset(l), s.y.data);
       });
     }
-    if (l <= last)
-      accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs, columns,
-                          s.sums.data + sums_offset(first, l));
+    if (l <= last) take(l, y);
     if (l == first) break;
     const Real* transposed = weights_->transposed[l].data();
     Real* y_bar = layer.residual ? s.w.data : s.y_bar.data;
@@ -523,9 +539,9 @@ void JetKernel<Real>::write_leaf(const Real* theta, int first, int last, const S
 
 template <class Real>
 template <class Begin, class Run, class End>
-void JetKernel<Real>::for_each_chunk(Begin begin, Run run, End end) {
+void JetKernel<Real>::for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-  for (int64_t c = 0; c < chunks(); ++c) {
+  for (int64_t c = first; c < last; ++c) {
     Scratch& s = *scratch_[omp_get_thread_num()];
     begin(s);
     Tile tile{tile_of_chunk_[c], bounds_[c], bounds_[c]};
@@ -555,7 +571,7 @@ void JetKernel<Real>::forward(const Real* theta, int first, const Real* activati
         std::copy_n(s.jets.data + (r * components_ + c) * tile_points<Real>, tile.stop - tile.start,
                     jets + (int64_t(c) * outputs + r) * count() + tile.start);
   };
-  for_each_chunk([](Scratch&) {}, run, [](int64_t, Scratch&) {});
+  for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
 
 template <class Real>
@@ -572,7 +588,7 @@ void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
     }
     std::copy_n(s.y.data, size, activations + tile.number * size);
   };
-  for_each_chunk([](Scratch&) {}, run, [](int64_t, Scratch&) {});
+  for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
 
 template <class Real>
@@ -589,50 +605,112 @@ void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real
         std::copy_n(adjoint + (int64_t(c) * outputs + r) * count() + tile.start, valid, to);
         std::fill(to + valid, to + T, Real(0));
       }
-    reverse_tile(tile, first, last, activations, tape_->data + tile.number * tape_size(), s);
+    reverse_tile(tile, first, last, activations, tape_->data + tile.number * tape_size(), s,
+                 [&](int l, const Real* y) { add_gradient(first, l, y, s); });
   };
   for_each_chunk(
-      [&](Scratch& s) { clear_sums(first, last, s); }, run,
+      0, chunks(), [&](Scratch& s) { clear_sums(first, last, s); }, run,
       [&](int64_t c, Scratch& s) { write_leaf(theta, first, last, s, leaves + c * length); });
 }
 
 template <class Real>
+void JetKernel<Real>::add_gradient(int first, int l, const Real* y, Scratch& s) const {
+  const Layer& layer = layers_[l];
+  accumulate_gradient(s.w_bar.data, layer.outputs, y, layer.inputs,
+                      components_ * tile_points<Real>, s.sums.data + sums_offset(first, l));
+}
+
+// A layer's part of the Jacobian's rows of a tile: for every point the sum over components of
+// w_bar y^T, and w_bar of the value for the bias; scales as in `write_leaf`.
+template <class Real>
+void JetKernel<Real>::write_rows(const Real* theta, int l, const Real* w_bar, const Real* y,
+                                 int64_t valid, int64_t length, Real* rows) const {
+  constexpr int T = tile_points<Real>;
+  const Layer& layer = layers_[l];
+  const int columns = components_ * T;
+  const int64_t weights = int64_t(layer.outputs) * layer.inputs;
+  Real* to = rows + layer.weight_offset;
+  for (int r = 0; r < layer.outputs; ++r, w_bar += columns) {
+    for (int i = 0; i < layer.inputs; ++i) {
+      Real entry[T] = {};
+      for (int c = 0; c < columns; c += T)
+        for (int t = 0; t < T; ++t) entry[t] += w_bar[c + t] * y[i * columns + c + t];
+      for (int64_t t = 0; t < valid; ++t) to[t * length + r * layer.inputs + i] = entry[t];
+    }
+    for (int64_t t = 0; t < valid; ++t) to[t * length + weights + r] = w_bar[t];
+  }
+  if (layer.scale_offset < 0) return;
+  const Real scale = 10 * theta[layer.scale_offset];
+  const Real* parameters = theta + layer.weight_offset;
+  for (int64_t t = 0; t < valid; ++t) {
+    Real *row = to + t * length, inner = 0;
+    for (int64_t k = 0; k < weights + layer.outputs; ++k) {
+      inner += parameters[k] * row[k];
+      row[k] *= scale;
+    }
+    row[weights + layer.outputs] = 10 * inner;
+  }
+}
+
+template <class Real>
 void JetKernel<Real>::losses(const Real* theta, int first, const Real* activations,
-                             const TileLoss<Real>& loss, Real* sums) {
+                             const TileResidual<Real>& residual, Real* sums) {
   fold_scales(theta);
-  const auto begin = [&](Scratch& s) {
-    s.loss.reserve(loss.memory());
-    std::fill_n(s.squares, tile_points<Real>, Real(0));
-  };
+  const auto begin = [&](Scratch& s) { s.start_residual(residual); };
   const auto run = [&](const Tile& tile, Scratch& s) {
     forward_tile(tile, first, activations, nullptr, s);
-    loss.forward(tile.start, tile.stop, s.jets.data, s.loss.data, s.squares);
+    s.add_squares(tile, residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data));
   };
-  for_each_chunk(begin, run, [&](int64_t c, Scratch& s) { sums[c] = s.sum_squares(); });
+  for_each_chunk(0, chunks(), begin, run,
+                 [&](int64_t c, Scratch& s) { sums[c] = s.sum_squares(); });
 }
 
 template <class Real>
 void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int last,
-                                           const Real* activations, const TileLoss<Real>& loss,
-                                           Real* leaves) {
+                                           const Real* activations,
+                                           const TileResidual<Real>& residual, Real* leaves) {
   fold_scales(theta);
   const int64_t length = 1 + parameter_count(first, last);
   const int inputs = layers_.back().outputs * components_;
   const auto begin = [&](Scratch& s) {
-    s.loss.reserve(loss.memory());
-    std::fill_n(s.squares, tile_points<Real>, Real(0));
+    s.start_residual(residual);
     clear_sums(first, last, s);
   };
   const auto run = [&](const Tile& tile, Scratch& s) {
     forward_tile(tile, first, activations, s.tape.data, s);
-    loss.forward(tile.start, tile.stop, s.jets.data, s.loss.data, s.squares);
-    loss.reverse(tile.start, tile.stop, inputs, s.loss.data, s.w_bar.data);
-    reverse_tile(tile, first, last, activations, s.tape.data, s);
+    const Real* r = residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data);
+    s.add_squares(tile, r);
+    s.seed_residual(tile, [&](int t) { return 2 * r[t]; });
+    residual.reverse(s.seed, inputs, s.residual.data, s.w_bar.data);
+    reverse_tile(tile, first, last, activations, s.tape.data, s,
+                 [&](int l, const Real* y) { add_gradient(first, l, y, s); });
   };
-  for_each_chunk(begin, run, [&](int64_t c, Scratch& s) {
+  for_each_chunk(0, chunks(), begin, run, [&](int64_t c, Scratch& s) {
     leaves[c * length] = s.sum_squares();
     write_leaf(theta, first, last, s, leaves + c * length + 1);
   });
+}
+
+template <class Real>
+void JetKernel<Real>::jacobian(const Real* theta, const TileResidual<Real>& residual,
+                               int64_t first_chunk, int64_t last_chunk, Real* residuals,
+                               Real* rows) {
+  fold_scales(theta);
+  const int last = int(layers_.size()) - 1, inputs = layers_.back().outputs * components_;
+  const int64_t length = parameter_count(0, last), start = bounds_[first_chunk];
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    const int64_t valid = tile.stop - tile.start;
+    forward_tile(tile, 0, nullptr, s.tape.data, s);
+    const Real* r = residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data);
+    std::copy_n(r, valid, residuals + tile.start - start);
+    s.seed_residual(tile, [](int) { return Real(1); });
+    residual.reverse(s.seed, inputs, s.residual.data, s.w_bar.data);
+    reverse_tile(tile, 0, last, nullptr, s.tape.data, s, [&](int l, const Real* y) {
+      write_rows(theta, l, s.w_bar.data, y, valid, length, rows + (tile.start - start) * length);
+    });
+  };
+  for_each_chunk(first_chunk, last_chunk, [&](Scratch& s) { s.start_residual(residual); }, run,
+                 [](int64_t, Scratch&) {});
 }
 
 template class JetKernel<double>;

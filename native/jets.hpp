@@ -18,7 +18,7 @@ namespace hpctrain {
 // Points of a tile.
 template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
 
-template <class Real> using TileLoss = PointwiseLoss<Real, tile_points<Real>>;
+template <class Real> using TileResidual = PointwiseResidual<Real, tile_points<Real>>;
 
 // One linear map, with tanh behind it unless it is the output. Offsets into the flat parameters;
 // scale_offset < 0 where the layer has no adaptive scale a (w = 10 a (W y + b)).
@@ -38,6 +38,9 @@ template <class Real> class JetKernel {
   int components() const { return components_; }
   int64_t count() const { return bounds_.back(); }
   int64_t chunks() const { return int64_t(bounds_.size()) - 1; }
+  int64_t points_of(int64_t first_chunk, int64_t last_chunk) const {
+    return bounds_[last_chunk] - bounds_[first_chunk];
+  }
   // Numbers that hold the jets entering layer `layer`, for all points, in tile order.
   int64_t activation_size(int layer) const;
   // Numbers of parameters of layers first..last.
@@ -53,13 +56,17 @@ template <class Real> class JetKernel {
   void reverse(const Real* theta, int first, int last, const Real* activations, const Real* adjoint,
                Real* leaves);
 
-  // The sums of `loss` by chunk, (chunks); activations as for `forward`.
-  void losses(const Real* theta, int first, const Real* activations, const TileLoss<Real>& loss,
-              Real* sums);
-  // By chunk the sum of `loss` and then its gradient, (chunks, 1 + parameter_count), tile after tile
+  // The sums of r^2 by chunk, (chunks); activations as for `forward`.
+  void losses(const Real* theta, int first, const Real* activations,
+              const TileResidual<Real>& residual, Real* sums);
+  // By chunk the sum of r^2 and then its gradient, (chunks, 1 + parameter_count), tile after tile
   // forward and back, so that nothing leaves the cache.
   void losses_and_gradients(const Real* theta, int first, int last, const Real* activations,
-                            const TileLoss<Real>& loss, Real* leaves);
+                            const TileResidual<Real>& residual, Real* leaves);
+  // The residuals (points) and their Jacobian (points, parameters) of the chunks from first_chunk to
+  // last_chunk - 1.
+  void jacobian(const Real* theta, const TileResidual<Real>& residual, int64_t first_chunk,
+                int64_t last_chunk, Real* residuals, Real* rows);
 
  private:
   struct Buffer;   // aligned memory that is not initialised
@@ -71,10 +78,11 @@ template <class Real> class JetKernel {
     int64_t number, start, stop;
   };
 
-  // For each chunk, on any thread: begin(scratch), run(tile, scratch) for its tiles in turn, and
-  // end(chunk, scratch).
+  // For each chunk from first to last - 1, on any thread: begin(scratch), run(tile, scratch) for its
+  // tiles in turn, and end(chunk, scratch).
   template <class Begin, class Run, class End>
-  void for_each_chunk(Begin begin, Run run, End end);
+  void for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end);
+  void add_gradient(int first, int l, const Real* y, Scratch& s) const;
   void clear_sums(int first, int last, Scratch& s) const;
   void fold_scales(const Real* theta);
   void input_jets(const Tile& tile, Real* y) const;
@@ -83,9 +91,13 @@ template <class Real> class JetKernel {
   // Leaves the jets of the output in s.jets; the tape may be null.
   void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
                     Scratch& s) const;
-  // Starts from the adjoint of the output in s.w_bar.
+  // Starts from the adjoint of the output in s.w_bar; calls take(layer, y) for the layers from last
+  // to first, with the adjoint of the layer's w in s.w_bar and the jets y that enter it.
+  template <class Take>
   void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
-                    const Real* tape, Scratch& s) const;
+                    const Real* tape, Scratch& s, Take take) const;
+  void write_rows(const Real* theta, int l, const Real* w_bar, const Real* y, int64_t valid,
+                  int64_t length, Real* rows) const;
   void write_leaf(const Real* theta, int first, int last, const Scratch& scratch, Real* leaf) const;
   int64_t sums_offset(int first, int layer) const;
   int64_t tape_size() const;

@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "dense.hpp"
+#include "gram.hpp"
 #include "jets.hpp"
 #include "simd.hpp"
 
@@ -81,28 +82,43 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            nb::arg("adjoint"), nb::arg("leaves"))
       .def("losses",
            [](Kernel& self, Array<Real> theta, int first, nb::object activations,
-              const TileLoss<Real>& loss, Array<Real> sums) {
+              const TileResidual<Real>& residual, Array<Real> sums) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(sums.size()) == self.chunks(), "sums must be (chunks,)");
-             require(loss.points() == self.count(), "the loss belongs to other points");
+             require(residual.points() == self.count(), "the residual belongs to other points");
              nb::gil_scoped_release release;
-             self.losses(theta.data(), first, cached, loss, sums.data());
+             self.losses(theta.data(), first, cached, residual, sums.data());
            },
-           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("loss"),
+           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("residual"),
            nb::arg("sums"))
       .def("losses_and_gradients",
            [](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
-              const TileLoss<Real>& loss, Array<Real> leaves) {
+              const TileResidual<Real>& residual, Array<Real> leaves) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(leaves.size()) ==
                          self.chunks() * (1 + self.parameter_count(first, last)),
                      "leaves must be (chunks, 1 + parameters of the layers)");
-             require(loss.points() == self.count(), "the loss belongs to other points");
+             require(residual.points() == self.count(), "the residual belongs to other points");
              nb::gil_scoped_release release;
-             self.losses_and_gradients(theta.data(), first, last, cached, loss, leaves.data());
+             self.losses_and_gradients(theta.data(), first, last, cached, residual, leaves.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("loss"), nb::arg("leaves"));
+           nb::arg("residual"), nb::arg("leaves"))
+      .def("jacobian",
+           [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual,
+              int64_t first_chunk, int64_t last_chunk, Array<Real> residuals, Array<Real> rows) {
+             require(0 <= first_chunk && first_chunk <= last_chunk && last_chunk <= self.chunks(),
+                     "no such chunks");
+             require(residual.points() == self.count(), "the residual belongs to other points");
+             require(int64_t(residuals.size()) == self.points_of(first_chunk, last_chunk) &&
+                         rows.size() == residuals.size() * theta.size(),
+                     "residuals must be (points,), rows (points, parameters)");
+             nb::gil_scoped_release release;
+             self.jacobian(theta.data(), residual, first_chunk, last_chunk, residuals.data(),
+                           rows.data());
+           },
+           nb::arg("theta"), nb::arg("residual"), nb::arg("first_chunk"), nb::arg("last_chunk"),
+           nb::arg("residuals"), nb::arg("rows"));
 }
 
 using InstructionTuple = std::tuple<std::string, int, int, double>;
@@ -121,17 +137,17 @@ Operation operation_of(const std::string& name) {
   return found->second;
 }
 
-template <class Real> void bind_loss(nb::module_& m, const char* name) {
-  using Loss = TileLoss<Real>;
-  nb::class_<Loss>(m, name).def(
+template <class Real> void bind_residual(nb::module_& m, const char* name) {
+  using Residual = TileResidual<Real>;
+  nb::class_<Residual>(m, name).def(
       "__init__",
-      [](Loss* self, const std::vector<InstructionTuple>& instructions, Array<Real> arrays) {
+      [](Residual* self, const std::vector<InstructionTuple>& instructions, Array<Real> arrays) {
         require(arrays.ndim() == 2, "arrays must be (rows, points)");
-        require(!instructions.empty(), "a loss needs instructions");
+        require(!instructions.empty(), "a residual needs instructions");
         std::vector<Instruction> list;
         for (const auto& [operation, a, b, constant] : instructions)
           list.push_back({operation_of(operation), a, b, constant});
-        new (self) Loss(std::move(list), arrays.data(), arrays.size(), arrays.shape(1));
+        new (self) Residual(std::move(list), arrays.data(), arrays.size(), arrays.shape(1));
       },
       nb::arg("instructions"), nb::arg("arrays"));
 }
@@ -154,6 +170,15 @@ template <class Real> void bind_dense(nb::module_& m) {
         nb::arg("H"), nb::arg("scale"), nb::arg("left").none(), nb::arg("right").none(),
         nb::arg("x"), nb::arg("product"), nb::arg("threads"),
         "H <- scale H + left right and product = H x, in one pass over the rows of H.");
+  m.def("accumulate_gram",
+        [](Array<Real> J, Array<Real> C, int threads) {
+          require(J.ndim() == 2 && C.ndim() == 2 && C.shape(0) == J.shape(1) &&
+                      C.shape(1) == J.shape(1),
+                  "shapes must be J (k, n), C (n, n)");
+          nb::gil_scoped_release release;
+          accumulate_gram<Real>(J.data(), J.shape(0), J.shape(1), C.data(), threads);
+        },
+        nb::arg("J"), nb::arg("C"), nb::arg("threads"), "C += J^T J in the lower triangle of C.");
 }
 
 }  // namespace
@@ -161,8 +186,8 @@ template <class Real> void bind_dense(nb::module_& m) {
 NB_MODULE(_kernels, m) {
   m.doc() = "Native kernels: jets of dense networks, sweeps over the dense inverse Hessian.";
   m.attr("description") = std::to_string(8 * vector_bytes) + "-bit vectors, OpenMP";
-  bind_loss<double>(m, "PointwiseLossDouble");
-  bind_loss<float>(m, "PointwiseLossFloat");
+  bind_residual<double>(m, "PointwiseResidualDouble");
+  bind_residual<float>(m, "PointwiseResidualFloat");
   bind_jets<double>(m, "JetKernelDouble");
   bind_jets<float>(m, "JetKernelFloat");
   bind_dense<double>(m);

@@ -20,11 +20,11 @@ struct Instruction {
   double constant;
 };
 
-// The sum over points of r^2, r the value of the last instruction.
-template <class Real, int T> class PointwiseLoss {
+// A residual r, the value of the last instruction.
+template <class Real, int T> class PointwiseResidual {
  public:
   // arrays: (rows, points) row-major, numbers that belong to the points.
-  PointwiseLoss(std::vector<Instruction> instructions, const Real* arrays, int64_t size,
+  PointwiseResidual(std::vector<Instruction> instructions, const Real* arrays, int64_t size,
                 int64_t points)
       : instructions_(std::move(instructions)), arrays_(arrays, arrays + size), points_(points) {}
 
@@ -33,8 +33,8 @@ template <class Real, int T> class PointwiseLoss {
   // Numbers of working memory: the values and their adjoints.
   int64_t memory() const { return 2 * int64_t(instructions_.size()) * T; }
 
-  // Adds r^2 of the points start .. stop-1 to squares[T], point by point; padding adds zero.
-  void forward(int64_t start, int64_t stop, const Real* jets, Real* memory, Real* squares) const {
+  // r of the points start .. stop-1, (T), where `memory` now holds it.
+  const Real* forward(int64_t start, int64_t stop, const Real* jets, Real* memory) const {
     const int valid = int(stop - start);
     for (std::size_t k = 0; k < instructions_.size(); ++k) {
       const Instruction& i = instructions_[k];
@@ -60,20 +60,18 @@ template <class Real, int T> class PointwiseLoss {
         case Operation::log: each([&](int t) { v[t] = std::log(a[t]); }); break;
       }
     }
-    const Real* r = memory + (instructions_.size() - 1) * T;
-    each([&](int t) { squares[t] += t < valid ? r[t] * r[t] : Real(0); });
+    return memory + (instructions_.size() - 1) * T;
   }
 
-  // The adjoint of the jets, (inputs, T), of the sum of r^2, after `forward` on the same memory.
-  void reverse(int64_t start, int64_t stop, int inputs, Real* memory, Real* jets_bar) const {
-    const int valid = int(stop - start), count = int(instructions_.size());
+  // The adjoint of the jets, (inputs, T), after `forward` on the same memory, given that of r, (T).
+  void reverse(const Real* seed, int inputs, Real* memory, Real* jets_bar) const {
+    const int count = int(instructions_.size());
     const Real* values = memory;
     Real* bars = memory + int64_t(count) * T;
     for (int64_t k = 0; k < int64_t(count - 1) * T; ++k) bars[k] = 0;
     for (int64_t k = 0; k < int64_t(inputs) * T; ++k) jets_bar[k] = 0;
-    const Real* r = values + (count - 1) * T;
     Real* r_bar = bars + (count - 1) * T;
-    each([&](int t) { r_bar[t] = t < valid ? 2 * r[t] : Real(0); });
+    each([&](int t) { r_bar[t] = seed[t]; });
     for (int k = count - 1; k >= 0; --k) {
       const Instruction& i = instructions_[k];
       const Real *v = values + k * T, *g = bars + k * T;

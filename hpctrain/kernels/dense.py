@@ -1,4 +1,4 @@
-"""One pass over the rows of a dense matrix: a rank-two update and a product in the same sweep."""
+"""Sweeps over dense matrices: an update fused with a product, and Gram matrices of row blocks."""
 
 import torch
 from torch import Tensor
@@ -42,3 +42,15 @@ def update_and_multiply(
     if left is not None and right is not None:
         H.mul_(scale).addmm_(left, right)
     return torch.mv(H, x)
+
+
+def accumulate_gram(J: Tensor, C: Tensor, threads: int) -> None:
+    """C += JᵀJ in the lower triangle of C (n, n), for rows J (k, n); above it C is undefined."""
+    from hpctrain.kernels import native_available
+
+    if native_available() and J.device.type == "cpu":
+        from hpctrain import _kernels
+
+        _kernels.accumulate_gram(J.contiguous().numpy(), C.numpy(), threads)
+    else:
+        C.addmm_(J.T, J)

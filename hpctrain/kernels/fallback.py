@@ -17,6 +17,7 @@ class TorchJets(JetEvaluator):
         self, network: DenseNetwork, orders: tuple[int, ...], points: Tensor, bounds: list[int]
     ) -> None:
         super().__init__(network, orders, bounds)
+        self._points = points
         starts, stops = torch.tensor(bounds[:-1]), torch.tensor(bounds[1:])
         longest = int((stops - starts).max())
         # Shorter chunks repeat their last point, whose adjoint is then zero.
@@ -25,6 +26,9 @@ class TorchJets(JetEvaluator):
         self._places = torch.minimum(places, stops[:, None] - 1).clamp(min=0).to(points.device)
         self._input = self._input_jets(points)
         self._kept: tuple[Tensor, Tensor] | None = None
+
+    def rebound(self, bounds: list[int]) -> "TorchJets":
+        return TorchJets(self.network, self.orders, self._points, bounds)
 
     def _input_jets(self, points: Tensor) -> Tensor:
         chunks, longest = self._places.shape

@@ -46,6 +46,10 @@ class JetEvaluator(ABC):
         return self.bounds[-1]
 
     @abstractmethod
+    def rebound(self, bounds: list[int]) -> "JetEvaluator":
+        """Jets of the same network at the same points, cut into other chunks."""
+
+    @abstractmethod
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:

@@ -9,7 +9,10 @@ from hpctrain.kernels.pointwise import Program
 from hpctrain.networks.dense import DenseNetwork
 
 _KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
-_LOSSES = {torch.float64: _kernels.PointwiseLossDouble, torch.float32: _kernels.PointwiseLossFloat}
+_RESIDUALS = {
+    torch.float64: _kernels.PointwiseResidualDouble,
+    torch.float32: _kernels.PointwiseResidualFloat,
+}
 
 
 class NativeJets(JetEvaluator):
@@ -36,9 +39,13 @@ class NativeJets(JetEvaluator):
             for layer in network.layers
         ]
         self.dtype = points.dtype
+        self._points, self._threads = points, threads
         self.kernel = _KERNELS[points.dtype](
             layers, list(orders), network.time_step, _buffer(points), bounds, threads
         )
+
+    def rebound(self, bounds: list[int]) -> "NativeJets":
+        return NativeJets(self.network, self.orders, self._points, bounds, self._threads)
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
@@ -76,12 +83,12 @@ class FusedResidual:
     def __init__(self, evaluator: NativeJets, program: Program, dtype: torch.dtype) -> None:
         self._jets = evaluator
         arrays = program.arrays.to(dtype).contiguous()
-        self._loss = _LOSSES[dtype](program.instructions, arrays.numpy())
+        self._residual = _RESIDUALS[dtype](program.instructions, arrays.numpy())
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         sums = torch.empty(self._jets.chunks, dtype=self._jets.dtype)
         self._jets.kernel.losses(
-            _buffer(theta), first, _optional(activations), self._loss, sums.numpy()
+            _buffer(theta), first, _optional(activations), self._residual, sums.numpy()
         )
         return sums
 
@@ -92,9 +99,18 @@ class FusedResidual:
         size = 1 + kernel.parameter_count(first, last)
         leaves = torch.empty(self._jets.chunks, size, dtype=self._jets.dtype)
         kernel.losses_and_gradients(
-            _buffer(theta), first, last, _optional(activations), self._loss, leaves.numpy()
+            _buffer(theta), first, last, _optional(activations), self._residual, leaves.numpy()
         )
         return leaves
+
+    def jacobian(self, theta: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+        count = self._jets.bounds[last] - self._jets.bounds[first]
+        residuals = torch.empty(count, dtype=self._jets.dtype)
+        rows = torch.empty(count, len(theta), dtype=self._jets.dtype)
+        self._jets.kernel.jacobian(
+            _buffer(theta), self._residual, first, last, residuals.numpy(), rows.numpy()
+        )
+        return residuals, rows
 
 
 def _buffer(tensor: Tensor):

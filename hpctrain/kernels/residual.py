@@ -6,6 +6,7 @@ torch between two sweeps over all points; it takes any residual, and any jets.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,9 @@ class ResidualLoss(Protocol):
         self, theta: Tensor, first: int, last: int, activations: Tensor | None
     ) -> Tensor:
         """(C, 1 + m): the sums, then their gradients with respect to layers first … last."""
+
+    def jacobian(self, theta: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """The residuals r (k,) at the points of chunks first … last - 1, and ∂r/∂θ (k, n)."""
 
 
 def residual_loss(evaluator: JetEvaluator, residual: Residual, dtype: torch.dtype) -> ResidualLoss:
@@ -75,6 +79,21 @@ class TorchResidual:
             theta, adjoint[:, None], first=first, last=last, activations=activations
         )
         return torch.cat([self._sums(squares.detach())[:, None], gradients], dim=1)
+
+    def jacobian(self, theta: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+        bounds = self._jets.bounds
+        jets = self._single.forward(theta, keep=True)
+        network = jets[:, 0].requires_grad_()
+        with torch.enable_grad():
+            r = self._residual(network)
+        (adjoint,) = torch.autograd.grad(r, network, torch.ones_like(r))
+        rows = slice(bounds[first], bounds[last])
+        return r.detach()[rows], self._single.reverse(theta, adjoint[:, None])[rows]
+
+    @cached_property
+    def _single(self) -> JetEvaluator:
+        """The same points as chunks of one, whose gradients are the Jacobian's rows."""
+        return self._jets.rebound(list(range(self._jets.points + 1)))
 
     def _sums(self, squares: Tensor) -> Tensor:
         return torch.from_numpy(np.add.reduceat(squares.numpy(), self._starts))

@@ -14,7 +14,7 @@ Coordinates (t, x) of orders (1, 2) give u, u_t, u_x, u_xx.
 import math
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from keyword import iskeyword
 from typing import Any, ClassVar, Self
@@ -85,8 +85,8 @@ class PDE(ABC):
         """The true solution (N,) at any points of the closed domain, or None if none is known."""
         return None
 
-    def jet(self, components: Tensor) -> Jet:
-        """The rows of `components` (C, N) under their names."""
+    def jet(self, components: Tensor | Sequence[Any]) -> Jet:
+        """The rows of `components` (C, N), or its items, under their names."""
         return jet_fields(self.coordinates, self.orders)(*components)
 
 
