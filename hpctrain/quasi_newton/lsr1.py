@@ -1,0 +1,255 @@
+"""Limited-memory SR1: the pairs, B by its eigenvalues, and its trust-region subproblem (OBS).
+
+With S = [s_1 … s_k], Y = [y_1 … y_k] and SᵀY = L + D + R (strictly lower, diagonal, strictly
+upper), the compact form of B is
+
+    B = γI + Ψ M Ψᵀ,   Ψ = Y - γS,   M⁻¹ = D + L + Lᵀ - γ SᵀS.
+
+The thin factorisation Ψ = Q R and the eigenvalues of the k × k matrix R M Rᵀ = U Λ̂ Uᵀ give
+B = γI + P Λ̂ Pᵀ with P = Q U: eigenvalues γ + λ̂_i on the columns of P, and γ on all vectors
+orthogonal to them.
+
+Sources: Byrd, Nocedal, Schnabel, Mathematical Programming 63 (1994), theorem 5.1 (compact form);
+Brust, Erway, Marcia, Computational Optimization and Applications 66 (2017), arXiv 1506.07222
+(orthonormal basis method, OBS).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.vectors import dot, norm
+
+# A pair is skipped if |sᵀ(y - Bs)| is not above SKIP ‖s‖‖y - Bs‖ (Nocedal and Wright, 6.26).
+SKIP = 1e-8
+# γ lies below the least curvature λ̂ that the pairs show by this fraction of |λ̂|.
+BELOW = 0.5
+# ‖s‖ on the boundary is Δ to this relative error.
+BOUNDARY_TOLERANCE = 1e-14
+MAX_NEWTON_STEPS = 100
+
+
+class Ending(Enum):
+    """Where the minimum of a trust-region subproblem lies."""
+
+    INTERIOR = "inside the trust region, or on its edge with multiplier 0"
+    BOUNDARY = "on its boundary"
+    HARD_CASE = "on its boundary, reached along an eigenvector of the least eigenvalue"
+
+
+@dataclass(frozen=True)
+class SubproblemSolution:
+    """The global minimum s (n,) of gᵀs + ½ sᵀBs over ‖s‖ ≤ Δ, with (B + σI) s = -g."""
+
+    step: Tensor
+    sigma: float
+    ending: Ending
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """B = γI + Qᵀ U diag(λ̂) Uᵀ Q, where Q holds its vectors by rows.
+
+    Attributes:
+        gamma: γ.
+        Q: k orthonormal rows (k, n); (0, 0) if B = γI.
+        U: orthogonal (k, k), float64.
+        shifts: λ̂ (k,), float64.
+    """
+
+    gamma: float
+    Q: Tensor = field(default_factory=lambda: _empty(0, 0))
+    U: Tensor = field(default_factory=lambda: _empty(0, 0))
+    shifts: Tensor = field(default_factory=lambda: _empty(0))
+
+    def product(self, v: Tensor) -> Tensor:
+        """B v (n,)."""
+        weights = self.U @ (self.shifts * (self.U.T @ _coefficients(self.Q, v)))
+        return self.gamma * v + _combination(self.Q, weights, v)
+
+    def minimise(self, gradient: Tensor, radius: float) -> SubproblemSolution:
+        """The global minimum of gᵀs + ½ sᵀBs over ‖s‖₂ ≤ Δ.
+
+        In the basis of eigenvectors P and g⊥ = g - P Pᵀg the problem is diagonal: at most k + 1
+        numbers are left of it (`minimise_diagonal`).
+        """
+        along = _coefficients(self.Q, gradient)
+        across = _orthogonal_part(gradient, self.Q)
+        length = norm(across)
+        eigenvalues, g = self.gamma + self.shifts, self.U.T @ along
+        if len(self.Q) < len(gradient):
+            eigenvalues = torch.cat([eigenvalues, eigenvalues.new_tensor([self.gamma])])
+            g = torch.cat([g, g.new_tensor([length])])
+        v, sigma, ending = minimise_diagonal(eigenvalues, g, radius)
+        k = len(self.Q)
+        step = _combination(self.Q, self.U @ v[:k], gradient)
+        if len(v) > k and float(v[k]) != 0:
+            unit = across / length if length > 0 else _unit_orthogonal_to(self.Q, gradient)
+            step = step + float(v[k]) * unit
+        return SubproblemSolution(step, sigma, ending)
+
+
+@dataclass(frozen=True)
+class LSR1:
+    """The last m pairs s = θ⁺ - θ, y = ∇L(θ⁺) - ∇L(θ), each (n,), the newest last, and their B."""
+
+    s: list[Tensor] = field(default_factory=list)
+    y: list[Tensor] = field(default_factory=list)
+    hessian: Hessian = field(default_factory=lambda: Hessian(1.0))
+
+    def updated(self, s: Tensor, y: Tensor, memory: int) -> "LSR1":
+        """The memory with one pair more; the same memory if B cannot or need not learn from it.
+
+        The oldest pairs are dropped beyond `memory`, and as long as M or ΨᵀΨ is singular.
+        """
+        residual = y - self.hessian.product(s)
+        if not abs(dot(s, residual)) > SKIP * norm(s) * norm(residual):
+            return self
+        S, Y = [*self.s, s][-memory:], [*self.y, y][-memory:]
+        while S:
+            hessian = compact_hessian(S, Y)
+            if hessian is not None:
+                return LSR1(S, Y, hessian)
+            S, Y = S[1:], Y[1:]
+        return self
+
+
+def compact_hessian(S: Sequence[Tensor], Y: Sequence[Tensor]) -> Hessian | None:
+    """B of the pairs (s_i, y_i), the newest last; None if M or ΨᵀΨ is numerically singular.
+
+    Both are judged after scaling the columns of Ψ by c_i = (‖s_i‖‖ψ_i‖)^(-½): the diagonal of
+    M⁻¹ then has the cosines of s_i and ψ_i, the numbers by which pairs are skipped.
+    """
+    S_rows, Y_rows = torch.stack(list(S)), torch.stack(list(Y))
+    SS, DLL = _symmetric_products(S_rows, S_rows), _symmetric_products(S_rows, Y_rows)
+    gamma = initial_curvature(DLL, SS)
+    psi = Y_rows - gamma * S_rows
+    lengths = SS.new_tensor([norm(p) for p in psi])
+    tolerance = math.sqrt(torch.finfo(psi.dtype).eps)
+    if not bool((lengths > 0).all()):
+        return None
+    c = (SS.diagonal().sqrt() * lengths).rsqrt()
+    eigenvalues, V = torch.linalg.eigh(c[:, None] * (DLL - gamma * SS) * c)
+    if not bool(eigenvalues.abs().min() > tolerance * eigenvalues.abs().max()):
+        return None
+    factors = _thin_qr(psi, tolerance)
+    if factors is None:
+        return None
+    Q, R = factors
+    RcV = (R * c) @ V
+    shifts, U = torch.linalg.eigh((RcV / eigenvalues) @ RcV.T)
+    return Hessian(gamma, Q, U, shifts)
+
+
+def initial_curvature(DLL: Tensor, SS: Tensor) -> float:
+    """γ = λ̂ - BELOW |λ̂|, with λ̂ the least eigenvalue of (D + L + Lᵀ) u = λ SᵀS u.
+
+    Then M⁻¹ is positive definite and γ is the least eigenvalue of B. Where γ > λ̂, B may curve
+    downwards though no pair does (Erway, Griffin, Marcia, Omheni, arXiv 1807.00251). With a single
+    pair γ = yᵀy / yᵀs, which suits BFGS, makes B singular.
+
+    λ̂ is sought where SᵀS, scaled to a unit diagonal, is far from singular.
+    """
+    scale = SS.diagonal().rsqrt()
+    e, V = torch.linalg.eigh(scale[:, None] * SS * scale)
+    safe = e > SKIP * e[-1]
+    W = scale[:, None] * V[:, safe] / e[safe].sqrt()
+    least = float(torch.linalg.eigvalsh(W.T @ DLL @ W)[0])
+    return least - BELOW * abs(least)
+
+
+def minimise_diagonal(
+    eigenvalues: Tensor, g: Tensor, radius: float
+) -> tuple[Tensor, float, Ending]:
+    """The v (r,) of least gᵀv + ½ Σ λ_i v_i² with ‖v‖ ≤ Δ, its multiplier σ, and where it lies.
+
+    With d_i = λ_i - λ_1 ≥ 0 and μ = σ + λ_1 ≥ max(λ_1, 0) it is v_i(μ) = -g_i / (d_i + μ): no
+    difference of close numbers is left, however close σ is to -λ_1. On the boundary, Newton's
+    method on 1/‖v(μ)‖ = 1/Δ, which is increasing and concave, rises monotonically to the root
+    from a lower bound (Conn, Gould, Toint, Trust-Region Methods (2000), section 7.3).
+    """
+    least = float(eigenvalues.min())
+    d, lowest = eigenvalues - least, max(least, 0.0)
+    v = torch.where(g == 0, 0.0, -g / (d + lowest))
+    length = float(v.norm())
+    if length <= radius:
+        if least >= 0:
+            return v, 0.0, Ending.INTERIOR
+        v[int(eigenvalues.argmin())] = math.sqrt((radius - length) * (radius + length))
+        return v, -least, Ending.HARD_CASE
+    mu = max(lowest, float((g.abs() / radius - d).max()))
+    for _ in range(MAX_NEWTON_STEPS):
+        v = torch.where(g == 0, 0.0, -g / (d + mu))
+        length = float(v.norm())
+        slope = float(torch.where(g == 0, 0.0, v**2 / (d + mu)).sum()) / length**2
+        if length <= radius * (1 + BOUNDARY_TOLERANCE):
+            break
+        mu += (length / radius - 1) / slope
+    return v * (radius / length), mu - least, Ending.BOUNDARY
+
+
+def _symmetric_products(X: Tensor, Y: Tensor) -> Tensor:
+    """The symmetric matrix (k, k) whose lower triangle is that of X Yᵀ, for rows (k, n)."""
+    Z = torch.zeros(len(X), len(X), dtype=torch.float64)
+    for i, x in enumerate(X):
+        Z[i, : i + 1] = _coefficients(Y[: i + 1], x)
+    return Z + Z.tril(-1).T
+
+
+def _coefficients(Q: Tensor, v: Tensor) -> Tensor:
+    """Q v (k,) of rows (k, n), each summed as in `vectors.dot`, for the same reason."""
+    if not len(Q):
+        return _empty(0)
+    return torch.from_numpy(np.add.reduce((Q * v).numpy(), axis=1)).double()
+
+
+def _combination(Q: Tensor, weights: Tensor, like: Tensor) -> Tensor:
+    """Qᵀw (n,) of rows (k, n), added in their order."""
+    if not len(Q):
+        return torch.zeros_like(like)
+    return torch.from_numpy(np.add.reduce((weights.to(Q.dtype)[:, None] * Q).numpy(), axis=0))
+
+
+def _thin_qr(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor] | None:
+    """Orthonormal rows Q (k, n) and upper triangular R (k, k) of k columns, given as rows (k, n).
+
+    None if they are dependent. Gram-Schmidt, every column twice, which is enough (Giraud, Langou,
+    Rozložník, van den Eshof, Numerische Mathematik 101 (2005)).
+    """
+    Q, R = torch.empty_like(columns), torch.zeros(len(columns), len(columns), dtype=torch.float64)
+    for j, column in enumerate(columns):
+        v = column
+        for _ in range(2):
+            r = _coefficients(Q[:j], v)
+            R[:j, j] += r
+            v = v - _combination(Q[:j], r, v)
+        length = norm(v)
+        if not length > tolerance * norm(column):
+            return None
+        R[j, j] = length
+        Q[j] = v / length
+    return Q, R
+
+
+def _orthogonal_part(v: Tensor, Q: Tensor) -> Tensor:
+    """v - QᵀQ v (n,), projected twice for its own relative accuracy."""
+    for _ in range(2):
+        v = v - _combination(Q, _coefficients(Q, v), v)
+    return v
+
+
+def _unit_orthogonal_to(Q: Tensor, like: Tensor) -> Tensor:
+    """A unit vector (n,) orthogonal to Q, from the coordinate vector that is farthest from Q."""
+    e = torch.zeros_like(like)
+    e[int(_combination(Q**2, torch.ones(len(Q)), like).argmin())] = 1
+    u = _orthogonal_part(e, Q)
+    return u / norm(u)
