@@ -13,6 +13,7 @@ from typing import Any
 from hpctrain.errors import InputError
 
 BAD_INPUT = 2
+FORMATS = ("text", "markdown", "csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +62,24 @@ def _plot(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from hpctrain.study import compare
+
+    study = compare.Study(
+        options.jobs,
+        compare.parse_seeds(options.seeds),
+        options.overrides,
+        options.ranks,
+        options.runs,
+    )
+    try:
+        print(compare.compare(study, options.format, options.output), end="")
+    except compare.UnfinishedError as error:
+        print(f"hpctrain: {error}", file=sys.stderr, flush=True)
+        return error.status
+    return 0
+
+
 def _info(options: argparse.Namespace) -> int:
     from hpctrain import info
 
@@ -85,7 +104,31 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", _run, "train as a job file says, alone or as ranks of MPI")
     run.add_argument("job", metavar="JOB.toml", help="the job file")
     run.add_argument("-o", "--output", metavar="RUN.h5", help="the run file, instead of the job's")
-    run.add_argument(
+    _add_overrides(run)
+
+    report = _command(commands, "report", _report, "print tables of finished or running runs")
+    report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
+    report.add_argument("--format", choices=FORMATS, default="text")
+
+    plot = _command(commands, "plot", _plot, "draw the convergence of runs")
+    plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
+    plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
+
+    compare = _command(commands, "compare", _compare, "run jobs of one problem and compare them")
+    compare.add_argument("jobs", metavar="JOB.toml", nargs="+", help="job files of one problem")
+    compare.add_argument("--seeds", metavar="0,1,2", default="0,1,2", help="a run for each")
+    compare.add_argument("-o", "--output", metavar="FIG.png", help="draw mean and range over seeds")
+    compare.add_argument("--ranks", metavar="P", type=int, default=1, help="ranks of each run")
+    compare.add_argument("--format", choices=FORMATS, default="text")
+    compare.add_argument("--runs", metavar="DIR", help="run files, by default runs/compare-PROBLEM")
+    _add_overrides(compare)
+
+    _command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
+    return parser
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--set",
         dest="overrides",
         metavar="KEY=VALUE",
@@ -93,17 +136,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a setting instead of the job's, such as solver.blocks=4; may be repeated",
     )
-
-    report = _command(commands, "report", _report, "print tables of finished or running runs")
-    report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
-    report.add_argument("--format", choices=("text", "markdown", "csv"), default="text")
-
-    plot = _command(commands, "plot", _plot, "draw the convergence of runs")
-    plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
-    plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
-
-    _command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
-    return parser
 
 
 def _command(

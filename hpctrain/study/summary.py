@@ -13,6 +13,8 @@ from hpctrain.store.run_file import Run
 
 DECADES = tuple(10.0**-power for power in range(1, 9))
 
+NOT_COMPUTED = ("communication", "validation", "io")
+
 
 class StudyError(InputError, ValueError):
     """A table or figure that was asked for in a form that there is not."""
@@ -26,6 +28,8 @@ class Reached:
     iteration: int
     seconds: float
     gradient_evaluations: float
+    update_cost: float
+    parallel_seconds: float
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,33 @@ class Summary:
         shares = wall / total if total > 0 else np.full(len(wall), np.nan)
         return dict(zip(self.run.phase_names, shares.tolist(), strict=True))
 
+    @cached_property
+    def parallel_seconds(self) -> np.ndarray:
+        """What the training would take with a core for each rank, (records,): a model.
+
+        In each interval between records whose phases are known: for every phase of computation
+        the CPU time of the slowest rank, plus communication as measured on the rank that spends
+        least in it, as the others' also holds their waiting for the slowest. NaN elsewhere.
+        """
+        run = self.run
+        wall, cpu = (
+            dict(zip(run.phase_names, run.phases.T[clock], strict=True)) for clock in (0, 1)
+        )
+        computed = [
+            np.fmax.reduce(cpu[name]) for name in run.phase_names if name not in NOT_COMPUTED
+        ]
+        communicated = [np.fmin.reduce(wall[name]) for name in ("communication",) if name in wall]
+        spent = np.sum([*computed, *communicated], axis=0)
+        return np.where(np.isnan(spent), np.nan, np.nancumsum(spent))
+
     def targets(self) -> list[Reached]:
         """When the error came down to each decade and to the job's `stop.error`, where it did."""
         targets = {*DECADES, self.job.get("stop", {}).get("error", DECADES[0])}
-        reached = [self._reached(target) for target in sorted(targets, reverse=True)]
+        reached = [self.reached(target) for target in sorted(targets, reverse=True)]
         return [first for first in reached if first is not None]
 
-    def _reached(self, target: float) -> Reached | None:
+    def reached(self, target: float) -> Reached | None:
+        """The first record at or below an error, if there is one."""
         history = self.run.history
         below = np.flatnonzero(history.get("error", np.empty(0)) <= target)
         if not len(below):
@@ -94,4 +118,6 @@ class Summary:
             int(history["iteration"][first]),
             float(history["seconds"][first]),
             float(history["gradient_evaluations"][first]),
+            float(history["update_cost"][first]),
+            float(self.parallel_seconds[first]),
         )

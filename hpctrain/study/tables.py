@@ -32,13 +32,13 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
     runs = [read_run(path) for path in paths]
     if style == "csv":
         rows = zip(summary_rows(runs), share_rows(runs), _wide_targets(runs), strict=True)
-        return _csv([{**summary, **share, **target} for summary, share, target in rows])
+        return csv_text([{**summary, **share, **target} for summary, share, target in rows])
     tables = {
         "": summary_rows(runs),
         "Share of time": [_percent(row) for row in share_rows(runs)],
         "First record at or below an error": target_rows(runs),
     }
-    return "\n\n".join(_table(title, rows, style) for title, rows in tables.items() if rows) + "\n"
+    return "\n\n".join(table(title, rows, style) for title, rows in tables.items() if rows) + "\n"
 
 
 def summary_rows(runs: Sequence[Run]) -> list[Row]:
@@ -106,18 +106,19 @@ def _percent(row: Row) -> Row:
     return {k: f"{v:.1%}" if isinstance(v, float) else v for k, v in row.items()}
 
 
-def _table(title: str, rows: Sequence[Row], style: str) -> str:
+def table(title: str, rows: Sequence[Row], style: str) -> str:
+    """The rows as text or Markdown, under a title if there is one."""
     headers = {name: name for row in rows for name in row}
     cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
     # Numbers come formatted; disable_numparse keeps them so.
-    table = tabulate(
+    text = tabulate(
         cells,
         headers,
         tablefmt=TABULATE_STYLES[style],
         disable_numparse=True,
         colalign=[_alignment(name, rows) for name in headers],
     )
-    return f"{title}\n\n{table}" if title else table
+    return f"{title}\n\n{text}" if title else text
 
 
 def _alignment(name: str, rows: Sequence[Row]) -> str:
@@ -137,7 +138,8 @@ def _cell(value: Cell) -> str:
     return f"{value:.4g}"
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[Row]) -> str:
+    """The rows as CSV; a column for every name that some row has."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list({name: None for row in rows for name in row}), restval="")
     writer.writeheader()

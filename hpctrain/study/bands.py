@@ -1,0 +1,103 @@
+"""The figure of a comparison: convergence of each job as the mean and the range over its seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hpctrain.study import style
+from hpctrain.study.seeds import SeedRuns, column
+
+ABSCISSAE = {
+    "iteration": "iterations",
+    "gradient_evaluations": "gradient evaluations",
+    "update_cost": "work (update cost)",
+    "seconds": "training time in s, measured",
+    "parallel_seconds": "parallel time in s, modelled",
+}
+# A panel whose lines end at costs further apart than this has a logarithmic axis.
+LINEAR_RATIO = 20
+
+
+class Band(NamedTuple):
+    """Mean and range of several curves, on common abscissae x."""
+
+    x: np.ndarray
+    mean: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+
+
+def draw(groups: Sequence[SeedRuns], output: Path) -> None:
+    """Draw the errors of these jobs, or their losses where no error is known, into `output`."""
+    with matplotlib.rc_context(style.SETTINGS):
+        style.save(_figure(groups), output)
+
+
+def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band:
+    """Mean and range of positive curves (x, y), of which each keeps its last y after its end.
+
+    Taken at every x of any curve, from where all have begun; between its own x a curve is linear in
+    log y.
+    """
+    x = np.unique(np.concatenate([x for x, _ in curves]))
+    x = x[x >= max(x[0] for x, _ in curves)]
+    y = np.exp([np.interp(x, own_x, np.log(own_y)) for own_x, own_y in curves])
+    return Band(x, y.mean(axis=0), y.min(axis=0), y.max(axis=0))
+
+
+def _figure(groups: Sequence[SeedRuns]) -> Figure:
+    quantity = "error" if _known(groups, "error") else "loss"
+    figure = style.new_figure(9.5, 5.4)
+    panels = figure.subplots(2, 3, sharey=True)
+    for axes, (cost, name) in zip(panels.flat, ABSCISSAE.items(), strict=False):
+        _panel(axes, groups, cost, quantity)
+        axes.set_xlabel(name)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("relative error" if quantity == "error" else "loss")
+    _legend(panels[1, 2], panels[0, 0], groups)
+    return figure
+
+
+def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, quantity: str) -> None:
+    bands = {}
+    for index, group in enumerate(groups):
+        curves = [_curve(summary, cost, quantity) for summary in group.runs]
+        curves = [curve for curve in curves if len(curve[0])]
+        if curves:
+            bands[index] = band(curves)
+    ends = [drawn.x[-1] for drawn in bands.values()]
+    wide = bool(ends) and max(ends) > LINEAR_RATIO * min(ends) > 0
+    for index, drawn in bands.items():
+        shown = drawn.x > 0 if wide else slice(None)
+        x, mean, lowest, highest = (values[shown] for values in drawn)
+        look = style.line_style(index)
+        axes.plot(x, mean, label=groups[index].label, **look)
+        axes.fill_between(x, lowest, highest, color=look["color"], alpha=0.2, linewidth=0)
+    targets = {s.job.get("stop", {}).get("error") for group in groups for s in group.runs}
+    if quantity == "error" and len(targets) == 1 and None not in targets:
+        axes.axhline(*targets, color="0.4", linewidth=0.8, linestyle=":", label="stop.error")
+    axes.set(yscale="log", xscale="log" if wide else "linear")
+
+
+def _curve(summary, cost: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    x, y = column(summary, cost), column(summary, quantity)
+    known = np.isfinite(x) & np.isfinite(y) & (y > 0)
+    return x[known], y[known]
+
+
+def _known(groups: Sequence[SeedRuns], quantity: str) -> bool:
+    return any(np.isfinite(column(s, quantity)).any() for group in groups for s in group.runs)
+
+
+def _legend(empty: Axes, drawn: Axes, groups: Sequence[SeedRuns]) -> None:
+    """The legend in the panel that is left over."""
+    empty.axis("off")
+    handles, labels = drawn.get_legend_handles_labels()
+    seeds = max(len(group.runs) for group in groups)
+    many = f"mean and range over {seeds} seeds;\na run that ended keeps its last value"
+    empty.legend(handles, labels, title=many if seeds > 1 else None, loc="center", title_fontsize=8)
