@@ -89,7 +89,8 @@ def make_job_solver(
     job: Job, problem: PinnProblem, objective: Objective, threads: int
 ) -> Solver[Any]:
     """The job's solver for its problem on the objective's ranks; collective."""
-    decomposition = by_layers(problem.layers, getattr(job.solver, "blocks", 1))
+    blocks, overlap = getattr(job.solver, "blocks", 1), getattr(job.solver, "overlap", 0)
+    decomposition = by_layers(problem.layers, blocks, overlap)
     local = _local_work(job, problem, objective, decomposition, threads)
     return make_solver(Setting(objective, decomposition, local, threads), job.solver)
 

@@ -142,6 +142,13 @@ class Job(Options):
             raise _disagreement(
                 "solver.blocks", blocks, f"at most {depth}, the number of layers (network.depth)"
             )
+        overlap = getattr(self.solver, "overlap", 0)
+        if overlap >= depth:
+            raise _disagreement(
+                "solver.overlap",
+                overlap,
+                f"at most {depth - 1}, below the number of layers (network.depth)",
+            )
         chunks, points = self.parallel.chunks, self.problem.points
         if chunks > points:
             raise _disagreement(

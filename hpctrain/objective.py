@@ -12,9 +12,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition import Block
+from hpctrain.decomposition import Region
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
+
+# Parts of the samples over which a Gram matrix is accumulated before it is added along the tree.
+GRAM_PARTS = 8
 
 
 class SampledLoss(Protocol):
@@ -35,8 +38,15 @@ class SampledLoss(Protocol):
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         """Σ ℓ_j and Σ ∇ℓ_j over each chunk, (C, 1 + n)."""
 
-    def restrict(self, block: Block, theta: Tensor) -> "SampledLoss":
-        """The same loss as a function of R_s θ, the other parameters frozen as in θ."""
+    def add_normal_equations(self, theta: Tensor, first: int, last: int, G: Tensor) -> None:
+        """G += [r J]ᵀ[r J] in the lower triangle of G (1 + n, 1 + n).
+
+        r are the residuals at the samples of this share's chunks first … last - 1, J their
+        Jacobian. Only losses that are sums of squared residuals have it.
+        """
+
+    def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":
+        """The same loss as a function of R θ, the parameters outside the region frozen as in θ."""
 
 
 @dataclass
@@ -66,6 +76,21 @@ class Counts:
     def hvp_evaluations(self) -> float:
         """Hessian-vector products, in units of one gradient."""
         return self.hvp_work / self.gradient_cost
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The Gauss-Newton model of a sum of squared residuals at one θ.
+
+    Attributes:
+        loss: L(θ).
+        gradient: ∇L(θ) (n,).
+        hessian: (2/|D|) JᵀJ (n, n), in the lower triangle; above it undefined.
+    """
+
+    loss: float
+    gradient: Tensor
+    hessian: Tensor
 
 
 class Evaluation:
@@ -116,7 +141,7 @@ class Objective:
         self._share = share
         self._samples = samples
         self._chunks = chunks
-        self._first = shares(chunks, communicator.size)[communicator.rank][0]
+        self._held = shares(chunks, communicator.size)[communicator.rank]
 
     def at(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ, and ∇L if it is asked for, which then costs an evaluation more."""
@@ -130,12 +155,33 @@ class Objective:
         self.counts.gradient_work += self._share.gradient_cost
         return Evaluation(self, theta, float(total[0]) / self._samples, total[1:] / self._samples)
 
-    def restrict(self, block: Block, theta: Tensor, counts: Counts | None = None) -> "Objective":
-        """L as a function of R_s θ (n_s,), the parameters outside the block frozen as in θ."""
+    def normal_equations(self, theta: Tensor) -> NormalEquations:
+        """The Gauss-Newton model at θ, of a loss of squared residuals; one sum over the ranks.
+
+        The samples are taken in `GRAM_PARTS` parts, which are added along the tree: the bits are
+        the same on 1, 2, 4, … `GRAM_PARTS` ranks.
+        """
+        size, sums = 1 + self.parameters, list[tuple[Node, Tensor]]()
+        level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
+        for node in nodes_up_to(level, *self._held):
+            G = torch.zeros(size, size, dtype=self.dtype)
+            first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
+            self._share.add_normal_equations(theta, first, last, G)
+            push_node(sums, node, G)
+        nodes = (
+            torch.stack([G.view(-1) for _, G in sums]) if len(sums) > 1 else sums[0][1].view(1, -1)
+        )
+        G = self.communicator.tree_sum(nodes, self._chunks).view(size, size)
+        self.counts.gradient_work += self._share.gradient_cost
+        loss, G = float(G[0, 0]) / self._samples, (2 / self._samples) * G
+        return NormalEquations(loss, G[1:, 0].contiguous(), G[1:, 1:])
+
+    def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
+        """L as a function of R θ (m,), the parameters outside the region frozen as in θ."""
         counts = self.counts if counts is None else counts
-        share = self._share.restrict(block, theta)
+        share = self._share.restrict(region, theta)
         counts.loss_work += share.prefix_cost
         return Objective(share, self.communicator, self._samples, self._chunks, counts)
 
     def _sum(self, leaves: Tensor) -> Tensor:
-        return self.communicator.tree_sum(reduce_leaves(leaves, self._first), self._chunks)
+        return self.communicator.tree_sum(reduce_leaves(leaves, self._held[0]), self._chunks)

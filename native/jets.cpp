@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
 
 #include "simd.hpp"
 
@@ -331,6 +332,7 @@ JetKernel<Real>::JetKernel(std::vector<Layer> layers, std::vector<int> orders, R
     firsts_ += order >= 1;
     components_ += order;
   }
+  if (firsts_ > 3) throw std::invalid_argument("at most 3 coordinates can have derivatives");
   for (const Layer& layer : layers_) widest_ = std::max({widest_, layer.inputs, layer.outputs});
   tile_of_chunk_.push_back(0);
   for (int64_t c = 0; c < chunks(); ++c) {
@@ -693,20 +695,20 @@ void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int las
 
 template <class Real>
 void JetKernel<Real>::jacobian(const Real* theta, const TileResidual<Real>& residual,
-                               int64_t first_chunk, int64_t last_chunk, Real* residuals,
-                               Real* rows) {
+                               int64_t first_chunk, int64_t last_chunk, Real* rows) {
   fold_scales(theta);
   const int last = int(layers_.size()) - 1, inputs = layers_.back().outputs * components_;
-  const int64_t length = parameter_count(0, last), start = bounds_[first_chunk];
+  const int64_t length = 1 + parameter_count(0, last), start = bounds_[first_chunk];
   const auto run = [&](const Tile& tile, Scratch& s) {
     const int64_t valid = tile.stop - tile.start;
     forward_tile(tile, 0, nullptr, s.tape.data, s);
     const Real* r = residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data);
-    std::copy_n(r, valid, residuals + tile.start - start);
+    Real* own = rows + (tile.start - start) * length;
+    for (int64_t t = 0; t < valid; ++t) own[t * length] = r[t];
     s.seed_residual(tile, [](int) { return Real(1); });
     residual.reverse(s.seed, inputs, s.residual.data, s.w_bar.data);
     reverse_tile(tile, 0, last, nullptr, s.tape.data, s, [&](int l, const Real* y) {
-      write_rows(theta, l, s.w_bar.data, y, valid, length, rows + (tile.start - start) * length);
+      write_rows(theta, l, s.w_bar.data, y, valid, length, own + 1);
     });
   };
   for_each_chunk(first_chunk, last_chunk, [&](Scratch& s) { s.start_residual(residual); }, run,

@@ -63,10 +63,10 @@ template <class Real> class JetKernel {
   // forward and back, so that nothing leaves the cache.
   void losses_and_gradients(const Real* theta, int first, int last, const Real* activations,
                             const TileResidual<Real>& residual, Real* leaves);
-  // The residuals (points) and their Jacobian (points, parameters) of the chunks from first_chunk to
-  // last_chunk - 1.
+  // A row (r, dr/dtheta) for each point of the chunks from first_chunk to last_chunk - 1,
+  // (points, 1 + parameters).
   void jacobian(const Real* theta, const TileResidual<Real>& residual, int64_t first_chunk,
-                int64_t last_chunk, Real* residuals, Real* rows);
+                int64_t last_chunk, Real* rows);
 
  private:
   struct Buffer;   // aligned memory that is not initialised

@@ -106,19 +106,18 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            nb::arg("residual"), nb::arg("leaves"))
       .def("jacobian",
            [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual,
-              int64_t first_chunk, int64_t last_chunk, Array<Real> residuals, Array<Real> rows) {
+              int64_t first_chunk, int64_t last_chunk, Array<Real> rows) {
              require(0 <= first_chunk && first_chunk <= last_chunk && last_chunk <= self.chunks(),
                      "no such chunks");
              require(residual.points() == self.count(), "the residual belongs to other points");
-             require(int64_t(residuals.size()) == self.points_of(first_chunk, last_chunk) &&
-                         rows.size() == residuals.size() * theta.size(),
-                     "residuals must be (points,), rows (points, parameters)");
+             require(int64_t(rows.size()) == self.points_of(first_chunk, last_chunk) *
+                                                 int64_t(1 + theta.size()),
+                     "rows must be (points, 1 + parameters)");
              nb::gil_scoped_release release;
-             self.jacobian(theta.data(), residual, first_chunk, last_chunk, residuals.data(),
-                           rows.data());
+             self.jacobian(theta.data(), residual, first_chunk, last_chunk, rows.data());
            },
            nb::arg("theta"), nb::arg("residual"), nb::arg("first_chunk"), nb::arg("last_chunk"),
-           nb::arg("residuals"), nb::arg("rows"));
+           nb::arg("rows"));
 }
 
 using InstructionTuple = std::tuple<std::string, int, int, double>;

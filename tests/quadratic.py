@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition import Block, Decomposition
+from hpctrain.decomposition import Block, Decomposition, Region
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers.base import LocalWork, Setting
@@ -28,13 +28,13 @@ class Quadratic:
         gradients = torch.einsum("jik,k->ji", self.A, theta) - self.b
         return torch.cat([self.losses(theta)[:, None], gradients], dim=1)
 
-    def restrict(self, block: Block, theta: Tensor) -> "Quadratic":
+    def restrict(self, region: Region, theta: Tensor) -> "Quadratic":
         """½ θ_sᵀA_ssθ_s - (b - A_so θ_o)ᵀθ_s; the constant of the frozen part is left out."""
-        inside = slice(block.start, block.stop)
+        inside = region.restrict(torch.arange(self.parameters))
         frozen = theta.clone()
         frozen[inside] = 0
         b = self.b[:, inside] - torch.einsum("jik,k->ji", self.A[:, inside], frozen)
-        return Quadratic(self.A[:, inside, inside], b)
+        return Quadratic(self.A[:, inside][:, :, inside], b)
 
 
 def random_quadratic(n: int, samples: int = 4, seed: int = 0, spread: float = 1.0) -> Quadratic:
@@ -61,6 +61,13 @@ def setting_of(loss: Quadratic, sizes: list[int]) -> Setting:
     objective = objective_of(loss)
     everywhere = LocalWork(objective, tuple(range(len(sizes))), ((0,),) * len(sizes))
     return Setting(objective, Decomposition(loss.parameters, tuple(blocks)), everywhere)
+
+
+def setting_around(objective: Objective) -> Setting:
+    """One block that holds all parameters of an objective on one rank."""
+    n = objective.parameters
+    everywhere = LocalWork(objective, (0,), ((0,),))
+    return Setting(objective, Decomposition(n, (Block(0, 0, 0, 0, n),)), everywhere)
 
 
 def minimum(loss: Quadratic) -> Tensor:

@@ -15,6 +15,7 @@ from hpctrain.job import (
     ParallelOptions,
     ProblemOptions,
     StopOptions,
+    _variants,
     load_job,
     parse_job,
     resolved_toml,
@@ -33,7 +34,7 @@ width = 5
 name = "aspqn"
 blocks = 4
 """
-SOLVERS = '"lbfgs", "ssbfgs", "ssbroyden", "aspqn", "mspqn"'
+SOLVERS = ", ".join(f'"{name}"' for name in _variants(Job.model_fields["solver"]))
 SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
 
 # An override of SMALL, and the line it leads to.

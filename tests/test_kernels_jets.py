@@ -17,9 +17,15 @@ NETWORKS = {
     "two outputs": DenseNetwork(2, 6, 3, outputs=2),
     "one hidden layer": DenseNetwork(2, 4, 2),
     "one coordinate": DenseNetwork(1, 9, 3, adaptive=True),
+    "four coordinates": DenseNetwork(4, 5, 3, adaptive=True),
     "three coordinates": DenseNetwork(3, 8, 5, residual=True, adaptive=True),
 }
-ORDERS = {1: [(2,), (0,)], 2: [(1, 2), (2, 2), (0, 0), (2, 0), (1, 1)], 3: [(1, 2, 2), (0, 1, 2)]}
+ORDERS = {
+    1: [(2,), (0,)],
+    2: [(1, 2), (2, 2), (0, 0), (2, 0), (1, 1)],
+    3: [(1, 2, 2), (0, 1, 2)],
+    4: [(1, 2, 0, 2), (1, 1, 2, 2)],  # the last in torch: more than the native kernel takes
+}
 CASES = [
     pytest.param(network, orders, id=f"{name} {orders}")
     for name, network in NETWORKS.items()

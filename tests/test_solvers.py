@@ -12,6 +12,8 @@ from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.quasi_newton import LBFGSOptions, LBFGSState, SelfScaledOptions, lbfgs_step
 from hpctrain.solvers.spqn import SPQNOptions
+from hpctrain.solvers.torch_lbfgs import TorchLBFGSOptions
+from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 
 N = 20
 SOLVERS = [
@@ -22,6 +24,10 @@ SOLVERS = [
     SPQNOptions(name="aspqn", blocks=4, local_steps=5),
     SPQNOptions(name="mspqn", blocks=4, local_steps=5),
     SPQNOptions(name="aspqn", blocks=4, local_steps=3, keep_local_memory=True),
+    TorchLBFGSOptions(),
+    TorchLBFGSOptions(history_size=5),
+    TrustRegionSolverOptions(),
+    TrustRegionSolverOptions(memory=3),
 ]
 EXACT_LOCAL_SOLVES = LineSearchOptions(c2=0.1)
 

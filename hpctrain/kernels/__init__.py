@@ -12,6 +12,9 @@ from hpctrain.networks.dense import DenseNetwork
 
 __all__ = ["JetEvaluator", "TorchJets", "jet_evaluator", "jets", "native_available"]
 
+# Coordinates with derivatives that the native kernels are compiled for.
+NATIVE_COORDINATES = 3
+
 
 def native_available() -> bool:
     """Whether the compiled kernels are there and not turned off by HPCTRAIN_KERNELS=torch."""
@@ -40,7 +43,8 @@ def jet_evaluator(
         bounds: chunk c holds points bounds[c] … bounds[c + 1] - 1.
         threads: threads of the native kernels.
     """
-    if native_available() and points.device.type == "cpu":
+    differentiated = sum(order >= 1 for order in orders)
+    if native_available() and points.device.type == "cpu" and differentiated <= NATIVE_COORDINATES:
         from hpctrain.kernels.native import NativeJets
 
         return NativeJets(network, orders, points, bounds, threads)

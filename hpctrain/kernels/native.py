@@ -103,14 +103,11 @@ class FusedResidual:
         )
         return leaves
 
-    def jacobian(self, theta: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         count = self._jets.bounds[last] - self._jets.bounds[first]
-        residuals = torch.empty(count, dtype=self._jets.dtype)
-        rows = torch.empty(count, len(theta), dtype=self._jets.dtype)
-        self._jets.kernel.jacobian(
-            _buffer(theta), self._residual, first, last, residuals.numpy(), rows.numpy()
-        )
-        return residuals, rows
+        rows = torch.empty(count, 1 + len(theta), dtype=self._jets.dtype)
+        self._jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
+        return rows
 
 
 def _buffer(tensor: Tensor):

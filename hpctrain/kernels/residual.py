@@ -34,8 +34,8 @@ class ResidualLoss(Protocol):
     ) -> Tensor:
         """(C, 1 + m): the sums, then their gradients with respect to layers first … last."""
 
-    def jacobian(self, theta: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """The residuals r (k,) at the points of chunks first … last - 1, and ∂r/∂θ (k, n)."""
+    def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
+        """[r ∂r/∂θ] (k, 1 + n), a row for each of the k points of chunks first … last - 1."""
 
 
 def residual_loss(evaluator: JetEvaluator, residual: Residual, dtype: torch.dtype) -> ResidualLoss:
@@ -80,15 +80,14 @@ class TorchResidual:
         )
         return torch.cat([self._sums(squares.detach())[:, None], gradients], dim=1)
 
-    def jacobian(self, theta: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-        bounds = self._jets.bounds
-        jets = self._single.forward(theta, keep=True)
-        network = jets[:, 0].requires_grad_()
+    def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
+        rows = slice(self._jets.bounds[first], self._jets.bounds[last])
+        network = self._single.forward(theta, keep=True)[:, 0].requires_grad_()
         with torch.enable_grad():
             r = self._residual(network)
         (adjoint,) = torch.autograd.grad(r, network, torch.ones_like(r))
-        rows = slice(bounds[first], bounds[last])
-        return r.detach()[rows], self._single.reverse(theta, adjoint[:, None])[rows]
+        J = self._single.reverse(theta, adjoint[:, None])
+        return torch.cat([r.detach()[rows, None], J[rows]], dim=1)
 
     @cached_property
     def _single(self) -> JetEvaluator:

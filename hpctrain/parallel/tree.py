@@ -77,6 +77,25 @@ def aligned_nodes(first: int, last: int) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
+def nodes_up_to(level: int, first: int, last: int) -> list[Node]:
+    """The subtrees that make up the leaves first, …, last - 1, none higher than `level`."""
+    nodes = list(aligned_nodes(first, last))
+    while any(node.level > level for node in nodes):
+        nodes = [n for node in nodes for n in (node.children if node.level > level else (node,))]
+    return nodes
+
+
+def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> None:
+    """Appends a node's sum to those of the nodes left of it; siblings become their parent.
+
+    Large sums are so added along the tree with few of them in memory; `value` may be overwritten.
+    """
+    while sums and node.index % 2 == 1 and sums[-1][0] == Node(node.level, node.index - 1):
+        value = sums.pop()[1].add_(value)
+        node = Node(node.level + 1, node.index // 2)
+    sums.append((node, value))
+
+
 @cache
 def joins(chunks: int, ranks: int) -> tuple[Join, ...]:
     """The sums that complete the tree across ranks, children before parents.

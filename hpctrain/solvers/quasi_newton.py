@@ -9,9 +9,10 @@ from torch import Tensor
 from hpctrain.globalization.line_search import LineSearchOptions, first_trial, strong_wolfe
 from hpctrain.objective import Objective
 from hpctrain.options import Options
+from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton.broyden import SCALINGS, InverseHessian
 from hpctrain.quasi_newton.lbfgs import SAFE_CURVATURE, SecantPairs
-from hpctrain.solvers.base import Point, Record, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
 from hpctrain.vectors import dot, norm
 
 # Momentum is dropped where gᵀv > -DESCENT ‖g‖‖v‖.
@@ -35,6 +36,11 @@ class LBFGSState:
     pairs: SecantPairs = field(default_factory=SecantPairs)
     velocity: Tensor | None = None
     step_length: float = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing is remembered, so that a failed step leaves nothing to try."""
+        return not self.pairs.s
 
 
 def lbfgs_step(
@@ -78,7 +84,7 @@ class LBFGS(Solver[LBFGSState]):
         o = self.options
         with self.setting.timer.phase("global"):
             new = lbfgs_step(self.setting.objective, state, o.memory, o.momentum, o.line_search)
-        stalled = new.step_length == 0 and not state.pairs.s
+        stalled = new.step_length == 0 and state.is_fresh
         return new, Record(new.point.loss, norm(new.point.gradient), new.step_length, 1, 1, stalled)
 
     def describe(self) -> list[str]:
@@ -104,43 +110,52 @@ class SelfScaledState:
     H: InverseHessian
     Hg: Tensor
     previous_loss: float | None = None
+    step_length: float = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether H is still I, so that a failed step leaves nothing to try."""
+        return self.H.is_identity
 
 
-class SelfScaled(Solver[SelfScaledState]):
-    """Self-scaled BFGS and Broyden with a dense inverse Hessian (formulas: `quasi_newton.broyden`).
+@dataclass(frozen=True)
+class SelfScaledMethod:
+    """Steps of self-scaled BFGS or Broyden (formulas: `quasi_newton.broyden`).
 
-    Sources: Urbán, Stefanou, Pons, arXiv 2405.04230; Kiyani et al., arXiv 2501.16371.
+    Attributes:
+        name: the scaling, of `SCALINGS`.
+        line_search: constants of the search.
+        ranks: those that share the rows of H.
+        threads: of this rank, for products by H.
     """
 
-    def init(self, theta: Tensor) -> SelfScaledState:
-        with self.setting.timer.phase("global"):
-            point = evaluate(self.setting.objective, theta)
-            return SelfScaledState(point, InverseHessian(), point.gradient.clone())
+    name: str
+    line_search: LineSearchOptions
+    ranks: Communicator
+    threads: int
 
-    def step(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
-        with self.setting.timer.phase("global"):
-            return self._step(state)
+    def start(self, point: Point, H: InverseHessian | None = None) -> SelfScaledState:
+        """The state at a point, from H = I or from an H that was learnt before."""
+        H = InverseHessian() if H is None else H
+        return SelfScaledState(point, H, H.multiply(point.gradient, self.ranks, self.threads))
 
-    def _step(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
-        objective, old = self.setting.objective, state.point
-        p = -state.Hg
+    def step(self, objective: Objective, state: SelfScaledState) -> SelfScaledState:
+        """θ⁺ = θ - a H ∇L(θ) with the pair's update of H; where no step is found, H = I again."""
+        old, p = state.point, -state.Hg
         slope = dot(old.gradient, p)
         trial = first_trial(old.loss, state.previous_loss, slope)
-        found = strong_wolfe(
-            objective, old.theta, p, old.loss, slope, trial, self.options.line_search
-        )
+        found = strong_wolfe(objective, old.theta, p, old.loss, slope, trial, self.line_search)
         if found.evaluation is None:
-            return self._restart(state)
+            return self.start(old)
         new = Point(found.evaluation.theta, found.evaluation.loss, found.evaluation.gradient)
         Hg = self._update(state, new, found.step)
-        record = Record(new.loss, norm(new.gradient), found.step, 1, 1)
-        return SelfScaledState(new, state.H, Hg, old.loss), record
+        return SelfScaledState(new, state.H, Hg, old.loss, found.step)
 
     def _update(self, state: SelfScaledState, new: Point, a: float) -> Tensor:
         """H⁺ (pending in `state.H`) and H⁺ g⁺ (n,), with one product by H."""
         H, g, g_new = state.H, state.point.gradient, new.gradient
         s, y = new.theta - state.point.theta, g_new - g
-        Hg_new = H.multiply(g_new, self.setting.objective.communicator, self.setting.threads)
+        Hg_new = H.multiply(g_new, self.ranks, self.threads)
         ys = dot(y, s)
         if not ys > SAFE_CURVATURE * norm(y) * norm(s):
             return Hg_new
@@ -151,15 +166,31 @@ class SelfScaled(Solver[SelfScaledState]):
             Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
         Hy = Hg_new - Hg
         h, b = dot(y, Hy) / ys, sBs / ys
-        scaling = SCALINGS[self.options.name](h, b, len(g))
+        scaling = SCALINGS[self.name](h, b, len(g))
         return H.update(s, y, Hy, scaling, Hg_new, g_new)
 
-    def _restart(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
-        """No step was found: go on from H = I, unless that was H already."""
-        fresh = state.H.is_identity
-        point = state.point
-        record = Record(point.loss, norm(point.gradient), 0.0, 1, 1, stalled=fresh)
-        return SelfScaledState(point, InverseHessian(), point.gradient.clone()), record
+
+class SelfScaled(Solver[SelfScaledState]):
+    """Self-scaled BFGS and Broyden with a dense inverse Hessian, by rows over all ranks.
+
+    Sources: Urbán, Stefanou, Pons, arXiv 2405.04230; Kiyani et al., arXiv 2501.16371.
+    """
+
+    def __init__(self, setting: Setting, options: SelfScaledOptions) -> None:
+        super().__init__(setting, options)
+        ranks = setting.objective.communicator
+        self._method = SelfScaledMethod(options.name, options.line_search, ranks, setting.threads)
+
+    def init(self, theta: Tensor) -> SelfScaledState:
+        with self.setting.timer.phase("global"):
+            return self._method.start(evaluate(self.setting.objective, theta))
+
+    def step(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
+        was_fresh = state.is_fresh
+        with self.setting.timer.phase("global"):
+            new = self._method.step(self.setting.objective, state)
+        stalled = new.step_length == 0 and was_fresh
+        return new, Record(new.point.loss, norm(new.point.gradient), new.step_length, 1, 1, stalled)
 
     def describe(self) -> list[str]:
         n, ls = self.setting.objective.parameters, self.options.line_search

@@ -44,14 +44,46 @@ SOLVERS = {
         'name = "aspqn"\nblocks = 3\nlocal_steps = 3\nkeep_local_memory = true',
         3,
     ),
+    "aspqn, overlap, coarse, block-wise": (
+        'name = "aspqn"\nblocks = 3\noverlap = 1\ncoarse_steps = 2\nlocal_steps = 3\n'
+        'synchronisation = "block-wise"',
+        3,
+    ),
+    "aspqn, ssbroyden, subspace": (
+        'name = "aspqn"\nblocks = 3\noverlap = 1\nlocal_steps = 3\nsynchronisation = "subspace"\n'
+        'local_solver = "ssbroyden"\nkeep_local_memory = true\n'
+        'global_solver = "ssbroyden"\nglobal_steps = 2',
+        3,
+    ),
+    "aspqn, ssbroyden, fewer blocks than ranks": (
+        'name = "aspqn"\nblocks = 2\nlocal_steps = 3\n'
+        'local_solver = "ssbroyden"\nkeep_local_memory = true',
+        3,
+    ),
+    "mspqn, ssbroyden, overlap, coarse": (
+        'name = "mspqn"\nblocks = 2\noverlap = 1\ncoarse_steps = 2\nlocal_steps = 3\n'
+        'local_solver = "ssbroyden"\nkeep_local_memory = true',
+        3,
+    ),
+    "aspqn, local trust region kept": (
+        'name = "aspqn"\nblocks = 3\nlocal_steps = 4\nlocal_solver = "trust-region"\n'
+        "keep_local_memory = true",
+        3,
+    ),
     "mspqn": ('name = "mspqn"\nblocks = 3\nlocal_steps = 4\nkeep_local_memory = true', 3),
+    "adam": ('name = "adam"', 12),
+    "sgd": ('name = "sgd"', 12),
+    "torch-lbfgs": ('name = "torch-lbfgs"', 12),
+    "trust-region": ('name = "trust-region"\nmemory = 5', 12),
+    "trust-region, order 1": ('name = "trust-region"\norder = 1', 12),
 }
+GAUSS_NEWTON = {"gauss-newton": ('name = "gauss-newton"', 4)}
 NETWORKS = {"plain": ("mlp", "tanh"), "residual": ("residual", "adaptive-tanh")}
 TIMES = ("seconds", "wall_seconds")
 
 
 def job_of(solver, network, threads=1, **changes):
-    options, iterations = SOLVERS[solver]
+    options, iterations = (SOLVERS | GAUSS_NEWTON)[solver]
     kind, activation = NETWORKS[network]
     text = JOB.format(kind=kind, activation=activation, solver=options, iterations=iterations)
     overrides = [f"parallel.threads={threads}", *(f"{k}={v}" for k, v in changes.items())]
@@ -119,3 +151,17 @@ def test_an_output_that_exists_is_never_written_over(comm, folder):
     job = job_of("lbfgs", "plain", **{"output.path": f'"{folder}/run.h5"'})
     outputs = [run(job, comm).output.name for _ in range(3)]
     assert outputs == ["run.h5", "run-2.h5", "run-3.h5"]
+
+
+def test_gauss_newton_has_the_same_bits_on_powers_of_two_and_rounds_alike_elsewhere(
+    comm, folder, assert_everywhere
+):
+    """JᵀJ is summed over eighths of the samples, which 1, 2, 4 and 8 ranks hold whole."""
+    run(job_of("gauss-newton", "residual"), comm, str(folder / "parallel.h5"))
+    alone = str(folder / f"alone-{comm.rank}.h5")
+    run(job_of("gauss-newton", "residual"), Communicator(), alone)
+    found, expected = read_run(folder / "parallel.h5"), read_run(alone)
+    if comm.size in (1, 2, 4, 8):
+        assert_everywhere(same_history(found, expected), "the history equals that of one rank")
+    close = np.allclose(found.history["loss"], expected.history["loss"], rtol=1e-6)
+    assert_everywhere(close, "the losses are those of one rank up to rounding")

@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition import Block, LayerRange
+from hpctrain.decomposition import LayerRange, LayerSet, Region
 from hpctrain.kernels import jet_evaluator
+from hpctrain.kernels.dense import accumulate_gram
 from hpctrain.kernels.residual import residual_loss
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.pinn.ansatz import Ansatz
 from hpctrain.problems.pinn.pde import PDE
 from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+
+# Chunks whose Jacobian rows are in memory at a time.
+JACOBIAN_CHUNKS = 8
 
 
 class PinnProblem:
@@ -94,9 +98,9 @@ def _share_of(points: Tensor, chunks: int, rank: int, ranks: int) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class _Frozen:
-    """What a block's local solve does not change: θ outside it, and the jets that enter it."""
+    """What a restriction does not change: θ outside its region, and the jets that enter it."""
 
-    block: Block
+    region: Region
     theta: Tensor
     activations: Tensor | None
 
@@ -118,49 +122,64 @@ class PinnLoss:
             return pde.residual(points, pde.jet(u))
 
         self.dtype = points.dtype
+        self._threads = threads
         self._jets = jet_evaluator(network, pde.orders, points, bounds, threads)
         self._loss = residual_loss(self._jets, residual, points.dtype)
-        self._set_block(None)
+        self._set_region(None)
 
-    def _set_block(self, frozen: _Frozen | None) -> None:
+    def _set_region(self, frozen: _Frozen | None) -> None:
         layers = self._jets.network.layers
         self._frozen = frozen
-        self._first = frozen.block.first if frozen else 0
-        self._last = frozen.block.last if frozen else len(layers) - 1
-        self.parameters = layers[self._last].stop - layers[self._first].start
+        self._first = frozen.region.first if frozen else 0
+        self._last = frozen.region.last if frozen else len(layers) - 1
+        self.parameters = frozen.region.size if frozen else layers[-1].stop
         # Forward through layers `first` …; back through all of those but the first, which needs
-        # no adjoint below it; and one product more for each layer whose gradient is wanted.
+        # no adjoint below it; and one product more for each layer from `first` to `last`, also
+        # for those between them that a region leaves out: the kernels sweep them all the same.
         above = _multiply_adds(layers[self._first :])
         adjoint = _multiply_adds(layers[self._first + 1 :])
         self.prefix_cost = _multiply_adds(layers[: self._first])
         self.loss_cost = above
         self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
 
-    def restrict(self, block: Block, theta: Tensor) -> "PinnLoss":
+    def restrict(self, region: Region, theta: Tensor) -> "PinnLoss":
         """See `objective.SampledLoss`."""
         restricted = object.__new__(PinnLoss)
         restricted.__dict__.update(self.__dict__)
-        activations = self._jets.prefix(theta, block.first) if block.first > 0 else None
-        restricted._set_block(_Frozen(block, theta.clone(), activations))
+        activations = self._jets.prefix(theta, region.first) if region.first > 0 else None
+        restricted._set_region(_Frozen(region, theta.clone(), activations))
         return restricted
 
     def losses(self, theta: Tensor) -> Tensor:
         return self._loss.losses(self._full(theta), self._first, self._activations)
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        return self._loss.losses_and_gradients(
+        sums = self._loss.losses_and_gradients(
             self._full(theta), self._first, self._last, self._activations
         )
+        if self._frozen is None or not isinstance(self._frozen.region, LayerSet):
+            return sums
+        start = self._jets.network.layers[self._first].start
+        gradients = [
+            sums[:, 1 + run.start - start : 1 + run.stop - start]
+            for run in self._frozen.region.runs
+        ]
+        return torch.cat([sums[:, :1], *gradients], dim=1)
+
+    def add_normal_equations(self, theta: Tensor, first: int, last: int, G: Tensor) -> None:
+        for chunk in range(first, last, JACOBIAN_CHUNKS):
+            rows = self._loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
+            accumulate_gram(rows, G, self._threads)
 
     @property
     def _activations(self) -> Tensor | None:
         return self._frozen.activations if self._frozen else None
 
     def _full(self, theta: Tensor) -> Tensor:
-        """θ (n,) out of the argument, which is R_s θ for a block."""
+        """θ (n,) out of the argument, which is R θ for a region."""
         if self._frozen is None:
             return theta
-        self._frozen.block.restrict(self._frozen.theta).copy_(theta)
+        self._frozen.region.replace(self._frozen.theta, theta)
         return self._frozen.theta
 
 

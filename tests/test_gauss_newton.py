@@ -1,0 +1,186 @@
+"""Levenberg-Marquardt: Jacobian rows, normal equations, and steps with known answers."""
+
+import itertools
+
+import pytest
+import torch
+from quadratic import setting_around
+
+from hpctrain.kernels import TorchJets, jet_evaluator, native_available
+from hpctrain.kernels.dense import accumulate_gram
+from hpctrain.kernels.residual import TorchResidual, residual_loss
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import Counts, Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
+from hpctrain.problems.pinn.burgers import Burgers
+from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.gauss_newton import GaussNewtonOptions, damped_step, predicted_decrease
+
+needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+BOUNDS = [0, 1, 40, 73, 150]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+class LinearResiduals:
+    """r_j = a_jᵀθ - b_j, one a chunk: a least-squares problem."""
+
+    loss_cost, gradient_cost, prefix_cost = 1, 3, 0
+    dtype = torch.float64
+
+    def __init__(self, samples, n):
+        self.A = torch.randn(samples, n, dtype=torch.float64)
+        self.b = torch.randn(samples, dtype=torch.float64)
+        self.parameters = n
+
+    def losses(self, theta):
+        return (self.A @ theta - self.b).square()
+
+    def losses_and_gradients(self, theta):
+        r = self.A @ theta - self.b
+        return torch.cat([r.square()[:, None], 2 * r[:, None] * self.A], dim=1)
+
+    def add_normal_equations(self, theta, first, last, G):
+        r = (self.A @ theta - self.b)[first:last, None]
+        rows = torch.cat([r, self.A[first:last]], dim=1)
+        G += rows.T @ rows
+
+
+def linear_problem(samples=16, n=5):
+    loss = LinearResiduals(samples, n)
+    return loss, Objective(loss, Communicator(), samples, samples, Counts(1, 3))
+
+
+def small_burgers():
+    network = DenseNetwork(2, 6, 4, residual=True, adaptive=True)
+    problem = PinnProblem(Burgers(), network, points=200)
+    share = problem.share(16, 0, 1, threads=2)
+    counts = Counts(share.loss_cost, share.gradient_cost)
+    return problem, Objective(share, Communicator(), 200, 16, counts)
+
+
+def full(lower):
+    return torch.tril(lower) + torch.tril(lower, -1).T
+
+
+@needs_native
+@pytest.mark.parametrize("count, n", [(1, 1), (5, 7), (300, 25), (257, 130)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_gram_matrix_accumulates_and_has_the_same_bits_on_any_threads(count, n, dtype, tolerance):
+    J = torch.randn(count, n, dtype=dtype)
+    found = []
+    for threads in (1, 2, 3):
+        C = torch.ones(n, n, dtype=dtype)
+        accumulate_gram(J, C, threads)
+        found.append(torch.tril(C))
+    expected = torch.tril(1 + J.T @ J)
+    torch.testing.assert_close(found[0], expected, rtol=tolerance, atol=tolerance * count)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("kernels", [pytest.param("native", marks=needs_native), "torch"])
+@pytest.mark.parametrize("adaptive, residual", [(False, False), (True, True), (True, False)])
+def test_jacobian_rows_are_the_gradients_of_single_residuals(kernels, adaptive, residual):
+    network = DenseNetwork(2, 5, 4, residual=residual, adaptive=adaptive, time_step=0.6)
+    points = torch.rand(2, BOUNDS[-1], dtype=torch.float64)
+    theta = network.initial_parameters(0)
+    make = jet_evaluator if kernels == "native" else TorchJets
+    evaluator = make(network, (1, 2), points, BOUNDS)
+    burgers = lambda u: u[1] + u[0] * u[2] - 0.01 * u[3]  # noqa: E731
+    rows = residual_loss(evaluator, burgers, torch.float64).jacobian(theta, 1, 3)
+    assert rows.shape == (BOUNDS[3] - BOUNDS[1], 1 + network.parameters)
+    for row in (0, 17, len(rows) - 1):
+        point = points[:, BOUNDS[1] + row, None]
+        alone = TorchResidual(TorchJets(network, (1, 2), point, [0, 1]), burgers)
+        leaf = alone.losses_and_gradients(theta, 0, network.depth - 1, None)[0]
+        r = rows[row, 0]
+        torch.testing.assert_close(r.square(), leaf[0], rtol=1e-11, atol=0)
+        torch.testing.assert_close(2 * r * rows[row, 1:], leaf[1:], rtol=1e-10, atol=1e-13)
+
+
+def test_normal_equations_hold_the_loss_and_the_gradient_of_the_objective():
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    system, evaluation = objective.normal_equations(theta), objective.with_gradient(theta)
+    assert system.loss == pytest.approx(evaluation.loss, rel=1e-13)
+    torch.testing.assert_close(system.gradient, evaluation.gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_the_hessian_is_that_of_the_linearised_residuals():
+    """B d is the change of ∇L where residuals are linear; here J's part of it, by differences."""
+    _loss, objective = linear_problem()
+    theta, d = torch.randn(5).double(), torch.randn(5).double()
+    B = full(objective.normal_equations(theta).hessian)
+    change = objective.with_gradient(theta + d).gradient - objective.with_gradient(theta).gradient
+    torch.testing.assert_close(B @ d, change, rtol=1e-10, atol=1e-12)
+
+
+def test_an_undamped_step_solves_linear_least_squares_and_predicts_its_decrease():
+    loss, objective = linear_problem()
+    theta = torch.randn(5, dtype=torch.float64)
+    system = objective.normal_equations(theta)
+    p = damped_step(system, 1e-14)
+    expected = torch.linalg.lstsq(loss.A, loss.b[:, None]).solution[:, 0]
+    torch.testing.assert_close(theta + p, expected, rtol=1e-9, atol=1e-11)
+    decrease = objective.at(theta).loss - objective.at(theta + p).loss
+    assert predicted_decrease(system, p) == pytest.approx(decrease, rel=1e-9)
+
+
+def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():
+    _loss, objective = linear_problem()
+    solver = make_solver(setting_around(objective), GaussNewtonOptions(damping=1.0))
+    state = solver.init(torch.zeros(5, dtype=torch.float64))
+    for expected in (0.2, 0.04, 0.008):
+        state, _ = solver.step(state)
+        assert state.damping == pytest.approx(expected)
+
+
+def test_more_damping_gives_a_shorter_step_towards_steepest_descent():
+    _, objective = linear_problem()
+    system = objective.normal_equations(torch.ones(5, dtype=torch.float64))
+    steps = [damped_step(system, damping) for damping in (1e-6, 1e-2, 1.0, 1e4)]
+    lengths = [float(p.norm()) for p in steps]
+    assert lengths == sorted(lengths, reverse=True)
+    cosine = torch.nn.functional.cosine_similarity(steps[-1], -system.gradient, dim=0)
+    assert float(cosine) > 1 - 1e-6
+
+
+def test_it_stalls_at_the_minimum_and_says_so():
+    loss, objective = linear_problem()
+    solver = make_solver(setting_around(objective), GaussNewtonOptions())
+    state = solver.init(torch.linalg.lstsq(loss.A, loss.b[:, None]).solution[:, 0])
+    for _ in range(20):
+        state, record = solver.step(state)
+        if record.stalled:
+            break
+    assert record.stalled
+
+
+def test_burgers_falls_by_orders_of_magnitude_in_a_few_iterations():
+    problem, objective = small_burgers()
+    solver = make_solver(setting_around(objective), GaussNewtonOptions())
+    state = solver.init(problem.initial_parameters(0))
+    losses = [state.point.loss]
+    for _ in range(40):
+        state, record = solver.step(state)
+        losses.append(record.loss)
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+    assert losses[-1] < 0.05 * losses[0]
+
+
+@pytest.mark.parametrize("chunks, first, last", [(16, 0, 16), (16, 5, 10), (64, 21, 42)])
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_pushed_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, first, last, level):
+    leaves = torch.randn(last - first, 3, dtype=torch.float64)
+    sums: list[tuple[Node, torch.Tensor]] = []
+    for node in nodes_up_to(level, first, last):
+        (part,) = reduce_leaves(leaves[node.first - first : node.last - first], node.first)
+        push_node(sums, node, part)
+    assert tuple(node for node, _ in sums) == aligned_nodes(first, last)
+    assert torch.equal(torch.stack([part for _, part in sums]), reduce_leaves(leaves, first))
