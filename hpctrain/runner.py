@@ -277,7 +277,7 @@ class _Loop:
                 "ranks": self._communicator.size,
                 "threads": threads,
                 "host": platform.node(),
-                "mpi": self._communicator.library,
+                "mpi": self._communicator.mpi_version,
                 "torch": str(torch.__version__),
                 "numpy": str(np.__version__),
                 "python": platform.python_version(),

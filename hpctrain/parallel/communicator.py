@@ -65,7 +65,7 @@ class Communicator:
         self._received = torch.empty(0, dtype=torch.uint8)
 
     @property
-    def library(self) -> str:
+    def mpi_version(self) -> str:
         """The MPI library's name and version, or "none" where MPI is not used."""
         if self._mpi is None:
             return "none"
