@@ -45,6 +45,9 @@ class SampledLoss(Protocol):
         Jacobian. Only losses that are sums of squared residuals have it.
         """
 
+    def residual_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+        """Jᵀ r_pp over each chunk, (C, n): r_pp is the second difference of r along p, at ± h p."""
+
     def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":
         """The same loss as a function of R θ, the parameters outside the region frozen as in θ."""
 
@@ -175,6 +178,17 @@ class Objective:
         self.counts.gradient_work += self._share.gradient_cost
         loss, G = float(G[0, 0]) / self._samples, (2 / self._samples) * G
         return NormalEquations(loss, G[1:, 0].contiguous(), G[1:, 1:])
+
+    def residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+        """(2/|D|) Jᵀ r_pp (n,), r_pp the residuals' second derivative along p, by differences.
+
+        Args:
+            theta, p: (n,).
+            h: the residuals are evaluated at θ and θ ± h p.
+        """
+        self.counts.loss_work += 3 * self._share.loss_cost
+        self.counts.gradient_work += self._share.gradient_cost
+        return (2 / self._samples) * self._sum(self._share.residual_curvatures(theta, p, h))
 
     def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
         """L as a function of R θ (m,), the parameters outside the region frozen as in θ."""

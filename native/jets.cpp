@@ -415,11 +415,11 @@ void JetKernel<Real>::losses(const Real* theta, int first, const Real* activatio
 }
 
 template <class Real>
-void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int last,
-                                           const Real* activations,
-                                           const TileResidual<Real>& residual, Real* leaves) {
+template <class Seed, class End>
+void JetKernel<Real>::sweep_residual(const Real* theta, int first, int last,
+                                     const Real* activations, const TileResidual<Real>& residual,
+                                     Seed seed, End end) {
   fold_scales(theta);
-  const int64_t length = 1 + parameter_count(first, last);
   const int inputs = layers_.back().outputs * components_;
   const auto begin = [&](Scratch& s) {
     s.start_residual(residual);
@@ -427,17 +427,52 @@ void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int las
   };
   const auto run = [&](const Tile& tile, Scratch& s) {
     forward_tile(tile, first, activations, s.tape.data, s);
-    const Real* r = residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data);
-    s.add_squares(tile, r);
-    s.seed_residual(tile, [&](int t) { return 2 * r[t]; });
+    seed(tile, residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data), s);
     residual.reverse(s.seed, inputs, s.residual.data, s.w_bar.data);
     reverse_tile(tile, first, last, activations, s.tape.data, s,
                  [&](int l, const Real* y) { add_gradient(first, l, y, s); });
   };
-  for_each_chunk(0, chunks(), begin, run, [&](int64_t c, Scratch& s) {
+  for_each_chunk(0, chunks(), begin, run, end);
+}
+
+template <class Real>
+void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int last,
+                                           const Real* activations,
+                                           const TileResidual<Real>& residual, Real* leaves) {
+  const int64_t length = 1 + parameter_count(first, last);
+  const auto run = [&](const Tile& tile, const Real* r, Scratch& s) {
+    s.add_squares(tile, r);
+    s.seed_residual(tile, [&](int t) { return 2 * r[t]; });
+  };
+  sweep_residual(theta, first, last, activations, residual, run, [&](int64_t c, Scratch& s) {
     leaves[c * length] = s.sum_squares();
     write_leaf(theta, first, last, s, leaves + c * length + 1);
   });
+}
+
+template <class Real>
+void JetKernel<Real>::weighted_gradients(const Real* theta, const TileResidual<Real>& residual,
+                                         const Real* weights, Real* leaves) {
+  const int last = int(layers_.size()) - 1;
+  const int64_t length = parameter_count(0, last);
+  const auto run = [&](const Tile& tile, const Real*, Scratch& s) {
+    s.seed_residual(tile, [&](int t) { return weights[tile.start + t]; });
+  };
+  sweep_residual(theta, 0, last, nullptr, residual, run, [&](int64_t c, Scratch& s) {
+    write_leaf(theta, 0, last, s, leaves + c * length);
+  });
+}
+
+template <class Real>
+void JetKernel<Real>::residuals(const Real* theta, const TileResidual<Real>& residual, Real* r) {
+  fold_scales(theta);
+  const auto run = [&](const Tile& tile, Scratch& s) {
+    forward_tile(tile, 0, nullptr, nullptr, s);
+    std::copy_n(residual.forward(tile.start, tile.stop, s.jets.data, s.residual.data),
+                tile.stop - tile.start, r + tile.start);
+  };
+  for_each_chunk(0, chunks(), [&](Scratch& s) { s.start_residual(residual); }, run,
+                 [](int64_t, Scratch&) {});
 }
 
 template <class Real>

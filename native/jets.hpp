@@ -63,6 +63,11 @@ template <class Real> class JetKernel {
   // forward and back, so that nothing leaves the cache.
   void losses_and_gradients(const Real* theta, int first, int last, const Real* activations,
                             const TileResidual<Real>& residual, Real* leaves);
+  // The residuals (points).
+  void residuals(const Real* theta, const TileResidual<Real>& residual, Real* r);
+  // By chunk sum_j weights_j dr_j/dtheta, (chunks, parameters), for weights (points).
+  void weighted_gradients(const Real* theta, const TileResidual<Real>& residual,
+                          const Real* weights, Real* leaves);
   // A row (r, dr/dtheta) for each point of the chunks from first_chunk to last_chunk - 1,
   // (points, 1 + parameters).
   void jacobian(const Real* theta, const TileResidual<Real>& residual, int64_t first_chunk,
@@ -82,6 +87,10 @@ template <class Real> class JetKernel {
   // tiles in turn, and end(chunk, scratch).
   template <class Begin, class Run, class End>
   void for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end);
+  // Forward and back, tile by tile: seed(tile, r, scratch) sets the adjoint of the residuals r.
+  template <class Seed, class End>
+  void sweep_residual(const Real* theta, int first, int last, const Real* activations,
+                      const TileResidual<Real>& residual, Seed seed, End end);
   void add_gradient(int first, int l, const Real* y, Scratch& s) const;
   void clear_sums(int first, int last, Scratch& s) const;
   void fold_scales(const Real* theta);

@@ -104,6 +104,24 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
            nb::arg("residual"), nb::arg("leaves"))
+      .def("residuals",
+           [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual, Array<Real> r) {
+             require(residual.points() == self.count() && int64_t(r.size()) == self.count(),
+                     "residuals must be (points,)");
+             nb::gil_scoped_release release;
+             self.residuals(theta.data(), residual, r.data());
+           },
+           nb::arg("theta"), nb::arg("residual"), nb::arg("r"))
+      .def("weighted_gradients",
+           [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual,
+              Array<Real> weights, Array<Real> leaves) {
+             require(residual.points() == self.count() && int64_t(weights.size()) == self.count() &&
+                         leaves.size() == self.chunks() * theta.size(),
+                     "weights must be (points,), leaves (chunks, parameters)");
+             nb::gil_scoped_release release;
+             self.weighted_gradients(theta.data(), residual, weights.data(), leaves.data());
+           },
+           nb::arg("theta"), nb::arg("residual"), nb::arg("weights"), nb::arg("leaves"))
       .def("jacobian",
            [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual,
               int64_t first_chunk, int64_t last_chunk, Array<Real> rows) {

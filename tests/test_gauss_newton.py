@@ -45,6 +45,10 @@ class LinearResiduals:
         r = self.A @ theta - self.b
         return torch.cat([r.square()[:, None], 2 * r[:, None] * self.A], dim=1)
 
+    def residual_curvatures(self, theta, p, h):
+        r, ahead, behind = (self.A @ (theta + step * p) - self.b for step in (0, h, -h))
+        return ((ahead - 2 * r + behind) / h**2)[:, None] * self.A
+
     def add_normal_equations(self, theta, first, last, G):
         r = (self.A @ theta - self.b)[first:last, None]
         rows = torch.cat([r, self.A[first:last]], dim=1)
@@ -125,7 +129,7 @@ def test_an_undamped_step_solves_linear_least_squares_and_predicts_its_decrease(
     loss, objective = linear_problem()
     theta = torch.randn(5, dtype=torch.float64)
     system = objective.normal_equations(theta)
-    p = damped_step(system, 1e-14)
+    p = damped_step(system, 1e-14, objective, theta, GaussNewtonOptions()).total
     expected = torch.linalg.lstsq(loss.A, loss.b[:, None]).solution[:, 0]
     torch.testing.assert_close(theta + p, expected, rtol=1e-9, atol=1e-11)
     decrease = objective.at(theta).loss - objective.at(theta + p).loss
@@ -143,12 +147,76 @@ def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():
 
 def test_more_damping_gives_a_shorter_step_towards_steepest_descent():
     _, objective = linear_problem()
-    system = objective.normal_equations(torch.ones(5, dtype=torch.float64))
-    steps = [damped_step(system, damping) for damping in (1e-6, 1e-2, 1.0, 1e4)]
+    theta = torch.ones(5, dtype=torch.float64)
+    system, plain = objective.normal_equations(theta), GaussNewtonOptions(acceleration=0.0)
+    steps = [
+        damped_step(system, damping, objective, theta, plain).p
+        for damping in (1e-6, 1e-2, 1.0, 1e4)
+    ]
     lengths = [float(p.norm()) for p in steps]
     assert lengths == sorted(lengths, reverse=True)
     cosine = torch.nn.functional.cosine_similarity(steps[-1], -system.gradient, dim=0)
     assert float(cosine) > 1 - 1e-6
+
+
+def test_acceleration_leaves_a_curved_valley_by_the_third_order_of_the_step_only():
+    """r = (x, (y - x²) / ε) from the valley y = x²: p leaves it by p_x², p + ½ a by O(‖p‖³)."""
+    objective = Objective(Parabola(), Communicator(), 2, 2, Counts(1, 3))
+    theta = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    system, options = objective.normal_equations(theta), GaussNewtonOptions(acceleration=10.0)
+    lengths, ratios = [], []
+    for damping in (3.0, 30.0):
+        step = damped_step(system, damping, objective, theta, options)
+        plain, bent = (abs(float(y - x**2)) for x, y in (theta + step.p, theta + step.total))
+        assert plain == pytest.approx(float(step.p[0]) ** 2, rel=0.1)
+        lengths.append(float(step.p.norm()))
+        ratios.append(bent / plain)
+    assert ratios[0] < 0.05
+    assert ratios[1] / ratios[0] == pytest.approx(lengths[1] / lengths[0], rel=0.3)
+
+
+class Parabola:
+    """r = (x, (y - x²) / ε), one residual a chunk."""
+
+    loss_cost, gradient_cost, prefix_cost = 1, 3, 0
+    dtype, parameters = torch.float64, 2
+    epsilon = 1e-3
+
+    def _residuals(self, theta):
+        x, y = theta
+        return torch.stack([x, (y - x**2) / self.epsilon])
+
+    def _jacobian(self, theta):
+        return torch.func.jacrev(self._residuals)(theta)
+
+    def add_normal_equations(self, theta, first, last, G):
+        rows = torch.cat([self._residuals(theta)[:, None], self._jacobian(theta)], dim=1)
+        G += rows[first:last].T @ rows[first:last]
+
+    def residual_curvatures(self, theta, p, h):
+        r, ahead, behind = (self._residuals(theta + step * p) for step in (0, h, -h))
+        return ((ahead - 2 * r + behind) / h**2)[:, None] * self._jacobian(theta)
+
+
+def test_residual_curvature_is_that_of_autograd():
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    p = 0.1 * torch.randn(len(theta), dtype=torch.float64)
+    network, points, pde = problem.network, problem._points, Burgers()
+
+    def residuals(theta):
+        x = points.clone().requires_grad_()
+        u = pde.lifting(x) + pde.distance(x) * network(theta, x)[0]
+        (first,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first[1].sum(), x, create_graph=True)
+        return first[0] + u * first[1] - pde.nu * second[1]
+
+    h = 1e-3
+    r_pp = (residuals(theta + h * p) - 2 * residuals(theta) + residuals(theta - h * p)) / h**2
+    variable = theta.clone().requires_grad_()
+    (expected,) = torch.autograd.grad((residuals(variable) * r_pp.detach()).mean(), variable)
+    found = objective.residual_curvature(theta, p, h)
+    torch.testing.assert_close(found, 2 * expected, rtol=1e-5, atol=1e-8)
 
 
 def test_it_stalls_at_the_minimum_and_says_so():

@@ -70,6 +70,21 @@ def test_fused_losses_and_gradients_equal_those_of_torch(name):
     torch.testing.assert_close(plain.losses(theta, 0, None), expected[:, 0], rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize("name", ["Burgers", "functions"])
+def test_fused_residuals_and_weighted_gradients_equal_those_of_torch(name):
+    fused, plain, theta = losses(RESIDUALS[name])
+    weights = torch.randn(BOUNDS[-1], dtype=torch.float64)
+    torch.testing.assert_close(
+        fused.residuals(theta), plain.residuals(theta), rtol=1e-11, atol=1e-12
+    )
+    torch.testing.assert_close(
+        fused.weighted_gradients(theta, weights),
+        plain.weighted_gradients(theta, weights),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
 @pytest.mark.parametrize("first, last", [(1, 1), (1, 3), (2, 2), (3, 3)])
 def test_fused_suffixes_equal_those_of_torch(first, last):
     fused, plain, theta = losses(RESIDUALS["Burgers"])

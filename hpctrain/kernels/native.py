@@ -103,6 +103,18 @@ class FusedResidual:
         )
         return leaves
 
+    def residuals(self, theta: Tensor) -> Tensor:
+        r = torch.empty(self._jets.points, dtype=self._jets.dtype)
+        self._jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
+        return r
+
+    def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
+        leaves = torch.empty(self._jets.chunks, len(theta), dtype=self._jets.dtype)
+        self._jets.kernel.weighted_gradients(
+            _buffer(theta), self._residual, _buffer(weights), leaves.numpy()
+        )
+        return leaves
+
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         count = self._jets.bounds[last] - self._jets.bounds[first]
         rows = torch.empty(count, 1 + len(theta), dtype=self._jets.dtype)

@@ -34,6 +34,12 @@ class ResidualLoss(Protocol):
     ) -> Tensor:
         """(C, 1 + m): the sums, then their gradients with respect to layers first … last."""
 
+    def residuals(self, theta: Tensor) -> Tensor:
+        """r (N,) at all points."""
+
+    def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """Σ_j w_j ∂r_j/∂θ over each chunk, (C, n), for weights w (N,)."""
+
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         """[r ∂r/∂θ] (k, 1 + n), a row for each of the k points of chunks first … last - 1."""
 
@@ -79,6 +85,17 @@ class TorchResidual:
             theta, adjoint[:, None], first=first, last=last, activations=activations
         )
         return torch.cat([self._sums(squares.detach())[:, None], gradients], dim=1)
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._residual(self._jets.forward(theta, keep=False)[:, 0])
+
+    def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
+        network = self._jets.forward(theta, keep=True)[:, 0].requires_grad_()
+        with torch.enable_grad():
+            r = self._residual(network)
+        (adjoint,) = torch.autograd.grad(r, network, weights)
+        return self._jets.reverse(theta, adjoint[:, None])
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         rows = slice(self._jets.bounds[first], self._jets.bounds[last])

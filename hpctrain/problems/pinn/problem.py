@@ -171,6 +171,10 @@ class PinnLoss:
             rows = self._loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
             accumulate_gram(rows, G, self._threads)
 
+    def residual_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+        r, ahead, behind = (self._loss.residuals(theta + step * p) for step in (0.0, h, -h))
+        return self._loss.weighted_gradients(theta, (ahead - 2 * r + behind) / h**2)
+
     @property
     def _activations(self) -> Tensor | None:
         return self._frozen.activations if self._frozen else None
