@@ -84,4 +84,6 @@ def _ask(question: str) -> str:
     if answer.returncode != 0:
         fault = answer.stderr.strip().rpartition("\n")[-1]
         return f"does not start ({fault or f'status {answer.returncode}'})"
-    return " ".join(answer.stdout.partition("\n")[0].split())
+    # Open MPI ends its name with NUL.
+    first_line = answer.stdout.partition("\n")[0].replace("\0", " ")
+    return " ".join(first_line.split())

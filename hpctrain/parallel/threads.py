@@ -57,8 +57,9 @@ def _warn_if_crowded(communicator: Communicator, threads: Sequence[int], cores: 
     """Warns once, on rank 0, if the ranks of any node run more threads than it has cores."""
     (excess,) = communicator.maximum([sum(threads) - cores])
     if excess > 0 and communicator.is_root:
+        fewer = f"set parallel.threads lower than {max(threads)} or " if max(threads) > 1 else ""
         warnings.warn(
             f"a node runs {excess} threads more than it has cores, which slows all ranks down:"
-            f" set parallel.threads lower than {max(threads)} or start fewer ranks per node",
+            f" {fewer}start fewer ranks per node",
             stacklevel=3,
         )
