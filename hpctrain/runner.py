@@ -165,8 +165,9 @@ class _Loop:
         state = self._solver.init(theta)
         self._tally.seconds += time.perf_counter() - began
         point = state.point
-        self._record(point, Record(point.loss, norm(point.gradient), 0.0, 0, 0), evaluate=True)
-        reason = self._agree(point, stalled=False)
+        record = Record(point.loss, norm(point.gradient), 0.0, 0, 0)
+        self._record(point, record, evaluate=True)
+        reason = self._agree(point, record)
         while reason is Reason.RUNNING:
             began = time.perf_counter()
             state, record = self._solver.step(state)
@@ -176,7 +177,7 @@ class _Loop:
             self._tally.update_cost += record.update_cost
             every = self._job.output.error_every
             self._record(state.point, record, evaluate=self._tally.iteration % every == 0)
-            reason = self._agree(state.point, record.stalled)
+            reason = self._agree(state.point, record)
             period = self._job.output.checkpoint_every
             if reason is Reason.RUNNING and period and self._tally.iteration % period == 0:
                 self._checkpoint(state)
@@ -215,25 +216,24 @@ class _Loop:
         gathered = self._communicator.gather(spent)
         return None if gathered is None else np.stack(gathered)
 
-    def _agree(self, point: Point, stalled: bool) -> Reason:
+    def _agree(self, point: Point, record: Record) -> Reason:
         """The reason to stop that weighs most on any rank: one reduction an iteration."""
         stop, tally = self._job.stop, self._tally
         # A search also fails where all trials are NaN: then so is the loss that was finite before.
-        loss = self._objective.at(point.theta).loss if stalled else point.loss
+        loss = self._objective.at(point.theta).loss if record.stalled else record.loss
         elapsed = time.perf_counter() - self._started
-        gradient_norm = norm(point.gradient)
         reasons = {
             Reason.RUNNING: True,
             Reason.MAX_ITERATIONS: tally.iteration >= stop.max_iterations,
             Reason.MAX_GRADIENT_EVALUATIONS: stop.max_gradient_evaluations is not None
             and self._objective.counts.gradient_evaluations >= stop.max_gradient_evaluations,
-            Reason.STALLED: stalled,
+            Reason.STALLED: record.stalled,
             Reason.GRADIENT_NORM: stop.gradient_norm is not None
-            and gradient_norm <= stop.gradient_norm,
+            and record.gradient_norm <= stop.gradient_norm,
             Reason.ERROR: stop.error is not None and self._error.error <= stop.error,
             Reason.MAX_SECONDS: stop.max_seconds is not None and elapsed >= stop.max_seconds,
             Reason.SIGNAL: self._signals.received,
-            Reason.NON_FINITE: not math.isfinite(loss + gradient_norm),
+            Reason.NON_FINITE: not math.isfinite(loss + record.gradient_norm),
         }
         own = max(reason for reason, holds in reasons.items() if holds)
         return Reason(self._communicator.maximum([own])[0])

@@ -25,7 +25,6 @@ template <class Real> struct JetKernel<Real>::Buffer {
     if (!data) throw std::bad_alloc();
   }
   Buffer() = default;
-  explicit Buffer(int64_t wanted) { reserve(wanted); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { std::free(data); }
@@ -261,28 +260,31 @@ void JetKernel<Real>::reverse_tile(const Tile& tile, int first, int last, const 
   }
 }
 
-// A chunk's gradient; the adaptive scale is taken out of the folded weights:
-// dW = k dW', db = k db', da = 10 (<W, dW'> + <b, db'>) with k = 10 a.
+// Takes the adaptive scale k = 10 a out of a layer's gradient (dW', db') by the folded weights:
+// dW = k dW', db = k db', da = 10 (<W, dW'> + <b, db'>).
+template <class Real>
+void JetKernel<Real>::unfold_scale(const Real* theta, const Layer& layer, Real* gradient) const {
+  if (layer.scale_offset < 0) return;
+  const int64_t count = int64_t(layer.outputs) * (layer.inputs + 1);
+  const Real scale = 10 * theta[layer.scale_offset];
+  const Real* parameters = theta + layer.weight_offset;
+  Real inner = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    inner += parameters[k] * gradient[k];
+    gradient[k] *= scale;
+  }
+  gradient[count] = 10 * inner;
+}
+
+// A chunk's gradient out of its sums.
 template <class Real>
 void JetKernel<Real>::write_leaf(const Real* theta, int first, int last, const Scratch& s,
                                  Real* leaf) const {
   const Real* sums = s.sums.data;
   for (int l = first; l <= last; ++l) {
-    const Layer& layer = layers_[l];
-    const int64_t count = int64_t(layer.outputs) * (layer.inputs + 1);
-    sums = collect_gradient(sums, layer.outputs, layer.inputs, leaf);
-    if (layer.scale_offset >= 0) {
-      const Real scale = 10 * theta[layer.scale_offset];
-      const Real* parameters = theta + layer.weight_offset;
-      Real inner = 0;
-      for (int64_t k = 0; k < count; ++k) {
-        inner += parameters[k] * leaf[k];
-        leaf[k] *= scale;
-      }
-      leaf[count] = 10 * inner;
-      ++leaf;
-    }
-    leaf += count;
+    sums = collect_gradient(sums, layers_[l].outputs, layers_[l].inputs, leaf);
+    unfold_scale(theta, layers_[l], leaf);
+    leaf += parameter_count(l, l);
   }
 }
 
@@ -370,7 +372,7 @@ void JetKernel<Real>::add_gradient(int first, int l, const Real* y, Scratch& s) 
 }
 
 // A layer's part of the Jacobian's rows of a tile: for every point the sum over components of
-// w_bar y^T, and w_bar of the value for the bias; scales as in `write_leaf`.
+// w_bar y^T, and w_bar of the value for the bias.
 template <class Real>
 void JetKernel<Real>::write_rows(const Real* theta, int l, const Real* w_bar, const Real* y,
                                  int64_t valid, int64_t length, Real* rows) const {
@@ -388,17 +390,7 @@ void JetKernel<Real>::write_rows(const Real* theta, int l, const Real* w_bar, co
     }
     for (int64_t t = 0; t < valid; ++t) to[t * length + weights + r] = w_bar[t];
   }
-  if (layer.scale_offset < 0) return;
-  const Real scale = 10 * theta[layer.scale_offset];
-  const Real* parameters = theta + layer.weight_offset;
-  for (int64_t t = 0; t < valid; ++t) {
-    Real *row = to + t * length, inner = 0;
-    for (int64_t k = 0; k < weights + layer.outputs; ++k) {
-      inner += parameters[k] * row[k];
-      row[k] *= scale;
-    }
-    row[weights + layer.outputs] = 10 * inner;
-  }
+  for (int64_t t = 0; t < valid; ++t) unfold_scale(theta, layer, to + t * length);
 }
 
 template <class Real>

@@ -105,6 +105,7 @@ template <class Real> class JetKernel {
   template <class Take>
   void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
                     const Real* tape, Scratch& s, Take take) const;
+  void unfold_scale(const Real* theta, const Layer& layer, Real* gradient) const;
   void write_rows(const Real* theta, int l, const Real* w_bar, const Real* y, int64_t valid,
                   int64_t length, Real* rows) const;
   void write_leaf(const Real* theta, int first, int last, const Scratch& scratch, Real* leaf) const;

@@ -77,34 +77,35 @@ class TorchResidual:
         self, theta: Tensor, first: int, last: int, activations: Tensor | None
     ) -> Tensor:
         jets = self._jets.forward(theta, keep=True, first=first, activations=activations)
-        network = jets[:, 0].requires_grad_()
-        with torch.enable_grad():
-            squares = self._residual(network).square()
-        (adjoint,) = torch.autograd.grad(squares, network, torch.ones_like(squares))
+        r, adjoint = self._pull_back(jets, lambda r: 2 * r)
         gradients = self._jets.reverse(
-            theta, adjoint[:, None], first=first, last=last, activations=activations
+            theta, adjoint, first=first, last=last, activations=activations
         )
-        return torch.cat([self._sums(squares.detach())[:, None], gradients], dim=1)
+        return torch.cat([self._sums(r.square())[:, None], gradients], dim=1)
 
     def residuals(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
             return self._residual(self._jets.forward(theta, keep=False)[:, 0])
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        network = self._jets.forward(theta, keep=True)[:, 0].requires_grad_()
-        with torch.enable_grad():
-            r = self._residual(network)
-        (adjoint,) = torch.autograd.grad(r, network, weights)
-        return self._jets.reverse(theta, adjoint[:, None])
+        _, adjoint = self._pull_back(self._jets.forward(theta, keep=True), lambda _: weights)
+        return self._jets.reverse(theta, adjoint)
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         rows = slice(self._jets.bounds[first], self._jets.bounds[last])
-        network = self._single.forward(theta, keep=True)[:, 0].requires_grad_()
+        r, adjoint = self._pull_back(self._single.forward(theta, keep=True), torch.ones_like)
+        J = self._single.reverse(theta, adjoint)
+        return torch.cat([r[rows, None], J[rows]], dim=1)
+
+    def _pull_back(
+        self, jets: Tensor, weights: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """r (N,) of the network's jets, and the adjoint of the jets for weights w(r) (N,) on r."""
+        network = jets[:, 0].requires_grad_()
         with torch.enable_grad():
             r = self._residual(network)
-        (adjoint,) = torch.autograd.grad(r, network, torch.ones_like(r))
-        J = self._single.reverse(theta, adjoint[:, None])
-        return torch.cat([r.detach()[rows, None], J[rows]], dim=1)
+        (adjoint,) = torch.autograd.grad(r, network, weights(r.detach()))
+        return r.detach(), adjoint[:, None]
 
     @cached_property
     def _single(self) -> JetEvaluator:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from hpctrain.decomposition import Decomposition
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective import Counts, Evaluation, Objective
 from hpctrain.phases import PhaseTimer
 
 
@@ -115,5 +115,9 @@ class Solver(ABC, Generic[State]):
 
 def evaluate(objective: Objective, theta: Tensor) -> Point:
     """L and ∇L at θ."""
-    evaluation = objective.with_gradient(theta)
-    return Point(theta, evaluation.loss, evaluation.gradient)
+    return point_of(objective.with_gradient(theta))
+
+
+def point_of(evaluation: Evaluation) -> Point:
+    """The point of an evaluation; asks for its gradient, collectively."""
+    return Point(evaluation.theta, evaluation.loss, evaluation.gradient)

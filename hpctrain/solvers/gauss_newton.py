@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hpctrain.objective import NormalEquations, Objective
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
 from hpctrain.vectors import dot, norm
 
 
@@ -73,7 +73,7 @@ class GaussNewton(Solver[GaussNewtonState]):
                 trial = objective.at(old.theta + step.total)
                 rho = (old.loss - trial.loss) / predicted_decrease(system, step.p)
                 if trial.loss < old.loss and rho > o.accept:
-                    new = Point(trial.theta, trial.loss, trial.gradient)
+                    new = point_of(trial)
                     damping = max(damping * self._factor(rho), o.least_damping)
                     record = Record(new.loss, norm(new.gradient), norm(step.total), 1, 1)
                     return GaussNewtonState(new, damping), record

@@ -12,7 +12,7 @@ from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton.broyden import SCALINGS, InverseHessian
 from hpctrain.quasi_newton.lbfgs import SAFE_CURVATURE, SecantPairs
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
 from hpctrain.vectors import dot, norm
 
 # Momentum is dropped where gᵀv > -DESCENT ‖g‖‖v‖.
@@ -67,7 +67,7 @@ def lbfgs_step(
     found = strong_wolfe(objective, theta, v, state.point.loss, slope, 1.0, line_search)
     if found.evaluation is None:
         return LBFGSState(state.point)
-    new = Point(found.evaluation.theta, found.evaluation.loss, found.evaluation.gradient)
+    new = point_of(found.evaluation)
     pairs = SecantPairs(state.pairs.s, state.pairs.y)
     pairs.store(new.theta - theta, new.gradient - g, memory)
     return LBFGSState(new, pairs, v, found.step)
@@ -147,7 +147,7 @@ class SelfScaledMethod:
         found = strong_wolfe(objective, old.theta, p, old.loss, slope, trial, self.line_search)
         if found.evaluation is None:
             return self.start(old)
-        new = Point(found.evaluation.theta, found.evaluation.loss, found.evaluation.gradient)
+        new = point_of(found.evaluation)
         Hg = self._update(state, new, found.step)
         return SelfScaledState(new, state.H, Hg, old.loss, found.step)
 

@@ -21,7 +21,7 @@ from hpctrain.decomposition import Decomposition
 from hpctrain.globalization.line_search import LineSearchOptions, strong_wolfe
 from hpctrain.objective import Objective
 from hpctrain.quasi_newton.lbfgs import SecantPairs
-from hpctrain.solvers.base import Point
+from hpctrain.solvers.base import Point, point_of
 from hpctrain.vectors import dot, norm
 
 # Steps of BFGS for the α of a subspace synchronisation, after the common search.
@@ -46,8 +46,7 @@ def search_along(
     )
     if found.evaluation is None:
         return point, 0.0
-    there = found.evaluation
-    return Point(there.theta, there.loss, there.gradient), found.step
+    return point_of(found.evaluation), found.step
 
 
 def common(

@@ -24,7 +24,7 @@ from hpctrain.globalization.trust_region import (
 from hpctrain.objective import Objective
 from hpctrain.options import Options
 from hpctrain.quasi_newton.lsr1 import LSR1, Hessian
-from hpctrain.solvers.base import Point, Record, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
 from hpctrain.vectors import dot, norm
 
 
@@ -78,7 +78,7 @@ def trust_region_step(
     memory = _learn(state.memory, s, trial.gradient - old.gradient, options) if learns else LSR1()
     hopeless = not predicted > rounding or (not accepted and state.radius <= o.min_radius)
     return TrustRegionState(
-        point=Point(theta, trial.loss, trial.gradient) if accepted else old,
+        point=point_of(trial) if accepted else old,
         radius=next_radius(state.radius, rho, step_norm, o),
         memory=memory,
         step_length=step_norm if accepted else 0.0,
