@@ -7,7 +7,7 @@ fixed tree, so that every rank of the communicator has the same bits, whatever i
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,23 +38,42 @@ class SampledLoss(Protocol):
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         """Σ ℓ_j and Σ ∇ℓ_j over each chunk, (C, 1 + n)."""
 
+    def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":
+        """The same loss as a function of R θ, the parameters outside the region frozen as in θ."""
+
+
+@runtime_checkable
+class LeastSquaresLoss(SampledLoss, Protocol):
+    """A loss ℓ_j = r_j² of residuals, with their Jacobian: what Gauss-Newton needs."""
+
     def add_normal_equations(self, theta: Tensor, first: int, last: int, G: Tensor) -> None:
         """G += [r J]ᵀ[r J] in the lower triangle of G (1 + n, 1 + n).
 
         r are the residuals at the samples of this share's chunks first … last - 1, J their
-        Jacobian. Only losses that are sums of squared residuals have it.
+        Jacobian.
         """
 
     def residual_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         """Jᵀ r_pp over each chunk, (C, n): r_pp is the second difference of r along p, at ± h p."""
 
-    def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":
-        """The same loss as a function of R θ, the parameters outside the region frozen as in θ."""
+
+@runtime_checkable
+class FiniteSumLoss(SampledLoss, Protocol):
+    """A loss that may be taken over any of its samples, with its Hessian's products."""
+
+    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+        """Σ ∇²ℓ_j v over each chunk, (C, n)."""
+
+    def subset(self, chosen: Tensor) -> "FiniteSumLoss":
+        """The same loss over those samples of each chunk that are among `chosen`.
+
+        `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
+        """
 
 
 @dataclass
 class Counts:
-    """Work done so far, in multiply-adds for one sample on the full data set.
+    """Work done so far, in multiply-adds for one sample, averaged over the full data set.
 
     Divided by the cost of one evaluation of the full network these are true evaluations: a block's
     gradient, which sweeps a part of the network, counts as that part.
@@ -62,9 +81,9 @@ class Counts:
 
     loss_cost: int
     gradient_cost: int
-    loss_work: int = 0
-    gradient_work: int = 0
-    hvp_work: int = 0
+    loss_work: float = 0
+    gradient_work: float = 0
+    hvp_work: float = 0
 
     @property
     def loss_evaluations(self) -> float:
@@ -96,6 +115,24 @@ class NormalEquations:
     hessian: Tensor
 
 
+class Smooth(Protocol):
+    """What a line search, a trust region or a quasi-Newton method needs of a function of θ (n,)."""
+
+    parameters: int
+    dtype: torch.dtype
+    communicator: Communicator
+    counts: Counts
+
+    def at(self, theta: Tensor) -> "Evaluation":
+        """The value; its gradient costs an evaluation more."""
+
+    def with_gradient(self, theta: Tensor) -> "Evaluation":
+        """The value and the gradient in one evaluation."""
+
+    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+        """The Hessian at θ times v (n,)."""
+
+
 class Evaluation:
     """The loss at one θ, and its gradient, which is evaluated when it is first asked for.
 
@@ -103,7 +140,7 @@ class Evaluation:
     """
 
     def __init__(
-        self, objective: "Objective", theta: Tensor, loss: float, gradient: Tensor | None = None
+        self, objective: Smooth, theta: Tensor, loss: float, gradient: Tensor | None = None
     ) -> None:
         self.theta = theta
         self.loss = loss
@@ -127,6 +164,7 @@ class Objective:
         samples: |D|.
         chunks: leaves of the summation tree over all ranks.
         counts: where work is added.
+        fraction: the part of the full data set that the samples are, for the counts.
     """
 
     def __init__(
@@ -136,27 +174,38 @@ class Objective:
         samples: int,
         chunks: int,
         counts: Counts,
+        fraction: float = 1.0,
     ) -> None:
         self.parameters = share.parameters
         self.dtype = share.dtype
         self.communicator = communicator
         self.counts = counts
+        self.samples = samples
         self._share = share
-        self._samples = samples
         self._chunks = chunks
+        self._fraction = fraction
         self._held = shares(chunks, communicator.size)[communicator.rank]
 
     def at(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ, and ∇L if it is asked for, which then costs an evaluation more."""
         loss = self._sum(self._share.losses(theta)[:, None])[0]
-        self.counts.loss_work += self._share.loss_cost
-        return Evaluation(self, theta, float(loss) / self._samples)
+        self.counts.loss_work += self._fraction * self._share.loss_cost
+        return Evaluation(self, theta, float(loss) / self.samples)
 
     def with_gradient(self, theta: Tensor) -> Evaluation:
         """Evaluates L and ∇L at θ together: one pass over the samples, one sum over the ranks."""
         total = self._sum(self._share.losses_and_gradients(theta))
-        self.counts.gradient_work += self._share.gradient_cost
-        return Evaluation(self, theta, float(total[0]) / self._samples, total[1:] / self._samples)
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        return Evaluation(self, theta, float(total[0]) / self.samples, total[1:] / self.samples)
+
+    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+        """∇²L(θ) v (n,); one sum over the ranks.
+
+        It counts as two gradients: it differentiates one.
+        """
+        total = self._sum(self._finite_sum.hessian_vectors(theta, v))
+        self.counts.hvp_work += 2 * self._fraction * self._share.gradient_cost
+        return total / self.samples
 
     def normal_equations(self, theta: Tensor) -> NormalEquations:
         """The Gauss-Newton model at θ, of a loss of squared residuals; one sum over the ranks.
@@ -164,19 +213,20 @@ class Objective:
         The samples are taken in `GRAM_PARTS` parts, which are added along the tree: the bits are
         the same on 1, 2, 4, … `GRAM_PARTS` ranks.
         """
+        share = self._least_squares
         size, sums = 1 + self.parameters, list[tuple[Node, Tensor]]()
         level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
         for node in nodes_up_to(level, *self._held):
             G = torch.zeros(size, size, dtype=self.dtype)
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
-            self._share.add_normal_equations(theta, first, last, G)
+            share.add_normal_equations(theta, first, last, G)
             push_node(sums, node, G)
         nodes = (
             torch.stack([G.view(-1) for _, G in sums]) if len(sums) > 1 else sums[0][1].view(1, -1)
         )
         G = self.communicator.tree_sum(nodes, self._chunks).view(size, size)
-        self.counts.gradient_work += self._share.gradient_cost
-        loss, G = float(G[0, 0]) / self._samples, (2 / self._samples) * G
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        loss, G = float(G[0, 0]) / self.samples, (2 / self.samples) * G
         return NormalEquations(loss, G[1:, 0].contiguous(), G[1:, 1:])
 
     def residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
@@ -186,16 +236,51 @@ class Objective:
             theta, p: (n,).
             h: the residuals are evaluated at θ and θ ± h p.
         """
-        self.counts.loss_work += 3 * self._share.loss_cost
-        self.counts.gradient_work += self._share.gradient_cost
-        return (2 / self._samples) * self._sum(self._share.residual_curvatures(theta, p, h))
+        share = self._least_squares
+        self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        return (2 / self.samples) * self._sum(share.residual_curvatures(theta, p, h))
 
     def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
         """L as a function of R θ (m,), the parameters outside the region frozen as in θ."""
         counts = self.counts if counts is None else counts
         share = self._share.restrict(region, theta)
-        counts.loss_work += share.prefix_cost
-        return Objective(share, self.communicator, self._samples, self._chunks, counts)
+        counts.loss_work += self._fraction * share.prefix_cost
+        return Objective(
+            share, self.communicator, self.samples, self._chunks, counts, self._fraction
+        )
+
+    def subset(self, chosen: Tensor) -> "Objective":
+        """The mean over some of the samples, which the ranks that hold them evaluate.
+
+        Args:
+            chosen: numbers of samples, ascending, equal on all ranks; at least one.
+        """
+        share = self._finite_sum.subset(chosen)
+        fraction = self._fraction * len(chosen) / self.samples
+        return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
+
+    @property
+    def has_residuals(self) -> bool:
+        """Whether `normal_equations` and `residual_curvature` are there."""
+        return isinstance(self._share, LeastSquaresLoss)
+
+    @property
+    def has_subsets(self) -> bool:
+        """Whether `subset` and `hessian_vector` are there."""
+        return isinstance(self._share, FiniteSumLoss)
+
+    @property
+    def _least_squares(self) -> LeastSquaresLoss:
+        if isinstance(self._share, LeastSquaresLoss):
+            return self._share
+        raise TypeError(f"{type(self._share).__name__} is not a sum of squared residuals")
+
+    @property
+    def _finite_sum(self) -> FiniteSumLoss:
+        if isinstance(self._share, FiniteSumLoss):
+            return self._share
+        raise TypeError(f"{type(self._share).__name__} has no subsets of its samples")
 
     def _sum(self, leaves: Tensor) -> Tensor:
         return self.communicator.tree_sum(reduce_leaves(leaves, self._held[0]), self._chunks)

@@ -10,7 +10,10 @@ from hpctrain.solvers.base import LocalWork, Setting
 
 
 class Quadratic:
-    """ℓ_j(θ) = ½ θᵀA_jθ - b_jᵀθ for the samples j, one a chunk; L has the means of A_j and b_j."""
+    """ℓ_j(θ) = ½ θᵀA_jθ - b_jᵀθ for the samples j, one a chunk; L has the means of A_j and b_j.
+
+    In a subset a sample that is not chosen is an empty chunk: its A_j and b_j are zero.
+    """
 
     prefix_cost = 0
     loss_cost = 1
@@ -27,6 +30,14 @@ class Quadratic:
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         gradients = torch.einsum("jik,k->ji", self.A, theta) - self.b
         return torch.cat([self.losses(theta)[:, None], gradients], dim=1)
+
+    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+        return torch.einsum("jik,k->ji", self.A, v)
+
+    def subset(self, chosen: Tensor) -> "Quadratic":
+        kept = torch.zeros(len(self.b), dtype=self.dtype)
+        kept[chosen] = 1
+        return Quadratic(kept[:, None, None] * self.A, kept[:, None] * self.b)
 
     def restrict(self, region: Region, theta: Tensor) -> "Quadratic":
         """½ θ_sᵀA_ssθ_s - (b - A_so θ_o)ᵀθ_s; the constant of the frozen part is left out."""

@@ -14,7 +14,7 @@ from enum import Enum
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.objective import Evaluation, Objective
+from hpctrain.objective import Evaluation, Smooth
 from hpctrain.options import Options
 from hpctrain.vectors import dot
 
@@ -82,7 +82,7 @@ _Point = _Trial | _Start
 
 
 def strong_wolfe(
-    objective: Objective,
+    objective: Smooth,
     theta: Tensor,
     direction: Tensor,
     loss: float,

@@ -21,7 +21,7 @@ from hpctrain.globalization.trust_region import (
     reduction_ratio,
     rounding_error,
 )
-from hpctrain.objective import Objective
+from hpctrain.objective import Smooth
 from hpctrain.options import Options
 from hpctrain.quasi_newton.lsr1 import LSR1, Hessian
 from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
@@ -57,7 +57,7 @@ class TrustRegionState:
 
 
 def trust_region_step(
-    objective: Objective, state: TrustRegionState, options: TrustRegionSolverOptions
+    objective: Smooth, state: TrustRegionState, options: TrustRegionSolverOptions
 ) -> TrustRegionState:
     """One trial step from a point whose gradient is known; where it is rejected θ stays.
 
