@@ -10,7 +10,7 @@ from hpctrain.kernels import TorchJets, jet_evaluator, native_available
 from hpctrain.kernels.dense import accumulate_gram
 from hpctrain.kernels.residual import TorchResidual, residual_loss
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective import Counts, LeastSquaresLoss, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
 from hpctrain.problems.pinn.burgers import Burgers
@@ -27,7 +27,7 @@ def _seed():
     torch.manual_seed(0)
 
 
-class LinearResiduals:
+class LinearResiduals(LeastSquaresLoss):
     """r_j = a_jᵀθ - b_j, one a chunk: a least-squares problem."""
 
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
@@ -175,7 +175,7 @@ def test_acceleration_leaves_a_curved_valley_by_the_third_order_of_the_step_only
     assert ratios[1] / ratios[0] == pytest.approx(lengths[1] / lengths[0], rel=0.3)
 
 
-class Parabola:
+class Parabola(LeastSquaresLoss):
     """r = (x, (y - x²) / ε), one residual a chunk."""
 
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
