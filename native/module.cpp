@@ -5,6 +5,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -13,6 +14,7 @@
 #include "dense.hpp"
 #include "gram.hpp"
 #include "jets.hpp"
+#include "panel.hpp"
 #include "simd.hpp"
 
 namespace nb = nanobind;
@@ -198,6 +200,42 @@ template <class Real> void bind_dense(nb::module_& m) {
         nb::arg("J"), nb::arg("C"), nb::arg("threads"), "C += J^T J in the lower triangle of C.");
 }
 
+template <class Real> void bind_panels(nb::module_& m) {
+  m.def("panel_transposed_product",
+        [](Array<Real> V, Array<Real> x, std::vector<int64_t> bounds, Array<Real> sums,
+           int threads) {
+          require(V.ndim() == 2 && sums.ndim() == 2 && !bounds.empty(), "V, sums are matrices");
+          require(bounds.front() >= 0 && bounds.back() <= int64_t(V.shape(0)) &&
+                      std::is_sorted(bounds.begin(), bounds.end()) && x.size() == V.shape(0) &&
+                      sums.shape(0) + 1 == bounds.size() && sums.shape(1) == V.shape(1),
+                  "shapes must be V (r, b), x (r,), sums (parts, b), bounds within r");
+          nb::gil_scoped_release release;
+          panel_transposed_product<Real>(V.data(), V.shape(1), x.data(), bounds.data(),
+                                         sums.shape(0), sums.data(), threads);
+        },
+        nb::arg("V"), nb::arg("x"), nb::arg("bounds"), nb::arg("sums"), nb::arg("threads"),
+        "sums[p] += the sum of x_i V[i] over the rows of part p.");
+  m.def("panel_product",
+        [](Array<Real> V, Array<Real> c, Array<Real> y, int threads) {
+          require(V.ndim() == 2 && c.size() == V.shape(1) && y.size() == V.shape(0),
+                  "shapes must be V (r, b), c (b,), y (r,)");
+          nb::gil_scoped_release release;
+          panel_product<Real>(V.data(), V.shape(0), V.shape(1), c.data(), y.data(), threads);
+        },
+        nb::arg("V"), nb::arg("c"), nb::arg("y"), nb::arg("threads"), "y += V c.");
+  m.def("add_outer_products",
+        [](Array<Real> H, Array<Real> left, Array<Real> right, int threads) {
+          require(H.ndim() == 2 && left.ndim() == 2 && right.ndim() == 2 &&
+                      left.shape(0) == H.shape(0) && right.shape(1) == H.shape(1) &&
+                      left.shape(1) == right.shape(0),
+                  "shapes must be H (r, n), left (r, b), right (b, n)");
+          nb::gil_scoped_release release;
+          add_outer_products<Real>(H.data(), H.shape(0), H.shape(1), left.data(), left.shape(1),
+                                   right.data(), threads);
+        },
+        nb::arg("H"), nb::arg("left"), nb::arg("right"), nb::arg("threads"), "H += left right.");
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -209,4 +247,6 @@ NB_MODULE(_kernels, m) {
   bind_jets<float>(m, "JetKernelFloat");
   bind_dense<double>(m);
   bind_dense<float>(m);
+  bind_panels<double>(m);
+  bind_panels<float>(m);
 }

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.quasi_newton import broyden
+from hpctrain.quasi_newton import broyden, factored
 from hpctrain.quasi_newton.broyden import InverseHessian, Scaling
 from hpctrain.quasi_newton.lbfgs import SecantPairs
 
@@ -76,19 +76,38 @@ def dense_update(H, s, y, scaling):
     return bracket / scaling.tau + torch.outer(s, s) / ys
 
 
-def test_updates_waiting_for_the_next_product_equal_the_dense_recursion():
-    _, pairs = random_pairs(6)
+@pytest.mark.parametrize("updates", [1, 5, 6, 10])
+def test_factors_and_then_rows_with_waiting_updates_equal_the_dense_recursion(updates):
+    """The factors become rows at N/2 = 6 updates, when the next product is asked for."""
+    _, pairs = random_pairs(updates)
     communicator, x = Communicator(), torch.randn(N, dtype=torch.float64)
     H, dense = InverseHessian(), 0.3 * torch.eye(N, dtype=torch.float64)
     H.set_identity(0.3)
     for k, (s, y) in enumerate(pairs):
         scaling = Scaling(tau=0.5 + 0.1 * k, phi=0.2 * k)
         Hx, Hy = H.multiply(x, communicator, 1), H.multiply(y, communicator, 1)
-        after = H.update(s, y, Hy, scaling, Hx, x)
+        assert (H.rows is None) == (k < N // 2)
+        after = H.update(s, y, Hy, scaling, Hx, x, communicator)
         dense = dense_update(dense, s, y, scaling)
         torch.testing.assert_close(after, dense @ x, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(H.multiply(x, communicator, 1), dense @ x, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(H.rows.rows, dense, rtol=1e-10, atol=1e-12)
+    columns = [H.multiply(unit, communicator, 1) for unit in torch.eye(N, dtype=torch.float64)]
+    torch.testing.assert_close(torch.stack(columns), dense, rtol=1e-10, atol=1e-12)
+
+
+def test_more_updates_than_a_panel_holds_equal_the_dense_recursion():
+    n, communicator, H = 400, Communicator(), InverseHessian()
+    dense = torch.eye(n, dtype=torch.float64)
+    for _ in range(factored.PANEL + 3):
+        s = torch.randn(n, dtype=torch.float64)
+        y, scaling = s + 0.1 * torch.roll(s, 1), Scaling(tau=0.9, phi=0.8)
+        Hs, Hy = H.multiply(s, communicator, 2), H.multiply(y, communicator, 2)
+        H.update(s, y, Hy, scaling, Hs, s, communicator)
+        dense = dense_update(dense, s, y, scaling)
+    assert H.rows is None and len(H.factors.panels) == 2
+    x = torch.randn(n, dtype=torch.float64)
+    product = H.multiply(x, communicator, 1)
+    torch.testing.assert_close(product, dense @ x, rtol=1e-9, atol=1e-9)
 
 
 def test_the_update_without_scaling_is_bfgs():
@@ -145,8 +164,8 @@ def test_scalings_are_finite_where_the_update_is_degenerate(name):
         assert 0 < scaling.tau < math.inf
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
-def test_rows_are_divided_evenly_and_completely(ranks):
-    ranges = broyden.row_ranges(100, ranks)
-    assert [row for first, last in ranges for row in range(first, last)] == list(range(100))
-    assert max(b - a for a, b in ranges) - min(b - a for a, b in ranges) <= 1
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7, 100])
+def test_rows_are_divided_completely_and_in_whole_parts(ranks):
+    ranges = factored.row_ranges(1000, ranks)
+    assert [row for first, last in ranges for row in range(first, last)] == list(range(1000))
+    assert max(last - first for first, last in ranges) <= 1000 / ranks + 2 * 1000 / 64

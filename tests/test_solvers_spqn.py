@@ -364,9 +364,9 @@ def test_nominal_costs_count_what_a_variant_adds(changes, nominal, cost):
 def test_a_composed_solver_describes_all_of_its_parts():
     text = "\n".join(solver_of(options_of("all"), random_quadratic(N)).describe())
     for part in (
-        "2 steps of ssbroyden, dense inverse Hessian by rows over 1 ranks",
+        "2 steps of ssbroyden, inverse Hessian by rows over 1 ranks",
         "coarse: 2 steps of L-BFGS on the first layer of each block (n_c = 10)",
-        "4 steps of ssbroyden with dense inverse Hessians n_s x n_s",
+        "4 steps of ssbroyden with inverse Hessians of its own",
         "overlap 1 (n_s = 10, 15, 15, 10), memory kept",
         "a step length for each block",
     ):

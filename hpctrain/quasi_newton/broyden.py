@@ -1,4 +1,4 @@
-"""The dense inverse Hessian of self-scaled BFGS and Broyden methods, by rows over the ranks.
+"""The inverse Hessian of self-scaled BFGS and Broyden methods, by rows over the ranks.
 
 With s the step, y the change of the gradient, a the step length, g the old gradient,
 h = yᵀHy / yᵀs, b = -a sᵀg / yᵀs, A = b h - 1 and v = √(yᵀHy) (s / yᵀs - Hy / yᵀHy):
@@ -9,18 +9,20 @@ Sources: Al-Baali, Computational Optimization and Applications 9 (1998); Urbán,
 arXiv 2405.04230; Kiyani et al., arXiv 2501.16371.
 
 Since v lies in the span of s and q = Hy, the update is H⁺ = H/τ + [q s] C [q s]ᵀ with a 2 × 2
-matrix C. It waits until the next product is asked for: one sweep then applies it and multiplies.
+matrix C. While there are few updates, H is the sum of their factors (`factored`). Later it is a
+matrix, and an update waits until the next product is asked for: one sweep applies and multiplies.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.quasi_newton.factored import Factors, row_ranges
 from hpctrain.state import RowBlock
 from hpctrain.vectors import dot
 
@@ -68,44 +70,75 @@ def update_coefficients(scaling: Scaling, yHy: float, ys: float) -> Tensor:
     return torch.tensor([[qq, qs], [qs, ss]], dtype=torch.float64)
 
 
-def row_ranges(n: int, ranks: int) -> list[tuple[int, int]]:
-    """The rows (first, last) of an n × n matrix that each rank holds."""
-    return [(rank * n // ranks, (rank + 1) * n // ranks) for rank in range(ranks)]
-
-
 @dataclass
 class InverseHessian:
-    """H: this rank's rows, and an update that the next product will apply.
+    """H in the form that costs least: c I + factors of its updates, then the matrix by rows.
 
     Attributes:
-        rows: None as long as H = scale · I.
-        scale: of the pending update, 1/τ; of the identity before there are rows.
-        pending: [q s]ᵀ (2, n), None when nothing is pending.
-        coefficients: C (2, 2).
+        scale: c as long as there are no rows; then 1/τ of the pending update.
+        factors: of all updates, as long as there are no rows.
+        rows: of the matrix, which takes the factors' place when these cost as much: k ≥ n/2.
+        pending: [q s]ᵀ (2, n) of an update of the rows, None when nothing is pending.
+        coefficients: C (2, 2) of that update.
     """
 
-    rows: RowBlock | None = None
     scale: float = 1.0
+    factors: Factors = field(default_factory=Factors)
+    rows: RowBlock | None = None
     pending: Tensor | None = None
     coefficients: Tensor | None = None
 
     @property
     def is_identity(self) -> bool:
         """Whether H is still a multiple of I."""
-        return self.rows is None and self.pending is None
+        return self.rows is None and not len(self.factors)
 
-    def multiply(self, x: Tensor, communicator: Communicator, threads: int) -> Tensor:
+    def set_identity(self, scale: float) -> None:
+        """H = scale · I, with the memory of all else given back."""
+        self.scale, self.factors = scale, Factors()
+        self.rows, self.pending, self.coefficients = None, None, None
+
+    def multiply(self, x: Tensor, ranks: Communicator, threads: int) -> Tensor:
         """H x (n,), in one pass over H, which also applies the pending update; collective."""
-        if self.is_identity:
-            return self.scale * x
-        ranges = row_ranges(len(x), communicator.size)
-        first, last = ranges[communicator.rank]
+        if self.rows is None and 2 * len(self.factors) >= len(x) > 1:
+            self._make_dense(len(x), x.dtype, ranks, threads)
         if self.rows is None:
-            identity = torch.zeros(last - first, len(x), dtype=x.dtype)
-            identity.diagonal(first).fill_(1)
-            self.rows = RowBlock(identity, first, len(x))
+            return self.factors.times(x, self.scale, ranks, threads)
+        ranges = row_ranges(len(x), ranks.size)
+        first, last = ranges[ranks.rank]
         local = update_and_multiply(self.rows.rows, x, threads, *self._take_pending(first, last))
-        return communicator.allgather_rows(local, [stop - start for start, stop in ranges])
+        return ranks.allgather_rows(local, [stop - start for start, stop in ranges])
+
+    def update(
+        self,
+        s: Tensor,
+        y: Tensor,
+        Hy: Tensor,
+        scaling: Scaling,
+        Hx: Tensor,
+        x: Tensor,
+        ranks: Communicator,
+    ) -> Tensor:
+        """Makes H into H⁺, and H x into H⁺ x (n,), with no pass over H."""
+        ys, yHy = dot(y, s), dot(y, Hy)
+        C = update_coefficients(scaling, yHy, ys)
+        if self.rows is None:
+            self.factors.append(Hy, s, C, scaling.tau, ranks)
+            self.scale /= scaling.tau
+        else:
+            self.coefficients, self.pending = C, torch.stack([Hy, s])
+            self.scale = 1 / scaling.tau
+        qx, sx = dot(Hy, x), dot(s, x)
+        q_weight = float(C[0, 0]) * qx + float(C[0, 1]) * sx
+        s_weight = float(C[1, 0]) * qx + float(C[1, 1]) * sx
+        return Hx / scaling.tau + q_weight * Hy + s_weight * s
+
+    def _make_dense(self, n: int, dtype: torch.dtype, ranks: Communicator, threads: int) -> None:
+        first, last = row_ranges(n, ranks.size)[ranks.rank]
+        rows = torch.zeros(last - first, n, dtype=dtype)
+        rows.diagonal(first).fill_(self.scale)
+        self.factors.move_to(rows, ranks, threads)
+        self.rows, self.scale = RowBlock(rows, first, n), 1.0
 
     def _take_pending(self, first: int, last: int) -> tuple[float, Tensor | None, Tensor | None]:
         if self.pending is None or self.coefficients is None:
@@ -117,21 +150,3 @@ class InverseHessian:
         left = q * C[0] + s * C[1]
         self.pending, self.coefficients, self.scale = None, None, 1.0
         return scale, left, right
-
-    def set_identity(self, scale: float) -> None:
-        """H = scale · I, with the memory of the rows given back."""
-        self.rows, self.pending, self.coefficients, self.scale = None, None, None, scale
-
-    def update(
-        self, s: Tensor, y: Tensor, Hy: Tensor, scaling: Scaling, Hx: Tensor, x: Tensor
-    ) -> Tensor:
-        """Makes H into H⁺, and H x into H⁺ x (n,), with no pass over the rows."""
-        ys, yHy = dot(y, s), dot(y, Hy)
-        C = update_coefficients(scaling, yHy, ys)
-        self.coefficients, self.pending = C, torch.stack([Hy, s])
-        identity_scale = self.scale if self.rows is None else 1.0
-        self.scale = identity_scale / scaling.tau
-        qx, sx = dot(Hy, x), dot(s, x)
-        q_weight = float(C[0, 0]) * qx + float(C[0, 1]) * sx
-        s_weight = float(C[1, 0]) * qx + float(C[1, 1]) * sx
-        return Hx / scaling.tau + q_weight * Hy + s_weight * s

@@ -99,6 +99,9 @@ class SelfScaledOptions(Options):
     """Settings of SSBFGS and SSBroyden."""
 
     name: Literal["ssbfgs", "ssbroyden"] = "ssbroyden"
+    memory: int | None = Field(
+        None, ge=1, description="updates kept, then H starts anew; by default all are"
+    )
     line_search: LineSearchOptions = LineSearchOptions()
 
 
@@ -127,12 +130,14 @@ class SelfScaledMethod:
         line_search: constants of the search.
         ranks: those that share the rows of H.
         threads: of this rank, for products by H.
+        memory: H starts anew when it has so many updates; None if it never does.
     """
 
     name: str
     line_search: LineSearchOptions
     ranks: Communicator
     threads: int
+    memory: int | None = None
 
     def start(self, point: Point, H: InverseHessian | None = None) -> SelfScaledState:
         """The state at a point, from H = I or from an H that was learnt before."""
@@ -160,18 +165,19 @@ class SelfScaledMethod:
         if not ys > SAFE_CURVATURE * norm(y) * norm(s):
             return Hg_new
         Hg, sBs = state.Hg, -a * dot(s, g)
-        if H.is_identity:  # the first update: H is scaled by sᵀy / yᵀy before it
+        if H.is_identity or len(H.factors) == self.memory:
+            # The first update: H is scaled by sᵀy / yᵀy before it.
             factor = ys / dot(y, y)
             H.set_identity(factor)
             Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
         Hy = Hg_new - Hg
         h, b = dot(y, Hy) / ys, sBs / ys
         scaling = SCALINGS[self.name](h, b, len(g))
-        return H.update(s, y, Hy, scaling, Hg_new, g_new)
+        return H.update(s, y, Hy, scaling, Hg_new, g_new, self.ranks)
 
 
 class SelfScaled(Solver[SelfScaledState]):
-    """Self-scaled BFGS and Broyden with a dense inverse Hessian, by rows over all ranks.
+    """Self-scaled BFGS and Broyden, with the inverse Hessian by rows over all ranks.
 
     Sources: Urbán, Stefanou, Pons, arXiv 2405.04230; Kiyani et al., arXiv 2501.16371.
     """
@@ -179,7 +185,9 @@ class SelfScaled(Solver[SelfScaledState]):
     def __init__(self, setting: Setting, options: SelfScaledOptions) -> None:
         super().__init__(setting, options)
         ranks = setting.objective.communicator
-        self._method = SelfScaledMethod(options.name, options.line_search, ranks, setting.threads)
+        self._method = SelfScaledMethod(
+            options.name, options.line_search, ranks, setting.threads, options.memory
+        )
 
     def init(self, theta: Tensor) -> SelfScaledState:
         with self.setting.timer.phase("global"):
@@ -194,9 +202,11 @@ class SelfScaled(Solver[SelfScaledState]):
 
     def describe(self) -> list[str]:
         n, ls = self.setting.objective.parameters, self.options.line_search
-        ranks = self.setting.objective.communicator.size
+        ranks, memory = self.setting.objective.communicator.size, self.options.memory
+        kept = f"anew after {memory} updates" if memory else f"{n} x {n} after {n // 2}"
         return [
-            f"{self.options.name}, dense inverse Hessian {n} x {n} by rows over {ranks} ranks",
+            f"{self.options.name}, inverse Hessian as factors of its updates, {kept},"
+            f" by rows over {ranks} ranks",
             f"strong Wolfe line search, c1 {ls.c1:g}, c2 {ls.c2:g},"
             " first trial from the last decrease",
         ]

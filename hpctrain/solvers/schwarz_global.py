@@ -65,7 +65,7 @@ class GlobalSelfScaled:
     @property
     def label(self) -> str:
         ranks = self.method.ranks.size
-        return f"{self.method.name}, dense inverse Hessian by rows over {ranks} ranks"
+        return f"{self.method.name}, inverse Hessian by rows over {ranks} ranks"
 
     def start(self, point: Point) -> SelfScaledState:
         return self.method.start(point)

@@ -7,7 +7,7 @@ it stays in use as a preconditioner, and the steps that follow correct it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from hpctrain.globalization.line_search import LineSearchOptions
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton.broyden import InverseHessian
+from hpctrain.quasi_newton.factored import Factors
 from hpctrain.quasi_newton.lbfgs import SecantPairs
 from hpctrain.quasi_newton.lsr1 import LSR1
 from hpctrain.solvers.base import Point
@@ -109,21 +110,29 @@ class LocalLBFGS:
 
 @dataclass
 class BlockHessian:
-    """An `InverseHessian` of a block between local phases, its rows (n_s, n_s) all together."""
+    """An `InverseHessian` of a block between local phases, its rows all together.
 
-    matrix: Tensor | None = None
+    Attributes:
+        panels: of its factors, each (n_s, b).
+        D: (k, 2, 2) of its factors.
+        matrix: (n_s, n_s), in the place of factors.
+    """
+
     scale: float = 1.0
+    panels: list[Tensor] = field(default_factory=list)
+    D: Tensor = field(default_factory=lambda: Factors().D)
+    matrix: Tensor | None = None
     pending: Tensor | None = None
     coefficients: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class LocalSelfScaled:
-    """Self-scaled Broyden (`solvers.quasi_newton.SelfScaledMethod`); it keeps its matrix H_s.
+    """Self-scaled Broyden (`solvers.quasi_newton.SelfScaledMethod`); it keeps its H_s.
 
-    Every rank of a block's group has the whole of H_s: n_s² numbers are few where n² are many, the
-    products by H_s need no messages, and the block's state is one rank's to write. The ranks of a
-    group share the samples only.
+    Every rank of a block's group has the whole of H_s: at most n_s² numbers, few where n² are many.
+    The products by H_s need no messages, and the block's state is one rank's to write. The ranks of
+    a group share the samples only.
     """
 
     name: str
@@ -132,7 +141,7 @@ class LocalSelfScaled:
 
     @property
     def label(self) -> str:
-        return f"{self.name} with dense inverse Hessians n_s x n_s"
+        return f"{self.name} with inverse Hessians of its own"
 
     def fresh(self) -> BlockHessian:
         return BlockHessian()
@@ -144,12 +153,10 @@ class LocalSelfScaled:
         method = SelfScaledMethod(self.name, self.line_search, alone, self.threads)
         state = take_steps(
             lambda state: method.step(objective, state),
-            method.start(point, _with_row_block(memory)),
+            method.start(point, _with_row_blocks(memory)),
             steps,
         )
-        H = state.H
-        matrix = None if H.rows is None else H.rows.rows
-        return state.point, BlockHessian(matrix, H.scale, H.pending, H.coefficients)
+        return state.point, _without_row_blocks(state.H)
 
     def update_cost(self, fraction: float) -> float:
         """Of n_s² numbers out of n²."""
@@ -194,7 +201,18 @@ class LocalTrustRegion:
         return fraction
 
 
-def _with_row_block(memory: BlockHessian) -> InverseHessian:
-    matrix = memory.matrix
-    rows = None if matrix is None else RowBlock(matrix, 0, len(matrix))
-    return InverseHessian(rows, memory.scale, memory.pending, memory.coefficients)
+def _with_row_blocks(memory: BlockHessian) -> InverseHessian:
+    panels = [_whole(panel) for panel in memory.panels]
+    rows = None if memory.matrix is None else _whole(memory.matrix)
+    factors = Factors(panels, memory.D)
+    return InverseHessian(memory.scale, factors, rows, memory.pending, memory.coefficients)
+
+
+def _without_row_blocks(H: InverseHessian) -> BlockHessian:
+    panels = [panel.rows for panel in H.factors.panels]
+    matrix = None if H.rows is None else H.rows.rows
+    return BlockHessian(H.scale, panels, H.factors.D, matrix, H.pending, H.coefficients)
+
+
+def _whole(matrix: Tensor) -> RowBlock:
+    return RowBlock(matrix, 0, len(matrix))
