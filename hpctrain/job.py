@@ -12,59 +12,33 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import tomli_w
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic.types import AllowInfNan
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hpctrain.errors import InputError
-from hpctrain.options import Options
+from hpctrain.networks.options import (
+    NETWORKS,
+    DenseOptions,
+    NetworkOptions,
+    NoNetworkOptions,
+    OwnNetworkOptions,
+)
+from hpctrain.options import Choice, Options
+from hpctrain.problems.options import PinnOptions, ProblemOptions
 from hpctrain.solvers import SolverOptions
 
-PROBLEMS = ("burgers", "klein-gordon", "allen-cahn", "diffusion-transport")
 LARGEST_SEED = 2**63 - 1
 
 
 class JobError(InputError):
     """A job file, or an override of it, that cannot be run."""
-
-
-class ProblemOptions(Options):
-    """What is to be solved."""
-
-    name: str = Field(description='a shipped problem, such as "burgers", or "my_pde.py:Heat"')
-    points: int = Field(10_000, ge=1, description="collocation points, the samples of the loss")
-    scale_distance: bool = Field(
-        False, description="divide the distance function by its maximum over the domain"
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _is_known_or_a_file(cls, name: str) -> str:
-        if name not in PROBLEMS and not re.fullmatch(r".+\.py:[^\W\d]\w*", name):
-            raise ValueError(f'{_one_of(PROBLEMS)}, or a class of your own as "my_pde.py:Heat"')
-        return name
-
-
-class NetworkOptions(Options):
-    """The dense network that is trained."""
-
-    kind: Literal["mlp", "residual"] = Field(
-        "residual", description="plain, or with skip connections y + time_step * tanh(...)"
-    )
-    depth: int = Field(ge=2, description="number of layers: all linear maps, the output's too")
-    width: int = Field(ge=1, description="neurons of a hidden layer")
-    activation: Literal["tanh", "adaptive-tanh"] = Field(
-        "adaptive-tanh", description="tanh(z), or tanh(10 a z) with one trainable a per layer"
-    )
-    time_step: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="dt, the weight of a residual layer's update"
-    )
 
 
 class ParallelOptions(Options):
@@ -95,7 +69,7 @@ class OutputOptions(Options):
         500, ge=0, description="iterations between checkpoints; 0 writes one at the end only"
     )
     error_every: int = Field(
-        10, ge=1, description="iterations between evaluations of the error against the reference"
+        10, ge=1, description="iterations between evaluations of the error or the test accuracy"
     )
     iterates_every: int = Field(
         0, ge=0, description="iterations between stored copies of the parameters; 0 stores none"
@@ -107,7 +81,10 @@ class StopOptions(Options):
 
     max_iterations: int = Field(1000, ge=1, description="outer iterations")
     max_seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="wall-clock time, in seconds"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="wall-clock time since the run was started or resumed, in seconds",
     )
     max_gradient_evaluations: float | None = Field(
         None,
@@ -117,6 +94,12 @@ class StopOptions(Options):
     )
     error: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="relative error against the reference"
+    )
+    test_accuracy: float | None = Field(
+        None, gt=0, le=1, description="share of the test samples that are classified rightly"
+    )
+    suboptimality: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="L - L* of logistic regression"
     )
     gradient_norm: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Euclidean norm of the loss's gradient"
@@ -129,7 +112,7 @@ class Job(Options):
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of everything that is random")
     precision: Literal["float64", "float32"] = Field("float64", description="of all numbers")
     problem: ProblemOptions = Field(description="what is to be solved")
-    network: NetworkOptions = Field(description="the network that is trained")
+    network: NetworkOptions = Field(NoNetworkOptions(), description="what is trained")
     solver: SolverOptions = Field(description="the method that trains it, chosen by its name")
     parallel: ParallelOptions = Field(ParallelOptions(), description="how the work is shared")
     output: OutputOptions = Field(OutputOptions(), description="what is written")
@@ -137,6 +120,35 @@ class Job(Options):
 
     @model_validator(mode="after")
     def _groups_agree(self) -> "Job":
+        self._check_network()
+        self._check_measures()
+        if isinstance(self.problem, PinnOptions):
+            self._check_blocks()
+        self._check_chunks()
+        return self
+
+    def _check_network(self) -> None:
+        kinds = self.problem.networks
+        allowed = _one_of(NETWORKS.names(kinds))
+        if OwnNetworkOptions in kinds:
+            allowed += f", {NETWORKS.example}"
+        if isinstance(self.network, NoNetworkOptions) and NoNetworkOptions not in kinds:
+            raise _missing("network", f"a table with kind, {allowed}")
+        if not isinstance(self.network, kinds):
+            problem = f"for problem.name = {_shown(self.problem.name)}"
+            raise _disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
+
+    def _check_measures(self) -> None:
+        for measure in ("error", "test_accuracy", "suboptimality"):
+            value = getattr(self.stop, measure)
+            if value is not None and measure not in self.problem.measures:
+                known = " or ".join(f"stop.{each}" for each in self.problem.measures)
+                name = _shown(self.problem.name)
+                allowed = f"not measured for problem.name = {name}, which has {known}"
+                raise _disagreement(f"stop.{measure}", value, allowed)
+
+    def _check_blocks(self) -> None:
+        assert isinstance(self.network, DenseOptions)
         blocks, depth = getattr(self.solver, "blocks", 1), self.network.depth
         if blocks > depth:
             raise _disagreement(
@@ -149,12 +161,14 @@ class Job(Options):
                 overlap,
                 f"at most {depth - 1}, below the number of layers (network.depth)",
             )
-        chunks, points = self.parallel.chunks, self.problem.points
-        if chunks > points:
+
+    def _check_chunks(self) -> None:
+        key = "points" if isinstance(self.problem, PinnOptions) else "samples"
+        chunks, samples = self.parallel.chunks, getattr(self.problem, key)
+        if samples is not None and chunks > samples:
             raise _disagreement(
-                "parallel.chunks", chunks, f"at most {points}, the number of problem.points"
+                "parallel.chunks", chunks, f"at most {samples}, the number of problem.{key}"
             )
-        return self
 
 
 def load_job(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Job:
@@ -233,10 +247,10 @@ def _explain(fault: ErrorDetails) -> tuple[str, str]:
     if field is None:
         return key, _unknown(key, keys[-1], list(group.model_fields))
     allowed = str(context["error"]) if kind == "value_error" else _allowed(field)
-    if kind.startswith("union_tag"):
-        key, given = f"{key}.{field.discriminator}", given.get(field.discriminator)
-        allowed = _one_of(_variants(field))
-    if kind in ("missing", "union_tag_not_found"):
+    if kind.startswith("union_tag") and isinstance(given, dict):
+        name, allowed = _choice(field)
+        key, given = f"{key}.{name}", given.get(name)
+    if kind == "missing" or (kind.startswith("union_tag") and given is None):
         return key, f"{key} is missing: {allowed}"
     if kind == "value_error" and isinstance(given, dict):
         return key, f"{key} is not allowed: {allowed}"
@@ -255,14 +269,21 @@ def _locate(
     key, *rest = location
     field = group.model_fields.get(str(key))
     if field is not None and rest:
-        if field.discriminator:
+        if _is_choice(field):
             inner, rest = _variants(field).get(str(rest[0])), rest[1:]
         else:
-            inner = next((kind for kind in _kinds(field) if _is_group(kind)), None)
+            inner = next((kind for kind in map(_item, _kinds(field)) if _is_group(kind)), None)
+        number, rest = _leading_number(rest)
         if inner is not None and rest:
             keys, owner, setting = _locate(inner, rest)
-            return [str(key), *keys], owner, setting
+            return [str(key), *map(str, number), *keys], owner, setting
     return [_shown_key(str(key))], group, field
+
+
+def _leading_number(location: list[str | int]) -> tuple[list[str | int], list[str | int]]:
+    """The place in a list that a location begins with, if it does, and the rest."""
+    count = int(bool(location) and isinstance(location[0], int))
+    return location[:count], location[count:]
 
 
 def _unknown(key: str, name: str, known: list[str]) -> str:
@@ -273,8 +294,8 @@ def _unknown(key: str, name: str, known: list[str]) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """What a setting may be, such as "an integer, at least 1"."""
-    if field.discriminator:
-        return f"a table with {field.discriminator}, {_one_of(_variants(field))}"
+    if _is_choice(field):
+        return "a table with {}, {}".format(*_choice(field))
     kinds = " or ".join(_described(kind) for kind in _kinds(field))
     bounds = " and ".join(filter(None, map(_bound, field.metadata)))
     return f"{kinds}, {bounds}" if bounds else kinds
@@ -285,6 +306,10 @@ def _described(kind: Any) -> str:
         return _one_of(get_args(kind))
     if _is_group(kind):
         return f"a table with {', '.join(kind.model_fields)}"
+    if _is_group(_item(kind)):
+        return f"a list of tables with {', '.join(_item(kind).model_fields)}"
+    if get_origin(kind) is list:
+        return "a list of integers, at least 1 each"
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     return names.get(kind, str(kind))
 
@@ -309,16 +334,51 @@ def _bound(constraint: Any) -> str:
 def _kinds(field: FieldInfo) -> list[Any]:
     """The types that a setting may have; None, which TOML cannot write, left out."""
     annotation = field.annotation
-    if get_origin(annotation) is Literal or not get_args(annotation):
+    if get_origin(annotation) not in (Union, UnionType):
         return [annotation]
     return [kind for kind in get_args(annotation) if kind is not NoneType]
 
 
+def _item(kind: Any) -> Any:
+    """The type of a list's items, or a type that is no list."""
+    return get_args(kind)[0] if get_origin(kind) is list else kind
+
+
+def _is_choice(field: FieldInfo) -> bool:
+    """Whether the setting is a table whose group one of its keys decides."""
+    return field.discriminator is not None or _chooser(field) is not None
+
+
+def _choice(field: FieldInfo) -> tuple[str, str]:
+    """The key that decides which group a table is, and what that key may be."""
+    chooser = _chooser(field)
+    if chooser is None:
+        return str(field.discriminator), _one_of(_variants(field))
+    groups = tuple(group for group in chooser.tags.values() if group is not NoNetworkOptions)
+    return chooser.key, f"{_one_of(chooser.names(groups))}, {chooser.example}"
+
+
 def _variants(field: FieldInfo) -> dict[str, type[Options]]:
-    """The groups among which a setting chooses by a tag (such as the solvers), by their tags."""
+    """The groups among which a table's key chooses, by the tags that pydantic puts into places."""
+    chooser = _chooser(field)
+    if chooser is not None:
+        return chooser.tags
     groups = get_args(field.annotation)
     tags = {group: group.model_fields[field.discriminator].annotation for group in groups}
     return {tag: group for group in groups for tag in get_args(tags[group])}
+
+
+def _chooser(field: FieldInfo) -> Choice | None:
+    """The `Choice` of a table whose groups are not told apart by a plain list of names."""
+    for each in field.metadata:
+        owner = (
+            getattr(each.discriminator, "__self__", None)
+            if isinstance(each, Discriminator)
+            else None
+        )
+        if isinstance(owner, Choice):
+            return owner
+    return None
 
 
 def _is_group(kind: Any) -> bool:
@@ -339,11 +399,16 @@ def _shown_key(key: str) -> str:
     return key if re.fullmatch(r"[\w-]+", key) else _shown(key)
 
 
-def _disagreement(key: str, value: int, allowed: str) -> PydanticCustomError:
+def _disagreement(key: str, value: Any, allowed: str) -> PydanticCustomError:
     message = "{key} = {value} is not allowed: {allowed}"
     return PydanticCustomError(
-        "disagreement", message, {"key": key, "value": value, "allowed": allowed}
+        "disagreement", message, {"key": key, "value": _shown(value), "allowed": allowed}
     )
+
+
+def _missing(key: str, allowed: str) -> PydanticCustomError:
+    message = "{key} is missing: {allowed}"
+    return PydanticCustomError("disagreement", message, {"key": key, "allowed": allowed})
 
 
 def _job_error(message: str) -> JobError:

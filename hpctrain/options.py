@@ -1,9 +1,58 @@
 """The base of every group of settings in a job file: typed, closed, frozen."""
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+
+# A class in a Python file of the user's own, such as "my_pde.py:Heat".
+OWN_CLASS = r".+\.py:[^\W\d]\w*"
 
 
 class Options(BaseModel):
     """A group of settings: unknown keys and wrong types are errors, values cannot change later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the value of one key decides which group of settings a table is.
+
+    Its `tag` is the discriminator of a union whose members are tagged with their class names.
+
+    Attributes:
+        key: the key that decides.
+        groups: its values → the group.
+        own: the group for "file.py:Class".
+        example: of that, in words.
+        default: the value where the key is missing.
+    """
+
+    key: str
+    groups: Mapping[str, type[Options]]
+    own: type[Options]
+    example: str
+    default: str | None = None
+
+    def tag(self, table: Any) -> str | None:
+        """The tag of the group that a table, or a group, is; None where nothing fits."""
+        if isinstance(table, Options):
+            return type(table).__name__
+        name = table.get(self.key, self.default) if isinstance(table, dict) else None
+        if not isinstance(name, str):
+            return None
+        own = self.own if re.fullmatch(OWN_CLASS, name) else None
+        group = self.groups.get(name, own)
+        return None if group is None else group.__name__
+
+    @property
+    def tags(self) -> dict[str, type[Options]]:
+        """The groups by their tags."""
+        return {group.__name__: group for group in (*self.groups.values(), self.own)}
+
+    def names(self, groups: tuple[type[Options], ...]) -> list[str]:
+        """The values that lead to one of these groups, but for the user's own classes."""
+        return [name for name, group in self.groups.items() if group in groups]

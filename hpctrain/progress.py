@@ -27,13 +27,13 @@ class Progress:
                     total=max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
                 )
 
-    def show(self, row: Mapping[str, float], error: float) -> None:
-        """One iteration; `error` is the last known one."""
+    def show(self, row: Mapping[str, float], monitored: str) -> None:
+        """One iteration; `monitored` is what the monitor last said."""
         if not self._shown:
             return
         text = (
             f"loss {row['loss']:.3e}  |g| {row['gradient_norm']:.1e}"
-            f"  step {row['step_length']:.2g}  error {error:.2e}"
+            f"  step {row['step_length']:.2g}  {monitored}"
         )
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)

@@ -12,9 +12,12 @@ class Reason(IntEnum):
     STALLED = 3
     GRADIENT_NORM = 4
     ERROR = 5
-    MAX_SECONDS = 6
-    SIGNAL = 7
-    NON_FINITE = 8
+    TEST_ACCURACY = 6
+    SUBOPTIMALITY = 7
+    MAX_SECONDS = 8
+    SIGNAL = 9
+    NON_FINITE = 10
+    OUTPUT_FAILED = 11
 
     @property
     def text(self) -> str:
@@ -26,9 +29,12 @@ class Reason(IntEnum):
             Reason.STALLED: "no further decrease found: the line search is at round-off",
             Reason.GRADIENT_NORM: "stop.gradient_norm reached",
             Reason.ERROR: "stop.error reached",
+            Reason.TEST_ACCURACY: "stop.test_accuracy reached",
+            Reason.SUBOPTIMALITY: "stop.suboptimality reached",
             Reason.MAX_SECONDS: "stop.max_seconds reached",
             Reason.SIGNAL: "stopped by a signal",
             Reason.NON_FINITE: "the loss is not finite",
+            Reason.OUTPUT_FAILED: "the run file cannot be written",
         }[self]
 
     @property
@@ -36,4 +42,4 @@ class Reason(IntEnum):
         """The exit status: 75 means stopped before the end, with a checkpoint written."""
         if self in (Reason.MAX_SECONDS, Reason.SIGNAL):
             return 75
-        return 1 if self is Reason.NON_FINITE else 0
+        return 1 if self >= Reason.NON_FINITE else 0

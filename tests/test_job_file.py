@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hpctrain.job import (
     Job,
     JobError,
-    NetworkOptions,
     OutputOptions,
     ParallelOptions,
-    ProblemOptions,
     StopOptions,
     _variants,
     load_job,
     parse_job,
     resolved_toml,
 )
+from hpctrain.networks.options import NETWORKS, DenseOptions
+from hpctrain.problems.options import PROBLEMS, PinnOptions
 from hpctrain.solvers.spqn import SPQNOptions
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.toml"))
@@ -34,6 +34,17 @@ width = 5
 name = "aspqn"
 blocks = 4
 """
+CLASSIFIER = """
+[problem]
+name = "classification"
+data = "fashion-mnist"
+[network]
+kind = "fcnn"
+[solver]
+name = "adam"
+"""
+NAMES = ", ".join(f'"{name}"' for name in PROBLEMS.groups)
+KINDS = '"mlp", "residual", "fcnn", "lenet", "resnet-18", "dense-resnet", "conv-resnet"'
 SOLVERS = ", ".join(f'"{name}"' for name in _variants(Job.model_fields["solver"]))
 SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
 
@@ -51,15 +62,22 @@ FORBIDDEN_VALUES = {
     "network.depth=4.0": "network.depth = 4.0 is not allowed: an integer, at least 2",
     'network.depth="4"': 'network.depth = "4" is not allowed: an integer, at least 2',
     "network.depth=true": "network.depth = true is not allowed: an integer, at least 2",
-    "network.kind=cnn": 'network.kind = "cnn" is not allowed: one of "mlp", "residual"',
+    "network.kind=cnn": f'network.kind = "cnn" is not allowed: one of {KINDS},'
+    ' or a torch module of your own as "my_net.py:Net"',
     "network.time_step=inf": "network.time_step = Infinity is not allowed:"
     " a number, above 0 and finite",
-    "network=3": "network = 3 is not allowed:"
-    " a table with kind, depth, width, activation, time_step",
+    "network=3": f"network = 3 is not allowed: a table with kind, one of {KINDS},"
+    ' or a torch module of your own as "my_net.py:Net"',
     "precision=float16": 'precision = "float16" is not allowed: one of "float64", "float32"',
     "problem.name=burger": 'problem.name = "burger" is not allowed:'
-    ' one of "burgers", "klein-gordon", "allen-cahn", "diffusion-transport", '
-    'or a class of your own as "my_pde.py:Heat"',
+    f' one of {NAMES}, or a class of your own as "my_pde.py:Heat"',
+    "problem.points=true": "problem.points = true is not allowed: an integer, at least 1",
+    "problem=3": f"problem = 3 is not allowed: a table with name, one of {NAMES},"
+    ' or a class of your own as "my_pde.py:Heat"',
+    "problem.name=[1]": f"problem.name = [1] is not allowed: one of {NAMES},"
+    ' or a class of your own as "my_pde.py:Heat"',
+    "stop.test_accuracy=0.9": "stop.test_accuracy = 0.9 is not allowed:"
+    ' not measured for problem.name = "burgers", which has stop.error',
     "problem.scale_distance=1": "problem.scale_distance = 1 is not allowed: true or false",
     "output.path=''": 'output.path = "" is not allowed: a string, not empty',
     "output.error_every=0": "output.error_every = 0 is not allowed: an integer, at least 1",
@@ -91,7 +109,16 @@ BAD_TEXTS = {
     " allowed: kind, depth, width, activation, time_step (did you mean depth?) (and 1 more)",
     SMALL.replace('name = "aspqn"', ""): f"solver.name is missing: one of {SOLVERS}",
     SMALL.partition("[solver]")[0]: f"solver is missing: a table with name, one of {SOLVERS}",
-    "seed = 1": "problem is missing: a table with name, points, scale_distance (and 2 more)",
+    "seed = 1": f"problem is missing: a table with name, one of {NAMES},"
+    ' or a class of your own as "my_pde.py:Heat" (and 1 more)',
+    SMALL.replace('name = "burgers"', ""): f"problem.name is missing: one of {NAMES},"
+    ' or a class of your own as "my_pde.py:Heat"',
+    SMALL.partition("[network]")[0] + '[solver]\nname = "adam"': "network is missing:"
+    ' a table with kind, one of "mlp", "residual"',
+    SMALL.replace(
+        "depth = 4\nwidth = 5", 'kind = "lenet"'
+    ): 'network.kind = "lenet" is not allowed:'
+    ' one of "mlp", "residual" for problem.name = "burgers"',
     SMALL + '"two\\nlines" = 1\n': f'unknown key solver."two\\nlines"; allowed: {SPQN_KEYS}',
 }
 
@@ -102,6 +129,49 @@ def test_forbidden_value_is_named_with_file_key_value_and_what_is_allowed(overri
         parse_job(SMALL, "jobs/x.toml", [override])
     origin = "jobs/x.toml" if override.startswith("sovler") else "jobs/x.toml with --set"
     assert str(caught.value) == f"{origin}: {FORBIDDEN_VALUES[override]}"
+
+
+# An override of CLASSIFIER, and the line it leads to.
+FORBIDDEN_FOR_CLASSIFIERS = {
+    "problem.data=cifar": 'problem.data = "cifar" is not allowed: one of "fashion-mnist", "mnist",'
+    ' "cifar-10", "svhn", or an HDF5 file of your own as "my_data.h5"',
+    "problem.points=10": "unknown key problem.points; allowed: name, data, data_path, samples,"
+    " scaling, output, train_accuracy",
+    "problem.scaling=log": 'problem.scaling = "log" is not allowed:'
+    ' one of "standard", "unit", "none"',
+    "network.hidden=32": "network.hidden = 32 is not allowed: a list of integers, at least 1 each",
+    "network.hidden=[32, 0]": "network.hidden = 0 is not allowed:"
+    " a list of integers, at least 1 each",
+    "network.kind=none": "unknown key network.hidden; allowed: kind",
+    "stop.error=1e-3": "stop.error = 0.001 is not allowed:"
+    ' not measured for problem.name = "classification", which has stop.test_accuracy',
+    "stop.test_accuracy=90": "stop.test_accuracy = 90 is not allowed:"
+    " a number, above 0 and at most 1",
+    "solver.batch_size=0": "solver.batch_size = 0 is not allowed: an integer, at least 1",
+}
+
+
+@pytest.mark.parametrize("override", FORBIDDEN_FOR_CLASSIFIERS)
+def test_forbidden_value_of_a_classifier_is_named(override):
+    text = CLASSIFIER.replace('"fcnn"', '"fcnn"\nhidden = [32, 32]')
+    with pytest.raises(JobError) as caught:
+        parse_job(text, "jobs/x.toml", [override])
+    origin, _, line = str(caught.value).partition(": ")
+    assert origin.startswith("jobs/x.toml")
+    assert line.removesuffix(" (and 1 more)") == FORBIDDEN_FOR_CLASSIFIERS[override]
+
+
+def test_more_chunks_than_samples_are_refused():
+    with pytest.raises(JobError) as caught:
+        parse_job(CLASSIFIER, "x.toml", ["problem.samples=10"])
+    assert str(caught.value).endswith("at most 10, the number of problem.samples")
+
+
+@pytest.mark.parametrize("kind", ["lenet", "resnet-18", "nets/my_net.py:Net"])
+def test_a_classifier_takes_any_network_for_images(kind):
+    job = parse_job(CLASSIFIER, "x.toml", [f"network.kind={kind}"])
+    assert job.network.kind == kind
+    assert parse_job(resolved_toml(job), "resolved") == job
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
@@ -177,15 +247,19 @@ finite = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 )
 def test_any_job_survives_being_written_and_read(name, time_step, stop):
     job = Job(
-        problem=ProblemOptions(name=name),
-        network=NetworkOptions(depth=8, width=1, time_step=time_step),
+        problem=PinnOptions(name=name),
+        network=DenseOptions(depth=8, width=1, time_step=time_step),
         solver=SPQNOptions(),
         stop=stop,
     )
     assert parse_job(resolved_toml(job), "resolved") == job
 
 
-GROUPS = [Job, ProblemOptions, NetworkOptions, ParallelOptions, OutputOptions, StopOptions]
+GROUPS = [
+    *(Job, ParallelOptions, OutputOptions, StopOptions),
+    *PROBLEMS.tags.values(),
+    *NETWORKS.tags.values(),
+]
 
 
 @pytest.mark.parametrize("group", GROUPS)

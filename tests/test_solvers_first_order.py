@@ -6,6 +6,7 @@ import pytest
 import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
+from hpctrain.batches import batch
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.first_order import AdamOptions, SGDOptions
@@ -111,8 +112,25 @@ def test_torch_lbfgs_is_one_long_call_of_torch_with_the_same_evaluations(history
     assert states[-1].memory.func_evals == len(seen) + steps - 1  # torch counts known ones too
 
 
+BATCHED = [AdamOptions(learning_rate=0.05, batch_size=3), SGDOptions(batch_size=2)]
+
+
+@pytest.mark.parametrize("options", BATCHED, ids=str)
+def test_a_step_goes_along_the_gradient_of_its_mini_batch_and_evaluates_the_next(options):
+    """8 samples: 3 batches of 2, 3 and 3, or 4 of 2."""
+    loss, size = random_quadratic(N, samples=8), options.batch_size
+    states, records, counts = run(options, loss, 9)
+    batches = -(-8 // size)
+    for t, state in enumerate(states):
+        chosen = batch(0, t // batches, t % batches, size, 8)
+        part = objective_of(loss).subset(chosen).with_gradient(state.point.theta)
+        assert state.point.loss == part.loss and torch.equal(state.point.gradient, part.gradient)
+    assert [record.epoch for record in records] == [t / batches for t in range(1, 10)]
+    assert counts.gradient_evaluations == pytest.approx(10 / batches, abs=0.2)
+
+
 @pytest.mark.parametrize("steps", [0, 1, 7])
-@pytest.mark.parametrize("options", SOLVERS, ids=str)
+@pytest.mark.parametrize("options", SOLVERS + BATCHED, ids=str)
 def test_a_run_goes_on_from_the_leaves_of_its_state_with_the_same_bits(options, steps):
     loss = random_quadratic(N, spread=2)
     states, _, _ = run(options, loss, 12)
@@ -124,7 +142,7 @@ def test_a_run_goes_on_from_the_leaves_of_its_state_with_the_same_bits(options, 
     assert torch.equal(state.point.theta, states[-1].point.theta)
 
 
-@pytest.mark.parametrize("options", SOLVERS, ids=str)
+@pytest.mark.parametrize("options", SOLVERS + BATCHED, ids=str)
 def test_a_step_leaves_the_state_before_it_as_it_was(options):
     loss = random_quadratic(N, spread=2)
     solver = make_solver(setting_of(loss, [N]), options)

@@ -122,7 +122,7 @@ def test_rows_hold_median_range_and_how_many_seeds_reached_an_error(tmp_path):
     runs = group(
         tmp_path, "adam", [1, 0.5, 0.09], [1, 0.08], [1, 0.5, 0.4, 0.3], job="[stop]\nerror = 0.4"
     )
-    assert runs.error == (0.09, 0.08, 0.3)
+    assert runs.measured == (0.09, 0.08, 0.3)
     assert runs.cost("gradient_evaluations") == (4, 2, 6)
     assert runs.cost_to(0.1, "iteration") == (2, 1, math.inf)
     assert runs.cost_to(0.4, "update_cost") == (6, 3, 6)
@@ -138,7 +138,7 @@ def test_a_run_that_diverged_has_an_infinite_error(tmp_path):
     good = group(tmp_path, "good", [1, 0.5])
     bad = group(tmp_path, "bad", [1, 0.1], reason="the loss is not finite")
     both = SeedRuns("sgd", good.runs + bad.runs)
-    assert both.error == (math.inf, 0.5, math.inf)
+    assert both.measured == (math.inf, 0.5, math.inf)
     assert both.ends == "1 stop.error reached, 1 the loss is not finite"
 
 

@@ -1,14 +1,16 @@
 """What every solver is: a state, a step, and a record of each step."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
 from hpctrain.decomposition import Decomposition
-from hpctrain.objective import Counts, Evaluation, Objective
+from hpctrain.objective import Counts, Evaluation, Objective, Smooth
 from hpctrain.phases import PhaseTimer
+from hpctrain.transfers import Transfer
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Record:
         nominal_gradient_evaluations: of this iteration, as the method's paper counts them.
         update_cost: of this iteration, in updates of one full-model quasi-Newton memory.
         stalled: no decrease was found and nothing is left to try.
+        epoch: passes over the samples so far; None where every iteration takes all of them.
+        details: a number for each of the solver's `columns`.
     """
 
     loss: float
@@ -29,6 +33,8 @@ class Record:
     nominal_gradient_evaluations: float
     update_cost: float
     stalled: bool = False
+    epoch: float | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,6 +62,46 @@ class LocalWork:
 
 
 @dataclass(frozen=True)
+class Subdomain:
+    """A share of the samples that a method decomposes the loss into.
+
+    Attributes:
+        samples: their numbers in the whole set, ascending.
+        objective: the mean loss over them on the ranks that share this rank's subdomains, with
+            counts of its own.
+    """
+
+    samples: Tensor
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class Subdomains:
+    """Where a method solves its shares of the samples.
+
+    Attributes:
+        own: by index, the subdomains that this rank works on.
+        groups: for each subdomain the ranks that work on it.
+    """
+
+    own: dict[int, Subdomain]
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class CoarseNetwork:
+    """The loss of a smaller network, and the transfer to the next larger one.
+
+    Attributes:
+        objective: over the same samples on the same ranks, its work in units of the whole network.
+        transfer: between its parameters and those of the next finer level.
+    """
+
+    objective: Objective
+    transfer: Transfer
+
+
+@dataclass(frozen=True)
 class Setting:
     """All that a solver works with, apart from its options.
 
@@ -64,12 +110,18 @@ class Setting:
         decomposition: the blocks of a Schwarz method, else one block.
         local: where blocks are solved.
         threads: threads of this rank.
+        seed: of all that is random in a method, such as its mini-batches.
+        subdomains: where a method that decomposes the samples solves its shares of them.
+        coarser: smaller networks of a method with several levels, the next to the finest first.
     """
 
     objective: Objective
     decomposition: Decomposition
     local: LocalWork
     threads: int = 1
+    seed: int = 0
+    subdomains: Subdomains | None = None
+    coarser: tuple[CoarseNetwork, ...] = ()
     counts: Counts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +129,10 @@ class Setting:
 
     @property
     def led_blocks(self) -> list[int]:
-        """The blocks whose state this rank writes to checkpoints."""
+        """The blocks, or shares of the samples, whose state this rank writes to checkpoints."""
         rank = self.objective.communicator.rank
-        return [block for block, group in enumerate(self.local.groups) if group[0] == rank]
+        groups = self.local.groups if self.subdomains is None else self.subdomains.groups
+        return [block for block, group in enumerate(groups) if group[0] == rank]
 
     @property
     def timer(self) -> PhaseTimer:
@@ -94,7 +147,14 @@ class Solver(ABC, Generic[State]):
 
     Everything that evolves is in the state, a dataclass with a field `point`, which checkpoints
     walk (see `hpctrain.state`). A solver prints nothing and opens no files.
+
+    Attributes:
+        needs_residuals: whether the loss must be a sum of squared residuals.
+        columns: of the history, beyond those that every solver has.
     """
+
+    needs_residuals: ClassVar[bool] = False
+    columns: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, setting: Setting, options: Any) -> None:
         self.setting = setting
@@ -113,7 +173,7 @@ class Solver(ABC, Generic[State]):
         """How the method is composed, a line each part."""
 
 
-def evaluate(objective: Objective, theta: Tensor) -> Point:
+def evaluate(objective: Smooth, theta: Tensor) -> Point:
     """L and ∇L at θ."""
     return point_of(objective.with_gradient(theta))
 

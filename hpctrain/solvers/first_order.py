@@ -1,18 +1,29 @@
-"""First-order training on the full batch: gradient descent with momentum, and Adam."""
+"""First-order training on all samples or on mini-batches: gradient descent with momentum, Adam.
+
+A step goes along the gradient of the batch that its state was evaluated on, and evaluates the next
+one: a loss is recorded before the parameters have seen its samples.
+"""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Solver, evaluate
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.mini_batches import mini_batches
 from hpctrain.vectors import norm
 
 
-class SGDOptions(Options):
+class _FirstOrderOptions(Options):
+    batch_size: int | None = Field(
+        None, ge=1, description="samples of a mini-batch; by default all are in every step"
+    )
+
+
+class SGDOptions(_FirstOrderOptions):
     """Settings of gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
@@ -20,7 +31,7 @@ class SGDOptions(Options):
     momentum: float = Field(0.9, ge=0, lt=1, description="weight of the past, μ; 0 is none")
 
 
-class AdamOptions(Options):
+class AdamOptions(_FirstOrderOptions):
     """Settings of Adam."""
 
     name: Literal["adam"] = "adam"
@@ -32,10 +43,11 @@ class AdamOptions(Options):
 
 @dataclass
 class SGDState:
-    """θ and the velocity v (n,)."""
+    """θ and the velocity v (n,), and the steps t so far."""
 
     point: Point
     v: Tensor
+    t: int = 0
 
 
 @dataclass
@@ -48,8 +60,33 @@ class AdamState:
     t: int = 0
 
 
-class SGD(Solver[SGDState]):
-    """Gradient descent with momentum; all samples in every step, so nothing is random.
+State = TypeVar("State", SGDState, AdamState)
+
+
+class _FirstOrder(Solver[State], Generic[State]):
+    """What goes through the mini-batches."""
+
+    def __init__(self, setting: Setting, options: Any) -> None:
+        super().__init__(setting, options)
+        self._batches = mini_batches(setting, options.batch_size)
+
+    def _evaluate(self, theta: Tensor, t: int) -> Point:
+        """The loss and the gradient on the batch of step t."""
+        return evaluate(self._batches.objective(self.setting.objective, t), theta)
+
+    def _record(self, state: State) -> Record:
+        """One gradient a step, and one update of vectors as long as θ, counted as a memory's."""
+        point, epoch = state.point, self._batches.epoch(state.t)
+        rate = self.options.learning_rate
+        return Record(point.loss, norm(point.gradient), rate, 1, 1, epoch=epoch)
+
+    def _describe(self, method: str) -> list[str]:
+        size = self.options.batch_size
+        return [method] if size is None else [method, f"mini-batches of {size} samples"]
+
+
+class SGD(_FirstOrder[SGDState]):
+    """Gradient descent with momentum.
 
         v ← μ v + ∇L(θ);  θ ← θ - α v
 
@@ -58,23 +95,25 @@ class SGD(Solver[SGDState]):
 
     def init(self, theta: Tensor) -> SGDState:
         with self.setting.timer.phase("global"):
-            return SGDState(evaluate(self.setting.objective, theta), torch.zeros_like(theta))
+            return SGDState(self._evaluate(theta, 0), torch.zeros_like(theta))
 
     def step(self, state: SGDState) -> tuple[SGDState, Record]:
         o = self.options
         with self.setting.timer.phase("global"):
             v = o.momentum * state.v + state.point.gradient
             theta = state.point.theta - o.learning_rate * v
-            point = evaluate(self.setting.objective, theta)
-            return SGDState(point, v), _record(point, o)
+            t = state.t + 1
+            new = SGDState(self._evaluate(theta, t), v, t)
+            return new, self._record(new)
 
     def describe(self) -> list[str]:
         o = self.options
-        return [f"gradient descent, learning rate {o.learning_rate:g}, momentum {o.momentum:g}"]
+        rates = f"learning rate {o.learning_rate:g}, momentum {o.momentum:g}"
+        return self._describe(f"gradient descent, {rates}")
 
 
-class Adam(Solver[AdamState]):
-    """Adam; all samples in every step, so nothing is random.
+class Adam(_FirstOrder[AdamState]):
+    """Adam.
 
         t ← t + 1;  m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²,  g = ∇L(θ)
         m̂ = m / (1-β₁ᵗ);  v̂ = v / (1-β₂ᵗ);  θ ← θ - α m̂ / (√v̂ + ε)
@@ -85,7 +124,7 @@ class Adam(Solver[AdamState]):
     def init(self, theta: Tensor) -> AdamState:
         m, v = torch.zeros_like(theta), torch.zeros_like(theta)
         with self.setting.timer.phase("global"):
-            return AdamState(evaluate(self.setting.objective, theta), m, v)
+            return AdamState(self._evaluate(theta, 0), m, v)
 
     def step(self, state: AdamState) -> tuple[AdamState, Record]:
         o, g = self.options, state.point.gradient
@@ -96,15 +135,10 @@ class Adam(Solver[AdamState]):
             m_hat = m / (1 - o.beta1**t)
             v_hat = v / (1 - o.beta2**t)
             theta = state.point.theta - o.learning_rate * m_hat / (v_hat.sqrt() + o.epsilon)
-            point = evaluate(self.setting.objective, theta)
-            return AdamState(point, m, v, t), _record(point, o)
+            new = AdamState(self._evaluate(theta, t), m, v, t)
+            return new, self._record(new)
 
     def describe(self) -> list[str]:
         o = self.options
         betas = f"beta {o.beta1:g} and {o.beta2:g}, epsilon {o.epsilon:g}"
-        return [f"Adam, learning rate {o.learning_rate:g}, {betas}"]
-
-
-def _record(point: Point, options: Any) -> Record:
-    """One gradient a step, and one update of vectors as long as θ, counted as a memory's."""
-    return Record(point.loss, norm(point.gradient), options.learning_rate, 1, 1)
+        return self._describe(f"Adam, learning rate {o.learning_rate:g}, {betas}")

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpctrain.study import style
+from hpctrain.study.measures import Measure
 from hpctrain.study.seeds import SeedRuns, column
 
 ABSCISSAE = {
     "iteration": "iterations",
+    "epoch": "epochs",
     "gradient_evaluations": "gradient evaluations",
     "update_cost": "work (update cost)",
     "seconds": "training time in s, measured",
@@ -33,43 +35,53 @@ class Band(NamedTuple):
 
 
 def draw(groups: Sequence[SeedRuns], output: Path) -> None:
-    """Draw the errors of these jobs, or their losses where no error is known, into `output`."""
+    """Draw the errors or accuracies of these jobs, or their losses where none is known."""
     with matplotlib.rc_context(style.SETTINGS):
         style.save(_figure(groups), output)
 
 
-def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band:
+def band(curves: Sequence[tuple[np.ndarray, np.ndarray]], logarithmic: bool = True) -> Band:
     """Mean and range of positive curves (x, y), of which each keeps its last y after its end.
 
     Taken at every x of any curve, from where all have begun; between its own x a curve is linear in
-    log y.
+    log y, or in y.
     """
     x = np.unique(np.concatenate([x for x, _ in curves]))
     x = x[x >= max(x[0] for x, _ in curves)]
-    y = np.exp([np.interp(x, own_x, np.log(own_y)) for own_x, own_y in curves])
+    if logarithmic:
+        y = np.exp([np.interp(x, own_x, np.log(own_y)) for own_x, own_y in curves])
+    else:
+        y = np.array([np.interp(x, own_x, own_y) for own_x, own_y in curves])
     return Band(x, y.mean(axis=0), y.min(axis=0), y.max(axis=0))
 
 
 def _figure(groups: Sequence[SeedRuns]) -> Figure:
-    quantity = "error" if _known(groups, "error") else "loss"
+    measure = groups[0].measure
+    shown = measure if _known(groups, measure.column) else None
+    # Epochs, where they are known, say more than update costs.
+    left_out = "update_cost" if _known(groups, "epoch") else "epoch"
+    costs = {cost: name for cost, name in ABSCISSAE.items() if cost != left_out}
     figure = style.new_figure(9.5, 5.4)
     panels = figure.subplots(2, 3, sharey=True)
-    for axes, (cost, name) in zip(panels.flat, ABSCISSAE.items(), strict=False):
-        _panel(axes, groups, cost, quantity)
+    for axes, (cost, name) in zip(panels.flat, costs.items(), strict=False):
+        _panel(axes, groups, cost, shown)
         axes.set_xlabel(name)
     for axes in panels[:, 0]:
-        axes.set_ylabel("relative error" if quantity == "error" else "loss")
+        axes.set_ylabel(shown.axis if shown else "loss")
     _legend(panels[1, 2], panels[0, 0], groups)
     return figure
 
 
-def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, quantity: str) -> None:
+def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Measure | None) -> None:
+    """A measure, or the loss, against a cost."""
+    quantity = measure.column if measure else "loss"
+    logarithmic = measure is None or not measure.rises
     bands = {}
     for index, group in enumerate(groups):
         curves = [_curve(summary, cost, quantity) for summary in group.runs]
         curves = [curve for curve in curves if len(curve[0])]
         if curves:
-            bands[index] = band(curves)
+            bands[index] = band(curves, logarithmic)
     ends = [drawn.x[-1] for drawn in bands.values()]
     wide = bool(ends) and max(ends) > LINEAR_RATIO * min(ends) > 0
     for index, drawn in bands.items():
@@ -78,10 +90,13 @@ def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, quantity: str) -> 
         look = style.line_style(index)
         axes.plot(x, mean, label=groups[index].label, **look)
         axes.fill_between(x, lowest, highest, color=look["color"], alpha=0.2, linewidth=0)
-    targets = {s.job.get("stop", {}).get("error") for group in groups for s in group.runs}
-    if quantity == "error" and len(targets) == 1 and None not in targets:
-        axes.axhline(*targets, color="0.4", linewidth=0.8, linestyle=":", label="stop.error")
-    axes.set(yscale="log", xscale="log" if wide else "linear")
+    targets = {summary.asked for group in groups for summary in group.runs}
+    target = targets.pop() if len(targets) == 1 else None
+    if measure is not None and target is not None:
+        label = f"stop.{quantity}"
+        axes.axhline(target, color="0.4", linewidth=0.8, linestyle=":", label=label)
+    scale = "log" if logarithmic else "linear"
+    axes.set(yscale=scale, xscale="log" if wide else "linear")
 
 
 def _curve(summary, cost: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:

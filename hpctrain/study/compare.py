@@ -115,7 +115,8 @@ def find_mpirun() -> str:
 
 
 def _default_folder(job: Job) -> str:
-    return f"runs/compare-{job.problem.name.rpartition(':')[2].lower()}"
+    name = getattr(job.problem, "data", job.problem.name).rpartition(":")[2]
+    return f"runs/compare-{Path(name).stem.lower()}"
 
 
 def _plan(study: Study) -> list[_Planned]:

@@ -16,6 +16,7 @@ from hpctrain.study.summary import StudyError, Summary
 QUANTITIES = {"loss": "loss", "error": "relative error", "test_accuracy": "test accuracy"}
 COSTS = {
     "iteration": "iterations",
+    "epoch": "epochs",
     "gradient_evaluations": "gradient evaluations",
     "update_cost": "work (update cost)",
     "seconds": "training time in s",
@@ -26,8 +27,8 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
     """Draw the runs in these files into `output` (png or pdf).
 
     One run: its solution on its grid, where it has one, with reference and error, over loss and
-    error against training time and gradient evaluations. Several: loss and error of all against
-    iterations, gradient evaluations, work and time.
+    error against training time and gradient evaluations. Several, or one of a classifier: loss and
+    error or accuracy of all against iterations, epochs, gradient evaluations, work and time.
 
     Raises:
         StudyError: no runs, or `output` has another suffix.
@@ -39,7 +40,8 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
     with matplotlib.rc_context(style.SETTINGS):
-        figure = _one_run(runs[0]) if len(runs) == 1 else _several_runs(runs)
+        several = len(runs) > 1 or "test_accuracy" in _quantities(runs)
+        figure = _several_runs(runs) if several else _one_run(runs[0])
     style.save(figure, output)
 
 
@@ -67,9 +69,11 @@ def _several_runs(runs: Sequence[Run]) -> Figure:
     quantities = _quantities(runs)
     legend_rows = -(-len(runs) // 4)
     figure = style.new_figure(11, 2.5 * len(quantities) + 0.2 * legend_rows)
-    grid = figure.subplots(len(quantities), len(COSTS), sharey="row", squeeze=False)
+    has_epochs = any(np.isfinite(_column(run, "epoch")).any() for run in runs)
+    costs = [cost for cost in COSTS if cost != "epoch" or has_epochs]
+    grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
     for panels, quantity in zip(grid, quantities, strict=True):
-        for axes, cost in zip(panels, COSTS, strict=True):
+        for axes, cost in zip(panels, costs, strict=True):
             for index, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
                 _line(axes, run, cost, quantity, label, index)
             axes.set_xlabel(COSTS[cost])

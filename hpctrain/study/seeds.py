@@ -10,7 +10,8 @@ import numpy as np
 
 from hpctrain.reasons import Reason
 from hpctrain.study import tables
-from hpctrain.study.summary import DECADES, Summary
+from hpctrain.study.measures import Measure
+from hpctrain.study.summary import Summary
 from hpctrain.study.tables import Row
 
 # Attribute of `Reached` and column of the history → its name in tables.
@@ -21,6 +22,7 @@ COSTS = {
     "seconds": "seconds",
     "parallel_seconds": "parallel s",
 }
+EPOCHS = (1, 2, 5, 10, 20, 30, 50, 100)
 MODEL = (
     "parallel s: in each phase the CPU time of the slowest rank, plus communication as measured on"
     " the rank that waits least; a model, not a measurement"
@@ -55,24 +57,34 @@ class SeedRuns:
     runs: tuple[Summary, ...]
 
     @property
-    def error(self) -> Spread:
-        """The last errors; infinite where the loss became so."""
-        return Spread.of(_at_end(summary, "error") for summary in self.runs)
+    def measure(self) -> Measure:
+        """What the runs are judged by."""
+        return self.runs[0].measure
+
+    @property
+    def measured(self) -> Spread:
+        """The last values of the measure; the worst where the loss became infinite."""
+        column, worst = self.measure.column, self.measure.worst
+        return Spread.of(_at_end(summary, column, worst) for summary in self.runs)
 
     @property
     def loss(self) -> Spread:
-        return Spread.of(_at_end(summary, "loss") for summary in self.runs)
+        return Spread.of(_at_end(summary, "loss", math.inf) for summary in self.runs)
+
+    def at_epoch(self, epoch: float) -> Spread:
+        """The measure as it was last known after so many epochs; NaN if a run did not get there."""
+        return Spread.of(_at_epoch(summary, epoch) for summary in self.runs)
 
     def cost(self, measure: str) -> Spread:
         """What the whole runs cost."""
         return Spread.of(final(summary, measure) for summary in self.runs)
 
     def reached(self, target: float) -> int:
-        """How many seeds came down to an error."""
+        """How many seeds came to a target of the measure."""
         return sum(summary.reached(target) is not None for summary in self.runs)
 
     def cost_to(self, target: float, measure: str) -> Spread:
-        """What it cost to come down to an error; infinite for a seed that did not."""
+        """What it cost to come to a target; infinite for a seed that did not."""
         found = (summary.reached(target) for summary in self.runs)
         return Spread.of(math.inf if first is None else getattr(first, measure) for first in found)
 
@@ -100,23 +112,34 @@ def final(summary: Summary, name: str) -> float:
     return float(finite[-1]) if len(finite) else math.nan
 
 
-def _at_end(summary: Summary, name: str) -> float:
+def _at_end(summary: Summary, name: str, worst: float) -> float:
     diverged = summary.run.stop_reason == Reason.NON_FINITE.text
-    return math.inf if diverged else final(summary, name)
+    return worst if diverged else final(summary, name)
+
+
+def _at_epoch(summary: Summary, epoch: float) -> float:
+    epochs, values = column(summary, "epoch"), column(summary, summary.measure.column)
+    if not (epochs >= epoch - 1e-9).any():
+        return math.nan
+    known = values[(epochs <= epoch + 1e-9) & np.isfinite(values)]
+    return float(known[-1]) if len(known) else math.nan
 
 
 def comparison(groups: Sequence[SeedRuns], style: str) -> str:
     """Tables of several jobs, one row each: what they reached, and what it cost.
 
-    A seed that did not reach an error counts as infinitely expensive, and one whose loss became
-    infinite as having an infinite error. As CSV: one row a job, a column a number.
+    A seed that did not reach a target counts as infinitely expensive, and one whose loss became
+    infinite as having the worst error or accuracy. As CSV: one row a job, a column a number.
     """
     if style == "csv":
         return tables.csv_text([_numbers(group, _targets(groups)) for group in groups])
     parts = [tables.table("At the end: median [range] over seeds", end_rows(groups), style)]
-    rows = target_rows(groups)
-    if rows:
-        parts.append(tables.table("To the first record at or below an error", rows, style))
+    measure = groups[0].measure
+    titles = {
+        f"{measure.name.capitalize()} after epochs": epoch_rows(groups),
+        f"To the first record {measure.reaching}": target_rows(groups),
+    }
+    parts += [tables.table(title, rows, style) for title, rows in titles.items() if rows]
     return "\n\n".join([*parts, "\n".join(_notes(groups))]) + "\n"
 
 
@@ -128,23 +151,35 @@ def end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
             "solver": group.label,
             **({"network": group.runs[0].network} if networks else {}),
             "seeds": len(group.runs),
-            "error": str(group.error),
+            group.measure.name: str(group.measured),
             "loss": str(group.loss),
-            **{name: str(group.cost(measure)) for measure, name in COSTS.items()},
+            **{name: str(group.cost(measure)) for measure, name in _costs(groups).items()},
             "stop reason": group.ends,
         }
         for group in groups
     ]
 
 
+def epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
+    """One row a job: the measure after some numbers of epochs that any job came to."""
+    known = [(group, {epoch: group.at_epoch(epoch) for epoch in EPOCHS}) for group in groups]
+    shown = [epoch for epoch in EPOCHS if any(not math.isnan(at[epoch].median) for _, at in known)]
+    if not shown:
+        return []
+    return [
+        {"solver": group.label, **{f"epoch {epoch}": str(at[epoch]) for epoch in shown}}
+        for group, at in known
+    ]
+
+
 def target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
-    """One row for each error that any run came down to, and each job."""
+    """One row for each target that any run came to, and each job."""
     return [
         {
-            "error": f"{target:g}",
+            group.measure.name: f"{target:g}",
             "solver": group.label,
             "reached": f"{group.reached(target)} of {len(group.runs)}",
-            **{name: str(group.cost_to(target, measure)) for measure, name in COSTS.items()},
+            **{name: str(group.cost_to(target, cost)) for cost, name in _costs(groups).items()},
         }
         for target in _targets(groups)
         for group in groups
@@ -152,21 +187,29 @@ def target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
 
 
 def _targets(groups: Sequence[SeedRuns]) -> list[float]:
-    """The decades that any run reached, and every job's `stop.error`."""
+    """The marks of the measure that any run reached, and where every job was to stop."""
     summaries = [summary for group in groups for summary in group.runs]
-    asked = {summary.job.get("stop", {}).get("error") for summary in summaries} - {None}
-    reached = {decade for decade in DECADES if any(s.reached(decade) for s in summaries)}
-    return sorted(asked | reached, reverse=True)
+    measure = groups[0].measure
+    asked = {summary.asked for summary in summaries if summary.asked is not None}
+    reached = {mark for mark in measure.marks if any(s.reached(mark) for s in summaries)}
+    return sorted(asked | reached, reverse=not measure.rises)
+
+
+def _costs(groups: Sequence[SeedRuns]) -> dict[str, str]:
+    """The costs that tables tell, with epochs where there are any."""
+    has_epochs = all("epoch" in summary.run.history for group in groups for summary in group.runs)
+    return {"epoch": "epochs", **COSTS} if has_epochs else COSTS
 
 
 def _numbers(group: SeedRuns, targets: Sequence[float]) -> Row:
-    spreads = {"error": group.error, "loss": group.loss}
-    spreads |= {name: group.cost(measure) for measure, name in COSTS.items()}
+    measure, costs = group.measure, _costs([group])
+    spreads = {measure.name: group.measured, "loss": group.loss}
+    spreads |= {name: group.cost(cost) for cost, name in costs.items()}
     reached = {}
     for target in targets:
-        at = f"at error <= {target:g}"
+        at = f"at {measure.name} {measure.sign} {target:g}"
         reached[f"seeds {at}"] = group.reached(target)
-        spreads |= {f"{name} {at}": group.cost_to(target, cost) for cost, name in COSTS.items()}
+        spreads |= {f"{name} {at}": group.cost_to(target, cost) for cost, name in costs.items()}
     network = {"solver": group.label, "network": group.runs[0].network, "seeds": len(group.runs)}
     numbers = {f"{k} {part}": v for k, s in spreads.items() for part, v in s._asdict().items()}
     return {**network, "stop reason": group.ends, **reached, **numbers}

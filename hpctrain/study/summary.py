@@ -10,8 +10,7 @@ import numpy as np
 
 from hpctrain.errors import InputError
 from hpctrain.store.run_file import Run
-
-DECADES = tuple(10.0**-power for power in range(1, 9))
+from hpctrain.study.measures import Measure, measure_of
 
 NOT_COMPUTED = ("communication", "validation", "io")
 
@@ -22,10 +21,11 @@ class StudyError(InputError, ValueError):
 
 @dataclass(frozen=True)
 class Reached:
-    """The first record whose error is at or below a target."""
+    """The first record that is as good as a target, or better; its epoch is NaN where unknown."""
 
     target: float
     iteration: int
+    epoch: float
     seconds: float
     gradient_evaluations: float
     update_cost: float
@@ -49,14 +49,23 @@ class Summary:
 
     @property
     def problem(self) -> str:
-        return self._of_job("problem", "name")
+        """Its name; a classifier's data."""
+        return self._of_job("problem", "data", "name")
 
     @property
     def network(self) -> str:
-        """The network's kind with its size, such as "residual 8x20"."""
-        size = [str(self.job.get("network", {}).get(key, "")) for key in ("depth", "width")]
+        """The network's kind with its size, such as "residual 8x20" or "fcnn 32-32"."""
+        settings = self.job.get("network", {})
+        size = [str(settings.get(key, "")) for key in ("depth", "width")]
         kind = self._of_job("network", "name", "kind")
+        if "hidden" in settings:
+            return f"{kind} {'-'.join(map(str, settings['hidden']))}"
         return f"{kind} {'x'.join(size)}" if all(size) else kind
+
+    @property
+    def measure(self) -> Measure:
+        """What the run is judged by."""
+        return measure_of(self.run)
 
     @property
     def processes(self) -> str:
@@ -100,22 +109,30 @@ class Summary:
         spent = np.sum([*computed, *communicated], axis=0)
         return np.where(np.isnan(spent), np.nan, np.nancumsum(spent))
 
+    @property
+    def asked(self) -> float | None:
+        """The value of the measure at which the job was to stop."""
+        return self.job.get("stop", {}).get(self.measure.column)
+
     def targets(self) -> list[Reached]:
-        """When the error came down to each decade and to the job's `stop.error`, where it did."""
-        targets = {*DECADES, self.job.get("stop", {}).get("error", DECADES[0])}
-        reached = [self.reached(target) for target in sorted(targets, reverse=True)]
+        """When the measure came to each mark and to what the job asked for, where it did."""
+        targets = {*self.measure.marks, self.asked or self.measure.marks[0]}
+        ordered = sorted(targets, reverse=not self.measure.rises)
+        reached = [self.reached(target) for target in ordered]
         return [first for first in reached if first is not None]
 
     def reached(self, target: float) -> Reached | None:
-        """The first record at or below an error, if there is one."""
+        """The first record that is as good as a target, if there is one."""
         history = self.run.history
-        below = np.flatnonzero(history.get("error", np.empty(0)) <= target)
-        if not len(below):
+        values = history.get(self.measure.column, np.empty(0))
+        there = np.flatnonzero(self.measure.reached(values, target))
+        if not len(there):
             return None
-        first = below[0]
+        first = there[0]
         return Reached(
             target,
             int(history["iteration"][first]),
+            float(history["epoch"][first]) if "epoch" in history else float("nan"),
             float(history["seconds"][first]),
             float(history["gradient_evaluations"][first]),
             float(history["update_cost"][first]),

@@ -8,6 +8,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from hpctrain.store.run_file import Run, read_run
+from hpctrain.study.measures import MEASURES
 from hpctrain.study.summary import StudyError, Summary
 
 TABULATE_STYLES = {"text": "simple", "markdown": "github"}
@@ -20,7 +21,8 @@ Row = Mapping[str, Cell]
 def report(paths: Iterable[Path | str], style: str = "text") -> str:
     """Tables of the runs in these files.
 
-    As text or Markdown: a summary, the shares of time, and when targets of the error were reached.
+    As text or Markdown: a summary, the shares of time, and when targets of the error, or of the
+    test accuracy, were reached.
     As CSV: one row a run, with all of that as columns.
 
     Raises:
@@ -36,8 +38,10 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
     tables = {
         "": summary_rows(runs),
         "Share of time": [_percent(row) for row in share_rows(runs)],
-        "First record at or below an error": target_rows(runs),
     }
+    for measure in MEASURES:
+        judged = [run for run in runs if Summary(run).measure is measure]
+        tables[f"First record {measure.reaching}"] = target_rows(judged)
     return "\n\n".join(table(title, rows, style) for title, rows in tables.items() if rows) + "\n"
 
 
@@ -55,7 +59,7 @@ def summary_rows(runs: Sequence[Run]) -> list[Row]:
                 "ranks x threads": summary.processes,
                 "iterations": int(max(run.history["iteration"], default=0)),
                 "loss": summary.final("loss"),
-                "error": summary.final("error"),
+                summary.measure.name: summary.final(summary.measure.column),
                 "loss evals": summary.final("loss_evaluations"),
                 "gradient evals": summary.final("gradient_evaluations"),
                 "nominal gradients": summary.final("nominal_gradient_evaluations"),
@@ -73,13 +77,14 @@ def share_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def target_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row for each run and each error that it reached: when, and at what cost."""
+    """One row for each run and each target that it reached: when, and at what cost."""
     return [
         {
             "file": run.path.name,
             "solver": Summary(run).solver,
-            "error": f"{reached.target:g}",
+            Summary(run).measure.name: f"{reached.target:g}",
             "iteration": reached.iteration,
+            **({"epoch": reached.epoch} if "epoch" in run.history else {}),
             "seconds": reached.seconds,
             "gradient evals": reached.gradient_evaluations,
         }
@@ -93,8 +98,9 @@ def _wide_targets(runs: Sequence[Run]) -> list[Row]:
     rows: list[Row] = []
     for run in runs:
         row: dict[str, Cell] = {}
+        measure = Summary(run).measure
         for reached in Summary(run).targets():
-            target = f"error <= {reached.target:g}"
+            target = f"{measure.name} {measure.sign} {reached.target:g}"
             row[f"iteration at {target}"] = reached.iteration
             row[f"seconds at {target}"] = reached.seconds
             row[f"gradient evals at {target}"] = reached.gradient_evaluations

@@ -1,29 +1,29 @@
 """The error of a PINN against its reference, measured by all ranks together."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
-from hpctrain.problems.pinn.problem import PinnProblem
 
-
-@dataclass(frozen=True)
-class RelativeError:
-    """‖u_NN - u‖ / ‖u‖, and the same divided by ‖u_NN‖ as in Kopaničáková et al. 2024."""
-
-    error: float = math.nan
-    error_paper: float = math.nan
+if TYPE_CHECKING:
+    from hpctrain.problems.pinn.problem import PinnProblem
 
 
 class ErrorMonitor:
-    """Evaluates errors on the test grid, whose points ranks share; all methods are collective."""
+    """‖u_NN - u‖ / ‖u‖, and the same divided by ‖u_NN‖ as in Kopaničáková et al. 2024.
+
+    Evaluated on the test grid, whose points ranks share; see `problems.base.Monitor`.
+    """
+
+    columns: tuple[str, ...] = ("error", "error_paper")
 
     def __init__(
-        self, problem: PinnProblem, communicator: Communicator, chunks: int, threads: int
+        self, problem: "PinnProblem", communicator: Communicator, chunks: int, threads: int
     ) -> None:
         rank, ranks = communicator.rank, communicator.size
         with communicator.timer.phase("validation"):
@@ -33,18 +33,16 @@ class ErrorMonitor:
         self._chunks = chunks
         self._first = shares(chunks, ranks)[rank][0]
 
-    @property
-    def has_reference(self) -> bool:
-        return self._grid.reference is not None
-
-    def error(self, theta: Tensor) -> RelativeError:
-        """The errors at θ (n,), with equal bits on all ranks; NaN without a reference."""
-        if not self.has_reference:
-            return RelativeError()
+    def values(self, theta: Tensor) -> dict[str, float]:
+        if self._grid.reference is None:
+            return dict.fromkeys(self.columns, math.nan)
         with self._communicator.timer.phase("validation"):
             nodes = reduce_leaves(self._grid.sums(theta), self._first)
             difference, exact, network = self._communicator.tree_sum(nodes, self._chunks).tolist()
-        return RelativeError(_root_ratio(difference, exact), _root_ratio(difference, network))
+        return {
+            "error": _root_ratio(difference, exact),
+            "error_paper": _root_ratio(difference, network),
+        }
 
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         """The field on its grid, with the reference and the coordinates."""
@@ -53,6 +51,14 @@ class ErrorMonitor:
             if self._grid.reference is not None:
                 fields["reference"] = self._gather(self._grid.reference)
         return fields | self._problem.grid_axes()
+
+    def progress(self, values: Mapping[str, float]) -> str:
+        return f"error {values['error']:.2e}"
+
+    def summary(self, values: Mapping[str, float]) -> str:
+        return (
+            f"relative error {values['error']:.3e} (divided by |u_NN|: {values['error_paper']:.3e})"
+        )
 
     def _gather(self, local: Tensor) -> np.ndarray:
         counts = self._communicator.allgather(len(local))

@@ -1,0 +1,367 @@
+"""Classification: the cross-entropy of a network's outputs, a finite sum over training samples.
+
+    L(θ) = -(1/|D|) Σ_j log softmax(N(x_j; θ))[c_j]
+
+Any torch module does (`hpctrain.networks.module`). The training set is put into a random order
+once, so that contiguous ranges of its numbers are random shares of it. A chunk of samples is
+evaluated by one thread, with one backward sweep that gives its gradient.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hpctrain.decomposition import LayerRange, LayerSet, Region
+from hpctrain.kernels.pool import pool
+from hpctrain.networks.module import ModuleNetwork, NetworkError, Replica
+from hpctrain.networks.residual import ResidualNetwork
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import shares
+from hpctrain.problems.accuracy import AccuracyMonitor
+from hpctrain.problems.data.sets import DataError, DataSet, Part, Scaling, fit_scaling
+from hpctrain.randomness import generator
+from hpctrain.transfers import Rule, Transfer
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some samples: their numbers in the training set (ascending), inputs and labels."""
+
+    numbers: np.ndarray
+    inputs: Tensor
+    labels: Tensor
+
+
+class ClassificationProblem:
+    """A data set and a network that is to tell its classes apart.
+
+    Args:
+        data: training and test samples.
+        network: its outputs are one number a class.
+        seed: of the order of the training samples.
+        dtype: the precision of all numbers.
+        scaling: of the inputs, see `data.sets.fit_scaling`.
+        output: "logits", or "sigmoid" for the sigmoid of the network's outputs in their place.
+        samples: how many training samples there are to be, by default all.
+        train_accuracy: whether the monitor measures the training samples too.
+
+    Raises:
+        DataError: the data is damaged, or has fewer samples than asked for.
+        NetworkError: the network's outputs do not fit the classes.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        network: ModuleNetwork,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        scaling: str = "standard",
+        output: str = "logits",
+        samples: int | None = None,
+        train_accuracy: bool = False,
+    ) -> None:
+        if network.outputs != (data.classes,):
+            raise NetworkError(
+                f"{network.name}: outputs of shape {network.outputs}, but {data.name} has"
+                f" {data.classes} classes"
+            )
+        if samples is not None and samples > data.train.count:
+            raise DataError(
+                f"problem.samples = {samples} is not allowed: {data.name} has"
+                f" {data.train.count} training samples"
+            )
+        self.data = data
+        self.network = network
+        self.samples = samples or data.train.count
+        self.parameters = network.parameters
+        self.train_accuracy = train_accuracy
+        self._dtype = dtype
+        self._output = output
+        self._scaling = fit_scaling(data.train, scaling)
+        order = generator(seed, "training set").permutation(data.train.count)
+        self._order = order[: self.samples]
+        self._whole: dict[tuple[int, int, int], list[Chunk]] = {}
+
+    @property
+    def layers(self) -> list[LayerRange]:
+        return self.network.layers
+
+    def initial_parameters(self, seed: int) -> Tensor:
+        """θ₀ (n,), as the network initialises itself."""
+        return self.network.initial_parameters(seed).to(self._dtype)
+
+    def describe(self) -> str:
+        return (
+            f"{self.data.name}, {self.samples} training and {self.data.test.count} test samples,"
+            f" network {self.network.name}, {self._output}"
+        )
+
+    def share(
+        self, chunks: int, rank: int, ranks: int, threads: int, samples: Tensor | None = None
+    ) -> "CrossEntropy":
+        """The loss over the chunks of training samples that rank `rank` of `ranks` holds.
+
+        Args:
+            samples: numbers of the training samples to take, ascending; by default all. They are
+                cut into chunks of their own.
+        """
+        key = chunks, rank, ranks
+        if samples is not None:
+            held = self._train_chunks(samples.numpy(), *key)
+        elif key in self._whole:
+            held = self._whole[key]
+        else:
+            held = self._whole[key] = self._train_chunks(np.arange(self.samples), *key)
+        return CrossEntropy(self.network, held, threads, self._dtype, self._output)
+
+    def test_share(self, chunks: int, rank: int, ranks: int, threads: int) -> "CrossEntropy":
+        """The same over the test samples."""
+        numbers = _share_of(np.arange(self.data.test.count), chunks, rank, ranks)
+        held = _read(self.data.test, numbers, numbers, self._scaling, self._dtype)
+        return CrossEntropy(self.network, held, threads, self._dtype, self._output)
+
+    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> AccuracyMonitor:
+        """Accuracy and loss on the test set; collective."""
+        return AccuracyMonitor(self, communicator, chunks, threads)
+
+    def coarsened(self, rule: Rule) -> tuple["ClassificationProblem", Transfer]:
+        """The same samples for a network of half the depth, and the transfer between the two.
+
+        Raises:
+            NetworkError: there is no such network.
+        """
+        if not isinstance(self.network, ResidualNetwork):
+            raise NetworkError(f"{self.network.name} is no residual network, whose depth halves")
+        coarse = copy.copy(self)
+        coarse.network, transfer = self.network.coarsened(rule)
+        coarse.parameters = coarse.network.parameters
+        return coarse, transfer
+
+    def _train_chunks(self, numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[Chunk]:
+        held = _share_of(numbers, chunks, rank, ranks)
+        rows = [self._order[each] for each in held]
+        return _read(self.data.train, held, rows, self._scaling, self._dtype)
+
+
+def _share_of(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[np.ndarray]:
+    """The numbers of each chunk that a rank holds."""
+    first, last = shares(chunks, ranks)[rank]
+    bounds = [chunk * len(numbers) // chunks for chunk in range(first, last + 1)]
+    return [numbers[a:b] for a, b in pairwise(bounds)]
+
+
+def _read(
+    part: Part,
+    numbers: Sequence[np.ndarray],
+    rows: Sequence[np.ndarray],
+    scaling: Scaling,
+    dtype: torch.dtype,
+) -> list[Chunk]:
+    """Chunks of samples, each in memory of its own: how it is aligned must not depend on a rank."""
+    all_rows = np.concatenate(rows)
+    raw, labels = part.rows(all_rows), part.labels[all_rows].astype(np.int64)
+    precision = np.dtype(str(dtype).removeprefix("torch."))
+    chunks, first = [], 0
+    for its in numbers:
+        last = first + len(its)
+        inputs = torch.tensor(scaling(raw[first:last], precision))
+        chunks.append(Chunk(its, inputs, torch.tensor(labels[first:last])))
+        first = last
+    return chunks
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What a restriction does not change: θ outside its region."""
+
+    region: Region
+    theta: Tensor
+
+
+class CrossEntropy:
+    """Sums of the loss over chunks of samples; see `objective.FiniteSumLoss`."""
+
+    def __init__(
+        self,
+        network: ModuleNetwork,
+        chunks: list[Chunk],
+        threads: int,
+        dtype: torch.dtype,
+        output: str,
+    ) -> None:
+        self.dtype = dtype
+        self._network = network
+        self._pool = pool(threads)
+        self._replicas = [network.replica(dtype) for _ in range(threads)]
+        self._output = output
+        self._chunks = chunks
+        self._set_region(None)
+
+    def _set_region(self, frozen: _Frozen | None) -> None:
+        layers = self._network.layers
+        self._frozen = frozen
+        self._trained = _layers_of(frozen.region) if frozen else list(range(len(layers)))
+        self._first = self._trained[0] if self._network.is_chain else 0
+        self.parameters = frozen.region.size if frozen else self._network.parameters
+        # Forward through the layers from the first on, back through all of them but that one, and
+        # one product more for each layer that is trained.
+        above = sum(layer.cost for layer in layers[self._first :])
+        adjoint = sum(layer.cost for layer in layers[self._first + 1 :])
+        self.prefix_cost = sum(layer.cost for layer in layers[: self._first])
+        self.loss_cost = above
+        self.gradient_cost = above + adjoint + sum(layers[layer].cost for layer in self._trained)
+
+    def restrict(self, region: Region, theta: Tensor) -> "CrossEntropy":
+        """See `objective.SampledLoss`. The activations below the region are evaluated here, once.
+
+        Of a network that is no chain there are none: it is evaluated whole.
+        """
+        restricted = copy.copy(self)
+        restricted._set_region(_Frozen(region, theta.clone()))
+        if restricted._first > 0:
+            for replica in self._replicas:
+                replica.load(theta, 0)
+            restricted._chunks = self._map(
+                lambda replica, chunk: replace(
+                    chunk, inputs=replica.run(chunk.inputs, 0, restricted._first)
+                )
+            )
+        return restricted
+
+    def subset(self, chosen: Tensor) -> "CrossEntropy":
+        """See `objective.FiniteSumLoss`."""
+        numbers = chosen.numpy()
+
+        def select(_: Replica, chunk: Chunk) -> Chunk:
+            kept = torch.from_numpy(np.flatnonzero(_is_among(chunk.numbers, numbers)))
+            return Chunk(chunk.numbers[kept], chunk.inputs[kept], chunk.labels[kept])
+
+        part = copy.copy(self)
+        part._chunks = self._map(select)
+        return part
+
+    def losses(self, theta: Tensor) -> Tensor:
+        sums = torch.empty(len(self._chunks), dtype=self.dtype)
+
+        def evaluate(replica: Replica, index: int) -> None:
+            sums[index] = self._loss(replica, index)
+
+        self._evaluate(theta, evaluate, sums)
+        return sums
+
+    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+        sums = torch.empty(len(self._chunks), 1 + self.parameters, dtype=self.dtype)
+
+        def evaluate(replica: Replica, index: int) -> None:
+            loss = self._loss(replica, index)
+            parameters = self._trained_in(replica)
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            parts = [loss.detach().view(1), *(each.reshape(-1) for each in gradients)]
+            torch.cat(parts, out=sums[index])
+
+        self._evaluate(theta, evaluate, sums, self._trained)
+        return sums
+
+    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+        sums = torch.empty(len(self._chunks), self.parameters, dtype=self.dtype)
+
+        def evaluate(replica: Replica, index: int) -> None:
+            parameters = self._trained_in(replica)
+            gradients = torch.autograd.grad(
+                self._loss(replica, index), parameters, create_graph=True, materialize_grads=True
+            )
+            parts = v.split([each.numel() for each in parameters])
+            # The gradient by a parameter that the loss does not depend on is zero, and constant.
+            moving = [k for k, gradient in enumerate(gradients) if gradient.requires_grad]
+            products = torch.autograd.grad(
+                [gradients[k] for k in moving],
+                parameters,
+                [parts[k].view(gradients[k].shape) for k in moving],
+                materialize_grads=True,
+            )
+            torch.cat([each.reshape(-1) for each in products], out=sums[index])
+
+        self._evaluate(theta, evaluate, sums, self._trained)
+        return sums
+
+    def scores(self, theta: Tensor) -> Tensor:
+        """Σ ℓ_j, the number of samples classified rightly, and of all, over each chunk, (C, 3)."""
+        sums = torch.empty(len(self._chunks), 3, dtype=torch.float64)
+
+        def evaluate(replica: Replica, index: int) -> None:
+            outputs, labels = self._outputs(replica, index), self._chunks[index].labels
+            sums[index, 0] = functional.cross_entropy(outputs, labels, reduction="sum")
+            sums[index, 1] = (outputs.argmax(dim=1) == labels).sum()
+            sums[index, 2] = len(labels)
+
+        self._evaluate(theta, evaluate, sums)
+        return sums
+
+    def _evaluate(
+        self,
+        theta: Tensor,
+        function: Callable[[Replica, int], None],
+        sums: Tensor,
+        trained: Sequence[int] = (),
+    ) -> None:
+        """Calls function(replica, index), which is to fill sums[index], for each chunk.
+
+        θ is in the replica then, and the layers `trained` can be differentiated by. The sums of
+        empty chunks are zero.
+        """
+        full = theta
+        if self._frozen is not None:
+            full = self._frozen.theta
+            self._frozen.region.replace(full, theta)
+        for replica in self._replicas:
+            replica.load(full, self._first, trained)
+
+        def evaluate(thread: int, index: int) -> None:
+            if len(self._chunks[index].labels):
+                function(self._replicas[thread], index)
+            else:
+                sums[index] = 0
+
+        self._pool.each(evaluate, len(self._chunks))
+
+    def _map(self, function: Callable[[Replica, Chunk], Chunk]) -> list[Chunk]:
+        """What a function makes of each chunk."""
+        chunks = list(self._chunks)
+
+        def change(thread: int, index: int) -> None:
+            chunks[index] = function(self._replicas[thread], chunks[index])
+
+        self._pool.each(change, len(chunks))
+        return chunks
+
+    def _outputs(self, replica: Replica, index: int) -> Tensor:
+        outputs = replica.run(self._chunks[index].inputs, self._first)
+        return torch.sigmoid(outputs) if self._output == "sigmoid" else outputs
+
+    def _loss(self, replica: Replica, index: int) -> Tensor:
+        outputs = self._outputs(replica, index)
+        return functional.cross_entropy(outputs, self._chunks[index].labels, reduction="sum")
+
+    def _trained_in(self, replica: Replica) -> list[Tensor]:
+        return [each for layer in self._trained for each in replica.parameters[layer]]
+
+
+def _layers_of(region: Region) -> list[int]:
+    """The layers in a region, ascending."""
+    runs = region.runs if isinstance(region, LayerSet) else (region,)
+    return [layer for run in runs for layer in range(run.first, run.last + 1)]
+
+
+def _is_among(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Which of these numbers are among the chosen ones; both ascend."""
+    if len(chosen) == 0:
+        return np.zeros(len(numbers), bool)
+    places = np.searchsorted(chosen, numbers)
+    return chosen[np.minimum(places, len(chosen) - 1)] == numbers

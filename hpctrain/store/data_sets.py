@@ -1,0 +1,87 @@
+"""A data set of the user's own for classification, as an HDF5 file.
+
+    train/inputs (N, …)   train/labels (N,)   test/inputs (M, …)   test/labels (M,)
+
+Inputs are of any real type and shape: (channels, height, width) for images, as torch has them;
+labels are integers from 0.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpctrain.errors import InputError
+
+PARTS = ("train", "test")
+# Bytes of inputs that are in memory at a time, about.
+BLOCK_BYTES = 1 << 24
+
+
+class DataFileError(InputError):
+    """A data set's file that is missing, damaged, or not laid out as it should be."""
+
+
+class StoredPart:
+    """The training or the test samples of a file, which are read in blocks.
+
+    Attributes:
+        source: the file and the part, for messages.
+        shape: of one sample.
+        labels: (N,).
+    """
+
+    def __init__(self, path: Path, part: str) -> None:
+        self.source = f"{path} ({part})"
+        try:
+            with h5py.File(path, "r") as file:
+                inputs = _dataset(path, file, f"{part}/inputs", "iuf")
+                labels = _dataset(path, file, f"{part}/labels", "iu")
+                found = inputs.shape, labels.shape
+                self.labels: np.ndarray = labels[:]
+        except OSError as error:
+            raise DataFileError(f"{path}: damaged, or not HDF5: {error}") from error
+        if len(found[0]) < 2 or found[1] != found[0][:1]:
+            raise DataFileError(
+                f"{path}: {part}/inputs has the shape {found[0]}, {part}/labels {found[1]};"
+                " expected are (N, …) and (N,)"
+            )
+        self.shape: tuple[int, ...] = found[0][1:]
+        self.blocks = partial(_blocks, path, f"{part}/inputs")
+
+
+def read_data_set(path: Path) -> tuple[StoredPart, StoredPart]:
+    """The training and the test samples.
+
+    Raises:
+        DataFileError: the file cannot be used.
+    """
+    if not path.is_file():
+        raise DataFileError(f"{path}: there is no such file (from {Path.cwd()})")
+    train, test = (StoredPart(path, part) for part in PARTS)
+    return train, test
+
+
+def _dataset(path: Path, file: h5py.File, name: str, kinds: str) -> h5py.Dataset:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        wanted = ", ".join(f"{part}/{each}" for part in PARTS for each in ("inputs", "labels"))
+        raise DataFileError(f"{path}: there is no {name}; expected are {wanted}")
+    if found.dtype.kind not in kinds:
+        allowed = "real numbers" if "f" in kinds else "integers"
+        raise DataFileError(f"{path}: {name} holds {found.dtype}, allowed are {allowed}")
+    return found
+
+
+def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
+    try:
+        with h5py.File(path, "r") as file:
+            inputs = file[name]
+            size = max(inputs.nbytes // max(len(inputs), 1), 1)
+            most = max(BLOCK_BYTES // size, 1)
+            for first in range(0, len(inputs), most):
+                yield inputs[first : first + most]
+    except OSError as error:
+        raise DataFileError(f"{path}: damaged: {error}") from error

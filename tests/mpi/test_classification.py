@@ -1,0 +1,113 @@
+"""Classifiers on several ranks: the same bits as on one, and one line for input that is bad."""
+
+import numpy as np
+import pytest
+from classifiers import write_mnist
+
+from hpctrain import build
+from hpctrain.errors import InputError
+from hpctrain.job import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import shares
+from hpctrain.runner import run
+from hpctrain.store.run_file import read_run
+
+JOB = """
+precision = "{precision}"
+[problem]
+name = "classification"
+data = "mnist"
+data_path = "{folder}"
+train_accuracy = true
+[network]
+{network}
+[solver]
+{solver}
+[parallel]
+chunks = 8
+threads = {threads}
+[output]
+error_every = 2
+iterates_every = 1
+[stop]
+max_iterations = 6
+"""
+NETWORKS = {"fcnn": 'kind = "fcnn"\nhidden = [9, 7]', "lenet": 'kind = "lenet"'}
+SOLVERS = {
+    "adam, mini-batches": 'name = "adam"\nlearning_rate = 0.02\nbatch_size = 25',
+    "sgd": 'name = "sgd"\nlearning_rate = 0.05',
+    "lbfgs": 'name = "lbfgs"',
+    "mspqn": 'name = "mspqn"\nblocks = 3\nlocal_steps = 2',
+    "aspqn": 'name = "aspqn"\nblocks = 3\nlocal_steps = 2',
+}
+CASES = [
+    *(("float64", "fcnn", solver) for solver in SOLVERS),
+    ("float32", "fcnn", "adam, mini-batches"),
+    ("float32", "lenet", "adam, mini-batches"),
+]
+TIMES = ("seconds", "wall_seconds")
+
+
+@pytest.fixture
+def folder(comm, tmp_path_factory):
+    """One folder for all ranks, with the data in it."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("runs")
+        write_mnist(folder / "digits", train=67, test=13)
+        return folder
+
+    return comm.on_root(make)
+
+
+def job_of(folder, precision, network, solver, threads=1):
+    settings = {"network": NETWORKS[network], "solver": SOLVERS[solver]}
+    text = JOB.format(folder=folder, precision=precision, threads=threads, **settings)
+    return parse_job(text, "a test")
+
+
+@pytest.mark.parametrize(("precision", "network", "solver"), CASES)
+def test_a_classifier_has_the_same_bits_on_any_number_of_ranks_and_threads(
+    comm, folder, assert_everywhere, precision, network, solver
+):
+    threads = 1 + (comm.size == 1)
+    job = job_of(folder / "digits", precision, network, solver, threads)
+    run(job, comm, str(folder / "parallel.h5"))
+    job = job_of(folder / "digits", precision, network, solver)
+    alone = str(folder / f"alone-{comm.rank}.h5")
+    run(job, Communicator(), alone)
+    found, expected = read_run(folder / "parallel.h5"), read_run(alone)
+    same = [
+        np.array_equal(found.history[name], expected.history[name], equal_nan=True)
+        for name in expected.history
+        if name not in TIMES
+    ]
+    assert_everywhere(all(same) and len(same) > 12, "the history equals that of one rank")
+    thetas = found.iterates.theta, expected.iterates.theta
+    assert_everywhere(np.array_equal(*thetas), "the iterates equal those of one rank")
+    assert found.history["loss"][-1] < found.history["loss"][0]
+
+
+def test_each_rank_keeps_only_its_share_of_the_samples(comm, folder):
+    job = job_of(folder / "digits", "float32", "fcnn", "sgd")
+    problem = build.make_problem(job)
+    first, last = shares(8, comm.size)[comm.rank]
+    for share, samples in (
+        (problem.share(8, comm.rank, comm.size, 1), 67),
+        (problem.test_share(8, comm.rank, comm.size, 1), 13),
+    ):
+        numbers = np.concatenate([chunk.numbers for chunk in share._chunks])
+        expected = np.arange(first * samples // 8, last * samples // 8)
+        assert np.array_equal(numbers, expected)
+        assert sum(len(chunk.inputs) for chunk in share._chunks) == len(expected)
+
+
+def test_bad_input_that_one_rank_meets_is_raised_by_all(comm):
+    def read():
+        if comm.rank == comm.size - 1:
+            raise InputError("a damaged file")
+        return comm.rank
+
+    with pytest.raises(InputError, match=r"^a damaged file$"):
+        comm.on_all(read)
+    assert comm.on_all(lambda: comm.rank) == comm.rank

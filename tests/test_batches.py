@@ -1,0 +1,28 @@
+"""Mini-batches partition the samples in every epoch, and are a function of seed and epoch."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpctrain.batches import batch, batches_per_epoch
+
+
+@given(samples=st.integers(1, 200), size=st.integers(1, 250), epoch=st.integers(0, 5))
+def test_an_epoch_is_a_partition_into_batches_of_nearly_equal_size(samples, size, epoch):
+    count = batches_per_epoch(samples, size)
+    parts = [batch(3, epoch, index, size, samples) for index in range(count)]
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(samples))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
+    assert all((part.diff() > 0).all() for part in parts)
+
+
+def test_batches_differ_by_epoch_and_seed_and_come_again():
+    first = batch(0, 0, 0, 10, 100)
+    assert not torch.equal(first, batch(0, 1, 0, 10, 100))
+    assert not torch.equal(first, batch(1, 0, 0, 10, 100))
+    assert torch.equal(first, batch(0, 0, 0, 10, 100))
+
+
+def test_one_batch_holds_all_samples():
+    assert torch.equal(batch(0, 0, 0, 100, 100), torch.arange(100))
