@@ -6,15 +6,18 @@ A problem gives sums of ℓ_j over chunks of samples (`SampledLoss`); here they 
 fixed tree, so that every rank of the communicator has the same bits, whatever its size.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hpctrain.decomposition import Region
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
+from hpctrain.randomness import generator
 
 # Parts of the samples over which a Gram matrix is accumulated before it is added along the tree.
 GRAM_PARTS = 8
@@ -53,8 +56,23 @@ class LeastSquaresLoss(SampledLoss, Protocol):
         Jacobian.
         """
 
-    def residual_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """Jᵀ r_pp over each chunk, (C, n): r_pp is the second difference of r along p, at ± h p."""
+    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+        """r_pp (N,) at this share's samples: the second difference of r along p, at ± h p."""
+
+    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """Jᵀw over each chunk, (C, n), for weights w (N,) on this share's residuals."""
+
+    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+        """JᵀJ v over each chunk, (C, n)."""
+
+    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
+        """S [r J] (C · groups, 1 + n): in each chunk, `groups` sums of rows with signs.
+
+        `signs` (|D|,), ± 1 for every sample of the whole set.
+        """
+
+    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
+        """S v (C · groups,), of values v (N,) at this share's samples."""
 
 
 @runtime_checkable
@@ -68,6 +86,17 @@ class FiniteSumLoss(SampledLoss, Protocol):
         """The same loss over those samples of each chunk that are among `chosen`.
 
         `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
+        """
+
+
+@runtime_checkable
+class PortableLoss(FiniteSumLoss, Protocol):
+    """A loss whose samples can travel from the ranks that hold them to all others."""
+
+    def gathered(self, chosen: Tensor, communicator: Communicator) -> FiniteSumLoss:
+        """The loss over `chosen`, in that order and as one chunk, held whole by every rank.
+
+        Collective. In what is returned the samples are numbered from 0.
         """
 
 
@@ -113,6 +142,29 @@ class NormalEquations:
     loss: float
     gradient: Tensor
     hessian: Tensor
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Rows of S [r J] at one θ.
+
+    Attributes:
+        rows: S [r J] (k, 1 + n), on every rank.
+        signs: of all samples (|D|,).
+        groups: rows from each chunk of samples.
+        counts: rows from each rank.
+    """
+
+    rows: Tensor
+    signs: Tensor
+    groups: int
+    counts: list[int]
+
+
+def random_signs(samples: int, seed: int, iteration: int) -> Tensor:
+    """± 1 for each sample (N,), int8."""
+    drawn = generator(seed, "sketch", iteration).integers(0, 2, samples, dtype=np.int8)
+    return torch.from_numpy(2 * drawn - 1)
 
 
 class Smooth(Protocol):
@@ -239,7 +291,37 @@ class Objective:
         share = self._least_squares
         self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        return (2 / self.samples) * self._sum(share.residual_curvatures(theta, p, h))
+        r_pp = share.curvatures(theta, p, h)
+        return (2 / self.samples) * self._sum(share.pulled_back(theta, r_pp))
+
+    def gauss_newton_product(self, theta: Tensor, v: Tensor) -> Tensor:
+        """(2/|D|) JᵀJ v (n,); one sum over the ranks. J v is a central difference of r."""
+        share = self._least_squares
+        work = self._share.gradient_cost + 2 * self._share.loss_cost
+        self.counts.hvp_work += self._fraction * work
+        return (2 / self.samples) * self._sum(share.gauss_newton_products(theta, v))
+
+    def sketch(self, theta: Tensor, rows: int, seed: int, iteration: int) -> "Sketch":
+        """S [r J] with about `rows` rows: signed sums of rows of [r J] over groups of samples.
+
+        Each sample is in one group and has a random sign of its own (a count sketch; Charikar,
+        Chen, Farach-Colton 2002): E SᵀS = I, and SᵀS = I where there are as many rows as samples.
+        The rows of all ranks come together by one gather.
+        """
+        share, groups = self._least_squares, math.ceil(min(rows, self.samples) / self._chunks)
+        signs = random_signs(self.samples, seed, iteration)
+        ranges = shares(self._chunks, self.communicator.size)
+        counts = [groups * (last - first) for first, last in ranges]
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        own = share.sketched(theta, signs, groups)
+        return Sketch(self.communicator.allgather_rows(own, counts), signs, groups, counts)
+
+    def sketched_curvature(self, theta: Tensor, p: Tensor, h: float, sketch: "Sketch") -> Tensor:
+        """S r_pp (k,), r_pp as in `residual_curvature`."""
+        share = self._least_squares
+        self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
+        own = share.grouped(share.curvatures(theta, p, h), sketch.signs, sketch.groups)
+        return self.communicator.allgather_rows(own, sketch.counts)
 
     def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
         """L as a function of R θ (m,), the parameters outside the region frozen as in θ."""
@@ -259,6 +341,27 @@ class Objective:
         share = self._finite_sum.subset(chosen)
         fraction = self._fraction * len(chosen) / self.samples
         return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
+
+    def gathered(self, chosen: Tensor) -> "Objective":
+        """The mean over a few samples, which travel to every rank once.
+
+        Collective; evaluations of what is returned need no messages, nor do those of its subsets,
+        in which the samples are numbered from 0.
+
+        Args:
+            chosen: numbers of samples in any order, equal on all ranks; at least one.
+        """
+        if not isinstance(self._share, PortableLoss):
+            raise TypeError(f"samples of {type(self._share).__name__} cannot travel")
+        share = self._share.gathered(chosen, self.communicator)
+        alone = Communicator(None, self.communicator.timer, self.communicator.traffic)
+        fraction = self._fraction * len(chosen) / self.samples
+        return Objective(share, alone, len(chosen), 1, self.counts, fraction)
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether `gathered` is there."""
+        return isinstance(self._share, PortableLoss)
 
     @property
     def has_residuals(self) -> bool:

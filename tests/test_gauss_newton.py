@@ -5,18 +5,20 @@ import itertools
 import pytest
 import torch
 from quadratic import setting_around
+from residuals import linear_problem, objective_of_residuals
 
 from hpctrain.kernels import TorchJets, jet_evaluator, native_available
 from hpctrain.kernels.dense import accumulate_gram
 from hpctrain.kernels.residual import TorchResidual, residual_loss
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, LeastSquaresLoss, Objective
+from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
 from hpctrain.problems.pinn.burgers import Burgers
 from hpctrain.problems.pinn.problem import PinnProblem
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.gauss_newton import GaussNewtonOptions, damped_step, predicted_decrease
+from hpctrain.solvers.damped_systems import DualSystem, PrimalSystem
+from hpctrain.solvers.gauss_newton import GaussNewtonOptions, damped_step
 
 needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
 BOUNDS = [0, 1, 40, 73, 150]
@@ -27,45 +29,17 @@ def _seed():
     torch.manual_seed(0)
 
 
-class LinearResiduals(LeastSquaresLoss):
-    """r_j = a_jᵀθ - b_j, one a chunk: a least-squares problem."""
-
-    loss_cost, gradient_cost, prefix_cost = 1, 3, 0
-    dtype = torch.float64
-
-    def __init__(self, samples, n):
-        self.A = torch.randn(samples, n, dtype=torch.float64)
-        self.b = torch.randn(samples, dtype=torch.float64)
-        self.parameters = n
-
-    def losses(self, theta):
-        return (self.A @ theta - self.b).square()
-
-    def losses_and_gradients(self, theta):
-        r = self.A @ theta - self.b
-        return torch.cat([r.square()[:, None], 2 * r[:, None] * self.A], dim=1)
-
-    def residual_curvatures(self, theta, p, h):
-        r, ahead, behind = (self.A @ (theta + step * p) - self.b for step in (0, h, -h))
-        return ((ahead - 2 * r + behind) / h**2)[:, None] * self.A
-
-    def add_normal_equations(self, theta, first, last, G):
-        r = (self.A @ theta - self.b)[first:last, None]
-        rows = torch.cat([r, self.A[first:last]], dim=1)
-        G += rows.T @ rows
-
-
-def linear_problem(samples=16, n=5):
-    loss = LinearResiduals(samples, n)
-    return loss, Objective(loss, Communicator(), samples, samples, Counts(1, 3))
-
-
 def small_burgers():
     network = DenseNetwork(2, 6, 4, residual=True, adaptive=True)
     problem = PinnProblem(Burgers(), network, points=200)
     share = problem.share(16, 0, 1, threads=2)
     counts = Counts(share.loss_cost, share.gradient_cost)
     return problem, Objective(share, Communicator(), 200, 16, counts)
+
+
+def unsketched_dual(objective, theta):
+    """As many rows as residuals: S is orthogonal."""
+    return DualSystem(objective, theta, objective.sketch(theta, objective.samples, 0, 0), 1)
 
 
 def full(lower):
@@ -118,26 +92,30 @@ def test_normal_equations_hold_the_loss_and_the_gradient_of_the_objective():
 
 def test_the_hessian_is_that_of_the_linearised_residuals():
     """B d is the change of ∇L where residuals are linear; here J's part of it, by differences."""
-    _loss, objective = linear_problem()
+    _A, _b, objective = linear_problem()
     theta, d = torch.randn(5).double(), torch.randn(5).double()
     B = full(objective.normal_equations(theta).hessian)
     change = objective.with_gradient(theta + d).gradient - objective.with_gradient(theta).gradient
     torch.testing.assert_close(B @ d, change, rtol=1e-10, atol=1e-12)
 
 
-def test_an_undamped_step_solves_linear_least_squares_and_predicts_its_decrease():
-    loss, objective = linear_problem()
-    theta = torch.randn(5, dtype=torch.float64)
-    system = objective.normal_equations(theta)
-    p = damped_step(system, 1e-14, objective, theta, GaussNewtonOptions()).total
-    expected = torch.linalg.lstsq(loss.A, loss.b[:, None]).solution[:, 0]
-    torch.testing.assert_close(theta + p, expected, rtol=1e-9, atol=1e-11)
+@pytest.mark.parametrize(
+    "make_system, samples, n", [(PrimalSystem, 16, 5), (unsketched_dual, 4, 16)]
+)
+def test_a_step_with_little_damping_solves_linear_least_squares(make_system, samples, n):
+    """The shortest step where there are fewer residuals than unknowns."""
+    A, b, objective = linear_problem(samples, n)
+    theta = torch.randn(n, dtype=torch.float64)
+    system = make_system(objective, theta)
+    p = damped_step(system.factor(1e-12), GaussNewtonOptions()).total
+    expected = torch.linalg.pinv(A) @ (b - A @ theta)
+    torch.testing.assert_close(p, expected, rtol=1e-7, atol=1e-9)
     decrease = objective.at(theta).loss - objective.at(theta + p).loss
-    assert predicted_decrease(system, p) == pytest.approx(decrease, rel=1e-9)
+    assert system.predicted_decrease(p) == pytest.approx(decrease, rel=1e-9)
 
 
 def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():
-    _loss, objective = linear_problem()
+    _A, _b, objective = linear_problem()
     solver = make_solver(setting_around(objective), GaussNewtonOptions(damping=1.0))
     state = solver.init(torch.zeros(5, dtype=torch.float64))
     for expected in (0.2, 0.04, 0.008):
@@ -146,56 +124,32 @@ def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():
 
 
 def test_more_damping_gives_a_shorter_step_towards_steepest_descent():
-    _, objective = linear_problem()
+    _A, _b, objective = linear_problem()
     theta = torch.ones(5, dtype=torch.float64)
-    system, plain = objective.normal_equations(theta), GaussNewtonOptions(acceleration=0.0)
-    steps = [
-        damped_step(system, damping, objective, theta, plain).p
-        for damping in (1e-6, 1e-2, 1.0, 1e4)
-    ]
+    system, plain = PrimalSystem(objective, theta), GaussNewtonOptions(acceleration=0.0)
+    steps = [damped_step(system.factor(damping), plain).p for damping in (1e-6, 1e-2, 1.0, 1e4)]
     lengths = [float(p.norm()) for p in steps]
     assert lengths == sorted(lengths, reverse=True)
-    cosine = torch.nn.functional.cosine_similarity(steps[-1], -system.gradient, dim=0)
+    cosine = torch.nn.functional.cosine_similarity(steps[-1], -system.equations.gradient, dim=0)
     assert float(cosine) > 1 - 1e-6
 
 
 def test_acceleration_leaves_a_curved_valley_by_the_third_order_of_the_step_only():
     """r = (x, (y - x²) / ε) from the valley y = x²: p leaves it by p_x², p + ½ a by O(‖p‖³)."""
-    objective = Objective(Parabola(), Communicator(), 2, 2, Counts(1, 3))
+    objective = objective_of_residuals(
+        lambda theta: torch.stack([theta[0], (theta[1] - theta[0] ** 2) / 1e-3]), 2, 2
+    )
     theta = torch.tensor([1.0, 1.0], dtype=torch.float64)
-    system, options = objective.normal_equations(theta), GaussNewtonOptions(acceleration=10.0)
+    system, options = PrimalSystem(objective, theta), GaussNewtonOptions(acceleration=10.0)
     lengths, ratios = [], []
     for damping in (3.0, 30.0):
-        step = damped_step(system, damping, objective, theta, options)
+        step = damped_step(system.factor(damping), options)
         plain, bent = (abs(float(y - x**2)) for x, y in (theta + step.p, theta + step.total))
         assert plain == pytest.approx(float(step.p[0]) ** 2, rel=0.1)
         lengths.append(float(step.p.norm()))
         ratios.append(bent / plain)
     assert ratios[0] < 0.05
     assert ratios[1] / ratios[0] == pytest.approx(lengths[1] / lengths[0], rel=0.3)
-
-
-class Parabola(LeastSquaresLoss):
-    """r = (x, (y - x²) / ε), one residual a chunk."""
-
-    loss_cost, gradient_cost, prefix_cost = 1, 3, 0
-    dtype, parameters = torch.float64, 2
-    epsilon = 1e-3
-
-    def _residuals(self, theta):
-        x, y = theta
-        return torch.stack([x, (y - x**2) / self.epsilon])
-
-    def _jacobian(self, theta):
-        return torch.func.jacrev(self._residuals)(theta)
-
-    def add_normal_equations(self, theta, first, last, G):
-        rows = torch.cat([self._residuals(theta)[:, None], self._jacobian(theta)], dim=1)
-        G += rows[first:last].T @ rows[first:last]
-
-    def residual_curvatures(self, theta, p, h):
-        r, ahead, behind = (self._residuals(theta + step * p) for step in (0, h, -h))
-        return ((ahead - 2 * r + behind) / h**2)[:, None] * self._jacobian(theta)
 
 
 def test_residual_curvature_is_that_of_autograd():
@@ -219,10 +173,58 @@ def test_residual_curvature_is_that_of_autograd():
     torch.testing.assert_close(found, 2 * expected, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("damping", [1e-3, 1.0])
+def test_both_forms_of_the_system_give_the_same_step(damping):
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    primal, dual = PrimalSystem(objective, theta), unsketched_dual(objective, theta)
+    steps = [
+        damped_step(system.factor(damping), GaussNewtonOptions(acceleration=100.0))
+        for system in (primal, dual)
+    ]
+    torch.testing.assert_close(steps[0].p, steps[1].p, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(steps[0].total, steps[1].total, rtol=1e-8, atol=1e-10)
+    predictions = [each.predicted_decrease(steps[0].p) for each in (primal, dual)]
+    assert predictions[0] == pytest.approx(predictions[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("rows", [16, 48, 200])
+def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
+    """Groups do not cross chunks, every sample is in one, and their signs are those drawn."""
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    sketch = objective.sketch(theta, rows, seed=3, iteration=7)
+    J = objective._share._loss.jacobian(theta, 0, 16)
+    bounds = objective._share._group_bounds(sketch.groups)
+    expected = torch.stack(
+        [
+            (sketch.signs[first:last, None] * J[first:last]).sum(0)
+            for first, last in itertools.pairwise(bounds)
+        ]
+    )
+    assert set(sketch.signs.tolist()) == {-1, 1}
+    torch.testing.assert_close(sketch.rows, expected, rtol=1e-10, atol=1e-12)
+    again = objective.sketch(theta, rows, seed=3, iteration=8)
+    assert not torch.equal(again.signs, sketch.signs)
+
+
+def test_gauss_newton_products_are_those_of_the_normal_equations():
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    v = torch.randn(len(theta), dtype=torch.float64)
+    B = full(objective.normal_equations(theta).hessian)
+    torch.testing.assert_close(
+        objective.gauss_newton_product(theta, v),
+        B @ v,
+        rtol=1e-7,
+        atol=1e-7 * float((B @ v).norm()),
+    )
+
+
 def test_it_stalls_at_the_minimum_and_says_so():
-    loss, objective = linear_problem()
+    A, b, objective = linear_problem()
     solver = make_solver(setting_around(objective), GaussNewtonOptions())
-    state = solver.init(torch.linalg.lstsq(loss.A, loss.b[:, None]).solution[:, 0])
+    state = solver.init(torch.linalg.lstsq(A, b[:, None]).solution[:, 0])
     for _ in range(20):
         state, record = solver.step(state)
         if record.stalled:
@@ -230,16 +232,20 @@ def test_it_stalls_at_the_minimum_and_says_so():
     assert record.stalled
 
 
-def test_burgers_falls_by_orders_of_magnitude_in_a_few_iterations():
+@pytest.mark.parametrize(
+    "options, fraction",
+    [({"form": "primal"}, 0.05), ({"form": "dual"}, 0.05), ({"sketch": 128}, 0.2)],
+)
+def test_burgers_falls_in_a_few_iterations(options, fraction):
     problem, objective = small_burgers()
-    solver = make_solver(setting_around(objective), GaussNewtonOptions())
+    solver = make_solver(setting_around(objective), GaussNewtonOptions(**options))
     state = solver.init(problem.initial_parameters(0))
     losses = [state.point.loss]
-    for _ in range(40):
+    for _ in range(30):
         state, record = solver.step(state)
         losses.append(record.loss)
     assert all(after <= before for before, after in itertools.pairwise(losses))
-    assert losses[-1] < 0.05 * losses[0]
+    assert losses[-1] < fraction * losses[0]
 
 
 @pytest.mark.parametrize("chunks, first, last", [(16, 0, 16), (16, 5, 10), (64, 21, 42)])

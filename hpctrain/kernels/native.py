@@ -82,6 +82,7 @@ class FusedResidual:
 
     def __init__(self, evaluator: NativeJets, program: Program, dtype: torch.dtype) -> None:
         self._jets = evaluator
+        self._program = program
         arrays = program.arrays.to(dtype).contiguous()
         self._residual = _RESIDUALS[dtype](program.instructions, arrays.numpy())
 
@@ -107,6 +108,9 @@ class FusedResidual:
         r = torch.empty(self._jets.points, dtype=self._jets.dtype)
         self._jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
         return r
+
+    def regrouped(self, bounds: list[int]) -> "FusedResidual":
+        return FusedResidual(self._jets.rebound(bounds), self._program, self._jets.dtype)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         leaves = torch.empty(self._jets.chunks, len(theta), dtype=self._jets.dtype)

@@ -37,6 +37,9 @@ class ResidualLoss(Protocol):
     def residuals(self, theta: Tensor) -> Tensor:
         """r (N,) at all points."""
 
+    def regrouped(self, bounds: list[int]) -> "ResidualLoss":
+        """The same at the same points, cut into other chunks."""
+
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Σ_j w_j ∂r_j/∂θ over each chunk, (C, n), for weights w (N,)."""
 
@@ -86,6 +89,9 @@ class TorchResidual:
     def residuals(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
             return self._residual(self._jets.forward(theta, keep=False)[:, 0])
+
+    def regrouped(self, bounds: list[int]) -> "TorchResidual":
+        return TorchResidual(self._jets.rebound(bounds), self._residual)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         _, adjoint = self._pull_back(self._jets.forward(theta, keep=True), lambda _: weights)

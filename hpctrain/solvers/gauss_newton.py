@@ -7,9 +7,9 @@ For L = (1/N) Σ_j r_j² with the Jacobian J of the residuals (N, n), B = (2/N) 
 
 where λ is the multiplier of a trust region: it falls where the model predicts well, and grows until
 a step lowers the loss. The acceleration a follows the curvature of the residuals along p (r_pp, by
-differences), where the valley of the loss bends; a step is tried only if 2 ‖a‖ ≤ α ‖p‖. J is never
-stored: its rows come in blocks of points, and only JᵀJ is kept, summed over the ranks. Every rank
-solves the same system.
+differences), where the valley of the loss bends; a step is tried only if 2 ‖a‖ ≤ α ‖p‖. The system
+is solved in the form that costs least, or on a random sketch of the residuals (`damped_systems`).
+Every rank solves the same system.
 
 Sources: Moré, The Levenberg-Marquardt algorithm (1978); Transtrum and Sethna, Improvements to the
 Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 1201.5885 (2012).
@@ -18,42 +18,66 @@ Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 12
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.objective import NormalEquations, Objective
 from hpctrain.options import Options
 from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
-from hpctrain.vectors import dot, norm
+from hpctrain.solvers.damped_systems import DampedSystem, DualSystem, Factored, PrimalSystem
+from hpctrain.vectors import norm
 
 
-class GaussNewtonOptions(Options):
-    """Settings of Levenberg-Marquardt."""
+class DampingOptions(Options):
+    """Control of λ by the ratio of decreases, shared by the methods that damp."""
 
-    name: Literal["gauss-newton"] = "gauss-newton"
     damping: float = Field(1e-2, gt=0, description="λ at the start, beside (2/N) JᵀJ")
     least_damping: float = Field(1e-20, gt=0, description="λ is not made smaller")
     greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
     accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
     good: float = Field(0.25, gt=0, lt=1, description="λ is halved if ρ is above")
     very_good: float = Field(0.75, gt=0, lt=1, description="λ is divided by 5 if ρ is above")
+
+    def eased(self, damping: float, rho: float) -> float:
+        """λ after a step that was taken."""
+        factor = 0.2 if rho > self.very_good else 0.5 if rho > self.good else 1.0
+        return max(damping * factor, self.least_damping)
+
+
+class GaussNewtonOptions(DampingOptions):
+    """Settings of Levenberg-Marquardt."""
+
+    name: Literal["gauss-newton"] = "gauss-newton"
+    form: Literal["auto", "primal", "dual"] = Field(
+        "auto", description="n x n, or N x N; by default the smaller one"
+    )
+    sketch: int | None = Field(
+        None, ge=1, description="rows of a random sketch of the residuals; by default none"
+    )
     acceleration: float = Field(
         0.75, ge=0, description="α, the greatest 2 ‖a‖ / ‖p‖ of a step; 0 turns acceleration off"
     )
     difference: float = Field(0.1, gt=0, description="h, residuals for r_pp are taken at θ ± h p")
 
+    @model_validator(mode="after")
+    def _a_sketch_is_dual(self) -> "GaussNewtonOptions":
+        if self.sketch is not None and self.form == "primal":
+            raise ValueError('sketch is for form = "dual" or "auto"')
+        return self
+
 
 @dataclass
 class GaussNewtonState:
-    """θ with its loss and gradient, and the damping λ."""
+    """θ with its loss and gradient, the damping λ, and the iterations so far."""
 
     point: Point
     damping: float
+    iteration: int = 0
 
 
 class GaussNewton(Solver[GaussNewtonState]):
     """Levenberg-Marquardt with the identity as scaling (see the module)."""
+
+    needs_residuals = True
 
     def init(self, theta: Tensor) -> GaussNewtonState:
         with self.setting.timer.phase("global"):
@@ -65,32 +89,47 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def _step(self, state: GaussNewtonState) -> tuple[GaussNewtonState, Record]:
         o, objective, old = self.options, self.setting.objective, state.point
-        system = objective.normal_equations(old.theta)
-        damping, growth = state.damping, 2.0
+        system = self._system(state)
+        damping, growth, count = state.damping, 2.0, state.iteration + 1
         while damping <= o.greatest_damping:
-            step = damped_step(system, damping, objective, old.theta, o)
+            step = damped_step(system.factor(damping), o)
             if step is not None:
                 trial = objective.at(old.theta + step.total)
-                rho = (old.loss - trial.loss) / predicted_decrease(system, step.p)
+                rho = (old.loss - trial.loss) / system.predicted_decrease(step.p)
                 if trial.loss < old.loss and rho > o.accept:
                     new = point_of(trial)
-                    damping = max(damping * self._factor(rho), o.least_damping)
                     record = Record(new.loss, norm(new.gradient), norm(step.total), 1, 1)
-                    return GaussNewtonState(new, damping), record
+                    return GaussNewtonState(new, o.eased(damping, rho), count), record
             damping, growth = damping * growth, 2 * growth
-        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, stalled=True)
-        return GaussNewtonState(old, state.damping), record
+        # Another sketch may show a way down; the whole system that has none is at its end.
+        stalled = o.sketch is None
+        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, stalled)
+        return GaussNewtonState(old, state.damping, count), record
 
-    def _factor(self, rho: float) -> float:
-        if rho > self.options.very_good:
-            return 0.2
-        return 0.5 if rho > self.options.good else 1.0
+    def _system(self, state: GaussNewtonState) -> DampedSystem:
+        objective, theta = self.setting.objective, state.point.theta
+        if not self._is_dual:
+            return PrimalSystem(objective, theta)
+        rows = self.options.sketch or objective.samples
+        sketch = objective.sketch(theta, rows, self.setting.seed, state.iteration)
+        return DualSystem(objective, theta, sketch, self.setting.threads)
+
+    @property
+    def _is_dual(self) -> bool:
+        o, objective = self.options, self.setting.objective
+        if o.form == "auto":
+            return o.sketch is not None or objective.samples < objective.parameters
+        return o.form == "dual"
 
     def describe(self) -> list[str]:
-        n, o = self.setting.objective.parameters, self.options
+        n, N = self.setting.objective.parameters, self.setting.objective.samples
+        o = self.options
         alpha = f"geodesic acceleration up to {o.acceleration:g}" if o.acceleration else "plain"
+        system = f"JᵀJ {n} x {n}" if not self._is_dual else f"J Jᵀ {N} x {N}"
+        if o.sketch:
+            system = f"a sketch of {o.sketch} rows of J"
         return [
-            f"gauss-newton: Levenberg-Marquardt, {alpha}, JᵀJ {n} x {n} on every rank, Cholesky",
+            f"gauss-newton: Levenberg-Marquardt, {alpha}, {system} on every rank, Cholesky",
             f"damping {o.damping:g} at first, controlled by the ratio of decreases",
         ]
 
@@ -103,35 +142,14 @@ class DampedStep:
     total: Tensor
 
 
-def damped_step(
-    system: NormalEquations,
-    damping: float,
-    objective: Objective,
-    theta: Tensor,
-    options: GaussNewtonOptions,
-) -> DampedStep | None:
-    """The step for one λ; None where B + λ I is singular in rounding, or a is too long."""
-    B = system.hessian.clone()
-    B.diagonal().add_(damping)
-    factor, failed = torch.linalg.cholesky_ex(B)
-    if int(failed):
+def damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
+    """The step for one λ; None where the system is singular in rounding, or a is too long."""
+    if factored is None:
         return None
-
-    def solve(right: Tensor) -> Tensor:
-        return torch.cholesky_solve(right[:, None], factor)[:, 0]
-
-    p = -solve(system.gradient)
+    p = factored.velocity()
     if not options.acceleration:
         return DampedStep(p, p)
-    a = -solve(objective.residual_curvature(theta, p, options.difference))
+    a = factored.acceleration(p, options.difference)
     if not 2 * norm(a) <= options.acceleration * norm(p):
         return None
     return DampedStep(p, p + 0.5 * a)
-
-
-def predicted_decrease(system: NormalEquations, p: Tensor) -> float:
-    """m(0) - m(p) = -∇Lᵀp - ½ pᵀBp; B's lower triangle is enough."""
-    B = system.hessian
-    lower = torch.mv(torch.tril(B), p)
-    pBp = 2 * dot(p, lower) - dot(p, B.diagonal() * p)
-    return -dot(system.gradient, p) - 0.5 * pBp

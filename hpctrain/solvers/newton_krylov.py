@@ -1,0 +1,198 @@
+"""Newton-Krylov-Schwarz: damped Gauss-Newton steps by preconditioned conjugate gradients.
+
+For L = (1/N) ‖r‖² with the Jacobian J of r (N, n) and B = (2/N) JᵀJ:
+
+    (B + λ I) p ≈ -∇L by Steihaug's conjugate gradients,   θ⁺ = θ + p,
+    ρ = (L(θ) - L(θ⁺)) / (m(0) - m(p)),   λ controlled by ρ as in `gauss_newton`.
+
+Neither J nor B is stored: a product is one pass over each rank's samples and one sum over the
+ranks. The preconditioner is a two-level additive Schwarz method over the blocks s of layers,
+
+    M⁻¹ = Σ_s E_s (B̃_ss + λ I)⁻¹ R_s + W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ,   B̃ = (2/N) AᵀA,
+
+with A = S J a random sketch of k rows, renewed in each iteration, and as the coarse space W two
+vectors of each block: its part of the gradient and of the last step. A block's inverse takes a
+k × k factor, for A_s = A E_sᵀ and δ = λ N / 2,
+
+    (B̃_ss + λ I)⁻¹ = (1/λ) (I - A_sᵀ (A_s A_sᵀ + δ I)⁻¹ A_s),
+
+and lives with the block's rank: k n_s + k² numbers.
+
+Sources: Cai and Keyes, SIAM Journal on Scientific Computing 24 (2002) (Newton-Krylov-Schwarz);
+Steihaug 1983; Woodbury's identity; sketches as in `objective.sketch`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hpctrain.decomposition import Block
+from hpctrain.globalization.steihaug_cg import CGResult, Product, steihaug_cg
+from hpctrain.objective import Sketch
+from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
+from hpctrain.solvers.damped_systems import gram_of_rows
+from hpctrain.solvers.gauss_newton import DampingOptions
+from hpctrain.vectors import norm
+
+# Least δ, relative to the greatest diagonal entry of a block's matrix.
+ROUNDING = 1e-14
+
+
+class NewtonKrylovOptions(DampingOptions):
+    """Settings of Newton-Krylov-Schwarz."""
+
+    name: Literal["newton-krylov-schwarz"] = "newton-krylov-schwarz"
+    blocks: int = Field(8, ge=1, description="S, groups of consecutive layers")
+    sketch: int = Field(1024, ge=1, description="k, rows of the sketch in the preconditioner")
+    coarse: bool = Field(True, description="a coarse space of two vectors of each block")
+    max_products: int = Field(50, ge=1, description="products by B in an iteration, at most")
+    tolerance: float = Field(1e-2, gt=0, lt=1, description="of the linear residual, relative")
+
+
+@dataclass
+class NewtonKrylovState:
+    """θ with its loss and gradient, the damping λ, the last step (n,), and the iterations."""
+
+    point: Point
+    damping: float
+    last_step: Tensor
+    iteration: int = 0
+
+
+class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
+    """See the module."""
+
+    needs_residuals = True
+
+    def init(self, theta: Tensor) -> NewtonKrylovState:
+        with self.setting.timer.phase("global"):
+            point = evaluate(self.setting.objective, theta)
+        return NewtonKrylovState(point, self.options.damping, torch.zeros_like(theta))
+
+    def step(self, state: NewtonKrylovState) -> tuple[NewtonKrylovState, Record]:
+        o, objective, old = self.options, self.setting.objective, state.point
+        with self.setting.timer.phase("local"):
+            sketch = objective.sketch(old.theta, o.sketch, self.setting.seed, state.iteration)
+            blocks = [
+                SketchedBlock(self.setting.decomposition.blocks[s], sketch, self.setting.threads)
+                for s in self._own_blocks
+            ]
+        with self.setting.timer.phase("global"):
+            return self._damped_steps(state, sketch, blocks)
+
+    def _damped_steps(
+        self, state: NewtonKrylovState, sketch: Sketch, blocks: list["SketchedBlock"]
+    ) -> tuple[NewtonKrylovState, Record]:
+        o, objective, old = self.options, self.setting.objective, state.point
+        damping, growth, count = state.damping, 2.0, state.iteration + 1
+        while damping <= o.greatest_damping:
+            found = self._solve(state, damping, sketch, blocks)
+            trial = objective.at(old.theta + found.step)
+            # The damping's part of the model's decrease is no decrease of the loss.
+            predicted = found.predicted + 0.5 * damping * norm(found.step) ** 2
+            rho = (old.loss - trial.loss) / predicted
+            if trial.loss < old.loss and rho > o.accept:
+                new = point_of(trial)
+                record = Record(new.loss, norm(new.gradient), norm(found.step), 1, 1)
+                eased = o.eased(damping, rho)
+                return NewtonKrylovState(new, eased, found.step, count), record
+            damping, growth = damping * growth, 2 * growth
+        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1)
+        return NewtonKrylovState(old, o.damping, state.last_step, count), record
+
+    def _solve(
+        self,
+        state: NewtonKrylovState,
+        damping: float,
+        sketch: Sketch,
+        blocks: list["SketchedBlock"],
+    ) -> CGResult:
+        o, objective, point = self.options, self.setting.objective, state.point
+        half = 0.5 * objective.samples
+        inverses = [block.inverse(damping, half) for block in blocks]
+        coarse = self._coarse_space(state, sketch, damping) if o.coarse else None
+
+        def product(v: Tensor) -> Tensor:
+            return objective.gauss_newton_product(point.theta, v) + damping * v
+
+        def precondition(x: Tensor) -> Tensor:
+            z = self._add_blocks([each(x) for each in inverses])
+            return z if coarse is None else z + coarse(x)
+
+        return steihaug_cg(
+            product, point.gradient, math.inf, o.tolerance, o.max_products, precondition
+        )
+
+    @property
+    def _own_blocks(self) -> list[int]:
+        """One rank solves a block, the first of its group."""
+        return self.setting.led_blocks
+
+    def _add_blocks(self, own: list[Tensor]) -> Tensor:
+        """Σ_s E_s z_s (n,), of this rank's z_s and those of the others; collective."""
+        ranks, parts = self.setting.objective.communicator, self.setting.decomposition
+        leaders = [group[0] for group in self.setting.local.groups]
+        sizes = [0] * ranks.size
+        for leader, block in zip(leaders, parts.blocks, strict=True):
+            sizes[leader] += block.size
+        flat = torch.cat([*own, torch.zeros(0, dtype=self.setting.objective.dtype)])
+        pieces = list(ranks.allgather_rows(flat, sizes).split(sizes))
+        corrections = []
+        for leader, block in zip(leaders, parts.blocks, strict=True):
+            corrections.append(pieces[leader][: block.size])
+            pieces[leader] = pieces[leader][block.size :]
+        return parts.extend_add(corrections)
+
+    def _coarse_space(self, state: NewtonKrylovState, sketch: Sketch, damping: float) -> Product:
+        """x ↦ W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ x, W orthonormal; the same on every rank."""
+        parts, A = self.setting.decomposition, sketch.rows[:, 1:]
+        vectors = [
+            parts.extend(block, block.restrict(v).clone())
+            for v in (state.point.gradient, state.last_step)
+            for block in parts.blocks
+        ]
+        W, _ = torch.linalg.qr(torch.stack([v for v in vectors if norm(v) > 0], dim=1))
+        AW = A @ W
+        M = (2 / self.setting.objective.samples) * AW.T @ AW
+        M.diagonal().add_(damping)
+        factor = torch.linalg.cholesky(M)
+        return lambda x: W @ torch.cholesky_solve((W.T @ x)[:, None], factor)[:, 0]
+
+    def describe(self) -> list[str]:
+        n, o = self.setting.objective.parameters, self.options
+        level = "two-level" if o.coarse else "one-level"
+        return [
+            f"newton-krylov-schwarz: conjugate gradients on JᵀJ ({n} x {n}, by products),"
+            f" tolerance {o.tolerance:g}, at most {o.max_products} products",
+            f"{level} additive Schwarz over {len(self.setting.decomposition.blocks)} blocks of"
+            f" layers, from a sketch of {o.sketch} rows of J",
+            f"damping {o.damping:g} at first, controlled by the ratio of decreases",
+        ]
+
+
+class SketchedBlock:
+    """One block of the preconditioner: A_s (k, n_s) and A_s A_sᵀ (k, k)."""
+
+    def __init__(self, block: Block, sketch: Sketch, threads: int) -> None:
+        self.block = block
+        self.A = sketch.rows[:, 1 + block.start : 1 + block.stop].contiguous()
+        self.gram = gram_of_rows(self.A, threads)
+
+    def inverse(self, damping: float, half: float) -> Product:
+        """x (n,) ↦ (B̃_ss + λ I)⁻¹ R_s x (n_s,), for λ and N / 2."""
+        K = self.gram.clone()
+        # A δ below the rounding of A_s A_sᵀ would leave K without a factor.
+        delta = half * damping + ROUNDING * float(K.diagonal().max())
+        K.diagonal().add_(delta)
+        factor = torch.linalg.cholesky(K)
+
+        def apply(x: Tensor) -> Tensor:
+            own = self.block.restrict(x)
+            z = torch.cholesky_solve(torch.mv(self.A, own)[:, None], factor)[:, 0]
+            return (own - torch.mv(self.A.T, z)) * (half / delta)
+
+        return apply

@@ -1,0 +1,68 @@
+"""Least-squares losses with known answers: residuals of θ, one a chunk, in plain torch."""
+
+import torch
+
+from hpctrain.objective import Counts, LeastSquaresLoss, Objective
+from hpctrain.parallel.communicator import Communicator
+
+
+class Residuals(LeastSquaresLoss):
+    """ℓ_j = r_j(θ)², for a function r of θ (n,) with N residuals; a subset is not needed."""
+
+    loss_cost, gradient_cost, prefix_cost = 1, 3, 0
+    dtype = torch.float64
+
+    def __init__(self, function, parameters):
+        self.residuals = function
+        self.parameters = parameters
+
+    def jacobian(self, theta):
+        return torch.func.jacrev(self.residuals)(theta)
+
+    def losses(self, theta):
+        return self.residuals(theta).square()
+
+    def losses_and_gradients(self, theta):
+        r = self.residuals(theta)[:, None]
+        return torch.cat([r.square(), 2 * r * self.jacobian(theta)], dim=1)
+
+    def add_normal_equations(self, theta, first, last, G):
+        rows = self._rows(theta)[first:last]
+        G += rows.T @ rows
+
+    def curvatures(self, theta, p, h):
+        r, ahead, behind = (self.residuals(theta + step * p) for step in (0, h, -h))
+        return (ahead - 2 * r + behind) / h**2
+
+    def pulled_back(self, theta, weights):
+        return weights[:, None] * self.jacobian(theta)
+
+    def gauss_newton_products(self, theta, v):
+        J = self.jacobian(theta)
+        return (J @ v)[:, None] * J
+
+    def sketched(self, theta, signs, groups):
+        """One residual a chunk: the first of its groups has it, the others are empty."""
+        rows = torch.zeros(len(signs), groups, 1 + self.parameters, dtype=self.dtype)
+        rows[:, 0] = signs[:, None] * self._rows(theta)
+        return rows.view(-1, 1 + self.parameters)
+
+    def grouped(self, values, signs, groups):
+        sums = torch.zeros(len(signs), groups, dtype=self.dtype)
+        sums[:, 0] = signs * values
+        return sums.view(-1)
+
+    def _rows(self, theta):
+        return torch.cat([self.residuals(theta)[:, None], self.jacobian(theta)], dim=1)
+
+
+def objective_of_residuals(function, samples, parameters):
+    loss = Residuals(function, parameters)
+    return Objective(loss, Communicator(), samples, samples, Counts(1, 3))
+
+
+def linear_problem(samples=16, n=5):
+    """A (samples, n), b (samples,), and the objective of r = A θ - b."""
+    A = torch.randn(samples, n, dtype=torch.float64)
+    b = torch.randn(samples, dtype=torch.float64)
+    return A, b, objective_of_residuals(lambda theta: A @ theta - b, samples, n)

@@ -1,0 +1,97 @@
+"""Newton-Krylov-Schwarz: its preconditioner against dense algebra, its steps on known problems."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from quadratic import setting_around
+from residuals import linear_problem
+from test_gauss_newton import full, small_burgers
+
+from hpctrain.decomposition import by_layers
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.base import LocalWork, Setting
+from hpctrain.solvers.gauss_newton import GaussNewtonOptions
+from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def setting_in_blocks(problem, objective, blocks):
+    decomposition = by_layers(problem.layers, blocks)
+    local = LocalWork(objective, tuple(range(blocks)), ((0,),) * blocks)
+    return Setting(objective, decomposition, local)
+
+
+@pytest.mark.parametrize("damping", [1e-4, 1.0])
+def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(damping):
+    """With as many rows as residuals the sketch is exact."""
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    sketch = objective.sketch(theta, objective.samples, 0, 0)
+    B = full(objective.normal_equations(theta).hessian)
+    x = torch.randn(len(theta), dtype=torch.float64)
+    for block in by_layers(problem.layers, 3).blocks:
+        part = slice(block.start, block.stop)
+        expected = torch.linalg.solve(
+            B[part, part] + damping * torch.eye(block.size, dtype=x.dtype), x[part]
+        )
+        found = SketchedBlock(block, sketch, 1).inverse(damping, 0.5 * objective.samples)(x)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.norm()))
+
+
+def test_a_step_solves_linear_least_squares():
+    A, b, objective = linear_problem()
+    options = NewtonKrylovOptions(blocks=1, damping=1e-10, tolerance=1e-12, coarse=False)
+    solver = make_solver(setting_around(objective), options)
+    state, _ = solver.step(solver.init(torch.randn(5, dtype=torch.float64)))
+    expected = torch.linalg.lstsq(A, b[:, None]).solution[:, 0]
+    torch.testing.assert_close(state.point.theta, expected, rtol=1e-6, atol=1e-7)
+    assert state.damping == pytest.approx(0.2e-10)
+
+
+def test_preconditioning_saves_products_and_the_coarse_space_saves_more():
+    problem, objective = small_burgers()
+    setting, theta = setting_in_blocks(problem, objective, 4), problem.initial_parameters(0)
+    products = {}
+    for name, options in {
+        "whole": {"blocks": 1, "coarse": False},
+        "one level": {"blocks": 4, "coarse": False},
+        "two levels": {"blocks": 4},
+    }.items():
+        o = NewtonKrylovOptions(sketch=200, tolerance=1e-6, max_products=500, **options)
+        setting = setting_in_blocks(problem, objective, o.blocks)
+        solver = make_solver(setting, o)
+        before = objective.counts.hvp_work
+        solver.step(solver.init(theta))
+        products[name] = objective.counts.hvp_work - before
+    assert products["whole"] < 0.5 * products["one level"]
+    assert products["two levels"] <= products["one level"]
+
+
+def test_a_step_to_round_off_is_the_plain_step_of_levenberg_marquardt():
+    problem, objective = small_burgers()
+    theta = problem.initial_parameters(0)
+    o = NewtonKrylovOptions(blocks=4, tolerance=1e-12, max_products=2000)
+    state, _ = make_solver(setting_in_blocks(problem, objective, 4), o).step(
+        make_solver(setting_in_blocks(problem, objective, 4), o).init(theta)
+    )
+    plain = make_solver(setting_around(objective), GaussNewtonOptions(acceleration=0.0))
+    expected, _ = plain.step(plain.init(theta))
+    assert state.damping == expected.damping
+    torch.testing.assert_close(state.point.theta, expected.point.theta, rtol=1e-5, atol=1e-6)
+
+
+def test_every_step_lowers_the_loss_of_burgers():
+    problem, objective = small_burgers()
+    solver = make_solver(setting_in_blocks(problem, objective, 4), NewtonKrylovOptions(blocks=4))
+    state = solver.init(problem.initial_parameters(0))
+    losses = [state.point.loss]
+    for _ in range(6):
+        state, record = solver.step(state)
+        losses.append(record.loss)
+    assert all(after < before for before, after in pairwise(losses))
+    assert losses[-1] < 0.5 * losses[0]
