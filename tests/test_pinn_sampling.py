@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points, radical_inverse
+from hpctrain.problems.pinn.sampling import (
+    Cluster,
+    clustered,
+    grid_points,
+    hammersley_points,
+    radical_inverse,
+)
 
 UNIT = (0.0, 1.0)
 
@@ -55,3 +61,35 @@ def test_hammersley_points_integrate_a_smooth_function_far_better_than_random_on
 def test_grid_includes_the_ends_and_runs_fastest_along_the_last_coordinate():
     points = grid_points(((0.0, 1.0), (-1.0, 1.0)), (2, 3))
     assert_equal(points, [[0, 0, 0, 1, 1, 1], [-1, 0, 1, -1, 0, 1]])
+
+
+def test_a_cluster_gets_its_share_of_the_points_and_half_of_that_within_its_width():
+    domain = ((0.0, 1.0), (-1.0, 1.0))
+    points = hammersley_points(domain, 4000)
+    moved = clustered(points, domain, [Cluster(coordinate=1, at=0.0, width=0.001, share=0.4)])
+    assert torch.equal(moved[0], points[0])
+    assert bool(((moved > torch.tensor([[0.0], [-1.0]])) & (moved < 1)).all())
+    near = (moved[1].abs() < 0.001).double().mean()
+    assert float(near) == pytest.approx(0.5 * 0.4 + 0.6 * 0.001, rel=0.01)
+
+
+def test_clusters_follow_their_distribution_function_and_keep_the_order_of_points():
+    domain = ((0.0, 2.0),)
+    clusters = [Cluster(0, 0.0, 0.1, 0.3), Cluster(0, 1.5, 0.2, 0.3)]
+    points = hammersley_points(domain, 1001)
+    x = clustered(points, domain, clusters)[0]
+    assert bool((x[1:] > x[:-1]).all())
+    density = 0.4 / 2 + sum(
+        c.share
+        / (
+            torch.atan(torch.tensor((2 - c.at) / c.width))
+            + torch.atan(torch.tensor(c.at / c.width))
+        )
+        * c.width
+        / (c.width**2 + (x - c.at) ** 2)
+        for c in clusters
+    )
+    spacing = x[2:] - x[:-2]
+    torch.testing.assert_close(
+        spacing * density[1:-1], torch.full_like(spacing, 2 / 1001), rtol=2e-3, atol=0
+    )

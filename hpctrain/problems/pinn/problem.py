@@ -6,7 +6,9 @@ The equation's residual is written in torch; the kernels evaluate it with the ne
 sweep back to the gradient (`hpctrain.kernels.residual`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,22 @@ from torch import Tensor
 from hpctrain.decomposition import LayerRange, LayerSet, Region
 from hpctrain.kernels import jet_evaluator
 from hpctrain.kernels.dense import accumulate_gram
-from hpctrain.kernels.residual import residual_loss
+from hpctrain.kernels.residual import Residual, residual_loss
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
+from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.pinn.ansatz import Ansatz
+from hpctrain.problems.pinn.monitor import ErrorMonitor
 from hpctrain.problems.pinn.pde import PDE
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.problems.pinn.penalty import NoAnsatz, SoftConstraints, penalty_terms
+from hpctrain.problems.pinn.sampling import Cluster, clustered, grid_points, hammersley_points
+from hpctrain.vectors import norm
 
 # Chunks whose Jacobian rows are in memory at a time.
 JACOBIAN_CHUNKS = 8
+# Central differences of residuals are taken over this part of θ: about the cube root of rounding.
+DIFFERENCE = 1e-5
+TINY = 1e-300
 
 
 class PinnProblem:
@@ -36,6 +45,8 @@ class PinnProblem:
         points: the number of collocation points |D|, of a Hammersley set.
         dtype: the precision of all numbers.
         scale_distance: divide len by its maximum over the domain.
+        clusters: where the points lie denser.
+        soft: conditions as penalty terms, in the place of G₀ + len·N.
     """
 
     def __init__(
@@ -45,12 +56,16 @@ class PinnProblem:
         points: int,
         dtype: torch.dtype = torch.float64,
         scale_distance: bool = False,
+        clusters: Sequence[Cluster] = (),
+        soft: SoftConstraints | None = None,
     ) -> None:
         self.pde = pde
         self.network = network
-        self.samples = points
         self.parameters = network.parameters
-        self._points = hammersley_points(pde.domain, points)
+        interior = clustered(hammersley_points(pde.domain, points), pde.domain, clusters)
+        self._terms = penalty_terms(pde, interior, soft.points, soft.penalty) if soft else None
+        self._points = interior if self._terms is None else self._terms.points
+        self.samples = self._points.shape[1]
         self._dtype = dtype
         self._scale_distance = scale_distance
 
@@ -67,14 +82,48 @@ class PinnProblem:
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> "PinnLoss":
         """The loss over the chunks that rank `rank` of `ranks` holds."""
         points, bounds = _share_of(self._points, chunks, rank, ranks)
-        ansatz = Ansatz(self.pde, points, self._scale_distance).to(self._dtype)
-        return PinnLoss(self.pde, self.network, ansatz, points.to(self._dtype), bounds, threads)
+        first = shares(chunks, ranks)[rank][0] * self.samples // chunks
+        points = points.to(self._dtype)
+        residual = self._residual(points, first)
+        return PinnLoss(self.network, self.pde.orders, residual, points, bounds, threads, first)
+
+    def _residual(self, points: Tensor, first: int) -> Residual:
+        """The residual as a function of the network's jet at a rank's points, from `first` on."""
+        pde = self.pde
+        if self._terms is not None:
+            terms = self._terms.part(first, first + points.shape[1], self._dtype)
+            return lambda jet: terms.residual(pde, jet)
+        ansatz = self._ansatz(self._points[:, first : first + points.shape[1]])
+
+        def residual(jet: Any) -> Any:
+            u = ansatz.apply(jet) if isinstance(jet, Tensor) else ansatz.apply_each(jet)
+            return pde.residual(points, pde.jet(u))
+
+        return residual
+
+    def _ansatz(self, points: Tensor) -> Ansatz | NoAnsatz:
+        if self._terms is not None:
+            return NoAnsatz()
+        return Ansatz(self.pde, points, self._scale_distance).to(self._dtype)
+
+    def describe(self) -> str:
+        network = self.network
+        kind = "residual" if network.residual else "mlp"
+        activation = "adaptive-tanh" if network.adaptive else "tanh"
+        return (
+            f"{self.samples} points, {kind} network, {network.depth} layers x {network.width}"
+            f" ({activation})"
+        )
+
+    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
+        """The error against the equation's reference; collective."""
+        return ErrorMonitor(self, communicator, chunks, threads)
 
     def error(self, chunks: int, rank: int, ranks: int, threads: int) -> "SolutionError":
         """The error on the equation's test grid, as sums over the chunks that a rank holds."""
         grid = grid_points(self.pde.domain, self.pde.test_grid)
         points, bounds = _share_of(grid, chunks, rank, ranks)
-        ansatz = Ansatz(self.pde, points, self._scale_distance).to(self._dtype)
+        ansatz = self._ansatz(points)
         return SolutionError(self.pde, self.network, ansatz, points, bounds, threads, self._dtype)
 
     def grid_axes(self) -> dict[str, np.ndarray]:
@@ -110,20 +159,18 @@ class PinnLoss:
 
     def __init__(
         self,
-        pde: PDE,
         network: DenseNetwork,
-        ansatz: Ansatz,
+        orders: tuple[int, ...],
+        residual: Residual,
         points: Tensor,
         bounds: list[int],
         threads: int,
+        first_sample: int,
     ) -> None:
-        def residual(jet: Any) -> Any:
-            u = ansatz.apply(jet) if isinstance(jet, Tensor) else ansatz.apply_each(jet)
-            return pde.residual(points, pde.jet(u))
-
         self.dtype = points.dtype
         self._threads = threads
-        self._jets = jet_evaluator(network, pde.orders, points, bounds, threads)
+        self._first_sample = first_sample
+        self._jets = jet_evaluator(network, orders, points, bounds, threads)
         self._loss = residual_loss(self._jets, residual, points.dtype)
         self._set_region(None)
 
@@ -171,9 +218,40 @@ class PinnLoss:
             rows = self._loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
             accumulate_gram(rows, G, self._threads)
 
-    def residual_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         r, ahead, behind = (self._loss.residuals(theta + step * p) for step in (0.0, h, -h))
-        return self._loss.weighted_gradients(theta, (ahead - 2 * r + behind) / h**2)
+        return (ahead - 2 * r + behind) / h**2
+
+    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
+        return self._loss.weighted_gradients(theta, weights)
+
+    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+        h = DIFFERENCE * (1 + norm(theta)) / max(norm(v), TINY)
+        ahead, behind = (self._loss.residuals(theta + step * v) for step in (h, -h))
+        return self._loss.weighted_gradients(theta, (ahead - behind) / (2 * h))
+
+    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
+        own = self._own_signs(signs)
+        loss = self._loss.regrouped(self._group_bounds(groups))
+        r = self.grouped(self._loss.residuals(theta), signs, groups)
+        return torch.cat([r[:, None], loss.weighted_gradients(theta, own)], dim=1)
+
+    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
+        bounds = self._group_bounds(groups)
+        sizes = torch.tensor([last - first for first, last in pairwise(bounds)])
+        group = torch.arange(len(sizes)).repeat_interleave(sizes)
+        sums = torch.zeros(len(sizes), dtype=self.dtype)
+        return sums.index_add_(0, group, values * self._own_signs(signs))
+
+    def _own_signs(self, signs: Tensor) -> Tensor:
+        first = self._first_sample
+        return signs[first : first + self._jets.points].to(self.dtype)
+
+    def _group_bounds(self, groups: int) -> list[int]:
+        """Bounds of the groups, `groups` in each chunk, equal to within a point, perhaps empty."""
+        bounds = self._jets.bounds
+        inner = [a + g * (b - a) // groups for a, b in pairwise(bounds) for g in range(groups)]
+        return [*inner, bounds[-1]]
 
     @property
     def _activations(self) -> Tensor | None:
@@ -202,7 +280,7 @@ class SolutionError:
         self,
         pde: PDE,
         network: DenseNetwork,
-        ansatz: Ansatz,
+        ansatz: Ansatz | NoAnsatz,
         points: Tensor,
         bounds: list[int],
         threads: int,

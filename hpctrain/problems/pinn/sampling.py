@@ -1,10 +1,12 @@
-"""Point sets in a box: Hammersley points to train on, tensor grids to test on.
+"""Point sets in a box: Hammersley points to train on, denser where asked for, and test grids.
 
 Source: J. M. Hammersley, Monte Carlo methods for solving multivariable problems, Ann. New York
 Acad. Sci. 86 (1960).
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +14,25 @@ from torch import Tensor
 Domain = tuple[tuple[float, float], ...]
 
 _BASES = (2, 3, 5)
+# Halvings of an interval that leave no more than rounding errors of it.
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where points lie denser along a coordinate: around a layer of the solution.
+
+    Attributes:
+        coordinate: its index.
+        at: the place x₀ of the layer.
+        width: w, half of the cluster's points lie within x₀ ± w, if the domain is wide.
+        share: part of all points that belong to the cluster, with density ∝ 1 / (w² + (x - x₀)²).
+    """
+
+    coordinate: int
+    at: float
+    width: float
+    share: float
 
 
 def hammersley_points(domain: Domain, count: int) -> Tensor:
@@ -35,6 +56,45 @@ def hammersley_points(domain: Domain, count: int) -> Tensor:
     return torch.stack(
         [low + (high - low) * row for (low, high), row in zip(domain, rows, strict=True)]
     )
+
+
+def clustered(points: Tensor, domain: Domain, clusters: Sequence[Cluster]) -> Tensor:
+    """The points moved along each coordinate, so that clusters get their shares of them.
+
+    Evenly distributed values are taken as those of the distribution function of a mixture, of the
+    uniform density and of the clusters' densities, and inverted by bisection.
+
+    Args:
+        points: (d, N), evenly distributed in the domain, left unchanged.
+        domain: a pair (low, high) for each coordinate.
+    """
+    moved = points.clone()
+    for coordinate, (low, high) in enumerate(domain):
+        own = [cluster for cluster in clusters if cluster.coordinate == coordinate]
+        if own:
+            values = (points[coordinate] - low) / (high - low)
+            moved[coordinate] = _inverse_distribution(values, low, high, own)
+    return moved
+
+
+def _inverse_distribution(
+    values: Tensor, low: float, high: float, clusters: Sequence[Cluster]
+) -> Tensor:
+    below, above = torch.full_like(values, low), torch.full_like(values, high)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (below + above)
+        short = _distribution(middle, low, high, clusters) < values
+        below, above = torch.where(short, middle, below), torch.where(short, above, middle)
+    return 0.5 * (below + above)
+
+
+def _distribution(x: Tensor, low: float, high: float, clusters: Sequence[Cluster]) -> Tensor:
+    total = (1 - sum(cluster.share for cluster in clusters)) * (x - low) / (high - low)
+    for cluster in clusters:
+        start, end = (math.atan((end - cluster.at) / cluster.width) for end in (low, high))
+        angle = torch.atan((x - cluster.at) / cluster.width)
+        total = total + cluster.share * (angle - start) / (end - start)
+    return total
 
 
 def radical_inverse(index: Tensor, base: int) -> Tensor:
