@@ -10,9 +10,9 @@ from hpctrain.solvers.base import LocalWork, Setting
 
 
 class Quadratic:
-    """ℓ_j(θ) = ½ θᵀA_jθ - b_jᵀθ for the samples j, one a chunk; L has the means of A_j and b_j.
+    """ℓ_j(θ) = ½ θᵀA_jθ - b_jᵀθ + c_j for the samples j, one a chunk; L has their means.
 
-    In a subset a sample that is not chosen is an empty chunk: its A_j and b_j are zero.
+    In a subset a sample that is not chosen is an empty chunk: its A_j, b_j and c_j are zero.
     """
 
     prefix_cost = 0
@@ -20,12 +20,12 @@ class Quadratic:
     gradient_cost = 3
     dtype = torch.float64
 
-    def __init__(self, A: Tensor, b: Tensor) -> None:
-        self.A, self.b = A, b
+    def __init__(self, A: Tensor, b: Tensor, c: Tensor | None = None) -> None:
+        self.A, self.b, self.c = A, b, A.new_zeros(len(A)) if c is None else c
         self.parameters = b.shape[1]
 
     def losses(self, theta: Tensor) -> Tensor:
-        return 0.5 * torch.einsum("i,jik,k->j", theta, self.A, theta) - self.b @ theta
+        return 0.5 * torch.einsum("i,jik,k->j", theta, self.A, theta) - self.b @ theta + self.c
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         gradients = torch.einsum("jik,k->ji", self.A, theta) - self.b
@@ -37,15 +37,15 @@ class Quadratic:
     def subset(self, chosen: Tensor) -> "Quadratic":
         kept = torch.zeros(len(self.b), dtype=self.dtype)
         kept[chosen] = 1
-        return Quadratic(kept[:, None, None] * self.A, kept[:, None] * self.b)
+        return Quadratic(kept[:, None, None] * self.A, kept[:, None] * self.b, kept * self.c)
 
     def restrict(self, region: Region, theta: Tensor) -> "Quadratic":
-        """½ θ_sᵀA_ssθ_s - (b - A_so θ_o)ᵀθ_s; the constant of the frozen part is left out."""
+        """½ θ_sᵀA_ssθ_s - (b - A_so θ_o)ᵀθ_s and the loss of the frozen part alone."""
         inside = region.restrict(torch.arange(self.parameters))
         frozen = theta.clone()
         frozen[inside] = 0
         b = self.b[:, inside] - torch.einsum("jik,k->ji", self.A[:, inside], frozen)
-        return Quadratic(self.A[:, inside][:, :, inside], b)
+        return Quadratic(self.A[:, inside][:, :, inside], b, self.losses(frozen))
 
 
 def random_quadratic(n: int, samples: int = 4, seed: int = 0, spread: float = 1.0) -> Quadratic:

@@ -7,6 +7,7 @@ import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
 from hpctrain.globalization.line_search import LineSearchOptions
+from hpctrain.globalization.trust_region import TrustRegionOptions
 from hpctrain.quasi_newton.lbfgs import SecantPairs
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
@@ -28,6 +29,8 @@ SOLVERS = [
     TorchLBFGSOptions(history_size=5),
     TrustRegionSolverOptions(),
     TrustRegionSolverOptions(memory=3),
+    TrustRegionSolverOptions(model="hessian"),
+    TrustRegionSolverOptions(trust_region=TrustRegionOptions(norm="inf")),
 ]
 EXACT_LOCAL_SOLVES = LineSearchOptions(c2=0.1)
 

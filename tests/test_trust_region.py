@@ -217,6 +217,17 @@ class Rosenbrock:
         slope = torch.stack([-400 * a * (b - a**2) - 2 * (1 - a), 200 * (b - a**2)])
         return torch.cat([self.losses(theta), slope + 0 * torch.sqrt(3 - a.abs())])[None]
 
+    def hessian_vectors(self, theta, v):
+        a, b = theta
+        H = torch.stack([1200 * a**2 - 400 * b + 2, -400 * a, -400 * a, 200 + 0 * a]).view(2, 2)
+        return (H @ v)[None]
+
+    def subset(self, chosen):
+        raise NotImplementedError("it has one sample")
+
+    def restrict(self, region, theta):
+        raise NotImplementedError("it has one layer")
+
 
 def rosenbrock():
     return Objective(Rosenbrock(), Communicator(), 1, 1, Counts(1, 3))
@@ -229,10 +240,10 @@ def path(options, objective, theta, steps):
     return states
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("model", ["linear", "lsr1", "hessian"])
 @pytest.mark.parametrize("radius", [0.3, 100.0])
-def test_every_step_keeps_its_radius_and_lowers_the_loss(order, radius):
-    options = TrustRegionSolverOptions(order=order, trust_region=TrustRegionOptions(radius=radius))
+def test_every_step_keeps_its_radius_and_lowers_the_loss(model, radius):
+    options = TrustRegionSolverOptions(model=model, trust_region=TrustRegionOptions(radius=radius))
     states = path(options, rosenbrock(), torch.tensor([-1.2, 1.0]).double(), 60)
     rejected = 0
     for old, new in pairwise(takewhile(lambda state: not state.stalled, states)):
@@ -257,7 +268,7 @@ def test_the_bottom_of_a_curved_valley_is_found():
 
 def test_order_one_goes_down_the_gradient_and_learns_no_curvature():
     loss = random_quadratic(N, spread=0.5)
-    options = TrustRegionSolverOptions(order=1)
+    options = TrustRegionSolverOptions(model="linear")
     states = path(options, objective_of(loss), torch.ones(N, dtype=torch.float64), 300)
     g = states[0].point.gradient
     torch.testing.assert_close(
@@ -275,15 +286,15 @@ def test_rejected_trials_teach_the_model():
     assert len(second.memory.s) == 1
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_evaluations_are_counted_as_they_are_made(order):
-    """Order 1: a loss a trial and a gradient an accepted step; order 2: a gradient a trial."""
+@pytest.mark.parametrize("model", ["linear", "lsr1", "hessian"])
+def test_evaluations_are_counted_as_they_are_made(model):
+    """A loss a trial and a gradient an accepted step; with L-SR1 a gradient a trial."""
     objective = rosenbrock()
     start = torch.tensor([-1.2, 1.0]).double()
-    [_, *steps] = path(TrustRegionSolverOptions(order=order), objective, start, 9)
+    [_, *steps] = path(TrustRegionSolverOptions(model=model), objective, start, 9)
     accepted = sum(step.step_length > 0 for step in steps)
     assert 0 < accepted < 9
-    losses, gradients = (9, accepted) if order == 1 else (0, 9)
+    losses, gradients = (0, 9) if model == "lsr1" else (9, accepted)
     assert sum(step.gradients for step in steps) == gradients
     assert objective.counts.loss_evaluations == losses
     assert objective.counts.gradient_evaluations == 1 + gradients
@@ -302,12 +313,12 @@ class Nowhere(Objective):
         return Evaluation(self, theta, math.nan)
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_without_a_finite_trial_the_solver_stays_and_says_so_at_the_least_radius(order):
+@pytest.mark.parametrize("model", ["linear", "lsr1", "hessian"])
+def test_without_a_finite_trial_the_solver_stays_and_says_so_at_the_least_radius(model):
     loss = random_quadratic(N)
     objective = Nowhere(loss, Communicator(), 4, 4, Counts(1, 3))
     options = TrustRegionSolverOptions(
-        order=order, trust_region=TrustRegionOptions(min_radius=0.01)
+        model=model, trust_region=TrustRegionOptions(min_radius=0.01)
     )
     states = path(options, objective, torch.ones(N, dtype=torch.float64), 12)
     assert states[-1].point is states[0].point
@@ -331,7 +342,7 @@ def test_a_solver_describes_its_model_and_its_radius():
     setting = setting_of(random_quadratic(N), [N])
     lines = make_solver(setting, TrustRegionSolverOptions(memory=7)).describe()
     assert lines[0] == "trust region, L-SR1 model, 7 secant pairs, OBS"
-    first = make_solver(setting, TrustRegionSolverOptions(order=1)).describe()
+    first = make_solver(setting, TrustRegionSolverOptions(model="linear")).describe()
     assert first[0] == "trust region, linear model"
 
 

@@ -1,14 +1,23 @@
 """Trust-region control: how well a model predicted, whether its step is taken, the next radius.
 
-Source: Conn, Gould, Toint, Trust-Region Methods (2000), algorithm 6.1.1, with its guard against
-rounding errors (section 17.4.2).
+    ρ = (L(θ) - L(θ+s)) / (m(0) - m(s));  the step is taken if ρ ≥ η₁;  Δ shrinks or grows with ρ
+
+Acceptance may be nonmonotone: L(θ) in ρ is then replaced by the greatest of the last W losses. The
+step may so raise the loss for a while; the radius still grows only where ρ itself is very good.
+
+Sources: Conn, Gould, Toint, Trust-Region Methods (2000), algorithm 6.1.1, with its guard against
+rounding errors (section 17.4.2); nonmonotone: Deng, Xiao, Zhou, Journal of Optimization Theory and
+Applications 76 (1993), and for APTS Angino et al., arXiv 2605.14860.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from pydantic import Field, model_validator
 
+from hpctrain.globalization.subproblem import Norm
 from hpctrain.options import Options
 
 # Losses are known to this many units of their rounding error.
@@ -20,6 +29,7 @@ AT_BOUNDARY = 0.99
 class TrustRegionOptions(Options):
     """Constants of the radius control."""
 
+    norm: Norm = Field(2, description='of a step: 2, or "inf" for its largest component')
     radius: float = Field(1.0, gt=0, description="Δ at the start")
     min_radius: float = Field(1e-10, gt=0, description="least Δ")
     max_radius: float = Field(100.0, gt=0, description="greatest Δ")
@@ -77,3 +87,52 @@ def next_radius(
     if ratio > options.eta2 and step_norm >= AT_BOUNDARY * radius:
         return min(options.grow * radius, options.max_radius)
     return radius
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """ρ, whether the step is taken, and Δ for the next one."""
+
+    ratio: float
+    accepted: bool
+    radius: float
+
+
+def judge(
+    loss: float,
+    trial_loss: float,
+    predicted: float,
+    radius: float,
+    step_norm: float,
+    rounding: float,
+    options: TrustRegionOptions,
+    reference: float | None = None,
+) -> Verdict:
+    """What becomes of a trial step.
+
+    Args:
+        loss, trial_loss, predicted, rounding: as for `reduction_ratio`.
+        radius, step_norm: Δ and ‖s‖.
+        reference: what a nonmonotone acceptance compares with in place of L(θ), at least that.
+    """
+    rho = reduction_ratio(loss, trial_loss, predicted, rounding)
+    tolerant = rho
+    if reference is not None:
+        tolerant = reduction_ratio(reference, trial_loss, predicted, rounding)
+    accepted = is_accepted(tolerant, options)
+    # A step that only the window lets pass neither shrinks Δ nor lets it grow.
+    held = max(rho, options.eta1) if accepted else rho
+    return Verdict(rho, accepted, next_radius(radius, held, step_norm, options))
+
+
+def reference_loss(window: Sequence[float], loss: float) -> float:
+    """The greatest of the losses in the window and L(θ)."""
+    return max(loss, *window) if window else loss
+
+
+def slid(window: Sequence[float], loss: float, size: int) -> list[float]:
+    """The window once θ has left the point where the loss was `loss`: the last W - 1 losses.
+
+    Together with the loss at the new point they are the W losses of `reference_loss`.
+    """
+    return [*window, loss][max(len(window) + 2 - size, 0) :]

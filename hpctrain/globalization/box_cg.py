@@ -1,0 +1,104 @@
+"""Conjugate gradients for a trust-region subproblem in the infinity norm, whose region is a box.
+
+    min m(s) = gᵀs + ½ sᵀBs,   |s_i| ≤ Δ
+
+Conjugate gradients run on the variables that are free to move. Where an iterate would leave the
+box, two points are compared: the one where the way hits the box, and its far end projected onto
+the box, by which many variables reach their bounds at once. The better one is where conjugate
+gradients start anew, with the variables on the bounds held there if -∇m pushes them outwards.
+
+m falls from point to point, and the first is at least as good as the Cauchy point, the minimum of
+m along -g within the box: hence the usual convergence of a trust-region method. With B = 0 the
+result is -Δ sign(g).
+
+Sources: Conn, Gould, Toint, SIAM Journal on Numerical Analysis 25 (1988), and Trust-Region Methods
+(2000), section 7.8; the projected search: Lin, Moré, SIAM Journal on Optimization 9 (1999).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hpctrain.globalization.steihaug_cg import CGOutcome, CGResult, Product
+from hpctrain.vectors import dot
+
+
+def box_cg(
+    product: Product, gradient: Tensor, radius: float, tolerance: float, max_iterations: int
+) -> CGResult:
+    """An s that decreases m(s) = gᵀs + ½ sᵀBs within ‖s‖_∞ ≤ Δ, at least as the Cauchy point does.
+
+    Args:
+        product: v ↦ Bv, B symmetric (n, n), not necessarily positive definite.
+        gradient: g (n,).
+        radius: Δ.
+        tolerance: stop if the gradient of m, of the free variables, is ≤ tolerance · ‖g‖.
+        max_iterations: cap on products by B; a first one that meets the box may need one more.
+    """
+    box = _Box(gradient.new_tensor(radius))
+    s, r = torch.zeros_like(gradient), gradient
+    free, d = torch.ones_like(gradient, dtype=torch.bool), torch.zeros_like(gradient)
+    enough, predicted, products, beta = tolerance**2 * dot(gradient, gradient), 0.0, 0, 0.0
+    outcome = CGOutcome.CONVERGED
+    while True:
+        z = torch.where(free, r, 0)
+        zz = dot(z, z)
+        if not zz > enough:
+            now_free = box.free(s, r)
+            z = torch.where(now_free, r, 0)
+            zz = dot(z, z)
+            if not zz > enough:
+                return CGResult(s, products, predicted, outcome)
+            free, beta = now_free, 0.0
+        if products >= max_iterations:
+            return CGResult(s, products, predicted, CGOutcome.ITERATIONS)
+        d = beta * d - z
+        Bd = product(d)
+        products += 1
+        curvature = dot(d, Bd)
+        alpha, to_boundary = zz / curvature if curvature > 0 else math.inf, box.distance(s, d)
+        if alpha < to_boundary:
+            predicted += 0.5 * alpha * zz
+            s, r = s + alpha * d, r + alpha * Bd
+            z = torch.where(free, r, 0)
+            beta = dot(z, z) / zz
+            continue
+        # The way meets the box: its first point there, or the projection of its far end.
+        outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
+        gain = to_boundary * (zz - 0.5 * to_boundary * curvature)
+        near, far = box.project(s + to_boundary * d), box.end(s, d, alpha)
+        q = far - s
+        Bq = product(q)
+        products += 1
+        far_gain = -(dot(r, q) + 0.5 * dot(q, Bq))
+        if far_gain > gain:
+            s, r, predicted = far, r + Bq, predicted + far_gain
+        else:
+            s, r, predicted = near, r + to_boundary * Bd, predicted + gain
+        free, beta = box.free(s, r), 0.0
+
+
+class _Box:
+    """|s_i| ≤ Δ, with Δ rounded to the type of s."""
+
+    def __init__(self, bound: Tensor) -> None:
+        self._bound = bound
+
+    def free(self, s: Tensor, r: Tensor) -> Tensor:
+        """Where s lies inside, or -r points inwards."""
+        return (s.abs() < self._bound) | (s * r > 0)
+
+    def distance(self, s: Tensor, d: Tensor) -> float:
+        """The largest τ with s + τ d in the box."""
+        room = self._bound - torch.where(d < 0, -s, s)
+        return float(torch.where(d == 0, math.inf, room / d.abs()).min())
+
+    def project(self, s: Tensor) -> Tensor:
+        return torch.clamp(s, -self._bound, self._bound)
+
+    def end(self, s: Tensor, d: Tensor, alpha: float) -> Tensor:
+        """The projection of s + α d."""
+        if math.isinf(alpha):
+            return torch.where(d == 0, s, torch.sign(d) * self._bound)
+        return self.project(s + alpha * d)

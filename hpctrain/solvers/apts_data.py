@@ -1,0 +1,100 @@
+"""APTS in data: subdomains are shares of the samples, each with all parameters.
+
+    L_p(θ) = the mean loss over share p of the iteration's samples
+    h_p(θ) = L_p(θ) + ⟨∇L(θ_k) - ∇L_p(θ_k), θ - θ_k⟩,   so that ∇h_p(θ_k) = ∇L(θ_k)
+    ‖s_p‖ ≤ Δ/N,   hence ‖Σ_p s_p‖ ≤ Δ
+
+The shares of the whole set are drawn once, disjoint, and a subdomain takes what its share has of
+the mini-batch, so that a rank keeps its share only. With an overlap of o % a share draws o % of the
+other samples too. `solvers.apts` has the algorithm. Sources: Groß and Krause 2009; Cruz, Kothari,
+Kopaničáková, Krause, arXiv 2502.05133.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hpctrain.corrected import Corrected
+from hpctrain.globalization.subproblem import Norm
+from hpctrain.globalization.trust_region import TrustRegionOptions
+from hpctrain.objective import Objective
+from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
+from hpctrain.solvers.base import Point, Setting
+
+
+class DataRegionOptions(TrustRegionOptions):
+    """Constants of the radius control, as published for APTS in data."""
+
+    norm: Norm = Field(2, description='of a step: 2, or "inf" for its largest component')
+    radius: float = Field(1.0, gt=0, description="Δ at the start")
+    min_radius: float = Field(1e-3, gt=0, description="least Δ")
+    max_radius: float = Field(4.0, gt=0, description="greatest Δ")
+
+
+class APTSDataOptions(APTSOptions):
+    """Settings of APTS in data."""
+
+    name: Literal["apts-data"] = "apts-data"
+    subdomains: int = Field(2, ge=1, description="N, shares of the samples")
+    sample_overlap: float = Field(
+        0.0, ge=0, lt=100, description="percent of the other samples that a share draws too"
+    )
+    first_order_correction: bool = Field(
+        True, description="make the local gradients equal to the global one at the start"
+    )
+    trust_region: DataRegionOptions = DataRegionOptions()
+
+
+class APTSData(APTS):
+    """The subdomains are `setting.subdomains`."""
+
+    def __init__(self, setting: Setting, options: APTSDataOptions) -> None:
+        assert setting.subdomains is not None, "APTS in data needs shares of the samples"
+        groups = setting.subdomains.groups
+        super().__init__(setting, options, groups, [setting.objective.parameters] * len(groups))
+        self._subdomains = setting.subdomains.own
+
+    def _solved_here(self) -> Sequence[int]:
+        return sorted(self._subdomains)
+
+    def _local_problem(
+        self, p: int, L: Objective, chosen: Tensor | None, point: Point
+    ) -> LocalProblem | None:
+        L_p = self._share_of(p, chosen)
+        if L_p is None:
+            return None
+        found = L_p.with_gradient(point.theta)
+        if not self.options.first_order_correction:
+            return LocalProblem(L_p, Point(point.theta, found.loss, found.gradient), L_p.counts)
+        h_p = Corrected(L_p, point.gradient - found.gradient, point.theta)
+        return LocalProblem(h_p, Point(point.theta, found.loss, point.gradient), L_p.counts)
+
+    def _share_of(self, p: int, chosen: Tensor | None) -> Objective | None:
+        """L_p, its work counted from zero; None where share and mini-batch are disjoint."""
+        share = self._subdomains[p]
+        counts = share.objective.counts
+        counts.loss_work = counts.gradient_work = counts.hvp_work = 0
+        if chosen is None:
+            return share.objective
+        common = share.samples[torch.isin(share.samples, chosen, assume_unique=True)]
+        return share.objective.subset(common) if len(common) else None
+
+    def _budget(self, radius: float) -> float:
+        return radius / len(self._groups)
+
+    def _sum(self, steps: Sequence[Tensor]) -> Tensor:
+        total = steps[0].clone()
+        for step in steps[1:]:
+            total += step
+        return total
+
+    def describe(self) -> list[str]:
+        o = self.options
+        overlap = f", overlap {o.sample_overlap:g} %" if o.sample_overlap else ""
+        consistent = "" if o.first_order_correction else ", without first-order correction"
+        return self._described(
+            f"apts-data: {o.subdomains} shares of the samples{overlap}, all parameters{consistent}"
+        )

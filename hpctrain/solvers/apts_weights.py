@@ -1,0 +1,90 @@
+"""APTS in weights: subdomains are blocks of layers, each with all samples of the iteration.
+
+    h_p(θ_p) = L with the parameters outside block p frozen as in θ_k,   ∇h_p(R_p θ_k) = R_p ∇L(θ_k)
+    ‖s_p‖_∞ ≤ Δ,     hence ‖Σ_p E_p s_p‖_∞ ≤ Δ, since blocks are disjoint
+
+In the 2-norm the budget is Δ/√N. The start of a local phase is known from the global gradient, and
+the activations below a block are computed once in it. `solvers.apts` has the algorithm. Source:
+Trotti, Cruz, Kopaničáková, Krause, arXiv 2312.13677.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from hpctrain.globalization.subproblem import Norm
+from hpctrain.globalization.trust_region import TrustRegionOptions
+from hpctrain.objective import Counts, Objective
+from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
+from hpctrain.solvers.base import Point, Setting
+
+
+class WeightsRegionOptions(TrustRegionOptions):
+    """Constants of the radius control, as published for APTS in weights."""
+
+    norm: Norm = Field("inf", description='of a step: 2, or "inf" for its largest component')
+    radius: float = Field(0.01, gt=0, description="Δ at the start")
+    min_radius: float = Field(1e-4, gt=0, description="least Δ")
+    max_radius: float = Field(0.1, gt=0, description="greatest Δ")
+
+
+class APTSWeightsOptions(APTSOptions):
+    """Settings of APTS in weights."""
+
+    name: Literal["apts-weights"] = "apts-weights"
+    blocks: int = Field(2, ge=1, description="N, groups of consecutive layers")
+    trust_region: WeightsRegionOptions = WeightsRegionOptions()
+
+
+class APTSWeights(APTS):
+    """The subdomains are the blocks of `setting.decomposition`."""
+
+    def __init__(self, setting: Setting, options: APTSWeightsOptions) -> None:
+        self._blocks = setting.decomposition.blocks
+        sizes = [block.size for block in self._blocks]
+        super().__init__(setting, options, setting.local.groups, sizes)
+        self._prepared: tuple[Objective, Objective] | None = None
+
+    def _solved_here(self) -> Sequence[int]:
+        return self.setting.local.blocks
+
+    def _local_problem(
+        self, p: int, L: Objective, chosen: Tensor | None, point: Point
+    ) -> LocalProblem:
+        block, whole = self._blocks[p], self.setting.counts
+        counts = Counts(whole.loss_cost, whole.gradient_cost)
+        h_p = self._on_this_group(L, chosen).restrict(block, point.theta, counts)
+        start = Point(
+            block.restrict(point.theta).clone(), point.loss, block.restrict(point.gradient).clone()
+        )
+        return LocalProblem(h_p, start, counts)
+
+    def _on_this_group(self, L: Objective, chosen: Tensor | None) -> Objective:
+        """L on the ranks that share this rank's blocks, made once a local phase."""
+        local = self.setting.local.objective
+        if local is self.setting.objective:
+            return L
+        if chosen is None:
+            return local
+        if self._prepared is None or self._prepared[0] is not L:
+            self._prepared = L, local.subset(chosen)
+        return self._prepared[1]
+
+    def _budget(self, radius: float) -> float:
+        return (
+            radius
+            if self.options.trust_region.norm == "inf"
+            else radius / math.sqrt(len(self._blocks))
+        )
+
+    def _sum(self, steps: Sequence[Tensor]) -> Tensor:
+        return self.setting.decomposition.extend_add(steps)
+
+    def describe(self) -> list[str]:
+        sizes = ", ".join(str(block.size) for block in self._blocks)
+        return self._described(
+            f"apts-weights: {len(self._blocks)} blocks of layers (n_p = {sizes}), all samples"
+        )

@@ -1,0 +1,104 @@
+"""APTS on several ranks: the same iterates as on one, whatever subdomains a rank works on."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from hpctrain import build
+from hpctrain.job import parse_job
+from hpctrain.networks.module import ModuleNetwork
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.classification import ClassificationProblem
+from hpctrain.problems.data.sets import DataSet, Part
+
+JOB = """
+precision = "{precision}"
+[problem]
+name = "classification"
+data = "mnist"
+[network]
+kind = "fcnn"
+[solver]
+{solver}
+[parallel]
+chunks = 16
+"""
+SOLVERS = {
+    "data, linear": 'name = "apts-data"\nmodel = "linear"\nsubdomains = 4',
+    "data, lsr1, batches": 'name = "apts-data"\nsubdomains = 4\nbatch_size = 120\ndebug = true',
+    "data, two shares": 'name = "apts-data"\nsubdomains = 2\nsample_overlap = 5.0\ndebug = true',
+    "data, hessian": 'name = "apts-data"\nmodel = "hessian"\nsubdomains = 3\ncg_iterations = 3',
+    "weights, linear": 'name = "apts-weights"\nmodel = "linear"\nblocks = 4',
+    "weights, lsr1, batches": 'name = "apts-weights"\nblocks = 2\nbatch_size = 100\ndebug = true',
+    "trust region, batches": 'name = "trust-region"\nbatch_size = 100',
+    "trust region, growing": 'name = "trust-region"\nsampling = "growing"\nsample_size = 40',
+    "trust region, hessian": 'name = "trust-region"\nmodel = "hessian"\nsampling = "hessian"\n'
+    "sample_size = 64",
+}
+ITERATIONS = 4
+
+
+def network():
+    widths = [6, 8, 8, 8, 3]
+    layers = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(*layers[:-1])
+
+
+def problem(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(320, 6, generator=generator).numpy()
+    labels = (x[:, 0] > 0).astype("int64") + (x[:, 1] > 0.5)
+    part = Part("tiny", (6,), labels, lambda: iter([x]))
+    data = DataSet("tiny", part, part, 3)
+    return ClassificationProblem(data, ModuleNetwork("tiny", network, (6,)), dtype=dtype)
+
+
+def iterates(solver, communicator, precision="float64"):
+    """θ after each iteration, and the work."""
+    job = parse_job(JOB.format(solver=SOLVERS[solver], precision=precision), "job")
+    made = problem(getattr(torch, precision))
+    objective = build.make_objective(job, made, communicator, 1)
+    method = build.make_job_solver(job, made, objective, 1)
+    state, found = method.init(made.initial_parameters(0)), []
+    for _ in range(ITERATIONS):
+        state, _ = method.step(state)
+        found.append(state.point.theta)
+    return torch.stack(found), replace(objective.counts)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_iterates_and_the_work_are_those_of_one_rank(
+    comm, assert_everywhere, solver, precision
+):
+    alone, work = iterates(solver, Communicator(None), precision)
+    found, its = iterates(solver, comm, precision)
+    assert_everywhere(bool((alone[-1] != alone[0]).any()), "it moves")
+    if comm.size & (comm.size - 1) == 0:
+        assert_everywhere(torch.equal(found, alone), "the same bits")
+        assert_everywhere(its == work, "the same work")
+    else:
+        close = torch.allclose(found, alone, rtol=1e-3, atol=1e-4)
+        assert_everywhere(close or precision == "float32", "the same up to rounding")
+
+
+def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):
+    """A trial and a global step in the linear model: a sum each beside the gather of the steps."""
+    job = parse_job(JOB.format(solver=SOLVERS["data, linear"], precision="float64"), "job")
+    made = problem(torch.float64)
+    objective = build.make_objective(job, made, comm, 1)
+    method = build.make_job_solver(job, made, objective, 1)
+    state = method.init(made.initial_parameters(0))
+    sums, tree_sum = [], objective.communicator.tree_sum
+    objective.communicator.tree_sum = lambda *given: sums.append(1) or tree_sum(*given)
+    gathers, gather = [], objective.communicator.allgather_rows
+    objective.communicator.allgather_rows = lambda *given: gathers.append(1) or gather(*given)
+    own = method._subdomains
+    shared = any(each.objective.communicator is objective.communicator for each in own.values())
+    method.step(state)
+    objective.communicator.tree_sum, objective.communicator.allgather_rows = tree_sum, gather
+    assert_everywhere(len(gathers) == 1, "one gather")
+    assert_everywhere(shared or len(sums) == 2, "one sum for the trial, one for the global step")

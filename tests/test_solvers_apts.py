@@ -1,0 +1,553 @@
+"""APTS in data and in weights: the invariants of their steps, on quadratics and a small network."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from quadratic import minimum, objective_of, random_quadratic, setting_of
+
+from hpctrain.decomposition import sample_shares
+from hpctrain.errors import InputError
+from hpctrain.globalization.subproblem import length
+from hpctrain.job import load_job, parse_job, resolved_toml
+from hpctrain.objective import Counts, Evaluation, Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.apts_data import APTSDataOptions, DataRegionOptions
+from hpctrain.solvers.apts_weights import APTSWeightsOptions, WeightsRegionOptions
+from hpctrain.solvers.base import Subdomain, Subdomains, evaluate
+from hpctrain.solvers.trust_region import (
+    TrustRegionSolverOptions,
+    TrustRegionState,
+    trust_region_step,
+)
+from hpctrain.state import flatten, unflatten
+
+N, SAMPLES = 12, 8
+JOBS = sorted((Path(__file__).parents[1] / "jobs" / "apts").glob("*.toml"))
+FREE = {"min_radius": 1e-12}
+MODELS = ["linear", "lsr1", "hessian"]
+
+
+def ones():
+    return torch.ones(N, dtype=torch.float64)
+
+
+class Logistic:
+    """ℓ_j(θ) = log(1 + exp(-c_j x_jᵀθ)) + θᵀDθ/2: convex, not quadratic, one sample a chunk.
+
+    Not finite beyond |θ_1| = 10.
+    """
+
+    prefix_cost, loss_cost, gradient_cost, dtype = 0, 1, 3, torch.float64
+
+    def __init__(self, X, kept=None):
+        self.X, self.parameters = X, X.shape[1]
+        self.kept = torch.ones(len(X)).double() if kept is None else kept
+        self.D = torch.logspace(-3, 0, self.parameters).double()
+
+    def losses(self, theta):
+        wall = 0 * torch.sqrt(10 - theta[0].abs())
+        each = torch.nn.functional.softplus(-self.X @ theta) + 0.5 * theta @ (self.D * theta)
+        return self.kept * (each + wall)
+
+    def losses_and_gradients(self, theta):
+        slopes = -torch.sigmoid(-self.X @ theta)[:, None] * self.X + self.D * theta
+        return torch.cat([self.losses(theta)[:, None], self.kept[:, None] * slopes], dim=1)
+
+    def hessian_vectors(self, theta, v):
+        z = torch.sigmoid(self.X @ theta)
+        return self.kept[:, None] * ((z * (1 - z) * (self.X @ v))[:, None] * self.X + self.D * v)
+
+    def subset(self, chosen):
+        kept = torch.zeros(len(self.X)).double()
+        kept[chosen] = 1
+        return Logistic(self.X, kept)
+
+    def restrict(self, region, theta):
+        return Restricted(self, region, theta.clone())
+
+
+class Restricted:
+    """A loss of R θ, the rest frozen."""
+
+    prefix_cost, loss_cost, gradient_cost, dtype = 0, 1, 3, torch.float64
+
+    def __init__(self, loss, region, theta):
+        self.loss, self.region, self.theta, self.parameters = loss, region, theta, region.size
+
+    def _full(self, part):
+        theta = self.theta.clone()
+        self.region.replace(theta, part)
+        return theta
+
+    def losses(self, part):
+        return self.loss.losses(self._full(part))
+
+    def losses_and_gradients(self, part):
+        found = self.loss.losses_and_gradients(self._full(part))
+        own = [self.region.restrict(row) for row in found[:, 1:]]
+        return torch.cat([found[:, :1], torch.stack(own)], dim=1)
+
+    def hessian_vectors(self, part, v):
+        wide = torch.zeros_like(self.theta)
+        self.region.replace(wide, v)
+        found = self.loss.hessian_vectors(self._full(part), wide)
+        return torch.stack([self.region.restrict(row) for row in found])
+
+    def subset(self, chosen):
+        return Restricted(self.loss.subset(chosen), self.region, self.theta)
+
+    def restrict(self, region, theta):
+        raise NotImplementedError("it is restricted already")
+
+
+def logistic(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Logistic(3 * torch.randn(SAMPLES, N, generator=generator, dtype=torch.float64))
+
+
+def quadratic(spread=1.0):
+    return random_quadratic(N, samples=SAMPLES, spread=spread)
+
+
+def wide_objective(loss):
+    return Objective(loss, Communicator(), SAMPLES, SAMPLES, Counts(1, 3))
+
+
+def subdomains(loss, count, overlap=0.0):
+    own = {}
+    for index, chosen in enumerate(sample_shares(0, SAMPLES, count, overlap)):
+        objective = wide_objective(loss).subset(chosen)
+        objective.counts = Counts(1, 3)
+        own[index] = Subdomain(chosen, objective)
+    return Subdomains(own, ((0,),) * count)
+
+
+def solver_of(options, loss):
+    sizes = [N // 4] * 4
+    if options.name == "apts-weights":
+        sizes = [N // options.blocks] * options.blocks
+    setting = setting_of(random_quadratic(N), sizes)
+    objective = wide_objective(loss)
+    local = replace(setting.local, objective=objective)
+    shares = None
+    if options.name == "apts-data":
+        shares = subdomains(loss, options.subdomains, options.sample_overlap)
+    return make_solver(
+        replace(setting, objective=objective, local=local, subdomains=shares), options
+    )
+
+
+def data(**settings):
+    region = DataRegionOptions(**settings.pop("region", {}))
+    return APTSDataOptions(debug=True, trust_region=region, **settings)
+
+
+def weights(**settings):
+    region = WeightsRegionOptions(**settings.pop("region", {}))
+    return APTSWeightsOptions(debug=True, trust_region=region, **settings)
+
+
+VARIANTS = {
+    "data, linear": data(model="linear", subdomains=2, region=FREE),
+    "data, lsr1": data(model="lsr1", subdomains=4, region=FREE),
+    "data, hessian": data(model="hessian", subdomains=3, region=FREE),
+    "data, overlap": data(model="lsr1", subdomains=4, sample_overlap=20.0, region=FREE),
+    "data, infinity norm": data(model="lsr1", region=FREE | {"norm": "inf"}),
+    "data, one subdomain": data(model="lsr1", subdomains=1, region=FREE),
+    "data, momentum": data(model="lsr1", momentum=0.5, region=FREE),
+    "weights, linear": weights(model="linear", blocks=4, region=FREE),
+    "weights, lsr1": weights(model="lsr1", blocks=2, region=FREE),
+    "weights, hessian": weights(model="hessian", blocks=3, region=FREE),
+    "weights, 2-norm": weights(model="lsr1", blocks=4, region=FREE | {"norm": 2}),
+    "weights, forced": weights(model="lsr1", blocks=4, forced_decrease=True, region=FREE),
+    "weights, no global step": weights(model="lsr1", blocks=2, global_steps=0, region=FREE),
+}
+BATCHES = {
+    "data, batches": data(model="lsr1", subdomains=2, batch_size=4),
+    "data, batches, linear": data(model="linear", subdomains=4, batch_size=4),
+    "data, batches, two global steps": data(model="linear", batch_size=5, global_steps=2),
+    "weights, batches": weights(model="lsr1", blocks=4, batch_size=3, batch_overlap=10.0),
+    "weights, batches, window": weights(model="linear", blocks=4, batch_size=3, window=3),
+}
+ALL = VARIANTS | BATCHES
+
+
+def steps(options, loss, count, theta=None):
+    """The states and records of some iterations, the first state included."""
+    solver = solver_of(options, loss)
+    states, records = [solver.init(ones() if theta is None else theta)], []
+    for _ in range(count):
+        state, record = solver.step(states[-1])
+        states.append(state)
+        records.append(record)
+    return states, records
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_quadratic_is_minimised_with_decrease_in_every_step(variant):
+    loss = quadratic(spread=0.5)
+    states, _ = steps(VARIANTS[variant], loss, 25)
+    losses = [state.point.loss for state in states]
+    assert all(b <= a + 1e-13 for a, b in pairwise(losses))
+    best = objective_of(loss).at(minimum(loss)).loss
+    assert losses[-1] - best < 1e-2 * (losses[0] - best)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_at_the_minimum_it_stalls_and_stays(variant):
+    loss = quadratic()
+    solver = solver_of(VARIANTS[variant], loss)
+    state = solver.init(minimum(loss))
+    for _ in range(60):
+        state, record = solver.step(state)
+        if record.stalled:
+            break
+    assert record.stalled
+    torch.testing.assert_close(state.point.theta, minimum(loss), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_state_says_of_its_point_is_true(variant):
+    loss = logistic()
+    states, records = steps(VARIANTS[variant], loss, 4)
+    there = evaluate(wide_objective(loss), states[-1].point.theta)
+    assert states[-1].point.loss == pytest.approx(there.loss, rel=1e-12)
+    torch.testing.assert_close(states[-1].point.gradient, there.gradient, rtol=1e-12, atol=1e-12)
+    assert records[-1].gradient_norm == pytest.approx(float(there.gradient.norm()))
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_it_goes_on_from_its_stored_state_as_if_never_stored(variant):
+    loss = logistic()
+    solver = solver_of(ALL[variant], loss)
+    state = solver.init(ones())
+    for _ in range(3):
+        state, _ = solver.step(state)
+    leaves = {leaf.path: leaf.value for leaf in flatten(state)}
+    leaves = {p: v.clone() if isinstance(v, torch.Tensor) else v for p, v in leaves.items()}
+    fresh = solver_of(ALL[variant], loss)
+    found = unflatten(fresh.init(ones()), leaves)
+    for _ in range(2):
+        state, _ = solver.step(state)
+        found, _ = fresh.step(found)
+    assert torch.equal(found.point.theta, state.point.theta)
+    assert found.radius == state.radius
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_every_trial_keeps_its_radius_and_every_radius_its_limits(variant):
+    loss, o = logistic(), ALL[variant]
+    region, kind = o.trust_region, o.trust_region.norm
+    solver = solver_of(o, loss)
+    trials, local = [], []
+    trial_of, exchange = solver._trial, solver._exchange
+    solver._trial = lambda *given: trials.append(trial_of(*given)) or trials[-1]
+    solver._exchange = lambda solved: local.append(exchange(solved)) or local[-1]
+    state = solver.init(ones())
+    for _ in range(12):
+        radius = state.radius
+        state, _ = solver.step(state)
+        assert length(trials[-1].step, kind) <= radius * (1 + 1e-12)
+        budget = solver._budget(radius) * (1 + 1e-12)
+        assert all(length(result.step, kind) <= budget for result in local[-1])
+        assert region.min_radius <= state.radius <= region.max_radius
+        assert region.min_radius <= state.global_radius <= region.max_radius
+    assert any(length(trial.step, kind) > 0 for trial in trials)
+
+
+@pytest.mark.parametrize("options", [data(subdomains=4, sample_overlap=10.0), weights(blocks=4)])
+@pytest.mark.parametrize("chosen", [None, torch.tensor([1, 4, 6])])
+def test_the_gradient_of_every_local_model_is_the_global_one(options, chosen):
+    loss = logistic()
+    solver = solver_of(options, loss)
+    L = wide_objective(loss) if chosen is None else wide_objective(loss).subset(chosen)
+    point = evaluate(L, ones())
+    for p in solver._solved_here():
+        local = solver._local_problem(p, L, chosen, point)
+        if local is None:
+            continue
+        there = local.objective.with_gradient(local.start.theta)
+        wanted = point.gradient
+        if options.name == "apts-weights":
+            wanted = solver._blocks[p].restrict(wanted)
+        torch.testing.assert_close(there.gradient, wanted, rtol=1e-13, atol=1e-14)
+        torch.testing.assert_close(local.start.gradient, wanted, rtol=1e-13, atol=1e-14)
+        assert there.loss == pytest.approx(local.start.loss, rel=1e-13)
+
+
+def test_without_correction_the_local_gradient_is_that_of_the_share():
+    loss = logistic()
+    solver = solver_of(data(subdomains=2, first_order_correction=False), loss)
+    point = evaluate(wide_objective(loss), ones())
+    local = solver._local_problem(0, wide_objective(loss), None, point)
+    share = wide_objective(loss).subset(sample_shares(0, SAMPLES, 2)[0]).with_gradient(ones())
+    torch.testing.assert_close(local.start.gradient, share.gradient)
+    assert not torch.allclose(share.gradient, point.gradient, rtol=0.01)
+
+
+class Spy:
+    """The ratio of each trial of a solver."""
+
+    def __init__(self, solver):
+        self.ratios, trial_of = [], solver._trial
+
+        def trial(L, state, results):
+            found = trial_of(L, state, results)
+            if found.evaluation is not None:
+                actual = state.point.loss - found.evaluation.loss
+                self.ratios.append(actual / found.predicted)
+            return found
+
+        solver._trial = trial
+
+
+def test_the_ratio_is_one_where_subdomains_do_not_couple():
+    """In weights: on a block-diagonal quadratic the decreases add up exactly."""
+    loss = quadratic()
+    loss.A = loss.A * torch.block_diag(*[torch.ones(3, 3)] * 4).double()
+    solver = solver_of(weights(model="hessian", blocks=4, global_steps=0), loss)
+    spy, state = Spy(solver), solver.init(ones())
+    for _ in range(6):
+        state, _ = solver.step(state)
+    assert len(spy.ratios) == 6
+    assert spy.ratios == pytest.approx([1.0] * 6, rel=1e-9)
+
+
+def test_the_ratio_is_one_with_one_share_of_all_samples():
+    solver = solver_of(data(model="lsr1", subdomains=1, global_steps=0), logistic())
+    spy, state = Spy(solver), solver.init(ones())
+    for _ in range(6):
+        state, _ = solver.step(state)
+    assert spy.ratios == pytest.approx([1.0] * 6, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("local_steps", [1, 3])
+def test_one_share_of_all_samples_is_the_plain_trust_region_method(model, local_steps):
+    """N = 1: a local phase on h_1 = L is so many steps of the plain method, and is accepted."""
+    loss, radius = logistic(), 0.2
+    region = {"radius": 4.0, "max_radius": 4.0}
+    o = data(
+        model=model,
+        subdomains=1,
+        local_steps=local_steps,
+        local_radius=radius / 4.0,
+        global_steps=0,
+        region=region,
+    )
+    states, _ = steps(o, loss, 1)
+    objective = wide_objective(loss)
+    plain = TrustRegionState(evaluate(objective, ones()), radius)
+    settings = TrustRegionSolverOptions(
+        model=model, memory=o.memory, trust_region=DataRegionOptions(**region)
+    )
+    for _ in range(local_steps):
+        plain = trust_region_step(objective, plain, settings)
+    assert float((plain.point.theta - ones()).norm()) > 0
+    assert states[1].accepted
+    torch.testing.assert_close(states[1].point.theta, plain.point.theta, rtol=1e-12, atol=1e-13)
+    assert states[1].local_memory[0].radius == plain.radius
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_where_nothing_moves_locally_it_is_the_plain_trust_region_method(model):
+    """The global step alone, with its own radius and memory."""
+    loss = logistic()
+    solver = solver_of(data(model=model, subdomains=2), loss)
+    solver._local_problem = lambda *_: None
+    state = solver.init(ones())
+    objective, o = wide_objective(loss), solver.options
+    plain = TrustRegionState(evaluate(objective, ones()), o.trust_region.radius)
+    settings = TrustRegionSolverOptions(model=model, memory=5, trust_region=o.trust_region)
+    for _ in range(8):
+        state, _ = solver.step(state)
+        plain = trust_region_step(objective, plain, settings)
+        torch.testing.assert_close(state.point.theta, plain.point.theta, rtol=1e-12, atol=1e-13)
+        assert state.global_radius == plain.radius
+    assert state.silent == 2
+
+
+class Coupled(Logistic):
+    """So strongly coupled that the sum of the blocks' steps overshoots."""
+
+    def __init__(self, X, kept=None):
+        super().__init__(X, kept)
+        self.pull = 40.0
+
+    def losses(self, theta):
+        return super().losses(theta) + self.kept * 0.5 * self.pull * theta.sum() ** 2
+
+    def losses_and_gradients(self, theta):
+        found = super().losses_and_gradients(theta)
+        found[:, 1:] += self.kept[:, None] * self.pull * theta.sum()
+        return found
+
+
+def coupled():
+    return Coupled(logistic().X)
+
+
+def overshooting():
+    """Where every block, alone, would undo the whole sum."""
+    return 0.25 * ones()
+
+
+WIDE = {"radius": 1.0, "max_radius": 4.0}
+
+
+def test_forced_decrease_never_increases_the_loss_and_saves_steps():
+    plain = weights(model="linear", blocks=4, global_steps=0, region=WIDE)
+    forced = plain.model_copy(update={"forced_decrease": True})
+    (first, second), _ = steps(plain, coupled(), 1, overshooting())
+    assert not second.accepted
+    assert second.point.loss == first.point.loss
+    states, _ = steps(forced, coupled(), 15, overshooting())
+    losses = [state.point.loss for state in states]
+    assert states[1].accepted
+    assert losses[1] < losses[0]
+    assert all(b <= a for a, b in pairwise(losses))
+
+
+def test_a_forced_step_stays_within_the_shrunk_radius():
+    solver = solver_of(
+        weights(model="linear", blocks=4, forced_decrease=True, region=WIDE), coupled()
+    )
+    L = solver.setting.objective
+    state = solver.init(overshooting())
+    tried = []
+    at = L.at
+    L.at = lambda theta: tried.append(theta - overshooting()) or at(theta)
+    trial_of = solver._forced
+    solver._forced = lambda *given: tried.clear() or trial_of(*given)
+    solver._goes_on = lambda last: True
+    solver.step(state)
+    assert 1 <= len(tried) <= 6
+    for j, s in enumerate(tried[:5], start=1):
+        assert length(s, "inf") <= 0.5**j * (1 + 1e-12)
+
+
+def test_without_global_control_every_finite_trial_is_taken_and_the_radius_stays():
+    o = weights(model="linear", blocks=4, global_steps=0, global_control=False, region=WIDE)
+    states, _ = steps(o, coupled(), 5, overshooting())
+    assert all(state.accepted for state in states[1:])
+    assert all(state.radius == 1.0 for state in states)
+    assert any(b.point.loss > a.point.loss for a, b in pairwise(states))
+
+
+def test_the_window_lets_pass_what_lies_below_its_greatest_loss_and_no_more():
+    """ρ from the greatest of the last W losses; each state's window holds the W - 1 before."""
+    size = 3
+    o = weights(model="linear", blocks=4, global_steps=0, window=size, region={"radius": 0.1})
+    solver = solver_of(o, coupled())
+    trials, trial_of = [], solver._trial
+    solver._trial = lambda *given: trials.append(trial_of(*given)) or trials[-1]
+    state, history = solver.init(overshooting()), []
+    accepted_above = 0
+    for _ in range(30):
+        old, history = (
+            state,
+            [*history, state.point.loss] if state.accepted or not history else history,
+        )
+        state, _ = solver.step(state)
+        trial = trials[-1]
+        if trial.evaluation is None:
+            continue
+        reference = max(history[-size:])
+        allowed = reference - trial.evaluation.loss >= 0.25 * trial.predicted * (1 - 1e-9)
+        assert state.accepted == allowed
+        accepted_above += state.accepted and trial.evaluation.loss > old.point.loss
+        assert len(state.window) <= size - 1
+    assert accepted_above > 0
+
+
+class NotFinite(Objective):
+    """A share whose loss is NaN everywhere."""
+
+    def with_gradient(self, theta):
+        found = super().with_gradient(theta)
+        return Evaluation(self, theta, math.nan, math.nan * found.gradient)
+
+    def at(self, theta):
+        return Evaluation(self, theta, math.nan)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_share_that_is_not_finite_contributes_nothing_and_says_so(model):
+    loss, o = logistic(), data(model=model, subdomains=2, global_steps=0)
+    solver = solver_of(o, loss)
+    share = solver._subdomains[1]
+    broken = NotFinite(loss.subset(share.samples), Communicator(), 4, SAMPLES, Counts(1, 3))
+    solver._subdomains[1] = Subdomain(share.samples, broken)
+    state = solver.init(ones())
+    for _ in range(3):
+        old, (state, _) = state, solver.step(state)
+        assert state.silent == 1
+        assert state.point.loss < old.point.loss
+        assert math.isfinite(state.point.loss)
+
+
+def test_a_share_without_samples_in_the_batch_contributes_nothing():
+    states, _ = steps(data(model="linear", subdomains=8, batch_size=3), logistic(), 4)
+    assert all(state.silent >= 5 for state in states[1:])
+    assert any(state.accepted for state in states)
+
+
+def test_mini_batches_go_through_all_samples_and_lower_the_whole_loss():
+    loss, whole = logistic(), wide_objective(logistic())
+    states, records = steps(data(model="lsr1", batch_size=4), loss, 20)
+    assert [record.epoch for record in records[:4]] == [0.5, 1.0, 1.5, 2.0]
+    assert whole.at(states[-1].point.theta).loss < 0.5 * whole.at(ones()).loss
+
+
+def test_work_is_counted_in_whole_evaluations():
+    """Linear, N = 2: each share's gradients are half ones; 1 at the start, 5 at most beside it."""
+    loss = logistic()
+    solver = solver_of(data(model="linear", subdomains=2, global_steps=0, local_steps=1), loss)
+    state = solver.init(ones())
+    before = solver.setting.counts.gradient_evaluations, solver.setting.counts.loss_evaluations
+    state, _ = solver.step(state)
+    after = solver.setting.counts.gradient_evaluations, solver.setting.counts.loss_evaluations
+    # Two halves at θ_k and the trial with its gradient; two halves of a loss at the local trials.
+    assert after[0] - before[0] == pytest.approx(2.0)
+    assert after[1] - before[1] == pytest.approx(1.0)
+
+
+def test_shares_are_disjoint_and_cover_the_samples_and_overlap_as_asked():
+    shares = sample_shares(3, 100, 4)
+    assert sorted(torch.cat(shares).tolist()) == list(range(100))
+    assert [len(share) for share in shares] == [25] * 4
+    wider = sample_shares(3, 100, 4, overlap=20.0)
+    for own, wide in zip(shares, wider, strict=True):
+        assert len(wide) == 25 + 15
+        assert set(own.tolist()) < set(wide.tolist())
+        assert wide.tolist() == sorted(set(wide.tolist()))
+
+
+def test_contradictory_settings_are_refused():
+    with pytest.raises(ValidationError, match="forced_decrease"):
+        APTSWeightsOptions(forced_decrease=True, window=2)
+    with pytest.raises(InputError, match=r"solver\.batch_size = 9 is not allowed: at most 8"):
+        solver_of(data(batch_size=9), logistic())
+
+
+def test_a_solver_describes_its_subdomains_and_its_control():
+    lines = solver_of(data(model="lsr1", subdomains=4, sample_overlap=5.0), logistic()).describe()
+    assert lines[0] == "apts-data: 4 shares of the samples, overlap 5 %, all parameters"
+    assert "L-SR1 model, 5 secant pairs, OBS" in lines[1]
+    lines = solver_of(weights(blocks=4, window=3, global_control=False), logistic()).describe()
+    assert lines[0] == "apts-weights: 4 blocks of layers (n_p = 3, 3, 3, 3), all samples"
+    assert "taken without control" in lines[2]
+    assert "nonmonotone: rho by the greatest of 3 losses" in lines
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_the_jobs_of_the_published_figures_are_valid(path):
+    job = load_job(path)
+    assert job.solver.name == f"apts-{path.stem.split('-')[0]}"
+    assert parse_job(resolved_toml(job), "again") == job
