@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.globalization.line_search import LineSearchOptions, first_trial, strong_wolfe
-from hpctrain.objective import Objective
+from hpctrain.objective import Objective, Smooth
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton.broyden import SCALINGS, InverseHessian
@@ -44,7 +44,7 @@ class LBFGSState:
 
 
 def lbfgs_step(
-    objective: Objective,
+    objective: Smooth,
     state: LBFGSState,
     memory: int,
     momentum: float,

@@ -1,0 +1,196 @@
+"""ASTROM: a trust-region method on two levels of samples, the coarse one as large as it must be.
+
+    h¹(θ) = L¹(θ) + ⟨∇L(θ_k) - ∇L¹(θ_k), θ - θ_k⟩,   L¹ over D¹ ⊂ D, so that ∇h¹(θ_k) = ∇L(θ_k)
+
+The coarse phase takes trust-region steps on h¹ with its exact Hessian, by Steihaug-Toint conjugate
+gradients, of total length ‖s‖ ≤ Δ. Then
+
+    ρ = (L(θ) - L(θ+s)) / (h¹(θ) - h¹(θ+s));   θ ← θ + s if ρ ≥ η₁;  else D¹ grows, nested
+
+so that the method becomes the batch trust region when D¹ is D. A rejection is blamed on the samples
+and keeps the radius; only where ρ is not positive the radius shrinks as well.
+
+Source: the adaptive sub-sampled trust-region method of Kopaničáková and Krause's multilevel talks;
+trust-region control as in Gratton, Sartenaer, Toint, SIAM Journal on Optimization 19 (2008).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hpctrain.corrected import Corrected
+from hpctrain.globalization.trust_region import judge, rounding_error
+from hpctrain.objective import Objective, Smooth
+from hpctrain.quasi_newton.lsr1 import LSR1
+from hpctrain.randomness import generator
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
+from hpctrain.solvers.sampling import share_size
+from hpctrain.solvers.trust_region_step import (
+    ModelOptions,
+    attempt_step,
+    curvature,
+    described_region,
+)
+from hpctrain.solvers.variance_reduction import effective_evaluations, require_subsets
+from hpctrain.vectors import norm
+
+
+class ASTROMOptions(ModelOptions):
+    """Settings of ASTROM."""
+
+    name: Literal["astrom"] = "astrom"
+    model: Literal["hessian"] = Field("hessian", description="of h¹: its exact Hessian")
+    share: float = Field(0.1, gt=0, le=1, description="|D¹| / |D| at the start; 1 is batch TR")
+    growth: float = Field(2.0, gt=1, description="factor of |D¹| after a rejection")
+    coarse_steps: int = Field(1, ge=1, description="trust-region steps on h¹ an iteration")
+
+
+@dataclass
+class ASTROMState:
+    """θ, Δ, |D¹|, and the work so far in the units of the published tables.
+
+    Attributes:
+        hessians: Hessians made, in parts of the full one.
+        cg: conjugate gradient iterations, each of them one whatever the samples.
+        shared_cg: the same, each weighted with |D¹| / |D|.
+    """
+
+    point: Point
+    radius: float
+    samples: int
+    hessians: float = 0.0
+    cg: int = 0
+    shared_cg: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Coarse:
+    """Where the coarse phase ended."""
+
+    theta: Tensor
+    decrease: float
+    radius: float
+    steps: int
+    hopeless: bool
+
+
+class ASTROM(Solver[ASTROMState]):
+    """One iteration is one coarse phase and its control by the full loss."""
+
+    columns = ("samples", "hessian_evaluations", "cg_iterations", "shared_cg_iterations")
+
+    def __init__(self, setting: Setting, options: ASTROMOptions) -> None:
+        super().__init__(setting, options)
+        require_subsets(setting, options.name)
+        order = generator(setting.seed, "nested samples").permutation(setting.objective.samples)
+        self._order = torch.from_numpy(order)
+        self._coarse: tuple[int, Objective] | None = None
+
+    def init(self, theta: Tensor) -> ASTROMState:
+        L, o = self.setting.objective, self.options
+        with self.setting.timer.phase("global"):
+            point = evaluate(L, theta)
+        return ASTROMState(point, o.trust_region.radius, share_size(o.share, L.samples))
+
+    def step(self, state: ASTROMState) -> tuple[ASTROMState, Record]:
+        counts = self.setting.counts
+        before, products = effective_evaluations(counts), counts.hvp_evaluations
+        with self.setting.timer.phase("global"):
+            new, steps, stalled = self._step(state)
+        part = state.samples / self.setting.objective.samples
+        # A product counts as two gradients.
+        shared = 0.5 * (counts.hvp_evaluations - products)
+        new.hessians = state.hessians + part * steps
+        new.cg = state.cg + round(shared / part)
+        new.shared_cg = state.shared_cg + shared
+        return new, Record(
+            loss=new.point.loss,
+            gradient_norm=norm(new.point.gradient),
+            step_length=norm(new.point.theta - state.point.theta),
+            nominal_gradient_evaluations=effective_evaluations(counts) - before,
+            update_cost=1,
+            stalled=stalled,
+            details=dict(
+                zip(
+                    self.columns,
+                    (float(new.samples), new.hessians, float(new.cg), new.shared_cg),
+                    strict=True,
+                )
+            ),
+        )
+
+    def _step(self, state: ASTROMState) -> tuple[ASTROMState, int, bool]:
+        """The new state, how many Hessians the coarse phase took, and whether nothing is left."""
+        L, o, old = self.setting.objective, self.options.trust_region, state.point
+        if state.samples == L.samples:
+            return self._batch_step(state)
+        h, start = self._model(state)
+        coarse = self._coarse_phase(h, start, state.radius)
+        s = coarse.theta - old.theta
+        length, rounding = norm(s), rounding_error(old.loss, s.dtype)
+        if not length:  # no decrease of h¹ was found
+            if coarse.hopeless:
+                return self._rejected(state, state.radius), coarse.steps, False
+            return ASTROMState(old, coarse.radius, state.samples), coarse.steps, False
+        trial = L.at(coarse.theta)
+        found = judge(old.loss, trial.loss, coarse.decrease, state.radius, length, rounding, o)
+        if found.accepted:
+            return ASTROMState(point_of(trial), found.radius, state.samples), coarse.steps, False
+        radius = state.radius if found.ratio > 0 else found.radius
+        return self._rejected(state, radius), coarse.steps, False
+
+    def _batch_step(self, state: ASTROMState) -> tuple[ASTROMState, int, bool]:
+        """A step of the batch trust region, h¹ being L."""
+        L, old = self.setting.objective, state.point
+        B = curvature(L, old.theta, LSR1(), self.options)
+        tried = attempt_step(L, old, B, state.radius, self.options, False)
+        point = point_of(tried.trial) if tried.accepted else old
+        return ASTROMState(point, tried.radius, state.samples), 1, tried.hopeless
+
+    def _rejected(self, state: ASTROMState, radius: float) -> ASTROMState:
+        grown = min(
+            max(round(self.options.growth * state.samples), state.samples + 1),
+            self.setting.objective.samples,
+        )
+        return ASTROMState(state.point, radius, grown)
+
+    def _model(self, state: ASTROMState) -> tuple[Smooth, Point]:
+        """h¹, and where it starts: θ_k with h¹(θ_k) and ∇h¹(θ_k) = ∇L(θ_k)."""
+        L, old = self.setting.objective, state.point
+        if self._coarse is None or self._coarse[0] != state.samples:
+            chosen = self._order[: state.samples].sort().values
+            self._coarse = state.samples, L.subset(chosen)
+        own = self._coarse[1].with_gradient(old.theta)
+        h = Corrected(self._coarse[1], old.gradient - own.gradient, old.theta)
+        return h, Point(old.theta, own.loss, old.gradient)
+
+    def _coarse_phase(self, h: Smooth, start: Point, radius: float) -> _Coarse:
+        """Trust-region steps on h, which together stay within the radius."""
+        point, inner, steps, hopeless = start, radius, 0, False
+        for step in range(self.options.coarse_steps):
+            room = radius - norm(point.theta - start.theta)
+            if step and (room <= 0 or norm(point.gradient) == 0):
+                break
+            B = curvature(h, point.theta, LSR1(), self.options)
+            tried = attempt_step(h, point, B, min(inner, room), self.options, False)
+            steps += 1
+            inner, hopeless = tried.radius, tried.hopeless
+            if tried.accepted:
+                last = step == self.options.coarse_steps - 1
+                trial = tried.trial
+                point = Point(trial.theta, trial.loss, point.gradient) if last else point_of(trial)
+        return _Coarse(point.theta, start.loss - point.loss, inner, steps, hopeless)
+
+    def describe(self) -> list[str]:
+        o, samples = self.options, self.setting.objective.samples
+        size = share_size(o.share, samples)
+        return [
+            f"adaptive sub-sampled trust region, {size} of {samples} samples at first,"
+            f" x {o.growth:g} after a rejection",
+            f"{o.coarse_steps} coarse step(s) with the exact Hessian, at most {o.cg_iterations}"
+            " conjugate gradients",
+            *described_region(o),
+        ]

@@ -1,0 +1,57 @@
+"""Random subsets of the samples, as a function of (seed, indices) alone."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.objective import Objective
+from hpctrain.randomness import generator
+
+# So many samples travel to all ranks at a time, for steps that take one or a few each.
+GATHERED = 512
+
+
+def random_subset(seed: int, samples: int, size: int, *indices: int) -> Tensor:
+    """Numbers of `size` of the samples, ascending, without repetition."""
+    random = generator(seed, "subset", *indices)
+    chosen = random.choice(samples, size, replace=False, shuffle=False)
+    return torch.from_numpy(np.sort(chosen))
+
+
+def nested_subsets(seed: int, samples: int, sizes: Sequence[int], *indices: int) -> list[Tensor]:
+    """Random subsets of the given descending sizes, each a part of the one before it."""
+    subsets: list[Tensor] = []
+    for depth, size in enumerate(sizes):
+        whole = len(subsets[-1]) if subsets else samples
+        chosen = random_subset(seed, whole, size, *indices, depth)
+        subsets.append(subsets[-1][chosen] if subsets else chosen)
+    return subsets
+
+
+def fresh_subsets(
+    objective: Objective, size: int, steps: int, seed: int, *indices: int
+) -> Iterator[Objective]:
+    """The mean over a subset of its own for each step, that of `random_subset(…, step)`.
+
+    Small ones are gathered on every rank, many at a time, so that their evaluations take no
+    messages and no time that depends on |D|. To go on is collective.
+    """
+    drawn = [
+        lambda t=t: random_subset(seed, objective.samples, size, *indices, t) for t in range(steps)
+    ]
+    if size > GATHERED or not objective.is_portable:
+        yield from (objective.subset(draw()) for draw in drawn)
+        return
+    batch = GATHERED // size
+    for first in range(0, steps, batch):
+        chosen = torch.cat([draw() for draw in drawn[first : first + batch]])
+        gathered = objective.gathered(chosen)
+        for start in range(0, len(chosen), size):
+            yield gathered.subset(torch.arange(start, start + size))
+
+
+def share_size(share: float, samples: int) -> int:
+    """|D¹| for a share of |D|: at least one sample."""
+    return max(1, round(share * samples))

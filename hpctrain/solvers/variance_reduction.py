@@ -1,0 +1,182 @@
+"""Variance-reduced gradient descent and sub-sampled Newton, the baselines of MLVR.
+
+They take fixed steps along an estimate of the gradient of a finite sum, or of Newton's direction.
+Costs are effective gradient evaluations, Σ |D_used| / |D| over all losses, gradients and
+Hessian-vector products: whatever takes the samples of D_used is one evaluation of them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from hpctrain.errors import InputError
+from hpctrain.globalization.backtracking import ArmijoOptions
+from hpctrain.objective import Counts
+from hpctrain.options import Options
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.level_solvers import StepRule, newton_direction
+from hpctrain.solvers.sampling import fresh_subsets, random_subset, share_size
+from hpctrain.vectors import norm
+
+
+class SVRGOptions(Options):
+    """Settings of SVRG and SARAH."""
+
+    name: Literal["svrg", "sarah"] = "svrg"
+    learning_rate: float = Field(0.1, gt=0, description="length of a step, α")
+    inner_steps: int | None = Field(
+        None, ge=1, description="steps of one sample between full gradients; by default 2 |D|"
+    )
+
+
+class SSNOptions(Options):
+    """Settings of sub-sampled Newton, and of Newton's method with a line search."""
+
+    name: Literal["ssn"] = "ssn"
+    share: float = Field(0.1, gt=0, le=1, description="|D¹| / |D|, the Hessian's samples")
+    learning_rate: float = Field(1.0, gt=0, description="length of a step, α")
+    cg_iterations: int = Field(10, ge=1, description="cap on Hessian products a step")
+    cg_tolerance: float = Field(1e-8, ge=0, lt=1, description="relative residual that ends them")
+
+
+class NewtonOptions(Options):
+    """Settings of Newton's method."""
+
+    name: Literal["newton"] = "newton"
+    cg_iterations: int = Field(1000, ge=1, description="cap on Hessian products a step")
+    cg_tolerance: float = Field(1e-8, ge=0, lt=1, description="relative residual that ends them")
+    line_search: ArmijoOptions = ArmijoOptions()
+
+
+@dataclass
+class IterateState:
+    """θ with the full loss and gradient there, and the iterations so far."""
+
+    point: Point
+    iteration: int = 0
+
+
+def effective_evaluations(counts: Counts) -> float:
+    """Σ |D_used| / |D| so far; `hvp_evaluations` counts a product as two gradients."""
+    return counts.loss_evaluations + counts.gradient_evaluations + 0.5 * counts.hvp_evaluations
+
+
+class _Baseline(Solver[IterateState]):
+    """From one point with its full gradient to the next one."""
+
+    def __init__(self, setting: Setting, options: Any) -> None:
+        super().__init__(setting, options)
+        require_subsets(setting, options.name)
+
+    def init(self, theta: Tensor) -> IterateState:
+        with self.setting.timer.phase("global"):
+            return IterateState(evaluate(self.setting.objective, theta))
+
+    def step(self, state: IterateState) -> tuple[IterateState, Record]:
+        before = effective_evaluations(self.setting.counts)
+        with self.setting.timer.phase("global"):
+            point = self._advance(state)
+        spent = effective_evaluations(self.setting.counts) - before
+        length = norm(point.theta - state.point.theta)
+        g = norm(point.gradient)
+        record = Record(point.loss, g, length, spent, 1, stalled=length == 0)
+        return replace(state, point=point, iteration=state.iteration + 1), record
+
+    def _advance(self, state: IterateState) -> Point:
+        raise NotImplementedError
+
+
+class SVRG(_Baseline):
+    """Stochastic variance-reduced gradient: m steps of one sample j each, from θ_0 = θ̃.
+
+        θ_t+1 = θ_t - α (∇ℓ_j(θ_t) - ∇ℓ_j(θ̃) + ∇L(θ̃)),   θ̃ ← θ_m
+
+    Source: Johnson and Zhang, NeurIPS 2013, with option I.
+    """
+
+    def _advance(self, state: IterateState) -> Point:
+        L, o = self.setting.objective, self.options
+        anchor = state.point
+        theta = anchor.theta
+        for sample in self._samples(state):
+            change = sample.with_gradient(theta).gradient
+            change = change - sample.with_gradient(anchor.theta).gradient
+            theta = theta - o.learning_rate * (change + anchor.gradient)
+        return evaluate(L, theta)
+
+    def _samples(self, state: IterateState) -> Any:
+        steps = self.options.inner_steps or 2 * self.setting.objective.samples
+        return fresh_subsets(self.setting.objective, 1, steps, self.setting.seed, state.iteration)
+
+    def describe(self) -> list[str]:
+        o = self.options
+        steps = o.inner_steps or 2 * self.setting.objective.samples
+        return [f"{o.name}, learning rate {o.learning_rate:g}, {steps} steps of one sample each"]
+
+
+class SARAH(SVRG):
+    """Stochastic recursive gradient: the estimate follows the steps, v_0 = ∇L(θ_0).
+
+        v_t = ∇ℓ_j(θ_t) - ∇ℓ_j(θ_t-1) + v_t-1,   θ_t+1 = θ_t - α v_t
+
+    Source: Nguyen, Liu, Scheinberg, Takáč, ICML 2017, arXiv 1703.00102.
+    """
+
+    def _advance(self, state: IterateState) -> Point:
+        alpha = self.options.learning_rate
+        last, v = state.point.theta, state.point.gradient
+        theta = last - alpha * v
+        for sample in self._samples(state):
+            old, new = (sample.with_gradient(at).gradient for at in (last, theta))
+            v = new - old + v
+            last, theta = theta, theta - alpha * v
+        return evaluate(self.setting.objective, theta)
+
+
+class SSN(_Baseline):
+    """Sub-sampled Newton: the full gradient, and the Hessian of a fresh random sample D¹.
+
+        θ ← θ + α d,   ∇²L¹(θ) d ≈ -∇L(θ) by conjugate gradients
+
+    Source: Bollapragada, Byrd, Nocedal, IMA Journal of Numerical Analysis 39 (2019).
+    """
+
+    def _advance(self, state: IterateState) -> Point:
+        L, o = self.setting.objective, self.options
+        size = share_size(o.share, L.samples)
+        sample = L.subset(random_subset(self.setting.seed, L.samples, size, state.iteration, 0))
+        d = newton_direction(o.cg_iterations, o.cg_tolerance)(sample, state.point)
+        return evaluate(L, state.point.theta + o.learning_rate * d)
+
+    def describe(self) -> list[str]:
+        o = self.options
+        return [
+            f"sub-sampled Newton, Hessian of {100 * o.share:g} % of the samples,"
+            f" at most {o.cg_iterations} conjugate gradients",
+            f"learning rate {o.learning_rate:g}",
+        ]
+
+
+class Newton(_Baseline):
+    """Newton's method with the Hessian of all samples, conjugate gradients and backtracking."""
+
+    def _advance(self, state: IterateState) -> Point:
+        L, o = self.setting.objective, self.options
+        d = newton_direction(o.cg_iterations, o.cg_tolerance)(L, state.point)
+        return StepRule(1.0, o.line_search).along(L, state.point, d) or state.point
+
+    def describe(self) -> list[str]:
+        o = self.options
+        cg = f"at most {o.cg_iterations} conjugate gradients to {o.cg_tolerance:g}"
+        return [f"Newton, {cg}, Armijo backtracking"]
+
+
+def require_subsets(setting: Setting, name: str) -> None:
+    """Raises an InputError where the loss has no subsets of its samples, or no Hessian."""
+    if not setting.objective.has_subsets:
+        raise InputError(
+            f'solver.name = "{name}": this problem\'s loss has no subsets of its samples with'
+            ' Hessian products; allowed are problems such as "logistic"'
+        )

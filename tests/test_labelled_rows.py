@@ -1,0 +1,107 @@
+"""Readers of labelled rows, LIBSVM, HDF5 and KEEL, and the set that is made."""
+
+import h5py
+import numpy as np
+import pytest
+from logistic import random_rows
+from scipy.sparse import csr_array
+
+from hpctrain.errors import InputError
+from hpctrain.problems.data.gisette_like import gisette_like
+from hpctrain.problems.data.keel import read_keel
+from hpctrain.problems.data.libsvm import read_libsvm, write_libsvm
+from hpctrain.problems.logistic import LabelledRows
+from hpctrain.store.samples import read_samples, write_samples
+
+
+def written(tmp_path, text):
+    path = tmp_path / "set.libsvm"
+    path.write_text(text)
+    return path
+
+
+def test_pairs_and_comments_are_read(tmp_path):
+    data = read_libsvm(written(tmp_path, "+1 1:0.5 3:-2 # a comment\n\n-1 2:1e3\n"))
+    np.testing.assert_array_equal(data.labels, [1, -1])
+    np.testing.assert_array_equal(data.features, [[0.5, 0, -2], [0, 1000, 0]])
+
+
+def test_few_non_zeros_stay_sparse(tmp_path):
+    data = read_libsvm(written(tmp_path, "1 1:1\n2 10:1\n"))
+    assert isinstance(data.features, csr_array)
+    assert data.features.shape == (2, 10)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_written_rows_are_read_back_to_the_bit(tmp_path, sparse):
+    data = random_rows(sparse=sparse)
+    write_libsvm(tmp_path / "x", data)
+    write_samples(tmp_path / "x.h5", data.features, data.labels)
+    for found in (read_libsvm(tmp_path / "x"), LabelledRows(*read_samples(tmp_path / "x.h5"))):
+        np.testing.assert_array_equal(csr_array(found.features).toarray(),
+                                      csr_array(data.features).toarray())  # fmt: skip
+        np.testing.assert_array_equal(found.labels, data.labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("1 1:1\none 1:1\n", "line 2: the label, 'one', is not a finite number"),
+        ("1 1:1\n-1 1:1 2\n", "line 2: '2' is not index:value"),
+        ("1 a:1\n", "line 1: 'a:1' is not index:value"),
+        ("1 0:1\n", "line 1: index 0 follows 0; indices start at 1 and ascend"),
+        ("1 2:1 2:3\n", "line 1: index 2 follows 2"),
+        ("1 3:nan\n", "line 1: the value of feature 3, 'nan', is not a finite number"),
+        ("# nothing\n", "there are no samples"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, text, fault):
+    path = written(tmp_path, text)
+    with pytest.raises(InputError) as error:
+        read_libsvm(path)
+    assert str(path) in str(error.value) and fault in str(error.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(InputError, match=r"nowhere\.libsvm: cannot read the samples"):
+        read_libsvm("nowhere.libsvm")
+    with pytest.raises(InputError, match=r"nowhere\.h5: not samples in HDF5 format"):
+        read_samples("nowhere.h5")
+
+
+def test_hdf5_parts_that_do_not_fit_are_named(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["labels"], file["features"] = np.ones(3), np.ones((2, 5))
+    with pytest.raises(InputError, match=r"features of shape \(2, 5\) and labels of shape \(3,\)"):
+        read_samples(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file["labels"] = np.ones(3)
+    with pytest.raises(InputError, match=r"y\.h5"):
+        read_samples(tmp_path / "y.h5")
+
+
+def test_a_keel_table_is_scaled_to_its_range(tmp_path):
+    path = tmp_path / "table.dat"
+    path.write_text("@relation x\n0,5,1,0\n10,5,2,1\n5,5,4,1\n")
+    data = read_keel(path)
+    np.testing.assert_allclose(data.features, [[-1, 0, -1], [1, 0, -1 / 3], [0, 0, 1]])
+    np.testing.assert_array_equal(data.labels, [0, 1, 1])
+
+
+def test_the_set_that_is_made_has_the_recipes_shape_and_is_the_same_every_time():
+    data, again = gisette_like(200, 800, seed=3), gisette_like(200, 800, seed=3)
+    assert data.features.shape == (200, 800)
+    assert (data.labels == again.labels).all() and (data.features != again.features).nnz == 0
+    assert (data.labels == 1).sum() == 100
+    assert data.features.min() >= 0 and data.features.max() <= 1
+    quantised = data.features.data * 999
+    np.testing.assert_allclose(quantised, np.round(quantised), atol=1e-9)
+
+
+def test_half_of_the_features_that_are_made_say_something_of_the_label():
+    """Probes correlate with the label as chance has it, which is |r| ~ 1/√p; real ones do more."""
+    data = gisette_like(1000, 800, seed=3)
+    columns = data.features.toarray()
+    columns = columns[:, columns.std(axis=0) > 0]
+    r = np.abs([np.corrcoef(column, data.labels)[0, 1] for column in columns.T])
+    assert 0.25 < (r > 4 / np.sqrt(1000)).mean() <= 0.5

@@ -1,0 +1,198 @@
+"""MLVR and its baselines: convergence, the special cases, and what is counted."""
+
+import numpy as np
+import pytest
+import torch
+from logistic import objective_over, random_problem, setting_over
+from pydantic import ValidationError
+from quadratic import random_quadratic, setting_of
+
+from hpctrain.corrected import consistent
+from hpctrain.errors import InputError
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.base import evaluate
+from hpctrain.solvers.mlvr import MLVROptions, level_sizes
+from hpctrain.solvers.sampling import fresh_subsets, nested_subsets, random_subset
+from hpctrain.solvers.variance_reduction import (
+    NewtonOptions,
+    SSNOptions,
+    SVRGOptions,
+    effective_evaluations,
+)
+
+SAMPLES, N = 60, 6
+ALL = [
+    MLVROptions(),
+    MLVROptions(levels=3),
+    MLVROptions(levels=3, cycle="F", coarse_solver="lbfgs", resample="cycle"),
+    MLVROptions(smoother="gradient-descent", coarse_solver="gradient-descent"),
+    MLVROptions(cascade=True),
+    SVRGOptions(learning_rate=0.1),
+    SVRGOptions(name="sarah", learning_rate=0.1),
+    SSNOptions(share=0.5, learning_rate=0.7),
+    NewtonOptions(),
+]
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return random_problem(SAMPLES, N)
+
+
+def iterates(problem, options, steps, seed=3):
+    solver = make_solver(setting_over(problem, seed), options)
+    state = solver.init(torch.zeros(problem.parameters, dtype=torch.float64))
+    thetas = [state.point.theta]
+    for _ in range(steps):
+        state, _ = solver.step(state)
+        thetas.append(state.point.theta)
+    return thetas
+
+
+def assert_same_iterates(problem, options, reference, steps=4):
+    pairs = zip(iterates(problem, options, steps), iterates(problem, reference, steps), strict=True)
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("options", ALL, ids=str)
+def test_every_method_finds_the_minimum(problem, options):
+    theta = iterates(problem, options, 40)[-1]
+    assert float(objective_over(problem).at(theta).gradient.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("options", ALL, ids=str)
+def test_what_the_state_says_of_its_point_is_true_and_its_costs_are_counted(problem, options):
+    solver = make_solver(setting_over(problem), options)
+    state, record = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    there = evaluate(objective_over(problem), state.point.theta)
+    assert (state.point.loss, record.loss) == (there.loss, there.loss)
+    torch.testing.assert_close(state.point.gradient, there.gradient, rtol=1e-13, atol=1e-15)
+    spent = effective_evaluations(solver.setting.counts) - 1
+    assert record.nominal_gradient_evaluations == pytest.approx(spent)
+
+
+def test_one_sample_drawn_anew_in_every_step_of_gradient_descent_is_svrg(problem):
+    mlvr = MLVROptions(
+        coarse_samples=1, resample="step", coarse_solver="gradient-descent", learning_rate=0.1,
+        coarse_steps=30, pre_smoothing=0, post_smoothing=0, control="none",
+    )  # fmt: skip
+    assert_same_iterates(problem, mlvr, SVRGOptions(learning_rate=0.1, inner_steps=30))
+
+
+def test_one_newton_step_on_the_coarse_level_without_smoothing_is_ssn(problem):
+    mlvr = MLVROptions(
+        coarsening_factor=4.0, resample="cycle", coarse_solver="newton", learning_rate=0.8,
+        coarse_steps=1, cg_tolerance=1e-8, pre_smoothing=0, post_smoothing=0, control="none",
+    )  # fmt: skip
+    assert_same_iterates(problem, mlvr, SSNOptions(share=0.25, learning_rate=0.8))
+
+
+def test_all_samples_on_the_coarse_level_is_newton(problem):
+    mlvr = MLVROptions(
+        coarsening_factor=1.0, coarse_solver="newton", coarse_steps=1, cg_tolerance=1e-8,
+        cg_iterations=1000, pre_smoothing=0, post_smoothing=0, control="line-search",
+    )  # fmt: skip
+    assert_same_iterates(problem, mlvr, NewtonOptions())
+
+
+def test_an_svrg_step_is_the_textbooks(problem):
+    """θ ← θ - α (∇ℓ_j(θ) - ∇ℓ_j(θ̃) + ∇L(θ̃)), by single samples of the whole objective."""
+    L = objective_over(problem)
+    anchor = torch.zeros(N, dtype=torch.float64)
+    full = L.at(anchor).gradient
+    theta = anchor
+    for step in range(5):
+        sample = L.subset(random_subset(3, SAMPLES, 1, 0, step))
+        change = sample.at(theta).gradient - sample.at(anchor).gradient
+        theta = theta - 0.1 * (change + full)
+    [_, found] = iterates(problem, SVRGOptions(learning_rate=0.1, inner_steps=5), 1)
+    torch.testing.assert_close(found, theta, rtol=1e-13, atol=1e-15)
+
+
+def test_sarah_follows_its_own_estimate(problem):
+    L = objective_over(problem)
+    last = torch.zeros(N, dtype=torch.float64)
+    v = L.at(last).gradient
+    theta = last - 0.1 * v
+    for step in range(5):
+        sample = L.subset(random_subset(3, SAMPLES, 1, 0, step))
+        v = sample.at(theta).gradient - sample.at(last).gradient + v
+        last, theta = theta, theta - 0.1 * v
+    options = SVRGOptions(name="sarah", learning_rate=0.1, inner_steps=5)
+    [_, found] = iterates(problem, options, 1)
+    torch.testing.assert_close(found, theta, rtol=1e-13, atol=1e-15)
+
+
+def test_svrg_counts_two_gradients_a_sample_and_one_of_all(problem):
+    solver = make_solver(setting_over(problem), SVRGOptions(inner_steps=SAMPLES))
+    _, record = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    assert record.nominal_gradient_evaluations == pytest.approx(3)
+
+
+def test_ssn_counts_its_conjugate_gradients_by_their_samples(problem):
+    solver = make_solver(setting_over(problem), SSNOptions(share=0.5, cg_iterations=4))
+    _, record = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    assert record.nominal_gradient_evaluations == pytest.approx(1 + 4 * 0.5)
+
+
+def test_a_coarse_descent_direction_of_samples_is_a_fine_one(problem):
+    """∇h¹(θ₀) = ∇L(θ₀): Newton's step on 5 samples descends on all 60."""
+    L = objective_over(problem)
+    theta = torch.ones(N, dtype=torch.float64)
+    g = L.at(theta).gradient
+    h = consistent(L.subset(random_subset(0, SAMPLES, 5)), g, theta)
+    H = torch.stack([h.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
+    step = -torch.linalg.solve(H, h.with_gradient(theta).gradient)
+    assert float(g @ step) < 0
+
+
+def test_subsets_are_nested_random_and_a_function_of_seed_and_index():
+    inner = [nested_subsets(seed, 100, [50, 20, 5], index) for seed, index in ((0, 0), (0, 1))]
+    for middle, smaller in zip(inner[0], inner[0][1:], strict=False):
+        assert set(smaller.tolist()) < set(middle.tolist())
+        assert torch.equal(smaller, smaller.sort().values)
+    assert not torch.equal(inner[0][0], inner[1][0])
+    assert torch.equal(inner[0][2], nested_subsets(0, 100, [50, 20, 5], 0)[2])
+    counts = np.bincount(
+        torch.cat([random_subset(0, 10, 3, k) for k in range(500)]).numpy(), minlength=10
+    )
+    assert counts.min() > 100
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_fresh_subsets_are_those_of_the_whole_objective(problem, size):
+    L = objective_over(problem)
+    theta = torch.ones(N, dtype=torch.float64)
+    for step, subset in enumerate(fresh_subsets(L, size, 600 // size, 5, 2)):
+        expected = L.subset(random_subset(5, SAMPLES, size, 2, step)).at(theta).gradient
+        torch.testing.assert_close(subset.at(theta).gradient, expected, rtol=1e-13, atol=1e-15)
+
+
+def test_level_sizes_fall_by_the_factor_and_bad_ones_are_refused():
+    assert level_sizes(MLVROptions(levels=3, coarsening_factor=4.0), 160) == [40, 10]
+    assert level_sizes(MLVROptions(levels=3, coarse_samples=1), 160) == [80, 1]
+    with pytest.raises(InputError, match="a level of 0 samples below one of 1 is not possible"):
+        level_sizes(MLVROptions(levels=4, coarsening_factor=10.0), 100)
+    with pytest.raises(InputError, match="a level of 200 samples below one of 100"):
+        level_sizes(MLVROptions(coarse_samples=200), 100)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"learning_rate": 0.1, "coarse_solver": "lbfgs"},
+        {"resample": "step", "coarse_solver": "newton"},
+        {"levels": 1},
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings):
+    with pytest.raises(ValidationError):
+        MLVROptions(**settings)
+
+
+def test_a_loss_without_subsets_is_refused():
+    setting = setting_of(random_quadratic(4), [4])
+    setting.objective._share = object()
+    with pytest.raises(InputError, match=r'solver.name = "mlvr": this problem\'s loss has no'):
+        make_solver(setting, MLVROptions())
