@@ -7,11 +7,14 @@ and MPI out of commands that need none.
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpctrain.errors import InputError
+from hpctrain.errors import InputError, RunError
+from hpctrain.signals import StopSignals
 
+FAILED = 1
 BAD_INPUT = 2
 FORMATS = ("text", "markdown", "csv")
 
@@ -26,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status.
     """
     options = _parser().parse_args(arguments)
+    warnings.showwarning = _warn
     try:
         return options.command(options)
     except InputError as error:
@@ -33,19 +37,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from hpctrain.parallel import launch
+    def train(communicator: Any, signals: StopSignals) -> Any:
+        from hpctrain import runner
+        from hpctrain.job import load_job
 
-    communicator = launch.start()  # first: from here on a rank that fails ends the whole job
-    from hpctrain import runner
-    from hpctrain.job import load_job
-
-    try:
         job = communicator.on_root(lambda: load_job(options.job, options.overrides))
-        output = options.output or job.output.path
-        status = runner.run(job, communicator, output=output).status
-    except InputError as error:
-        status = _refuse(error) if communicator.is_root else BAD_INPUT
-    return launch.finish(communicator, status)
+        return runner.run(job, communicator, options.output or job.output.path, signals)
+
+    return _on_all_ranks(train)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    def go_on(communicator: Any, signals: StopSignals) -> Any:
+        from hpctrain import runner
+
+        return runner.resume(options.run, communicator, options.overrides, signals)
+
+    return _on_all_ranks(go_on)
+
+
+def _on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
+    """Runs what gives a run's outcome on the ranks of this job."""
+    with StopSignals() as signals:  # one that comes while the parts are imported counts too
+        from hpctrain.parallel import launch
+
+        communicator = launch.start()  # from here on a rank that fails ends the whole job
+        try:
+            status = train(communicator, signals).status
+        except (InputError, RunError) as error:  # raised by all ranks alike
+            status = BAD_INPUT if isinstance(error, InputError) else FAILED
+            if communicator.is_root:
+                _say(str(error))
+        return launch.finish(communicator, status)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -75,7 +98,7 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         print(compare.compare(study, options.format, options.output), end="")
     except compare.UnfinishedError as error:
-        print(f"hpctrain: {error}", file=sys.stderr, flush=True)
+        _say(str(error))
         return error.status
     return 0
 
@@ -88,8 +111,17 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _refuse(error: InputError) -> int:
-    print(f"hpctrain: {error}", file=sys.stderr, flush=True)
+    _say(str(error))
     return BAD_INPUT
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, in place of Python's two with the place in the source."""
+    _say(f"warning: {message}")
+
+
+def _say(line: str) -> None:
+    print(f"hpctrain: {line}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("job", metavar="JOB.toml", help="the job file")
     run.add_argument("-o", "--output", metavar="RUN.h5", help="the run file, instead of the job's")
     _add_overrides(run)
+
+    resume = _command(commands, "resume", _resume, "go on with a run, on any number of ranks")
+    resume.add_argument("run", metavar="RUN.h5", help="its run file; RUN.ckpt lies beside it")
+    _add_overrides(resume, "stop.max_iterations=2000")
 
     report = _command(commands, "report", _report, "print tables of finished or running runs")
     report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
@@ -127,14 +163,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_overrides(parser: argparse.ArgumentParser) -> None:
+def _add_overrides(parser: argparse.ArgumentParser, example: str = "solver.blocks=4") -> None:
     parser.add_argument(
         "--set",
         dest="overrides",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="a setting instead of the job's, such as solver.blocks=4; may be repeated",
+        help=f"a setting instead of the job's, such as {example}; may be repeated",
     )
 
 

@@ -5,6 +5,13 @@ class HpctrainError(Exception):
     """An error of hpctrain's own."""
 
 
+class RunError(HpctrainError):
+    """A run that cannot go on: one line that says why, and exit status 1.
+
+    Under MPI every rank raises it or none does.
+    """
+
+
 class InputError(HpctrainError):
     """Bad input: one line that names what was given and what is allowed.
 

@@ -8,6 +8,8 @@ import itertools
 import math
 import platform
 import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,17 @@ import numpy as np
 import torch
 
 from hpctrain import build
-from hpctrain.errors import InputError
+from hpctrain.errors import InputError, RunError
 from hpctrain.job import Job, resolved_toml
 from hpctrain.kernels import native_available
-from hpctrain.monitor import ErrorMonitor, RelativeError
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.threads import set_threads
 from hpctrain.phases import PHASES
+from hpctrain.problems.base import Monitor, Problem
 from hpctrain.progress import Progress
 from hpctrain.reasons import Reason
+from hpctrain.resume import Kept, Past, Tally, checkpoint_folder, find, fingerprint, restore
 from hpctrain.signals import StopSignals
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Point, Record
@@ -45,13 +48,19 @@ COLUMNS = {
     "nominal_gradient_evaluations": "f8",
     "update_cost": "f8",
     "step_length": "f8",
-    "error": "f8",
-    "error_paper": "f8",
 }
 
 
-class NonFiniteError(ArithmeticError):
+# What writing to a file that cannot grow raises, by way of HDF5.
+OUTPUT_FAULTS = (OSError, RuntimeError, ValueError)
+
+
+class NonFiniteError(RunError):
     """The loss or the gradient is NaN or infinite where the solver stands: nothing goes on."""
+
+
+class OutputError(RunError):
+    """The run file cannot be written any more, such as where the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +76,12 @@ class Outcome:
         return self.reason.status
 
 
-@dataclass
-class Tally:
-    """Where a run stands, beside its solver's state; written to checkpoints with it."""
-
-    iteration: int = 0
-    seconds: float = 0.0
-    nominal_gradient_evaluations: float = 0.0
-    update_cost: float = 0.0
-
-
-def run(job: Job, communicator: Communicator, output: str | None = None) -> Outcome:
+def run(
+    job: Job,
+    communicator: Communicator,
+    output: str | None = None,
+    signals: StopSignals | None = None,
+) -> Outcome:
     """Trains as the job says; collective.
 
     Args:
@@ -85,22 +89,55 @@ def run(job: Job, communicator: Communicator, output: str | None = None) -> Outc
         communicator: all ranks.
         output: the run file; by default the job's `output.path`, numbered if it exists. None in
             both writes nothing.
+        signals: entered by the caller, which may have noted some before; by default noted here.
 
     Raises:
         InputError: the output exists or a file named in the job cannot be used.
-        NonFiniteError: the loss became NaN or infinite.
+        RunError: the loss became NaN or infinite, or the output cannot be written.
     """
     path = communicator.on_root(lambda: _output_path(job, output))
+    return _train(job, communicator, path, None, signals)
+
+
+def resume(
+    run_file: str,
+    communicator: Communicator,
+    overrides: Sequence[str] = (),
+    signals: StopSignals | None = None,
+) -> Outcome:
+    """Goes on with a run from its last checkpoint, on any number of ranks; collective.
+
+    The history and the final θ are those of a run that was never interrupted.
+
+    Args:
+        run_file: which it goes on to write.
+        overrides: of `stop.*`, `output.*` and `parallel.threads`.
+        signals: as in `run`.
+
+    Raises:
+        InputError, RunError: as `run`; also where there is nothing to go on from.
+    """
+    past = find(run_file, overrides, communicator)
+    return _train(past.job, communicator, past.path, past, signals)
+
+
+def _train(
+    job: Job,
+    communicator: Communicator,
+    path: Path | None,
+    past: Past | None,
+    signals: StopSignals | None,
+) -> Outcome:
     threads = set_threads(communicator, job.parallel.threads)
-    build.leave_threads_to_kernels()
-    problem = build.make_problem(job)
+    build.leave_threads_to_kernels(job)
+    problem = communicator.on_all(lambda: build.make_problem(job))
     objective = build.make_objective(job, problem, communicator, threads)
     solver = build.make_job_solver(job, problem, objective, threads)
-    monitor = ErrorMonitor(problem, communicator, job.parallel.chunks, threads)
+    monitor = problem.monitor(communicator, job.parallel.chunks, threads)
     theta = problem.initial_parameters(job.seed)
-    with StopSignals() as signals:
-        loop = _Loop(job, communicator, objective, solver, monitor, signals, path, threads)
-        return loop.run(theta)
+    with nullcontext(signals) if signals else StopSignals() as signals:
+        loop = _Loop(job, communicator, problem, objective, solver, monitor, signals, path, threads)
+        return loop.run(theta) if past is None else loop.resume(theta, past)
 
 
 def _output_path(job: Job, output: str | None) -> Path | None:
@@ -121,11 +158,7 @@ def _output_path(job: Job, output: str | None) -> Path | None:
 
 def _taken(path: Path) -> Path | None:
     """What stands where a run would write: its file or its checkpoints."""
-    return next((found for found in (path, _checkpoint_folder(path)) if found.exists()), None)
-
-
-def _checkpoint_folder(path: Path) -> Path:
-    return path.with_suffix(".ckpt")
+    return next((found for found in (path, checkpoint_folder(path)) if found.exists()), None)
 
 
 class _Loop:
@@ -135,39 +168,68 @@ class _Loop:
         self,
         job: Job,
         communicator: Communicator,
+        problem: Problem,
         objective: Objective,
         solver: Solver[Any],
-        monitor: ErrorMonitor,
+        monitor: Monitor,
         signals: StopSignals,
         path: Path | None,
         threads: int,
     ) -> None:
         self._job = job
         self._communicator = communicator
+        self._problem = problem
         self._objective = objective
         self._solver = solver
         self._monitor = monitor
         self._signals = signals
         self._path = path
         self._tally = Tally()
-        self._error = RelativeError()
+        self._monitored = dict.fromkeys(monitor.columns, math.nan)
         self._phases = communicator.timer.snapshot()
         self._started = time.perf_counter()
-        self._checkpoints = (
-            CheckpointStore(_checkpoint_folder(path), communicator) if path else None
+        self._earlier_seconds = 0.0
+        self._checkpoints = CheckpointStore(checkpoint_folder(path), communicator) if path else None
+        self._progress = Progress(
+            self._header(threads), job.stop.max_iterations, communicator.is_root
         )
-        shown = communicator.is_root
-        self._progress = Progress(self._header(threads), job.stop.max_iterations, shown)
-        self._writer = self._open_writer(threads) if path and shown else None
+        self._threads = threads
+        self._writer: RunWriter | None = None
+        self._broken: str | None = None
 
     def run(self, theta: torch.Tensor) -> Outcome:
+        """From θ₀ (n,)."""
+        self._open_writer(None)
+        return self._from_start(theta)
+
+    def resume(self, theta: torch.Tensor, past: Past) -> Outcome:
+        """From the last checkpoint of a run that started at θ₀ (n,)."""
+        if past.checkpoint is None:
+            self._open_writer(past)
+            return self._from_start(theta)
+        state, kept = restore(past.checkpoint, self._solver, self._objective, theta)
+        self._tally, self._earlier_seconds = kept.tally, kept.wall_seconds
+        self._monitored = dict(kept.monitored)
+        reason = self._agree(state.point, kept.record)
+        if reason is not Reason.RUNNING and reason.text == past.stop_reason:
+            self._monitored = self._monitor.values(state.point.theta)
+            lines = [f"nothing to do, {past.path} has ended: {reason.text}"]
+            self._progress.finish([*lines, *self._summary(state.point, reason)[1:]])
+            return Outcome(reason, self._tally.iteration, self._path)
+        self._open_writer(past)
+        return self._from(state, kept.record, reason)
+
+    def _from_start(self, theta: torch.Tensor) -> Outcome:
         began = time.perf_counter()
         state = self._solver.init(theta)
         self._tally.seconds += time.perf_counter() - began
         point = state.point
         record = Record(point.loss, norm(point.gradient), 0.0, 0, 0)
         self._record(point, record, evaluate=True)
-        reason = self._agree(point, record)
+        return self._from(state, record, self._agree(point, record))
+
+    def _from(self, state: Any, record: Record, reason: Reason) -> Outcome:
+        """Steps until there is a reason to stop."""
         while reason is Reason.RUNNING:
             began = time.perf_counter()
             state, record = self._solver.step(state)
@@ -180,34 +242,46 @@ class _Loop:
             reason = self._agree(state.point, record)
             period = self._job.output.checkpoint_every
             if reason is Reason.RUNNING and period and self._tally.iteration % period == 0:
-                self._checkpoint(state)
-        return self._finish(state, reason)
+                self._checkpoint(state, record)
+        return self._finish(state, record, reason)
 
     def _record(self, point: Point, record: Record, evaluate: bool) -> None:
-        """One row of the history; the error is evaluated where asked for, NaN elsewhere."""
-        error = self._monitor.error(point.theta) if evaluate else RelativeError()
+        """One row of the history; the monitor's columns are NaN where it is not asked."""
         if evaluate:
-            self._error = error
+            self._monitored = self._monitor.values(point.theta)
+        monitored = self._monitored if evaluate else dict.fromkeys(self._monitored, math.nan)
         counts = self._objective.counts
         row = asdict(self._tally) | {
-            "wall_seconds": time.perf_counter() - self._started,
+            "wall_seconds": self._wall_seconds(),
             "loss": record.loss,
             "gradient_norm": record.gradient_norm,
             "step_length": record.step_length,
             "loss_evaluations": counts.loss_evaluations,
             "gradient_evaluations": counts.gradient_evaluations,
             "hvp_evaluations": counts.hvp_evaluations,
-            "error": error.error,
-            "error_paper": error.error_paper,
+            **{column: record.details.get(column, math.nan) for column in self._solver.columns},
+            **monitored,
         }
+        if self._objective.has_subsets:
+            row["epoch"] = self._tally.iteration if record.epoch is None else record.epoch
         phases = self._phase_seconds() if evaluate else None
         with self._communicator.timer.phase("io"):
-            self._progress.show(row, self._error.error)
-            if self._writer is not None:
-                self._writer.append(row, phases)
-                period = self._job.output.iterates_every
-                if period and self._tally.iteration % period == 0:
-                    self._writer.append_iterate(self._tally.iteration, point.theta.numpy())
+            self._progress.show(row, self._monitor.progress(self._monitored))
+            try:
+                self._write(row, phases, point.theta)
+            except OUTPUT_FAULTS as error:
+                self._broken = " ".join(str(error).split())
+
+    def _write(self, row: dict[str, Any], phases: np.ndarray | None, theta: torch.Tensor) -> None:
+        if self._writer is not None:
+            self._writer.append(row, phases)
+            period = self._job.output.iterates_every
+            if period and self._tally.iteration % period == 0:
+                self._writer.append_iterate(self._tally.iteration, theta.numpy())
+
+    def _wall_seconds(self) -> float:
+        """Since the run was first started, without the time between its parts."""
+        return self._earlier_seconds + time.perf_counter() - self._started
 
     def _phase_seconds(self) -> np.ndarray | None:
         """(ranks, phases, 2) since the last call, on rank 0."""
@@ -230,22 +304,40 @@ class _Loop:
             Reason.STALLED: record.stalled,
             Reason.GRADIENT_NORM: stop.gradient_norm is not None
             and record.gradient_norm <= stop.gradient_norm,
-            Reason.ERROR: stop.error is not None and self._error.error <= stop.error,
+            Reason.ERROR: stop.error is not None
+            and self._monitored.get("error", math.nan) <= stop.error,
+            Reason.TEST_ACCURACY: stop.test_accuracy is not None
+            and self._monitored.get("test_accuracy", math.nan) >= stop.test_accuracy,
+            Reason.SUBOPTIMALITY: stop.suboptimality is not None
+            and self._monitored.get("suboptimality", math.nan) <= stop.suboptimality,
             Reason.MAX_SECONDS: stop.max_seconds is not None and elapsed >= stop.max_seconds,
             Reason.SIGNAL: self._signals.received,
             Reason.NON_FINITE: not math.isfinite(loss + record.gradient_norm),
+            Reason.OUTPUT_FAILED: self._broken is not None,
         }
         own = max(reason for reason, holds in reasons.items() if holds)
         return Reason(self._communicator.maximum([own])[0])
 
-    def _checkpoint(self, state: Any) -> None:
-        if self._checkpoints is not None:
-            with self._communicator.timer.phase("io"):
-                kept = {"tally": asdict(self._tally), "counts": asdict(self._objective.counts)}
-                led = self._solver.setting.led_blocks
-                self._checkpoints.write(self._tally.iteration, state, kept, led)
+    def _checkpoint(self, state: Any, record: Record) -> None:
+        """The records up to here are on the disk before a checkpoint counts on them."""
+        if self._checkpoints is None:
+            return
+        with self._communicator.timer.phase("io"):
+            self._on_root(lambda: self._writer.sync() if self._writer else None)
+            kept = Kept(
+                self._tally,
+                record,
+                self._monitored,
+                asdict(self._objective.counts),
+                self._wall_seconds(),
+                fingerprint(self._job),
+            )
+            led = self._solver.setting.led_blocks
+            self._checkpoints.write(self._tally.iteration, state, kept.to_json(), led)
 
-    def _finish(self, state: Any, reason: Reason) -> Outcome:
+    def _finish(self, state: Any, record: Record, reason: Reason) -> Outcome:
+        if reason is Reason.OUTPUT_FAILED:
+            raise self._output_error(self._communicator.broadcast(self._broken))
         if reason is Reason.NON_FINITE:
             self._end_history(reason, None)
             raise NonFiniteError(
@@ -253,9 +345,9 @@ class _Loop:
                 f" infinite near the last point (loss {state.point.loss:g},"
                 f" gradient norm {norm(state.point.gradient):g})"
             )
-        self._checkpoint(state)
-        solution = self._monitor.solution(state.point.theta)
-        self._error = self._monitor.error(state.point.theta)
+        self._checkpoint(state, record)
+        solution = self._monitor.solution(state.point.theta) or None
+        self._monitored = self._monitor.values(state.point.theta)
         self._end_history(reason, solution)
         self._progress.finish(self._summary(state.point, reason))
         return Outcome(reason, self._tally.iteration, self._path)
@@ -263,19 +355,48 @@ class _Loop:
     def _end_history(self, reason: Reason, solution: dict[str, np.ndarray] | None) -> None:
         """The run file is complete when any rank goes on from here."""
         with self._communicator.timer.phase("io"):
-            if self._writer is not None:
-                self._writer.finish(reason.text, solution)
-            self._communicator.barrier()
+            self._on_root(
+                lambda: self._writer.finish(reason.text, solution) if self._writer else None
+            )
 
-    def _open_writer(self, threads: int) -> RunWriter:
-        assert self._path is not None
+    def _on_root(self, write: Callable[[], Any]) -> None:
+        """Calls a function that writes the run file, on rank 0; all ranks learn if it fails."""
+
+        def attempt() -> str | None:
+            try:
+                write()
+            except OUTPUT_FAULTS as error:
+                return " ".join(str(error).split())
+            return None
+
+        failure = self._communicator.on_root(attempt)
+        if failure is not None:
+            raise self._output_error(failure)
+
+    def _output_error(self, reason: str) -> OutputError:
+        return OutputError(
+            f"{self._path}: cannot be written at iteration {self._tally.iteration}, the last"
+            f" checkpoint stands: {reason}"
+        )
+
+    def _open_writer(self, past: Past | None) -> None:
+        """The run file, on rank 0; all ranks learn if it cannot be opened."""
+        path = self._path
+        if path is not None:
+            self._on_root(lambda: setattr(self, "_writer", self._made_writer(path, past)))
+
+    def _made_writer(self, path: Path, past: Past | None) -> RunWriter:
         parameters = self._objective.parameters
+        history = past.history() if past else None
+        resumes = int(history.attributes.get("resumes", 0)) + 1 if history else 0
+        keeps_iterates = self._job.output.iterates_every or (history and history.iterates)
         return RunWriter(
-            self._path,
+            path,
             job=resolved_toml(self._job),
             environment={
                 "ranks": self._communicator.size,
-                "threads": threads,
+                "threads": self._threads,
+                "resumes": resumes,
                 "host": platform.node(),
                 "mpi": self._communicator.mpi_version,
                 "torch": str(torch.__version__),
@@ -284,17 +405,23 @@ class _Loop:
                 "kernels": _kernels(),
                 "parameters": parameters,
             },
-            columns=COLUMNS,
+            columns=self._columns(),
             phases=PHASES,
             ranks=self._communicator.size,
-            iterate_size=parameters if self._job.output.iterates_every else None,
+            iterate_size=parameters if keeps_iterates else None,
+            past=history,
         )
+
+    def _columns(self) -> dict[str, str]:
+        """The history's columns: epochs for a loss that can be taken in batches."""
+        epoch = {"epoch": "f8"} if self._objective.has_subsets else {}
+        more = (*self._solver.columns, *self._monitor.columns)
+        return COLUMNS | epoch | dict.fromkeys(more, "f8")
 
     def _header(self, threads: int) -> list[str]:
         job = self._job
         return [
-            f"{job.problem.name}: {job.problem.points} points, {job.network.kind} network,"
-            f" {job.network.depth} layers x {job.network.width} ({job.network.activation}),"
+            f"{job.problem.name}: {self._problem.describe()},"
             f" n = {self._objective.parameters}, {job.precision}, seed {job.seed}",
             *(f"  {line}" for line in self._solver.describe()),
             f"  {self._communicator.size} ranks x {threads} threads, {_kernels()},"
@@ -306,9 +433,8 @@ class _Loop:
         return [
             f"stopped: {reason.text}",
             f"  {tally.iteration} iterations in {tally.seconds:.2f} s of training"
-            f" ({time.perf_counter() - self._started:.2f} s in all)",
-            f"  loss {point.loss:.3e}, relative error {self._error.error:.3e}"
-            f" (divided by |u_NN|: {self._error.error_paper:.3e})",
+            f" ({self._wall_seconds():.2f} s in all)",
+            f"  loss {point.loss:.3e}, {self._monitor.summary(self._monitored)}",
             f"  {counts.gradient_evaluations:.1f} gradient and {counts.loss_evaluations:.1f} loss"
             f" evaluations (nominal gradients {tally.nominal_gradient_evaluations:.0f})",
         ]

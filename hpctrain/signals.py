@@ -7,7 +7,11 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopSignals:
-    """While entered, notes stopping signals; a second SIGINT interrupts at once, as by default."""
+    """While entered, notes stopping signals; a second SIGINT ends the process at once.
+
+    For that the first one gives SIGINT its default back: the system acts on it even while this rank
+    computes in a kernel or waits in MPI, where no handler of Python's would run.
+    """
 
     def __init__(self) -> None:
         self.received = False
@@ -23,6 +27,6 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         self.received = True

@@ -148,12 +148,12 @@ class Share:
     """The part of a state that one rank takes up.
 
     Args:
-        blocks: the blocks it takes, of those that there are.
+        blocks: the blocks it takes, of those that there are; None for those of the example.
         rows: for a matrix of so many rows, the first row it takes and one past the last.
         device: for tensors that have no counterpart in an example.
     """
 
-    blocks: Collection[int]
+    blocks: Collection[int] | None
     rows: Callable[[int], tuple[int, int]]
     device: str | torch.device = "cpu"
 
@@ -245,9 +245,13 @@ class _Builder:
         prefix = _join(path, "")
         stored = (key.removeprefix(prefix) for key in self.leaves if key.startswith(prefix))
         blocks = {int(key.split("/")[0]) for key in stored}
-        taken = sorted(blocks.intersection(self.share.blocks) if self.share else blocks)
         examples = example or {}
-        return BlockStates({b: self.build(inner, examples.get(b), _join(path, b)) for b in taken})
+        if self.share:
+            own = examples if self.share.blocks is None else self.share.blocks
+            blocks = blocks.intersection(own)
+        return BlockStates(
+            {b: self.build(inner, examples.get(b), _join(path, b)) for b in sorted(blocks)}
+        )
 
 
 def _class_of(hint: Any, example: Any, path: str) -> Any:

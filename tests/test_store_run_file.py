@@ -229,6 +229,47 @@ def test_a_cut_off_copy_of_a_growing_run_is_refused(tmp_path):
         for i in range(2000):
             run.append(row(i), times(i))
         content = path.read_bytes()
-    copy.write_bytes(content[: len(content) // 2])
+    copy.write_bytes(content[: len(content) // 4])
     with pytest.raises(RunFileError, match="cut off at"):
         read_run(copy)
+
+
+def refused(path, copies, monkeypatch):
+    """How many of these copies of a run's file are refused, in one line each, at once."""
+    monkeypatch.setattr("hpctrain.store.run_file.PAUSES", ())
+    count = 0
+    for copy in copies:
+        path.write_bytes(copy)
+        start = time.perf_counter()
+        try:
+            read = read_run(path)
+        except RunFileError as error:
+            count += 1
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        else:
+            assert np.array_equal(read.history["loss"], 1.0 / (1 + read.history["iteration"]))
+        assert time.perf_counter() - start < 1
+    return count
+
+
+def test_a_growing_run_cut_off_anywhere_never_holds_its_reader_up(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    with writer(path) as run:
+        for i in range(100):
+            run.append(row(i), times(i))
+        content = path.read_bytes()
+    cuts = range(0, len(content.rstrip(b"\0")), 101)
+    copies = (content[:cut] for cut in cuts)
+    assert 0.3 * len(cuts) < refused(tmp_path / "copy.h5", copies, monkeypatch)
+
+
+def test_a_flipped_bit_in_a_finished_run_is_found_wherever_it_matters(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    run = writer(path)
+    for i in range(3):
+        run.append(row(i), times(i))
+    run.finish("done", {"prediction": np.ones(4), "x": np.ones(4)})
+    content, records = path.read_bytes(), np.array([1.0, 1 / 2, 1 / 3]).tobytes()
+    places = [content.index(b"burgers"), content.index(b"iteration"), content.index(records) + 9]
+    flipped = [content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :] for at in places]
+    assert refused(tmp_path / "copy.h5", flipped, monkeypatch) == len(places)

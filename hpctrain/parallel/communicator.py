@@ -9,13 +9,16 @@ pickled. A rank that fails must end the job (`hpctrain.parallel.launch`), else t
 import math
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.errors import InputError
+from hpctrain.parallel.guard import Guard, is_wanted
 from hpctrain.parallel.tree import Node, aligned_nodes, joins, shares
 from hpctrain.phases import PhaseTimer
 
@@ -62,6 +65,7 @@ class Communicator:
         self.size = 1 if mpi is None else mpi.Get_size()
         # Only looked at where size > 1.
         self._mpi: Any = mpi.Dup() if mpi is not None and self.size > 1 else None
+        self._guard = Guard(self._mpi) if self._mpi is not None and is_wanted() else None
         self._received = torch.empty(0, dtype=torch.uint8)
 
     @property
@@ -94,7 +98,7 @@ class Communicator:
             )
         if self.size == 1:
             return nodes[0].detach().clone()
-        with self.timer.phase("communication"):
+        with self._communication():
             if self.size & (self.size - 1) == 0:
                 return self._recursive_doubling(nodes[0])
             return self._message_tree(dict(zip(held, nodes.detach(), strict=True)), chunks)
@@ -135,7 +139,7 @@ class Communicator:
         """The greatest value over ranks, place by place: how ranks agree on codes and flags."""
         if self.size == 1:
             return list(values)
-        with self.timer.phase("communication"):
+        with self._communication():
             from mpi4py import MPI
 
             greatest = np.array(values, dtype=np.int64)
@@ -156,7 +160,7 @@ class Communicator:
             )
         if self.size == 1:
             return local.clone()
-        with self.timer.phase("communication"):
+        with self._communication():
             rows = local.new_empty(sum(counts), *local.shape[1:])
             sizes = [count * math.prod(local.shape[1:]) for count in counts]
             self._mpi.Allgatherv(_array(local), [rows.numpy(), sizes])
@@ -168,7 +172,7 @@ class Communicator:
         if not tensor.is_contiguous():
             raise ValueError("only a contiguous tensor can be broadcast in place")
         if self.size > 1:
-            with self.timer.phase("communication"):
+            with self._communication():
                 self._mpi.Bcast(tensor.detach().numpy(), root)
                 if self.rank == root:
                     self._count(tensor)
@@ -183,7 +187,7 @@ class Communicator:
         return value if self.rank == root else pickle.loads(message)
 
     def _broadcast_bytes(self, message: bytes, root: int) -> bytes:
-        with self.timer.phase("communication"):
+        with self._communication():
             if self.rank == root:
                 self.traffic.count(len(message))
             return self._mpi.bcast(message, root)
@@ -192,7 +196,7 @@ class Communicator:
         """The values of all ranks on rank 0, by rank; None on the others."""
         if self.size == 1:
             return [value]
-        with self.timer.phase("communication"):
+        with self._communication():
             message = pickle.dumps(value)
             self.traffic.count(len(message))
             messages = self._mpi.gather(message)
@@ -205,7 +209,7 @@ class Communicator:
     def barrier(self) -> None:
         """Waits for all ranks."""
         if self.size > 1:
-            with self.timer.phase("communication"):
+            with self._communication():
                 self._mpi.Barrier()
                 self.traffic.count(0)
 
@@ -227,6 +231,21 @@ class Communicator:
             raise outcome.error
         return outcome
 
+    def on_all(self, function: Callable[[], Result]) -> Result:
+        """Calls `function` on every rank, for its own result: for input that each rank reads.
+
+        If any rank raises an `InputError`, all raise the one of the lowest such rank.
+        """
+        result, error = None, None
+        try:
+            result = function()
+        except InputError as raised:
+            error = raised
+        errors = [each for each in self.allgather(error) if each is not None]
+        if errors:
+            raise errors[0] from error
+        return cast(Result, result)
+
     def split(self, color: int, key: int | None = None) -> "Communicator":
         """The ranks with the same `color`, ordered by `key` (as here by default).
 
@@ -234,7 +253,7 @@ class Communicator:
         """
         if self.size == 1:
             return Communicator(None, self.timer, self.traffic)
-        with self.timer.phase("communication"):
+        with self._communication():
             part = self._mpi.Split(color, self.rank if key is None else key)
             communicator = Communicator(part, self.timer, self.traffic)
             part.Free()
@@ -244,7 +263,7 @@ class Communicator:
         """The ranks that share this rank's node, in order, itself included."""
         if self.size == 1:
             return [0]
-        with self.timer.phase("communication"):
+        with self._communication():
             from mpi4py import MPI
 
             node = self._mpi.Split_type(MPI.COMM_TYPE_SHARED)
@@ -257,6 +276,12 @@ class Communicator:
         if self._mpi is not None:
             self._mpi.Free()
             self._mpi = None
+
+    def _communication(self) -> AbstractContextManager[None]:
+        """The phase of a collective call; in debug mode ranks first compare where they are."""
+        if self._guard is not None:
+            self._guard.check()
+        return self.timer.phase("communication")
 
     def _receive_buffer(self, like: Tensor) -> Tensor:
         """Memory to receive a tensor as `like` in; it only ever grows, and serves all calls."""

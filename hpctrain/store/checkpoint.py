@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from hpctrain.errors import HpctrainError
+from hpctrain.errors import RunError
 from hpctrain.state import Share, unflatten
 from hpctrain.store import files
 from hpctrain.store.parts import (
@@ -37,7 +37,7 @@ REPLACED = ".replaced"
 T = TypeVar("T")
 
 
-class CheckpointError(HpctrainError):
+class CheckpointError(RunError):
     """A checkpoint that could not be written, raised alike on all ranks."""
 
 
@@ -136,9 +136,17 @@ class CheckpointStore:
             self._communicator.on_root(lambda: shutil.rmtree(temporary, ignore_errors=True))
             raise
 
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; a damaged one is named in a warning on rank 0."""
-        return self._communicator.on_root(lambda: _newest_whole(self.directory))
+    def latest(self, until: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint that is whole; a damaged one is named in a warning on rank 0.
+
+        Args:
+            until: leave out those of later iterations.
+        """
+        return self._communicator.on_root(lambda: _newest_whole(self.directory, until))
+
+    def names(self) -> list[str]:
+        """The checkpoints that are there, whole or not, the newest first; not collective."""
+        return [path.name for path in _checkpoints(self.directory)]
 
     def _on_root(self, function: Callable[[], T]) -> T:
         """Rank 0's result on all ranks, or its failure as a `CheckpointError`."""
@@ -230,8 +238,11 @@ def _checkpoints(directory: Path) -> list[Path]:
     return sorted(named, key=lambda path: (-_iteration(path), path.name))
 
 
-def _newest_whole(directory: Path) -> Checkpoint | None:
+def _newest_whole(directory: Path, until: int | None) -> Checkpoint | None:
     for path in _checkpoints(directory):
+        if until is not None and _iteration(path) > until:
+            warnings.warn(f"{path}: left out, the run file ends at {until}", stacklevel=2)
+            continue
         try:
             return _verified(path)
         except (OSError, KeyError, TypeError, ValueError) as error:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from hpctrain.state import Leaf, Ownership, RowBlock, flatten
 from hpctrain.store import files
+from hpctrain.store.space import Sink
 
 PIECE_BYTES = 16 * 2**20
+CACHE_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,59 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a tensor lies in memory: a product by a matrix has other bits by rows than by columns.
+
+    Attributes:
+        order: its dimensions, that of the longest stride first.
+        shift: bytes of its first element beyond a cache line.
+    """
+
+    order: tuple[int, ...]
+    shift: int
+
+    @staticmethod
+    def of(tensor: Tensor) -> "Layout":
+        strides = tensor.stride()
+        order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
+        return Layout(tuple(order), tensor.data_ptr() % CACHE_LINE)
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any] | None) -> "Layout | None":
+        return None if content is None else Layout(tuple(content["order"]), content["shift"])
+
+    def lay_out(self, tensor: Tensor) -> Tensor:
+        """A copy that lies as the tensor did that this is the layout of."""
+        shape = [tensor.shape[axis] for axis in self.order]
+        memory = torch.empty(tensor.numel() + CACHE_LINE, dtype=tensor.dtype)
+        first = ((self.shift - memory.data_ptr()) % CACHE_LINE) // tensor.element_size()
+        laid = memory[first : first + tensor.numel()].view(shape)
+        back = [self.order.index(axis) for axis in range(tensor.ndim)]
+        return laid.permute(back).copy_(tensor)
+
+
+@dataclass(frozen=True)
 class StoredLeaf:
-    """Where a leaf is: a scalar here, a tensor (`dtype` is given) in its part or parts."""
+    """Where a leaf is: a scalar here, a tensor (`dtype` is given) in its part or parts.
+
+    Attributes:
+        layout: of a tensor in one piece, how it lay in memory.
+    """
 
     ownership: str
     value: bool | int | float | str | None = None
     dtype: str | None = None
     shape: tuple[int, ...] = ()
     pieces: tuple[Piece, ...] = ()
+    layout: "Layout | None" = None
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "StoredLeaf":
         """The inverse of `dataclasses.asdict` and JSON."""
         pieces = tuple(Piece(**piece) for piece in content["pieces"])
-        return StoredLeaf(**{**content, "shape": tuple(content["shape"]), "pieces": pieces})
+        layout = Layout.from_json(content["layout"])
+        shape = tuple(content["shape"])
+        return StoredLeaf(**{**content, "shape": shape, "pieces": pieces, "layout": layout})
 
 
 @dataclass(frozen=True)
@@ -78,12 +119,13 @@ def write_part(
         StateError: the state holds something that cannot be stored.
     """
     path = directory / f"part-{rank}.h5"
-    with h5py.File(path, "w", libver="latest") as file:
+    with Sink(path) as sink, h5py.File(sink, "w", libver="latest") as file:
         leaves = {
             leaf.path: _write_leaf(file, path.name, leaf)
             for leaf in flatten(state, blocks)
             if rank == 0 or leaf.ownership is not Ownership.REPLICATED
         }
+    sink.check()
     files.sync(path)
     return Part(path.name, path.stat().st_size, checksum(path), leaves)
 
@@ -98,7 +140,8 @@ def _write_leaf(file: h5py.File, part: str, leaf: Leaf) -> StoredLeaf:
     if isinstance(value, Tensor):
         _write_tensor(file, leaf.path, value)
         pieces = (Piece(part, 0, value.shape[0] if value.ndim else 1),)
-        return StoredLeaf(owner, None, _type_name(value), tuple(value.shape), pieces)
+        whole = tuple(value.shape)
+        return StoredLeaf(owner, None, _type_name(value), whole, pieces, Layout.of(value))
     return StoredLeaf(owner, value)
 
 
@@ -209,7 +252,8 @@ class StoredLeaves(Mapping[str, Any]):
         if leaf.ownership == Ownership.ROWS.value:
             return StoredRows(self.directory, path, leaf)
         with h5py.File(self.directory / leaf.pieces[0].part, "r") as file:
-            return torch.from_numpy(np.asarray(file[path][()]))
+            tensor = torch.from_numpy(np.asarray(file[path][()]))
+        return leaf.layout.lay_out(tensor) if leaf.layout else tensor
 
     def __contains__(self, path: object) -> bool:
         return path in self.table

@@ -10,6 +10,8 @@ iteration is there.
 """
 
 import operator
+import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,17 +24,21 @@ import numpy as np
 from h5py import h5s
 
 from hpctrain.errors import InputError
-from hpctrain.store import files
+from hpctrain.store import attributes, files, growing
+from hpctrain.store.attributes import Scalar
+from hpctrain.store.space import Reserve, Sink
 
 FORMAT_NAME = "hpctrain-run"
 FORMAT_VERSION = 1
 NO_ITERATION = -1
-# HDF5 file format, superblock version 3: byte 8 version, byte 11 flags, bytes 28-35 end of file.
-SUPERBLOCK_BYTES = 48
-SWMR_FLAG = 4
+CHUNK_BYTES = 8192
+# Disk space that HDF5 may take for an index when a record is added, above that of its chunks.
+RESERVED_BYTES = 2**16
+# What reading a damaged file raises.
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+# Seconds between attempts to read a growing file: its writer may be within a record.
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 RUNNING = "running"
-
-Scalar = str | bool | int | float
 
 
 class RunFileError(InputError):
@@ -72,6 +78,12 @@ class Run:
         """Why the run ended; "running" while it goes on, and for ever if it was killed."""
         return str(self.attributes["stop_reason"])
 
+    @property
+    def nbytes(self) -> int:
+        """Of its records."""
+        iterates = self.iterates.theta.nbytes if self.iterates else 0
+        return self.phases.nbytes + iterates + sum(map(len, self.history.values())) * 8
+
     def until(self, iteration: int) -> "Run":
         """The records up to and including an iteration: what a run resumed from there keeps."""
         kept = self.history["iteration"] <= iteration
@@ -103,7 +115,7 @@ class _Rows:
             name,
             shape=(self._length, *row_shape),
             maxshape=(None, *row_shape),
-            chunks=(max(1, 8192 // row_bytes), *row_shape),
+            chunks=(max(1, CHUNK_BYTES // row_bytes), *row_shape),
             dtype=dtype,
             fillvalue=np.nan if dtype.kind == "f" else NO_ITERATION,
         )
@@ -161,11 +173,17 @@ class RunWriter:
             _check_fits(past, columns, phases)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = files.temporary_name(self.path)
+        row_bytes = (len(columns) + 2) * CHUNK_BYTES + 8 * (iterate_size or 0)
+        self._ahead = 2 * row_bytes + RESERVED_BYTES
+        Reserve(temporary).keep(self._ahead + (past.nbytes if past else 0))
         self._file = h5py.File(temporary, "w", libver="latest")
-        self._file.attrs.update(_attributes(job, environment, past))
+        self._reserve = Reserve(temporary)
+        self._reserve.keep(self._ahead + (past.nbytes if past else 0))
+        attributes.write(self._file, _attributes(job, environment, past))
         self._create_datasets(columns, phases, ranks, iterate_size, past)
         self._file.swmr_mode = True
         files.rename(temporary, self.path)
+        self._reserve = Reserve(self.path)
 
     def _create_datasets(
         self,
@@ -185,8 +203,7 @@ class RunWriter:
         timed = past.phases if past else np.empty((0, ranks, len(phases), 2))
         shape = (max(ranks, timed.shape[1]), len(phases), 2)
         self._phases = _Rows(self._file, "phases", np.dtype("f8"), shape, timed)
-        self._file["phases"].attrs["names"] = list(phases)
-        self._file["phases"].attrs["clocks"] = ["wall", "cpu"]
+        attributes.write(self._file["phases"], {"names": phases, "clocks": ["wall", "cpu"]})
         self._iterates = None
         if iterate_size is not None:
             group = self._file.create_group("iterates")
@@ -206,12 +223,14 @@ class RunWriter:
 
         Raises:
             RunFileError: a column is unknown or missing, a value or `phases` does not fit.
+            OSError: the disk is full; all records before are in the file.
         """
         if row.keys() != self._columns.keys():
             unknown = sorted(row.keys() - self._columns.keys())
             missing = sorted(self._columns.keys() - row.keys())
             raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
         values = {name: self._value(name, row[name]) for name in row}
+        self._reserve.keep(self._file.id.get_filesize() + self._ahead)
         self._phases.append(self._phase_row(phases))
         for name, column in self._columns.items():
             if name != "iteration":
@@ -255,15 +274,34 @@ class RunWriter:
         """
         self.close()
         temporary = files.temporary_name(self.path)
-        with h5py.File(self.path, "r") as grown, h5py.File(temporary, "w", libver="latest") as new:
+        try:
+            self._write_finished(temporary, stop_reason, solution)
+            files.sync(temporary)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        files.rename(temporary, self.path)
+
+    def _write_finished(
+        self, temporary: Path, stop_reason: str, solution: Mapping[str, np.ndarray] | None
+    ) -> None:
+        with (
+            h5py.File(self.path, "r") as grown,
+            Sink(temporary) as sink,
+            h5py.File(sink, "w", libver="latest") as new,
+        ):
             for name in grown:
                 grown.copy(name, new)
-            new.attrs.update(grown.attrs)
-            new.attrs["stop_reason"] = stop_reason
+            attributes.write(new, attributes.read(grown) | {"stop_reason": stop_reason})
             if solution is not None:
                 _write_solution(new, solution)
-        files.sync(temporary)
-        files.rename(temporary, self.path)
+            attributes.write(new, {"crc32": _checksum(new)})
+        sink.check()
+
+    def sync(self) -> None:
+        """Wait until all records are on the disk."""
+        self._file.flush()
+        files.sync(self.path)
 
     def close(self) -> None:
         """Close the file of a run that did not come to an end; it stays readable."""
@@ -315,11 +353,21 @@ def _check_fits(past: Run, columns: Mapping[str, str], phases: Sequence[str]) ->
         )
 
 
+def _checksum(file: h5py.File) -> int:
+    """CRC-32 of all data of a finished run; HDF5 itself checks the rest of the file."""
+    datasets: list[h5py.Dataset] = []
+    file.visititems(lambda _, each: datasets.append(each) if hasattr(each, "dtype") else None)
+    crc = 0
+    for dataset in sorted(datasets, key=lambda each: each.name):
+        crc = zlib.crc32(np.ascontiguousarray(dataset[()]).data, crc)
+    return crc
+
+
 def _write_solution(file: h5py.File, solution: Mapping[str, np.ndarray]) -> None:
     group = file.create_group("solution")
     for name, values in solution.items():
         group[name] = values
-    group.attrs["order"] = list(solution)
+    attributes.write(group, {"order": list(solution)})
 
 
 def read_run(path: Path | str) -> Run:
@@ -331,28 +379,33 @@ def read_run(path: Path | str) -> Run:
     path = Path(path)
     if not path.is_file():
         raise RunFileError(f"{path}: no such file; give one that `hpctrain run -o` wrote")
+    for pause in PAUSES:
+        try:
+            return _read(path)
+        except DAMAGE:
+            if not growing.is_marked(path):
+                break
+        time.sleep(pause)
     try:
-        if not h5py.is_hdf5(path):
-            raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
-        with _open(path) as file:
-            _check_format(path, file.attrs.get("format"))
-            return _load(path, file)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise RunFileError(f"{path}: damaged or not readable: {error}") from error
+        return _read(path)
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise RunFileError(f"{path}: damaged or not readable: {reason}") from error
 
 
-def _open(path: Path) -> h5py.File:
-    """Open a run's file beside its writer where it is marked as being written, else plainly.
+def _read(path: Path) -> Run:
+    if not h5py.is_hdf5(path):
+        raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
+    if growing.is_marked(path):
+        with growing.Unmarked(path) as bytes_, h5py.File(bytes_, "r", libver="latest") as file:
+            return _checked(path, file)
+    with h5py.File(path, "r", libver="latest") as file:
+        return _checked(path, file)
 
-    Only a marked file is opened in reader mode: in this mode HDF5 takes damage for a write that is
-    under way and tries again for hours.
-    """
-    with path.open("rb") as file:
-        superblock = file.read(SUPERBLOCK_BYTES)
-    version_number, flags, end = superblock[8], superblock[11], superblock[28:36]
-    marked = version_number == 3 and flags & SWMR_FLAG
-    whole = path.stat().st_size >= int.from_bytes(end, "little")
-    return h5py.File(path, "r", libver="latest", swmr=bool(marked and whole))
+
+def _checked(path: Path, file: h5py.File) -> Run:
+    _check_format(path, attributes.read(file).get("format"))
+    return _load(path, file)
 
 
 def _check_format(path: Path, given: object) -> None:
@@ -375,14 +428,16 @@ def _load(path: Path, file: h5py.File) -> Run:
     for dataset in (*file["history"].values(), file["phases"]):
         _check_whole(path, dataset, records)
     history = {name: column[:records] for name, column in file["history"].items()}
-    attributes = {name: _scalar(value) for name, value in file.attrs.items()}
+    environment = attributes.read(file)
+    if environment.pop("crc32", None) not in (None, _checksum(file)):
+        raise ValueError("its data do not match their checksum")
     return Run(
         path=path,
-        job=str(attributes.pop("job")),
-        attributes=attributes,
+        job=str(environment.pop("job")),
+        attributes=environment,
         history=history,
         phases=file["phases"][:records],
-        phase_names=tuple(file["phases"].attrs["names"]),
+        phase_names=tuple(attributes.read_texts(file["phases"], "names")),
         iterates=_load_iterates(file),
         solution=_load_solution(file),
     )
@@ -409,8 +464,4 @@ def _load_solution(file: h5py.File) -> dict[str, np.ndarray] | None:
     if "solution" not in file:
         return None
     group = file["solution"]
-    return {name: group[name][()] for name in group.attrs["order"]}
-
-
-def _scalar(value: object) -> Scalar:
-    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]
+    return {name: group[name][()] for name in attributes.read_texts(group, "order")}

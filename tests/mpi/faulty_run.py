@@ -1,4 +1,8 @@
-"""`hpctrain run` where rank 1's evaluations fail from the 10th on: faulty_run.py FAULT ARGUMENT…"""
+"""`hpctrain` where one rank fails: faulty_run.py FAULT RANK PHASE COUNT ARGUMENT…
+
+The rank fails when it enters a phase of the run for the COUNTth time. With the fault "nan" its
+evaluations are NaN from then on.
+"""
 
 import os
 import signal
@@ -6,33 +10,60 @@ import sys
 import time
 
 from hpctrain import cli
+from hpctrain.phases import PhaseTimer
 from hpctrain.problems.pinn.problem import PinnLoss
 
-FAULT = sys.argv[1]
-HEALTHY_CALLS = 9
+LAUNCHERS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
-calls = 0
+FAULT, RANK, PHASE, COUNT = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 
-
-def failing(evaluate):
-    return lambda self, theta: spoilt(evaluate(self, theta))
+entered = 0
+spoilt = False
 
 
-def spoilt(losses):
-    global calls
-    calls += 1
-    if calls <= HEALTHY_CALLS or int(os.environ.get("PMI_RANK", "0")) != 1:
-        return losses
-    if calls == HEALTHY_CALLS + 1:
-        print("rank 1 fails at", time.time(), flush=True)
-        time.sleep(0.5)  # mpirun may drop what it has not read when a rank is gone
+def rank() -> int:
+    return int(next((os.environ[name] for name in LAUNCHERS if name in os.environ), 0))
+
+
+def entering(phase):
+    def enter(self, name):
+        global entered
+        entered += name == PHASE and rank() == RANK
+        if name == PHASE and entered == COUNT and rank() == RANK:
+            fail()
+        return phase(self, name)
+
+    return enter
+
+
+def fail() -> None:
+    global entered, spoilt
+    entered += 1  # what the fault itself enters is no second one
+    print(f"rank {RANK} fails at", time.time(), flush=True)
+    time.sleep(0.5)  # mpirun may drop what it has not read when a rank is gone
     if FAULT == "exception":
-        raise ArithmeticError("a fault of rank 1")
+        raise ArithmeticError(f"a fault of rank {RANK}")
+    if FAULT == "sys-exit":
+        sys.exit(3)
+    if FAULT == "os-exit":
+        os._exit(4)
     if FAULT == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    return losses * float("nan")
+    if FAULT == "abort":
+        os.abort()
+    spoilt = True
 
 
-PinnLoss.losses = failing(PinnLoss.losses)
-PinnLoss.losses_and_gradients = failing(PinnLoss.losses_and_gradients)
-sys.exit(cli.main(sys.argv[2:]))
+def evaluating(evaluate):
+    def losses(self, theta):
+        values = evaluate(self, theta)
+        return values * float("nan") if spoilt else values
+
+    return losses
+
+
+if __name__ == "__main__":
+    PhaseTimer.phase = entering(PhaseTimer.phase)
+    PinnLoss.losses = evaluating(PinnLoss.losses)
+    PinnLoss.losses_and_gradients = evaluating(PinnLoss.losses_and_gradients)
+    sys.exit(cli.main(sys.argv[5:]))

@@ -1,0 +1,108 @@
+"""Reads an HDF5 file that is being written, or whose writer was killed, without waiting for anyone.
+
+HDF5's own way (single writer, multiple readers) takes damage for a write that is under way and
+tries again, with doubled pauses, for hours. Here the mark "being written" is taken off what is
+read of the superblock, so that HDF5 opens the file as any other: what does not match its checksum
+is an error at once, and the caller decides how often a growing file is tried.
+
+Source: HDF5 File Format Specification, version 3.0, section II.A (superblock version 3); its
+checksum is Bob Jenkins' lookup3 (hashlittle, 2006).
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+SUPERBLOCK_BYTES = 48
+VERSION_AT, FLAGS_AT, END_AT, CHECKSUM_AT = 8, 11, 28, 44
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MARKED = 5  # opened for writing, by a single writer with multiple readers
+# The superblock of a growing file tells its end late: here it ends beyond all that it may hold,
+# but where a file system still lets one seek.
+FAR_END = 2**40
+FILLER = b"\xff"
+
+
+def is_marked(path: Path) -> bool:
+    """Whether the file is marked as being written: its run goes on, or was killed."""
+    with path.open("rb") as file:
+        superblock = file.read(SUPERBLOCK_BYTES)
+    if len(superblock) < SUPERBLOCK_BYTES or not superblock.startswith(SIGNATURE):
+        return False
+    return superblock[VERSION_AT] == 3 and superblock[FLAGS_AT] & MARKED != 0
+
+
+class Unmarked(io.FileIO):
+    """The bytes of a marked file, with the superblock of one that was closed.
+
+    Past its end it is made of 0xFF, which no metadata is, so that none of it passes for cut-off
+    metadata; data that is cut off the caller must find.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._superblock = _unmarked(self.read(SUPERBLOCK_BYTES))
+
+    def readinto(self, buffer: Any) -> int:
+        start, view = self.tell(), memoryview(buffer).cast("B")
+        found = super().readinto(view) or 0
+        view[found:] = FILLER * (len(view) - found)
+        head = self._superblock[start : start + len(view)]
+        view[: len(head)] = head
+        return len(view)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset, whence = FAR_END + offset, os.SEEK_SET
+        return super().seek(offset, whence)
+
+
+def _unmarked(superblock: bytes) -> bytes:
+    """The superblock without its mark, with a far end, and with the checksum of that.
+
+    Left as it is where its checksum is wrong, for HDF5 to find.
+    """
+    content, checksum = superblock[:CHECKSUM_AT], superblock[CHECKSUM_AT:]
+    if lookup3(content) != int.from_bytes(checksum, "little"):
+        return superblock
+    changed = bytearray(content)
+    changed[FLAGS_AT] &= ~MARKED
+    changed[END_AT : END_AT + 8] = FAR_END.to_bytes(8, "little")
+    return bytes(changed) + lookup3(bytes(changed)).to_bytes(4, "little")
+
+
+def lookup3(data: bytes) -> int:
+    """The 32-bit hash that HDF5 puts behind its metadata; `data` is not empty."""
+    a = b = c = (0xDEADBEEF + len(data)) & 0xFFFFFFFF
+    words = [
+        int.from_bytes(data[start : start + 4].ljust(4, b"\0"), "little")
+        for start in range(0, -(-len(data) // 12) * 12, 4)
+    ]
+    for start in range(0, len(words), 3):
+        a, b, c = (
+            (x + word) & 0xFFFFFFFF
+            for x, word in zip((a, b, c), words[start : start + 3], strict=True)
+        )
+        a, b, c = _mixed(a, b, c) if start + 3 < len(words) else _final(a, b, c)
+    return c
+
+
+def _mixed(a: int, b: int, c: int) -> tuple[int, int, int]:
+    for turns in (4, 6, 8, 16, 19, 4):
+        a = ((a - c) & 0xFFFFFFFF) ^ _rotated(c, turns)
+        c = (c + b) & 0xFFFFFFFF
+        a, b, c = b, c, a
+    return a, b, c
+
+
+def _final(a: int, b: int, c: int) -> tuple[int, int, int]:
+    for turns in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - _rotated(b, turns)) & 0xFFFFFFFF
+        a, b, c = b, c, a
+    # After seven turns the last one to change stands in b.
+    return c, a, b
+
+
+def _rotated(x: int, turns: int) -> int:
+    return ((x << turns) | (x >> (32 - turns))) & 0xFFFFFFFF

@@ -1,0 +1,198 @@
+"""Going on with a run: after any kill, on a full disk, and what is refused in one line."""
+
+import os
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "klein-gordon"
+points = 64
+[network]
+kind = "mlp"
+depth = 3
+width = 5
+activation = "tanh"
+[solver]
+name = "ssbroyden"
+[parallel]
+threads = 1
+chunks = 16
+[output]
+checkpoint_every = 1
+[stop]
+max_iterations = {iterations}
+"""
+ENDLESS = 10**6
+TIMES = ("seconds", "wall_seconds")
+
+
+@pytest.fixture
+def hpctrain(python):
+    """Runs the command on one process: hpctrain("run", path, VARIABLE="…")."""
+    return partial(python, "-m", "hpctrain")
+
+
+@pytest.fixture
+def job(tmp_path):
+    def write(iterations):
+        path = tmp_path / "job.toml"
+        path.write_text(JOB.format(iterations=iterations))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of three iterations, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "job.toml").write_text(JOB.format(iterations=3))
+    from hpctrain import cli
+
+    assert cli.main(["run", str(folder / "job.toml"), "-o", str(folder / "run.h5")]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "copy")) / "run.h5"
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_instant_goes_on_and_loses_nothing(python, job, tmp_path, kills):
+    driver = Path(__file__).parent / "killed_run.py"
+    done = python(driver, tmp_path, job(ENDLESS), str(kills), "1", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found, expected = read_run(tmp_path / "killed.h5"), read_run(tmp_path / "whole.h5")
+    assert len(found.history["loss"]) > 4
+    for name in expected.history.keys() - set(TIMES):
+        assert np.array_equal(found.history[name], expected.history[name], equal_nan=True), name
+    assert (np.diff(found.history["seconds"]) >= 0).all()
+    assert (np.diff(found.history["wall_seconds"]) > 0).all()
+
+
+def test_a_finished_run_says_so_and_goes_on_when_its_criterion_is_loosened(hpctrain, run):
+    before = run.read_bytes()
+    again = hpctrain("resume", run)
+    assert again.returncode == 0
+    assert "has ended: stop.max_iterations reached" in again.stdout
+    assert run.read_bytes() == before
+    assert hpctrain("resume", run, "--set", "stop.max_iterations=5").returncode == 0
+    assert read_run(run).history["iteration"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """What `hpctrain resume` says, on standard error, where it ends with status 2."""
+
+    def refused(path, *settings):
+        from hpctrain import cli
+
+        overrides = [word for setting in settings for word in ("--set", setting)]
+        assert cli.main(["resume", str(path), *overrides]) == 2
+        return capsys.readouterr().err.splitlines()
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["solver.name=lbfgs", "seed=1", "parallel.chunks=8", "output.path=b.h5", "problem={}"],
+)
+def test_what_the_numbers_depend_on_cannot_be_changed(refusal, run, setting):
+    (line,) = refusal(run, setting)
+    assert line.startswith(f"hpctrain: --set {setting}: a resumed run keeps this setting; allowed")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def newer(path):
+    path.write_text(path.read_text().replace("hpctrain-checkpoint/1", "hpctrain-checkpoint/2"))
+
+
+def checkpoint(run, number, name):
+    return run.with_suffix(".ckpt") / f"{number:08d}" / name
+
+
+@pytest.mark.parametrize(
+    "name, damage", [("part-0.h5", os.remove), ("part-0.h5", flip), ("manifest.json", newer)]
+)
+def test_checkpoints_that_are_all_damaged_are_named_and_refused(refusal, run, name, damage):
+    for number in (2, 3):
+        damage(checkpoint(run, number, name))
+    first, second, line = refusal(run)
+    assert "00000003: damaged, the one before it is used" in first and "00000002" in second
+    assert "none of its checkpoints is whole" in line
+
+
+def test_missing_checkpoints_do_not_cost_the_history(refusal, run):
+    shutil.rmtree(run.with_suffix(".ckpt"))
+    assert "its checkpoints are missing: put them back" in refusal(run)[0]
+    assert len(read_run(run).history["loss"]) == 4
+
+
+def test_checkpoints_of_another_job_are_refused(refusal, run, tmp_path, job):
+    from hpctrain import cli
+
+    other = ["run", str(job(3)), "-o", str(tmp_path / "other.h5"), "--set", "seed=7"]
+    assert cli.main(other) == 0
+    shutil.rmtree(run.with_suffix(".ckpt"))
+    shutil.copytree(tmp_path / "other.ckpt", run.with_suffix(".ckpt"))
+    assert "is of another job" in refusal(run)[-1]
+
+
+@pytest.mark.parametrize("damage", [cut, flip, os.remove])
+def test_a_damaged_run_file_is_refused_in_one_line(refusal, run, damage):
+    damage(run)
+    (line,) = refusal(run)
+    assert line.startswith(f"hpctrain: {run}: ")
+
+
+def test_a_run_file_of_a_newer_format_is_refused(refusal, run):
+    with h5py.File(run, "r+") as file:
+        file.attrs["format"] = "hpctrain-run/9"
+    assert "is newer than this hpctrain reads" in refusal(run)[0]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of which six hundred kilobytes are free."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    (folder / "filler").write_bytes(bytes(1_400_000))
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("fills", ["run file", "checkpoint"])
+def test_a_full_disk_ends_the_run_with_its_last_good_checkpoint(hpctrain, small_disk, job, fills):
+    path = job(ENDLESS)
+    every = "100000" if fills == "run file" else "1"
+    settings = ["--set", f"output.checkpoint_every={every}", "--set", "output.iterates_every=1"]
+    ended = hpctrain("run", path, "-o", small_disk / "run.h5", *settings)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("hpctrain: ") and "No space left on device" in line
+    assert len(read_run(small_disk / "run.h5").history["loss"]) > 2
