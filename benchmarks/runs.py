@@ -1,0 +1,67 @@
+"""Runs of committed jobs for the studies in this folder, each a job of its own, one at a time."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpctrain.store.run_file import Run, read_run
+from hpctrain.study.summary import Summary
+
+MPIRUN = Path(sys.executable).parent / "mpirun"
+RESUMABLE = 75
+
+
+def train(job: str, ranks: int = 2, threads: int = 1, **settings: Any) -> Run:
+    """Runs a job and reads what it wrote.
+
+    Args:
+        job: a name in jobs/, without its ending.
+        settings: of the job, with "__" for each dot: stop__error=1e-3.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "run.h5"
+        changes = {"parallel.threads": threads, "output.checkpoint_every": 0}
+        changes |= {key.replace("__", "."): value for key, value in settings.items()}
+        overrides = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+        run = [sys.executable, "-m", "hpctrain", "run", f"jobs/{job}.toml", "-o", output]
+        command = [MPIRUN, "-n", str(ranks), *run, *overrides]
+        ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        if ended.returncode not in (0, RESUMABLE):  # a time limit is part of a study
+            raise subprocess.CalledProcessError(ended.returncode, command)
+        return read_run(output)
+
+
+def reached(run: Run, target: float, column: str = "seconds") -> float:
+    """A column at the first error of at most `target`; infinite if there is none."""
+    hits = np.flatnonzero(run.history["error"] <= target)
+    return float(run.history[column][hits[0]]) if len(hits) else float("inf")
+
+
+def parallel_seconds(run: Run, target: float) -> float:
+    """The modelled time with a core for each rank to the first error of at most `target`."""
+    found = Summary(run).reached(target)
+    return float("inf") if found is None else found.parallel_seconds
+
+
+def best_within(run: Run, budget: float) -> float:
+    """The least error that was evaluated within so many gradient evaluations."""
+    return float(_errors_within(run, budget).min())
+
+
+def last_within(run: Run, budget: float) -> float:
+    """The last error that was evaluated within so many gradient evaluations."""
+    return float(_errors_within(run, budget)[-1])
+
+
+def _errors_within(run: Run, budget: float) -> np.ndarray:
+    errors = run.history["error"]
+    return errors[np.isfinite(errors) & (run.history["gradient_evaluations"] <= budget)]
+
+
+def by_seed(values: list[float], digits: str = ".1f") -> str:
+    """The values in a row, for a table."""
+    return " ".join(format(value, digits) for value in values)

@@ -1,0 +1,140 @@
+"""The Schwarz family on Burgers: `python -m benchmarks.schwarz [sweep|parallel|published]`.
+
+sweep      the talk's figures: ASPQN and MSPQN by the number of blocks S and local steps k_s, in
+           iterations, nominal gradients and update cost, at equal true work
+parallel   S = 8 blocks on 8 ranks: modelled parallel time to 4.6e-4, with its phases
+published  ASPQN and L-BFGS as published (m = 3) on Burgers and Klein-Gordon, in parallel time
+
+The tables go to docs/results.md. About half an hour on two cores.
+"""
+
+import statistics
+import sys
+
+import numpy as np
+from tabulate import tabulate
+
+from benchmarks.runs import best_within, by_seed, parallel_seconds, reached, train
+from hpctrain.store.run_file import Run
+
+SEEDS = range(3)
+TARGET = 4.6e-4
+SWEEP_BUDGET = 2000
+BLOCKS = {"2": 2, "pairs": 4, "layers": 8}
+LOCAL_STEPS = (10, 50, 100)
+UNLIMITED = {"stop__max_iterations": 10**6, "stop__error": 1e-12, "output__error_every": 1}
+
+# Settings on top of jobs/burgers-aspqn.toml (residual 8 x 20, S = 8).
+KEPT = {"solver__local_solver": "ssbroyden", "solver__keep_local_memory": "true"}
+BROYDEN = {"solver__global_solver": "ssbroyden", "solver__momentum": 0.9}
+VARIANTS = {
+    "aspqn as published": {},
+    "kept local Broyden": KEPT,
+    "kept, subspace": KEPT | {"solver__synchronisation": "subspace"},
+    "kept, k_s 10, 10 global Broyden": KEPT
+    | BROYDEN
+    | {"solver__local_steps": 10, "solver__global_steps": 10},
+    "kept, k_s 10, 40 global Broyden": KEPT
+    | BROYDEN
+    | {"solver__local_steps": 10, "solver__global_steps": 40},
+    "kept, k_s 5, overlap 1, 40 global Broyden": KEPT
+    | BROYDEN
+    | {"solver__local_steps": 5, "solver__global_steps": 40, "solver__overlap": 1},
+}
+
+
+def sweep() -> None:
+    rows = []
+    for name in ("aspqn", "mspqn"):
+        for label, blocks in BLOCKS.items():
+            for steps in LOCAL_STEPS:
+                runs = [
+                    train(
+                        f"burgers-{name}",
+                        seed=seed,
+                        solver__blocks=blocks,
+                        solver__local_steps=steps,
+                        stop__max_gradient_evaluations=SWEEP_BUDGET,
+                        **UNLIMITED,
+                    )
+                    for seed in SEEDS
+                ]
+                errors = [best_within(run, SWEEP_BUDGET) for run in runs]
+                rows.append([name, label, steps, *(_last(runs, column) for column in (
+                    "iteration", "nominal_gradient_evaluations", "update_cost")),
+                    statistics.median(errors), by_seed(errors, ".2e")])  # fmt: skip
+    headers = ["solver", "S", "k_s", "iterations", "nominal gradients", "update cost",
+               "median error", "by seed"]  # fmt: skip
+    print(f"Burgers, residual 8 x 20, up to {SWEEP_BUDGET} true gradients")
+    print(tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3g"), flush=True)
+
+
+def _last(runs: list[Run], column: str) -> float:
+    return statistics.median(float(run.history[column][-1]) for run in runs)
+
+
+def parallel() -> None:
+    rows = []
+    limits = UNLIMITED | {"stop__error": TARGET, "stop__max_seconds": 240, "ranks": 8}
+    for label, settings in VARIANTS.items():
+        rows.append([label, *_parallel("burgers-aspqn", limits | settings)])
+    rows.append(["undecomposed Broyden", *_parallel("burgers-ssbroyden", limits)])
+    headers = ["8 ranks", "parallel s to 4.6e-4", "by seed", "gradients", "local", "global",
+               "communication", "last errors"]  # fmt: skip
+    print("Burgers, residual 8 x 20; parallel time is a model: see README")
+    print(tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3g"), flush=True)
+
+
+def _parallel(job: str, settings: dict) -> list:
+    runs = [train(job, seed=seed, **settings) for seed in SEEDS]
+    seconds = [parallel_seconds(run, TARGET) for run in runs]
+    return [
+        statistics.median(seconds),
+        by_seed(seconds),
+        statistics.median(reached(run, TARGET, "gradient_evaluations") for run in runs),
+        *_shares(runs[0]),
+        by_seed([best_within(run, np.inf) for run in runs], ".1e"),
+    ]
+
+
+def _shares(run: Run) -> list[str]:
+    """Of the modelled time: computation by the slowest rank, communication by the quickest."""
+    wall, cpu = (np.nan_to_num(run.phases[..., clock]) for clock in (0, 1))
+    spent = {
+        name: (wall[:, :, i].min(1) if name == "communication" else cpu[:, :, i].max(1)).sum()
+        for i, name in enumerate(run.phase_names)
+        if name in ("local", "global", "communication")
+    }
+    return [f"{100 * value / sum(spent.values()):.0f} %" for value in spent.values()]
+
+
+def published() -> None:
+    rows = []
+    for problem, blocks, budget in (("burgers", 8, 10_000), ("klein-gordon", 6, 4000)):
+        common = UNLIMITED | {"stop__max_gradient_evaluations": budget, "ranks": blocks}
+        pairs = [
+            (
+                train(f"{problem}-lbfgs", seed=seed, **common | {"output__error_every": 20}),
+                train(f"{problem}-aspqn", seed=seed, **common),
+            )
+            for seed in SEEDS
+        ]
+        for seed, (lbfgs, aspqn) in zip(SEEDS, pairs, strict=True):
+            target = max(best_within(run, budget) for run in (lbfgs, aspqn))
+            seconds = [parallel_seconds(run, target) for run in (lbfgs, aspqn)]
+            rows.append([problem, seed, f"{target:.2e}", *seconds, seconds[0] / seconds[1]])
+    headers = ["problem", "seed", "error both reach", "L-BFGS, parallel s", "ASPQN, parallel s",
+               "ratio"]  # fmt: skip
+    print(tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3g"), flush=True)
+
+
+PARTS = {"sweep": sweep, "parallel": parallel, "published": published}
+
+
+def main() -> None:
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()
