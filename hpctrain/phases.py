@@ -1,9 +1,10 @@
-"""Measures where a rank's time goes: wall and CPU seconds in each phase of a run.
+"""Measures where a rank's time goes: wall and CPU seconds in each phase of a run; and its memory.
 
 Phases are exclusive. While a phase runs inside another (communication inside a global step), its
 time counts for the inner one only, so that the phases of a rank add up to the time spent in them.
 """
 
+import resource
 import time
 
 import numpy as np
@@ -58,3 +59,8 @@ class _Phase:
     def __exit__(self, *_: object) -> None:
         self._timer._charge()
         self._timer._running.pop()
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process has had in use, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in kB

@@ -24,7 +24,7 @@ from hpctrain.kernels import native_available
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.threads import set_threads
-from hpctrain.phases import PHASES
+from hpctrain.phases import PHASES, peak_memory_mb
 from hpctrain.problems.base import Monitor, Problem
 from hpctrain.progress import Progress
 from hpctrain.reasons import Reason
@@ -354,9 +354,10 @@ class _Loop:
 
     def _end_history(self, reason: Reason, solution: dict[str, np.ndarray] | None) -> None:
         """The run file is complete when any rank goes on from here."""
+        facts = {"peak_memory_mb": self._communicator.maximum([peak_memory_mb()])[0]}
         with self._communicator.timer.phase("io"):
             self._on_root(
-                lambda: self._writer.finish(reason.text, solution) if self._writer else None
+                lambda: self._writer.finish(reason.text, solution, facts) if self._writer else None
             )
 
     def _on_root(self, write: Callable[[], Any]) -> None:

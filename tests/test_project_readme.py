@@ -1,9 +1,11 @@
 """The README's examples work as they are printed."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from hpctrain import cli
 from hpctrain.job import parse_job
@@ -40,9 +42,16 @@ def test_script_gives_the_same_losses_on_two_ranks(python, mpirun, script):
 
 
 def test_job_file_is_a_job():
-    (text,) = blocks("toml")
+    text, *_ = blocks("toml")
     job = parse_job(text, "README.md")
     assert (job.solver.name, job.solver.blocks) == ("aspqn", 8)
+
+
+def test_tables_of_settings_can_stand_in_the_job_file():
+    text, *tables = blocks("toml")
+    for table in tables:
+        settings = tomllib.loads(text) | tomllib.loads(table)
+        assert parse_job(tomli_w.dumps(settings), "README.md").problem.clusters[0].share == 0.5
 
 
 def test_own_equation_runs_from_a_file(python, tmp_path):

@@ -264,18 +264,25 @@ class RunWriter:
         thetas.append(theta.astype(np.float64, copy=False))
         iterations.append(np.asarray(iteration, np.int64))
 
-    def finish(self, stop_reason: str, solution: Mapping[str, np.ndarray] | None = None) -> None:
+    def finish(
+        self,
+        stop_reason: str,
+        solution: Mapping[str, np.ndarray] | None = None,
+        facts: Mapping[str, Scalar] | None = None,
+    ) -> None:
         """End the run: its complete file, with the solution, takes the place of the growing one.
 
         Args:
             stop_reason: why it ended.
+            facts: what is known at the end only, as root attributes.
             solution: `prediction`, `reference` (if any) and, in the order of the field's axes, one
                 array for each coordinate.
         """
         self.close()
         temporary = files.temporary_name(self.path)
         try:
-            self._write_finished(temporary, stop_reason, solution)
+            ending = {"stop_reason": stop_reason, **(facts or {})}
+            self._write_finished(temporary, ending, solution)
             files.sync(temporary)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -283,7 +290,10 @@ class RunWriter:
         files.rename(temporary, self.path)
 
     def _write_finished(
-        self, temporary: Path, stop_reason: str, solution: Mapping[str, np.ndarray] | None
+        self,
+        temporary: Path,
+        ending: Mapping[str, Scalar],
+        solution: Mapping[str, np.ndarray] | None,
     ) -> None:
         with (
             h5py.File(self.path, "r") as grown,
@@ -292,7 +302,7 @@ class RunWriter:
         ):
             for name in grown:
                 grown.copy(name, new)
-            attributes.write(new, attributes.read(grown) | {"stop_reason": stop_reason})
+            attributes.write(new, attributes.read(grown) | ending)
             if solution is not None:
                 _write_solution(new, solution)
             attributes.write(new, {"crc32": _checksum(new)})
