@@ -5,13 +5,28 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from hpctrain.solvers.apts_data import APTSData, APTSDataOptions
+from hpctrain.solvers.apts_weights import APTSWeights, APTSWeightsOptions
+from hpctrain.solvers.astrom import ASTROM, ASTROMOptions
 from hpctrain.solvers.base import Setting, Solver
 from hpctrain.solvers.first_order import SGD, Adam, AdamOptions, SGDOptions
 from hpctrain.solvers.gauss_newton import GaussNewton, GaussNewtonOptions
+from hpctrain.solvers.mlvr import MLVR, MLVROptions
+from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, NewtonKrylovSchwarz
 from hpctrain.solvers.quasi_newton import LBFGS, LBFGSOptions, SelfScaled, SelfScaledOptions
+from hpctrain.solvers.rmtr import RMTR, RMTROptions
 from hpctrain.solvers.spqn import ASPQN, MSPQN, SPQNOptions
 from hpctrain.solvers.torch_lbfgs import TorchLBFGS, TorchLBFGSOptions
 from hpctrain.solvers.trust_region import TrustRegion, TrustRegionSolverOptions
+from hpctrain.solvers.variance_reduction import (
+    SARAH,
+    SSN,
+    SVRG,
+    Newton,
+    NewtonOptions,
+    SSNOptions,
+    SVRGOptions,
+)
 
 SolverOptions = Annotated[
     LBFGSOptions
@@ -21,7 +36,16 @@ SolverOptions = Annotated[
     | SGDOptions
     | TorchLBFGSOptions
     | GaussNewtonOptions
-    | TrustRegionSolverOptions,
+    | NewtonKrylovOptions
+    | TrustRegionSolverOptions
+    | APTSDataOptions
+    | APTSWeightsOptions
+    | MLVROptions
+    | ASTROMOptions
+    | RMTROptions
+    | SVRGOptions
+    | SSNOptions
+    | NewtonOptions,
     Field(discriminator="name"),
 ]
 
@@ -32,10 +56,20 @@ _SOLVERS: dict[str, Callable[[Setting, Any], Solver[Any]]] = {
     "aspqn": ASPQN,
     "mspqn": MSPQN,
     "gauss-newton": GaussNewton,
+    "newton-krylov-schwarz": NewtonKrylovSchwarz,
     "adam": Adam,
     "sgd": SGD,
     "torch-lbfgs": TorchLBFGS,
     "trust-region": TrustRegion,
+    "apts-data": APTSData,
+    "apts-weights": APTSWeights,
+    "mlvr": MLVR,
+    "astrom": ASTROM,
+    "rmtr": RMTR,
+    "svrg": SVRG,
+    "sarah": SARAH,
+    "ssn": SSN,
+    "newton": Newton,
 }
 
 

@@ -302,7 +302,7 @@ class RunWriter:
         ):
             for name in grown:
                 grown.copy(name, new)
-            attributes.write(new, attributes.read(grown) | ending)
+            attributes.write(new, {**attributes.read(grown), **ending})
             if solution is not None:
                 _write_solution(new, solution)
             attributes.write(new, {"crc32": _checksum(new)})

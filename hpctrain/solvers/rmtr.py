@@ -1,0 +1,343 @@
+"""RMTR: recursive multilevel trust region for networks whose depth is halved from level to level.
+
+Every iteration is one cycle (`multilevel`) on a mini-batch, with trust-region steps on each level,
+whose L-SR1 memories and radii are kept: the networks stay the same where the samples change. Coarse
+steps keep ‖I s‖ ≤ Δ, and a correction is taken, and Δ adapted, by ρ = fine decrease / coarse
+decrease. This Δ is not that of the level's own steps: the coarser network and L-SR1 are two models
+of the same loss, and the network is good much farther.
+
+After an epoch, with L of all samples and L_b, s_b of its mini-batches,
+
+    (L(θ_before) - L(θ_after)) / Σ_b (L_b(θ_b) - L_b(θ_b + s_b)) < ζ   ⇒   the batches are doubled
+
+so that the stochastic method ends as the deterministic one. With one level it is the single-level
+trust region; with line-search control it is MG/OPT.
+
+A work unit is one gradient of the finest network on all samples. A gradient on level l and a batch
+B costs c_l / c_L · |B| / |D| of it, c_l being the multiply-adds of the level's network for one
+sample: about K_l / K_L, and a little more, as all levels have the first and the last layer.
+
+Source: Kopaničáková and Krause, Globally convergent multilevel training of deep residual networks,
+SIAM Journal on Scientific Computing 45(3) (2023), arXiv 2107.07572.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from hpctrain.batches import batch, batches_per_epoch
+from hpctrain.errors import InputError
+from hpctrain.globalization.backtracking import ArmijoOptions
+from hpctrain.quasi_newton.lsr1 import LSR1
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.level_solvers import TrustRegionSteps
+from hpctrain.solvers.mini_batches import mini_batches
+from hpctrain.solvers.multilevel import (
+    Control,
+    Cycle,
+    Level,
+    LineSearchControl,
+    Room,
+    TrustRegionControl,
+)
+from hpctrain.solvers.trust_region_step import (
+    ModelOptions,
+    check_model,
+    described_model,
+    described_region,
+)
+from hpctrain.solvers.variance_reduction import require_subsets
+from hpctrain.transfers import Rule
+from hpctrain.vectors import norm
+
+# A batch that led to too small a decrease of the whole loss is made larger by this factor.
+BATCH_GROWTH = 2
+
+
+class RMTROptions(ModelOptions):
+    """Settings of RMTR; the model and the trust region are those of the steps on every level."""
+
+    name: Literal["rmtr"] = "rmtr"
+    window: Literal[1] = Field(1, description="acceptance is monotone")
+    levels: int = Field(3, ge=1, description="L; 1 is the single-level trust region")
+    transfer: Rule = Field(
+        "constant", description="of blocks in depth: constant for K = 2 K_c, linear for 2 K_c - 1"
+    )
+    cycle: Cycle = Field("F", description="V or F")
+    pre_smoothing: int = Field(
+        2, ge=0, description="steps before a correction, μ₁; all there are on a single level"
+    )
+    post_smoothing: int = Field(2, ge=0, description="steps after a correction, μ₂")
+    coarse_steps: int = Field(10, ge=1, description="steps on the coarsest level")
+    control: Literal["trust-region", "line-search"] = Field(
+        "trust-region", description="of corrections: RMTR, or Armijo backtracking as in MG/OPT"
+    )
+    kappa: float = Field(
+        0.1, ge=0, lt=1, description="κ: a coarser level is visited only if ‖R g‖ ≥ κ ‖g‖"
+    )
+    batch_size: int = Field(1000, ge=1, description="samples of a mini-batch at first")
+    zeta: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="ζ: batches are doubled if the loss falls by less than this part of the sum"
+        " of their decreases in an epoch; 0 where it rises",
+    )
+    cascade_epochs: int = Field(
+        0, ge=0, description="epochs of training of each coarser network, the coarsest first"
+    )
+    line_search: ArmijoOptions = ArmijoOptions()
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "RMTROptions":
+        if self.trust_region.norm != 2:
+            raise ValueError("trust_region.norm = 2: corrections are measured in it")
+        if self.pre_smoothing == 0 and (self.levels == 1 or self.cascade_epochs):
+            raise ValueError("a level without a coarser one needs pre_smoothing of at least 1")
+        return self
+
+
+@dataclass
+class Epoch:
+    """Where the mini-batches stand.
+
+    Attributes:
+        batch_size: at most so many samples each.
+        number: epochs so far.
+        index: mini-batches of this epoch so far.
+        loss: L of all samples where the epoch began.
+        decreases: the sum of its mini-batches' decreases.
+    """
+
+    batch_size: int
+    loss: float
+    number: int = 0
+    index: int = 0
+    decreases: float = 0.0
+
+
+@dataclass
+class LevelKnowledge:
+    """What a level keeps from one cycle to the next: see `LevelState`."""
+
+    radius: float
+    reach: float
+    memory: LSR1 = field(default_factory=LSR1)
+
+
+@dataclass
+class RMTRState:
+    """θ, the network that is trained, and what is known of each level.
+
+    Attributes:
+        point: θ of the finest network, with the loss and gradient on the last mini-batch; while a
+            coarser one is trained, its loss, with its θ and gradient prolonged.
+        depth: how far below the finest level the trained network is.
+        levels: the radii and L-SR1 of each level, the finest first.
+        epoch: the mini-batches.
+        known: samples that the loss and the gradient are of.
+        epochs_left: before the next finer network is trained.
+        trained: the point of the network that is trained, if that is a coarser one.
+        stalled: the last step found no decrease, and none is left to be found.
+    """
+
+    point: Point
+    depth: int
+    levels: list[LevelKnowledge]
+    epoch: Epoch
+    known: int
+    epochs_left: int = 0
+    trained: Point | None = None
+    stalled: bool = False
+
+
+class RMTR(Solver[RMTRState]):
+    """One iteration is one cycle on a mini-batch."""
+
+    columns = ("batch_size", "radius", "reach", "level")
+
+    def __init__(self, setting: Setting, options: RMTROptions) -> None:
+        super().__init__(setting, options)
+        check_model(setting, options)
+        require_subsets(setting, options.name)
+        mini_batches(setting, options.batch_size)
+        if len(setting.coarser) != options.levels - 1:
+            raise InputError(
+                f"solver.levels = {options.levels} is not allowed: this problem has"
+                f" {1 + len(setting.coarser)}"
+            )
+        self._networks = [setting.objective, *(each.objective for each in setting.coarser)]
+        self._transfers = [each.transfer for each in setting.coarser]
+
+    def init(self, theta: Tensor) -> RMTRState:
+        o, samples = self.options, self.setting.objective.samples
+        depth = o.levels - 1 if o.cascade_epochs else 0
+        with self.setting.timer.phase("global"):
+            for transfer in self._transfers[:depth]:
+                theta = transfer.project(theta)
+            own = evaluate(self._networks[depth], theta)
+        return RMTRState(
+            point=self._prolonged(own, depth),
+            depth=depth,
+            levels=[
+                LevelKnowledge(o.trust_region.radius, o.trust_region.radius)
+                for _ in range(o.levels)
+            ],
+            epoch=Epoch(o.batch_size, own.loss),
+            known=samples,
+            epochs_left=o.cascade_epochs,
+            trained=own if depth else None,
+        )
+
+    def step(self, state: RMTRState) -> tuple[RMTRState, Record]:
+        counts = self.setting.counts
+        before = counts.gradient_evaluations
+        with self.setting.timer.phase("global"):
+            new = self._cycle(state)
+            last = new.trained or new.point
+            length = norm(new.point.theta - state.point.theta)
+            if new.epoch.index == self._batches(state.epoch):
+                new = self._after_epoch(new)
+        is_exact = new.depth == 0 and state.epoch.batch_size == self.setting.objective.samples
+        return new, Record(
+            loss=last.loss,
+            gradient_norm=norm(last.gradient),
+            step_length=length,
+            nominal_gradient_evaluations=counts.gradient_evaluations - before,
+            update_cost=1,
+            stalled=is_exact and new.stalled,
+            epoch=new.epoch.number + new.epoch.index / self._batches(new.epoch),
+            details={
+                "batch_size": float(state.epoch.batch_size),
+                "radius": new.levels[state.depth].radius,
+                "reach": new.levels[state.depth].reach,
+                "level": float(self.options.levels - state.depth),
+            },
+        )
+
+    def _cycle(self, state: RMTRState) -> RMTRState:
+        """One cycle on the next mini-batch, from the network that is trained down."""
+        levels, depth, epoch = self._levels(state), state.depth, state.epoch
+        h, start = levels[0].objective, state.trained or state.point
+        # Only what is known of all samples holds for the next iteration's too.
+        if not h.samples == state.known == self.setting.objective.samples:
+            start = evaluate(h, start.theta)
+        end = levels[0].visit(h, start, self.options.cycle, Room(start.theta))
+        decreases = epoch.decreases + start.loss - end.point.loss
+        return replace(
+            state,
+            point=self._prolonged(end.point, depth),
+            levels=[
+                *state.levels[:depth],
+                *(LevelKnowledge(each.radius, each.reach, each.memory) for each in levels),
+            ],
+            epoch=replace(epoch, index=epoch.index + 1, decreases=decreases),
+            known=h.samples,
+            trained=end.point if depth else None,
+            stalled=end.stalled,
+        )
+
+    def _levels(self, state: RMTRState) -> list[Level]:
+        """The trained level and those below it, on the next mini-batch."""
+        o, solver, coarsest = self.options, TrustRegionSteps(self.options), self.options.levels - 1
+        chosen, levels = self._chosen(state.epoch), list[Level]()
+        for depth in reversed(range(state.depth, o.levels)):
+            L = self._networks[depth]
+            known, corrects = state.levels[depth], depth > state.depth
+            level = Level(
+                L if chosen is None else L.subset(chosen),
+                solver,
+                (o.coarse_steps, 0) if corrects and depth == coarsest else self._smoothing,
+                levels[0] if levels else None,
+                self._control,
+                self._transfers[depth - 1] if corrects else None,
+                known.radius,
+                known.memory,
+                known.reach,
+            )
+            levels.insert(0, level)
+        return levels
+
+    def _chosen(self, epoch: Epoch) -> Tensor | None:
+        """The numbers of the next mini-batch's samples, ascending; None for all of them."""
+        samples = self.setting.objective.samples
+        if epoch.batch_size == samples:
+            return None
+        return batch(self.setting.seed, epoch.number, epoch.index, epoch.batch_size, samples)
+
+    @property
+    def _smoothing(self) -> tuple[int, int]:
+        return self.options.pre_smoothing, self.options.post_smoothing
+
+    @property
+    def _control(self) -> Control:
+        o = self.options
+        if o.control == "line-search":
+            return LineSearchControl(o.line_search)
+        return TrustRegionControl(o.trust_region, o.kappa)
+
+    def _after_epoch(self, state: RMTRState) -> RMTRState:
+        """Doubles the batches if they misled, and goes on to the next finer network in its time."""
+        samples, epoch = self.setting.objective.samples, state.epoch
+        point, size = state.trained or state.point, epoch.batch_size
+        loss = point.loss
+        if size < samples:
+            loss = self._networks[state.depth].at(point.theta).loss
+            if not epoch.loss - loss > self.options.zeta * epoch.decreases:
+                size = min(BATCH_GROWTH * size, samples)
+        state = replace(state, epoch=Epoch(size, loss, epoch.number + 1))
+        if state.depth == 0:
+            return state
+        state = replace(state, epochs_left=state.epochs_left - 1)
+        return self._refined(state) if state.epochs_left == 0 else state
+
+    def _refined(self, state: RMTRState) -> RMTRState:
+        """The next finer network in the place of the one trained so far, whose θ is prolonged."""
+        assert state.trained is not None
+        depth = state.depth - 1
+        theta = self._transfers[depth].prolong(state.trained.theta)
+        own = evaluate(self._networks[depth], theta)
+        return replace(
+            state,
+            point=self._prolonged(own, depth),
+            depth=depth,
+            epoch=replace(state.epoch, loss=own.loss),
+            epochs_left=self.options.cascade_epochs,
+            known=self.setting.objective.samples,
+            trained=own if depth else None,
+        )
+
+    def _batches(self, epoch: Epoch) -> int:
+        return batches_per_epoch(self.setting.objective.samples, epoch.batch_size)
+
+    def _prolonged(self, point: Point, depth: int) -> Point:
+        """A point of the network at a depth below the finest, as one of the finest."""
+        if depth == 0:
+            return point
+        theta, gradient = point.theta, point.gradient
+        for transfer in reversed(self._transfers[:depth]):
+            theta, gradient = transfer.prolong(theta), transfer.prolong(gradient)
+        return Point(theta, point.loss, gradient)
+
+    def describe(self) -> list[str]:
+        o = self.options
+        sizes = " > ".join(str(each.parameters) for each in self._networks)
+        batches = f"mini-batches of at most {o.batch_size} samples at first"
+        steps = f"{o.pre_smoothing} + {o.post_smoothing} smoothing steps, {o.coarse_steps} coarse"
+        if o.levels == 1:
+            return [
+                f"single-level trust region, {o.pre_smoothing} steps a batch, {described_model(o)}",
+                f"{batches}, doubled below zeta = {o.zeta:g}",
+                *described_region(o),
+            ]
+        cascade = f", {o.cascade_epochs} epochs on each coarser network first"
+        return [
+            f"recursive multilevel trust region, {o.levels} levels of {sizes} parameters,"
+            f" {o.transfer} in depth{cascade if o.cascade_epochs else ''}",
+            f"{o.cycle}-cycle, {steps}, {described_model(o)}, corrections controlled by"
+            f" {o.control}, kappa {o.kappa:g}",
+            f"{batches}, doubled below zeta = {o.zeta:g}",
+            *described_region(o),
+        ]

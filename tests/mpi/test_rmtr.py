@@ -1,0 +1,78 @@
+"""RMTR on several ranks: the same bits as on one, on every level."""
+
+import numpy as np
+import pytest
+from classifiers import write_mnist
+
+from hpctrain.job import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.runner import run
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "classification"
+data = "mnist"
+data_path = "{folder}"
+[network]
+{network}
+[solver]
+name = "rmtr"
+batch_size = 30
+coarse_steps = 3
+{solver}
+[parallel]
+chunks = 8
+threads = {threads}
+[output]
+iterates_every = 1
+error_every = 2
+[stop]
+max_iterations = 5
+"""
+DENSE = 'kind = "dense-resnet"\nwidth = 6\nblocks = {}'
+CONVOLUTIONAL = 'kind = "conv-resnet"\nfilters = [2, 3]\nblocks = 2'
+CASES = {
+    "dense": (DENSE.format(4), "zeta = 0.99"),
+    "linear, line search": (DENSE.format(5), 'transfer = "linear"\ncontrol = "line-search"'),
+    "cascade": (DENSE.format(4), "cascade_epochs = 1"),
+    "convolutional": (CONVOLUTIONAL, "levels = 2"),
+}
+TIMES = ("seconds", "wall_seconds")
+
+
+@pytest.fixture
+def folder(comm, tmp_path_factory):
+    """One folder for all ranks, with the data in it."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("runs")
+        write_mnist(folder / "digits", train=67, test=13)
+        return folder
+
+    return comm.on_root(make)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_levels_have_the_same_bits_on_any_number_of_ranks_and_threads(
+    comm, folder, assert_everywhere, case
+):
+    network, solver = CASES[case]
+
+    def job(threads):
+        settings = {"folder": folder / "digits", "network": network, "solver": solver}
+        return parse_job(JOB.format(threads=threads, **settings), "a test")
+
+    run(job(1 + (comm.size == 1)), comm, str(folder / "parallel.h5"))
+    alone = str(folder / f"alone-{comm.rank}.h5")
+    run(job(1), Communicator(), alone)
+    found, expected = read_run(folder / "parallel.h5"), read_run(alone)
+    same = [
+        np.array_equal(found.history[name], expected.history[name], equal_nan=True)
+        for name in expected.history
+        if name not in TIMES
+    ]
+    assert_everywhere(all(same) and len(same) > 12, "the history equals that of one rank")
+    thetas = found.iterates.theta, expected.iterates.theta
+    assert_everywhere(np.array_equal(*thetas), "the iterates equal those of one rank")
+    assert not np.array_equal(thetas[0][0], thetas[0][-1])

@@ -1,0 +1,346 @@
+"""RMTR on tiny residual classifiers: consistency, bounds, sample sizes, work, and resuming."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from classifiers import CLASSES, objective_of, part
+from pydantic import ValidationError
+from quadratic import objective_of as objective_of_quadratic
+from quadratic import random_quadratic, setting_around
+from torch import nn
+
+from hpctrain.errors import InputError
+from hpctrain.globalization.trust_region import TrustRegionOptions
+from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
+from hpctrain.objective import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.classification import ClassificationProblem
+from hpctrain.problems.data.sets import DataSet
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.base import CoarseNetwork, evaluate
+from hpctrain.solvers.level_solvers import TrustRegionSteps
+from hpctrain.solvers.multilevel import Level, LevelState, Room, TrustRegionControl
+from hpctrain.solvers.rmtr import RMTROptions
+from hpctrain.solvers.trust_region import TrustRegionSolverOptions
+from hpctrain.solvers.trust_region_step import ModelOptions
+from hpctrain.state import flatten, unflatten
+from hpctrain.vectors import dot, norm
+
+SHAPE, SAMPLES, CHUNKS = (1, 6, 6), 60, 2
+DENSE = partial(dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)
+CONVOLUTIONAL = partial(convolutional_resnet, SHAPE, [2, 3], CLASSES, 1.0, nn.Tanh, 1)
+WHOLE = {"batch_size": SAMPLES}
+
+
+def problem_of(make=DENSE, blocks=4):
+    data = DataSet("tiny", part(SAMPLES), part(10, seed=1), CLASSES)
+    return ClassificationProblem(
+        data, ResidualNetwork("net", make, SHAPE, blocks), dtype=torch.float64
+    )
+
+
+def setting_of(problem, levels, rule="constant"):
+    objective, coarser = objective_of(problem, CHUNKS), []
+    for _ in range(1, levels):
+        problem, transfer = problem.coarsened(rule)
+        share = problem.share(CHUNKS, 0, 1, 1)
+        coarse = Objective(share, Communicator(), problem.samples, CHUNKS, objective.counts)
+        coarser.append(CoarseNetwork(coarse, transfer))
+    return replace(setting_around(objective), coarser=tuple(coarser))
+
+
+def solver_of(problem, **options):
+    given = RMTROptions(**options)
+    return make_solver(setting_of(problem, given.levels, given.transfer), given)
+
+
+def run(solver, theta, steps):
+    state = solver.init(theta)
+    states, records = [state], []
+    for _ in range(steps):
+        state, record = solver.step(state)
+        states.append(state)
+        records.append(record)
+    return states, records
+
+
+@dataclass
+class Spy:
+    """Remembers the visits of a level: its h, and where it starts and ends."""
+
+    solver: TrustRegionSteps
+    visits: list = field(default_factory=list)
+
+    def steps(self, h, state, count, room):
+        end = self.solver.steps(h, state, count, room)
+        self.visits.append((h, state, end, room))
+        return end
+
+    def learn(self, memory, old, new):
+        return self.solver.learn(memory, old, new)
+
+
+def two_levels(make, rule, blocks):
+    """A fine and a spied coarse level of a residual network, and where the fine one starts."""
+    problem = problem_of(make, blocks)
+    setting = setting_of(problem, 2, rule)
+    [coarse] = setting.coarser
+    spy = Spy(TrustRegionSteps(ModelOptions()))
+    below = Level(coarse.objective, spy, (5, 0), transfer=coarse.transfer)
+    control = TrustRegionControl(TrustRegionOptions())
+    fine = Level(setting.objective, TrustRegionSteps(ModelOptions()), (0, 0), below, control)
+    point = evaluate(setting.objective, problem.initial_parameters(0))
+    return fine, spy, coarse.transfer, LevelState(point, reach=0.3)
+
+
+NETWORKS = [
+    (DENSE, "constant", 4),
+    (DENSE, "linear", 5),
+    (CONVOLUTIONAL, "constant", 2),
+    (CONVOLUTIONAL, "linear", 3),
+]
+
+
+@pytest.mark.parametrize(("make", "rule", "blocks"), NETWORKS)
+def test_a_shallower_network_is_consistent_with_the_deeper_one(make, rule, blocks):
+    """∇h(θ₀) = R ∇L(θ), and its decrease is one of the deep network: ⟨∇L, I s⟩ = ⟨R∇L, s⟩ < 0."""
+    fine, spy, transfer, state = two_levels(make, rule, blocks)
+    fine.cycle(fine.objective, state, "V", Room(state.point.theta))
+    [(h, entered, end, _)] = spy.visits
+    origin, g = transfer.project(state.point.theta), state.point.gradient
+    torch.testing.assert_close(h.with_gradient(origin).gradient, transfer.restrict(g))
+    s = -entered.point.gradient
+    along = dot(g, transfer.prolong(s))
+    assert along == pytest.approx(-(norm(transfer.restrict(g)) ** 2), rel=1e-12)
+    small = state.point.theta + 1e-4 * transfer.prolong(s)
+    assert fine.objective.at(small).loss < state.point.loss
+    assert end.point.loss < entered.point.loss
+
+
+@pytest.mark.parametrize(("make", "rule", "blocks"), NETWORKS)
+def test_a_prolonged_correction_stays_within_the_radius_above(make, rule, blocks):
+    fine, spy, transfer, state = two_levels(make, rule, blocks)
+    fine.cycle(fine.objective, replace(state, reach=0.05), "V", Room(state.point.theta))
+    [(_, entered, end, _)] = spy.visits
+    s = end.point.theta - entered.point.theta
+    assert 0 < norm(transfer.prolong(s)) <= 0.05 * (1 + 1e-12)
+    assert norm(s) > 0.5 * 0.05 / transfer.stretch
+
+
+def test_a_coarse_level_that_found_nothing_leaves_the_radius_above_alone():
+    fine, _, _, state = two_levels(*NETWORKS[0])
+    control = TrustRegionControl(TrustRegionOptions())
+    zero = torch.zeros_like(state.point.theta)
+    assert control.apply(fine.objective, state, zero, 0.0) is state
+
+
+@pytest.mark.parametrize("model", ["linear", "lsr1", "hessian"])
+def test_steps_on_a_level_are_those_of_the_trust_region_solver(model):
+    loss = random_quadratic(6, spread=1)
+    options = TrustRegionSolverOptions(model=model)
+    solver = make_solver(setting_around(objective_of_quadratic(loss)), options)
+    state = solver.init(torch.ones(6, dtype=torch.float64))
+    start = LevelState(state.point, options.trust_region.radius)
+    for _ in range(5):
+        state, _ = solver.step(state)
+    room = Room(start.point.theta)
+    end = TrustRegionSteps(options).steps(objective_of_quadratic(loss), start, 5, room)
+    torch.testing.assert_close(end.point.theta, state.point.theta, rtol=0, atol=0)
+    assert end.radius == state.radius
+
+
+def test_steps_end_where_their_room_is_spent_and_do_not_blame_the_radius():
+    loss = random_quadratic(6, spread=1)
+    objective = objective_of_quadratic(loss)
+    start = LevelState(evaluate(objective, torch.ones(6, dtype=torch.float64)), radius=0.4)
+    before = objective.counts.gradient_evaluations
+    room = Room(start.point.theta, 0.01)
+    end = TrustRegionSteps(ModelOptions()).steps(objective, start, 100, room)
+    assert 0.9 * 0.01 <= norm(end.point.theta - start.point.theta) <= 0.01 * (1 + 1e-12)
+    assert objective.counts.gradient_evaluations - before < 5
+    assert end.radius >= start.radius
+
+
+VARIANTS = {
+    "three levels": {},
+    "V-cycle": {"cycle": "V"},
+    "two levels": {"levels": 2},
+    "single level": {"levels": 1},
+    "linear": {"transfer": "linear"},
+    "line search": {"control": "line-search"},
+    "linear model": {"model": "linear"},
+    "hessian": {"model": "hessian", "levels": 2, "coarse_steps": 1, "cg_iterations": 4},
+    "cascade": {"cascade_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_descends_monotonically_on_all_samples(variant):
+    options = VARIANTS[variant]
+    problem = problem_of(blocks=5 if "transfer" in options else 4)
+    solver = solver_of(problem, **WHOLE, **options)
+    theta = problem.initial_parameters(0)
+    states, records = run(solver, theta, 5)
+    finest = [record.loss for record in records if record.details["level"] == solver.options.levels]
+    assert all(after <= before for before, after in pairwise(finest))
+    at = objective_of(problem).at
+    assert finest[-1] < 0.9 * at(theta).loss
+    assert at(states[-1].point.theta).loss == pytest.approx(finest[-1], rel=1e-12)
+
+
+def test_convolutional_networks_descend_too():
+    problem = problem_of(CONVOLUTIONAL, 2)
+    solver = solver_of(problem, levels=2, coarse_steps=4, **WHOLE)
+    _, records = run(solver, problem.initial_parameters(0), 3)
+    assert records[-1].loss < 0.999 * records[0].loss
+
+
+def test_a_single_level_is_the_trust_region_solver():
+    problem = problem_of()
+    theta = problem.initial_parameters(0)
+    states, _ = run(solver_of(problem, levels=1, pre_smoothing=1, **WHOLE), theta, 6)
+    reference = make_solver(setting_of(problem, 1), TrustRegionSolverOptions())
+    expected, _ = run(reference, theta, 6)
+    for found, wanted in zip(states, expected, strict=True):
+        assert torch.equal(found.point.theta, wanted.point.theta)
+
+
+def test_levels_learn_and_keep_at_most_the_memory():
+    problem = problem_of()
+    states, _ = run(solver_of(problem, memory=3, **WHOLE), problem.initial_parameters(0), 3)
+    sizes = [problem.parameters, *(each.parameters for each in coarsened(problem))]
+    for level, size in zip(states[-1].levels, sizes, strict=True):
+        assert len(level.memory.s) == 3 and all(len(s) == size for s in level.memory.s)
+
+
+def coarsened(problem, levels=3):
+    found = []
+    for _ in range(1, levels):
+        problem, _ = problem.coarsened("constant")
+        found.append(problem)
+    return found
+
+
+def test_a_single_level_with_batches_spends_one_unit_of_a_batch_a_gradient():
+    problem = problem_of()
+    solver = solver_of(problem, levels=1, batch_size=15)
+    state = solver.init(problem.initial_parameters(0))
+    _, record = solver.step(state)
+    # The gradient at θ on the new batch, and those of two trials.
+    assert record.nominal_gradient_evaluations == pytest.approx(3 * 15 / 60)
+
+
+def test_coarse_gradients_cost_what_their_networks_do():
+    """One visit of the coarse level of two: its gradient at θ₀ and at the trial of a step."""
+    problem = problem_of()
+    steps = {"levels": 2, "cycle": "V", "pre_smoothing": 1, "post_smoothing": 0}
+    solver = solver_of(problem, coarse_steps=1, kappa=0, **steps, **WHOLE)
+    state = solver.init(problem.initial_parameters(0))
+    new, record = solver.step(state)
+    assert norm(new.point.theta - state.point.theta) > 0
+    [coarse] = coarsened(problem, 2)
+    costs = [problem_share.gradient_cost for problem_share in map(share_of, (problem, coarse))]
+    # On the fine level: the smoothing step's, and the accepted correction's.
+    expected = 2 + 2 * costs[1] / costs[0]
+    assert record.nominal_gradient_evaluations == pytest.approx(expected)
+    assert 0.5 < costs[1] / costs[0] < 1
+
+
+def share_of(problem):
+    return problem.share(CHUNKS, 0, 1, 1)
+
+
+def test_a_level_with_too_small_a_restricted_gradient_costs_nothing():
+    problem = problem_of()
+    never = solver_of(problem, levels=2, kappa=0.999999, post_smoothing=0, **WHOLE)
+    never._transfers[0].restrict = lambda g: 0.5 * g[: never._networks[1].parameters]
+    [_, state], [record] = run(never, problem.initial_parameters(0), 1)
+    assert record.nominal_gradient_evaluations == 2
+    assert not state.levels[1].memory.s
+
+
+@pytest.mark.parametrize(("zeta", "sizes"), [(0.999, [15, 30, 60, 60]), (0.0, [15, 15, 15, 15])])
+def test_batches_grow_where_their_decreases_mislead(zeta, sizes):
+    """Steps on one batch after another never lower the whole loss as much as their own."""
+    problem = problem_of()
+    small = TrustRegionOptions(radius=0.05, max_radius=0.05)
+    options = {"levels": 2, "batch_size": 15, "zeta": zeta, "trust_region": small}
+    states, _ = run(solver_of(problem, **options), problem.initial_parameters(0), 16)
+    firsts = {}
+    for state in states:
+        firsts.setdefault(state.epoch.number, state.epoch.batch_size)
+    assert list(firsts.values())[:4] == sizes
+
+
+def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
+    problem = problem_of()
+    states, records = run(solver_of(problem, batch_size=20), problem.initial_parameters(0), 3)
+    assert [record.epoch for record in records] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert [record.details["batch_size"] for record in records] == [20] * 3
+    assert states[2].epoch.index == 2 and states[2].epoch.decreases > states[1].epoch.decreases > 0
+    assert (states[3].epoch.number, states[3].epoch.index, states[3].epoch.decreases) == (1, 0, 0)
+    whole = objective_of(problem).at(states[3].point.theta).loss
+    assert states[3].epoch.loss == pytest.approx(whole, rel=1e-13)
+
+
+def test_a_cascade_trains_the_coarsest_network_first_and_prolongs_it():
+    problem = problem_of()
+    solver = solver_of(problem, cascade_epochs=2, batch_size=30)
+    states, records = run(solver, problem.initial_parameters(0), 9)
+    levels = [record.details["level"] for record in records]
+    assert levels == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert all(len(state.point.theta) == problem.parameters for state in states)
+    # While it was trained, all blocks that stem from one of the coarsest network are alike.
+    blocks = states[2].point.theta[36 * 6 + 6 :][: 4 * 42].view(4, 42)
+    assert torch.equal(blocks, blocks[:1].expand(4, 42))
+    later = states[6].point.theta[36 * 6 + 6 :][: 4 * 42].view(4, 42)
+    assert torch.equal(later[0::2], later[1::2]) and not torch.equal(later[0], later[2])
+    assert states[8].depth == 0 and states[8].trained is None
+    assert records[-1].loss < records[0].loss
+
+
+def test_a_state_taken_apart_and_put_together_goes_on_as_before():
+    problem = problem_of()
+    for options in ({}, {"cascade_epochs": 1}):
+        solver = solver_of(problem, batch_size=20, **options)
+        states, _ = run(solver, problem.initial_parameters(0), 5)
+        for state in (states[1], states[4]):
+            leaves = {leaf.path: leaf.value for leaf in flatten(state)}
+            restored = unflatten(solver.init(problem.initial_parameters(1)), leaves)
+            found, expected = solver.step(restored)[0], solver.step(state)[0]
+            assert torch.equal(found.point.theta, expected.point.theta)
+            assert found.epoch == expected.epoch
+            assert [each.reach for each in found.levels] == [each.reach for each in expected.levels]
+
+
+def test_at_a_minimum_the_solver_says_that_it_is_stalled():
+    loss = random_quadratic(6)
+    solver = make_solver(
+        setting_around(objective_of_quadratic(loss)), RMTROptions(levels=1, batch_size=4)
+    )
+    state = solver.init(torch.ones(6, dtype=torch.float64))
+    for _ in range(100):
+        state, record = solver.step(state)
+        if record.stalled:
+            break
+    assert record.stalled and record.gradient_norm < 1e-6
+
+
+BAD = {
+    "pre_smoothing of at least 1": {"levels": 1, "pre_smoothing": 0},
+    "trust_region.norm = 2": {"trust_region": TrustRegionOptions(norm="inf")},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_settings_that_contradict_each_other_are_refused(message):
+    with pytest.raises(ValidationError, match=message):
+        RMTROptions(**BAD[message])
+
+
+def test_levels_that_the_setting_lacks_are_refused():
+    with pytest.raises(InputError, match=r"^solver.levels = 3 is not allowed: this problem has 2"):
+        make_solver(setting_of(problem_of(), 2), RMTROptions(batch_size=20))
