@@ -3,8 +3,10 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from classifiers import write_mnist
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.launch import SECONDS_TO_FORWARD, world
@@ -45,6 +47,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def comm() -> Communicator:
     """All ranks of the test run."""
     return COMMUNICATOR
+
+
+@pytest.fixture
+def folder(comm: Communicator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all ranks, with a few images of digits in its folder `digits`."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("runs")
+        write_mnist(folder / "digits", train=67, test=13)
+        return folder
+
+    return comm.on_root(make)
 
 
 @pytest.fixture

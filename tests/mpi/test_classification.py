@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from classifiers import write_mnist
 
 from hpctrain import build
 from hpctrain.errors import InputError
@@ -46,18 +45,6 @@ CASES = [
     ("float32", "lenet", "adam, mini-batches"),
 ]
 TIMES = ("seconds", "wall_seconds")
-
-
-@pytest.fixture
-def folder(comm, tmp_path_factory):
-    """One folder for all ranks, with the data in it."""
-
-    def make():
-        folder = tmp_path_factory.mktemp("runs")
-        write_mnist(folder / "digits", train=67, test=13)
-        return folder
-
-    return comm.on_root(make)
 
 
 def job_of(folder, precision, network, solver, threads=1):

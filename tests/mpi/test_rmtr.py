@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from classifiers import write_mnist
 
 from hpctrain.job import parse_job
 from hpctrain.parallel.communicator import Communicator
@@ -39,18 +38,6 @@ CASES = {
     "convolutional": (CONVOLUTIONAL, "levels = 2"),
 }
 TIMES = ("seconds", "wall_seconds")
-
-
-@pytest.fixture
-def folder(comm, tmp_path_factory):
-    """One folder for all ranks, with the data in it."""
-
-    def make():
-        folder = tmp_path_factory.mktemp("runs")
-        write_mnist(folder / "digits", train=67, test=13)
-        return folder
-
-    return comm.on_root(make)
 
 
 @pytest.mark.parametrize("case", CASES)
