@@ -19,6 +19,7 @@ from hpctrain.store.run_file import Run
 
 TARGET = 4.6e-4
 SWEEP_BUDGET = 2000
+PARALLEL_BUDGET = 6000
 BLOCKS = {"2": 2, "pairs": 4, "layers": 8}
 LOCAL_STEPS = (10, 50, 100)
 UNLIMITED = {"stop__max_iterations": 10**6, "stop__error": 1e-12, "output__error_every": 1}
@@ -74,7 +75,11 @@ def _last(runs: list[Run], column: str) -> float:
 
 def parallel(seeds: list[int]) -> None:
     rows = []
-    limits = UNLIMITED | {"stop__error": TARGET, "stop__max_seconds": 180, "ranks": 8}
+    limits = UNLIMITED | {
+        "stop__error": TARGET,
+        "stop__max_gradient_evaluations": PARALLEL_BUDGET,
+        "ranks": 8,
+    }
     for label, settings in VARIANTS.items():
         rows.append([label, *_parallel("burgers-aspqn", seeds, limits | settings)])
     rows.append(["undecomposed Broyden", *_parallel("burgers-ssbroyden", seeds, limits)])
