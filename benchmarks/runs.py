@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from hpctrain.store.run_file import Run, read_run
-from hpctrain.study.summary import Summary
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
 RESUMABLE = 75
@@ -41,10 +40,26 @@ def reached(run: Run, target: float, column: str = "seconds") -> float:
     return float(run.history[column][hits[0]]) if len(hits) else float("inf")
 
 
-def parallel_seconds(run: Run, target: float) -> float:
-    """The modelled time with a core for each rank to the first error of at most `target`."""
-    found = Summary(run).reached(target)
-    return float("inf") if found is None else found.parallel_seconds
+def computation_seconds(run: Run, target: float) -> float:
+    """A model of a core for each rank: in each phase of computation the slowest rank's CPU time.
+
+    Up to the first error of at most `target`; infinite if there is none.
+    """
+    hits = np.flatnonzero(run.history["error"] <= target)
+    if not len(hits):
+        return float("inf")
+    return sum(phase_seconds(run, int(hits[0]) + 1)[name] for name in ("local", "global"))
+
+
+def phase_seconds(run: Run, records: int | None = None) -> dict[str, float]:
+    """Of the first records: computation by the slowest rank, communication by the quickest."""
+    wall, cpu = (np.nan_to_num(run.phases[:records, :, :, clock]) for clock in (0, 1))
+    return {
+        name: float(
+            (wall[:, :, i].min(1) if name == "communication" else cpu[:, :, i].max(1)).sum()
+        )
+        for i, name in enumerate(run.phase_names)
+    }
 
 
 def best_within(run: Run, budget: float) -> float:
