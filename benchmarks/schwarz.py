@@ -128,7 +128,7 @@ def published(seeds: list[int]) -> None:
             target = max(best_within(run, budget) for run in (lbfgs, aspqn))
             seconds = [computation_seconds(run, target) for run in (lbfgs, aspqn)]
             rows.append([problem, seed, f"{target:.2e}", *seconds, seconds[0] / seconds[1]])
-    headers = ["problem", "seed", "error both reach", "L-BFGS, computation s", "ASPQN, computation s",
+    headers = ["problem", "seed", "error both reach", "L-BFGS, s", "ASPQN, s",
                "ratio"]  # fmt: skip
     print(tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3g"), flush=True)
 
