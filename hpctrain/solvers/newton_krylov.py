@@ -79,18 +79,22 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
             sketch = objective.sketch(old.theta, o.sketch, self.setting.seed, state.iteration)
             blocks = [
                 SketchedBlock(self.setting.decomposition.blocks[s], sketch, self.setting.threads)
-                for s in self._own_blocks
+                for s in self.setting.led_blocks  # one rank solves a block, the first of its group
             ]
         with self.setting.timer.phase("global"):
-            return self._damped_steps(state, sketch, blocks)
+            coarse = CoarseSpace(self._coarse_vectors(state), sketch) if o.coarse else None
+            return self._damped_steps(state, blocks, coarse)
 
     def _damped_steps(
-        self, state: NewtonKrylovState, sketch: Sketch, blocks: list["SketchedBlock"]
+        self,
+        state: NewtonKrylovState,
+        blocks: list["SketchedBlock"],
+        coarse: "CoarseSpace | None",
     ) -> tuple[NewtonKrylovState, Record]:
         o, objective, old = self.options, self.setting.objective, state.point
         damping, growth, count = state.damping, 2.0, state.iteration + 1
         while damping <= o.greatest_damping:
-            found = self._solve(state, damping, sketch, blocks)
+            found = self._solve(state, damping, blocks, coarse)
             trial = objective.at(old.theta + found.step)
             # The damping's part of the model's decrease is no decrease of the loss.
             predicted = found.predicted + 0.5 * damping * norm(found.step) ** 2
@@ -108,29 +112,24 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         self,
         state: NewtonKrylovState,
         damping: float,
-        sketch: Sketch,
         blocks: list["SketchedBlock"],
+        coarse: "CoarseSpace | None",
     ) -> CGResult:
         o, objective, point = self.options, self.setting.objective, state.point
         half = 0.5 * objective.samples
         inverses = [block.inverse(damping, half) for block in blocks]
-        coarse = self._coarse_space(state, sketch, damping) if o.coarse else None
+        coarse_inverse = coarse.inverse(damping, half) if coarse else None
 
         def product(v: Tensor) -> Tensor:
             return objective.gauss_newton_product(point.theta, v) + damping * v
 
         def precondition(x: Tensor) -> Tensor:
             z = self._add_blocks([each(x) for each in inverses])
-            return z if coarse is None else z + coarse(x)
+            return z if coarse_inverse is None else z + coarse_inverse(x)
 
         return steihaug_cg(
             product, point.gradient, math.inf, o.tolerance, o.max_products, precondition
         )
-
-    @property
-    def _own_blocks(self) -> list[int]:
-        """One rank solves a block, the first of its group."""
-        return self.setting.led_blocks
 
     def _add_blocks(self, own: list[Tensor]) -> Tensor:
         """Σ_s E_s z_s (n,), of this rank's z_s and those of the others; collective."""
@@ -147,20 +146,15 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
             pieces[leader] = pieces[leader][block.size :]
         return parts.extend_add(corrections)
 
-    def _coarse_space(self, state: NewtonKrylovState, sketch: Sketch, damping: float) -> Product:
-        """x ↦ W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ x, W orthonormal; the same on every rank."""
-        parts, A = self.setting.decomposition, sketch.rows[:, 1:]
+    def _coarse_vectors(self, state: NewtonKrylovState) -> list[Tensor]:
+        """Each block's part (n,) of the gradient and of the last step, where it is not zero."""
+        parts = self.setting.decomposition
         vectors = [
             parts.extend(block, block.restrict(v).clone())
             for v in (state.point.gradient, state.last_step)
             for block in parts.blocks
         ]
-        W, _ = torch.linalg.qr(torch.stack([v for v in vectors if norm(v) > 0], dim=1))
-        AW = A @ W
-        M = (2 / self.setting.objective.samples) * AW.T @ AW
-        M.diagonal().add_(damping)
-        factor = torch.linalg.cholesky(M)
-        return lambda x: W @ torch.cholesky_solve((W.T @ x)[:, None], factor)[:, 0]
+        return [v for v in vectors if norm(v) > 0]
 
     def describe(self) -> list[str]:
         n, o = self.setting.objective.parameters, self.options
@@ -196,3 +190,19 @@ class SketchedBlock:
             return (own - torch.mv(self.A.T, z)) * (half / delta)
 
         return apply
+
+
+class CoarseSpace:
+    """W (n, c), orthonormal, and Wᵀ AᵀA W (c, c); the same on every rank."""
+
+    def __init__(self, vectors: list[Tensor], sketch: Sketch) -> None:
+        self.W, _ = torch.linalg.qr(torch.stack(vectors, dim=1))
+        AW = sketch.rows[:, 1:] @ self.W
+        self.gram = AW.T @ AW
+
+    def inverse(self, damping: float, half: float) -> Product:
+        """x (n,) ↦ W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ x (n,), for λ and N / 2."""
+        M = self.gram / half
+        M.diagonal().add_(damping)
+        factor = torch.linalg.cholesky(M)
+        return lambda x: self.W @ torch.cholesky_solve((self.W.T @ x)[:, None], factor)[:, 0]

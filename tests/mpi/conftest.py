@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from classifiers import write_mnist
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.launch import SECONDS_TO_FORWARD, world
+from hpctrain.store.run_file import Run
 
 COMMUNICATOR = world()
+TIMES = ("seconds", "wall_seconds")
 NEEDS_FLAG = "need --with-mpi option to run"
 
 
@@ -69,5 +72,22 @@ def assert_everywhere(comm: Communicator) -> Callable[[bool, str], None]:
         holds = comm.allgather(bool(condition))
         failed = [rank for rank, held in enumerate(holds) if not held]
         assert not failed, f"{claim}: fails on ranks {failed} of {comm.size}"
+
+    return check
+
+
+@pytest.fixture
+def assert_same_run(assert_everywhere: Callable[[bool, str], None]) -> Callable[[Run, Run], None]:
+    """Asserts that a run has the history and the iterates of one rank, on all ranks."""
+
+    def check(found: Run, expected: Run) -> None:
+        same = [
+            np.array_equal(found.history[name], expected.history[name], equal_nan=True)
+            for name in expected.history
+            if name not in TIMES
+        ]
+        assert_everywhere(all(same) and len(same) > 12, "the history equals that of one rank")
+        thetas = found.iterates.theta, expected.iterates.theta
+        assert_everywhere(np.array_equal(*thetas), "the iterates equal those of one rank")
 
     return check
