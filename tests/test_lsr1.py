@@ -11,6 +11,7 @@ from hpctrain.quasi_newton.lsr1 import (
     LSR1,
     Ending,
     Hessian,
+    _thin_qr,
     compact_hessian,
     initial_curvature,
     minimise_diagonal,
@@ -34,10 +35,15 @@ def symmetric(seed=0, n=N):
     return 0.5 * (M + M.T)
 
 
+def compact(S, Y):
+    rows = torch.stack([*S, *Y]).double().view(2, len(S), -1)
+    return compact_hessian(rows, rows[0] @ rows.mT, S[0].dtype)
+
+
 def indefinite_hessian(k, seed=0, n=N):
     """B of k pairs of an indefinite matrix."""
     S = vectors(k, seed, n)
-    hessian = compact_hessian(S, [symmetric(seed, n) @ s for s in S])
+    hessian = compact(S, [symmetric(seed, n) @ s for s in S])
     assert hessian is not None
     return hessian
 
@@ -62,7 +68,7 @@ def test_compact_form_is_the_dense_recursion(k, noise):
     """With noise SᵀY is not symmetric, and only its lower triangle may be used."""
     S = vectors(k)
     Y = [symmetric() @ s + noise * e for s, e in zip(S, vectors(k, seed=5), strict=True)]
-    hessian = compact_hessian(S, Y)
+    hessian = compact(S, Y)
     assert hessian is not None
     expected = dense_recursion(hessian.gamma, S, Y)
     torch.testing.assert_close(dense(hessian), expected, rtol=1e-7, atol=1e-7)
@@ -129,10 +135,22 @@ def test_pairs_that_are_no_longer_true_may_be_kept():
     torch.testing.assert_close(memory.hessian.product(s), y + t)
 
 
+def test_the_basis_of_nearly_dependent_columns_is_orthonormal():
+    """Angles of 1e-5: of ΨᵀΨ all but the last six digits are those of one column."""
+    first, *others = vectors(5)
+    columns = torch.stack([first, *(first + 1e-5 * each for each in others)])
+    factors = _thin_qr(columns, columns @ columns.T, 1e-6)
+    assert factors is not None
+    Q, R = factors
+    torch.testing.assert_close(Q @ Q.T, torch.eye(5, dtype=Q.dtype), rtol=0, atol=1e-14)
+    torch.testing.assert_close(R.T @ Q, columns, rtol=1e-13, atol=1e-13)
+    assert torch.equal(R, R.triu())
+
+
 @pytest.mark.parametrize("factor", [1.0, -2.0])
 def test_dependent_pairs_are_singular(factor):
     s, y = vectors(2)
-    assert compact_hessian([s, factor * s], [y, factor * y]) is None
+    assert compact([s, factor * s], [y, factor * y]) is None
 
 
 def test_states_pass_through_their_leaves():
@@ -176,7 +194,7 @@ def test_the_subproblem_is_solved_to_global_optimality(seed, k, n, radius, scale
 def test_an_interior_minimum_is_the_newton_step():
     S = vectors(4)
     A = symmetric() @ symmetric() + torch.eye(N, dtype=torch.float64)
-    hessian = compact_hessian(S, [A @ s for s in S])
+    hessian = compact(S, [A @ s for s in S])
     [g] = vectors(1, seed=1)
     solution = hessian.minimise(g, 1e3)
     assert (solution.ending, solution.sigma) == (Ending.INTERIOR, 0.0)
@@ -245,7 +263,7 @@ def test_the_linear_model_goes_down_the_gradient_to_the_boundary(radius):
 
 def test_single_precision_pairs_give_single_precision_steps():
     S = [s.float() for s in vectors(4)]
-    hessian = compact_hessian(S, [symmetric().float() @ s for s in S])
+    hessian = compact(S, [symmetric().float() @ s for s in S])
     step = hessian.minimise(vectors(1, seed=1)[0].float(), 0.1).step
     assert step.dtype == torch.float32
     assert float(step.norm()) == pytest.approx(0.1, rel=1e-6)
@@ -258,6 +276,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
     steps = []
     for count in (1, 2):
         torch.set_num_threads(count)
-        steps.append(compact_hessian(S, [weights * s for s in S]).minimise(S[0], 0.1).step)
+        memory = LSR1()
+        for s in S:
+            memory = memory.updated(s, weights * s, 3)
+        steps.append(memory.hessian.minimise(S[0], 0.1).step)
     torch.set_num_threads(threads)
     assert torch.equal(*steps)

@@ -59,8 +59,10 @@ def minimise_model(
         s = steepest_descent(gradient, radius, kind)
         return ModelStep(s, length(s, kind), -dot(gradient, s))
     if isinstance(B, Hessian) and kind == 2:
-        s = B.minimise(gradient, radius).step
-        return ModelStep(s, norm(s), -(dot(gradient, s) + 0.5 * dot(s, B.product(s))))
+        optimal = B.minimise(gradient, radius)
+        s, size = optimal.step, norm(optimal.step)
+        # With (B + σI) s = -g no product is left of m(0) - m(s), and no difference.
+        return ModelStep(s, size, 0.5 * (optimal.sigma * size**2 - dot(gradient, s)))
     product = B.product if isinstance(B, Hessian) else B
     tolerance = min(CG_TOLERANCE, math.sqrt(norm(gradient)))
     solve = steihaug_cg if kind == 2 else box_cg

@@ -11,19 +11,18 @@ orthogonal to them.
 
 Sources: Byrd, Nocedal, Schnabel, Mathematical Programming 63 (1994), theorem 5.1 (compact form);
 Brust, Erway, Marcia, Computational Optimization and Applications 66 (2017), arXiv 1506.07222
-(orthonormal basis method, OBS).
+(orthonormal basis method, OBS); Yamamoto, Nakatsukasa, Yanagisawa, Fukaya, Electronic Transactions
+on Numerical Analysis 44 (2015) (the thin factorisation, CholeskyQR2).
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.vectors import dot, norm
+from hpctrain.vectors import combination, dot, norm, products
 
 # A pair is skipped if |sᵀ(y - Bs)| is not above SKIP ‖s‖‖y - Bs‖ (Nocedal and Wright, 6.26).
 SKIP = 1e-8
@@ -32,6 +31,13 @@ BELOW = 0.5
 # ‖s‖ on the boundary is Δ to this relative error.
 BOUNDARY_TOLERANCE = 1e-14
 MAX_NEWTON_STEPS = 100
+# Least sine of the angle between a column of Ψ and those before it. The Cholesky factor of ΨᵀΨ sees
+# its square, which has to stay above the rounding errors of float64.
+LEAST_SINE = 1e-6
+# Where no sine is below this one, one pass of the factorisation is orthogonal to single precision.
+ONE_PASS = 1e-4
+# Part of a column of length 1 that a second pass has to leave: less were rounding errors.
+STILL_THERE = 0.5
 
 
 class Ending(Enum):
@@ -73,8 +79,10 @@ class Hessian:
 
     def product(self, v: Tensor) -> Tensor:
         """B v (n,)."""
-        weights = self.U @ (self.shifts * (self.U.T @ _coefficients(self.Q, v)))
-        return self.gamma * v + _combination(self.Q, weights, v)
+        if not len(self.Q):
+            return self.gamma * v
+        weights = self.U @ (self.shifts * (self.U.T @ products(self.Q, v)))
+        return self.gamma * v + combination(weights, self.Q)
 
     def minimise(self, gradient: Tensor, radius: float) -> SubproblemSolution:
         """The global minimum of gᵀs + ½ sᵀBs over ‖s‖₂ ≤ Δ.
@@ -82,16 +90,16 @@ class Hessian:
         In the basis of eigenvectors P and g⊥ = g - P Pᵀg the problem is diagonal: at most k + 1
         numbers are left of it (`minimise_diagonal`).
         """
-        along = _coefficients(self.Q, gradient)
+        k = len(self.Q)
+        along = products(self.Q, gradient) if k else _empty(0)
         across = _orthogonal_part(gradient, self.Q)
         length = norm(across)
         eigenvalues, g = self.gamma + self.shifts, self.U.T @ along
-        if len(self.Q) < len(gradient):
+        if k < len(gradient):
             eigenvalues = torch.cat([eigenvalues, eigenvalues.new_tensor([self.gamma])])
             g = torch.cat([g, g.new_tensor([length])])
         v, sigma, ending = minimise_diagonal(eigenvalues, g, radius)
-        k = len(self.Q)
-        step = _combination(self.Q, self.U @ v[:k], gradient)
+        step = combination(self.U @ v[:k], self.Q) if k else torch.zeros_like(gradient)
         if len(v) > k and float(v[k]) != 0:
             unit = across / length if length > 0 else _unit_orthogonal_to(self.Q, gradient)
             step = step + float(v[k]) * unit
@@ -100,10 +108,14 @@ class Hessian:
 
 @dataclass(frozen=True)
 class LSR1:
-    """The last m pairs s = θ⁺ - θ, y = ∇L(θ⁺) - ∇L(θ), each (n,), the newest last, and their B."""
+    """The last m pairs s = θ⁺ - θ, y = ∇L(θ⁺) - ∇L(θ), each (n,), the newest last, and their B.
+
+    `inner` (2, k, k), float64, has the lower triangles of SᵀS and SᵀY: a new pair adds a row.
+    """
 
     s: list[Tensor] = field(default_factory=list)
     y: list[Tensor] = field(default_factory=list)
+    inner: Tensor = field(default_factory=lambda: _empty(2, 0, 0))
     hessian: Hessian = field(default_factory=lambda: Hessian(1.0))
 
     def updated(self, s: Tensor, y: Tensor, memory: int) -> "LSR1":
@@ -115,39 +127,46 @@ class LSR1:
         if not abs(dot(s, residual)) > SKIP * norm(s) * norm(residual):
             return self
         S, Y = [*self.s, s][-memory:], [*self.y, y][-memory:]
-        while S:
-            hessian = compact_hessian(S, Y)
+        rows = torch.stack([*S, *Y]).double().view(2, len(S), len(s))
+        inner = _with_pair(self.inner[:, 1 - len(S) :, 1 - len(S) :], rows)
+        for first in range(len(S)):
+            kept = inner[:, first:, first:].clone()
+            hessian = compact_hessian(rows[:, first:], kept, s.dtype)
             if hessian is not None:
-                return LSR1(S, Y, hessian)
-            S, Y = S[1:], Y[1:]
+                return LSR1(S[first:], Y[first:], kept, hessian)
         return self
 
 
-def compact_hessian(S: Sequence[Tensor], Y: Sequence[Tensor]) -> Hessian | None:
-    """B of the pairs (s_i, y_i), the newest last; None if M or ΨᵀΨ is numerically singular.
+def compact_hessian(rows: Tensor, inner: Tensor, dtype: torch.dtype) -> Hessian | None:
+    """B of pairs, the newest last; None where M or ΨᵀΨ is singular in the pairs' precision.
 
     Both are judged after scaling the columns of Ψ by c_i = (‖s_i‖‖ψ_i‖)^(-½): the diagonal of
     M⁻¹ then has the cosines of s_i and ψ_i, the numbers by which pairs are skipped.
+
+    Args:
+        rows: S and Y by rows (2, k, n), float64.
+        inner: SᵀS and SᵀY (2, k, k), float64, of which only the lower triangles are used.
+        dtype: the precision that the pairs have, and Q gets.
     """
-    S_rows, Y_rows = torch.stack(list(S)), torch.stack(list(Y))
-    SS, DLL = _symmetric_products(S_rows, S_rows), _symmetric_products(S_rows, Y_rows)
+    (S, Y), (SS, DLL) = rows, inner.tril() + inner.tril(-1).mT
     gamma = initial_curvature(DLL, SS)
-    psi = Y_rows - gamma * S_rows
-    lengths = SS.new_tensor([norm(p) for p in psi])
-    tolerance = math.sqrt(torch.finfo(psi.dtype).eps)
+    psi = Y - gamma * S
+    squares = products(psi, psi)
+    lengths = squares.diagonal().sqrt()
+    tolerance = math.sqrt(torch.finfo(dtype).eps)
     if not bool((lengths > 0).all()):
         return None
     c = (SS.diagonal().sqrt() * lengths).rsqrt()
     eigenvalues, V = torch.linalg.eigh(c[:, None] * (DLL - gamma * SS) * c)
     if not bool(eigenvalues.abs().min() > tolerance * eigenvalues.abs().max()):
         return None
-    factors = _thin_qr(psi, tolerance)
+    factors = _thin_qr(psi, squares, max(tolerance, LEAST_SINE))
     if factors is None:
         return None
     Q, R = factors
     RcV = (R * c) @ V
     shifts, U = torch.linalg.eigh((RcV / eigenvalues) @ RcV.T)
-    return Hessian(gamma, Q, U, shifts)
+    return Hessian(gamma, Q.to(dtype), U, shifts)
 
 
 def initial_curvature(DLL: Tensor, SS: Tensor) -> float:
@@ -197,59 +216,57 @@ def minimise_diagonal(
     return v * (radius / length), mu - least, Ending.BOUNDARY
 
 
-def _symmetric_products(X: Tensor, Y: Tensor) -> Tensor:
-    """The symmetric matrix (k, k) whose lower triangle is that of X Yᵀ, for rows (k, n)."""
-    Z = torch.zeros(len(X), len(X), dtype=torch.float64)
-    for i, x in enumerate(X):
-        Z[i, : i + 1] = _coefficients(Y[: i + 1], x)
-    return Z + Z.tril(-1).T
+def _with_pair(inner: Tensor, rows: Tensor) -> Tensor:
+    """The triangles (2, k, k) of S and Y (2, k, n), with those before the last pair known."""
+    k = rows.shape[1]
+    larger = _empty(2, k, k)
+    larger[:, :-1, :-1] = inner
+    larger[:, -1] = products(rows.view(2 * k, -1), rows[0, -1]).view(2, k)
+    return larger
 
 
-def _coefficients(Q: Tensor, v: Tensor) -> Tensor:
-    """Q v (k,) of rows (k, n), each summed as in `vectors.dot`, for the same reason."""
-    if not len(Q):
-        return _empty(0)
-    return torch.from_numpy(np.add.reduce((Q * v).numpy(), axis=1)).double()
-
-
-def _combination(Q: Tensor, weights: Tensor, like: Tensor) -> Tensor:
-    """Qᵀw (n,) of rows (k, n), added in their order."""
-    if not len(Q):
-        return torch.zeros_like(like)
-    return torch.from_numpy(np.add.reduce((weights.to(Q.dtype)[:, None] * Q).numpy(), axis=0))
-
-
-def _thin_qr(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor] | None:
+def _thin_qr(columns: Tensor, squares: Tensor, least_sine: float) -> tuple[Tensor, Tensor] | None:
     """Orthonormal rows Q (k, n) and upper triangular R (k, k) of k columns, given as rows (k, n).
 
-    None if they are dependent. Gram-Schmidt, every column twice, which is enough (Giraud, Langou,
-    Rozložník, van den Eshof, Numerische Mathematik 101 (2005)).
+    None if they are dependent. CholeskyQR2: with AᵀA = RᵀR it is Q = A R⁻¹, which is done twice.
+    Q of the first time is as orthogonal as the square of A's condition allows, which is enough for
+    columns from single precision; that of the second time is to rounding errors.
+
+    Args:
+        columns: A, float64.
+        squares: AᵀA (k, k).
+        least_sine: dependent is a column whose angle to those before it is smaller.
     """
-    Q, R = torch.empty_like(columns), torch.zeros(len(columns), len(columns), dtype=torch.float64)
-    for j, column in enumerate(columns):
-        v = column
-        for _ in range(2):
-            r = _coefficients(Q[:j], v)
-            R[:j, j] += r
-            v = v - _combination(Q[:j], r, v)
-        length = norm(v)
-        if not length > tolerance * norm(column):
-            return None
-        R[j, j] = length
-        Q[j] = v / length
-    return Q, R
+    lengths = squares.diagonal().sqrt()
+    factor, failed = torch.linalg.cholesky_ex(squares / torch.outer(lengths, lengths))
+    if failed or not bool((factor.diagonal() > least_sine).all()):
+        return None
+    factor = lengths[:, None] * factor
+    Q, R = combination(_inverse(factor), columns), factor.T
+    if least_sine > ONE_PASS:
+        return Q, R
+    factor, failed = torch.linalg.cholesky_ex(products(Q, Q))
+    if failed or not bool((factor.diagonal() > STILL_THERE).all()):
+        return None
+    return combination(_inverse(factor), Q), factor.T @ R
+
+
+def _inverse(lower: Tensor) -> Tensor:
+    """The inverse of a lower triangular matrix (k, k)."""
+    identity = torch.eye(len(lower), dtype=lower.dtype)
+    return torch.linalg.solve_triangular(lower, identity, upper=False)
 
 
 def _orthogonal_part(v: Tensor, Q: Tensor) -> Tensor:
     """v - QᵀQ v (n,), projected twice for its own relative accuracy."""
-    for _ in range(2):
-        v = v - _combination(Q, _coefficients(Q, v), v)
+    for _ in range(2 if len(Q) else 0):
+        v = v - combination(products(Q, v), Q)
     return v
 
 
 def _unit_orthogonal_to(Q: Tensor, like: Tensor) -> Tensor:
     """A unit vector (n,) orthogonal to Q, from the coordinate vector that is farthest from Q."""
     e = torch.zeros_like(like)
-    e[int(_combination(Q**2, torch.ones(len(Q)), like).argmin())] = 1
+    e[int((Q**2).sum(dim=0).argmin()) if len(Q) else 0] = 1
     u = _orthogonal_part(e, Q)
     return u / norm(u)
