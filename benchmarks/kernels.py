@@ -10,6 +10,8 @@ import sys
 from tabulate import tabulate
 
 from benchmarks.worker import NETWORKS, POINTS
+from hpctrain.kernels import triton_available
+from hpctrain.parallel.devices import gpus_visible
 
 ROUNDS = 3
 COMPONENTS = 4
@@ -57,8 +59,20 @@ def dense() -> list[list[object]]:
     return [["dense n = 10,000: fused pass / read-and-write sweep", ratio, "<= 1.3", detail]]
 
 
+def gpu(name: str) -> list[list[object]]:
+    ms = measure(f"gpu:{name}", f"gpu_in_torch:{name}", f"gradient:{name}")
+    triton, in_torch, cpu = ms.values()
+    return [
+        [f"{name}: loss + gradient on a GPU, torch / Triton", in_torch / triton, "",
+         f"{in_torch:.1f} / {triton:.1f} ms"],
+        [f"{name}: loss + gradient, CPU / GPU", cpu / triton, "", f"{cpu:.1f} / {triton:.1f} ms"],
+    ]  # fmt: skip
+
+
 def main() -> None:
     rows = [row for name in NETWORKS for row in jets(name)] + dense()
+    if gpus_visible() and triton_available():
+        rows += [row for name in NETWORKS for row in gpu(name)]
     print(f"2 threads, {POINTS} points, float64; medians of {ROUNDS} rounds")
     print(tabulate(rows, headers=["", "ratio", "wanted", "times"], floatfmt=".2f"), flush=True)
 

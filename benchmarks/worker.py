@@ -4,6 +4,7 @@ Nested autograd and the native kernels have thread pools of their own, which dis
 one process.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 
+from hpctrain.arrays import CPU
 from hpctrain.decomposition import by_layers
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.networks.dense import DenseNetwork
@@ -37,9 +39,11 @@ def median_ms(function: Callable[[], object], repeats: int) -> float:
     return statistics.median(times[2:])
 
 
-def objective(network: DenseNetwork) -> tuple[PinnProblem, Objective, torch.Tensor]:
+def objective(
+    network: DenseNetwork, device: torch.device = CPU
+) -> tuple[PinnProblem, Objective, torch.Tensor]:
     torch.set_num_threads(1)
-    problem = PinnProblem(Burgers(), network, POINTS)
+    problem = PinnProblem(Burgers(), network, POINTS, device=device)
     share = problem.share(CHUNKS, 0, 1, THREADS)
     counts = Counts(share.loss_cost, share.gradient_cost)
     theta = problem.initial_parameters(seed=0)
@@ -50,6 +54,18 @@ def gradient(name: str) -> float:
     """Loss and gradient by the objective."""
     _, burgers, theta = objective(NETWORKS[name])
     return median_ms(lambda: burgers.with_gradient(theta), 40)
+
+
+def gpu(name: str) -> float:
+    """The same on a GPU, by Triton's kernels; the objective waits for the result."""
+    _, burgers, theta = objective(NETWORKS[name], torch.device("cuda"))
+    return median_ms(lambda: burgers.with_gradient(theta), 40)
+
+
+def gpu_in_torch(name: str) -> float:
+    """The same by the kernels in torch."""
+    os.environ["HPCTRAIN_KERNELS"] = "torch"
+    return gpu(name)
 
 
 def value(name: str) -> float:

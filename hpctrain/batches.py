@@ -7,9 +7,9 @@ and none is small because it got what was left.
 from functools import lru_cache
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from hpctrain.arrays import to_tensor
 from hpctrain.randomness import generator
 
 
@@ -30,7 +30,7 @@ def batch(seed: int, epoch: int, index: int, size: int, samples: int) -> Tensor:
     if not 0 <= index < count:
         raise ValueError(f"an epoch has the batches 0 to {count - 1}, not {index}")
     bounds = [each * samples // count for each in (index, index + 1)]
-    return torch.from_numpy(np.sort(_order(seed, epoch, samples)[bounds[0] : bounds[1]]))
+    return to_tensor(np.sort(_order(seed, epoch, samples)[bounds[0] : bounds[1]]))
 
 
 @lru_cache(maxsize=2)

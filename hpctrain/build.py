@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from hpctrain.arrays import CPU
 from hpctrain.decomposition import Decomposition, by_layers, sample_shares
 from hpctrain.errors import InputError
 from hpctrain.job import Job
@@ -68,22 +69,26 @@ _PDES: dict[str, type[PDE]] = {
 }
 
 
-def make_problem(job: Job) -> Problem:
+def make_problem(job: Job, device: torch.device = CPU) -> Problem:
     """The problem that the job names, with its network.
+
+    Args:
+        job: the checked job.
+        device: where its loss is evaluated, and θ lives.
 
     Raises:
         InputError: a file that the job names cannot be used.
     """
     match job.problem:
         case PinnOptions() as problem:
-            return _pinn(job, problem)
+            return _pinn(job, problem, device)
         case ClassificationOptions() as problem:
-            return _classification(job, problem)
+            return _classification(job, problem, device)
         case LogisticOptions() as problem:
-            return _logistic(job, problem)
+            return _logistic(job, problem, device)
 
 
-def _pinn(job: Job, problem: PinnOptions) -> PinnProblem:
+def _pinn(job: Job, problem: PinnOptions, device: torch.device) -> PinnProblem:
     pde = _pde(problem.name)
     assert isinstance(job.network, DenseOptions), "the job is checked"
     network = DenseNetwork(
@@ -104,6 +109,7 @@ def _pinn(job: Job, problem: PinnOptions) -> PinnProblem:
         problem.scale_distance,
         clusters,
         soft if problem.constraints == "soft" else None,
+        device,
     )
 
 
@@ -119,7 +125,9 @@ def _cluster(pde: PDE, number: int, options: ClusterOptions) -> Cluster:
     return Cluster(index, options.at, options.width, options.share)
 
 
-def _classification(job: Job, problem: ClassificationOptions) -> ClassificationProblem:
+def _classification(
+    job: Job, problem: ClassificationOptions, device: torch.device
+) -> ClassificationProblem:
     data = _data(problem)
     made = ClassificationProblem(
         data,
@@ -130,6 +138,7 @@ def _classification(job: Job, problem: ClassificationOptions) -> ClassificationP
         problem.output,
         problem.samples,
         problem.train_accuracy,
+        device,
     )
     _check_chunks(job, made.samples, f"training samples of {data.name}")
     return made
@@ -143,7 +152,7 @@ def _check_chunks(job: Job, samples: int, of_what: str) -> None:
         )
 
 
-def _logistic(job: Job, problem: LogisticOptions) -> LogisticProblem:
+def _logistic(job: Job, problem: LogisticOptions, device: torch.device) -> LogisticProblem:
     path = problem.data
     if path.endswith((".h5", ".hdf5")):
         data = LabelledRows(*read_samples(path))
@@ -151,7 +160,7 @@ def _logistic(job: Job, problem: LogisticOptions) -> LogisticProblem:
         data = read_libsvm(path)
     if problem.samples is not None:
         data = LabelledRows(data.features[: problem.samples], data.labels[: problem.samples])
-    made = LogisticProblem(data, path, problem.ridge, precision(job.precision))
+    made = LogisticProblem(data, path, problem.ridge, precision(job.precision), device)
     _check_chunks(job, made.samples, f"samples of {path}")
     return made
 
@@ -373,6 +382,13 @@ def _coarser(
 def _solve_cost(problem: Problem, first: int) -> int:
     """What a gradient of a block costs: it sweeps the network from the block's first layer on."""
     return sum(layer.cost for layer in problem.layers[first:])
+
+
+def wanted_device(job: Job) -> str:
+    """The job's `parallel.device`; "auto" is the CPU where the loss is evaluated there anyway."""
+    if job.parallel.device == "auto" and isinstance(job.problem, LogisticOptions):
+        return "cpu"
+    return job.parallel.device
 
 
 def leave_threads_to_kernels(job: Job) -> None:

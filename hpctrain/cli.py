@@ -95,9 +95,33 @@ def _compare(options: argparse.Namespace) -> int:
         options.ranks,
         options.runs,
     )
+    return _print_study(lambda: compare.compare(study, options.format, options.output))
+
+
+def _scaling(options: argparse.Namespace) -> int:
+    from hpctrain.study import scaling
+
+    study = scaling.ScalingStudy(
+        job=options.job,
+        ranks=scaling.parse_ranks(options.ranks),
+        weak=options.weak,
+        launcher=options.launcher,
+        iterations=options.iterations,
+        repeats=options.repeats,
+        network=options.network,
+        overrides=options.overrides,
+        folder=options.runs,
+    )
+    return _print_study(lambda: scaling.scaling(study, options.format, options.output))
+
+
+def _print_study(study: Callable[[], str]) -> int:
+    """Makes a study and prints its tables; the status of one that could not be finished."""
+    from hpctrain.study.starts import UnfinishedError
+
     try:
-        print(compare.compare(study, options.format, options.output), end="")
-    except compare.UnfinishedError as error:
+        print(study(), end="")
+    except UnfinishedError as error:
         _say(str(error))
         return error.status
     return 0
@@ -106,7 +130,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from hpctrain import info
 
-    print(info.table())
+    print(info.table(options.probe_gpu))
     return 0
 
 
@@ -159,7 +183,29 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--runs", metavar="DIR", help="run files, by default runs/compare-PROBLEM")
     _add_overrides(compare)
 
-    _command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
+    scaling = _command(commands, "scaling", _scaling, "run a job on several rank counts")
+    scaling.add_argument("job", metavar="JOB.toml", help="the job file")
+    scaling.add_argument("--ranks", metavar="1,2,4", default="1,2,4", help="the rank counts")
+    scaling.add_argument(
+        "--weak", action="store_true", help="P times the samples on P ranks, not the same job"
+    )
+    scaling.add_argument("--launcher", choices=("mpirun", "slurm"), default="mpirun")
+    scaling.add_argument(
+        "--iterations", metavar="K", type=int, help="to be timed; by default to the job's end"
+    )
+    scaling.add_argument("--repeats", metavar="R", type=int, default=5, help="runs of each")
+    scaling.add_argument(
+        "--network", metavar="NAME", help="project for this one, such as infiniband-hdr"
+    )
+    scaling.add_argument("-o", "--output", metavar="OUT.h5", help="the table; figure beside it")
+    scaling.add_argument("--format", choices=FORMATS, default="text")
+    scaling.add_argument("--runs", metavar="DIR", help="run files, by default runs/scaling-…")
+    _add_overrides(scaling)
+
+    info = _command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
+    info.add_argument(
+        "--probe-gpu", action="store_true", help="try MPI with GPU buffers, in a job of its own"
+    )
     return parser
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import to_array, to_tensor
 from hpctrain.randomness import generator
 
 
@@ -108,24 +109,24 @@ class Decomposition:
 
     @cached_property
     def owners(self) -> Tensor:
-        """w (n,), the number of blocks that own each parameter."""
-        owners = torch.zeros(self.parameters, dtype=torch.int64)
+        """w (n,), the number of blocks that own each parameter; on the CPU."""
+        owners = torch.zeros(self.parameters, dtype=torch.int64, device="cpu")
         for block in self.blocks:
             owners[block.start : block.stop] += 1
         return owners
 
     def extend(self, region: Region, correction: Tensor) -> Tensor:
         """E δ (n,), of a correction on one region."""
-        extended = torch.zeros(self.parameters, dtype=correction.dtype)
+        extended = correction.new_zeros(self.parameters)
         region.replace(extended, correction)
         return extended
 
     def extend_add(self, corrections: Sequence[Tensor]) -> Tensor:
         """Σ_s E_s δ_s / w (n,), of one correction (n_s,) a block, added in block order."""
-        total = torch.zeros(self.parameters, dtype=corrections[0].dtype)
+        total = corrections[0].new_zeros(self.parameters)
         for block, correction in zip(self.blocks, corrections, strict=True):
             total[block.start : block.stop] += correction
-        return total / self.owners
+        return total / self.owners.to(total.device)
 
 
 def by_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> Decomposition:
@@ -169,7 +170,7 @@ def sample_shares(seed: int, samples: int, count: int, overlap: float = 0.0) -> 
         count: N.
         overlap: o, in percent: a share then draws o % of the samples that it has not.
     """
-    order = torch.from_numpy(generator(seed, "sample shares").permutation(samples))
+    order = to_tensor(generator(seed, "sample shares").permutation(samples))
     parts = [part.sort().values for part in order.tensor_split(count)]
     return [
         with_overlap(part, samples, overlap, generator(seed, "share overlap", index))
@@ -181,7 +182,7 @@ def with_overlap(own: Tensor, samples: int, percent: float, random: np.random.Ge
     """Some of the samples 0 … |D| - 1, and so many percent of the others, ascending."""
     if percent == 0 or len(own) == samples:
         return own
-    others = np.setdiff1d(np.arange(samples), own.numpy(), assume_unique=True)
+    others = np.setdiff1d(np.arange(samples), to_array(own), assume_unique=True)
     count = math.ceil(percent / 100 * len(others))
     drawn = random.choice(others, count, replace=False, shuffle=False)
-    return torch.cat([own, torch.from_numpy(drawn)]).sort().values
+    return torch.cat([own, to_tensor(drawn)]).sort().values

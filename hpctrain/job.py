@@ -42,13 +42,17 @@ class JobError(InputError):
 
 
 class ParallelOptions(Options):
-    """How ranks and threads share the work; no setting but chunks affects the numbers."""
+    """How ranks and threads share the work; only chunks and device affect the numbers."""
 
-    transport: Literal["auto", "mpi"] = Field("auto", description="what carries the messages")
+    transport: Literal["auto", "mpi", "mpi-gpu", "nccl", "gloo"] = Field(
+        "auto", description="what carries tensors from rank to rank"
+    )
     threads: int | None = Field(
         None, ge=1, description="threads of a rank; by default cores / ranks, both of the node"
     )
-    device: Literal["auto", "cpu"] = Field("auto", description="where tensors live")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where tensors live: the CPU, or a GPU for each rank"
+    )
     chunks: int = Field(
         64, ge=1, description="chunks of samples, the leaves of the fixed summation tree"
     )

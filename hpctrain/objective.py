@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import to_tensor
 from hpctrain.decomposition import Region
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
@@ -31,6 +32,7 @@ class SampledLoss(Protocol):
 
     parameters: int
     dtype: torch.dtype
+    device: torch.device
     loss_cost: int
     gradient_cost: int
     prefix_cost: int
@@ -162,9 +164,9 @@ class Sketch:
 
 
 def random_signs(samples: int, seed: int, iteration: int) -> Tensor:
-    """± 1 for each sample (N,), int8."""
+    """± 1 for each sample (N,), int8, on the CPU."""
     drawn = generator(seed, "sketch", iteration).integers(0, 2, samples, dtype=np.int8)
-    return torch.from_numpy(2 * drawn - 1)
+    return to_tensor(2 * drawn - 1)
 
 
 class Smooth(Protocol):
@@ -230,6 +232,7 @@ class Objective:
     ) -> None:
         self.parameters = share.parameters
         self.dtype = share.dtype
+        self.device = share.device
         self.communicator = communicator
         self.counts = counts
         self.samples = samples
@@ -269,7 +272,7 @@ class Objective:
         size, sums = 1 + self.parameters, list[tuple[Node, Tensor]]()
         level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
         for node in nodes_up_to(level, *self._held):
-            G = torch.zeros(size, size, dtype=self.dtype)
+            G = torch.zeros(size, size, dtype=self.dtype, device=self.device)
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
             share.add_normal_equations(theta, first, last, G)
             push_node(sums, node, G)

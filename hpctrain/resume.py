@@ -22,7 +22,7 @@ from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
 from hpctrain.store.run_file import Run, read_run
 
 # What may change when a run goes on: nothing that its numbers depend on.
-CHANGEABLE = ("stop.", "output.", "parallel.threads")
+CHANGEABLE = ("stop.", "output.", "parallel.threads", "parallel.transport")
 FIXED = ("output.path",)
 
 
@@ -91,7 +91,10 @@ class Past:
 
 def fingerprint(job: Job) -> int:
     """CRC-32 of all settings that cannot change when a run goes on."""
-    fixed = job.model_dump_json(exclude={"stop": True, "output": True, "parallel": {"threads"}})
+    parallel = job.parallel.model_copy(update={"transport": "auto"})
+    fixed = job.model_copy(update={"parallel": parallel}).model_dump_json(
+        exclude={"stop": True, "output": True, "parallel": {"threads"}}
+    )
     return zlib.crc32(fixed.encode())
 
 
@@ -126,7 +129,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[Job, str, int]:
         if not key.startswith(CHANGEABLE) or key in FIXED:
             raise ResumeError(
                 f"--set {override}: a resumed run keeps this setting; allowed are stop.…,"
-                " output.… (but not output.path) and parallel.threads"
+                " output.… (but not output.path), parallel.threads and parallel.transport"
             )
     iterations = run.history["iteration"]
     last = int(iterations[-1]) if len(iterations) else -1
@@ -166,7 +169,7 @@ def restore(
     def rows(total: int) -> tuple[int, int]:
         return row_ranges(total, communicator.size)[communicator.rank]
 
-    state = checkpoint.restore(solver.init(theta), Share(None, rows))
+    state = checkpoint.restore(solver.init(theta), Share(None, rows, theta.device))
     taken = communicator.allgather({leaf.path for leaf in flatten(state)})
     if forgotten := checkpoint.leaves.keys() - set().union(*taken):
         raise StateError(f"{checkpoint.path}: no rank takes up {', '.join(sorted(forgotten))}")

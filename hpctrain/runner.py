@@ -18,12 +18,15 @@ import numpy as np
 import torch
 
 from hpctrain import build
+from hpctrain.arrays import to_array
 from hpctrain.errors import InputError, RunError
 from hpctrain.job import Job, resolved_toml
-from hpctrain.kernels import native_available
+from hpctrain.kernels import kernels_on
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import Device, choose_device
 from hpctrain.parallel.threads import set_threads
+from hpctrain.parallel.transports.choice import carried
 from hpctrain.phases import PHASES, peak_memory_mb
 from hpctrain.problems.base import Monitor, Problem
 from hpctrain.progress import Progress
@@ -111,7 +114,7 @@ def resume(
 
     Args:
         run_file: which it goes on to write.
-        overrides: of `stop.*`, `output.*` and `parallel.threads`.
+        overrides: of `stop.*`, `output.*`, `parallel.threads` and `parallel.transport`.
         signals: as in `run`.
 
     Raises:
@@ -128,15 +131,32 @@ def _train(
     past: Past | None,
     signals: StopSignals | None,
 ) -> Outcome:
+    device = choose_device(build.wanted_device(job), communicator)
+    with carried(communicator, job.parallel.transport, device) as ranks:
+        return _train_on(device, job, ranks, path, past, signals)
+
+
+def _train_on(
+    device: Device,
+    job: Job,
+    communicator: Communicator,
+    path: Path | None,
+    past: Past | None,
+    signals: StopSignals | None,
+) -> Outcome:
     threads = set_threads(communicator, job.parallel.threads)
     build.leave_threads_to_kernels(job)
-    problem = communicator.on_all(lambda: build.make_problem(job))
+    if device.is_gpu:  # it is the GPU that computes
+        threads = 1
+    problem = communicator.on_all(lambda: build.make_problem(job, device.place))
     objective = build.make_objective(job, problem, communicator, threads)
     solver = build.make_job_solver(job, problem, objective, threads)
     monitor = problem.monitor(communicator, job.parallel.chunks, threads)
     theta = problem.initial_parameters(job.seed)
     with nullcontext(signals) if signals else StopSignals() as signals:
-        loop = _Loop(job, communicator, problem, objective, solver, monitor, signals, path, threads)
+        loop = _Loop(
+            job, communicator, problem, objective, solver, monitor, signals, path, threads, device
+        )
         return loop.run(theta) if past is None else loop.resume(theta, past)
 
 
@@ -175,8 +195,10 @@ class _Loop:
         signals: StopSignals,
         path: Path | None,
         threads: int,
+        device: Device,
     ) -> None:
         self._job = job
+        self._device = device
         self._communicator = communicator
         self._problem = problem
         self._objective = objective
@@ -186,7 +208,7 @@ class _Loop:
         self._path = path
         self._tally = Tally()
         self._monitored = dict.fromkeys(monitor.columns, math.nan)
-        self._phases = communicator.timer.snapshot()
+        self._measured = self._snapshot()
         self._started = time.perf_counter()
         self._earlier_seconds = 0.0
         self._checkpoints = CheckpointStore(checkpoint_folder(path), communicator) if path else None
@@ -264,31 +286,43 @@ class _Loop:
         }
         if self._objective.has_subsets:
             row["epoch"] = self._tally.iteration if record.epoch is None else record.epoch
-        phases = self._phase_seconds() if evaluate else None
+        measured = self._measurements() if evaluate else None
         with self._communicator.timer.phase("io"):
             self._progress.show(row, self._monitor.progress(self._monitored))
             try:
-                self._write(row, phases, point.theta)
+                self._write(row, measured, point.theta)
             except OUTPUT_FAULTS as error:
                 self._broken = " ".join(str(error).split())
 
-    def _write(self, row: dict[str, Any], phases: np.ndarray | None, theta: torch.Tensor) -> None:
+    def _write(
+        self,
+        row: dict[str, Any],
+        measured: tuple[np.ndarray, np.ndarray] | None,
+        theta: torch.Tensor,
+    ) -> None:
         if self._writer is not None:
-            self._writer.append(row, phases)
+            self._writer.append(row, *(measured or ()))
             period = self._job.output.iterates_every
             if period and self._tally.iteration % period == 0:
-                self._writer.append_iterate(self._tally.iteration, theta.numpy())
+                self._writer.append_iterate(self._tally.iteration, to_array(theta))
 
     def _wall_seconds(self) -> float:
         """Since the run was first started, without the time between its parts."""
         return self._earlier_seconds + time.perf_counter() - self._started
 
-    def _phase_seconds(self) -> np.ndarray | None:
-        """(ranks, phases, 2) since the last call, on rank 0."""
-        now = self._communicator.timer.snapshot()
-        spent, self._phases = now - self._phases, now
+    def _snapshot(self) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds (phases, 2) and traffic (2,) of this rank so far."""
+        return self._communicator.timer.snapshot(), self._communicator.traffic.snapshot()
+
+    def _measurements(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Seconds (ranks, phases, 2) and traffic (ranks, 2) since the last call, on rank 0."""
+        before, self._measured = self._measured, self._snapshot()
+        spent = [now - then for now, then in zip(self._measured, before, strict=True)]
         gathered = self._communicator.gather(spent)
-        return None if gathered is None else np.stack(gathered)
+        if gathered is None:
+            return None
+        seconds, traffic = (np.stack(each) for each in zip(*gathered, strict=True))
+        return seconds, traffic
 
     def _agree(self, point: Point, record: Record) -> Reason:
         """The reason to stop that weighs most on any rank: one reduction an iteration."""
@@ -403,7 +437,9 @@ class _Loop:
                 "torch": str(torch.__version__),
                 "numpy": str(np.__version__),
                 "python": platform.python_version(),
-                "kernels": _kernels(),
+                "kernels": self._kernels(),
+                "device": self._device.name,
+                "transport": self._communicator.transport,
                 "parameters": parameters,
             },
             columns=self._columns(),
@@ -425,7 +461,7 @@ class _Loop:
             f"{job.problem.name}: {self._problem.describe()},"
             f" n = {self._objective.parameters}, {job.precision}, seed {job.seed}",
             *(f"  {line}" for line in self._solver.describe()),
-            f"  {self._communicator.size} ranks x {threads} threads, {_kernels()},"
+            f"  {self._communicator.size} ranks x {threads} threads, {self._described()},"
             f" output {self._path or 'none'}",
         ]
 
@@ -440,6 +476,12 @@ class _Loop:
             f" evaluations (nominal gradients {tally.nominal_gradient_evaluations:.0f})",
         ]
 
+    def _described(self) -> str:
+        """Kernels, and what is not the usual: the GPU, the transport."""
+        device = f" on {self._device.name}" if self._device.is_gpu else ""
+        transport = self._communicator.transport
+        carried = "" if transport in ("none", "mpi") else f", messages by {transport}"
+        return self._kernels() + device + carried
 
-def _kernels() -> str:
-    return "native kernels" if native_available() else "torch kernels"
+    def _kernels(self) -> str:
+        return f"{kernels_on(self._device.place)} kernels"

@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import CPU, to_array
+
 
 def dot(x: Tensor, y: Tensor) -> float:
-    """xᵀy of two vectors (n,)."""
-    return float(np.add.reduce((x * y).numpy()))
+    """xᵀy of two vectors (n,); on a GPU torch's sum, whose order is the same in every call."""
+    if x.device != CPU:
+        return float(torch.sum(x * y))
+    return float(np.add.reduce(to_array(x * y)))
 
 
 def norm(x: Tensor) -> float:
@@ -24,15 +28,15 @@ def norm(x: Tensor) -> float:
 
 
 def products(X: Tensor, Y: Tensor) -> Tensor:
-    """X Yᵀ, in float64, of rows X (k, n) with a vector Y (n,) or with rows Y (m, n)."""
+    """X Yᵀ, in float64 and on the CPU, of rows X (k, n) with a vector Y (n,) or rows Y (m, n)."""
     with one_thread():
-        return (X @ Y.mT if Y.ndim > 1 else X @ Y).double()
+        return (X @ Y.mT if Y.ndim > 1 else X @ Y).to(CPU, torch.float64)
 
 
 def combination(weights: Tensor, X: Tensor) -> Tensor:
-    """w X of rows X (k, n), in their precision, for weights w (k,) or (m, k)."""
+    """w X of rows X (k, n), in their place and precision, for weights w (k,) or (m, k)."""
     with one_thread():
-        return weights.to(X.dtype) @ X
+        return weights.to(X) @ X
 
 
 @contextmanager

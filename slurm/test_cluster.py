@@ -3,9 +3,7 @@
 Needs root and Debian's slurm-wlm and munge; skipped, with a line that says so, where they are not.
 """
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import throw_away
 
 from hpctrain.store.run_file import RunFileError, read_run
+from hpctrain.store.table_file import read_table
 
 SLURM = Path(__file__).parent
 BIN = Path(sys.executable).parent
-TOOLS = ("slurmctld", "slurmd", "munged", "sbatch", "unshare")
 JOB = """
 [problem]
 name = "klein-gordon"
@@ -39,32 +38,16 @@ SHORT, LONG = 10, 400
 TIMES = ("seconds", "wall_seconds")
 PATIENCE = 90
 
-missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-pytestmark = [
-    pytest.mark.skipif(bool(missing), reason=f"SLURM: {', '.join(missing)} not installed"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="SLURM: only root can start the cluster"),
-]
+pytestmark = pytest.mark.skipif(
+    throw_away.obstacle() is not None, reason=str(throw_away.obstacle())
+)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """The environment of SLURM's commands, with this environment's hpctrain on PATH."""
-    environ = os.environ | {
-        "HPCTRAIN_CLUSTER": str(tmp_path_factory.mktemp("cluster") / "all"),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "MPIR_CVAR_POLLS_BEFORE_YIELD": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    script = SLURM / "cluster.sh"
-    # Its daemons keep what they inherit open: a pipe would never end.
-    with open(tmp_path_factory.mktemp("up") / "log", "w+") as log:
-        started = subprocess.run([script, "up"], env=environ, stdout=log, stderr=log, timeout=120)
-        log.seek(0)
-        said = log.read()
-    assert started.returncode == 0, said
-    environ["SLURM_CONF"] = re.findall(r"SLURM_CONF=(\S+)", said)[0]
-    yield environ
-    subprocess.run([script, "down"], env=environ, timeout=120, check=True)
+    with throw_away.cluster(tmp_path_factory.mktemp("cluster")) as environ:
+        yield environ
 
 
 @pytest.fixture
@@ -173,13 +156,17 @@ def test_each_task_of_an_array_has_a_seed(slurm, tmp_path):
     assert first[0] != second[0]
 
 
-def test_a_scaling_study_runs_on_one_two_and_four_ranks(slurm, tmp_path, alone):
-    job = slurm.submit("scaling.sbatch", job_file(tmp_path, SHORT), "study", nodes=2, tasks=2)
+def test_a_scaling_study_runs_on_one_two_and_four_ranks(slurm, tmp_path):
+    options = ["--iterations", "8", "--repeats", "1"]
+    words = [job_file(tmp_path, SHORT), "study", *options]
+    job = slurm.submit("scaling.sbatch", *words, nodes=2, tasks=2)
     assert slurm.ends(job) == "COMPLETED", slurm.logs()
-    for ranks in (1, 2, 4):
-        run = read_run(tmp_path / f"study/ranks-{ranks}.h5")
-        assert run.attributes["ranks"] == ranks
-        assert_same_history(run, alone(SHORT))
+    table, facts = read_table(tmp_path / "study/scaling.h5")
+    assert table["ranks"].tolist() == [1, 2, 4] and set(table["how"]) == {"measured"}
+    assert facts["kind"] == "strong" and (tmp_path / "study/scaling.png").exists()
+    alone, *others = (read_run(tmp_path / f"study/ranks-{P}-run-1.h5") for P in (1, 2, 4))
+    for run in others:
+        assert_same_history(run, alone)
 
 
 def test_a_run_near_its_time_limit_is_requeued_and_goes_on_to_the_same_bits(slurm, tmp_path, alone):

@@ -28,7 +28,8 @@ class Logistic:
     Not finite beyond |θ_1| = 10.
     """
 
-    prefix_cost, loss_cost, gradient_cost, dtype = 0, 1, 3, torch.float64
+    prefix_cost, loss_cost, gradient_cost = 0, 1, 3
+    dtype, device = torch.float64, torch.device("cpu")
 
     def __init__(self, X, kept=None):
         self.X, self.parameters = X, X.shape[1]
@@ -60,7 +61,8 @@ class Logistic:
 class Restricted:
     """A loss of R θ, the rest frozen."""
 
-    prefix_cost, loss_cost, gradient_cost, dtype = 0, 1, 3, torch.float64
+    prefix_cost, loss_cost, gradient_cost = 0, 1, 3
+    dtype, device = torch.float64, torch.device("cpu")
 
     def __init__(self, loss, region, theta):
         self.loss, self.region, self.theta, self.parameters = loss, region, theta, region.size

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 import hpctrain
@@ -15,9 +15,12 @@ import hpctrain
 MPIRUN = Path(sys.executable).parent / "mpirun"
 # The ranks import the package that the tests import, installed or not.
 PACKAGE = str(Path(hpctrain.__file__).parents[1])
-SHARED_MEMORY = Path("/dev/shm")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+# Where there are GPUs, tests and what they start leave them alone: bits are compared that only the
+# CPU promises. `test_gpu.py` gives them back to what it starts.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture
@@ -56,24 +59,5 @@ def _python(
 @pytest.fixture(scope="session")
 def cleared_shared_memory() -> Iterator[None]:
     """Removes, after all tests, the segments that killed ranks have left in shared memory."""
-    before = _segments()
-    yield
-    time.sleep(0.5)  # a killed rank may outlive its mpirun by a moment
-    for segment in _segments() - before - _mapped():
-        Path(segment).unlink(missing_ok=True)
-
-
-def _segments() -> set[str]:
-    return {str(path) for path in SHARED_MEMORY.glob("mpich_shm_*")}
-
-
-def _mapped() -> set[str]:
-    """The segments in use by any process: other jobs may run beside the tests."""
-    mapped = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            lines = maps.read_text().splitlines()
-        except OSError:  # the process has ended, or belongs to another user
-            continue
-        mapped.update(line.split(maxsplit=5)[5] for line in lines if str(SHARED_MEMORY) in line)
-    return mapped
+    with processes.cleared_shared_memory():
+        yield

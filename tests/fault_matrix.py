@@ -1,9 +1,10 @@
-"""What a fault of one rank does, as a table: python tests/fault_matrix.py [LAUNCHER…]
+"""What a fault of one rank does, as tables: python tests/fault_matrix.py [LAUNCHER…]
 
 Each cell is one run of three ranks in which a random one fails, at a random entry of a phase. It is
 green if the run ends within five seconds, with a status that is not 0, with the reason said once
 (by the rank, or where it is gone at once by the launcher), and leaves a run file that can be read.
-LAUNCHER is what starts three ranks, by default this environment's mpirun.
+LAUNCHER is mpirun, that of this environment, or srun, on a SLURM cluster that is started for it; by
+default both, the second where SLURM is installed and this is root; it speaks MPICH's pmi2.
 """
 
 import os
@@ -13,18 +14,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from processes import cleared_shared_memory
 from tabulate import tabulate
 
 from hpctrain.phases import PHASES
 from hpctrain.store.run_file import RunFileError, read_run
 
+sys.path.append(str(Path(__file__).parents[1] / "slurm"))
+import throw_away
+
 RANKS = 3
 FAULTS = ("exception", "sys-exit", "nan", "os-exit", "kill", "abort")
 LONGEST = 5.0
 FAULTY = Path(__file__).parent / "mpi" / "faulty_run.py"
-MPIRUN = (str(Path(sys.executable).parent / "mpirun"), "-n", str(RANKS))
+WORDS = {
+    "mpirun": (str(Path(sys.executable).parent / "mpirun"), "-n", str(RANKS)),
+    # Two nodes, as each pretends to have two cores.
+    "srun": ("srun", "-K1", "--nodes=2", f"--ntasks={RANKS}"),
+}
+Environment = Mapping[str, str]
 JOB = """
 [problem]
 name = "klein-gordon"
@@ -57,9 +68,9 @@ LAUNCHERS_REASON = "BAD TERMINATION|prterun (noticed|detected|has exited)|srun: 
 ENTRIES = {"communication": (20, 40)}
 
 
-def cell(launcher: tuple[str, ...], fault: str, phase: str, seed: int) -> tuple[bool, str]:
+def cell(launcher: str, environ: Environment, fault: str, phase: str) -> tuple[bool, str]:
     """Whether a run with this fault ended as it should, and how it ended."""
-    choice = random.Random(f"{fault} {phase} {seed}")
+    choice = random.Random(f"{fault} {phase} 0")
     often, before = ENTRIES.get(phase, (1, 2))
     rank, count = choice.randrange(RANKS), before + often * choice.randint(1, 10)
     with tempfile.TemporaryDirectory() as folder:
@@ -68,11 +79,11 @@ def cell(launcher: tuple[str, ...], fault: str, phase: str, seed: int) -> tuple[
         words = [fault, str(rank), phase, str(count), "run", str(job), "-o", str(output)]
         try:
             ended = subprocess.run(
-                [*launcher, sys.executable, str(FAULTY), *words],
+                [*WORDS[launcher], sys.executable, str(FAULTY), *words],
                 capture_output=True,
                 text=True,
                 timeout=60,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env={**environ, "OMP_NUM_THREADS": "1"},
             )
         except subprocess.TimeoutExpired:
             return False, "hangs"
@@ -100,17 +111,37 @@ def judged(ended: subprocess.CompletedProcess[str], fault: str) -> list[str]:
     return faults
 
 
-def main(launcher: tuple[str, ...]) -> int:
+def matrix(launcher: str, environ: Environment) -> bool:
+    """Prints the table of a launcher; whether all of it is green."""
     rows, good = [], True
     for fault in FAULTS:
-        cells = [cell(launcher, fault, phase, seed=0) for phase in PHASES]
+        cells = [cell(launcher, environ, fault, phase) for phase in PHASES]
         good = good and all(is_good for is_good, _ in cells)
         rows.append([fault, *(text for _, text in cells)])
         print(".", end="", file=sys.stderr, flush=True)
-    print(f"\n{' '.join(launcher)}: how runs end, seconds after the fault (exit status)")
-    print(tabulate(rows, headers=["fault", *PHASES]))
+    print(f"\n{' '.join(WORDS[launcher])}: how runs end, seconds after the fault (exit status)")
+    print(tabulate(rows, headers=["fault", *PHASES]), flush=True)
+    return good
+
+
+def main(launchers: list[str]) -> int:
+    obstacle = throw_away.obstacle()
+    if not launchers and obstacle:
+        print(f"srun is left out: {obstacle}")
+    good = True
+    for launcher in launchers or (["mpirun"] if obstacle else ["mpirun", "srun"]):
+        if launcher == "mpirun":
+            good = matrix(launcher, os.environ) and good
+            continue
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            throw_away.cluster(Path(folder)) as environ,
+        ):
+            good = matrix(launcher, environ) and good
     return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(tuple(sys.argv[1:]) or MPIRUN))
+    with cleared_shared_memory():
+        status = main(sys.argv[1:])
+    sys.exit(status)

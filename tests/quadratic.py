@@ -18,7 +18,7 @@ class Quadratic:
     prefix_cost = 0
     loss_cost = 1
     gradient_cost = 3
-    dtype = torch.float64
+    dtype, device = torch.float64, torch.device("cpu")
 
     def __init__(self, A: Tensor, b: Tensor, c: Tensor | None = None) -> None:
         self.A, self.b, self.c = A, b, A.new_zeros(len(A)) if c is None else c

@@ -10,7 +10,7 @@ class Residuals(LeastSquaresLoss):
     """ℓ_j = r_j(θ)², for a function r of θ (n,) with N residuals; a subset is not needed."""
 
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
-    dtype = torch.float64
+    dtype, device = torch.float64, torch.device("cpu")
 
     def __init__(self, function, parameters):
         self.residuals = function

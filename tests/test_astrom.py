@@ -52,8 +52,12 @@ def test_it_converges_with_samples_that_only_grow_and_losses_that_only_fall(
     assert all(after <= before + 1e-14 for before, after in pairwise(losses))
 
 
+def grown(samples):
+    return min(2 * samples, 200)
+
+
 def test_samples_grow_where_a_step_is_rejected_and_only_there(problem):
-    _, states, records = run(problem, ASTROMOptions(share=0.02), 30)
+    _, states, records = run(problem, ASTROMOptions(share=0.02, model_error=1e9), 30)
     rejected = 0
     for before, after, record in zip(states, states[1:], records, strict=False):
         moved = not torch.equal(after.point.theta, before.point.theta)
@@ -62,8 +66,23 @@ def test_samples_grow_where_a_step_is_rejected_and_only_there(problem):
             assert after.samples == before.samples
         elif after.samples != before.samples:
             rejected += 1
-            assert after.samples == min(2 * before.samples, 200)
+            assert after.samples == grown(before.samples)
     assert rejected > 0
+
+
+def test_samples_also_grow_after_a_step_whose_model_had_a_wrong_gradient(problem):
+    solver, states, _ = run(problem, ASTROMOptions(share=0.1, model_error=0.3), 12)
+    seen = set()
+    for before, after in pairwise(states):
+        if torch.equal(after.point.theta, before.point.theta) or before.samples == 200:
+            continue
+        h, _ = solver._model(before)
+        there = after.point.theta
+        wrong = (after.point.gradient - h.with_gradient(there).gradient).norm()
+        poor = bool(wrong > 0.3 * before.point.gradient.norm())
+        assert after.samples == (grown(before.samples) if poor else before.samples)
+        seen.add(poor)
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize("coarse_steps", [1, 4])

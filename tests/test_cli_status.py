@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 
+from hpctrain.parallel.devices import gpus_visible
+
 JOB = """
 [problem]
 name = "burgers"
@@ -99,6 +101,20 @@ def test_info_names_every_version_and_needs_no_launcher(hpctrain):
     assert {"hpctrain", "Python", "torch", "numpy", "h5py", "mpi4py", "MPI"} <= set(rows)
     assert {"cores visible", "threads by default", "device", "kernels"} <= set(rows)
     assert "does not start" not in rows["MPI"]
+
+
+@pytest.mark.skipif(gpus_visible() > 0, reason="there is a GPU")
+def test_info_says_what_carries_tensors_and_that_there_is_no_gpu_to_probe(hpctrain):
+    job = hpctrain("info", "--probe-gpu")
+    rows = {
+        name: value.strip()
+        for name, value in (line.split("  ", 1) for line in job.stdout.splitlines())
+    }
+    assert job.returncode == 0
+    assert rows["MPI takes CUDA buffers"] in ("no", "yes", "not reported")
+    assert rows["transports"] == "mpi, gloo"
+    assert rows["GPUs"].startswith("none")
+    assert rows["MPI with GPU buffers"] == "not tried: torch sees no GPU on this node"
 
 
 def test_info_tells_of_a_library_that_does_not_start(monkeypatch):

@@ -57,7 +57,9 @@ FORBIDDEN_VALUES = {
     "parallel.chunks=48": "parallel.chunks = 48 is not allowed: a power of two",
     "parallel.chunks=0": "parallel.chunks = 0 is not allowed: an integer, at least 1",
     "parallel.threads=0": "parallel.threads = 0 is not allowed: an integer, at least 1",
-    "parallel.device=gpu": 'parallel.device = "gpu" is not allowed: one of "auto", "cpu"',
+    "parallel.device=gpu": 'parallel.device = "gpu" is not allowed: one of "auto", "cpu", "cuda"',
+    "parallel.transport=ucx": 'parallel.transport = "ucx" is not allowed:'
+    ' one of "auto", "mpi", "mpi-gpu", "nccl", "gloo"',
     "network.depth=1": "network.depth = 1 is not allowed: an integer, at least 2",
     "network.depth=4.0": "network.depth = 4.0 is not allowed: an integer, at least 2",
     'network.depth="4"': 'network.depth = "4" is not allowed: an integer, at least 2',

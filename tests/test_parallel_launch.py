@@ -93,3 +93,14 @@ def test_choice_of_the_user_about_yielding_stands():
     environ = {"MPI_LOCALNRANKS": "4", "MPIR_CVAR_POLLS_BEFORE_YIELD": "100"}
     yield_shared_cores(environ, cores=2)
     assert environ["MPIR_CVAR_POLLS_BEFORE_YIELD"] == "100"
+
+
+def test_a_process_that_leaves_has_said_all_and_keeps_its_status(python):
+    job = python("-c", "from hpctrain.parallel.launch import leave; print('all'); leave(3)")
+    assert (job.returncode, job.stdout, job.stderr) == (3, "all\n", "")
+
+
+def test_ranks_that_leave_end_the_job_without_an_abort(mpirun):
+    program = "import sys; from hpctrain.parallel import launch; c = launch.start(); "
+    job = mpirun(2, "-c", program + "launch.leave(launch.finish(c, c.rank))")
+    assert job.returncode == 1 and "Abort" not in job.stderr and "Traceback" not in job.stderr

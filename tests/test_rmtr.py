@@ -173,7 +173,7 @@ VARIANTS = {
     "line search": {"control": "line-search"},
     "linear model": {"model": "linear"},
     "hessian": {"model": "hessian", "levels": 2, "coarse_steps": 1, "cg_iterations": 4},
-    "cascade": {"cascade_epochs": 1},
+    "cascade": {"cascade_epochs": [1, 1]},
 }
 
 
@@ -288,23 +288,34 @@ def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
 
 def test_a_cascade_trains_the_coarsest_network_first_and_prolongs_it():
     problem = problem_of()
-    solver = solver_of(problem, cascade_epochs=2, batch_size=30)
+    solver = solver_of(problem, cascade_epochs=[3, 1], batch_size=30, zeta=0)
     states, records = run(solver, problem.initial_parameters(0), 9)
     levels = [record.details["level"] for record in records]
-    assert levels == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert levels == [1, 1, 1, 1, 1, 1, 2, 2, 3]
     assert all(len(state.point.theta) == problem.parameters for state in states)
     # While it was trained, all blocks that stem from one of the coarsest network are alike.
-    blocks = states[2].point.theta[36 * 6 + 6 :][: 4 * 42].view(4, 42)
+    blocks = states[5].point.theta[36 * 6 + 6 :][: 4 * 42].view(4, 42)
     assert torch.equal(blocks, blocks[:1].expand(4, 42))
-    later = states[6].point.theta[36 * 6 + 6 :][: 4 * 42].view(4, 42)
+    later = states[7].point.theta[36 * 6 + 6 :][: 4 * 42].view(4, 42)
     assert torch.equal(later[0::2], later[1::2]) and not torch.equal(later[0], later[2])
     assert states[8].depth == 0 and states[8].trained is None
     assert records[-1].loss < records[0].loss
 
 
+def test_the_coarsest_network_makes_its_coarse_steps_while_it_is_trained():
+    problem = problem_of()
+    options = {"pre_smoothing": 0, "coarse_steps": 3, "cascade_epochs": [1, 1]}
+    solver = solver_of(problem, batch_size=30, **options)
+    _, records = run(solver, problem.initial_parameters(0), 1)
+    fine, coarse = objective_of(problem), solver.setting.coarser[-1].objective
+    cost = coarse._share.gradient_cost / fine._share.gradient_cost
+    # Where the mini-batch begins, and after each step.
+    assert records[0].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 30 / SAMPLES)
+
+
 def test_a_state_taken_apart_and_put_together_goes_on_as_before():
     problem = problem_of()
-    for options in ({}, {"cascade_epochs": 1}):
+    for options in ({}, {"cascade_epochs": [1, 1]}):
         solver = solver_of(problem, batch_size=20, **options)
         states, _ = run(solver, problem.initial_parameters(0), 5)
         for state in (states[1], states[4]):
@@ -331,6 +342,7 @@ def test_at_a_minimum_the_solver_says_that_it_is_stalled():
 
 BAD = {
     "pre_smoothing of at least 1": {"levels": 1, "pre_smoothing": 0},
+    "one number for each level but the finest": {"levels": 3, "cascade_epochs": [1]},
     "trust_region.norm = 2": {"trust_region": TrustRegionOptions(norm="inf")},
 }
 

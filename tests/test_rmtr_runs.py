@@ -49,7 +49,7 @@ def job(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("solver", ["", "cascade_epochs = 1"])
+@pytest.mark.parametrize("solver", ["", "cascade_epochs = [1, 1]"])
 def test_a_run_that_is_resumed_is_the_run_that_was_not_interrupted(job, tmp_path, solver):
     whole, cut = str(tmp_path / "whole.h5"), str(tmp_path / "cut.h5")
     run(job(5, solver), Communicator(), whole)

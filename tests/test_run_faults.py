@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import processes_of
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.store.checkpoint import CheckpointStore
@@ -114,19 +115,6 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_status_75(
     assert run.stop_reason == "stopped by a signal"
     checkpoint = CheckpointStore(output.with_suffix(".ckpt"), Communicator()).latest()
     assert checkpoint.iteration == run.history["iteration"][-1]
-
-
-def processes_of(output):
-    """The ranks that write a run file, by their command lines."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = line.read_bytes().split(b"\0")
-        except OSError:  # it has ended
-            continue
-        if b"python" in words[0] and str(output).encode() in words:
-            found.append(int(line.parent.name))
-    return sorted(found)
 
 
 TWICE = """

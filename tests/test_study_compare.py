@@ -10,9 +10,10 @@ import pytest
 
 from hpctrain.job import load_job, resolved_toml
 from hpctrain.store.run_file import RunWriter, read_run
-from hpctrain.study import bands, compare, seeds
-from hpctrain.study.compare import Study, UnfinishedError
+from hpctrain.study import bands, compare, seeds, starts
+from hpctrain.study.compare import Study
 from hpctrain.study.seeds import SeedRuns, Spread
+from hpctrain.study.starts import PlannedRun, UnfinishedError
 from hpctrain.study.summary import StudyError, Summary
 
 COLUMNS = {
@@ -89,7 +90,7 @@ def no_starts(monkeypatch):
     def start(run, path, signals):
         raise AssertionError(f"{path} would be run")
 
-    monkeypatch.setattr(compare, "_start", start)
+    monkeypatch.setattr(starts, "start", start)
 
 
 def test_parallel_time_is_the_slowest_ranks_cpu_time_and_the_least_waiting(tmp_path):
@@ -206,7 +207,7 @@ def test_finished_runs_of_the_very_same_job_are_taken_and_others_are_not(tmp_pat
 
 
 def test_ranks_are_started_by_mpirun_and_one_rank_alone(jobs, tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "find_mpirun", lambda: "mpirun")
+    monkeypatch.setattr(starts, "find_mpirun", lambda: "mpirun")
     alone, parallel = (
         compare._plan(Study(jobs, [7], ["solver.name=lbfgs"], ranks=ranks))[0].command(tmp_path)
         for ranks in (1, 3)
@@ -268,7 +269,7 @@ def test_a_job_given_twice_and_a_launcher_are_refused(jobs, monkeypatch):
 
 def instead(monkeypatch, program):
     """Lets a Python program stand for every run."""
-    monkeypatch.setattr(compare._Planned, "command", lambda *_: [sys.executable, "-c", program])
+    monkeypatch.setattr(PlannedRun, "command", lambda *_: [sys.executable, "-c", program])
 
 
 def test_a_run_that_fails_ends_the_study_with_its_log_named(jobs, tmp_path, monkeypatch):

@@ -205,7 +205,7 @@ def test_one_step_with_the_exact_model_is_newtons():
 class Rosenbrock:
     """A curved valley, not finite beyond |θ₁| = 3, where a run must not go."""
 
-    parameters, dtype = 2, torch.float64
+    parameters, dtype, device = 2, torch.float64, torch.device("cpu")
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
 
     def losses(self, theta):

@@ -1,6 +1,10 @@
-"""Fast evaluations: jets of dense networks, sweeps over dense matrices; native or in torch."""
+"""Fast evaluations: jets of dense networks, sweeps over dense matrices.
+
+Native on the CPU, Triton's on GPUs (jets only), or in torch.
+"""
 
 import os
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -10,7 +14,7 @@ from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.networks.dense import DenseNetwork
 
-__all__ = ["JetEvaluator", "TorchJets", "jet_evaluator", "jets", "native_available"]
+__all__ = ["JetEvaluator", "TorchJets", "jet_evaluator", "jets", "kernels_on", "native_available"]
 
 # Coordinates with derivatives that the native kernels are compiled for.
 NATIVE_COORDINATES = 3
@@ -25,6 +29,18 @@ def native_available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def triton_available() -> bool:
+    """Whether Triton is installed and not turned off by HPCTRAIN_KERNELS=torch."""
+    return os.environ.get("HPCTRAIN_KERNELS") != "torch" and find_spec("triton") is not None
+
+
+def kernels_on(device: torch.device) -> str:
+    """Which kernels a device gets: "native", "triton" or "torch"."""
+    if device.type == "cpu" and native_available():
+        return "native"
+    return "triton" if device.type == "cuda" and triton_available() else "torch"
 
 
 def jet_evaluator(
@@ -44,10 +60,15 @@ def jet_evaluator(
         threads: threads of the native kernels.
     """
     differentiated = sum(order >= 1 for order in orders)
-    if native_available() and points.device.type == "cpu" and differentiated <= NATIVE_COORDINATES:
+    kernels = kernels_on(points.device)
+    if kernels == "native" and differentiated <= NATIVE_COORDINATES:
         from hpctrain.kernels.native import NativeJets
 
         return NativeJets(network, orders, points, bounds, threads)
+    if kernels == "triton":
+        from hpctrain.kernels.triton_jets import TritonJets
+
+        return TritonJets(network, orders, points, bounds)
     return TorchJets(network, orders, points, bounds)
 
 

@@ -28,7 +28,7 @@ def update_and_multiply(
     if native_available() and H.device.type == "cpu":
         from hpctrain import _kernels
 
-        product = torch.empty(len(H), dtype=H.dtype)
+        product = H.new_empty(len(H))
         _kernels.update_and_multiply(
             H.numpy(),
             scale,

@@ -18,12 +18,12 @@ class TorchJets(JetEvaluator):
     ) -> None:
         super().__init__(network, orders, bounds)
         self._points = points
-        starts, stops = torch.tensor(bounds[:-1]), torch.tensor(bounds[1:])
+        starts, stops = (torch.tensor(b, device=points.device) for b in (bounds[:-1], bounds[1:]))
         longest = int((stops - starts).max())
         # Shorter chunks repeat their last point, whose adjoint is then zero.
-        places = starts[:, None] + torch.arange(longest)
-        self._inside = (places < stops[:, None]).to(points.device)
-        self._places = torch.minimum(places, stops[:, None] - 1).clamp(min=0).to(points.device)
+        places = starts[:, None] + torch.arange(longest, device=points.device)
+        self._inside = places < stops[:, None]
+        self._places = torch.minimum(places, stops[:, None] - 1).clamp(min=0)
         self._input = self._input_jets(points)
         self._kept: tuple[Tensor, Tensor] | None = None
 

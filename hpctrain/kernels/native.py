@@ -50,12 +50,16 @@ class NativeJets(JetEvaluator):
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:
-        jets = torch.empty(self.components, self.network.outputs, self.points, dtype=self.dtype)
+        jets = torch.empty(
+            self.components, self.network.outputs, self.points, dtype=self.dtype, device="cpu"
+        )
         self.kernel.forward(_buffer(theta), first, _optional(activations), keep, jets.numpy())
         return jets
 
     def prefix(self, theta: Tensor, layer: int) -> Tensor:
-        activations = torch.empty(self.kernel.activation_size(layer), dtype=self.dtype)
+        activations = torch.empty(
+            self.kernel.activation_size(layer), dtype=self.dtype, device="cpu"
+        )
         self.kernel.prefix(_buffer(theta), layer, activations.numpy())
         return activations
 
@@ -70,7 +74,7 @@ class NativeJets(JetEvaluator):
     ) -> Tensor:
         last = self.network.depth - 1 if last is None else last
         size = self.kernel.parameter_count(first, last)
-        leaves = torch.empty(self.chunks, size, dtype=self.dtype)
+        leaves = torch.empty(self.chunks, size, dtype=self.dtype, device="cpu")
         self.kernel.reverse(
             _buffer(theta), first, last, _optional(activations), _buffer(adjoint), leaves.numpy()
         )
@@ -87,7 +91,7 @@ class FusedResidual:
         self._residual = _RESIDUALS[dtype](program.instructions, arrays.numpy())
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
-        sums = torch.empty(self._jets.chunks, dtype=self._jets.dtype)
+        sums = torch.empty(self._jets.chunks, dtype=self._jets.dtype, device="cpu")
         self._jets.kernel.losses(
             _buffer(theta), first, _optional(activations), self._residual, sums.numpy()
         )
@@ -98,14 +102,14 @@ class FusedResidual:
     ) -> Tensor:
         kernel = self._jets.kernel
         size = 1 + kernel.parameter_count(first, last)
-        leaves = torch.empty(self._jets.chunks, size, dtype=self._jets.dtype)
+        leaves = torch.empty(self._jets.chunks, size, dtype=self._jets.dtype, device="cpu")
         kernel.losses_and_gradients(
             _buffer(theta), first, last, _optional(activations), self._residual, leaves.numpy()
         )
         return leaves
 
     def residuals(self, theta: Tensor) -> Tensor:
-        r = torch.empty(self._jets.points, dtype=self._jets.dtype)
+        r = torch.empty(self._jets.points, dtype=self._jets.dtype, device="cpu")
         self._jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
         return r
 
@@ -113,7 +117,7 @@ class FusedResidual:
         return FusedResidual(self._jets.rebound(bounds), self._program, self._jets.dtype)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        leaves = torch.empty(self._jets.chunks, len(theta), dtype=self._jets.dtype)
+        leaves = torch.empty(self._jets.chunks, len(theta), dtype=self._jets.dtype, device="cpu")
         self._jets.kernel.weighted_gradients(
             _buffer(theta), self._residual, _buffer(weights), leaves.numpy()
         )
@@ -121,7 +125,7 @@ class FusedResidual:
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         count = self._jets.bounds[last] - self._jets.bounds[first]
-        rows = torch.empty(count, 1 + len(theta), dtype=self._jets.dtype)
+        rows = torch.empty(count, 1 + len(theta), dtype=self._jets.dtype, device="cpu")
         self._jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
         return rows
 

@@ -15,7 +15,7 @@ def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int
         x: (r,).
         bounds: part p has the rows bounds[p] … bounds[p + 1] - 1.
     """
-    sums = torch.zeros(len(bounds) - 1, V.shape[1], dtype=V.dtype)
+    sums = V.new_zeros(len(bounds) - 1, V.shape[1])
     kernels = _native(V)
     if kernels is not None:
         kernels.panel_transposed_product(

@@ -34,7 +34,9 @@ class Program:
     @property
     def arrays(self) -> Tensor:
         """(rows, N); rows of what the points determine."""
-        return torch.stack(self._arrays) if self._arrays else torch.zeros(0, self.points)
+        return (
+            torch.stack(self._arrays) if self._arrays else torch.zeros(0, self.points, device="cpu")
+        )
 
     def value(self, operation: str, a: int = 0, b: int = 0, constant: float = 0.0) -> Symbol:
         """The result of an instruction, the same one if it was there already."""

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import chunk_sums
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.pointwise import NotTraceableError, trace
 
@@ -69,7 +69,6 @@ class TorchResidual:
     def __init__(self, evaluator: JetEvaluator, residual: Residual) -> None:
         self._jets = evaluator
         self._residual = residual
-        self._starts = np.array(evaluator.bounds[:-1])
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
@@ -119,4 +118,4 @@ class TorchResidual:
         return self._jets.rebound(list(range(self._jets.points + 1)))
 
     def _sums(self, squares: Tensor) -> Tensor:
-        return torch.from_numpy(np.add.reduceat(squares.numpy(), self._starts))
+        return chunk_sums(squares, self._jets.bounds)

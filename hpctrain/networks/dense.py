@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import to_tensor
 from hpctrain.randomness import generator
 
 INITIAL_ADAPTIVE_SCALE = 0.1
@@ -90,12 +91,12 @@ class DenseNetwork:
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,), float64: Xavier-uniform weights, zero biases, adaptive scales 0.1."""
-        theta = torch.zeros(self.parameters, dtype=torch.float64)
+        theta = torch.zeros(self.parameters, dtype=torch.float64, device="cpu")
         for index, layer in enumerate(self.layers):
             limit = math.sqrt(6 / (layer.inputs + layer.outputs))
             size = layer.outputs * layer.inputs
             weight = generator(seed, "weights", index).uniform(-limit, limit, size)
-            theta[layer.start : layer.bias_start] = torch.from_numpy(weight)
+            theta[layer.start : layer.bias_start] = to_tensor(weight)
             if layer.scale_index is not None:
                 theta[layer.scale_index] = INITIAL_ADAPTIVE_SCALE
         return theta

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hpctrain.arrays import CPU
 from hpctrain.decomposition import LayerRange
 from hpctrain.errors import InputError
 from hpctrain.randomness import generator
@@ -53,10 +54,12 @@ class ModuleNetwork:
     def __init__(self, name: str, make: Callable[[], nn.Module], inputs: tuple[int, ...]) -> None:
         self.name = name
         self._make = make
-        module = make()
+        with torch.device("cpu"):
+            module = make()
         _check(name, module)
         self._module = module
-        sample = torch.linspace(-1, 1, 2 * torch.Size(inputs).numel()).view(2, *inputs)
+        numbers = 2 * torch.Size(inputs).numel()
+        sample = torch.linspace(-1, 1, numbers, device="cpu").view(2, *inputs)
         costs = _Costs(module)
         try:
             outputs = costs.run(sample.clone())
@@ -108,24 +111,24 @@ class ModuleNetwork:
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,), as the module initialises itself."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(int(generator(seed, "weights").integers(2**63)))
             values = dict(self._make().named_parameters())
         slots = (slot for slots in self.slots for slot in slots)
         return torch.cat([values[slot.name].detach().flatten() for slot in slots])
 
-    def replica(self, dtype: torch.dtype) -> "Replica":
+    def replica(self, dtype: torch.dtype, device: torch.device = CPU) -> "Replica":
         """A copy of the module for one thread."""
-        return Replica(self, dtype)
+        return Replica(self, dtype, device)
 
 
 class Replica:
     """A copy of a network's module whose parameters can be set, for use by one thread at a time."""
 
-    def __init__(self, network: ModuleNetwork, dtype: torch.dtype) -> None:
+    def __init__(self, network: ModuleNetwork, dtype: torch.dtype, device: torch.device) -> None:
         module, stages = copy.deepcopy((network._module, network.stages))
-        self._stages = [stage.to(dtype) for stage in stages]
-        named = dict(module.to(dtype).named_parameters())
+        self._stages = [stage.to(device, dtype) for stage in stages]
+        named = dict(module.to(device, dtype).named_parameters())
         self.parameters = [[named[slot.name] for slot in slots] for slots in network.slots]
         self._slots = network.slots
 

@@ -2,8 +2,9 @@
 
 A `Communicator` wraps an mpi4py communicator, which it duplicates once. Alone (one rank, or no
 MPI at all) it makes no MPI call. Every method is collective unless it says otherwise: all ranks
-call it, in the same order. Tensors travel as buffers of contiguous CPU memory; only objects are
-pickled. A rank that fails must end the job (`hpctrain.parallel.launch`), else the others wait.
+call it, in the same order. Tensors travel over a transport (`hpctrain.parallel.transports`), flags
+and objects over MPI; only objects are pickled. A rank that fails must end the job
+(`hpctrain.parallel.launch`), else the others wait.
 """
 
 import math
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.parallel.guard import Guard, is_wanted
+from hpctrain.parallel.transports import HostMPI, Transport
 from hpctrain.parallel.tree import Node, aligned_nodes, joins, shares
 from hpctrain.phases import PhaseTimer
 
@@ -34,14 +36,23 @@ class RootError(RuntimeError):
 
 @dataclass
 class Traffic:
-    """What a rank has sent: one message a send or collective call, with the bytes it gave to it."""
+    """Messages that a rank takes part in, one after the other, and the bytes in them.
+
+    A collective call of P ranks is ⌈log₂ P⌉ messages, as in a tree, whatever the MPI library does:
+    so a model of latency and bandwidth needs to know no more.
+    """
 
     messages: int = 0
     bytes: int = 0
 
-    def count(self, size: int) -> None:
-        self.messages += 1
+    def count(self, size: int, messages: int = 1) -> None:
+        """Adds messages with `size` bytes in all of them together."""
+        self.messages += messages
         self.bytes += size
+
+    def snapshot(self) -> np.ndarray:
+        """Messages and bytes so far (2,)."""
+        return np.array([self.messages, self.bytes], dtype=np.float64)
 
 
 class Communicator:
@@ -51,6 +62,7 @@ class Communicator:
         mpi: an mpi4py communicator, which is duplicated; None for one rank without MPI.
         timer: takes the time of all calls, as phase "communication"; also `self.timer`.
         traffic: counts messages and bytes; also `self.traffic`.
+        transport: makes what carries tensors out of the mpi4py communicator.
     """
 
     def __init__(
@@ -58,6 +70,7 @@ class Communicator:
         mpi: "MPI.Intracomm | None" = None,
         timer: PhaseTimer | None = None,
         traffic: Traffic | None = None,
+        transport: Callable[[Any], Transport] = HostMPI,
     ) -> None:
         self.timer = timer or PhaseTimer()
         self.traffic = traffic or Traffic()
@@ -65,8 +78,9 @@ class Communicator:
         self.size = 1 if mpi is None else mpi.Get_size()
         # Only looked at where size > 1.
         self._mpi: Any = mpi.Dup() if mpi is not None and self.size > 1 else None
+        self._transport: Any = None if self._mpi is None else transport(self._mpi)
         self._guard = Guard(self._mpi) if self._mpi is not None and is_wanted() else None
-        self._received = torch.empty(0, dtype=torch.uint8)
+        self._received = torch.empty(0, dtype=torch.uint8, device="cpu")
 
     @property
     def mpi_version(self) -> str:
@@ -76,6 +90,11 @@ class Communicator:
         from mpi4py import MPI
 
         return MPI.Get_library_version().splitlines()[0].strip("\0 ")
+
+    @property
+    def transport(self) -> str:
+        """The name of what carries tensors, or "none" for one rank."""
+        return "none" if self._transport is None else self._transport.name
 
     @property
     def is_root(self) -> bool:
@@ -109,8 +128,8 @@ class Communicator:
         received = self._receive_buffer(total)
         for level in range(self.size.bit_length() - 1):
             partner = self.rank ^ (1 << level)
-            self._mpi.Sendrecv(total.numpy(), partner, recvbuf=received.numpy(), source=partner)
-            self._count(total)
+            self._transport.exchange(total, received, partner)
+            self.traffic.count(_size(total))
             total += received
         return total
 
@@ -122,17 +141,17 @@ class Communicator:
         for parent, home, source in schedule:
             left, right = parent.children
             if self.rank == source != home:
-                self._mpi.Send(_array(sums[right]), home)
-                self._count(total)
+                self._transport.send(sums[right].contiguous(), home)
             elif self.rank == home != source:
-                self._mpi.Recv(received.numpy(), source)
+                self._transport.receive(received, source)
                 sums[parent] = sums[left] + received
             elif self.rank == home:
                 sums[parent] = sums[left] + sums[right]
         if self.is_root:
             total = sums[schedule[-1].parent]
-        self._mpi.Bcast(total.numpy())
-        self._count(total)
+        self.traffic.count(self._depth * _size(total), self._depth)
+        self._transport.broadcast(total, 0)
+        self._count_broadcast(_size(total))
         return total
 
     def maximum(self, values: Sequence[int]) -> list[int]:
@@ -144,7 +163,7 @@ class Communicator:
 
             greatest = np.array(values, dtype=np.int64)
             self._mpi.Allreduce(MPI.IN_PLACE, greatest, MPI.MAX)
-            self.traffic.count(greatest.nbytes)
+            self.traffic.count(self._depth * greatest.nbytes, self._depth)
             return greatest.tolist()
 
     def allgather_rows(self, local: Tensor, counts: Sequence[int]) -> Tensor:
@@ -163,8 +182,8 @@ class Communicator:
         with self._communication():
             rows = local.new_empty(sum(counts), *local.shape[1:])
             sizes = [count * math.prod(local.shape[1:]) for count in counts]
-            self._mpi.Allgatherv(_array(local), [rows.numpy(), sizes])
-            self._count(local)
+            self._transport.gather(local.detach().contiguous(), rows, sizes)
+            self.traffic.count(_size(rows) - _size(local), self._depth)
             return rows
 
     def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
@@ -173,9 +192,8 @@ class Communicator:
             raise ValueError("only a contiguous tensor can be broadcast in place")
         if self.size > 1:
             with self._communication():
-                self._mpi.Bcast(tensor.detach().numpy(), root)
-                if self.rank == root:
-                    self._count(tensor)
+                self._transport.broadcast(tensor, root)
+                self._count_broadcast(_size(tensor))
         return tensor
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
@@ -188,9 +206,9 @@ class Communicator:
 
     def _broadcast_bytes(self, message: bytes, root: int) -> bytes:
         with self._communication():
-            if self.rank == root:
-                self.traffic.count(len(message))
-            return self._mpi.bcast(message, root)
+            message = self._mpi.bcast(message, root)
+            self._count_broadcast(len(message))
+            return message
 
     def gather(self, value: Any) -> list[Any] | None:
         """The values of all ranks on rank 0, by rank; None on the others."""
@@ -198,7 +216,8 @@ class Communicator:
             return [value]
         with self._communication():
             message = pickle.dumps(value)
-            self.traffic.count(len(message))
+            # Rank 0 takes as much from each of the others, about.
+            self.traffic.count((self.size - 1) * len(message), self._depth)
             messages = self._mpi.gather(message)
             return None if messages is None else [pickle.loads(each) for each in messages]
 
@@ -211,7 +230,7 @@ class Communicator:
         if self.size > 1:
             with self._communication():
                 self._mpi.Barrier()
-                self.traffic.count(0)
+                self.traffic.count(0, self._depth)
 
     def on_root(self, function: Callable[[], Result]) -> Result:
         """Calls `function` on rank 0 only; all ranks return its result or raise its exception.
@@ -255,9 +274,16 @@ class Communicator:
             return Communicator(None, self.timer, self.traffic)
         with self._communication():
             part = self._mpi.Split(color, self.rank if key is None else key)
-            communicator = Communicator(part, self.timer, self.traffic)
+            communicator = Communicator(part, self.timer, self.traffic, self._transport.split)
             part.Free()
             return communicator
+
+    def carried_by(self, transport: Callable[[Any], Transport]) -> "Communicator":
+        """The same ranks with another transport; timer and traffic stay shared.
+
+        To be freed apart from this communicator.
+        """
+        return Communicator(self._mpi, self.timer, self.traffic, transport)
 
     def node_ranks(self) -> list[int]:
         """The ranks that share this rank's node, in order, itself included."""
@@ -272,8 +298,9 @@ class Communicator:
             return ranks
 
     def free(self) -> None:
-        """Gives the MPI communicator back; MPI libraries have some thousand of them."""
+        """Gives transport and MPI communicator back; of these, libraries have some thousand."""
         if self._mpi is not None:
+            self._transport.close()
             self._mpi.Free()
             self._mpi = None
 
@@ -286,17 +313,23 @@ class Communicator:
     def _receive_buffer(self, like: Tensor) -> Tensor:
         """Memory to receive a tensor as `like` in; it only ever grows, and serves all calls."""
         size = like.numel() * like.element_size()
-        if size > len(self._received):
-            self._received = torch.empty(size, dtype=torch.uint8)
+        if size > len(self._received) or like.device != self._received.device:
+            self._received = torch.empty(size, dtype=torch.uint8, device=like.device)
         return self._received[:size].view(like.dtype).view(like.shape)
 
-    def _count(self, tensor: Tensor) -> None:
-        self.traffic.count(tensor.numel() * tensor.element_size())
+    @property
+    def _depth(self) -> int:
+        """⌈log₂ P⌉, the messages one after the other of a call of P ranks."""
+        return (self.size - 1).bit_length()
+
+    def _count_broadcast(self, size: int) -> None:
+        """A long message is cut up, scattered and gathered: each rank then takes it twice."""
+        self.traffic.count(min(self._depth, 2) * size, self._depth)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    """The tensor as the buffer that MPI reads; a copy only where it is not contiguous."""
-    return tensor.detach().contiguous().numpy()
+def _size(tensor: Tensor) -> int:
+    """Its bytes."""
+    return tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hpctrain.arrays import CPU, to_array, to_tensor
 from hpctrain.decomposition import LayerRange, LayerSet, Region
 from hpctrain.kernels.pool import pool
 from hpctrain.networks.module import ModuleNetwork, NetworkError, Replica
@@ -24,7 +25,7 @@ from hpctrain.networks.residual import ResidualNetwork
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.accuracy import AccuracyMonitor
-from hpctrain.problems.data.sets import DataError, DataSet, Part, Scaling, fit_scaling
+from hpctrain.problems.data.sets import DataError, DataSet, Part, fit_scaling
 from hpctrain.randomness import generator
 from hpctrain.transfers import Rule, Transfer
 
@@ -50,6 +51,7 @@ class ClassificationProblem:
         output: "logits", or "sigmoid" for the sigmoid of the network's outputs in their place.
         samples: how many training samples there are to be, by default all.
         train_accuracy: whether the monitor measures the training samples too.
+        device: where the loss is evaluated.
 
     Raises:
         DataError: the data is damaged, or has fewer samples than asked for.
@@ -66,6 +68,7 @@ class ClassificationProblem:
         output: str = "logits",
         samples: int | None = None,
         train_accuracy: bool = False,
+        device: torch.device = CPU,
     ) -> None:
         if network.outputs != (data.classes,):
             raise NetworkError(
@@ -83,6 +86,7 @@ class ClassificationProblem:
         self.parameters = network.parameters
         self.train_accuracy = train_accuracy
         self._dtype = dtype
+        self._device = device
         self._output = output
         self._scaling = fit_scaling(data.train, scaling)
         order = generator(seed, "training set").permutation(data.train.count)
@@ -95,7 +99,7 @@ class ClassificationProblem:
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,), as the network initialises itself."""
-        return self.network.initial_parameters(seed).to(self._dtype)
+        return self.network.initial_parameters(seed).to(self._device, self._dtype)
 
     def describe(self) -> str:
         return (
@@ -114,18 +118,18 @@ class ClassificationProblem:
         """
         key = chunks, rank, ranks
         if samples is not None:
-            held = self._train_chunks(samples.numpy(), *key)
+            held = self._train_chunks(to_array(samples), *key)
         elif key in self._whole:
             held = self._whole[key]
         else:
             held = self._whole[key] = self._train_chunks(np.arange(self.samples), *key)
-        return CrossEntropy(self.network, held, threads, self._dtype, self._output)
+        return CrossEntropy(self.network, held, threads, self._dtype, self._output, self._device)
 
     def test_share(self, chunks: int, rank: int, ranks: int, threads: int) -> "CrossEntropy":
         """The same over the test samples."""
         numbers = _share_of(np.arange(self.data.test.count), chunks, rank, ranks)
-        held = _read(self.data.test, numbers, numbers, self._scaling, self._dtype)
-        return CrossEntropy(self.network, held, threads, self._dtype, self._output)
+        held = self._read(self.data.test, numbers, numbers)
+        return CrossEntropy(self.network, held, threads, self._dtype, self._output, self._device)
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> AccuracyMonitor:
         """Accuracy and loss on the test set; collective."""
@@ -147,7 +151,23 @@ class ClassificationProblem:
     def _train_chunks(self, numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[Chunk]:
         held = _share_of(numbers, chunks, rank, ranks)
         rows = [self._order[each] for each in held]
-        return _read(self.data.train, held, rows, self._scaling, self._dtype)
+        return self._read(self.data.train, held, rows)
+
+    def _read(
+        self, part: Part, numbers: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+    ) -> list[Chunk]:
+        """Chunks of samples, each in memory of its own: its alignment must not depend on a rank."""
+        all_rows = np.concatenate(rows)
+        raw, labels = part.rows(all_rows), part.labels[all_rows].astype(np.int64)
+        precision = np.dtype(str(self._dtype).removeprefix("torch."))
+        chunks, first = [], 0
+        for its in numbers:
+            last = first + len(its)
+            inputs = torch.tensor(self._scaling(raw[first:last], precision), device=self._device)
+            own_labels = torch.tensor(labels[first:last], device=self._device)
+            chunks.append(Chunk(its, inputs, own_labels))
+            first = last
+        return chunks
 
 
 def _share_of(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[np.ndarray]:
@@ -155,26 +175,6 @@ def _share_of(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[n
     first, last = shares(chunks, ranks)[rank]
     bounds = [chunk * len(numbers) // chunks for chunk in range(first, last + 1)]
     return [numbers[a:b] for a, b in pairwise(bounds)]
-
-
-def _read(
-    part: Part,
-    numbers: Sequence[np.ndarray],
-    rows: Sequence[np.ndarray],
-    scaling: Scaling,
-    dtype: torch.dtype,
-) -> list[Chunk]:
-    """Chunks of samples, each in memory of its own: how it is aligned must not depend on a rank."""
-    all_rows = np.concatenate(rows)
-    raw, labels = part.rows(all_rows), part.labels[all_rows].astype(np.int64)
-    precision = np.dtype(str(dtype).removeprefix("torch."))
-    chunks, first = [], 0
-    for its in numbers:
-        last = first + len(its)
-        inputs = torch.tensor(scaling(raw[first:last], precision))
-        chunks.append(Chunk(its, inputs, torch.tensor(labels[first:last])))
-        first = last
-    return chunks
 
 
 @dataclass(frozen=True)
@@ -195,11 +195,12 @@ class CrossEntropy:
         threads: int,
         dtype: torch.dtype,
         output: str,
+        device: torch.device,
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.device = dtype, device
         self._network = network
         self._pool = pool(threads)
-        self._replicas = [network.replica(dtype) for _ in range(threads)]
+        self._replicas = [network.replica(dtype, device) for _ in range(threads)]
         self._output = output
         self._chunks = chunks
         self._set_region(None)
@@ -237,18 +238,24 @@ class CrossEntropy:
 
     def subset(self, chosen: Tensor) -> "CrossEntropy":
         """See `objective.FiniteSumLoss`."""
-        numbers = chosen.numpy()
+        numbers = to_array(chosen)
 
         def select(_: Replica, chunk: Chunk) -> Chunk:
-            kept = torch.from_numpy(np.flatnonzero(_is_among(chunk.numbers, numbers)))
-            return Chunk(chunk.numbers[kept], chunk.inputs[kept], chunk.labels[kept])
+            kept = np.flatnonzero(_is_among(chunk.numbers, numbers))
+            rows = to_tensor(kept, self.device)
+            # Three times as fast as an index in brackets, and no small part of an iteration.
+            return Chunk(
+                chunk.numbers[kept],
+                chunk.inputs.index_select(0, rows),
+                chunk.labels.index_select(0, rows),
+            )
 
         part = copy.copy(self)
         part._chunks = self._map(select)
         return part
 
     def losses(self, theta: Tensor) -> Tensor:
-        sums = torch.empty(len(self._chunks), dtype=self.dtype)
+        sums = theta.new_empty(len(self._chunks))
 
         def evaluate(replica: Replica, index: int) -> None:
             sums[index] = self._loss(replica, index)
@@ -257,7 +264,7 @@ class CrossEntropy:
         return sums
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        sums = torch.empty(len(self._chunks), 1 + self.parameters, dtype=self.dtype)
+        sums = theta.new_empty(len(self._chunks), 1 + self.parameters)
 
         def evaluate(replica: Replica, index: int) -> None:
             loss = self._loss(replica, index)
@@ -270,7 +277,7 @@ class CrossEntropy:
         return sums
 
     def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
-        sums = torch.empty(len(self._chunks), self.parameters, dtype=self.dtype)
+        sums = theta.new_empty(len(self._chunks), self.parameters)
 
         def evaluate(replica: Replica, index: int) -> None:
             parameters = self._trained_in(replica)
@@ -293,7 +300,7 @@ class CrossEntropy:
 
     def scores(self, theta: Tensor) -> Tensor:
         """Σ ℓ_j, the number of samples classified rightly, and of all, over each chunk, (C, 3)."""
-        sums = torch.empty(len(self._chunks), 3, dtype=torch.float64)
+        sums = theta.new_empty(len(self._chunks), 3, dtype=torch.float64)
 
         def evaluate(replica: Replica, index: int) -> None:
             outputs, labels = self._outputs(replica, index), self._chunks[index].labels

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 from torch import Tensor
 
+from hpctrain.arrays import CPU, to_array, to_tensor
 from hpctrain.decomposition import LayerRange, Region
 from hpctrain.errors import InputError
 from hpctrain.objective import Counts, Objective
@@ -40,6 +41,7 @@ class LogisticProblem:
         source: where they are from, for messages.
         ridge: λ; by default 1/p.
         dtype: the precision of all numbers.
+        device: of θ and of the sums, which the host makes.
 
     Raises:
         InputError: there are not exactly two labels, or a feature is not finite.
@@ -51,14 +53,16 @@ class LogisticProblem:
         source: str,
         ridge: float | None = None,
         dtype: torch.dtype = torch.float64,
+        device: torch.device = CPU,
     ) -> None:
         self.samples, self.parameters = data.features.shape
         self.ridge = 1 / self.samples if ridge is None else ridge
         self.source = source
-        precision = torch.empty(0, dtype=dtype).numpy().dtype
+        precision = np.dtype(str(dtype).removeprefix("torch."))
         self._labels = _signs(data.labels, source).astype(precision)
         self._rows = data.features.astype(precision)
         self._dtype = dtype
+        self._device = device
         _check_finite(data.features, source)
 
     @property
@@ -67,7 +71,7 @@ class LogisticProblem:
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ = 0, whatever the seed."""
-        return torch.zeros(self.parameters, dtype=self._dtype)
+        return torch.zeros(self.parameters, dtype=self._dtype, device=self._device)
 
     def share(
         self, chunks: int, rank: int, ranks: int, threads: int, samples: Tensor | None = None
@@ -77,11 +81,12 @@ class LogisticProblem:
         Args:
             samples: numbers of the samples to take, ascending; by default all.
         """
-        taken = np.arange(self.samples) if samples is None else samples.numpy()
+        taken = np.arange(self.samples) if samples is None else to_array(samples)
         first, last = shares(chunks, ranks)[rank]
         bounds = np.array([c * len(taken) // chunks for c in range(first, last + 1)])
         own = taken[bounds[0] : bounds[-1]]
-        return LogisticLoss(self._rows[own], self._labels[own], own, bounds - bounds[0], self.ridge)
+        rows, labels = self._rows[own], self._labels[own]
+        return LogisticLoss(rows, labels, own, bounds - bounds[0], self.ridge, self._device)
 
     def describe(self) -> str:
         kind = "dense" if isinstance(self._rows, np.ndarray) else "sparse"
@@ -110,6 +115,7 @@ class LogisticLoss:
         numbers: of these samples in the whole set (N,), ascending.
         bounds: chunk c holds the rows bounds[c] to bounds[c + 1] - 1.
         ridge: λ.
+        device: of θ and of the sums.
     """
 
     prefix_cost = 0
@@ -121,9 +127,10 @@ class LogisticLoss:
         numbers: np.ndarray,
         bounds: np.ndarray,
         ridge: float,
+        device: torch.device = CPU,
     ) -> None:
         self.parameters = rows.shape[1]
-        self.dtype = torch.from_numpy(labels).dtype
+        self.dtype, self.device = to_tensor(labels).dtype, device
         self.loss_cost, self.gradient_cost = self.parameters, 2 * self.parameters
         self._features = features_of(rows, bounds.tolist())
         self._labels = labels
@@ -134,30 +141,31 @@ class LogisticLoss:
         self._known: tuple[Tensor, np.ndarray] | None = None
 
     def losses(self, theta: Tensor) -> Tensor:
-        return torch.from_numpy(self._losses(theta))
+        return to_tensor(self._losses(theta), self.device)
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         weights = -self._labels * expit(-self._margins(theta))
         gradients = self._features.chunk_sums(weights)
-        gradients += np.outer(self._sizes, self._ridge * theta.numpy())
-        return torch.from_numpy(np.column_stack([self._losses(theta), gradients]))
+        gradients += np.outer(self._sizes, self._ridge * to_array(theta))
+        return to_tensor(np.column_stack([self._losses(theta), gradients]), self.device)
 
     def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
         sigma = expit(self._margins(theta))
-        weights = sigma * (1 - sigma) * self._features.products(v.numpy())
+        direction = to_array(v)
+        weights = sigma * (1 - sigma) * self._features.products(direction)
         sums = self._features.chunk_sums(weights)
-        sums += np.outer(self._sizes, self._ridge * v.numpy())
-        return torch.from_numpy(sums)
+        sums += np.outer(self._sizes, self._ridge * direction)
+        return to_tensor(sums, self.device)
 
     def subset(self, chosen: Tensor) -> "LogisticLoss":
-        kept, _ = self._held(chosen.numpy())
+        kept, _ = self._held(to_array(chosen))
         bounds = np.searchsorted(kept, self._bounds)
         rows, labels = self._features.rows[kept], self._labels[kept]
-        return LogisticLoss(rows, labels, self._numbers[kept], bounds, self._ridge)
+        return LogisticLoss(rows, labels, self._numbers[kept], bounds, self._ridge, self.device)
 
     def gathered(self, chosen: Tensor, communicator: Communicator) -> "LogisticLoss":
         """See `objective.PortableLoss`."""
-        kept, places = self._held(chosen.numpy())
+        kept, places = self._held(to_array(chosen))
         found = communicator.allgather(
             (places, dense(self._features.rows[kept]), self._labels[kept])
         )
@@ -165,7 +173,7 @@ class LogisticLoss:
         rows = np.concatenate([rows for _, rows, _ in found])[order]
         labels = np.concatenate([labels for _, _, labels in found])[order]
         numbers, bounds = np.arange(len(chosen)), np.array([0, len(chosen)])
-        return LogisticLoss(rows, labels, numbers, bounds, self._ridge)
+        return LogisticLoss(rows, labels, numbers, bounds, self._ridge, self.device)
 
     def restrict(self, region: Region, theta: Tensor) -> "LogisticLoss":
         """Itself: there is one layer, and so only one block of parameters."""
@@ -191,7 +199,7 @@ class LogisticLoss:
     def _margins(self, theta: Tensor) -> np.ndarray:
         """c_j x_jᵀθ (N,); kept for the next call, which is often at the same θ."""
         if self._known is None or not torch.equal(self._known[0], theta):
-            products = self._features.products(theta.numpy())
+            products = self._features.products(to_array(theta))
             self._known = theta.clone(), self._labels * products
         return self._known[1]
 

@@ -67,7 +67,7 @@ def update_coefficients(scaling: Scaling, yHy: float, ys: float) -> Tensor:
     qq = (phi - 1) / (tau * yHy)
     qs = -phi / (tau * ys)
     ss = phi * yHy / (tau * ys**2) + 1 / ys
-    return torch.tensor([[qq, qs], [qs, ss]], dtype=torch.float64)
+    return torch.tensor([[qq, qs], [qs, ss]], dtype=torch.float64, device="cpu")
 
 
 @dataclass
@@ -101,7 +101,7 @@ class InverseHessian:
     def multiply(self, x: Tensor, ranks: Communicator, threads: int) -> Tensor:
         """H x (n,), in one pass over H, which also applies the pending update; collective."""
         if self.rows is None and 2 * len(self.factors) >= len(x) > 1:
-            self._make_dense(len(x), x.dtype, ranks, threads)
+            self._make_dense(x, ranks, threads)
         if self.rows is None:
             return self.factors.times(x, self.scale, ranks, threads)
         ranges = row_ranges(len(x), ranks.size)
@@ -133,9 +133,11 @@ class InverseHessian:
         s_weight = float(C[1, 0]) * qx + float(C[1, 1]) * sx
         return Hx / scaling.tau + q_weight * Hy + s_weight * s
 
-    def _make_dense(self, n: int, dtype: torch.dtype, ranks: Communicator, threads: int) -> None:
+    def _make_dense(self, like: Tensor, ranks: Communicator, threads: int) -> None:
+        """Rows in place of factors, of the type and on the device of a vector (n,)."""
+        n = len(like)
         first, last = row_ranges(n, ranks.size)[ranks.rank]
-        rows = torch.zeros(last - first, n, dtype=dtype)
+        rows = like.new_zeros(last - first, n)
         rows.diagonal(first).fill_(self.scale)
         self.factors.move_to(rows, ranks, threads)
         self.rows, self.scale = RowBlock(rows, first, n), 1.0
@@ -146,7 +148,7 @@ class InverseHessian:
         right, scale = self.pending, self.scale
         # An explicit sum of two products: a BLAS call might sum a row differently on other ranks.
         q, s = right[0, first:last, None], right[1, first:last, None]
-        C = self.coefficients.to(right.dtype)
+        C = self.coefficients.to(right)
         left = q * C[0] + s * C[1]
         self.pending, self.coefficients, self.scale = None, None, 1.0
         return scale, left, right

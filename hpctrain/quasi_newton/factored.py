@@ -48,7 +48,9 @@ class Factors:
     """
 
     panels: list[RowBlock] = field(default_factory=list)
-    D: Tensor = field(default_factory=lambda: torch.zeros(0, 2, 2, dtype=torch.float64))
+    D: Tensor = field(
+        default_factory=lambda: torch.zeros(0, 2, 2, dtype=torch.float64, device="cpu")
+    )
 
     def __len__(self) -> int:
         """k, the number of updates."""
@@ -59,11 +61,11 @@ class Factors:
         column = 2 * (len(self) % PANEL)
         first, last = row_ranges(len(q), ranks.size)[ranks.rank]
         if column == 0:
-            empty = torch.zeros(last - first, 2 * PANEL, dtype=q.dtype)
+            empty = q.new_zeros(last - first, 2 * PANEL)
             self.panels.append(RowBlock(empty, first, len(q)))
         self.panels[-1].rows[:, column] = q[first:last]
         self.panels[-1].rows[:, column + 1] = s[first:last]
-        self.D = torch.cat([self.D / tau, C[None]])
+        self.D = torch.cat([self.D.to(q.device) / tau, C[None].to(q.device)])
 
     def times(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
         """scale · x plus the sum times x (n,); collective, with two passes over the panels."""
@@ -89,20 +91,20 @@ class Factors:
         """H += the sum, for this rank's rows H (r, n); collective. The factors are given back."""
         n = H.shape[1]
         counts = [last - first for first, last in row_ranges(n, ranks.size)]
-        D = self.D.to(H.dtype)
+        D = self.D.to(H)
         for start in range(0, len(D), PANEL):
             panel = self.panels.pop(0).rows
-            blocks = torch.zeros(PANEL, 2, 2, dtype=H.dtype)
+            blocks = H.new_zeros(PANEL, 2, 2)
             blocks[: len(D) - start] = D[start : start + PANEL]
             left = _times_blocks(panel, blocks)
             add_outer_products(H, left, ranks.allgather_rows(panel, counts).T, threads)
-        self.D = torch.zeros(0, 2, 2, dtype=self.D.dtype)
+        self.D = self.D[:0].clone()
 
     def _weighted(self, inner: Tensor) -> Tensor:
         """D times inner products (2k,), both filled up with zeros to whole panels."""
         pairs = inner.view(-1, 2)
         weights = torch.zeros_like(pairs)
-        D, used = self.D.to(inner.dtype), pairs[: len(self)]
+        D, used = self.D.to(inner), pairs[: len(self)]
         weights[: len(self)] = D[:, :, 0] * used[:, :1] + D[:, :, 1] * used[:, 1:]
         return weights.view(-1)
 

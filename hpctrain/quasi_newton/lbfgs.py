@@ -3,6 +3,7 @@
 Source: Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -31,8 +32,14 @@ class SecantPairs:
     def clear(self) -> None:
         self.s, self.y = [], []
 
-    def inverse_hessian_product(self, gradient: Tensor) -> Tensor:
-        """H g by the two-loop recursion with H₀ = (sᵀy / yᵀy) I of the newest pair; g if empty."""
+    def inverse_hessian_product(
+        self, gradient: Tensor, initial: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """H g by the two-loop recursion.
+
+        Args:
+            initial: q ↦ H₀ q; by default H₀ = (sᵀy / yᵀy) I of the newest pair, I if there is none.
+        """
         q = gradient.clone()
         weights = []
         for s, y in zip(reversed(self.s), reversed(self.y), strict=True):
@@ -40,7 +47,9 @@ class SecantPairs:
             alpha = rho * dot(s, q)
             q -= alpha * y
             weights.append((rho, alpha))
-        if self.s:
+        if initial is not None:
+            q = initial(q)
+        elif self.s:
             q *= dot(self.s[-1], self.y[-1]) / dot(self.y[-1], self.y[-1])
         for s, y, (rho, alpha) in zip(self.s, self.y, reversed(weights), strict=True):
             q += (alpha - rho * dot(y, q)) * s

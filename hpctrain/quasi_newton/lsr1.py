@@ -16,7 +16,7 @@ on Numerical Analysis 44 (2015) (the thin factorisation, CholeskyQR2).
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import torch
@@ -58,31 +58,29 @@ class SubproblemSolution:
 
 
 def _empty(*shape: int) -> Tensor:
-    return torch.zeros(shape, dtype=torch.float64)
+    """Small matrices are on the CPU, wherever the vectors are."""
+    return torch.zeros(shape, dtype=torch.float64, device="cpu")
 
 
 @dataclass(frozen=True)
 class Hessian:
-    """B = γI + Qᵀ U diag(λ̂) Uᵀ Q, where Q holds its vectors by rows.
+    """B = γI + P Λ̂ Pᵀ by its eigenvalues.
 
     Attributes:
         gamma: γ.
-        Q: k orthonormal rows (k, n); (0, 0) if B = γI.
-        U: orthogonal (k, k), float64.
-        shifts: λ̂ (k,), float64.
+        P: k orthonormal eigenvectors by rows (k, n); (0, 0) if B = γI.
+        shifts: λ̂ (k,), float64, their eigenvalues less γ.
     """
 
     gamma: float
-    Q: Tensor = field(default_factory=lambda: _empty(0, 0))
-    U: Tensor = field(default_factory=lambda: _empty(0, 0))
+    P: Tensor = field(default_factory=lambda: _empty(0, 0))
     shifts: Tensor = field(default_factory=lambda: _empty(0))
 
     def product(self, v: Tensor) -> Tensor:
         """B v (n,)."""
-        if not len(self.Q):
+        if not len(self.P):
             return self.gamma * v
-        weights = self.U @ (self.shifts * (self.U.T @ products(self.Q, v)))
-        return self.gamma * v + combination(weights, self.Q)
+        return self.gamma * v + combination(self.shifts * products(self.P, v), self.P)
 
     def minimise(self, gradient: Tensor, radius: float) -> SubproblemSolution:
         """The global minimum of gᵀs + ½ sᵀBs over ‖s‖₂ ≤ Δ.
@@ -90,18 +88,17 @@ class Hessian:
         In the basis of eigenvectors P and g⊥ = g - P Pᵀg the problem is diagonal: at most k + 1
         numbers are left of it (`minimise_diagonal`).
         """
-        k = len(self.Q)
-        along = products(self.Q, gradient) if k else _empty(0)
-        across = _orthogonal_part(gradient, self.Q)
-        length = norm(across)
-        eigenvalues, g = self.gamma + self.shifts, self.U.T @ along
+        k = len(self.P)
+        g = products(self.P, gradient) if k else _empty(0)
+        across = _orthogonal_part(gradient, self.P)
+        length, eigenvalues = norm(across), self.gamma + self.shifts
         if k < len(gradient):
             eigenvalues = torch.cat([eigenvalues, eigenvalues.new_tensor([self.gamma])])
             g = torch.cat([g, g.new_tensor([length])])
         v, sigma, ending = minimise_diagonal(eigenvalues, g, radius)
-        step = combination(self.U @ v[:k], self.Q) if k else torch.zeros_like(gradient)
+        step = combination(v[:k], self.P) if k else torch.zeros_like(gradient)
         if len(v) > k and float(v[k]) != 0:
-            unit = across / length if length > 0 else _unit_orthogonal_to(self.Q, gradient)
+            unit = across / length if length > 0 else _unit_orthogonal_to(self.P, gradient)
             step = step + float(v[k]) * unit
         return SubproblemSolution(step, sigma, ending)
 
@@ -117,6 +114,12 @@ class LSR1:
     y: list[Tensor] = field(default_factory=list)
     inner: Tensor = field(default_factory=lambda: _empty(2, 0, 0))
     hessian: Hessian = field(default_factory=lambda: Hessian(1.0))
+
+    def __post_init__(self) -> None:
+        """P is where the pairs are, also out of a checkpoint."""
+        if self.s and self.hessian.P.device != self.s[0].device:
+            P = self.hessian.P.to(self.s[0].device)
+            object.__setattr__(self, "hessian", replace(self.hessian, P=P))
 
     def updated(self, s: Tensor, y: Tensor, memory: int) -> "LSR1":
         """The memory with one pair more; the same memory if B cannot or need not learn from it.
@@ -163,10 +166,10 @@ def compact_hessian(rows: Tensor, inner: Tensor, dtype: torch.dtype) -> Hessian 
     factors = _thin_qr(psi, squares, max(tolerance, LEAST_SINE))
     if factors is None:
         return None
-    Q, R = factors
+    A, inverse, R = factors
     RcV = (R * c) @ V
     shifts, U = torch.linalg.eigh((RcV / eigenvalues) @ RcV.T)
-    return Hessian(gamma, Q.to(dtype), U, shifts)
+    return Hessian(gamma, combination(U.T @ inverse, A).to(dtype), shifts)
 
 
 def initial_curvature(DLL: Tensor, SS: Tensor) -> float:
@@ -225,48 +228,51 @@ def _with_pair(inner: Tensor, rows: Tensor) -> Tensor:
     return larger
 
 
-def _thin_qr(columns: Tensor, squares: Tensor, least_sine: float) -> tuple[Tensor, Tensor] | None:
-    """Orthonormal rows Q (k, n) and upper triangular R (k, k) of k columns, given as rows (k, n).
+def _thin_qr(
+    columns: Tensor, squares: Tensor, least_sine: float
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The thin factorisation of k columns, given as rows (k, n): rows A (k, n), and W, R (k, k).
 
-    None if they are dependent. CholeskyQR2: with AᵀA = RᵀR it is Q = A R⁻¹, which is done twice.
-    Q of the first time is as orthogonal as the square of A's condition allows, which is enough for
-    columns from single precision; that of the second time is to rounding errors.
+    The orthonormal rows are W A, and the columns Rᵀ (W A), with R upper triangular. None if they
+    are dependent. CholeskyQR2: with ΨᵀΨ = RᵀR it is Q = Ψ R⁻¹, which is done twice. Q of the first
+    time is as orthogonal as the square of Ψ's condition allows, which is enough for columns from
+    single precision; that of the second time is to rounding errors.
 
     Args:
-        columns: A, float64.
-        squares: AᵀA (k, k).
+        columns: Ψ, float64.
+        squares: ΨᵀΨ (k, k).
         least_sine: dependent is a column whose angle to those before it is smaller.
     """
     lengths = squares.diagonal().sqrt()
     factor, failed = torch.linalg.cholesky_ex(squares / torch.outer(lengths, lengths))
     if failed or not bool((factor.diagonal() > least_sine).all()):
         return None
-    factor = lengths[:, None] * factor
-    Q, R = combination(_inverse(factor), columns), factor.T
+    first = lengths[:, None] * factor
     if least_sine > ONE_PASS:
-        return Q, R
-    factor, failed = torch.linalg.cholesky_ex(products(Q, Q))
-    if failed or not bool((factor.diagonal() > STILL_THERE).all()):
+        return columns, _inverse(first), first.T
+    Q = combination(_inverse(first), columns)
+    second, failed = torch.linalg.cholesky_ex(products(Q, Q))
+    if failed or not bool((second.diagonal() > STILL_THERE).all()):
         return None
-    return combination(_inverse(factor), Q), factor.T @ R
+    return Q, _inverse(second), second.T @ first.T
 
 
 def _inverse(lower: Tensor) -> Tensor:
     """The inverse of a lower triangular matrix (k, k)."""
-    identity = torch.eye(len(lower), dtype=lower.dtype)
+    identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
     return torch.linalg.solve_triangular(lower, identity, upper=False)
 
 
-def _orthogonal_part(v: Tensor, Q: Tensor) -> Tensor:
-    """v - QᵀQ v (n,), projected twice for its own relative accuracy."""
-    for _ in range(2 if len(Q) else 0):
-        v = v - combination(products(Q, v), Q)
+def _orthogonal_part(v: Tensor, P: Tensor) -> Tensor:
+    """v - PPᵀv (n,), projected twice for its own relative accuracy."""
+    for _ in range(2 if len(P) else 0):
+        v = v - combination(products(P, v), P)
     return v
 
 
-def _unit_orthogonal_to(Q: Tensor, like: Tensor) -> Tensor:
-    """A unit vector (n,) orthogonal to Q, from the coordinate vector that is farthest from Q."""
+def _unit_orthogonal_to(P: Tensor, like: Tensor) -> Tensor:
+    """A unit vector (n,) orthogonal to P, from the coordinate vector that is farthest from P."""
     e = torch.zeros_like(like)
-    e[int((Q**2).sum(dim=0).argmin()) if len(Q) else 0] = 1
-    u = _orthogonal_part(e, Q)
+    e[int((P**2).sum(dim=0).argmin()) if len(P) else 0] = 1
+    u = _orthogonal_part(e, P)
     return u / norm(u)

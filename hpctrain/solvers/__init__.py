@@ -12,6 +12,7 @@ from hpctrain.solvers.base import Setting, Solver
 from hpctrain.solvers.first_order import SGD, Adam, AdamOptions, SGDOptions
 from hpctrain.solvers.gauss_newton import GaussNewton, GaussNewtonOptions
 from hpctrain.solvers.mlvr import MLVR, MLVROptions
+from hpctrain.solvers.mlvr_krylov import MLVRKrylov, MLVRKrylovOptions
 from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, NewtonKrylovSchwarz
 from hpctrain.solvers.quasi_newton import LBFGS, LBFGSOptions, SelfScaled, SelfScaledOptions
 from hpctrain.solvers.rmtr import RMTR, RMTROptions
@@ -41,6 +42,7 @@ SolverOptions = Annotated[
     | APTSDataOptions
     | APTSWeightsOptions
     | MLVROptions
+    | MLVRKrylovOptions
     | ASTROMOptions
     | RMTROptions
     | SVRGOptions
@@ -64,6 +66,7 @@ _SOLVERS: dict[str, Callable[[Setting, Any], Solver[Any]]] = {
     "apts-data": APTSData,
     "apts-weights": APTSWeights,
     "mlvr": MLVR,
+    "mlvr-krylov": MLVRKrylov,
     "astrom": ASTROM,
     "rmtr": RMTR,
     "svrg": SVRG,

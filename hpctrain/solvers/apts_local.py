@@ -14,8 +14,7 @@ from torch import Tensor
 
 from hpctrain.globalization.subproblem import length
 from hpctrain.globalization.trust_region import AT_BOUNDARY, TrustRegionOptions
-from hpctrain.objective import Counts, Smooth
-from hpctrain.parallel.communicator import Communicator
+from hpctrain.objective import Counts, Objective, Smooth
 from hpctrain.quasi_newton.lsr1 import LSR1
 from hpctrain.solvers.base import Point
 from hpctrain.solvers.trust_region_step import (
@@ -108,12 +107,11 @@ def _within(budget: float, options: ModelOptions) -> ModelOptions:
 
 
 def exchange(
-    communicator: Communicator,
+    objective: Objective,
     groups: Sequence[tuple[int, ...]],
     sizes: Sequence[int],
     solved: Mapping[int, tuple[LocalResult, Counts]],
     counts: Counts,
-    dtype: torch.dtype,
 ) -> list[LocalResult]:
     """Every subdomain's result on every rank, in their order, in one gather; collective.
 
@@ -121,16 +119,17 @@ def exchange(
     `counts` in the same order on all ranks.
 
     Args:
-        communicator: all ranks.
+        objective: L, on all ranks.
         groups: for each subdomain the ranks that work on it.
         sizes: for each subdomain the length of its step.
         solved: what this rank has worked on.
         counts: where work is added.
-        dtype: of the steps.
     """
+    communicator, dtype = objective.communicator, objective.dtype
     led = [[p for p in range(len(groups)) if groups[p][0] == r] for r in range(communicator.size)]
     rows = [_packed(*solved[p]) for p in led[communicator.rank]]
-    local = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+    empty = torch.zeros(0, dtype=torch.float64, device=objective.device)
+    local = torch.cat(rows) if rows else empty
     sent = [sum(sizes[p] + EXTRAS for p in theirs) for theirs in led]
     order = [p for theirs in led for p in theirs]
     gathered = communicator.allgather_rows(local, sent).split([sizes[p] + EXTRAS for p in order])
@@ -146,7 +145,8 @@ def _packed(result: LocalResult, work: Counts) -> Tensor:
         work.gradient_work,
         work.hvp_work,
     ]
-    return torch.cat([result.step.double(), torch.tensor(extras, dtype=torch.float64)])
+    step = result.step.double()
+    return torch.cat([step, step.new_tensor(extras)])
 
 
 def _unpacked(row: Tensor, dtype: torch.dtype, counts: Counts) -> LocalResult:

@@ -10,6 +10,14 @@ gradients, of total length ‖s‖ ≤ Δ. Then
 so that the method becomes the batch trust region when D¹ is D. A rejection is blamed on the samples
 and keeps the radius; only where ρ is not positive the radius shrinks as well.
 
+Where h¹ descends as L does (ρ is good) but its minimiser is not L's, steps are accepted and
+contract slowly. D¹ therefore grows after an accepted step, too, if
+
+    ‖∇L(θ+s) - ∇h¹(θ+s)‖ > κ ‖∇L(θ)‖,
+
+by which the gradient of L cannot fall below about κ times its norm with these samples. The test is
+not a part of the published method; a large κ switches it off.
+
 Source: the adaptive sub-sampled trust-region method of Kopaničáková and Krause's multilevel talks;
 trust-region control as in Gratton, Sartenaer, Toint, SIAM Journal on Optimization 19 (2008).
 """
@@ -17,10 +25,10 @@ trust-region control as in Gratton, Sartenaer, Toint, SIAM Journal on Optimizati
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.arrays import to_tensor
 from hpctrain.corrected import Corrected
 from hpctrain.globalization.trust_region import judge, rounding_error
 from hpctrain.objective import Objective, Smooth
@@ -46,6 +54,12 @@ class ASTROMOptions(ModelOptions):
     share: float = Field(0.1, gt=0, le=1, description="|D¹| / |D| at the start; 1 is batch TR")
     growth: float = Field(2.0, gt=1, description="factor of |D¹| after a rejection")
     coarse_steps: int = Field(1, ge=1, description="trust-region steps on h¹ an iteration")
+    model_error: float = Field(
+        0.1,
+        gt=0,
+        description="κ: |D¹| grows after an accepted step, too, where the gradient of h¹ at its"
+        " end is wrong by more than this part of the last gradient's norm; 1e9: never",
+    )
 
 
 @dataclass
@@ -68,9 +82,9 @@ class ASTROMState:
 
 @dataclass(frozen=True)
 class _Coarse:
-    """Where the coarse phase ended."""
+    """Where the coarse phase ended: θ with h¹ and ∇h¹, and what led there."""
 
-    theta: Tensor
+    point: Point
     decrease: float
     radius: float
     steps: int
@@ -86,7 +100,7 @@ class ASTROM(Solver[ASTROMState]):
         super().__init__(setting, options)
         require_subsets(setting, options.name)
         order = generator(setting.seed, "nested samples").permutation(setting.objective.samples)
-        self._order = torch.from_numpy(order)
+        self._order = to_tensor(order)
         self._coarse: tuple[int, Objective] | None = None
 
     def init(self, theta: Tensor) -> ASTROMState:
@@ -129,16 +143,20 @@ class ASTROM(Solver[ASTROMState]):
             return self._batch_step(state)
         h, start = self._model(state)
         coarse = self._coarse_phase(h, start, state.radius)
-        s = coarse.theta - old.theta
+        s = coarse.point.theta - old.theta
         length, rounding = norm(s), rounding_error(old.loss, s.dtype)
         if not length:  # no decrease of h¹ was found
             if coarse.hopeless:
                 return self._rejected(state, state.radius), coarse.steps, False
             return ASTROMState(old, coarse.radius, state.samples), coarse.steps, False
-        trial = L.at(coarse.theta)
+        trial = L.at(coarse.point.theta)
         found = judge(old.loss, trial.loss, coarse.decrease, state.radius, length, rounding, o)
         if found.accepted:
-            return ASTROMState(point_of(trial), found.radius, state.samples), coarse.steps, False
+            new = point_of(trial)
+            error = norm(new.gradient - coarse.point.gradient)
+            poor = error > self.options.model_error * norm(old.gradient)
+            samples = self._grown(state) if poor else state.samples
+            return ASTROMState(new, found.radius, samples), coarse.steps, False
         radius = state.radius if found.ratio > 0 else found.radius
         return self._rejected(state, radius), coarse.steps, False
 
@@ -151,11 +169,12 @@ class ASTROM(Solver[ASTROMState]):
         return ASTROMState(point, tried.radius, state.samples), 1, tried.hopeless
 
     def _rejected(self, state: ASTROMState, radius: float) -> ASTROMState:
-        grown = min(
-            max(round(self.options.growth * state.samples), state.samples + 1),
-            self.setting.objective.samples,
-        )
-        return ASTROMState(state.point, radius, grown)
+        return ASTROMState(state.point, radius, self._grown(state))
+
+    def _grown(self, state: ASTROMState) -> int:
+        """The next |D¹|."""
+        grown = max(round(self.options.growth * state.samples), state.samples + 1)
+        return min(grown, self.setting.objective.samples)
 
     def _model(self, state: ASTROMState) -> tuple[Smooth, Point]:
         """h¹, and where it starts: θ_k with h¹(θ_k) and ∇h¹(θ_k) = ∇L(θ_k)."""
@@ -175,21 +194,19 @@ class ASTROM(Solver[ASTROMState]):
             if step and (room <= 0 or norm(point.gradient) == 0):
                 break
             B = curvature(h, point.theta, LSR1(), self.options)
-            tried = attempt_step(h, point, B, min(inner, room), self.options, False)
+            tried = attempt_step(h, point, B, min(inner, room), self.options, True)
             steps += 1
             inner, hopeless = tried.radius, tried.hopeless
             if tried.accepted:
-                last = step == self.options.coarse_steps - 1
-                trial = tried.trial
-                point = Point(trial.theta, trial.loss, point.gradient) if last else point_of(trial)
-        return _Coarse(point.theta, start.loss - point.loss, inner, steps, hopeless)
+                point = point_of(tried.trial)
+        return _Coarse(point, start.loss - point.loss, inner, steps, hopeless)
 
     def describe(self) -> list[str]:
         o, samples = self.options, self.setting.objective.samples
         size = share_size(o.share, samples)
         return [
             f"adaptive sub-sampled trust region, {size} of {samples} samples at first,"
-            f" x {o.growth:g} after a rejection",
+            f" x {o.growth:g} after a rejection or a model error above {o.model_error:g}",
             f"{o.coarse_steps} coarse step(s) with the exact Hessian, at most {o.cg_iterations}"
             " conjugate gradients",
             *described_region(o),

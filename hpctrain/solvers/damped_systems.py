@@ -123,6 +123,6 @@ class FactoredDual:
 
 def gram_of_rows(A: Tensor, threads: int) -> Tensor:
     """A Aᵀ (k, k) of rows A (k, n), in the lower triangle."""
-    K = torch.zeros(len(A), len(A), dtype=A.dtype)
+    K = A.new_zeros(len(A), len(A))
     accumulate_gram(A.T.contiguous(), K, threads)
     return K

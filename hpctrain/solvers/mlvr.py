@@ -17,11 +17,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.corrected import consistent
-from hpctrain.errors import InputError
 from hpctrain.globalization.backtracking import ArmijoOptions
 from hpctrain.globalization.line_search import LineSearchOptions
 from hpctrain.objective import Objective
-from hpctrain.options import Options
 from hpctrain.quasi_newton.lbfgs import SecantPairs
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
 from hpctrain.solvers.level_solvers import (
@@ -41,7 +39,12 @@ from hpctrain.solvers.multilevel import (
     NoControl,
     Room,
 )
-from hpctrain.solvers.sampling import fresh_subsets, nested_subsets
+from hpctrain.solvers.sampling import (
+    SampleLevels,
+    fresh_subsets,
+    level_sizes,
+    nested_subsets,
+)
 from hpctrain.solvers.variance_reduction import (
     effective_evaluations,
     require_subsets,
@@ -52,17 +55,10 @@ from hpctrain.vectors import norm
 Method = Literal["gradient-descent", "lbfgs", "newton"]
 
 
-class MLVROptions(Options):
+class MLVROptions(SampleLevels):
     """Settings of multilevel variance reduction."""
 
     name: Literal["mlvr"] = "mlvr"
-    levels: int = Field(2, ge=2, description="L, the finest one with all samples included")
-    coarsening_factor: float = Field(
-        2.0, ge=1, description="how many times fewer samples a level has than the next finer one"
-    )
-    coarse_samples: int | None = Field(
-        None, ge=1, description="|D¹| in place of what the factor gives"
-    )
     resample: Literal["never", "cycle", "step"] = Field(
         "never", description="when the subsets are drawn anew; step: in every coarse step"
     )
@@ -218,26 +214,6 @@ class MLVR(Solver[MLVRState]):
             f" {o.smoother}, {o.coarse_steps} coarse ones by {o.coarse_solver}, {steps},"
             f" corrections controlled by {o.control}",
         ]
-
-
-def level_sizes(options: MLVROptions, samples: int) -> list[int]:
-    """|D^l| of the levels below the finest, descending.
-
-    Raises:
-        InputError: a level would have no sample, or more than the next finer one.
-    """
-    sizes = [round(samples / options.coarsening_factor**k) for k in range(1, options.levels)]
-    if options.coarse_samples is not None:
-        sizes[-1] = options.coarse_samples
-    above = samples
-    for size in sizes:
-        if not 1 <= size <= above:
-            raise InputError(
-                f"solver.coarsening_factor = {options.coarsening_factor:g}: a level of {size}"
-                f" samples below one of {above} is not possible"
-            )
-        above = size
-    return sizes
 
 
 def _level_solver(method: Method, options: MLVROptions, tolerance: float) -> LevelSolver:

@@ -138,7 +138,8 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         sizes = [0] * ranks.size
         for leader, block in zip(leaders, parts.blocks, strict=True):
             sizes[leader] += block.size
-        flat = torch.cat([*own, torch.zeros(0, dtype=self.setting.objective.dtype)])
+        L = self.setting.objective
+        flat = torch.cat([*own, torch.zeros(0, dtype=L.dtype, device=L.device)])
         pieces = list(ranks.allgather_rows(flat, sizes).split(sizes))
         corrections = []
         for leader, block in zip(leaders, parts.blocks, strict=True):

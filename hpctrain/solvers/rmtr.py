@@ -22,8 +22,9 @@ SIAM Journal on Scientific Computing 45(3) (2023), arXiv 2107.07572.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -85,8 +86,8 @@ class RMTROptions(ModelOptions):
         description="ζ: batches are doubled if the loss falls by less than this part of the sum"
         " of their decreases in an epoch; 0 where it rises",
     )
-    cascade_epochs: int = Field(
-        0, ge=0, description="epochs of training of each coarser network, the coarsest first"
+    cascade_epochs: list[Annotated[int, Ge(1)]] = Field(
+        [], description="epochs of training of each coarser network, the coarsest first"
     )
     line_search: ArmijoOptions = ArmijoOptions()
 
@@ -94,8 +95,10 @@ class RMTROptions(ModelOptions):
     def _settings_agree(self) -> "RMTROptions":
         if self.trust_region.norm != 2:
             raise ValueError("trust_region.norm = 2: corrections are measured in it")
-        if self.pre_smoothing == 0 and (self.levels == 1 or self.cascade_epochs):
+        if self.pre_smoothing == 0 and self.levels == 1:
             raise ValueError("a level without a coarser one needs pre_smoothing of at least 1")
+        if self.cascade_epochs and len(self.cascade_epochs) != self.levels - 1:
+            raise ValueError("cascade_epochs: one number for each level but the finest, or none")
         return self
 
 
@@ -187,7 +190,7 @@ class RMTR(Solver[RMTRState]):
             ],
             epoch=Epoch(o.batch_size, own.loss),
             known=samples,
-            epochs_left=o.cascade_epochs,
+            epochs_left=self._cascade_epochs(depth),
             trained=own if depth else None,
         )
 
@@ -249,7 +252,7 @@ class RMTR(Solver[RMTRState]):
             level = Level(
                 L if chosen is None else L.subset(chosen),
                 solver,
-                (o.coarse_steps, 0) if corrects and depth == coarsest else self._smoothing,
+                (o.coarse_steps, 0) if depth == coarsest > 0 else self._smoothing,
                 levels[0] if levels else None,
                 self._control,
                 self._transfers[depth - 1] if corrects else None,
@@ -304,10 +307,14 @@ class RMTR(Solver[RMTRState]):
             point=self._prolonged(own, depth),
             depth=depth,
             epoch=replace(state.epoch, loss=own.loss),
-            epochs_left=self.options.cascade_epochs,
+            epochs_left=self._cascade_epochs(depth),
             known=self.setting.objective.samples,
             trained=own if depth else None,
         )
+
+    def _cascade_epochs(self, depth: int) -> int:
+        """How long a network is trained before the next finer one; 0 for the finest."""
+        return self.options.cascade_epochs[-depth] if depth else 0
 
     def _batches(self, epoch: Epoch) -> int:
         return batches_per_epoch(self.setting.objective.samples, epoch.batch_size)
@@ -332,7 +339,8 @@ class RMTR(Solver[RMTRState]):
                 f"{batches}, doubled below zeta = {o.zeta:g}",
                 *described_region(o),
             ]
-        cascade = f", {o.cascade_epochs} epochs on each coarser network first"
+        epochs = ", ".join(map(str, o.cascade_epochs))
+        cascade = f", after {epochs} epochs on the coarser networks, the coarsest first"
         return [
             f"recursive multilevel trust region, {o.levels} levels of {sizes} parameters,"
             f" {o.transfer} in depth{cascade if o.cascade_epochs else ''}",

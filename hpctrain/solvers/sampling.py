@@ -4,20 +4,56 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from hpctrain.arrays import to_tensor
+from hpctrain.errors import InputError
 from hpctrain.objective import Objective
+from hpctrain.options import Options
 from hpctrain.randomness import generator
 
 # So many samples travel to all ranks at a time, for steps that take one or a few each.
 GATHERED = 512
 
 
+class SampleLevels(Options):
+    """Nested levels of fewer and fewer samples."""
+
+    levels: int = Field(2, ge=2, description="L, the finest one with all samples included")
+    coarsening_factor: float = Field(
+        2.0, ge=1, description="how many times fewer samples a level has than the next finer one"
+    )
+    coarse_samples: int | None = Field(
+        None, ge=1, description="|D¹| in place of what the factor gives"
+    )
+
+
+def level_sizes(options: SampleLevels, samples: int) -> list[int]:
+    """|D^l| of the levels below the finest, descending.
+
+    Raises:
+        InputError: a level would have no sample, or more than the next finer one.
+    """
+    sizes = [round(samples / options.coarsening_factor**k) for k in range(1, options.levels)]
+    if options.coarse_samples is not None:
+        sizes[-1] = options.coarse_samples
+    above = samples
+    for size in sizes:
+        if not 1 <= size <= above:
+            raise InputError(
+                f"solver.coarsening_factor = {options.coarsening_factor:g}: a level of {size}"
+                f" samples below one of {above} is not possible"
+            )
+        above = size
+    return sizes
+
+
 def random_subset(seed: int, samples: int, size: int, *indices: int) -> Tensor:
     """Numbers of `size` of the samples, ascending, without repetition."""
     random = generator(seed, "subset", *indices)
     chosen = random.choice(samples, size, replace=False, shuffle=False)
-    return torch.from_numpy(np.sort(chosen))
+    return to_tensor(np.sort(chosen))
 
 
 def nested_subsets(seed: int, samples: int, sizes: Sequence[int], *indices: int) -> list[Tensor]:
@@ -49,7 +85,7 @@ def fresh_subsets(
         chosen = torch.cat([draw() for draw in drawn[first : first + batch]])
         gathered = objective.gathered(chosen)
         for start in range(0, len(chosen), size):
-            yield gathered.subset(torch.arange(start, start + size))
+            yield gathered.subset(torch.arange(start, start + size, device="cpu"))
 
 
 def share_size(share: float, samples: int) -> int:

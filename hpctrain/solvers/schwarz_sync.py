@@ -94,9 +94,10 @@ def subspace(
         return decomposition.extend_add(weighted)
 
     def slopes(at: Point) -> Tensor:
-        g = at.gradient / decomposition.owners
+        g = at.gradient / decomposition.owners.to(at.gradient.device)
         blocks = zip(decomposition.blocks, corrections, strict=True)
-        return torch.tensor([dot(delta, b.restrict(g)) for b, delta in blocks], dtype=g.dtype)
+        found = [dot(delta, b.restrict(g)) for b, delta in blocks]
+        return torch.tensor(found, dtype=g.dtype, device="cpu")
 
     g, pairs = slopes(point), SecantPairs()
     p = torch.ones_like(g)

@@ -315,11 +315,12 @@ class ASPQN(SPQN):
         ]
         counts = [sum(blocks[s].size + 3 for s in theirs) for theirs in led]
         parts = [
-            torch.cat([c.double(), torch.tensor([w.loss_work, w.gradient_work, w.hvp_work])])
+            _packed(c, w)
             for s, c, w in zip(setting.local.blocks, solved, work, strict=True)
             if groups[s][0] == communicator.rank
         ]
-        local = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+        empty = torch.zeros(0, dtype=torch.float64, device=setting.objective.device)
+        local = torch.cat(parts) if parts else empty
         gathered = communicator.allgather_rows(local, counts)
         order = [s for theirs in led for s in theirs]
         received = dict(
@@ -377,3 +378,9 @@ class MSPQN(SPQN):
 
     def _sweep_described(self) -> str:
         return "multiplicative, each block sees its predecessors' results"
+
+
+def _packed(correction: Tensor, work: Counts) -> Tensor:
+    """A correction and the work behind it, in float64."""
+    row = correction.double()
+    return torch.cat([row, row.new_tensor([work.loss_work, work.gradient_work, work.hvp_work])])

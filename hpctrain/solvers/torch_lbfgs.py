@@ -87,7 +87,8 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
     def __init__(self, setting: Setting, options: TorchLBFGSOptions) -> None:
         super().__init__(setting, options)
         # A workspace: each step puts its θ and memory in, and takes them out again.
-        self._theta = torch.zeros(setting.objective.parameters, dtype=setting.objective.dtype)
+        L = setting.objective
+        self._theta = torch.zeros(L.parameters, dtype=L.dtype, device=L.device)
         self._optimizer = torch.optim.LBFGS(
             [self._theta],
             max_iter=1,

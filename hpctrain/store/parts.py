@@ -5,6 +5,7 @@ Tensors are datasets named by their path in the state; scalars stand in the tabl
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Layout:
     def lay_out(self, tensor: Tensor) -> Tensor:
         """A copy that lies as the tensor did that this is the layout of."""
         shape = [tensor.shape[axis] for axis in self.order]
-        memory = torch.empty(tensor.numel() + CACHE_LINE, dtype=tensor.dtype)
+        memory = tensor.new_empty(tensor.numel() + CACHE_LINE)
         first = ((self.shift - memory.data_ptr()) % CACHE_LINE) // tensor.element_size()
         laid = memory[first : first + tensor.numel()].view(shape)
         back = [self.order.index(axis) for axis in range(tensor.ndim)]
@@ -126,8 +127,11 @@ def write_part(
             if rank == 0 or leaf.ownership is not Ownership.REPLICATED
         }
     sink.check()
-    files.sync(path)
-    return Part(path.name, path.stat().st_size, checksum(path), leaves)
+    with ThreadPoolExecutor(1) as pool:  # what is read back waits for no disk
+        syncing = pool.submit(files.sync, path)
+        crc32 = checksum(path)
+        syncing.result()
+    return Part(path.name, path.stat().st_size, crc32, leaves)
 
 
 def _write_leaf(file: h5py.File, part: str, leaf: Leaf) -> StoredLeaf:
@@ -221,7 +225,8 @@ class StoredRows:
 
     def __getitem__(self, rows: slice) -> Tensor:
         first, last, _ = rows.indices(self.shape[0])
-        matrix = torch.empty(last - first, self.shape[1], dtype=getattr(torch, self._type()))
+        shape = last - first, self.shape[1]
+        matrix = torch.empty(shape, dtype=getattr(torch, self._type()), device="cpu")
         for piece in self.leaf.pieces:
             begin = max(first, piece.first_row)
             end = min(last, piece.first_row + piece.rows)

@@ -2,7 +2,8 @@
 
 Root attributes: `format`, `hpctrain_version`, `created`, `job` (the resolved TOML), `stop_reason`,
 and the environment. `/history/<column>`: one 1-D dataset a column. `/phases` [record, rank, phase,
-(wall, cpu)]: seconds spent within each record. `/iterates` and `/solution` where there are any.
+(wall, cpu)]: seconds spent within each record; `/traffic` [record, rank, (messages, bytes)] beside
+it. `/iterates` and `/solution` where there are any.
 
 A run is written in HDF5's single-writer-multiple-reader mode, so that it can be read while it goes
 on and after it was killed. `iteration` is written last in each record: a record counts once its
@@ -61,6 +62,7 @@ class Run:
         attributes: the environment and the other root attributes, without the job.
         history: column → (records,).
         phases: (records, ranks, phases, 2), wall and CPU seconds within each record.
+        traffic: (records, ranks, 2), messages and bytes within each record; NaN in files of before.
         solution: `prediction`, `reference` (if any), then the coordinates in the field's order.
     """
 
@@ -70,6 +72,7 @@ class Run:
     history: Mapping[str, np.ndarray]
     phases: np.ndarray
     phase_names: tuple[str, ...]
+    traffic: np.ndarray
     iterates: Iterates | None
     solution: Mapping[str, np.ndarray] | None
 
@@ -82,7 +85,8 @@ class Run:
     def nbytes(self) -> int:
         """Of its records."""
         iterates = self.iterates.theta.nbytes if self.iterates else 0
-        return self.phases.nbytes + iterates + sum(map(len, self.history.values())) * 8
+        measured = self.phases.nbytes + self.traffic.nbytes
+        return measured + iterates + sum(map(len, self.history.values())) * 8
 
     def until(self, iteration: int) -> "Run":
         """The records up to and including an iteration: what a run resumed from there keeps."""
@@ -92,9 +96,9 @@ class Run:
             early = iterates.iteration <= iteration
             iterates = Iterates(iterates.iteration[early], iterates.theta[early])
         history = {name: values[kept] for name, values in self.history.items()}
-        return replace(
-            self, history=history, phases=self.phases[kept], iterates=iterates, solution=None
-        )
+        phases, traffic = self.phases[kept], self.traffic[kept]
+        found = replace(self, history=history, phases=phases, traffic=traffic)
+        return replace(found, iterates=iterates, solution=None)
 
 
 class _Rows:
@@ -173,7 +177,7 @@ class RunWriter:
             _check_fits(past, columns, phases)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = files.temporary_name(self.path)
-        row_bytes = (len(columns) + 2) * CHUNK_BYTES + 8 * (iterate_size or 0)
+        row_bytes = (len(columns) + 3) * CHUNK_BYTES + 8 * (iterate_size or 0)
         self._ahead = 2 * row_bytes + RESERVED_BYTES
         Reserve(temporary).keep(self._ahead + (past.nbytes if past else 0))
         self._file = h5py.File(temporary, "w", libver="latest")
@@ -204,6 +208,9 @@ class RunWriter:
         shape = (max(ranks, timed.shape[1]), len(phases), 2)
         self._phases = _Rows(self._file, "phases", np.dtype("f8"), shape, timed)
         attributes.write(self._file["phases"], {"names": phases, "clocks": ["wall", "cpu"]})
+        sent = past.traffic if past else np.empty((0, ranks, 2))
+        self._traffic = _Rows(self._file, "traffic", np.dtype("f8"), (shape[0], 2), sent)
+        attributes.write(self._file["traffic"], {"names": ["messages", "bytes"]})
         self._iterates = None
         if iterate_size is not None:
             group = self._file.create_group("iterates")
@@ -214,15 +221,21 @@ class RunWriter:
                 _Rows(group, "iteration", np.dtype("i8"), (), old.iteration),
             )
 
-    def append(self, row: Mapping[str, float | int], phases: np.ndarray | None = None) -> None:
+    def append(
+        self,
+        row: Mapping[str, float | int],
+        phases: np.ndarray | None = None,
+        traffic: np.ndarray | None = None,
+    ) -> None:
         """Add one record.
 
         Args:
             row: a value for every column; NaN where a floating-point one has none.
             phases: (ranks, phases, 2), wall and CPU seconds spent since the last record.
+            traffic: (ranks, 2), messages and bytes since the last record.
 
         Raises:
-            RunFileError: a column is unknown or missing, a value or `phases` does not fit.
+            RunFileError: a column is unknown or missing, a value or an array does not fit.
             OSError: the disk is full; all records before are in the file.
         """
         if row.keys() != self._columns.keys():
@@ -231,7 +244,8 @@ class RunWriter:
             raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
         values = {name: self._value(name, row[name]) for name in row}
         self._reserve.keep(self._file.id.get_filesize() + self._ahead)
-        self._phases.append(self._phase_row(phases))
+        self._phases.append(self._by_rank("phases", self._phases, phases))
+        self._traffic.append(self._by_rank("traffic", self._traffic, traffic))
         for name, column in self._columns.items():
             if name != "iteration":
                 column.append(values[name])
@@ -245,14 +259,14 @@ class RunWriter:
             message = f"{self.path}: column {name} holds {dtype}, given was {value!r}"
             raise RunFileError(message) from error
 
-    def _phase_row(self, phases: np.ndarray | None) -> np.ndarray:
-        row = np.full(self._phases.shape, np.nan)
-        if phases is None:
+    def _by_rank(self, name: str, rows: _Rows, given: np.ndarray | None) -> np.ndarray:
+        row = np.full(rows.shape, np.nan)
+        if given is None:
             return row
-        expected = (self._ranks, *self._phases.shape[1:])
-        if phases.shape != expected:
-            raise RunFileError(f"{self.path}: phases of shape {phases.shape}, not {expected}")
-        row[: self._ranks] = phases
+        expected = (self._ranks, *rows.shape[1:])
+        if given.shape != expected:
+            raise RunFileError(f"{self.path}: {name} of shape {given.shape}, not {expected}")
+        row[: self._ranks] = given
         return row
 
     def append_iterate(self, iteration: int, theta: np.ndarray) -> None:
@@ -435,18 +449,22 @@ def _check_format(path: Path, given: object) -> None:
 def _load(path: Path, file: h5py.File) -> Run:
     iteration = file["history/iteration"][:]
     records = int(np.count_nonzero(iteration != NO_ITERATION))
-    for dataset in (*file["history"].values(), file["phases"]):
+    measured = [file[name] for name in ("phases", "traffic") if name in file]
+    for dataset in (*file["history"].values(), *measured):
         _check_whole(path, dataset, records)
     history = {name: column[:records] for name, column in file["history"].items()}
     environment = attributes.read(file)
     if environment.pop("crc32", None) not in (None, _checksum(file)):
         raise ValueError("its data do not match their checksum")
+    phases = file["phases"][:records]
+    unknown = np.full((*phases.shape[:2], 2), np.nan)
     return Run(
         path=path,
         job=str(environment.pop("job")),
         attributes=environment,
         history=history,
-        phases=file["phases"][:records],
+        phases=phases,
+        traffic=file["traffic"][:records] if "traffic" in file else unknown,
         phase_names=tuple(attributes.read_texts(file["phases"], "names")),
         iterates=_load_iterates(file),
         solution=_load_solution(file),

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from hpctrain import cli
+from hpctrain import __main__
 from hpctrain.phases import PhaseTimer
 from hpctrain.problems.pinn.problem import PinnLoss
 
@@ -66,4 +66,5 @@ if __name__ == "__main__":
     PhaseTimer.phase = entering(PhaseTimer.phase)
     PinnLoss.losses = evaluating(PinnLoss.losses)
     PinnLoss.losses_and_gradients = evaluating(PinnLoss.losses_and_gradients)
-    sys.exit(cli.main(sys.argv[5:]))
+    sys.argv[1:] = sys.argv[5:]
+    __main__.main()

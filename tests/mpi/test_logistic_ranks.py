@@ -12,6 +12,7 @@ from hpctrain.solvers import make_solver
 from hpctrain.solvers.astrom import ASTROMOptions
 from hpctrain.solvers.base import LocalWork, Setting
 from hpctrain.solvers.mlvr import MLVROptions
+from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
 from hpctrain.solvers.variance_reduction import NewtonOptions, SSNOptions, SVRGOptions
 
 SAMPLES, N, CHUNKS, SEED = 70, 5, 8, 4
@@ -25,6 +26,7 @@ METHODS = [
         ),
         2,
     ),
+    (MLVRKrylovOptions(levels=3, coarsening_factor=3.0), 4),
     (SVRGOptions(learning_rate=0.1, inner_steps=30), 3),
     (SVRGOptions(name="sarah", learning_rate=0.1, inner_steps=30), 3),
     (SSNOptions(share=0.2, learning_rate=0.5), 5),

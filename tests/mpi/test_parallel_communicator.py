@@ -1,14 +1,32 @@
-"""The communicator on real ranks: equal bits, equal errors, everything counted and timed."""
+"""The communicator on real ranks: equal bits, equal errors, everything counted and timed.
+
+All tests run over every transport that needs no GPU.
+"""
 
 import numpy as np
 import pytest
 import torch
 
 from hpctrain.parallel import RootError
+from hpctrain.parallel.transports import HostMPI, Staged
+from hpctrain.parallel.transports.torch_distributed import TorchDistributed
 from hpctrain.parallel.tree import reduce_leaves, shares
 from hpctrain.phases import PHASES
 
 CHUNKS = 64
+TRANSPORTS = {
+    "mpi": HostMPI,
+    "mpi, staged": lambda mpi: Staged(HostMPI(mpi)),
+    "gloo": lambda mpi: TorchDistributed.start(mpi, "gloo"),
+}
+
+
+@pytest.fixture(params=TRANSPORTS, scope="module")
+def comm(comm, request):
+    """All ranks of the test run, over one transport after the other."""
+    ranks = comm.carried_by(TRANSPORTS[request.param])
+    yield ranks
+    ranks.free()
 
 
 class UnpicklableError(Exception):
@@ -50,6 +68,11 @@ def test_results_of_tree_sum_do_not_share_memory(comm, assert_everywhere):
     assert_everywhere(torch.equal(total, kept), "the first sum stays")
     total.zero_()
     assert_everywhere(torch.equal(nodes, before), "the caller's nodes stay")
+
+
+def test_the_transport_is_named(comm, request, assert_everywhere):
+    named = request.node.callspec.params["comm"] if comm.size > 1 else "none"
+    assert_everywhere(comm.transport == named, "the name")
 
 
 def test_more_ranks_than_chunks_is_an_error(comm):
@@ -152,6 +175,21 @@ def test_split_groups_ranks_by_colour_and_orders_them_by_key(comm, assert_everyw
     members = [rank for rank in reversed(range(comm.size)) if rank % 2 == comm.rank % 2]
     assert_everywhere(part.allgather(comm.rank) == members, "the members")
     assert_everywhere(part.timer is comm.timer and part.traffic is comm.traffic, "shared counts")
+    part.free()
+
+
+def test_tensors_travel_within_a_split_in_its_own_order(comm, assert_everywhere):
+    part = comm.split(comm.rank % 2, key=-comm.rank)
+    members = [rank for rank in reversed(range(comm.size)) if rank % 2 == comm.rank % 2]
+    own = torch.full((part.rank + 1, 2), float(comm.rank))
+    rows = part.allgather_rows(own, list(range(1, part.size + 1)))
+    expected = [float(rank) for place, rank in enumerate(members) for _ in range(place + 1)]
+    assert_everywhere(rows[:, 1].tolist() == expected, "the rows in the order of the keys")
+    tensor = part.broadcast_tensor(torch.tensor([float(comm.rank)]), part.size - 1)
+    assert_everywhere(tensor.tolist() == [float(members[-1])], "the last member's tensor")
+    leaves = random_leaves(torch.float64, 9)
+    total = summed(part, leaves)
+    assert_everywhere(torch.equal(total, reduce_leaves(leaves, 0)[0]), "the sum's bits")
     part.free()
 
 

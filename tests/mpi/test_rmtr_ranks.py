@@ -34,7 +34,7 @@ CONVOLUTIONAL = 'kind = "conv-resnet"\nfilters = [2, 3]\nblocks = 2'
 CASES = {
     "dense": (DENSE.format(4), "zeta = 0.99"),
     "linear, line search": (DENSE.format(5), 'transfer = "linear"\ncontrol = "line-search"'),
-    "cascade": (DENSE.format(4), "cascade_epochs = 1"),
+    "cascade": (DENSE.format(4), "cascade_epochs = [1, 1]"),
     "convolutional": (CONVOLUTIONAL, "levels = 2"),
 }
 

@@ -14,6 +14,7 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
+from hpctrain.arrays import to_array, to_tensor
 from hpctrain.problems.pinn.pde import PDE, Jet
 
 # Points a batch: batch × degree doubles, a few of them at a time, stay in the cache.
@@ -51,7 +52,7 @@ class AllenCahn(PDE):
         """
         v = solve(self.diffusion)
         batches = points.double().split(_BATCH, dim=1)
-        return torch.cat([torch.from_numpy(v.at(*batch.numpy()) - 1) for batch in batches])
+        return torch.cat([to_tensor(v.at(*to_array(batch)) - 1) for batch in batches])
 
 
 @dataclass(frozen=True)

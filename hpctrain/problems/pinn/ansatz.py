@@ -55,10 +55,11 @@ class Ansatz:
         self._beside_first[second_start:] = 2 * D[first_row]
         self._first_row = torch.tensor([0] * second_start + first_row, device=D.device)
 
-    def to(self, dtype: torch.dtype) -> "Ansatz":
-        """The same map in another precision; this object is changed and returned."""
+    def to(self, dtype: torch.dtype, device: torch.device) -> "Ansatz":
+        """The same map in another precision and place; this object is changed and returned."""
         for name in ("_lifting", "_distance", "_beside_value", "_beside_first"):
-            setattr(self, name, getattr(self, name).to(dtype))
+            setattr(self, name, getattr(self, name).to(device, dtype))
+        self._first_row = self._first_row.to(device)
         return self
 
     def apply(self, network: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import to_tensor
 from hpctrain.problems.pinn.pde import PDE, Jet
 
 # 80 nodes leave an error of 1e-13, 100 nodes round-off; up to 360 no weight underflows.
@@ -57,7 +58,7 @@ def cole_hopf(t: Tensor, x: Tensor, nu: float) -> Tensor:
         t, x: the points (N,), 0 <= t <= 1.
         nu: viscosity; the fixed number of nodes suits 0.005/π to 0.1/π.
     """
-    z, w = (torch.from_numpy(a).to(x) for a in np.polynomial.hermite.hermgauss(_NODES))
+    z, w = (to_tensor(a).to(x) for a in np.polynomial.hermite.hermgauss(_NODES))
     y = x[:, None] - 2 * torch.sqrt(nu * t)[:, None] * z
     weights = torch.softmax(w.log() - torch.cos(math.pi * y) / (2 * math.pi * nu), dim=1)
     return -(weights * torch.sin(math.pi * y)).sum(dim=1)

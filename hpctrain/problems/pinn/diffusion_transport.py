@@ -12,6 +12,7 @@ from numpy.polynomial import legendre
 from scipy.linalg import solve_sylvester
 from torch import Tensor
 
+from hpctrain.arrays import to_array, to_tensor
 from hpctrain.problems.pinn.pde import PDE, Jet
 
 # Points a batch: batch × degree doubles, a few of them at a time, stay in the cache.
@@ -50,7 +51,7 @@ class DiffusionTransport(PDE):
         """
         V = solve(self.mu, _DEGREE)
         batches = points.double().split(_BATCH, dim=1)
-        return torch.cat([torch.from_numpy(expand(V, *batch.numpy())) for batch in batches])
+        return torch.cat([to_tensor(expand(V, *to_array(batch))) for batch in batches])
 
 
 @lru_cache(maxsize=4)

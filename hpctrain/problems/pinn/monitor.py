@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from hpctrain.arrays import to_array
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
 
@@ -63,7 +64,7 @@ class ErrorMonitor:
     def _gather(self, local: Tensor) -> np.ndarray:
         counts = self._communicator.allgather(len(local))
         values = self._communicator.allgather_rows(local, counts)
-        return values.numpy().reshape(self._problem.pde.test_grid)
+        return to_array(values).reshape(self._problem.pde.test_grid)
 
 
 def _root_ratio(numerator: float, denominator: float) -> float:

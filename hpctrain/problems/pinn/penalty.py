@@ -95,11 +95,13 @@ class PenaltyTerms:
     weights: Tensor
     components: tuple[int, ...]
 
-    def part(self, first: int, last: int, dtype: torch.dtype) -> "PenaltyTerms":
-        """The points `first` … `last` - 1."""
+    def part(
+        self, first: int, last: int, dtype: torch.dtype, device: torch.device
+    ) -> "PenaltyTerms":
+        """The points `first` … `last` - 1, on a device."""
 
         def part(whole: Tensor) -> Tensor:
-            return whole[..., first:last].to(dtype).contiguous()
+            return whole[..., first:last].to(device, dtype).contiguous()
 
         return PenaltyTerms(
             part(self.points),
@@ -124,8 +126,8 @@ def penalty_terms(pde: PDE, interior: Tensor, count: int, penalty: float) -> Pen
     points = torch.cat([interior, *faces], dim=1)
     total, inner = points.shape[1], interior.shape[1]
     components = tuple(sorted({each.component for each in found}))
-    inside, target = torch.zeros(total).double(), torch.zeros(total).double()
-    weights = torch.zeros(len(components), total, dtype=torch.float64)
+    inside, target = interior.new_zeros(2, total)
+    weights = interior.new_zeros(len(components), total)
     inside[:inner] = math.sqrt(total / inner)
     weight = math.sqrt(penalty * total / count)
     for number, (condition, face) in enumerate(zip(found, faces, strict=True)):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import CPU, chunk_sums
 from hpctrain.decomposition import LayerRange, LayerSet, Region
 from hpctrain.kernels import jet_evaluator
 from hpctrain.kernels.dense import accumulate_gram
@@ -47,6 +48,7 @@ class PinnProblem:
         scale_distance: divide len by its maximum over the domain.
         clusters: where the points lie denser.
         soft: conditions as penalty terms, in the place of G₀ + len·N.
+        device: where the loss is evaluated.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class PinnProblem:
         scale_distance: bool = False,
         clusters: Sequence[Cluster] = (),
         soft: SoftConstraints | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.pde = pde
         self.network = network
@@ -67,6 +70,7 @@ class PinnProblem:
         self._points = interior if self._terms is None else self._terms.points
         self.samples = self._points.shape[1]
         self._dtype = dtype
+        self._device = device
         self._scale_distance = scale_distance
 
     @property
@@ -77,13 +81,13 @@ class PinnProblem:
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,)."""
-        return self.network.initial_parameters(seed).to(self._dtype)
+        return self.network.initial_parameters(seed).to(self._device, self._dtype)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> "PinnLoss":
         """The loss over the chunks that rank `rank` of `ranks` holds."""
         points, bounds = _share_of(self._points, chunks, rank, ranks)
         first = shares(chunks, ranks)[rank][0] * self.samples // chunks
-        points = points.to(self._dtype)
+        points = points.to(self._device, self._dtype)
         residual = self._residual(points, first)
         return PinnLoss(self.network, self.pde.orders, residual, points, bounds, threads, first)
 
@@ -91,7 +95,7 @@ class PinnProblem:
         """The residual as a function of the network's jet at a rank's points, from `first` on."""
         pde = self.pde
         if self._terms is not None:
-            terms = self._terms.part(first, first + points.shape[1], self._dtype)
+            terms = self._terms.part(first, first + points.shape[1], self._dtype, self._device)
             return lambda jet: terms.residual(pde, jet)
         ansatz = self._ansatz(self._points[:, first : first + points.shape[1]])
 
@@ -104,7 +108,7 @@ class PinnProblem:
     def _ansatz(self, points: Tensor) -> Ansatz | NoAnsatz:
         if self._terms is not None:
             return NoAnsatz()
-        return Ansatz(self.pde, points, self._scale_distance).to(self._dtype)
+        return Ansatz(self.pde, points, self._scale_distance).to(self._dtype, self._device)
 
     def describe(self) -> str:
         network = self.network
@@ -124,7 +128,9 @@ class PinnProblem:
         grid = grid_points(self.pde.domain, self.pde.test_grid)
         points, bounds = _share_of(grid, chunks, rank, ranks)
         ansatz = self._ansatz(points)
-        return SolutionError(self.pde, self.network, ansatz, points, bounds, threads, self._dtype)
+        reference = self.pde.reference(points)
+        points = points.to(self._device, self._dtype)
+        return SolutionError(reference, self.network, ansatz, points, bounds, threads)
 
     def grid_axes(self) -> dict[str, np.ndarray]:
         """The test grid's points along each coordinate, by its name."""
@@ -167,7 +173,7 @@ class PinnLoss:
         threads: int,
         first_sample: int,
     ) -> None:
-        self.dtype = points.dtype
+        self.dtype, self.device = points.dtype, points.device
         self._threads = threads
         self._first_sample = first_sample
         self._jets = jet_evaluator(network, orders, points, bounds, threads)
@@ -238,14 +244,14 @@ class PinnLoss:
 
     def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
         bounds = self._group_bounds(groups)
-        sizes = torch.tensor([last - first for first, last in pairwise(bounds)])
-        group = torch.arange(len(sizes)).repeat_interleave(sizes)
-        sums = torch.zeros(len(sizes), dtype=self.dtype)
+        sizes = values.new_tensor([last - first for first, last in pairwise(bounds)]).long()
+        group = torch.arange(len(sizes), device=self.device).repeat_interleave(sizes)
+        sums = values.new_zeros(len(sizes))
         return sums.index_add_(0, group, values * self._own_signs(signs))
 
     def _own_signs(self, signs: Tensor) -> Tensor:
         first = self._first_sample
-        return signs[first : first + self._jets.points].to(self.dtype)
+        return signs[first : first + self._jets.points].to(self.device, self.dtype)
 
     def _group_bounds(self, groups: int) -> list[int]:
         """Bounds of the groups, `groups` in each chunk, equal to within a point, perhaps empty."""
@@ -272,25 +278,24 @@ def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:
 class SolutionError:
     """Sums over chunks of the test grid from which relative errors are made.
 
-    Raises:
-        ProblemError: the equation's reference is not finite.
+    Args:
+        reference: u (N,) at the points, float64, or None.
     """
 
     def __init__(
         self,
-        pde: PDE,
+        reference: Tensor | None,
         network: DenseNetwork,
         ansatz: Ansatz | NoAnsatz,
         points: Tensor,
         bounds: list[int],
         threads: int,
-        dtype: torch.dtype,
     ) -> None:
         self._ansatz = ansatz
-        self._starts = np.array(bounds[:-1])
-        self.reference = pde.reference(points)
-        values_only = (0,) * len(pde.coordinates)
-        self._values = jet_evaluator(network, values_only, points.to(dtype), bounds, threads)
+        self._bounds = bounds
+        self.reference = None if reference is None else reference.to(points.device)
+        values_only = (0,) * len(points)
+        self._values = jet_evaluator(network, values_only, points, bounds, threads)
 
     def prediction(self, theta: Tensor) -> Tensor:
         """u (N,) at this rank's points of the grid."""
@@ -302,4 +307,4 @@ class SolutionError:
             raise ValueError("this equation has no reference solution")
         u, exact = self.prediction(theta).double(), self.reference
         squares = torch.stack([(u - exact).square(), exact.square(), u.square()])
-        return torch.from_numpy(np.add.reduceat(squares.numpy(), self._starts, axis=1).T.copy())
+        return chunk_sums(squares, self._bounds).T.contiguous()

@@ -48,9 +48,9 @@ def hammersley_points(domain: Domain, count: int) -> Tensor:
         count: the number of points N.
 
     Returns:
-        Coordinates (d, N), float64.
+        Coordinates (d, N), float64, on the CPU.
     """
-    index = torch.arange(1, count + 1)
+    index = torch.arange(1, count + 1, device="cpu")
     rows = [(index.double() - 0.5) / count]
     rows += [radical_inverse(index, base) for base in _BASES[: len(domain) - 1]]
     return torch.stack(
@@ -118,7 +118,7 @@ def grid_points(domain: Domain, counts: tuple[int, ...]) -> Tensor:
         Coordinates (d, N), N the product of the counts, float64.
     """
     axes = [
-        torch.linspace(low, high, count, dtype=torch.float64)
+        torch.linspace(low, high, count, dtype=torch.float64, device="cpu")
         for (low, high), count in zip(domain, counts, strict=True)
     ]
     grids = torch.meshgrid(*axes, indexing="ij")

@@ -1,0 +1,40 @@
+"""Between torch and NumPy: tensors may be on a GPU, arrays are in host memory.
+
+What must have the memory of a CPU tensor itself (compiled kernels, MPI, files) sees to it in its
+own file; all else comes here.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """The tensor's values: in its own memory where that is the host's, else copied there."""
+    return tensor.detach().cpu().numpy()
+
+
+def to_tensor(array: np.ndarray, device: torch.device = CPU) -> Tensor:
+    """The array's values on a device: in its own memory where that is the CPU, else copied."""
+    return torch.from_numpy(array).to(device)
+
+
+def chunk_sums(values: Tensor, bounds: list[int]) -> Tensor:
+    """Sums (…, C) of values (…, N) over the chunks bounds[c] … bounds[c + 1] - 1, none empty.
+
+    A sum's order depends on its chunk alone. On the CPU the sums are NumPy's, in one thread; on a
+    GPU each is one of torch's along a row that zeros fill up, which is the same in every call.
+    """
+    if values.device == CPU:
+        return to_tensor(np.add.reduceat(to_array(values), np.array(bounds[:-1]), axis=-1))
+    starts, stops = (torch.tensor(b, device=values.device) for b in (bounds[:-1], bounds[1:]))
+    longest = max(last - first for first, last in pairwise(bounds))
+    places = starts[:, None] + torch.arange(longest, device=values.device)
+    inside = places < stops[:, None]
+    rows: Any = values[..., places.clamp(max=values.shape[-1] - 1)]
+    return torch.where(inside, rows, 0).sum(dim=-1)

@@ -1,0 +1,295 @@
+"""Jets by Triton kernels, for GPUs: the mathematics of `jets`, one tile of points a program.
+
+All arrays are (units, components, N), points last. z = W y + b is kept, and α = 10 a is read in the
+kernels, so that w = α z. Backwards, with ȳ the adjoint of what the activation gives,
+
+    w̄_jj = s₁ ȳ_jj,   w̄_j = s₁ (ȳ_j - 4 h w_j ȳ_jj),   w̄ = s₁ h̄,
+    h̄ = ȳ - 2 h Σ ȳ_j w_j - 2 Σ ȳ_jj (h (w_jj - 2 h w_j²) + s₁ w_j²),
+
+    W̄ = α Σ w̄ yᵀ,   b̄ = α Σ w̄,   ā = 10 Σ w̄ z,   adjoint of y: α Wᵀ w̄.
+
+Gradients are summed point after point of a chunk by one program, in an order that depends on
+nothing else. Numbers that are no integers come by memory: as arguments they would be float32.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hpctrain.arrays import chunk_sums
+from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.networks.dense import DenseLayer, DenseNetwork
+
+TILE = 64
+# Rows of a weight matrix whose gradient one program sums.
+GRADIENT_ROWS = 8
+
+
+class TritonJets(JetEvaluator):
+    """See `JetEvaluator`; the points are on a GPU, or on the CPU in Triton's interpreter."""
+
+    def __init__(
+        self, network: DenseNetwork, orders: tuple[int, ...], points: Tensor, bounds: list[int]
+    ) -> None:
+        super().__init__(network, orders, bounds)
+        self._coordinates = points
+        self._bounds = torch.tensor(bounds, device=points.device)
+        self._time_step = points.new_tensor([network.time_step])
+        self._first_of, self._second_of = self._partners(points.device)
+        self._tape: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def rebound(self, bounds: list[int]) -> "TritonJets":
+        return TritonJets(self.network, self.orders, self._coordinates, bounds)
+
+    def _partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """By component: of a second derivative the first one, and the other way; 0 for none."""
+        first = [i for i, order in enumerate(self.orders) if order >= 1]
+        second = [i for i, order in enumerate(self.orders) if order == 2]
+        first_of, second_of = [0] * self.components, [0] * self.components
+        for place, coordinate in enumerate(second, start=1 + len(first)):
+            partner = 1 + first.index(coordinate)
+            first_of[place], second_of[partner] = partner, place
+        return torch.tensor(first_of, device=device), torch.tensor(second_of, device=device)
+
+    def forward(
+        self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
+    ) -> Tensor:
+        theta = theta.detach().contiguous()
+        y = self._input() if activations is None else activations
+        tape = []
+        for layer in self.network.layers[first:-1]:
+            below, (z, h, y) = y, self._hidden(layer, theta, y)
+            tape.append((below, z, h))
+        z = self._linear(self.network.layers[-1], theta, y)
+        if keep:
+            self._tape = [*tape, (y, z, z[:, 0])]
+        return z.transpose(0, 1).contiguous()
+
+    def prefix(self, theta: Tensor, layer: int) -> Tensor:
+        y = self._input()
+        for below in self.network.layers[:layer]:
+            _, _, y = self._hidden(below, theta.detach().contiguous(), y)
+        return y
+
+    def reverse(
+        self,
+        theta: Tensor,
+        adjoint: Tensor,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        activations: Tensor | None = None,
+    ) -> Tensor:
+        if not self._tape:
+            raise RuntimeError("reverse needs a kept forward evaluation")
+        theta, layers = theta.detach().contiguous(), self.network.layers
+        last = len(layers) - 1 if last is None else last
+        start = layers[first].start
+        leaves = adjoint.new_empty(self.chunks, layers[last].stop - start)
+        y_bar = w_bar = adjoint.transpose(0, 1).contiguous()
+        for index in range(len(layers) - 1, first - 1, -1):
+            layer, (y, z, h) = layers[index], self._tape[index - first]
+            if index < len(layers) - 1:
+                w_bar = self._pulled_back(layer, theta, y_bar, z, h)
+            if index <= last:
+                self._add_gradients(layer, theta, w_bar, y, z, leaves[:, layer.start - start :])
+            if index > first:
+                y_bar = self._adjoint_below(layer, theta, w_bar, y_bar)
+        return leaves
+
+    def _input(self) -> Tensor:
+        d, count = self._coordinates.shape
+        y = self._coordinates.new_zeros(d, self.components, count)
+        y[:, 0] = self._coordinates
+        differentiated = (i for i, order in enumerate(self.orders) if order >= 1)
+        for component, coordinate in enumerate(differentiated, start=1):
+            y[coordinate, component] = 1
+        return y
+
+    def _hidden(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z, h = tanh(α z) of the value, and the jet that leaves the layer."""
+        z = self._linear(layer, theta, y)
+        scale = 1.0 if layer.scale_index is None else 10 * theta[layer.scale_index]
+        h = torch.tanh(scale * z[:, 0])
+        return z, h, self._activated(layer, theta, y, z, h)
+
+    def _grid(self, others: int) -> tuple[int, int]:
+        return triton.cdiv(self.points, TILE), others
+
+    def _linear(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
+        z = y.new_empty(layer.outputs, self.components, self.points)
+        bias = theta[layer.bias_start :]
+        _product[self._grid(self.components)](
+            z, theta[layer.start :], y, bias, z, theta, layer.outputs, layer.inputs, self.points,
+            layer.inputs, 1, self.components,
+            BIASED=True, ADDED=False, SCALED=False,
+            ROWS=triton.next_power_of_2(layer.outputs), TILE=TILE,
+        )  # fmt: skip
+        return z
+
+    def _activated(
+        self, layer: DenseLayer, theta: Tensor, y: Tensor, z: Tensor, h: Tensor
+    ) -> Tensor:
+        """The jet that leaves a hidden layer which y enters."""
+        made = torch.empty_like(z)
+        _activate[self._grid(layer.outputs)](
+            made, z, h, y, theta[layer.scale_index or 0 :], self._time_step, self._first_of,
+            self.points, self.components,
+            SKIPS=layer.residual, SCALED=layer.adaptive, TILE=TILE,
+        )  # fmt: skip
+        return made
+
+    def _pulled_back(
+        self, layer: DenseLayer, theta: Tensor, y_bar: Tensor, z: Tensor, h: Tensor
+    ) -> Tensor:
+        """w̄ from ȳ."""
+        w_bar = torch.empty_like(z)
+        _pull_back[self._grid(layer.outputs)](
+            w_bar, y_bar, z, h, theta[layer.scale_index or 0 :], self._time_step, self._first_of,
+            self._second_of, self.points, self.components,
+            SKIPS=layer.residual, SCALED=layer.adaptive, TILE=TILE,
+        )  # fmt: skip
+        return w_bar
+
+    def _adjoint_below(
+        self, layer: DenseLayer, theta: Tensor, w_bar: Tensor, y_bar: Tensor
+    ) -> Tensor:
+        """ȳ of the layer's input: α Wᵀ w̄, and ȳ itself where the layer adds to it."""
+        below = w_bar.new_empty(layer.inputs, self.components, self.points)
+        _product[self._grid(self.components)](
+            below, theta[layer.start :], w_bar, theta, y_bar, theta[layer.scale_index or 0 :],
+            layer.inputs, layer.outputs, self.points, 1, layer.inputs, self.components,
+            BIASED=False, ADDED=layer.residual, SCALED=layer.adaptive,
+            ROWS=triton.next_power_of_2(layer.inputs), TILE=TILE,
+        )  # fmt: skip
+        return below
+
+    def _add_gradients(
+        self,
+        layer: DenseLayer,
+        theta: Tensor,
+        w_bar: Tensor,
+        y: Tensor,
+        z: Tensor,
+        leaves: Tensor,
+    ) -> None:
+        """The layer's parameters' gradients (C, …) into the first columns of `leaves`."""
+        _gradients[(self.chunks, triton.cdiv(layer.outputs, GRADIENT_ROWS))](
+            leaves, w_bar, y, self._bounds, theta[layer.scale_index or 0 :], layer.outputs,
+            layer.inputs, self.points, self.components, leaves.stride(0),
+            SCALED=layer.adaptive, ROWS=GRADIENT_ROWS,
+            INPUTS=triton.next_power_of_2(layer.inputs),
+        )  # fmt: skip
+        if layer.scale_index is not None:
+            scale = chunk_sums(10 * (w_bar * z).sum(dim=(0, 1)), self.bounds)
+            leaves[:, layer.scale_index - layer.start] = scale
+
+
+@triton.jit
+def _product(
+    out, matrix, x, bias, added, scale, rows, inner, points, row_stride, inner_stride, components,
+    BIASED: tl.constexpr, ADDED: tl.constexpr, SCALED: tl.constexpr,
+    ROWS: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """out = α M x + bias + added, of one component; the bias of the value only."""
+    p = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    c = tl.program_id(1)
+    row = tl.arange(0, ROWS)
+    inside = (row < rows)[:, None] & (p < points)[None, :]
+    total = tl.zeros((ROWS, TILE), dtype=out.dtype.element_ty)
+    for k in range(inner):
+        m = tl.load(matrix + row * row_stride + k * inner_stride, mask=row < rows, other=0.0)
+        v = tl.load(x + (k * components + c) * points + p, mask=p < points, other=0.0)
+        total += m[:, None] * v[None, :]
+    if SCALED:
+        total *= 10 * tl.load(scale)
+    if BIASED:
+        total += tl.load(bias + row, mask=(row < rows) & (c == 0), other=0.0)[:, None]
+    places = (row[:, None] * components + c) * points + p[None, :]
+    if ADDED:
+        total += tl.load(added + places, mask=inside, other=0.0)
+    tl.store(out + places, total, mask=inside)
+
+
+@triton.jit
+def _activate(
+    y, z, h, below, scale, time_step, first_of, points, components,
+    SKIPS: tl.constexpr, SCALED: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """The jet of tanh(w), or of what is below plus dt times it, for one unit."""
+    p = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    unit, inside = tl.program_id(1), p < points
+    value = tl.load(h + unit * points + p, mask=inside, other=0.0)
+    s1 = 1 - value * value
+    for c in range(components):
+        j = tl.load(first_of + c)
+        w = tl.load(z + (unit * components + c) * points + p, mask=inside, other=0.0)
+        w_j = tl.load(z + (unit * components + j) * points + p, mask=inside, other=0.0)
+        if SCALED:
+            w *= 10 * tl.load(scale)
+            w_j *= 10 * tl.load(scale)
+        derivative = s1 * (w - tl.where(j > 0, 2 * value * w_j * w_j, 0.0))
+        made = tl.where(c == 0, value, derivative)
+        place = (unit * components + c) * points + p
+        if SKIPS:
+            made = tl.load(below + place, mask=inside, other=0.0) + tl.load(time_step) * made
+        tl.store(y + place, made, mask=inside)
+
+
+@triton.jit
+def _pull_back(
+    w_bar, y_bar, z, h, scale, time_step, first_of, second_of, points, components,
+    SKIPS: tl.constexpr, SCALED: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """w̄ from ȳ, for one unit."""
+    p = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    inside = p < points
+    start = tl.program_id(1) * components * points + p
+    value = tl.load(h + tl.program_id(1) * points + p, mask=inside, other=0.0)
+    s1 = 1 - value * value
+    h_bar = tl.load(y_bar + start, mask=inside, other=0.0)
+    if SKIPS:
+        h_bar *= tl.load(time_step)
+    for c in range(1, components):
+        j, s = tl.load(first_of + c), tl.load(second_of + c)
+        w = tl.load(z + start + c * points, mask=inside, other=0.0)
+        w_j = tl.load(z + start + j * points, mask=inside, other=0.0)
+        own = tl.load(y_bar + start + c * points, mask=inside, other=0.0)
+        second = tl.load(y_bar + start + s * points, mask=inside, other=0.0)
+        if SCALED:
+            w *= 10 * tl.load(scale)
+            w_j *= 10 * tl.load(scale)
+        if SKIPS:
+            own *= tl.load(time_step)
+            second *= tl.load(time_step)
+        square = tl.where(j > 0, w_j * w_j, 0.0)
+        h_bar -= 2 * own * (value * (w - 2 * value * square) + s1 * square)
+        made = s1 * (own - tl.where(s > 0, 4 * value * w * second, 0.0))
+        tl.store(w_bar + start + c * points, made, mask=inside)
+    tl.store(w_bar + start, s1 * h_bar, mask=inside)
+
+
+@triton.jit
+def _gradients(
+    leaves, w_bar, y, bounds, scale, outputs, inputs, points, components, stride,
+    SCALED: tl.constexpr, ROWS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    """W̄ and b̄ of one chunk, for some of the outputs."""
+    chunk = tl.program_id(0)
+    row, k = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, INPUTS)
+    weight = tl.zeros((ROWS, INPUTS), dtype=leaves.dtype.element_ty)
+    bias = tl.zeros((ROWS,), dtype=leaves.dtype.element_ty)
+    for p in range(tl.load(bounds + chunk), tl.load(bounds + chunk + 1)):
+        for c in range(components):
+            a = tl.load(w_bar + (row * components + c) * points + p, mask=row < outputs, other=0.0)
+            b = tl.load(y + (k * components + c) * points + p, mask=k < inputs, other=0.0)
+            weight += a[:, None] * b[None, :]
+            bias += tl.where(c == 0, a, 0.0)
+    if SCALED:
+        weight *= 10 * tl.load(scale)
+        bias *= 10 * tl.load(scale)
+    own = leaves + chunk * stride
+    inside = (row < outputs)[:, None] & (k < inputs)[None, :]
+    tl.store(own + row[:, None] * inputs + k[None, :], weight, mask=inside)
+    tl.store(own + outputs * inputs + row, bias, mask=row < outputs)

@@ -1,0 +1,44 @@
+"""Whether the MPI library takes buffers in GPU memory: asked of the library itself, never guessed.
+
+MPICH and those made from it have `MPIX_GPU_query_support(kind, &answer)`, Open MPI has
+`MPIX_Query_cuda_support()`; both answer after MPI has started. Cray's MPI has the support compiled
+in, and turned off unless MPICH_GPU_SUPPORT_ENABLED is 1.
+"""
+
+import ctypes
+import os
+from collections.abc import Mapping
+from typing import Any
+
+MPIX_GPU_SUPPORT_CUDA = 0
+
+
+def reports_cuda() -> bool | None:
+    """What the library says; None where it has no such question, or where there is no MPI."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
+    return answer(ctypes.CDLL(MPI.__file__), MPI.Get_library_version(), os.environ)
+
+
+def answer(library: Any, version: str, environ: Mapping[str, str]) -> bool | None:
+    """The answer of a loaded library of that version text.
+
+    Args:
+        library: has the library's functions as attributes.
+    """
+    if "CRAY MPICH" in version and environ.get("MPICH_GPU_SUPPORT_ENABLED") != "1":
+        return False
+    query = getattr(library, "MPIX_GPU_query_support", None)
+    if query is not None:
+        supported = ctypes.c_int(0)
+        failed = query(MPIX_GPU_SUPPORT_CUDA, ctypes.byref(supported))
+        return not failed and bool(supported.value)
+    query = getattr(library, "MPIX_Query_cuda_support", None)
+    return None if query is None else bool(query())
+
+
+def in_words(reported: bool | None) -> str:
+    """For `hpctrain info` and messages."""
+    return {None: "not reported", True: "yes", False: "no"}[reported]

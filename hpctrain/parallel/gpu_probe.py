@@ -1,0 +1,52 @@
+"""Tries MPI with buffers in GPU memory: mpirun -n 2 python -m hpctrain.parallel.gpu_probe
+
+A library that does not take them usually dies of a segmentation fault, so this is a job of its own.
+Says on one line what it found; status 1 if a call does not give what it should.
+"""
+
+import sys
+
+import torch
+
+from hpctrain.parallel.devices import choose_device, gpus_visible
+from hpctrain.parallel.launch import finish, start
+from hpctrain.parallel.transports import DeviceMPI
+
+NUMBERS = 1 << 20
+NO_GPU = "not tried: torch sees no GPU on this node"
+
+
+def main() -> int:
+    ranks = start()
+    if not gpus_visible():
+        return finish(ranks, _said(ranks.is_root, NO_GPU, 0))
+    from mpi4py import MPI
+
+    device = choose_device("cuda", ranks)
+    world, partner = MPI.COMM_WORLD, ranks.size - 1 - ranks.rank
+    own = torch.full((NUMBERS,), 1.0 + ranks.rank, dtype=torch.float64, device=device.place)
+    received, total = torch.empty_like(own), torch.empty_like(own)
+    DeviceMPI(world).exchange(own, received, partner)
+    world.Allreduce(own, total)
+    size = ranks.size
+    wrong = [
+        name
+        for name, found, expected in (
+            ("point-to-point", received, 1.0 + partner),
+            ("Allreduce", total, size * (size + 1) / 2),
+        )
+        if not bool((found == expected).all())
+    ]
+    found = f"{device.name} on {size} ranks: "
+    found += f"wrong numbers from {', '.join(wrong)}" if wrong else "point-to-point and Allreduce"
+    return finish(ranks, _said(ranks.is_root, found, int(bool(wrong))))
+
+
+def _said(is_root: bool, line: str, status: int) -> int:
+    if is_root:
+        print(line, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

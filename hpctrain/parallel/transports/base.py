@@ -1,0 +1,54 @@
+"""The interface of transports: what carries the tensors of a communicator's calls.
+
+Only tensors go this way; flags, objects and errors are MPI's whatever the transport. A transport
+copies and never adds, so that sums have the same bits over any of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+class Transport(ABC):
+    """Carries contiguous tensors among the ranks of one mpi4py communicator.
+
+    Both ends name equal shapes and types. What a call has written can be read by torch when it
+    returns. `exchange`, `send` and `receive` concern two ranks, all else is collective.
+    """
+
+    name: str
+
+    @abstractmethod
+    def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
+        """Sends to and receives from the same rank, at once."""
+
+    @abstractmethod
+    def send(self, tensor: Tensor, destination: int) -> None:
+        """To one rank, which calls `receive`."""
+
+    @abstractmethod
+    def receive(self, tensor: Tensor, source: int) -> None:
+        """Overwrites the tensor with what `source` sends."""
+
+    @abstractmethod
+    def broadcast(self, tensor: Tensor, root: int) -> None:
+        """Overwrites the tensor with that of `root`."""
+
+    @abstractmethod
+    def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
+        """Writes the tensors of all ranks one after the other into `joined`, on every rank.
+
+        Args:
+            local: sizes[rank] numbers.
+            joined: sum(sizes) numbers.
+        """
+
+    @abstractmethod
+    def split(self, mpi: Any) -> "Transport":
+        """The same among the ranks of `mpi`, a part of this one's; collective over them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what the transport has started; not before all messages have arrived."""

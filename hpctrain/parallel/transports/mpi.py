@@ -1,0 +1,69 @@
+"""MPI as transport: host memory in place, or GPU memory where the library itself takes it.
+
+mpi4py passes no stream to MPI: what the GPU still computes must be finished before MPI reads a
+buffer, so the stream is waited for before every call. Calls block, so that nothing is left to be
+waited for after them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.parallel.transports.base import Transport
+
+
+class HostMPI(Transport):
+    """Tensors in host memory, as the buffers that they are: no copies and no pickles.
+
+    Args:
+        mpi: an mpi4py communicator, which stays its owner's.
+    """
+
+    name = "mpi"
+
+    def __init__(self, mpi: Any) -> None:
+        self._mpi = mpi
+
+    def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
+        self._mpi.Sendrecv(
+            self._buffer(sent), partner, recvbuf=self._buffer(received), source=partner
+        )
+
+    def send(self, tensor: Tensor, destination: int) -> None:
+        self._mpi.Send(self._buffer(tensor), destination)
+
+    def receive(self, tensor: Tensor, source: int) -> None:
+        self._mpi.Recv(self._buffer(tensor), source)
+
+    def broadcast(self, tensor: Tensor, root: int) -> None:
+        self._mpi.Bcast(self._buffer(tensor), root)
+
+    def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
+        self._mpi.Allgatherv(self._buffer(local), [self._buffer(joined), sizes])
+
+    def split(self, mpi: Any) -> Transport:
+        return type(self)(mpi)
+
+    def close(self) -> None:
+        """The communicator is its owner's."""
+
+    def _buffer(self, tensor: Tensor) -> np.ndarray | Tensor:
+        """The tensor as mpi4py takes it, without a copy."""
+        return tensor.detach().numpy()
+
+
+class DeviceMPI(HostMPI):
+    """Tensors in GPU memory, whose addresses go to MPI by `__cuda_array_interface__`.
+
+    Only for a library that reports it (`hpctrain.parallel.cuda_support`): any other one takes the
+    addresses for its own and ends in a segmentation fault.
+    """
+
+    name = "mpi-gpu"
+
+    def _buffer(self, tensor: Tensor) -> np.ndarray | Tensor:
+        torch.cuda.current_stream(tensor.device).synchronize()
+        return tensor.detach()

@@ -1,0 +1,118 @@
+"""torch.distributed as transport: gloo for host memory, nccl for GPU memory.
+
+Its process group is made from the ranks of MPI: rank 0 offers a TCP store at a free port and tells
+the others by MPI where. A process has one such group at a time, with parts of it as subgroups.
+"""
+
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from hpctrain.parallel.transports.base import Transport
+
+# How long a rank may keep the others waiting: as with MPI, only a failure ends the wait.
+PATIENCE = timedelta(days=7)
+SECONDS_TO_MEET = timedelta(minutes=5)
+
+
+class TorchDistributed(Transport):
+    """Messages as bytes, of any type that the ranks agree on.
+
+    Args:
+        mpi: an mpi4py communicator; its ranks are the members.
+        ranks: their numbers in the process group, by rank in `mpi`.
+        group: the subgroup; None for the process group itself.
+    """
+
+    def __init__(self, mpi: Any, ranks: Sequence[int], group: Any = None) -> None:
+        self.name = dist.get_backend(group)
+        self._ranks = list(ranks)
+        self._rank = mpi.Get_rank()
+        self._group = group
+        # Groups count their members in ascending order of rank.
+        self._places = [sorted(ranks).index(rank) for rank in ranks]
+
+    @classmethod
+    def start(cls, mpi: Any, backend: str) -> "TorchDistributed":
+        """Makes the process group, of all ranks of `mpi`; collective.
+
+        Raises:
+            RuntimeError: this process has a process group already.
+        """
+        if dist.is_initialized():
+            raise RuntimeError("torch.distributed has a process group in this process already")
+        rank, size = mpi.Get_rank(), mpi.Get_size()
+        dist.init_process_group(
+            backend, store=_store(mpi), rank=rank, world_size=size, timeout=PATIENCE
+        )
+        return cls(mpi, range(size))
+
+    def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
+        other = self._ranks[partner]
+        calls = [
+            dist.P2POp(dist.isend, _bytes(sent), other, self._group),
+            dist.P2POp(dist.irecv, _bytes(received), other, self._group),
+        ]
+        for request in dist.batch_isend_irecv(calls):
+            request.wait()
+
+    def send(self, tensor: Tensor, destination: int) -> None:
+        dist.send(_bytes(tensor), self._ranks[destination], self._group)
+
+    def receive(self, tensor: Tensor, source: int) -> None:
+        dist.recv(_bytes(tensor), self._ranks[source], self._group)
+
+    def broadcast(self, tensor: Tensor, root: int) -> None:
+        dist.broadcast(_bytes(tensor), self._ranks[root], self._group)
+
+    def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
+        """The call takes equal sizes only: all are filled up to the largest."""
+        own, everything = _bytes(local), _bytes(joined)
+        lengths = [size * local.element_size() for size in sizes]
+        longest = max(lengths)
+        if longest == 0:
+            return
+        filled = own.new_zeros(longest)
+        filled[: len(own)] = own
+        rows = own.new_empty(len(sizes), longest)
+        dist.all_gather(list(rows), filled, self._group)
+        for rank, part in enumerate(everything.split(lengths)):
+            part.copy_(rows[self._places[rank], : len(part)])
+
+    def split(self, mpi: Any) -> Transport:
+        ranks = mpi.allgather(self._ranks[self._rank])
+        group = dist.new_group(ranks, timeout=PATIENCE, use_local_synchronization=True)
+        return TorchDistributed(mpi, ranks, group)
+
+    def close(self) -> None:
+        """Ends the process group with its subgroups.
+
+        These cannot end before: torch names a group by its ranks, and the next one of the same
+        name would look for the first one's members.
+        """
+        if self._group is None:
+            dist.destroy_process_group()
+
+
+def _store(mpi: Any) -> dist.TCPStore:
+    """Where the ranks find each other: rank 0 listens at a port that the system chooses."""
+    store, place = None, None
+    if mpi.Get_rank() == 0:
+        store = dist.TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
+        place = socket.gethostname(), store.port
+    host, port = mpi.bcast(place)
+    # Ranks of the same machine need no name service.
+    host = "127.0.0.1" if host == socket.gethostname() else host
+    return store or dist.TCPStore(
+        host, port, is_master=False, wait_for_workers=False, timeout=SECONDS_TO_MEET
+    )
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """The memory of a contiguous tensor."""
+    return tensor.detach().view(-1).view(torch.uint8)

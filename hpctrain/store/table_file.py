@@ -1,0 +1,51 @@
+"""A table in HDF5: one 1-D dataset a column, all of one length, beside attributes of the whole.
+
+A finished table takes the place of an older one of the same name in one step.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpctrain.errors import InputError
+from hpctrain.store import attributes, files
+from hpctrain.store.attributes import Scalar
+from hpctrain.store.space import Sink
+
+FORMAT = "hpctrain-table/1"
+
+Columns = Mapping[str, Sequence[float] | Sequence[str]]
+
+
+def write_table(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> None:
+    """Writes columns of numbers or of texts, and facts as root attributes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = files.temporary_name(path)
+    with Sink(temporary) as sink, h5py.File(sink, "w", libver="latest") as file:
+        for name, values in columns.items():
+            array = np.asarray(values)
+            file[name] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+        attributes.write(file, {**facts, "format": FORMAT})
+    sink.check()
+    files.sync(temporary)
+    files.rename(temporary, path)
+
+
+def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
+    """Columns and facts; texts are of numpy's type "U".
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            facts = attributes.read(file)
+            columns = {name: each[()] for name, each in file.items()}
+    except OSError as error:
+        raise InputError(f"{path}: not a table that can be read: {error}") from error
+    if facts.pop("format", None) != FORMAT:
+        raise InputError(f"{path}: not a table of hpctrain ({FORMAT})")
+    texts = {k: np.char.decode(v, "utf-8") for k, v in columns.items() if v.dtype.kind == "S"}
+    return {**columns, **texts}, facts

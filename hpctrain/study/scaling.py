@@ -1,0 +1,246 @@
+"""Scaling studies: one job on several rank counts, measured where cores suffice, else projected.
+
+Strong: the same job. Weak: P times the samples on P ranks. Every run is an MPI job of its own; runs
+on more ranks than there are cores for are made too, and what they would take with enough of them is
+projected from their CPU times and a model of the network (`projection`).
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hpctrain.job import Job, load_job
+from hpctrain.parallel.launch import launched_ranks
+from hpctrain.parallel.threads import visible_cores
+from hpctrain.signals import StopSignals
+from hpctrain.store.run_file import Run, read_run
+from hpctrain.store.table_file import write_table
+from hpctrain.study import projection, scaling_figure, scaling_rows, starts
+from hpctrain.study.projection import Network
+from hpctrain.study.scaling_rows import Scaling
+from hpctrain.study.starts import PlannedRun
+from hpctrain.study.stretch import Stretch
+from hpctrain.study.summary import StudyError
+
+# Of a stretch of fixed length, the part before it that warms up.
+WARM_UP = 0.25
+# Criteria that would end a run before its fixed number of iterations.
+ENDLESS = {"max_seconds": 1e9, "max_gradient_evaluations": 1e18, "error": 1e-300,
+           "test_accuracy": 1.0, "suboptimality": 1e-300, "gradient_norm": 0.0}  # fmt: skip
+SUFFIXES = (".h5", ".hdf5")
+SET_BY = {"output.path": "--runs", "parallel.transport": "--launcher"}
+
+
+@dataclass(frozen=True)
+class ScalingStudy:
+    """What is to be run.
+
+    Args:
+        job: the job file.
+        ranks: the rank counts, ascending.
+        weak: whether the samples grow with the ranks.
+        launcher: what starts the ranks.
+        iterations: to be timed in each run; None lets the job's own criteria end it.
+        repeats: runs on each rank count.
+        network: a name of `projection.NETWORKS`; None for the one that is found here.
+        overrides: settings that replace the job's.
+        folder: for run files and logs; by default one named after the job.
+    """
+
+    job: str
+    ranks: Sequence[int]
+    weak: bool = False
+    launcher: Literal["mpirun", "slurm"] = "mpirun"
+    iterations: int | None = None
+    repeats: int = 5
+    network: str | None = None
+    overrides: Sequence[str] = ()
+    folder: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "weak" if self.weak else "strong"
+
+
+def scaling(study: ScalingStudy, table_style: str, output: str | None) -> str:
+    """Run what is missing, save table and figure, and return the tables; for errors see `scale`."""
+    if output is not None and Path(output).suffix not in SUFFIXES:
+        raise StudyError(f"-o {output}: a study's name ends in {' or '.join(SUFFIXES)}")
+    found = scale(study)
+    if output is not None:
+        save(found, Path(output))
+    return scaling_rows.report(found, table_style)
+
+
+def scale(study: ScalingStudy) -> Scaling:
+    """Runs what is missing; progress goes to stderr.
+
+    Raises:
+        StudyError: something is asked for that there is not.
+        JobError: the job is not one.
+        UnfinishedError: a run failed, or a signal came.
+    """
+    planned = _plan(study)
+    named = projection.named_network(study.network) if study.network else None
+    cores = _cores(study.launcher)
+    threads = planned[0].job.parallel.threads or 1
+    if study.ranks[0] * threads > cores:
+        raise StudyError(
+            f"--ranks {study.ranks[0]}: with {threads} threads each these need more than the"
+            f" {cores} cores there are; begin with fewer ranks or set parallel.threads lower"
+        )
+    if named is None and cores < 2:
+        raise StudyError("--network: name one, calls between ranks cannot be timed on one core")
+    folder = Path(study.folder or f"runs/scaling-{Path(study.job).stem}-{study.kind}")
+    folder.mkdir(parents=True, exist_ok=True)
+    runs: dict[int, list[Run]] = {}
+    with StopSignals() as signals:
+        calls = _fitted(study) if cores > 1 else None
+        for count, run in enumerate(planned, start=1):
+            path = starts.ensure(run, folder, signals, f"[{count}/{len(planned)}]")
+            runs.setdefault(run.ranks, []).append(read_run(path))
+            Stretch(runs[run.ranks][-1]).check()
+    networks = [network for network in (named, calls) if network is not None]
+    network = networks[0] if len(networks) == 1 else networks[0].beside(networks[1])
+    measurable = {P for P in study.ranks if P * threads <= cores}
+    return scaling_rows.made(runs, measurable, study.weak, network, calls or network, threads)
+
+
+def save(scaling: Scaling, output: Path) -> None:
+    """The table as HDF5, and the figure beside it."""
+    network = scaling.network
+    facts: dict[str, str | int | float] = {
+        "kind": scaling.kind,
+        "threads": scaling.threads,
+        "host": scaling.host,
+        "job": scaling.job,
+        "network": network.name,
+        "latency": network.latency,
+        "bandwidth": network.bandwidth,
+        "largest_useful": scaling.largest_useful,
+    }
+    write_table(output, scaling_rows.columns(scaling), facts)
+    scaling_figure.draw(scaling, output.with_suffix(".png"))
+
+
+def parse_ranks(text: str) -> list[int]:
+    """The rank counts of "1,2,4", ascending."""
+    words = [word.strip() for word in text.split(",")]
+    counts = [int(word) for word in words if word.isdecimal()]
+    if len(counts) < len(words) or 0 in counts or sorted(set(counts)) != counts:
+        raise StudyError(f"--ranks {text}: expected ascending whole numbers, such as 1,2,4,8")
+    return counts
+
+
+def _plan(study: ScalingStudy) -> list[PlannedRun]:
+    """All runs: one on each rank count, then all again, so that slow changes meet all alike."""
+    job = load_job(study.job, study.overrides)
+    _check(study, job)
+    planned = []
+    for repeat in range(1, study.repeats + 1):
+        for P in study.ranks:
+            settings = (*study.overrides, *_settings(study, job, P))
+            planned.append(
+                PlannedRun(
+                    label=f"{study.kind}, {P} rank{'s' if P > 1 else ''}",
+                    variant=f"run {repeat} of {study.repeats}",
+                    name=f"ranks-{P}-run-{repeat}",
+                    file=study.job,
+                    overrides=settings,
+                    job=load_job(study.job, settings),
+                    ranks=P,
+                    launcher=_launcher(study.launcher, P),
+                )
+            )
+    return planned
+
+
+def _check(study: ScalingStudy, job: Job) -> None:
+    if launched_ranks(os.environ).size > 1:
+        raise StudyError("scaling starts the ranks itself: run it alone, with --ranks")
+    for option, value in {"repeats": study.repeats, "iterations": study.iterations}.items():
+        least = 2 if option == "iterations" else 1
+        if value is not None and value < least:
+            raise StudyError(f"--{option} {value}: at least {least}")
+    if study.ranks[-1] > job.parallel.chunks:
+        raise StudyError(
+            f"--ranks {study.ranks[-1]}: at most parallel.chunks = {job.parallel.chunks}"
+        )
+    for key, instead in SET_BY.items():
+        if any(override.partition("=")[0].strip() == key for override in study.overrides):
+            raise StudyError(f"--set {key}: scaling sets it, by {instead}")
+    if study.weak and _samples(job) is None:
+        raise StudyError("--weak: the job must say problem.samples, which grows with the ranks")
+
+
+def _samples(job: Job) -> int | None:
+    return getattr(job.problem, _samples_key(job))
+
+
+def _samples_key(job: Job) -> str:
+    return "points" if hasattr(job.problem, "points") else "samples"
+
+
+def _settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
+    """What a run on so many ranks has in place of the job's settings."""
+    settings = [f"parallel.threads={job.parallel.threads or 1}", "output.checkpoint_every=0"]
+    if study.weak:
+        settings.append(f"problem.{_samples_key(job)}={ranks * (_samples(job) or 0)}")
+    if study.iterations is not None:
+        warm_up = _warm_up(study.iterations)
+        settings += [f"output.error_every={warm_up}",
+                     f"stop.max_iterations={warm_up + study.iterations}"]  # fmt: skip
+        asked = job.stop.model_dump(exclude_none=True)
+        settings += [f"stop.{key}={value!r}" for key, value in ENDLESS.items() if key in asked]
+    return settings
+
+
+def _warm_up(iterations: int) -> int:
+    """Iterations before the ones that are timed, of which they are a multiple."""
+    most = max(1, int(WARM_UP * iterations))
+    return next(each for each in range(most, 0, -1) if iterations % each == 0)
+
+
+def _cores(launcher: str) -> int:
+    """The cores that the ranks have together."""
+    if launcher == "mpirun":
+        return len(visible_cores())
+    tasks = os.environ.get("SLURM_NTASKS", "")
+    if not tasks.isdigit():
+        raise StudyError("--launcher slurm: start it inside an allocation (sbatch, salloc)")
+    return int(tasks) * int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+
+
+def _launcher(launcher: str, ranks: int) -> tuple[str, ...]:
+    """The words that start so many ranks; under SLURM packed onto as few nodes as hold them."""
+    if launcher == "mpirun":
+        return starts.mpirun(ranks)
+    tasks, nodes = (int(os.environ.get(f"SLURM_{name}", "1")) for name in ("NTASKS", "NNODES"))
+    needed = min(nodes, math.ceil(ranks / max(1, tasks // nodes)))
+    more = () if ranks <= tasks else ("--overcommit",)
+    return ("srun", "--kill-on-bad-exit=1", f"--nodes={needed}", f"--ntasks={ranks}", *more)
+
+
+def _fitted(study: ScalingStudy) -> Network:
+    """The network that the calls on two ranks tell of."""
+    with tempfile.TemporaryDirectory(dir=None if study.launcher == "mpirun" else ".") as folder:
+        output = Path(folder) / "calls.json"
+        words = [sys.executable, "-m", "hpctrain.parallel.collectives", str(output)]
+        command = [*_launcher(study.launcher, 2), *words]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if ended.returncode:
+            raise starts.UnfinishedError(f"no calls could be timed: {ended.stderr.strip()}", 1)
+        calls = json.loads(output.read_text())
+    columns = [[call[key] for call in calls] for key in ("messages", "bytes", "seconds")]
+    found = projection.fitted("calls between 2 ranks here", *columns)
+    off = projection.worst_ratio(found, *columns)
+    print(f"{found}; the worst is off by a factor of {off:.2g}", file=sys.stderr, flush=True)
+    return found

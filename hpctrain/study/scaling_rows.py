@@ -1,0 +1,231 @@
+"""What a scaling study found: one row a rank count, as tables and as columns of numbers."""
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from hpctrain.store.run_file import Run
+from hpctrain.study import projection, tables
+from hpctrain.study.projection import Network
+from hpctrain.study.stretch import SHARES, Stretch
+from hpctrain.study.tables import Cell, Row
+
+BYTES = {"float64": 8, "float32": 4}
+# Solvers whose inverse Hessian lies by rows over the ranks.
+BY_ROWS = ("ssbfgs", "ssbroyden")
+MODEL = (
+    "projected: per phase the CPU time of the slowest rank, on ranks that shared cores, and"
+    " messages and bytes as counted, over the network named here; a model, not a measurement"
+)
+
+
+@dataclass(frozen=True)
+class ScalingRow:
+    """One rank count P.
+
+    Attributes:
+        measured: whether `seconds` is; else it is projected.
+        seconds, lowest, highest: median and range over the runs.
+        shares: share → seconds, of the run in the middle.
+        projected_seconds: what the model says; where it was measured too, of the network here.
+        messages, bytes: of the rank with most of them, an iteration.
+        memory_mb: the most that any rank had in use.
+        rows_mb: n²/P numbers of a dense inverse Hessian by rows; 0 where the solver has none.
+    """
+
+    ranks: int
+    measured: bool
+    seconds: float
+    lowest: float
+    highest: float
+    shares: Mapping[str, float]
+    projected_seconds: float
+    imbalance: float
+    messages: float
+    bytes: float
+    iterations: int
+    gradient_evaluations: float
+    samples: int
+    memory_mb: float
+    rows_mb: float
+    speed_up: float = 0.0
+    efficiency: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A finished study."""
+
+    rows: tuple[ScalingRow, ...]
+    weak: bool
+    network: Network
+    threads: int
+    job: str
+    host: str
+
+    @property
+    def kind(self) -> str:
+        return "weak" if self.weak else "strong"
+
+    @property
+    def largest_useful(self) -> int:
+        ranks = [row.ranks for row in self.rows]
+        return projection.largest_useful(ranks, [row.seconds for row in self.rows], self.weak)
+
+
+def made(
+    runs: Mapping[int, Sequence[Run]],
+    measurable: Collection[int],
+    weak: bool,
+    network: Network,
+    here: Network,
+    threads: int,
+) -> Scaling:
+    """The study of these runs, by rank count, ascending.
+
+    Args:
+        network: that times are projected for.
+        here: the one they ran on, for the projection of times that were measured too.
+    """
+    first = next(iter(runs.values()))
+    per_cpu = median(Stretch(run).wall_per_cpu for run in first) if threads > 1 else 1.0
+    rows = [
+        _row(P, each, P in measurable, here if P in measurable else network, per_cpu)
+        for P, each in runs.items()
+    ]
+    ranks, seconds = [row.ranks for row in rows], [row.seconds for row in rows]
+    found = zip(rows, projection.speed_ups(ranks, seconds, weak), strict=True)
+    completed = tuple(replace(row, speed_up=S, efficiency=S / row.ranks) for row, S in found)
+    host = str(first[0].attributes.get("host", ""))
+    return Scaling(completed, weak, network, threads, first[0].job, host)
+
+
+def _row(
+    ranks: int, runs: Sequence[Run], measured: bool, network: Network, per_cpu: float
+) -> ScalingRow:
+    stretches = [Stretch(run) for run in runs]
+    models = [stretch.projected_shares(network, per_cpu) for stretch in stretches]
+    projected = [sum(shares.values()) for shares in models]
+    times = [stretch.seconds for stretch in stretches] if measured else projected
+    middle = int(np.argsort(times)[(len(times) - 1) // 2])
+    stretch, run = stretches[middle], runs[middle]
+    messages, sent = stretch.traffic
+    job = tomllib.loads(run.job)
+    n = int(run.attributes["parameters"])
+    matrix = n * n * BYTES[job["precision"]] / 2**20 if job["solver"]["name"] in BY_ROWS else 0.0
+    return ScalingRow(
+        ranks=ranks,
+        measured=measured,
+        seconds=median(times),
+        lowest=min(times),
+        highest=max(times),
+        shares=stretch.measured_shares() if measured else models[middle],
+        projected_seconds=median(projected),
+        imbalance=median(each.imbalance for each in stretches),
+        messages=messages / stretch.iterations,
+        bytes=sent / stretch.iterations,
+        iterations=stretch.iterations,
+        gradient_evaluations=stretch.gradient_evaluations,
+        samples=int(job["problem"].get("points", job["problem"].get("samples", 0))),
+        memory_mb=max(float(each.attributes["peak_memory_mb"]) for each in runs),
+        rows_mb=matrix / ranks,
+    )
+
+
+def report(scaling: Scaling, style: str = "text") -> str:
+    """Tables of the times and of where they went, with notes; as CSV one row a rank count."""
+    if style == "csv":
+        return tables.csv_text([_numbers(row) for row in scaling.rows])
+    title = f"{scaling.kind.capitalize()} scaling: time of the timed iterations, median [range]"
+    parts = [
+        tables.table(title, [_time_row(row) for row in scaling.rows], style),
+        tables.table("Where it goes", [_share_row(row) for row in scaling.rows], style),
+        "\n".join(_notes(scaling)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def columns(scaling: Scaling) -> dict[str, list[Any]]:
+    """Column → values by rank count: what is stored."""
+    numbers = [_numbers(row) for row in scaling.rows]
+    return {name.replace(" ", "_"): [row[name] for row in numbers] for name in numbers[0]}
+
+
+def _numbers(row: ScalingRow) -> Row:
+    plain: dict[str, Cell] = {
+        "ranks": row.ranks,
+        "how": _how(row),
+        "seconds": row.seconds,
+        "lowest": row.lowest,
+        "highest": row.highest,
+        "projected seconds": row.projected_seconds,
+        "speed-up": row.speed_up,
+        "efficiency": row.efficiency,
+    }
+    shares = {f"{name} seconds": row.shares[name] for name in SHARES}
+    more = {
+        "imbalance": row.imbalance,
+        "messages": row.messages,
+        "bytes": row.bytes,
+        "iterations": row.iterations,
+        "gradient evals": row.gradient_evaluations,
+        "samples": row.samples,
+        "memory MB": row.memory_mb,
+        "H rows MB": row.rows_mb,
+    }
+    return {**plain, **shares, **more}
+
+
+def _how(row: ScalingRow) -> str:
+    return "measured" if row.measured else "projected"
+
+
+def _time_row(row: ScalingRow) -> Row:
+    return {
+        "ranks": row.ranks,
+        "time": _how(row),
+        "seconds": f"{row.seconds:.4g} [{row.lowest:.4g}, {row.highest:.4g}]",
+        "speed-up": f"{row.speed_up:.2f}",
+        "efficiency": f"{row.efficiency:.1%}",
+        "iterations": row.iterations,
+        "gradient evals": row.gradient_evaluations,
+        "samples": row.samples,
+        "memory/rank MB": f"{row.memory_mb:.0f}",
+        **({"H rows/rank MB": f"{row.rows_mb:.1f}"} if row.rows_mb else {}),
+    }
+
+
+def _share_row(row: ScalingRow) -> Row:
+    total = sum(row.shares.values())
+    return {
+        "ranks": row.ranks,
+        **{name: f"{row.shares[name] / total:.1%}" for name in SHARES},
+        "imbalance": f"{row.imbalance:.3f}",
+        "messages/iteration": f"{row.messages:.1f}",
+        "kB/iteration": f"{row.bytes / 1e3:.4g}",
+    }
+
+
+def _notes(scaling: Scaling) -> list[str]:
+    falls = "" if scaling.weak else ", and a time that still falls"
+    notes = [
+        f"largest useful number of ranks of these: {scaling.largest_useful}"
+        f" (efficiency at least 50 %{falls})",
+        f"network: {scaling.network}; imbalance: CPU time of computation, slowest rank / mean",
+        "local, global: computation of an average rank, with evaluations; wait: for the slowest",
+    ]
+    notes += [
+        f"P = {row.ranks}: projected {row.projected_seconds:.4g} s, measured {row.seconds:.4g} s,"
+        f" ratio {row.projected_seconds / row.seconds:.3f}"
+        for row in scaling.rows
+        if row.measured and row.ranks > 1
+    ]
+    if not all(row.measured for row in scaling.rows):
+        notes.append(MODEL)
+    if any(row.rows_mb for row in scaling.rows):
+        notes.append("H rows: n²/P numbers of the inverse Hessian, once it is a dense matrix")
+    return notes

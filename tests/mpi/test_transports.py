@@ -1,0 +1,88 @@
+"""Runs over each transport that needs no GPU: the bits of one rank; and staged, to rounding."""
+
+import numpy as np
+import pytest
+from pretended_gpu import PLACE
+
+from hpctrain.errors import InputError
+from hpctrain.job import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import HOST, Device
+from hpctrain.parallel.transports.choice import TRANSPORTS, available, obstacle
+from hpctrain.runner import run
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "klein-gordon"
+points = 100
+[network]
+depth = 4
+width = 6
+[solver]
+{solver}
+[parallel]
+transport = "{transport}"
+chunks = 16
+[output]
+iterates_every = 1
+error_every = 1
+[stop]
+max_iterations = 3
+"""
+# Sums and gathers of rows; groups of ranks that share a block, where there are three or more.
+SOLVERS = {
+    "ssbroyden": 'name = "ssbroyden"',
+    "aspqn": 'name = "aspqn"\nblocks = 2\nlocal_steps = 3',
+    "newton-krylov-schwarz": 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 32',
+}
+
+
+def job_of(solver, transport):
+    text = JOB.format(solver=SOLVERS.get(solver), transport=transport)
+    return parse_job(text, "a test")
+
+
+@pytest.mark.parametrize("transport", available(HOST))
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_run_has_the_same_bits_over_any_transport(
+    comm, folder, assert_same_run, assert_everywhere, solver, transport
+):
+    outcome = run(job_of(solver, transport), comm, str(folder / "parallel.h5"))
+    run(job_of(solver, "mpi"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))
+    found = read_run(folder / "parallel.h5")
+    assert_same_run(found, read_run(folder / f"alone-{comm.rank}.h5"))
+    assert_everywhere(outcome.iterations == 3, "the iterations")
+    named = transport if comm.size > 1 else "none"
+    assert_everywhere(found.attributes["transport"] == named, "the transport in the run file")
+
+
+@pytest.mark.parametrize(("solver", "transport"), [("ssbroyden", "auto"), ("aspqn", "gloo")])
+def test_tensors_of_another_device_are_staged(
+    comm, folder, assert_everywhere, monkeypatch, solver, transport
+):
+    gpu = Device(PLACE, "a pretended GPU", is_shared=True)
+    monkeypatch.setattr("hpctrain.runner.choose_device", lambda *_: gpu)
+    monkeypatch.setattr("hpctrain.parallel.transports.choice.reports_cuda", lambda: False)
+    run(job_of(solver, transport), comm, str(folder / "parallel.h5"))
+    run(job_of(solver, "mpi"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))
+    found, expected = (read_run(folder / name) for name in ("parallel.h5", f"alone-{comm.rank}.h5"))
+    carrier = {"auto": "mpi, staged", "gloo": "gloo, staged"}[transport]
+    named = carrier if comm.size > 1 else "none"
+    assert_everywhere(found.attributes["transport"] == named, "the transport in the run file")
+    close = np.allclose(found.iterates.theta, expected.iterates.theta, rtol=1e-6, atol=1e-9)
+    assert_everywhere(close, "the iterates are those of one rank up to rounding")
+
+
+@pytest.mark.parametrize("transport", [t for t in TRANSPORTS if obstacle(t, HOST)])
+def test_a_transport_that_is_not_possible_is_refused_on_all_ranks(
+    comm, folder, assert_everywhere, transport
+):
+    error = None
+    try:
+        run(job_of("ssbroyden", transport), comm, str(folder / "run.h5"))
+    except InputError as raised:
+        error = raised
+    wanted = f'parallel.transport = "{transport}" is not possible: '
+    assert_everywhere(str(error).startswith(wanted), "the message")
+    assert_everywhere(not (folder / "run.h5").exists(), "no run file")

@@ -1,0 +1,156 @@
+"""All tensors of a run are where they belong: none is made on torch's default device by default.
+
+That device is "meta" in some of these runs: its tensors have no values, and the first one that is
+made without a word about its device ends the run. In others θ is on a device that pretends to be
+a GPU (`pretended_gpu`), where no operation may mix its tensors with those of the CPU.
+"""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from classifiers import write_mnist
+from logistic import random_rows
+from pretended_gpu import PLACE
+
+from hpctrain.job import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import Device
+from hpctrain.runner import resume, run
+from hpctrain.solvers import _SOLVERS
+from hpctrain.store.run_file import read_run
+
+PACKAGE = Path(__file__).parents[1] / "hpctrain"
+JOB = """
+precision = "{precision}"
+[problem]
+{problem}
+[network]
+{network}
+[solver]
+{solver}
+[parallel]
+chunks = 4
+threads = 1
+[output]
+checkpoint_every = 2
+error_every = 1
+iterates_every = 1
+[stop]
+max_iterations = 3
+"""
+PINN = 'name = "klein-gordon"\npoints = 60'
+SOFT = PINN + '\nconstraints = "soft"\ncondition_points = 10'
+DENSE = 'kind = "residual"\ndepth = 4\nwidth = 4\nactivation = "adaptive-tanh"'
+LOGISTIC = 'name = "logistic"\ndata = "{folder}/rows.h5"'
+DIGITS = 'name = "classification"\ndata = "mnist"\ndata_path = "{folder}/digits"'
+FCNN = 'kind = "fcnn"\nhidden = [6, 5]'
+RESNET = 'kind = "dense-resnet"\nwidth = 5\nblocks = 4'
+SCHWARZ = "blocks = 3\noverlap = 1\ncoarse_steps = 1\nlocal_steps = 2\nkeep_local_memory = true"
+CASES = {
+    "lbfgs": (PINN, DENSE, 'name = "lbfgs"\nmomentum = 0.5'),
+    "soft constraints": (SOFT, DENSE, 'name = "lbfgs"'),
+    "ssbfgs": (PINN, DENSE, 'name = "ssbfgs"'),
+    "ssbroyden": (PINN, DENSE, 'name = "ssbroyden"'),
+    "aspqn": (PINN, DENSE, f'name = "aspqn"\n{SCHWARZ}\nsynchronisation = "subspace"'),
+    "mspqn": (PINN, DENSE, f'name = "mspqn"\n{SCHWARZ}\nlocal_solver = "ssbroyden"'),
+    "adam": (PINN, DENSE, 'name = "adam"'),
+    "torch-lbfgs": (PINN, DENSE, 'name = "torch-lbfgs"'),
+    "gauss-newton": (PINN, DENSE, 'name = "gauss-newton"'),
+    "sketched gauss-newton": (PINN, DENSE, 'name = "gauss-newton"\nsketch = 16'),
+    "newton-krylov-schwarz": (
+        PINN, DENSE, 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 16',
+    ),
+    "trust-region": (PINN, DENSE, 'name = "trust-region"\nmemory = 2'),
+    "sgd": (DIGITS, FCNN, 'name = "sgd"\nbatch_size = 20'),
+    "lenet": (DIGITS, 'kind = "lenet"', 'name = "adam"\nbatch_size = 20'),
+    "hessian": (DIGITS, FCNN, 'name = "trust-region"\nmodel = "hessian"'),
+    "apts-weights": (DIGITS, FCNN, 'name = "apts-weights"\nblocks = 2\nlocal_steps = 2'),
+    "apts-data": (DIGITS, FCNN, 'name = "apts-data"\nsubdomains = 2\nlocal_steps = 2'),
+    "rmtr": (DIGITS, RESNET, 'name = "rmtr"\nbatch_size = 20\ncoarse_steps = 2'),
+    "mlvr": (LOGISTIC, "", 'name = "mlvr"'),
+    "mlvr-krylov": (LOGISTIC, "", 'name = "mlvr-krylov"'),
+    "astrom": (LOGISTIC, "", 'name = "astrom"\nshare = 0.2'),
+    "svrg": (LOGISTIC, "", 'name = "svrg"\nlearning_rate = 0.1\ninner_steps = 5'),
+    "sarah": (LOGISTIC, "", 'name = "sarah"\nlearning_rate = 0.1\ninner_steps = 5'),
+    "ssn": (LOGISTIC, "", 'name = "ssn"\nshare = 0.2\nlearning_rate = 0.5'),
+    "newton": (LOGISTIC, "", 'name = "newton"'),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with a few digits and a few labelled rows."""
+    folder = tmp_path_factory.mktemp("data")
+    write_mnist(folder / "digits", train=44, test=8)
+    rows = random_rows(samples=40)
+    with h5py.File(folder / "rows.h5", "w") as file:
+        file["features"], file["labels"] = rows.features, rows.labels
+    return folder
+
+
+def job_of(case, data, *overrides):
+    problem, network, solver = CASES[case]
+    text = JOB.format(
+        precision="float64", problem=problem.format(folder=data), network=network, solver=solver
+    )
+    if not network:
+        text = text.replace("[network]\n\n", "")
+    return parse_job(text, "a test", overrides)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_tensor_of_a_run_is_made_on_the_default_device(case, data, tmp_path):
+    with torch.device("meta"):
+        run(job_of(case, data), Communicator(), str(tmp_path / "run.h5"))
+        resume(str(tmp_path / "run.h5"), Communicator(), ["stop.max_iterations=4"])
+    run(job_of(case, data, "stop.max_iterations=4"), Communicator(), str(tmp_path / "plain.h5"))
+    found, expected = (read_run(tmp_path / name) for name in ("run.h5", "plain.h5"))
+    assert len(found.iterates.theta) == 5
+    assert np.array_equal(found.iterates.theta, expected.iterates.theta)
+
+
+@pytest.mark.parametrize("case", ["soft constraints", "ssbroyden", "gauss-newton"])
+def test_nor_with_the_kernels_in_torch(case, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HPCTRAIN_KERNELS", "torch")
+    with torch.device("meta"):
+        run(job_of(case, data), Communicator(), str(tmp_path / "run.h5"))
+    assert np.isfinite(read_run(tmp_path / "run.h5").iterates.theta).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_with_all_tensors_on_another_device_is_that_on_the_cpu(
+    case, data, tmp_path, monkeypatch
+):
+    """To round-off: the kernels of the CPU and its sums do without another device's."""
+    gpu = Device(PLACE, "a pretended GPU")
+    monkeypatch.setattr("hpctrain.runner.choose_device", lambda *_: gpu)
+    run(job_of(case, data), Communicator(), str(tmp_path / "run.h5"))
+    resume(str(tmp_path / "run.h5"), Communicator(), ["stop.max_iterations=4"])
+    monkeypatch.undo()
+    run(job_of(case, data, "stop.max_iterations=4"), Communicator(), str(tmp_path / "plain.h5"))
+    found, expected = (read_run(tmp_path / name) for name in ("run.h5", "plain.h5"))
+    assert found.attributes["device"] == "a pretended GPU"
+    assert np.allclose(found.iterates.theta, expected.iterates.theta, rtol=1e-6, atol=1e-9)
+
+
+def test_every_solver_is_among_the_cases():
+    assert {job_name(solver) for _, _, solver in CASES.values()} == set(_SOLVERS)
+
+
+def job_name(solver):
+    return tomllib.loads(solver)["name"]
+
+
+def test_tensors_become_arrays_where_their_device_is_known():
+    """In `arrays`, in files, and where compiled kernels or MPI take the memory of the CPU."""
+    allowed = {PACKAGE / "arrays.py", PACKAGE / "parallel" / "transports" / "mpi.py"}
+    allowed |= {PACKAGE / "kernels" / f"{name}.py" for name in ("native", "dense", "panels")}
+    for file in set(PACKAGE.rglob("*.py")) - allowed - set((PACKAGE / "store").rglob("*.py")):
+        tree = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        called = {node.attr for node in tree if isinstance(node, ast.Attribute)}
+        assert not called & {"numpy", "from_numpy", "__array__"}, file

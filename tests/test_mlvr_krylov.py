@@ -1,0 +1,124 @@
+"""MLVR with K-cycles: flexible conjugate gradients, its special cases, where it begins."""
+
+import pytest
+import torch
+from logistic import objective_over, random_problem, setting_over
+from quadratic import random_quadratic, setting_of
+
+from hpctrain.errors import InputError
+from hpctrain.globalization.flexible_cg import flexible_cg
+from hpctrain.quasi_newton.lbfgs import SecantPairs
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
+from hpctrain.solvers.sampling import nested_subsets
+from hpctrain.vectors import dot
+
+SAMPLES, N = 60, 6
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return random_problem(SAMPLES, N)
+
+
+def spd_matrix(seed=0, n=8):
+    A = torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return A @ A.T + torch.diag(torch.logspace(-2, 2, n, dtype=torch.float64))
+
+
+def random_vector(seed=1, n=8):
+    return torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def stepped(problem, options, seed=3):
+    """θ before and after one step."""
+    solver = make_solver(setting_over(problem, seed), options)
+    start = solver.init(torch.zeros(N, dtype=torch.float64))
+    return start.point.theta, solver.step(start)[0].point.theta
+
+
+def test_flexible_cg_solves_in_as_many_products_as_there_are_unknowns():
+    B, b = spd_matrix(), random_vector()
+    x = flexible_cg(lambda v: B @ v, b, 1e-13, 8)
+    torch.testing.assert_close(B @ x, b, rtol=1e-8, atol=1e-8)
+
+
+def test_flexible_cg_minimises_over_two_preconditioned_directions():
+    """After two iterations the residual is orthogonal to both directions, whatever the maps."""
+    B, b = spd_matrix(), random_vector()
+    directions = []
+
+    def precondition(r):
+        directions.append(random_vector(2 + len(directions)) * r)
+        return directions[-1]
+
+    x = flexible_cg(lambda v: B @ v, b, 0, 2, precondition)
+    residual = b - B @ x
+    for d in directions:
+        assert abs(float(residual @ d)) < 1e-10 * float(b.norm() * d.norm())
+
+
+def test_flexible_cg_ends_where_there_is_no_positive_curvature():
+    B, b = -spd_matrix(), random_vector()
+    assert not flexible_cg(lambda v: B @ v, b, 0, 5).any()
+
+
+def test_secant_pairs_hold_whatever_the_initial_matrix_is():
+    """H y = s for the newest pair, and H = H₀ without pairs."""
+    pairs, H_0, B = SecantPairs(), spd_matrix(3), spd_matrix()
+    v = random_vector()
+    assert torch.equal(pairs.inverse_hessian_product(v, lambda q: H_0 @ q), H_0 @ v)
+    for seed in (4, 5):
+        s = random_vector(seed)
+        assert pairs.store(s, B @ s, 5)
+    found = pairs.inverse_hessian_product(B @ s, lambda q: H_0 @ q)
+    torch.testing.assert_close(found, s, rtol=1e-10, atol=1e-12)
+
+
+def test_the_first_step_on_two_levels_is_sub_sampled_newton(problem):
+    options = MLVRKrylovOptions(
+        coarsening_factor=3.0, cascade_steps=0, cg_iterations=50, cg_tolerance=1e-12
+    )
+    theta, found = stepped(problem, options)
+    L = objective_over(problem)
+    sample = L.subset(nested_subsets(3, SAMPLES, [20])[0])
+    H = torch.stack([sample.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
+    expected = theta - torch.linalg.solve(H, L.at(theta).gradient)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_with_all_samples_on_every_level_the_first_step_is_newtons(problem):
+    options = MLVRKrylovOptions(
+        levels=3, coarsening_factor=1.0, cascade_steps=0, cg_iterations=50, cg_tolerance=1e-12
+    )
+    theta, found = stepped(problem, options)
+    L = objective_over(problem)
+    H = torch.stack([L.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
+    expected = theta - torch.linalg.solve(H, L.at(theta).gradient)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_step_costs_one_gradient_and_the_products_of_each_level(problem):
+    """Two on 20 samples, and before each of them two on 5."""
+    options = MLVRKrylovOptions(
+        levels=3, coarsening_factor=3.0, coarse_samples=5, cascade_steps=0, cg_tolerance=0
+    )
+    solver = make_solver(setting_over(problem), options)
+    _, record = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    assert record.nominal_gradient_evaluations == pytest.approx(1 + 2 * 20 / 60 + 4 * 5 / 60)
+
+
+def test_the_coarser_levels_lead_to_a_better_first_point(problem):
+    L, theta = objective_over(problem), torch.zeros(N, dtype=torch.float64)
+    solver = make_solver(setting_over(problem), MLVRKrylovOptions(coarsening_factor=3.0))
+    first = solver.init(theta).point
+    assert first.loss < 0.8 * L.at(theta).loss
+    gradient = L.at(first.theta).gradient
+    assert dot(gradient, gradient) == dot(first.gradient, first.gradient)
+
+
+def test_a_loss_without_subsets_is_refused():
+    setting = setting_of(random_quadratic(4), [4])
+    setting.objective._share = object()
+    with pytest.raises(InputError, match=r'solver.name = "mlvr-krylov": this problem\'s loss has'):
+        make_solver(setting, MLVRKrylovOptions())
