@@ -149,6 +149,8 @@ class APTS(Solver[APTSState]):
     batch. Updates of L-SR1 likewise, a subdomain's in proportion to its variables.
     """
 
+    columns = ("radius", "trial_accepted")
+
     def __init__(
         self,
         setting: Setting,
@@ -245,12 +247,11 @@ class APTS(Solver[APTSState]):
     def _exchange(self, solved: dict[int, tuple[LocalResult, Counts]]) -> list[LocalResult]:
         objective = self.setting.objective
         return exchange(
-            objective.communicator,
+            objective,
             self._groups,
             self._sizes,
             solved,
             self.setting.counts,
-            objective.dtype,
         )
 
     def _trial(self, L: Objective, state: APTSState, results: Sequence[LocalResult]) -> Trial:
@@ -351,6 +352,7 @@ class APTS(Solver[APTSState]):
             update_cost=(1 + o.global_steps + local_update) if self._learns else 0.0,
             stalled=stalled,
             epoch=self._batches.epoch(new.iteration),
+            details={"radius": new.radius, "trial_accepted": float(new.accepted)},
         )
 
     def _described(self, local: str) -> list[str]:

@@ -1,0 +1,113 @@
+"""What of an APTS iteration is not evaluation: `python -m benchmarks.apts overhead`.
+
+A clock of a rank's CPU time runs in the loss's own methods: evaluations, and the gathering of a
+mini-batch's samples. What is left of an iteration, communication excepted, is the method's: radii,
+models, their minimisation and learning.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.runs import MPIRUN
+from hpctrain.build import (
+    leave_threads_to_kernels,
+    make_job_solver,
+    make_objective,
+    make_problem,
+)
+from hpctrain.job import load_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.phases import PHASES
+
+JOBS = ("apts/data-10k", "apts/weights-10k")
+MEMORIES = (5, 15)
+WARM_UP, STEPS = 20, 30
+EVALUATIONS = ("losses", "losses_and_gradients", "restrict")
+
+
+class TimedLoss:
+    """A share of a loss, with the seconds spent in it and the number of its evaluations."""
+
+    def __init__(self, loss: Any, seconds: Counter, calls: Counter) -> None:
+        self._loss, self._seconds, self._calls = loss, seconds, calls
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._loss, name)
+        if name not in (*EVALUATIONS, "subset"):
+            return attribute
+
+        def timed(*arguments: Any) -> Any:
+            start = time.process_time()
+            result = attribute(*arguments)
+            self._seconds["subset" if name == "subset" else "evaluation"] += (
+                time.process_time() - start
+            )
+            self._calls[name] += 1
+            made = name in ("restrict", "subset")
+            return TimedLoss(result, self._seconds, self._calls) if made else result
+
+        return timed
+
+
+def measure(name: str, memory: int) -> dict[str, float]:
+    """Of this rank, a step: seconds in all, and where; sums over ranks; collective."""
+    from mpi4py import MPI
+
+    job = load_job(f"jobs/{name}.toml", [f"solver.memory={memory}"])
+    leave_threads_to_kernels(job)
+    ranks, problem = Communicator(MPI.COMM_WORLD), make_problem(job)
+    seconds, calls = Counter[str](), Counter[str]()
+    share = problem.share
+    problem.share = lambda *a, **k: TimedLoss(share(*a, **k), seconds, calls)  # type: ignore[method-assign]
+    objective = make_objective(job, problem, ranks, 1)
+    solver = make_job_solver(job, problem, objective, 1)
+    state = solver.init(problem.initial_parameters(0))
+    for _ in range(WARM_UP):
+        state, _ = solver.step(state)
+    seconds.clear(), calls.clear()
+    before, sent = communication(ranks), ranks.traffic.messages
+    start = time.process_time()
+    for _ in range(STEPS):
+        state, _ = solver.step(state)
+    total = time.process_time() - start
+    return {
+        "step": total / STEPS,
+        "evaluation": seconds["evaluation"] / total,
+        "mini-batch": seconds["subset"] / total,
+        "communication": (communication(ranks) - before) / total,
+        "messages": (ranks.traffic.messages - sent) / STEPS,
+    }
+
+
+def communication(ranks: Communicator) -> float:
+    return float(ranks.timer.snapshot()[PHASES.index("communication"), 1])
+
+
+def overhead() -> None:
+    rows = []
+    for ranks in (1, 2):
+        for job in JOBS:
+            for memory in MEMORIES:
+                command = [MPIRUN, "-n", str(ranks), sys.executable, "-m", "mpi4py", "-m"]
+                command += ["benchmarks.overhead", job, str(memory)]
+                output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                found = json.loads(output.splitlines()[-1])
+                shares = [found[name] for name in ("evaluation", "mini-batch", "communication")]
+                rest = 1 - sum(shares)
+                row = [job, ranks, memory, 1e3 * found["step"], *(100 * s for s in shares)]
+                rows.append([*row, 100 * rest, found["messages"]])
+    headers = ["job", "ranks", "m", "ms a step", "evaluation %", "mini-batch %", "communication %"]
+    headers += ["the method's %", "messages a rank and step"]
+    print("\nWhere the time of a step goes, 1 thread a rank, rank 0\n")
+    print(tabulate(rows, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)
+
+
+if __name__ == "__main__":
+    figures = measure(sys.argv[1], int(sys.argv[2]))
+    print(json.dumps(figures), flush=True)
