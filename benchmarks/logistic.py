@@ -1,15 +1,16 @@
 """MLVR against its baselines, and the table of ASTROM: `python -m benchmarks.logistic [SET]…`.
 
 Sets are those of `make data`, all by default: australian, gisette-like. Work is in effective
-gradient evaluations, Σ |D_used| / |D| over losses, gradients and Hessian-vector products. The
-tables go to docs/results.md. The single-sample steps of SVRG and SARAH take most of the time,
-about half an hour for gisette-like on one core.
+gradient evaluations, Σ |D_used| / |D| over losses, gradients and Hessian-vector products; a loss
+and its gradient in one pass are one. Step sizes are chosen on the seeds of TUNING and reported on
+those of SEEDS. The tables go to docs/results.md, `benchmarks.logistic_figures` draws its figures.
+The single-sample steps of SVRG and SARAH take most of the time, some ten minutes for gisette-like.
 """
 
 import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,31 +28,28 @@ from hpctrain.vectors import norm
 DATA = {"australian": "data/australian.libsvm", "gisette-like": "data/gisette-like.h5"}
 TARGET_GAP = 1e-8
 TARGET_GRADIENT = 1e-6
-# Effective gradient evaluations after which a run has failed.
-BUDGET = 120
-SEEDS = {"australian": 10, "gisette-like": 3}
-# SVRG's and SARAH's step sizes are these over L_max = max ‖x_j‖² / 4 + λ, on one seed each.
+# Effective gradient evaluations after which a run has failed; more for the table of ASTROM.
+BUDGET = 150
+LONG_BUDGET = 600
+TUNING = (100, 101, 102)
+SEEDS = tuple(range(10))
+# SSN takes long to small gradients.
+FEW_SEEDS = SEEDS[:3]
+# SVRG's and SARAH's step sizes are these over L_max = max ‖x_j‖² / 4 + λ.
 STEPS = (0.2, 0.5, 1.0, 2.0, 5.0)
 NEWTON_STEPS = (0.1, 0.25, 0.5, 0.75, 1.0)
 SMALL_NEWTON_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)
 SHARES = (0.01, 0.1, 0.25, 0.5)
-MLVR = """name = "mlvr"
-levels = {levels}
-coarsening_factor = 4.0
-pre_smoothing = 0
-post_smoothing = 2
-coarse_solver = "lbfgs"
-coarse_steps = {steps}
-coarse_tolerance = {tolerance}
-memory = 20"""
+# As wide a search for SSN as the defaults of MLVR had.
+MANY_SHARES = (0.05, 0.1, 0.15, 0.25, 0.5)
+MANY_STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+# MLVR has one setting for all sets, its defaults.
+MLVR = 'name = "mlvr-krylov"\nlevels = {levels}'
+V_CYCLES = 'name = "mlvr"\nlevels = {levels}'
 SSN = 'name = "ssn"\nshare = {share}\nlearning_rate = {step}'
-LBFGS = 'name = "lbfgs"\nmomentum = 1.0\nmemory = 20'
-# Coarse steps and their tolerance, as in jobs/logistic.
-COARSE = {
-    "australian": {"steps": 10, "tolerance": 0.3},
-    "gisette-like": {"steps": 5, "tolerance": 0.5},
-}
-# The table of METHODS: its columns, and its rows as published, Gisette.
+LBFGS = 'name = "lbfgs"\nmomentum = 1.0\nmemory = {memory}'
+ASTROM = 'name = "astrom"\nshare = {share}'
+# The published table of ASTROM, Gisette, by columns.
 PUBLISHED = {
     "iterations": (16, 31, 16, 14, 13, 190, 143, 23, 21),
     "∇L": (16, 32, 24, 24, 29, 190, 143, 23, 21),
@@ -70,14 +68,20 @@ class Study:
 
 
 @dataclass(frozen=True)
-class End:
-    """Where a run ended: converged or not, with its work."""
+class Stage:
+    """Where a run is: its state, and the work so far."""
 
-    converged: bool
+    state: Any
     iterations: int
     effective: float
     gradients: float
-    state: Any
+
+    @property
+    def gradient_norm(self) -> float:
+        return norm(self.state.point.gradient)
+
+
+Test = Callable[[Stage], bool]
 
 
 def study(name: str) -> Study:
@@ -91,69 +95,76 @@ def job(name: str, solver: str, seed: int = 0) -> Job:
     return parse_job(text, "benchmarks.logistic")
 
 
-def run(on: Study, solver: str, seed: int, done: Callable[[Any], bool], budget: float) -> End:
-    """Steps of a solver until its state is good enough, or its work is spent."""
+def stages(on: Study, solver: str, seed: int, budget: float = BUDGET) -> Iterator[Stage]:
+    """A run after each of its steps, until it diverges, finds no decrease or spends its budget."""
     settings = job(on.name, solver, seed)
     objective = make_objective(settings, on.problem, Communicator(), 1)
     method = make_job_solver(settings, on.problem, objective, 1)
-    state, iterations = method.init(on.problem.initial_parameters(0)), 0
+    state, iterations, ends = method.init(on.problem.initial_parameters(0)), 0, False
     counts = objective.counts
-    while not done(state) and effective_evaluations(counts) < budget:
+    while True:
+        effective = effective_evaluations(counts)
+        yield Stage(state, iterations, effective, counts.gradient_evaluations)
+        if ends or effective >= budget:
+            return
         state, record = method.step(state)
         iterations += 1
-        if record.stalled or not math.isfinite(record.loss) or record.loss > 1e3:
-            break
-    spent = effective_evaluations(counts)
-    return End(done(state), iterations, spent, counts.gradient_evaluations, state)
+        ends = record.stalled or not math.isfinite(record.loss) or record.loss > 1e3
 
 
-def effective_to_gap(on: Study, solver: str, seeds: int) -> list[float]:
-    """Effective gradient evaluations to L - L* ≤ TARGET_GAP, a seed each."""
+def reached(on: Study, solver: str, seed: int, done: Test, budget: float) -> Stage | None:
+    return next((stage for stage in stages(on, solver, seed, budget) if done(stage)), None)
+
+
+def effective_to_gap(on: Study, solver: str, seeds: Iterable[int]) -> list[float]:
+    """Effective gradient evaluations to L - L* ≤ TARGET_GAP by seed; ends where one failed."""
     work: list[float] = []
-    for seed in range(seeds):
-        end = run(on, solver, seed, lambda s: s.point.loss - on.minimum <= TARGET_GAP, BUDGET)
-        if not end.converged:
-            return [math.inf]
-        work.append(end.effective)
+    for seed in seeds:
+        found = reached(
+            on, solver, seed, lambda s: s.state.point.loss - on.minimum <= TARGET_GAP, BUDGET
+        )
+        work.append(found.effective if found else math.inf)
+        if not found:
+            break
     return work
 
 
 def mlvr_table(on: Study) -> None:
     """Work to the target: every baseline at its best of five step sizes."""
-    seeds, L_max = SEEDS[on.name], largest_curvature(on.problem)
     rows = [
-        summary(f"MLVR{levels}", "", effective_to_gap(on, mlvr(on, levels), seeds))
+        summary(f"MLVR{levels}{kind}", "defaults", effective_to_gap(on, solver, SEEDS))
+        for kind, form in (("", MLVR), (", V-cycles", V_CYCLES))
         for levels in (2, 3)
+        for solver in (form.format(levels=levels),)
     ]
-    for share in SHARES:
-        solvers = {f"{a:g}": SSN.format(share=share, step=a) for a in NEWTON_STEPS}
-        rows.append(best(on, f"SSN {100 * share:g} %", solvers, seeds))
-    for name in ("svrg", "sarah"):
-        solvers = {f"{a:g} / L_max": f'name = "{name}"\nlearning_rate = {a / L_max}' for a in STEPS}
-        rows.append(best(on, name.upper(), solvers, 1))
+    rows += [best(on, f"SSN {100 * share:g} %", sub_sampled_newton(share)) for share in SHARES]
+    many = {
+        f"{100 * share:g} %, {step}": solver
+        for share in MANY_SHARES
+        for step, solver in sub_sampled_newton(share, MANY_STEPS).items()
+    }
+    rows.append(best(on, "SSN, share and step", many))
     rows += [
-        summary("Newton, all samples", "", effective_to_gap(on, 'name = "newton"', 1)),
-        summary("L-BFGS", "", effective_to_gap(on, LBFGS, 1)),
-    ]  # fmt: skip
-    headers = ["method", "best step", "mean", "least", "greatest", "seeds"]
+        best(on, name.upper(), first_order(on, name), TUNING[:1]) for name in ("svrg", "sarah")
+    ]
+    for memory in (20, 50):
+        solver = LBFGS.format(memory=memory)
+        rows.append(summary(f"L-BFGS, m = {memory}", "", effective_to_gap(on, solver, SEEDS[:1])))
+    rows.append(summary("Newton", "", effective_to_gap(on, 'name = "newton"', SEEDS[:1])))
+    headers = ["method", "best of", "mean", "least", "greatest", "seeds"]
     print(f"\n{on.name}: effective gradient evaluations to L - L* <= {TARGET_GAP:g}\n")
     print(tabulate(rows, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)
 
 
-def mlvr(on: Study, levels: int) -> str:
-    return MLVR.format(levels=levels, **COARSE[on.name])
+def sub_sampled_newton(share: float, steps: Iterable[float] = NEWTON_STEPS) -> dict[str, str]:
+    return {f"{step:g}": SSN.format(share=share, step=step) for step in steps}
 
 
-def best(on: Study, name: str, solvers: dict[str, str], seeds: int) -> list[Any]:
-    found = {step: effective_to_gap(on, solver, seeds) for step, solver in solvers.items()}
-    step = min(found, key=lambda each: statistics.mean(found[each]))
-    return summary(name, step, found[step])
-
-
-def summary(name: str, step: str, work: Sequence[float]) -> list[Any]:
-    shown = [value if math.isfinite(value) else f"> {BUDGET}"
-             for value in (statistics.mean(work), min(work), max(work))]  # fmt: skip
-    return [name, step if math.isfinite(min(work)) else "none", *shown, len(work)]
+def first_order(on: Study, name: str) -> dict[str, str]:
+    L_max = largest_curvature(on.problem)
+    return {
+        f"{step:g} / L_max": f'name = "{name}"\nlearning_rate = {step / L_max}' for step in STEPS
+    }
 
 
 def largest_curvature(problem: LogisticProblem) -> float:
@@ -161,20 +172,46 @@ def largest_curvature(problem: LogisticProblem) -> float:
     return float(np.max(squares.sum(axis=1))) / 4 + problem.ridge
 
 
+def choose(on: Study, solvers: dict[str, str], seeds: Iterable[int] = TUNING) -> str | None:
+    """The setting with the least mean work on the seeds for tuning; None if all failed."""
+    seeds = tuple(seeds)
+    found = {
+        each: statistics.mean(effective_to_gap(on, solver, seeds))
+        for each, solver in solvers.items()
+    }
+    each = min(found, key=lambda name: found[name])
+    return each if math.isfinite(found[each]) else None
+
+
+def best(
+    on: Study, name: str, solvers: dict[str, str], tuning: Iterable[int] = TUNING
+) -> list[Any]:
+    chosen = choose(on, solvers, tuning)
+    if chosen is None:
+        return summary(name, f"none of {len(solvers)}", [math.inf])
+    return summary(
+        name, f"{chosen} of {len(solvers)}", effective_to_gap(on, solvers[chosen], SEEDS)
+    )
+
+
+def summary(name: str, setting: str, work: list[float]) -> list[Any]:
+    if not math.isfinite(max(work)):
+        return [name, setting, f"> {BUDGET}", "", "", ""]
+    return [name, setting, statistics.mean(work), min(work), max(work), len(work)]
+
+
+def small_gradient(stage: Stage) -> bool:
+    return stage.gradient_norm <= TARGET_GRADIENT
+
+
 def astrom_table(on: Study) -> None:
-    """Iterations and evaluations to the target, by the published table's columns."""
-
-    def done(state: Any) -> bool:
-        return norm(state.point.gradient) <= TARGET_GRADIENT
-
+    """Means of iterations and evaluations to the target, by the published table's columns."""
     columns: dict[str, list[Any]] = {}
     for share in (1.0, *SHARES):
-        end = run(on, f'name = "astrom"\nshare = {share}', 0, done, 4 * BUDGET)
         name = "TR" if share == 1 else f"ASTROM {100 * share:g} %"
-        state = end.state
-        columns[name] = [end.iterations, end.gradients, state.hessians, state.shared_cg, state.cg]
+        columns[name] = astrom_column(on, share)
     for share in SHARES:
-        columns |= sub_sampled(on, share, done)
+        columns |= newton_column(on, share)
     rows = ["iterations", "∇L", "∇²L", "CG, shared", "CG, each"]
     table = [[row, *(column[k] for column in columns.values())] for k, row in enumerate(rows)]
     print(f"\n{on.name}: to ‖∇L‖ <= {TARGET_GRADIENT:g}; published for Gisette below\n")
@@ -182,24 +219,37 @@ def astrom_table(on: Study) -> None:
     print(tabulate(table, headers=["", *columns], floatfmt=".1f", tablefmt="github"), flush=True)
 
 
-def sub_sampled(on: Study, share: float, done: Callable[[Any], bool]) -> dict[str, list[Any]]:
-    """SSN at the step size that takes the fewest iterations."""
+def astrom_column(on: Study, share: float) -> list[Any]:
+    ends = []
+    for seed in SEEDS:
+        end = reached(on, ASTROM.format(share=share), seed, small_gradient, LONG_BUDGET)
+        if end is None:
+            return ["-"] * 5
+        s = end.state
+        ends.append([end.iterations, end.gradients, s.hessians, s.shared_cg, s.cg])
+    return [float(mean) for mean in np.mean(ends, axis=0)]
+
+
+def newton_column(on: Study, share: float) -> dict[str, list[Any]]:
+    """SSN at the step size that takes the fewest iterations on a seed for tuning."""
     size = max(1, round(share * on.problem.samples)) / on.problem.samples
-    ends = {
-        step: run(on, SSN.format(share=share, step=step), 0, done, 4 * BUDGET)
-        for step in SMALL_NEWTON_STEPS
+    solvers = sub_sampled_newton(share, SMALL_NEWTON_STEPS)
+    found = {
+        step: reached(on, solver, TUNING[0], small_gradient, LONG_BUDGET)
+        for step, solver in solvers.items()
     }
-    good = {step: end for step, end in ends.items() if end.converged}
-    if not good:
+    iterations = {step: end.iterations for step, end in found.items() if end is not None}
+    if not iterations:
         return {f"SSN {100 * share:g} %": ["-"] * 5}
-    step = min(good, key=lambda each: good[each].iterations)
-    iterations = good[step].iterations
-    cg = good[step].effective - good[step].gradients
-    return {
-        f"SSN {100 * share:g} % ({step:g})": [
-            iterations, good[step].gradients, iterations * size, cg, cg / size,
-        ]
-    }  # fmt: skip
+    step = min(iterations, key=lambda each: iterations[each])
+    name, ends = f"SSN {100 * share:g} % ({step})", []
+    for seed in FEW_SEEDS:
+        end = reached(on, solvers[step], seed, small_gradient, LONG_BUDGET)
+        if end is None:
+            return {name: ["-"] * 5}
+        cg = end.effective - end.gradients
+        ends.append([end.iterations, end.gradients, end.iterations * size, cg, cg / size])
+    return {name: [float(mean) for mean in np.mean(ends, axis=0)]}
 
 
 def main() -> None:
