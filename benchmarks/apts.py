@@ -14,8 +14,6 @@ off. Times are CPU times of training. The tables go to docs/results.md.
 """
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,10 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.overhead import overhead
+from hpctrain.job import load_job
+from hpctrain.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
+from hpctrain.study.starts import PlannedRun, ensure
 
 FOLDER = Path("runs/apts")
 EPOCHS = (1, 2, 5, 10, 20, 30)
@@ -106,23 +107,18 @@ STUDIES: dict[str, list[Variant]] = {
 
 def runs_of(variant: Variant, seeds: Sequence[int], data_set: str, iterations: int) -> list[Run]:
     """A run for each seed, made where it is not there yet."""
-    found = []
-    for seed in seeds:
-        changes = {f"solver.{key}": value for key, value in variant.settings.items()}
-        changes |= {"problem.data": data_set, "stop.max_iterations": iterations, "seed": seed}
-        words = [word for pair in changes.items() for word in ("--set", "{}={}".format(*pair))]
-        named = "-".join(f"{key}={value}" for key, value in sorted(variant.settings.items()))
-        stem = f"{data_set}-{variant.job.replace('/', '-')}-{named}-{iterations}-seed{seed}"
-        output = FOLDER / f"{stem}.h5"
-        if not output.exists():
-            making = output.with_suffix(".partial.h5")
-            making.unlink(missing_ok=True)
-            command = [sys.executable, "-m", "hpctrain", "run", f"jobs/{variant.job}.toml"]
-            command += ["-o", str(making), *words, "--set", "parallel.threads=1"]
-            command += ["--set", "output.checkpoint_every=0"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            making.rename(output)
-        found.append(read_run(output))
+    found, file = [], f"jobs/{variant.job}.toml"
+    named = "-".join(f"{key}={value}" for key, value in sorted(variant.settings.items()))
+    changes = {f"solver.{key}": value for key, value in variant.settings.items()}
+    changes |= {"problem.data": data_set, "stop.max_iterations": iterations}
+    changes |= {"parallel.threads": 1, "output.checkpoint_every": 0}
+    with StopSignals() as signals:
+        for seed in seeds:
+            overrides = tuple(f"{key}={value}" for key, value in (changes | {"seed": seed}).items())
+            name = f"{data_set}-{variant.job.replace('/', '-')}-{named}-{iterations}-seed{seed}"
+            job = load_job(file, overrides)
+            run = PlannedRun(variant.label, f"seed {seed}", name, file, overrides, job, ranks=1)
+            found.append(read_run(ensure(run, FOLDER, signals, "benchmarks.apts:")))
     return found
 
 
@@ -169,7 +165,6 @@ def study(name: str, seeds: Sequence[int], data_set: str) -> None:
         seconds = np.mean([cpu_seconds(run) for run in runs])
         row = [variant.label, *accuracies, last, f"{loss:.4f}", f"{work:.0f}", f"{seconds:.0f}"]
         rows.append([*row, refused])
-        print(f"{variant.label} done", file=sys.stderr, flush=True)
     headers = ["", *epochs, "loss", "gradients", "CPU s", "rejected"]
     print(f"\n{name}, {data_set}: test accuracy in % by epoch, {len(seeds)} seeds\n")
     print(tabulate(rows, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)

@@ -32,10 +32,10 @@ EVALUATIONS = ("losses", "losses_and_gradients", "restrict")
 
 
 class TimedLoss:
-    """A share of a loss, with the seconds spent in it and the number of its evaluations."""
+    """A share of a loss, with the seconds spent in it."""
 
-    def __init__(self, loss: Any, seconds: Counter, calls: Counter) -> None:
-        self._loss, self._seconds, self._calls = loss, seconds, calls
+    def __init__(self, loss: Any, seconds: Counter) -> None:
+        self._loss, self._seconds = loss, seconds
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._loss, name)
@@ -48,9 +48,8 @@ class TimedLoss:
             self._seconds["subset" if name == "subset" else "evaluation"] += (
                 time.process_time() - start
             )
-            self._calls[name] += 1
             made = name in ("restrict", "subset")
-            return TimedLoss(result, self._seconds, self._calls) if made else result
+            return TimedLoss(result, self._seconds) if made else result
 
         return timed
 
@@ -62,15 +61,15 @@ def measure(name: str, memory: int) -> dict[str, float]:
     job = load_job(f"jobs/{name}.toml", [f"solver.memory={memory}"])
     leave_threads_to_kernels(job)
     ranks, problem = Communicator(MPI.COMM_WORLD), make_problem(job)
-    seconds, calls = Counter[str](), Counter[str]()
+    seconds = Counter[str]()
     share = problem.share
-    problem.share = lambda *a, **k: TimedLoss(share(*a, **k), seconds, calls)  # type: ignore[method-assign]
+    problem.share = lambda *a, **k: TimedLoss(share(*a, **k), seconds)  # type: ignore[method-assign]
     objective = make_objective(job, problem, ranks, 1)
     solver = make_job_solver(job, problem, objective, 1)
     state = solver.init(problem.initial_parameters(0))
     for _ in range(WARM_UP):
         state, _ = solver.step(state)
-    seconds.clear(), calls.clear()
+    seconds.clear()
     before, sent = communication(ranks), ranks.traffic.messages
     start = time.process_time()
     for _ in range(STEPS):

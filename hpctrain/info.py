@@ -6,12 +6,12 @@ in processes of their own, so that `info` answers on any machine.
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from hpctrain.launchers import find_mpirun
 
 ANSWER_SECONDS = 60
 LAUNCHER_VARIABLES = ("PMI", "OMPI_COMM_WORLD_", "PRTE_", "HYDRA_", "HYDI_", "SLURM_", "MPI_LOCAL")
@@ -95,8 +95,7 @@ def _ask(question: str) -> str:
 
 def _probe() -> str:
     """What a job of two ranks finds, or how it died."""
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    launcher = shutil.which("mpirun", path=places)
+    launcher = find_mpirun()
     if launcher is None:
         return "not tried: there is no mpirun"
     probe = [sys.executable, "-m", "hpctrain.parallel.gpu_probe"]

@@ -56,6 +56,18 @@ def _python(
     )
 
 
+@pytest.fixture
+def write_job(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a job's text into a file, and says which."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "job.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def cleared_shared_memory() -> Iterator[None]:
     """Removes, after all tests, the segments that killed ranks have left in shared memory."""

@@ -6,6 +6,7 @@ said otherwise.
 """
 
 import torch
+from torch import library
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -82,7 +83,7 @@ def _copy_from(source, destination, non_blocking=False):
     return destination
 
 
-_LIBRARY = torch.library.Library("aten", "IMPL")
+_LIBRARY = library.Library("aten", "IMPL")
 for _name in ("empty.memory_format", "empty_strided", "arange", "arange.start_step"):
     _packet, _, _overload = _name.partition(".")
     _operator = getattr(getattr(torch.ops.aten, _packet), _overload or "default")

@@ -122,13 +122,8 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused():
 
 
 @pytest.fixture
-def job(tmp_path):
-    def write(iterations):
-        path = tmp_path / "job.toml"
-        path.write_text(JOB.format(iterations=iterations))
-        return path
-
-    return write
+def job(write_job):
+    return lambda iterations: write_job(JOB.format(iterations=iterations))
 
 
 def test_a_run_over_gloo_ends_by_itself(mpirun, job):

@@ -42,13 +42,8 @@ def hpctrain(python):
 
 
 @pytest.fixture
-def job(tmp_path):
-    def write(iterations):
-        path = tmp_path / "job.toml"
-        path.write_text(JOB.format(iterations=iterations))
-        return path
-
-    return write
+def job(write_job):
+    return lambda iterations: write_job(JOB.format(iterations=iterations))
 
 
 @pytest.fixture(scope="module")

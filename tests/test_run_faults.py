@@ -56,13 +56,8 @@ SAID = {
 
 
 @pytest.fixture
-def job(tmp_path):
-    def write(solver):
-        path = tmp_path / "job.toml"
-        path.write_text(JOB.format(solver=SOLVERS[solver]))
-        return path
-
-    return write
+def job(write_job):
+    return lambda solver: write_job(JOB.format(solver=SOLVERS[solver]))
 
 
 @pytest.mark.parametrize("fault, phase, count, solver, ranks", CASES)

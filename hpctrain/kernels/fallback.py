@@ -6,7 +6,7 @@ Every chunk has a copy of θ of its own, so that autograd gives the gradient by 
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.jets import JetEvaluator, coordinates_of_order
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 
@@ -34,12 +34,9 @@ class TorchJets(JetEvaluator):
         chunks, longest = self._places.shape
         y = points.new_zeros(chunks, len(self.orders), self.components, longest)
         y[:, :, 0] = points[:, self._places].transpose(0, 1)
-        for component, coordinate in enumerate(self._differentiated(1), start=1):
+        for component, coordinate in enumerate(coordinates_of_order(self.orders, 1), start=1):
             y[:, coordinate, component] = 1
         return y
-
-    def _differentiated(self, least: int) -> list[int]:
-        return [i for i, order in enumerate(self.orders) if order >= least]
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
@@ -93,9 +90,9 @@ class TorchJets(JetEvaluator):
         w = self._linear(layer, theta, y)
         h = torch.tanh(w[:, :, 0])
         s1 = 1 - h * h
-        first = self._differentiated(1)
+        first = coordinates_of_order(self.orders, 1)
         components = [h, *(s1 * w[:, :, 1 + j] for j in range(len(first)))]
-        for j, coordinate in enumerate(self._differentiated(2), start=1 + len(first)):
+        for j, coordinate in enumerate(coordinates_of_order(self.orders, 2), start=1 + len(first)):
             w_j = w[:, :, 1 + first.index(coordinate)]
             components.append(s1 * (w[:, :, j] - 2 * h * w_j * w_j))
         update = torch.stack(components, dim=2)

@@ -20,7 +20,12 @@ from hpctrain.networks.dense import DenseNetwork
 
 def component_count(orders: tuple[int, ...]) -> int:
     """The number of components of a jet."""
-    return 1 + sum(order >= 1 for order in orders) + sum(order == 2 for order in orders)
+    return 1 + len(coordinates_of_order(orders, 1)) + len(coordinates_of_order(orders, 2))
+
+
+def coordinates_of_order(orders: tuple[int, ...], least: int) -> list[int]:
+    """Which coordinates are differentiated `least` times or more."""
+    return [i for i, order in enumerate(orders) if order >= least]
 
 
 class JetEvaluator(ABC):

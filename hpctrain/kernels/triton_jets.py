@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hpctrain.arrays import chunk_sums
-from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.jets import JetEvaluator, coordinates_of_order
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 TILE = 64
@@ -44,8 +44,7 @@ class TritonJets(JetEvaluator):
 
     def _partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """By component: of a second derivative the first one, and the other way; 0 for none."""
-        first = [i for i, order in enumerate(self.orders) if order >= 1]
-        second = [i for i, order in enumerate(self.orders) if order == 2]
+        first, second = coordinates_of_order(self.orders, 1), coordinates_of_order(self.orders, 2)
         first_of, second_of = [0] * self.components, [0] * self.components
         for place, coordinate in enumerate(second, start=1 + len(first)):
             partner = 1 + first.index(coordinate)
@@ -102,8 +101,7 @@ class TritonJets(JetEvaluator):
         d, count = self._coordinates.shape
         y = self._coordinates.new_zeros(d, self.components, count)
         y[:, 0] = self._coordinates
-        differentiated = (i for i, order in enumerate(self.orders) if order >= 1)
-        for component, coordinate in enumerate(differentiated, start=1):
+        for component, coordinate in enumerate(coordinates_of_order(self.orders, 1), start=1):
             y[coordinate, component] = 1
         return y
 

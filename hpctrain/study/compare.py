@@ -76,12 +76,11 @@ def _plan(study: Study) -> list[PlannedRun]:
                 f"{file}: its problem ({_problem(job)}) is not that of {study.jobs[0]}"
                 f" ({_problem(jobs[0])}): compare jobs of one problem"
             )
-    planned = []
+    planned, words = list[PlannedRun](), starts.mpirun(study.ranks)
     for seed in study.seeds:
         overrides = (*study.overrides, f"seed={seed}")
         for file, label in zip(study.jobs, _labels(study.jobs, jobs), strict=True):
             job, name = load_job(file, overrides), f"{Path(file).stem}-seed{seed}"
-            words = starts.mpirun(study.ranks)
             planned.append(
                 PlannedRun(label, f"seed {seed}", name, file, overrides, job, study.ranks, words)
             )

@@ -53,7 +53,10 @@ class ScalingRow:
     memory_mb: float
     rows_mb: float
     speed_up: float = 0.0
-    efficiency: float = 0.0
+
+    @property
+    def efficiency(self) -> float:
+        return self.speed_up / self.ranks
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def made(
     ]
     ranks, seconds = [row.ranks for row in rows], [row.seconds for row in rows]
     found = zip(rows, projection.speed_ups(ranks, seconds, weak), strict=True)
-    completed = tuple(replace(row, speed_up=S, efficiency=S / row.ranks) for row, S in found)
+    completed = tuple(replace(row, speed_up=S) for row, S in found)
     host = str(first[0].attributes.get("host", ""))
     return Scaling(completed, weak, network, threads, first[0].job, host)
 

@@ -5,7 +5,6 @@ is taken as it is, so that a study that was interrupted goes on.
 """
 
 import itertools
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from hpctrain.errors import HpctrainError
 from hpctrain.job import Job, JobError, parse_job
+from hpctrain.launchers import find_mpirun
 from hpctrain.reasons import Reason
 from hpctrain.signals import StopSignals
 from hpctrain.store.run_file import RUNNING, RunFileError, read_run
@@ -64,16 +64,12 @@ class PlannedRun:
 
 def mpirun(ranks: int) -> tuple[str, ...]:
     """The words that start ranks on this machine; none for one alone."""
-    return () if ranks == 1 else (find_mpirun(), "-n", str(ranks))
-
-
-def find_mpirun() -> str:
-    """The mpirun beside this Python, else the one on the path."""
-    beside = Path(sys.executable).parent / "mpirun"
-    found = str(beside) if beside.exists() else shutil.which("mpirun")
+    if ranks == 1:
+        return ()
+    found = find_mpirun()
     if found is None:
         raise StudyError(f"--ranks: there is no mpirun beside {sys.executable} or on the path")
-    return found
+    return found, "-n", str(ranks)
 
 
 def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -> Path:

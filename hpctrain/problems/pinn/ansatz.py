@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpctrain.problems.pinn.pde import PDE, NotSmoothError, ProblemError, coordinates_of_order
+from hpctrain.kernels.jets import coordinates_of_order
+from hpctrain.problems.pinn.pde import PDE, NotSmoothError, ProblemError
 from hpctrain.problems.pinn.sampling import grid_points
 
 # Points a coordinate to find the distance's maximum on: odd, so that midpoints are among them.

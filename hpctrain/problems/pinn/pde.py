@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from hpctrain.errors import HpctrainError, InputError
+from hpctrain.kernels.jets import coordinates_of_order
 
 MAX_COORDINATES = 4
 
@@ -96,11 +97,6 @@ def jet_fields(coordinates: tuple[str, ...], orders: tuple[int, ...]) -> Callabl
     first = [coordinates[i] for i in coordinates_of_order(orders, 1)]
     second = [coordinates[i] * 2 for i in coordinates_of_order(orders, 2)]
     return namedtuple("Jet", ["value", *first, *second])
-
-
-def coordinates_of_order(orders: tuple[int, ...], least: int) -> list[int]:
-    """Which coordinates are differentiated `least` times or more."""
-    return [i for i, order in enumerate(orders) if order >= least]
 
 
 def _check_class_data(pde: type[PDE]) -> None:

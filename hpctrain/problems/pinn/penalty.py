@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hpctrain.kernels.jets import coordinates_of_order
 from hpctrain.problems.pinn.ansatz import jets
-from hpctrain.problems.pinn.pde import PDE, ProblemError, coordinates_of_order
+from hpctrain.problems.pinn.pde import PDE, ProblemError
 from hpctrain.problems.pinn.sampling import hammersley_points
 
 # len and its derivative count as zero on a face if they are below this, relative to the largest.

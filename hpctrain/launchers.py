@@ -1,0 +1,12 @@
+"""Where the launcher of MPI is that belongs to this Python."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+
+def find_mpirun() -> str | None:
+    """The mpirun beside this Python, else the one on the path; None where there is none."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return shutil.which("mpirun", path=os.pathsep.join(places))
