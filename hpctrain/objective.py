@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpctrain.arrays import to_tensor
 from hpctrain.decomposition import Region
+from hpctrain.parallel.block_rows import BlockRows, Layout
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
 from hpctrain.randomness import generator
@@ -129,21 +130,6 @@ class Counts:
     def hvp_evaluations(self) -> float:
         """Hessian-vector products, in units of one gradient."""
         return self.hvp_work / self.gradient_cost
-
-
-@dataclass(frozen=True)
-class NormalEquations:
-    """The Gauss-Newton model of a sum of squared residuals at one θ.
-
-    Attributes:
-        loss: L(θ).
-        gradient: ∇L(θ) (n,).
-        hessian: (2/|D|) JᵀJ (n, n), in the lower triangle; above it undefined.
-    """
-
-    loss: float
-    gradient: Tensor
-    hessian: Tensor
 
 
 @dataclass(frozen=True)
@@ -262,27 +248,25 @@ class Objective:
         self.counts.hvp_work += 2 * self._fraction * self._share.gradient_cost
         return total / self.samples
 
-    def normal_equations(self, theta: Tensor) -> NormalEquations:
-        """The Gauss-Newton model at θ, of a loss of squared residuals; one sum over the ranks.
+    def gauss_newton_matrix(self, theta: Tensor) -> BlockRows:
+        """(2/|D|) JᵀJ at θ, of a loss of squared residuals; one sum over the ranks.
 
         The samples are taken in `GRAM_PARTS` parts, which are added along the tree: the bits are
         the same on 1, 2, 4, … `GRAM_PARTS` ranks.
         """
-        share = self._least_squares
-        size, sums = 1 + self.parameters, list[tuple[Node, Tensor]]()
+        share, n = self._least_squares, self.parameters
+        layout = Layout(n, self.communicator.size)
+        sums = list[tuple[Node, Tensor]]()
         level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
+        G = torch.empty(1 + n, 1 + n, dtype=self.dtype, device=self.device)
         for node in nodes_up_to(level, *self._held):
-            G = torch.zeros(size, size, dtype=self.dtype, device=self.device)
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
-            share.add_normal_equations(theta, first, last, G)
-            push_node(sums, node, G)
-        nodes = (
-            torch.stack([G.view(-1) for _, G in sums]) if len(sums) > 1 else sums[0][1].view(1, -1)
-        )
-        G = self.communicator.tree_sum(nodes, self._chunks).view(size, size)
+            share.add_normal_equations(theta, first, last, G.zero_())
+            push_node(sums, node, layout.packed(G[1:, 1:]))
+        nodes = torch.stack([part for _, part in sums])
+        own = self.communicator.tree_sum_parts(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        loss, G = float(G[0, 0]) / self.samples, (2 / self.samples) * G
-        return NormalEquations(loss, G[1:, 0].contiguous(), G[1:, 1:])
+        return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))
 
     def residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         """(2/|D|) Jᵀ r_pp (n,), r_pp the residuals' second derivative along p, by differences.
@@ -368,7 +352,7 @@ class Objective:
 
     @property
     def has_residuals(self) -> bool:
-        """Whether `normal_equations` and `residual_curvature` are there."""
+        """Whether `gauss_newton_matrix` and `residual_curvature` are there."""
         return isinstance(self._share, LeastSquaresLoss)
 
     @property

@@ -22,6 +22,7 @@ from hpctrain.arrays import to_array
 from hpctrain.errors import InputError, RunError
 from hpctrain.job import Job, resolved_toml
 from hpctrain.kernels import kernels_on
+from hpctrain.memory import keep_freed_memory
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device, choose_device
@@ -145,6 +146,7 @@ def _train_on(
     signals: StopSignals | None,
 ) -> Outcome:
     threads = set_threads(communicator, job.parallel.threads)
+    keep_freed_memory()
     build.leave_threads_to_kernels(job)
     if device.is_gpu:  # it is the GPU that computes
         threads = 1

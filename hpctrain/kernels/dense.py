@@ -54,3 +54,10 @@ def accumulate_gram(J: Tensor, C: Tensor, threads: int) -> None:
         _kernels.accumulate_gram(J.contiguous().numpy(), C.numpy(), threads)
     else:
         C.addmm_(J.T, J)
+
+
+def gram_of_rows(A: Tensor, threads: int) -> Tensor:
+    """A Aᵀ (k, k) of rows A (k, n), in the lower triangle."""
+    K = A.new_zeros(len(A), len(A))
+    accumulate_gram(A.T.contiguous(), K, threads)
+    return K

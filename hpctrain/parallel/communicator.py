@@ -122,6 +122,36 @@ class Communicator:
                 return self._recursive_doubling(nodes[0])
             return self._message_tree(dict(zip(held, nodes.detach(), strict=True)), chunks)
 
+    def tree_sum_parts(self, nodes: Tensor, chunks: int, sizes: Sequence[int]) -> Tensor:
+        """As `tree_sum`, but each rank gets its own part of the sum only, with the same bits.
+
+        Args:
+            nodes, chunks: as for `tree_sum`.
+            sizes: how many numbers each rank gets, of m in all, in the order of ranks.
+
+        Returns:
+            (sizes[rank],), a tensor of its own.
+        """
+        if self.size == 1 or self.size & (self.size - 1):
+            return torch.split(self.tree_sum(nodes, chunks), list(sizes))[self.rank].clone()
+        parts = dict(enumerate(torch.split(nodes[0].detach(), list(sizes))))
+        with self._communication():
+            return self._recursive_halving(parts)
+
+    def _recursive_halving(self, parts: dict[int, Tensor]) -> Tensor:
+        """This rank's part, of parts by rank: in every step partners send each other what only
+        the other one's side still needs; the sums are those of recursive doubling."""
+        for level in range(self.size.bit_length() - 1):
+            bit = 1 << level
+            kept = [rank for rank in parts if rank & bit == self.rank & bit]
+            sent = torch.cat([parts[rank] for rank in parts if rank not in kept])
+            received = self._receive_buffer(torch.cat([parts[rank] for rank in kept]))
+            self._transport.exchange(sent, received, self.rank ^ bit)
+            self.traffic.count(_size(sent))
+            sums = torch.split(received, [len(parts[rank]) for rank in kept])
+            parts = {rank: parts[rank] + each for rank, each in zip(kept, sums, strict=True)}
+        return parts[self.rank]
+
     def _recursive_doubling(self, node: Tensor) -> Tensor:
         """The sum over 2^L ranks, one subtree each: a + b and b + a have the same bits."""
         total = node.detach().clone()

@@ -4,13 +4,14 @@ For L = (1/N) ‖r‖² and B = (2/N) JᵀJ both forms give p and a with
 
     (B + λ I) p = -∇L,   (B + λ I) a = -(2/N) Jᵀ r_pp.
 
-Primal: B (n, n) is summed over the samples without storing J, and factored. Dual, for A = J or
-A = S J with fewer rows k than n, by the identity (AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
+Primal: B (n, n) is summed over the samples without storing J. Dual, for A = J or A = S J with fewer
+rows k than n, by the identity (AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
 
     p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   a = -Aᵀ (A Aᵀ + δ I)⁻¹ S r_pp,   δ = λ N / 2.
 
 S = I gives the steps of the primal form. A random S of k < N rows with E SᵀS = I sketches the
-residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖².
+residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖². Both matrices are factored by all ranks
+together.
 
 Sources: Björck, Numerical Methods for Least Squares Problems (1996); sketched Gauss-Newton for
 physics-informed networks: DSGNAR, arXiv 2607.02194.
@@ -21,8 +22,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.dense import accumulate_gram
-from hpctrain.objective import NormalEquations, Objective, Sketch
+from hpctrain.objective import Objective, Sketch
+from hpctrain.parallel.block_rows import BlockRows, Cholesky, Layout
+from hpctrain.solvers.base import Point
 from hpctrain.vectors import dot
 
 
@@ -35,78 +37,70 @@ class Factored(Protocol):
     def acceleration(self, p: Tensor, h: float) -> Tensor:
         """a (n,), r_pp by differences over ± h p; collective."""
 
+    def predicted_decrease(self, p: Tensor) -> float:
+        """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²."""
+
 
 class DampedSystem(Protocol):
     """B and ∇L at one θ."""
 
     def factor(self, damping: float) -> Factored | None:
-        """B + λ I factored; None where it is singular in rounding."""
-
-    def predicted_decrease(self, p: Tensor) -> float:
-        """m(0) - m(p), m(p) = (1/N) ‖r + J p‖²."""
+        """B + λ I factored; None where it is singular in rounding; collective."""
 
 
 class PrimalSystem:
-    """B as a matrix (n, n) on every rank; collective to make."""
+    """B in block rows over the ranks; collective to make."""
 
-    def __init__(self, objective: Objective, theta: Tensor) -> None:
-        self.equations: NormalEquations = objective.normal_equations(theta)
-        self.objective, self.theta = objective, theta
+    def __init__(self, objective: Objective, point: Point) -> None:
+        self.objective, self.point = objective, point
+        self.matrix = objective.gauss_newton_matrix(point.theta)
 
     def factor(self, damping: float) -> "FactoredPrimal | None":
-        B = self.equations.hessian.clone()
-        B.diagonal().add_(damping)
-        factor, failed = torch.linalg.cholesky_ex(B)
-        return None if int(failed) else FactoredPrimal(self, factor)
-
-    def predicted_decrease(self, p: Tensor) -> float:
-        """-∇Lᵀp - ½ pᵀBp; B's lower triangle is enough."""
-        B = self.equations.hessian
-        pBp = 2 * dot(p, torch.mv(torch.tril(B), p)) - dot(p, B.diagonal() * p)
-        return -dot(self.equations.gradient, p) - 0.5 * pBp
+        factors = self.matrix.cholesky(damping)
+        return None if factors is None else FactoredPrimal(self, damping, factors)
 
 
 class FactoredPrimal:
     """The Cholesky factor of B + λ I."""
 
-    def __init__(self, system: PrimalSystem, factor: Tensor) -> None:
-        self._system, self._factor = system, factor
+    def __init__(self, system: PrimalSystem, damping: float, factors: Cholesky) -> None:
+        self._system, self._damping, self._factors = system, damping, factors
 
     def velocity(self) -> Tensor:
-        return -self._solve(self._system.equations.gradient)
+        return -self._factors.solve(self._system.point.gradient)
 
     def acceleration(self, p: Tensor, h: float) -> Tensor:
-        return -self._solve(self._system.objective.residual_curvature(self._system.theta, p, h))
+        theta = self._system.point.theta
+        return -self._factors.solve(self._system.objective.residual_curvature(theta, p, h))
 
-    def _solve(self, right: Tensor) -> Tensor:
-        return torch.cholesky_solve(right[:, None], self._factor)[:, 0]
+    def predicted_decrease(self, p: Tensor) -> float:
+        """-∇Lᵀp - ½ pᵀBp, and B p = -∇L - λ p."""
+        return 0.5 * (self._damping * dot(p, p) - dot(self._system.point.gradient, p))
 
 
 class DualSystem:
-    """A Aᵀ (k, k) and A (k, n) on every rank; collective to make."""
+    """A (k, n) on every rank and A Aᵀ (k, k) in block rows over them; collective to make."""
 
-    def __init__(self, objective: Objective, theta: Tensor, sketch: Sketch, threads: int) -> None:
+    def __init__(self, objective: Objective, theta: Tensor, sketch: Sketch) -> None:
         self.objective, self.theta, self.sketch = objective, theta, sketch
         self.r = sketch.rows[:, 0].contiguous()
-        self.A = sketch.rows[:, 1:]
-        self.gram = gram_of_rows(self.A, threads)
+        self.A = sketch.rows[:, 1:].contiguous()
+        ranks = objective.communicator
+        layout = Layout(len(self.A), ranks.size)
+        places = map(layout.slices, layout.rows(ranks.rank))
+        own = [(self.A[rows] @ self.A[columns].T).view(-1) for rows, columns in places]
+        self.gram = BlockRows(ranks, layout, torch.cat([self.A.new_empty(0), *own]))
 
     def factor(self, damping: float) -> "FactoredDual | None":
-        K = self.gram.clone()
-        K.diagonal().add_(0.5 * self.objective.samples * damping)
-        factor, failed = torch.linalg.cholesky_ex(K)
-        return None if int(failed) else FactoredDual(self, factor)
-
-    def predicted_decrease(self, p: Tensor) -> float:
-        left = self.r + torch.mv(self.A, p)
-        return (dot(self.r, self.r) - dot(left, left)) / self.objective.samples
+        factors = self.gram.cholesky(0.5 * self.objective.samples * damping)
+        return None if factors is None else FactoredDual(self, factors)
 
 
 class FactoredDual:
     """The Cholesky factor of A Aᵀ + δ I."""
 
-    def __init__(self, system: DualSystem, factor: Tensor) -> None:
-        self._system, self._factor = system, factor
+    def __init__(self, system: DualSystem, factors: Cholesky) -> None:
+        self._system, self._factors = system, factors
 
     def velocity(self) -> Tensor:
         return -self._solve(self._system.r)
@@ -115,14 +109,11 @@ class FactoredDual:
         s = self._system
         return -self._solve(s.objective.sketched_curvature(s.theta, p, h, s.sketch))
 
+    def predicted_decrease(self, p: Tensor) -> float:
+        s = self._system
+        left = s.r + torch.mv(s.A, p)
+        return (dot(s.r, s.r) - dot(left, left)) / s.objective.samples
+
     def _solve(self, right: Tensor) -> Tensor:
         """Aᵀ (A Aᵀ + δ I)⁻¹ times residuals (k,)."""
-        z = torch.cholesky_solve(right[:, None], self._factor)[:, 0]
-        return torch.mv(self._system.A.T, z)
-
-
-def gram_of_rows(A: Tensor, threads: int) -> Tensor:
-    """A Aᵀ (k, k) of rows A (k, n), in the lower triangle."""
-    K = A.new_zeros(len(A), len(A))
-    accumulate_gram(A.T.contiguous(), K, threads)
-    return K
+        return torch.mv(self._system.A.T, self._factors.solve(right))

@@ -9,9 +9,10 @@ where λ is the multiplier of a trust region: it falls where the model predicts 
 a step lowers the loss. The acceleration a follows the curvature of the residuals along p (r_pp, by
 differences), where the valley of the loss bends; a step is tried only if 2 ‖a‖ ≤ α ‖p‖. The system
 is solved in the form that costs least, or on a random sketch of the residuals (`damped_systems`).
-Every rank solves the same system.
+All ranks factor it together.
 
-Sources: Moré, The Levenberg-Marquardt algorithm (1978); Transtrum and Sethna, Improvements to the
+Sources: Moré, The Levenberg-Marquardt algorithm (1978); Nielsen, Damping parameter in Marquardt's
+method, IMM-REP-1999-05 (1999), for the control of λ; Transtrum and Sethna, Improvements to the
 Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 1201.5885 (2012).
 """
 
@@ -34,13 +35,10 @@ class DampingOptions(Options):
     least_damping: float = Field(1e-20, gt=0, description="λ is not made smaller")
     greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
     accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
-    good: float = Field(0.25, gt=0, lt=1, description="λ is halved if ρ is above")
-    very_good: float = Field(0.75, gt=0, lt=1, description="λ is divided by 5 if ρ is above")
 
     def eased(self, damping: float, rho: float) -> float:
-        """λ after a step that was taken."""
-        factor = 0.2 if rho > self.very_good else 0.5 if rho > self.good else 1.0
-        return max(damping * factor, self.least_damping)
+        """λ max(1/3, 1 - (2ρ - 1)³) after a step that was taken (Nielsen 1999)."""
+        return max(damping * max(1 / 3, 1 - (2 * rho - 1) ** 3), self.least_damping)
 
 
 class GaussNewtonOptions(DampingOptions):
@@ -92,10 +90,11 @@ class GaussNewton(Solver[GaussNewtonState]):
         system = self._system(state)
         damping, growth, count = state.damping, 2.0, state.iteration + 1
         while damping <= o.greatest_damping:
-            step = damped_step(system.factor(damping), o)
-            if step is not None:
+            factored = system.factor(damping)
+            step = damped_step(factored, o)
+            if factored is not None and step is not None:
                 trial = objective.at(old.theta + step.total)
-                rho = (old.loss - trial.loss) / system.predicted_decrease(step.p)
+                rho = (old.loss - trial.loss) / factored.predicted_decrease(step.p)
                 if trial.loss < old.loss and rho > o.accept:
                     new = point_of(trial)
                     record = Record(new.loss, norm(new.gradient), norm(step.total), 1, 1)
@@ -109,10 +108,10 @@ class GaussNewton(Solver[GaussNewtonState]):
     def _system(self, state: GaussNewtonState) -> DampedSystem:
         objective, theta = self.setting.objective, state.point.theta
         if not self._is_dual:
-            return PrimalSystem(objective, theta)
+            return PrimalSystem(objective, state.point)
         rows = self.options.sketch or objective.samples
         sketch = objective.sketch(theta, rows, self.setting.seed, state.iteration)
-        return DualSystem(objective, theta, sketch, self.setting.threads)
+        return DualSystem(objective, theta, sketch)
 
     @property
     def _is_dual(self) -> bool:
@@ -129,7 +128,7 @@ class GaussNewton(Solver[GaussNewtonState]):
         if o.sketch:
             system = f"a sketch of {o.sketch} rows of J"
         return [
-            f"gauss-newton: Levenberg-Marquardt, {alpha}, {system} on every rank, Cholesky",
+            f"gauss-newton: Levenberg-Marquardt, {alpha}, {system} over all ranks, Cholesky",
             f"damping {o.damping:g} at first, controlled by the ratio of decreases",
         ]
 

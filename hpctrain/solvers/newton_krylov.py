@@ -32,9 +32,9 @@ from torch import Tensor
 
 from hpctrain.decomposition import Block
 from hpctrain.globalization.steihaug_cg import CGResult, Product, steihaug_cg
+from hpctrain.kernels.dense import gram_of_rows
 from hpctrain.objective import Sketch
 from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
-from hpctrain.solvers.damped_systems import gram_of_rows
 from hpctrain.solvers.gauss_newton import DampingOptions
 from hpctrain.vectors import norm
 

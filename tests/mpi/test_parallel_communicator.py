@@ -57,6 +57,20 @@ def test_tree_sum_has_the_bits_of_one_rank(comm, assert_everywhere, dtype):
         )
 
 
+@pytest.mark.parametrize("size_of", [lambda rank: 7, lambda rank: 3 * rank])
+def test_parts_of_a_sum_have_its_bits(comm, assert_everywhere, size_of):
+    sizes = [size_of(rank) for rank in range(comm.size)]
+    leaves = random_leaves(torch.float64, max(sum(sizes), 1))[:, : sum(sizes)]
+    first, last = shares(CHUNKS, comm.size)[comm.rank]
+    nodes = reduce_leaves(leaves[first:last], first)
+    before = nodes.clone()
+    part = comm.tree_sum_parts(nodes, CHUNKS, sizes)
+    expected = reduce_leaves(leaves, 0)[0].split(sizes)[comm.rank]
+    assert_everywhere(torch.equal(part, expected), f"parts of {sizes}")
+    part.zero_()
+    assert_everywhere(torch.equal(nodes, before), "the caller's nodes stay")
+
+
 def test_results_of_tree_sum_do_not_share_memory(comm, assert_everywhere):
     leaves = random_leaves(torch.float64, 5)
     first, last = shares(CHUNKS, comm.size)[comm.rank]

@@ -22,7 +22,7 @@ class Transport(ABC):
 
     @abstractmethod
     def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
-        """Sends to and receives from the same rank, at once."""
+        """Sends to and receives from the same rank, at once; the two may differ in size."""
 
     @abstractmethod
     def send(self, tensor: Tensor, destination: int) -> None:

@@ -1,0 +1,161 @@
+"""A symmetric positive definite matrix in block rows over the ranks, and its Cholesky factor.
+
+Of a symmetric A (n, n) only the lower triangle is kept, in block rows of w = `WIDTH` rows: block
+row i is A[iw:(i+1)w, :(i+1)w] and lies on rank i mod P, so that each rank has about n²/(2P) numbers
+and, as the factorisation goes on, still a P-th of what is left of it. For j = 0, 1, …
+
+    L_jj L_jjᵀ = A_jj - Σ_k L_jk L_jkᵀ,   L_ij = (A_ij - Σ_k L_ik L_jkᵀ) L_jj⁻ᵀ for i > j,   k < j:
+
+the rank that has row j finds L_jj and sends the row to all, and each finds the L_ij of its own
+rows. A row's sums for L_ii are made as its L_ij come up, so that nobody waits for them. Every
+product is of the same blocks whoever computes it: equal bits on any number of ranks.
+
+Source: Golub and Van Loan, Matrix Computations (2013), sections 4.2.9 and 6.3.
+"""
+
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.linalg import solve_triangular
+
+from hpctrain.parallel.communicator import Communicator
+
+# Wide enough for products at full speed, narrow enough for L_jj to be found soon: all wait for it.
+WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which rank has which block rows of (n, n)."""
+
+    n: int
+    ranks: int
+
+    @property
+    def count(self) -> int:
+        """The number of block rows."""
+        return -(-self.n // WIDTH)
+
+    def rows(self, rank: int) -> range:
+        """The block rows of a rank."""
+        return range(rank, self.count, self.ranks)
+
+    def rank_of(self, i: int) -> int:
+        return i % self.ranks
+
+    def shape(self, i: int) -> tuple[int, int]:
+        """Rows and columns of block row i."""
+        last = min((i + 1) * WIDTH, self.n)
+        return last - i * WIDTH, last
+
+    def numbers(self, i: int) -> int:
+        """Numbers in block row i."""
+        height, width = self.shape(i)
+        return height * width
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers in the block rows of each rank."""
+        return [sum(map(self.numbers, self.rows(rank))) for rank in range(self.ranks)]
+
+    def slices(self, i: int) -> tuple[slice, slice]:
+        """Where block row i lies in A."""
+        height, width = self.shape(i)
+        return slice(width - height, width), slice(width)
+
+    def packed(self, A: Tensor) -> Tensor:
+        """The lower triangle of A (n, n) by block rows, rank after rank."""
+        order = chain.from_iterable(map(self.rows, range(self.ranks)))
+        return torch.cat([A[self.slices(i)].reshape(-1) for i in order])
+
+    def unpacked(self, numbers: Tensor, rank: int) -> dict[int, Tensor]:
+        """A rank's block rows, views of its part of what `packed` gives."""
+        own = self.rows(rank)
+        parts = numbers.split([self.numbers(i) for i in own])
+        return {i: part.view(self.shape(i)) for i, part in zip(own, parts, strict=True)}
+
+
+class BlockRows:
+    """The lower triangle of a symmetric A (n, n), this rank's block rows of it.
+
+    Args:
+        communicator: the ranks that hold A.
+        layout: which of them has what.
+        numbers: of this rank's block rows, its part of what `Layout.packed` gives.
+    """
+
+    def __init__(self, communicator: Communicator, layout: Layout, numbers: Tensor) -> None:
+        self.layout = layout
+        self.own = layout.unpacked(numbers, communicator.rank)
+        self._communicator = communicator
+        self._none = numbers[:0]
+
+    def cholesky(self, shift: float) -> "Cholesky | None":
+        """A + shift·I factored, L on every rank; None where it is singular in rounding.
+
+        Collective.
+        """
+        left = {i: row.clone() for i, row in self.own.items()}
+        for row in left.values():
+            _corner(row).diagonal().add_(shift)
+        rows = list[Tensor]()
+        for j in range(self.layout.count):
+            known = self._row(left.pop(j, None), j)
+            if bool(known[0, -1].isnan()):
+                return None
+            before, here = slice(j * WIDTH), slice(j * WIDTH, (j + 1) * WIDTH)
+            for row in left.values():
+                part = row[:, here].addmm_(row[:, before], known[:, before].T, alpha=-1)
+                part.copy_(solve_triangular(_corner(known), part.mT, upper=False).mT)
+                _corner(row).addmm_(part, part.T, alpha=-1)
+            rows.append(known)
+        return Cholesky(rows)
+
+    def _row(self, row: Tensor | None, j: int) -> Tensor:
+        """Row j of L from the rank that has it; a NaN at its end where there is none."""
+        if row is None:
+            row = self._none.new_empty(self.layout.shape(j))
+        else:
+            L, failed = torch.linalg.cholesky_ex(_corner(row))
+            _corner(row).copy_(L)
+            if int(failed):
+                row[0, -1] = torch.nan
+        return self._communicator.broadcast_tensor(row, self.layout.rank_of(j))
+
+
+def _corner(row: Tensor) -> Tensor:
+    """The block of a row on the diagonal."""
+    return row[:, -len(row) :]
+
+
+class Cholesky:
+    """L of A = L Lᵀ as its block rows, all of them on every rank."""
+
+    def __init__(self, rows: list[Tensor]) -> None:
+        self._rows = rows
+
+    def solve(self, right: Tensor) -> Tensor:
+        """A⁻¹ b for b (n,)."""
+        x = right.clone()
+        for row in self._rows:
+            before, here, known = self._parts(x, row)
+            here.addmv_(known, before, alpha=-1)
+            here.copy_(_triangular(_corner(row), here, transposed=False))
+        for row in reversed(self._rows):
+            before, here, known = self._parts(x, row)
+            here.copy_(_triangular(_corner(row), here, transposed=True))
+            before.addmv_(known.T, here, alpha=-1)
+        return x
+
+    @staticmethod
+    def _parts(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x before and at a row's corner, and the row before it."""
+        last = row.shape[1]
+        first = last - len(row)
+        return x[:first], x[first:last], row[:, :first]
+
+
+def _triangular(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
+    return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]
