@@ -1,8 +1,8 @@
 """A symmetric positive definite matrix in block rows over the ranks, and its Cholesky factor.
 
 Of a symmetric A (n, n) only the lower triangle is kept, in block rows of w = `WIDTH` rows: block
-row i is A[iw:(i+1)w, :(i+1)w] and lies on rank i mod P, so that each rank has about n²/(2P) numbers
-and, as the factorisation goes on, still a P-th of what is left of it. For j = 0, 1, …
+row i is A[iw:(i+1)w, :(i+1)w]. The ranks take turns to have one, so that each has about n²/(2P)
+numbers and, as the factorisation goes on, still a P-th of what is left of it. For j = 0, 1, …
 
     L_jj L_jjᵀ = A_jj - Σ_k L_jk L_jkᵀ,   L_ij = (A_ij - Σ_k L_ik L_jkᵀ) L_jj⁻ᵀ for i > j,   k < j:
 
@@ -38,12 +38,14 @@ class Layout:
         """The number of block rows."""
         return -(-self.n // WIDTH)
 
-    def rows(self, rank: int) -> range:
+    def rows(self, rank: int) -> list[int]:
         """The block rows of a rank."""
-        return range(rank, self.count, self.ranks)
+        return [i for i in range(self.count) if self.rank_of(i) == rank]
 
     def rank_of(self, i: int) -> int:
-        return i % self.ranks
+        """0, 1, …, P - 1, P - 1, …, 1, 0, 0, 1, …: later rows are longer."""
+        place = i % (2 * self.ranks)
+        return min(place, 2 * self.ranks - 1 - place)
 
     def shape(self, i: int) -> tuple[int, int]:
         """Rows and columns of block row i."""
