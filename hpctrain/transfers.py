@@ -40,6 +40,9 @@ class Transfer(Protocol):
     def project(self, theta: Tensor) -> Tensor:
         """P θ: fine parameters on the coarse level; P I = id."""
 
+    def sample(self, theta: Tensor) -> Tensor:
+        """Every other block of θ: random ones stay as large as they are, where P takes means."""
+
 
 class Identity:
     """I = R = P = id, where levels differ in their samples only."""
@@ -53,6 +56,9 @@ class Identity:
         return g
 
     def project(self, theta: Tensor) -> Tensor:
+        return theta
+
+    def sample(self, theta: Tensor) -> Tensor:
         return theta
 
 
@@ -168,6 +174,9 @@ class DepthTransfer:
 
     def project(self, theta: Tensor) -> Tensor:
         return _by_runs(theta, self._fine, self._rule.project)
+
+    def sample(self, theta: Tensor) -> Tensor:
+        return _by_runs(theta, self._fine, lambda blocks: blocks[0::2])
 
 
 def _by_runs(v: Tensor, runs: Sequence[Run], function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ constexpr int tile_rows = 8, tile_vectors = 3;
 #else
 constexpr int tile_rows = 4, tile_vectors = 3;
 #endif
-constexpr int64_t depth = 256, rows_of_block = 96;
+constexpr int64_t depth = 420, rows_of_block = 96;
 
 template <class Real> constexpr int tile_columns = tile_vectors * lanes<Real>;
 

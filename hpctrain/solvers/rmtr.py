@@ -89,6 +89,9 @@ class RMTROptions(ModelOptions):
     cascade_epochs: list[Annotated[int, Ge(1)]] = Field(
         [], description="epochs of training of each coarser network, the coarsest first"
     )
+    cascade_steps: int = Field(
+        0, ge=0, description="on a mini-batch of each coarser network that is trained; 0: a cycle"
+    )
     line_search: ArmijoOptions = ArmijoOptions()
 
     @model_validator(mode="after")
@@ -179,7 +182,7 @@ class RMTR(Solver[RMTRState]):
         depth = o.levels - 1 if o.cascade_epochs else 0
         with self.setting.timer.phase("global"):
             for transfer in self._transfers[:depth]:
-                theta = transfer.project(theta)
+                theta = transfer.sample(theta)
             own = evaluate(self._networks[depth], theta)
         return RMTRState(
             point=self._prolonged(own, depth),
@@ -235,6 +238,7 @@ class RMTR(Solver[RMTRState]):
             levels=[
                 *state.levels[:depth],
                 *(LevelKnowledge(each.radius, each.reach, each.memory) for each in levels),
+                *state.levels[depth + len(levels) :],
             ],
             epoch=replace(epoch, index=epoch.index + 1, decreases=decreases),
             known=h.samples,
@@ -243,16 +247,21 @@ class RMTR(Solver[RMTRState]):
         )
 
     def _levels(self, state: RMTRState) -> list[Level]:
-        """The trained level and those below it, on the next mini-batch."""
+        """The trained level and those below it that a cycle visits, on the next mini-batch."""
         o, solver, coarsest = self.options, TrustRegionSteps(self.options), self.options.levels - 1
         chosen, levels = self._chosen(state.epoch), list[Level]()
-        for depth in reversed(range(state.depth, o.levels)):
+        alone = state.depth > 0 and o.cascade_steps > 0
+        for depth in [state.depth] if alone else reversed(range(state.depth, o.levels)):
             L = self._networks[depth]
             known, corrects = state.levels[depth], depth > state.depth
             level = Level(
                 L if chosen is None else L.subset(chosen),
                 solver,
-                (o.coarse_steps, 0) if depth == coarsest > 0 else self._smoothing,
+                (o.cascade_steps, 0)
+                if alone
+                else (o.coarse_steps, 0)
+                if depth == coarsest > 0
+                else self._smoothing,
                 levels[0] if levels else None,
                 self._control,
                 self._transfers[depth - 1] if corrects else None,
