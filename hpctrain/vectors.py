@@ -5,8 +5,6 @@ NumPy sums pairwise in one thread; products with several vectors are left to one
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -39,12 +37,14 @@ def combination(weights: Tensor, X: Tensor) -> Tensor:
         return weights.to(X) @ X
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+class one_thread:  # noqa: N801 - a context, much used: one by a generator takes several times longer
     """Torch computes in one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+
+    def __enter__(self) -> None:
+        self._threads = torch.get_num_threads()
+        if self._threads > 1:
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        if self._threads > 1:
+            torch.set_num_threads(self._threads)

@@ -36,8 +36,8 @@ def symmetric(seed=0, n=N):
 
 
 def compact(S, Y):
-    rows = torch.stack([*S, *Y]).double().view(2, len(S), -1)
-    return compact_hessian(rows, rows[0] @ rows.mT, S[0].dtype)
+    A, B = torch.stack(S).double(), torch.stack(Y).double()
+    return compact_hessian(S, Y, torch.stack([A @ A.T, A @ B.T, B @ B.T]))
 
 
 def indefinite_hessian(k, seed=0, n=N):
@@ -139,10 +139,12 @@ def test_the_basis_of_nearly_dependent_columns_is_orthonormal():
     """Angles of 1e-5: of ΨᵀΨ all but the last six digits are those of one column."""
     first, *others = vectors(5)
     columns = torch.stack([first, *(first + 1e-5 * each for each in others)])
-    factors = _thin_qr(columns, columns @ columns.T, 1e-6)
+    S, gamma = torch.stack(vectors(5, seed=1)), 0.5
+    Y = columns + gamma * S
+    factors = _thin_qr(list(S), list(Y), gamma, columns @ columns.T, 1e-6)
     assert factors is not None
-    A, W, R = factors
-    Q = W @ A
+    combined, R = factors
+    Q = combined(torch.eye(5, dtype=columns.dtype))
     torch.testing.assert_close(Q @ Q.T, torch.eye(5, dtype=Q.dtype), rtol=0, atol=1e-14)
     torch.testing.assert_close(R.T @ Q, columns, rtol=1e-13, atol=1e-13)
     assert torch.equal(R, R.triu())

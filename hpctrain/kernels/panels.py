@@ -16,7 +16,7 @@ def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int
         bounds: part p has the rows bounds[p] … bounds[p + 1] - 1.
     """
     sums = V.new_zeros(len(bounds) - 1, V.shape[1])
-    kernels = _native(V)
+    kernels = native_for(V)
     if kernels is not None:
         kernels.panel_transposed_product(
             V.numpy(), x.contiguous().numpy(), list(bounds), sums.numpy(), threads
@@ -29,7 +29,7 @@ def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int
 
 def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
     """y += V c for V (r, b), c (b,), y (r,), each row the same way whoever holds it."""
-    kernels = _native(V)
+    kernels = native_for(V)
     if kernels is not None:
         kernels.panel_product(V.numpy(), c.contiguous().numpy(), y.numpy(), threads)
     else:
@@ -38,7 +38,7 @@ def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
 
 def add_outer_products(H: Tensor, left: Tensor, right: Tensor, threads: int) -> None:
     """H += left right for H (r, n), left (r, b), right (b, n), each row as `add_product`'s."""
-    kernels = _native(H)
+    kernels = native_for(H)
     if kernels is not None:
         kernels.add_outer_products(
             H.numpy(), left.contiguous().numpy(), right.contiguous().numpy(), threads
@@ -47,7 +47,8 @@ def add_outer_products(H: Tensor, left: Tensor, right: Tensor, threads: int) -> 
         H.addmm_(left, right)
 
 
-def _native(tensor: Tensor):
+def native_for(tensor: Tensor):
+    """The native kernels, for a tensor in host memory; None where they are not built."""
     from hpctrain.kernels import native_available
 
     if not native_available() or tensor.device.type != "cpu":

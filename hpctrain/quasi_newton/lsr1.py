@@ -16,12 +16,15 @@ on Numerical Analysis 44 (2015) (the thin factorisation, CholeskyQR2).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.kernels.pairs import pair_combination, pair_products
 from hpctrain.vectors import combination, dot, norm, products
 
 # A pair is skipped if |sᵀ(y - Bs)| is not above SKIP ‖s‖‖y - Bs‖ (Nocedal and Wright, 6.26).
@@ -107,12 +110,12 @@ class Hessian:
 class LSR1:
     """The last m pairs s = θ⁺ - θ, y = ∇L(θ⁺) - ∇L(θ), each (n,), the newest last, and their B.
 
-    `inner` (2, k, k), float64, has the lower triangles of SᵀS and SᵀY: a new pair adds a row.
+    `inner` (3, k, k), float64, has SᵀS, SᵀY and YᵀY: a new pair adds a row and a column.
     """
 
     s: list[Tensor] = field(default_factory=list)
     y: list[Tensor] = field(default_factory=list)
-    inner: Tensor = field(default_factory=lambda: _empty(2, 0, 0))
+    inner: Tensor = field(default_factory=lambda: _empty(3, 0, 0))
     hessian: Hessian = field(default_factory=lambda: Hessian(1.0))
 
     def __post_init__(self) -> None:
@@ -129,47 +132,48 @@ class LSR1:
         residual = y - self.hessian.product(s)
         if not abs(dot(s, residual)) > SKIP * norm(s) * norm(residual):
             return self
-        S, Y = [*self.s, s][-memory:], [*self.y, y][-memory:]
-        rows = torch.stack([*S, *Y]).double().view(2, len(S), len(s))
-        inner = _with_pair(self.inner[:, 1 - len(S) :, 1 - len(S) :], rows)
+        S, Y = [*self.s, s.contiguous()][-memory:], [*self.y, y.contiguous()][-memory:]
+        inner = _with_pair(self.inner[:, 1 - len(S) :, 1 - len(S) :], S, Y)
         for first in range(len(S)):
             kept = inner[:, first:, first:].clone()
-            hessian = compact_hessian(rows[:, first:], kept, s.dtype)
+            hessian = compact_hessian(S[first:], Y[first:], kept)
             if hessian is not None:
                 return LSR1(S[first:], Y[first:], kept, hessian)
         return self
 
 
-def compact_hessian(rows: Tensor, inner: Tensor, dtype: torch.dtype) -> Hessian | None:
+def compact_hessian(S: list[Tensor], Y: list[Tensor], inner: Tensor) -> Hessian | None:
     """B of pairs, the newest last; None where M or ΨᵀΨ is singular in the pairs' precision.
 
     Both are judged after scaling the columns of Ψ by c_i = (‖s_i‖‖ψ_i‖)^(-½): the diagonal of
     M⁻¹ then has the cosines of s_i and ψ_i, the numbers by which pairs are skipped.
 
+    ΨᵀΨ comes from the inner products, and Ψ, which is read once or twice, is never made. Little is
+    lost: ‖ψ_i‖ ≥ ½ |λ̂| ‖s_i‖, as γ keeps away from the pairs' curvatures.
+
     Args:
-        rows: S and Y by rows (2, k, n), float64.
-        inner: SᵀS and SᵀY (2, k, k), float64, of which only the lower triangles are used.
-        dtype: the precision that the pairs have, and Q gets.
+        S, Y: k vectors (n,) each; their precision is that of P.
+        inner: SᵀS, SᵀY and YᵀY (3, k, k), float64.
     """
-    (S, Y), (SS, DLL) = rows, inner.tril() + inner.tril(-1).mT
+    SS, SY, YY = inner
+    DLL = SY.tril() + SY.tril(-1).mT
     gamma = initial_curvature(DLL, SS)
-    psi = Y - gamma * S
-    squares = products(psi, psi)
-    lengths = squares.diagonal().sqrt()
-    tolerance = math.sqrt(torch.finfo(dtype).eps)
+    squares = YY - gamma * (SY + SY.mT) + gamma**2 * SS
+    lengths = squares.diagonal().clamp(min=0).sqrt()
+    tolerance = math.sqrt(torch.finfo(S[0].dtype).eps)
     if not bool((lengths > 0).all()):
         return None
     c = (SS.diagonal().sqrt() * lengths).rsqrt()
     eigenvalues, V = torch.linalg.eigh(c[:, None] * (DLL - gamma * SS) * c)
     if not bool(eigenvalues.abs().min() > tolerance * eigenvalues.abs().max()):
         return None
-    factors = _thin_qr(psi, squares, max(tolerance, LEAST_SINE))
+    factors = _thin_qr(S, Y, gamma, squares, max(tolerance, LEAST_SINE))
     if factors is None:
         return None
-    A, inverse, R = factors
+    combined, R = factors
     RcV = (R * c) @ V
     shifts, U = torch.linalg.eigh((RcV / eigenvalues) @ RcV.T)
-    return Hessian(gamma, combination(U.T @ inverse, A).to(dtype), shifts)
+    return Hessian(gamma, combined(U.T), shifts)
 
 
 def initial_curvature(DLL: Tensor, SS: Tensor) -> float:
@@ -199,47 +203,57 @@ def minimise_diagonal(
     method on 1/‖v(μ)‖ = 1/Δ, which is increasing and concave, rises monotonically to the root
     from a lower bound (Conn, Gould, Toint, Trust-Region Methods (2000), section 7.3).
     """
-    least = float(eigenvalues.min())
-    d, lowest = eigenvalues - least, max(least, 0.0)
-    v = torch.where(g == 0, 0.0, -g / (d + lowest))
-    length = float(v.norm())
+    values, slopes = eigenvalues.numpy(), g.numpy()  # few numbers: NumPy's calls take less time
+    least = float(values.min())
+    d, lowest = values - least, max(least, 0.0)
+    v = _quotient(-slopes, d + lowest)
+    length = float(np.linalg.norm(v))
     if length <= radius:
         if least >= 0:
-            return v, 0.0, Ending.INTERIOR
-        v[int(eigenvalues.argmin())] = math.sqrt((radius - length) * (radius + length))
-        return v, -least, Ending.HARD_CASE
-    mu = max(lowest, float((g.abs() / radius - d).max()))
+            return torch.from_numpy(v), 0.0, Ending.INTERIOR
+        v[values.argmin()] = math.sqrt((radius - length) * (radius + length))
+        return torch.from_numpy(v), -least, Ending.HARD_CASE
+    mu = max(lowest, float((abs(slopes) / radius - d).max()))
     for _ in range(MAX_NEWTON_STEPS):
-        v = torch.where(g == 0, 0.0, -g / (d + mu))
-        length = float(v.norm())
-        slope = float(torch.where(g == 0, 0.0, v**2 / (d + mu)).sum()) / length**2
+        v = _quotient(-slopes, d + mu)
+        length = float(np.linalg.norm(v))
+        slope = float(_quotient(v**2, d + mu).sum()) / length**2
         if length <= radius * (1 + BOUNDARY_TOLERANCE):
             break
         mu += (length / radius - 1) / slope
-    return v * (radius / length), mu - least, Ending.BOUNDARY
+    return torch.from_numpy(v * (radius / length)), mu - least, Ending.BOUNDARY
 
 
-def _with_pair(inner: Tensor, rows: Tensor) -> Tensor:
-    """The triangles (2, k, k) of S and Y (2, k, n), with those before the last pair known."""
-    k = rows.shape[1]
-    larger = _empty(2, k, k)
+def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Numbers (r,) by numbers (r,), 0 where the first is 0, and ±∞ where only the second is."""
+    with np.errstate(divide="ignore"):
+        return np.divide(above, below, out=np.zeros_like(above), where=above != 0)
+
+
+def _with_pair(inner: Tensor, S: list[Tensor], Y: list[Tensor]) -> Tensor:
+    """SᵀS, SᵀY, YᵀY (3, k, k) of k pairs, known but for the last one."""
+    k = len(S)
+    with_s, with_y = pair_products([*S, *Y], S[-1], Y[-1]).view(2, k, 2).unbind(-1)
+    larger = _empty(3, k, k)
     larger[:, :-1, :-1] = inner
-    larger[:, -1] = products(rows.view(2 * k, -1), rows[0, -1]).view(2, k)
+    larger[0, -1] = larger[0, :, -1] = with_s[0]
+    larger[1, -1], larger[1, :, -1] = with_s[1], with_y[0]
+    larger[2, -1] = larger[2, :, -1] = with_y[1]
     return larger
 
 
 def _thin_qr(
-    columns: Tensor, squares: Tensor, least_sine: float
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The thin factorisation of k columns, given as rows (k, n): rows A (k, n), and W, R (k, k).
+    S: list[Tensor], Y: list[Tensor], gamma: float, squares: Tensor, least_sine: float
+) -> tuple[Callable[[Tensor], Tensor], Tensor] | None:
+    """The thin factorisation Ψ = Q R of Ψ (n, k): the function W ↦ W Qᵀ of W (m, k), and R (k, k).
 
-    The orthonormal rows are W A, and the columns Rᵀ (W A), with R upper triangular. None if they
-    are dependent. CholeskyQR2: with ΨᵀΨ = RᵀR it is Q = Ψ R⁻¹, which is done twice. Q of the first
+    R is upper triangular, and Q never needed by itself. None if columns of Ψ are dependent. CholeskyQR2: with ΨᵀΨ = RᵀR it is Q = Ψ R⁻¹, which is done twice. Q of the first
     time is as orthogonal as the square of Ψ's condition allows, which is enough for columns from
     single precision; that of the second time is to rounding errors.
 
     Args:
-        columns: Ψ, float64.
+        S, Y: k vectors (n,) each.
+        gamma: γ of Ψ = Y - γS.
         squares: ΨᵀΨ (k, k).
         least_sine: dependent is a column whose angle to those before it is smaller.
     """
@@ -248,13 +262,15 @@ def _thin_qr(
     if failed or not bool((factor.diagonal() > least_sine).all()):
         return None
     first = lengths[:, None] * factor
+    inverse = _inverse(first)
     if least_sine > ONE_PASS:
-        return columns, _inverse(first), first.T
-    Q = combination(_inverse(first), columns)
+        return lambda W: pair_combination(W @ inverse, gamma, S, Y), first.T
+    Q = pair_combination(inverse, gamma, S, Y)
     second, failed = torch.linalg.cholesky_ex(products(Q, Q))
     if failed or not bool((second.diagonal() > STILL_THERE).all()):
         return None
-    return Q, _inverse(second), second.T @ first.T
+    again = _inverse(second)
+    return lambda W: combination(W @ again, Q), second.T @ first.T
 
 
 def _inverse(lower: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""Products with secant pairs: contiguous vectors (n,) that lie apart, summed in double precision."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.panels import native_for
+from hpctrain.vectors import combination, products
+
+
+def pair_products(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """The inner products of each row (n,) with x and y (n,): (rows, 2), float64 on the CPU."""
+    kernels = native_for(x)
+    if kernels is None:
+        return products(torch.stack([*rows]).double(), torch.stack([x, y]).double())
+    found = torch.empty(len(rows), 2, dtype=torch.float64, device="cpu")
+    kernels.pair_products(_arrays(rows), x.numpy(), y.numpy(), found.numpy())
+    return found
+
+
+def pair_combination(
+    weights: Tensor, gamma: float, S: Sequence[Tensor], Y: Sequence[Tensor]
+) -> Tensor:
+    """Weights (m, k), float64, times the rows Y - γS of k pairs (n,): (m, n) in their precision."""
+    kernels = native_for(S[0])
+    if kernels is None:
+        rows = torch.stack([*Y]).double() - gamma * torch.stack([*S]).double()
+        return combination(weights, rows).to(S[0].dtype)
+    out = S[0].new_empty(len(weights), len(S[0]))
+    kernels.pair_combination(
+        _arrays(S), _arrays(Y), gamma, weights.contiguous().numpy(), out.numpy()
+    )
+    return out
+
+
+def _arrays(rows: Sequence[Tensor]) -> list:
+    return [row.numpy() for row in rows]

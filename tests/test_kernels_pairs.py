@@ -1,0 +1,41 @@
+"""Products with secant pairs: native kernels against float64, in both precisions."""
+
+import pytest
+import torch
+
+from hpctrain import kernels
+from hpctrain.kernels.pairs import pair_combination, pair_products
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def _backend(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "native_available", lambda: False)
+    elif not kernels.native_available():
+        pytest.skip("native kernels are not built")
+
+
+def vectors(count, n, dtype):
+    generator = torch.Generator().manual_seed(n)
+    return [torch.randn(n, generator=generator, dtype=dtype) for _ in range(count)]
+
+
+@pytest.mark.parametrize("n", [1, 7, 32, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_are_those_of_double_precision(n, dtype):
+    *rows, x, y = vectors(7, n, dtype)
+    expected = torch.stack(rows).double() @ torch.stack([x, y]).double().T
+    torch.testing.assert_close(pair_products(rows, x, y), expected, rtol=1e-13, atol=1e-13 * n)
+
+
+@pytest.mark.parametrize("count, n", [(1, 1), (3, 40), (5, 64), (9, 1001)])
+@pytest.mark.parametrize("dtype, rounding", [(torch.float32, 1e-7), (torch.float64, 1e-13)])
+def test_combinations_are_rounded_once(count, n, dtype, rounding):
+    """Large terms that cancel: sums in single precision would be off by some 1e-4."""
+    S, Y = vectors(6, n, dtype)[:3], vectors(6, n, dtype)[3:]
+    Y[2], gamma = 1e3 * S[2], 1e3
+    weights = torch.stack(vectors(count, 3, torch.float64))
+    expected = weights @ (torch.stack(Y).double() - gamma * torch.stack(S).double())
+    found = pair_combination(weights, gamma, S, Y)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=rounding, atol=10 * rounding)
