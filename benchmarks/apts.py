@@ -3,7 +3,8 @@
 Studies, each a few jobs under K seeds (0, 1, … K - 1), of one rank and one thread:
 
     accuracy    APTS in data and in weights against Adam and SGD, mini-batches of 10,000, 30 epochs
-    subdomains  N = 2, 4, 6 in data and 2, 3 in weights, orders 1 and 2
+    subdomains  N = 2, 4, 6 in data and 1, 2, 3 in weights, orders 1 and 2
+    depth       N = 2, 4, 6 in weights on a network of six layers, orders 1 and 2
     overlap     mini-batches, and shares of them, that overlap by 0, 1 and 5 %
     control     with and without global control, monotone and not: accuracies and rejected steps
     full        all samples in every iteration, 100 epochs, the small and the large network
@@ -37,7 +38,7 @@ ADAM_RATES = ("0.01", "0.0025", "0.001")
 
 @dataclass(frozen=True)
 class Variant:
-    """A job with settings of its own, and how it is called in a table."""
+    """A job with settings of its own, the solver's by their last names, and its name in a table."""
 
     label: str
     job: str
@@ -77,6 +78,16 @@ STUDIES: dict[str, list[Variant]] = {
             for n in (1, 2, 3)
         ),
     ],
+    "depth": [
+        weights(
+            f"weights, six layers, N = {n}, order {order}",
+            blocks=n,
+            model=model,
+            **{"network.hidden": [32] * 5},
+        )
+        for order, model in enumerate(("linear", "lsr1"), 1)
+        for n in (2, 4, 6)
+    ],
     "overlap": [
         *(
             data(f"data, N = 2, overlap {o} %", batch_overlap=o, sample_overlap=o)
@@ -109,7 +120,9 @@ def runs_of(variant: Variant, seeds: Sequence[int], data_set: str, iterations: i
     """A run for each seed, made where it is not there yet."""
     found, file = [], f"jobs/{variant.job}.toml"
     named = "-".join(f"{key}={value}" for key, value in sorted(variant.settings.items()))
-    changes = {f"solver.{key}": value for key, value in variant.settings.items()}
+    changes = {
+        key if "." in key else f"solver.{key}": value for key, value in variant.settings.items()
+    }
     changes |= {"problem.data": data_set, "stop.max_iterations": iterations}
     changes |= {"parallel.threads": 1, "output.checkpoint_every": 0}
     with StopSignals() as signals:

@@ -130,13 +130,13 @@ def test_settings_without_a_meaning_are_refused():
 # Nonmonotone acceptance
 
 
-def test_the_window_holds_the_last_losses_with_the_present_one():
-    window, losses = [], [5.0, 3.0, 4.0, 1.0]
-    for loss in losses:
+def test_the_reference_is_the_greatest_of_the_last_losses_with_the_present_one():
+    window, losses = [], [5.0, 3.0, 4.0, 1.0, 0.5]
+    for old, new in pairwise(losses):
+        window = slid(window, old - new, 3)
         assert len(window) <= 2
-        window = slid(window, loss, 3)
-    assert window == [4.0, 1.0]
-    assert reference_loss(window, 0.5) == 4.0
+    assert reference_loss(window, losses[-1]) == 4.0
+    assert reference_loss(slid([], -1.0, 3), 2.0) == 2.0
     assert slid([], 5.0, 1) == []
     assert reference_loss([], 2.0) == 2.0
 

@@ -126,13 +126,16 @@ def judge(
 
 
 def reference_loss(window: Sequence[float], loss: float) -> float:
-    """The greatest of the losses in the window and L(θ)."""
-    return max(loss, *window) if window else loss
+    """The greatest loss of the window: that of L(θ) and of the points that lie above it."""
+    return loss + max(0.0, *window) if window else loss
 
 
-def slid(window: Sequence[float], loss: float, size: int) -> list[float]:
-    """The window once θ has left the point where the loss was `loss`: the last W - 1 losses.
+def slid(window: Sequence[float], decrease: float, size: int) -> list[float]:
+    """The window after a step: how far the last W - 1 points lie above the new one.
 
-    Together with the loss at the new point they are the W losses of `reference_loss`.
+    Each step adds the decrease of the loss, which may be negative, by the samples that it was judged
+    on. Heights can so be added where every step has a mini-batch of its own, whose losses cannot be
+    compared with those of others; where all steps have all samples they are differences of losses.
     """
-    return [*window, loss][max(len(window) + 2 - size, 0) :]
+    heights = [*(height + decrease for height in window), decrease]
+    return heights[max(len(heights) + 1 - size, 0) :]

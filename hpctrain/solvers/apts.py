@@ -19,8 +19,8 @@ step of 5 can do. A subdomain keeps the radius of its steps and its secant pairs
 phases.
 
 Without global control every finite trial is taken and Δ stays in step 4. A subdomain without a
-finite trial contributes nothing. With mini-batches L in ρ is that of the batch; the losses of a
-nonmonotone acceptance are those of the batches where they were found.
+finite trial contributes nothing. With mini-batches L in ρ is that of the batch, and a nonmonotone
+acceptance adds up the decreases of its last steps, each by the batch of that step.
 
 With momentum μ > 0 the trial is s = Σ_p s_p + μ v, shortened to Δ, v the last trial taken.
 
@@ -101,7 +101,7 @@ class APTSState:
         radius: Δ; `global_radius` that of step 5.
         memory: of the global model; `local_memory` of the subdomains' that this rank works on.
         velocity: v, the last trial taken, None without momentum.
-        window: the last W - 1 losses before the present one.
+        window: how far the last W - 1 points lie above the present one, by `slid`.
         iteration: outer iterations so far.
         silent: subdomains that had no finite trial in the last one.
         accepted: whether its trial was taken.
@@ -309,7 +309,7 @@ class APTS(Solver[APTSState]):
             radius=radius,
             memory=memory,
             velocity=None if state.velocity is None else trial.step,
-            window=slid(state.window, point.loss, o.window),
+            window=slid(state.window, point.loss - found.loss, o.window),
             accepted=True,
         )
 
@@ -323,7 +323,7 @@ class APTS(Solver[APTSState]):
             memory = learnt(memory, tried.step, tried.trial.gradient - point.gradient, o)
         if tried.accepted:
             point = self._reached(tried.trial, point, last)
-            window = slid(window, state.point.loss, o.window)
+            window = slid(window, state.point.loss - point.loss, o.window)
         new = replace(state, point=point, global_radius=tried.radius, memory=memory, window=window)
         return new, tried.hopeless
 

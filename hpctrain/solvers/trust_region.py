@@ -83,7 +83,7 @@ class TrustRegionState:
         gradients: evaluated for the last step.
         stalled: no decrease was found where the model foresees none that could be measured, or
             the radius is at its minimum.
-        window: the last W - 1 losses before the present one, of a nonmonotone acceptance.
+        window: how far the last W - 1 points lie above the present one, of a nonmonotone acceptance.
         iteration: steps so far.
         sample_size: of the next step, where samples grow.
     """
@@ -151,9 +151,13 @@ def sampled_step(
         step_length=tried.length if tried.accepted else 0.0,
         gradients=int(not f.known) + int(at_once or (f.known and tried.accepted)),
         stalled=tried.hopeless,
-        window=slid(state.window, old.loss, options.window) if tried.accepted else state.window,
+        window=_slid(state.window, old, new, options) if tried.accepted else state.window,
         iteration=state.iteration + 1,
     )
+
+
+def _slid(window: list[float], old: Point, new: Point, options: ModelOptions) -> list[float]:
+    return slid(window, old.loss - new.loss, options.window)
 
 
 def _gradient_change(f: Functions, old: Point, trial: Evaluation) -> Tensor:

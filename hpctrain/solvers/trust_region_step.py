@@ -80,7 +80,7 @@ def attempt_step(
         radius: Δ.
         options: the region's norm and constants.
         with_gradient: evaluate the trial with its gradient, in one pass.
-        window: the losses of a nonmonotone acceptance.
+        window: of a nonmonotone acceptance, by `slid`.
     """
     o, theta = options.trust_region, point.theta
     found = minimise_model(B, point.gradient, radius, o.norm, options.cg_iterations)
