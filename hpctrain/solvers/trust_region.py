@@ -83,7 +83,7 @@ class TrustRegionState:
         gradients: evaluated for the last step.
         stalled: no decrease was found where the model foresees none that could be measured, or
             the radius is at its minimum.
-        window: how far the last W - 1 points lie above the present one, of a nonmonotone acceptance.
+        window: how far the last W - 1 points lie above this one, of a nonmonotone acceptance.
         iteration: steps so far.
         sample_size: of the next step, where samples grow.
     """
