@@ -24,12 +24,19 @@ def obstacle() -> str | None:
     return None if os.geteuid() == 0 else "SLURM: only root can start the cluster"
 
 
+class ClusterError(RuntimeError):
+    """The cluster did not come up; the message is its log."""
+
+
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of SLURM's commands, with this Python's hpctrain on PATH.
 
     Args:
         folder: an empty one, for all that the cluster writes.
+
+    Raises:
+        ClusterError: it does not come up here.
     """
     environ = os.environ | {
         "HPCTRAIN_CLUSTER": str(folder / "all"),
@@ -43,7 +50,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         log.seek(0)
         said = log.read()
     try:
-        assert started.returncode == 0, said
+        if started.returncode != 0:
+            raise ClusterError(said)
         environ["SLURM_CONF"] = re.findall(r"SLURM_CONF=(\S+)", said)[0]
         yield environ
     finally:
