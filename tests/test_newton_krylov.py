@@ -12,7 +12,7 @@ from hpctrain.decomposition import by_layers
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import LocalWork, Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
-from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock
+from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock, shifted_factor
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +95,26 @@ def test_every_step_lowers_the_loss_of_burgers():
         losses.append(record.loss)
     assert all(after < before for before, after in pairwise(losses))
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_singular_matrix_gets_the_shift_that_its_precision_needs(dtype):
+    """A Aᵀ of rank 3: rounding makes some of its other eigenvalues negative."""
+    A = torch.randn(200, 3, dtype=dtype)
+    K = A @ A.T
+    delta, factor = shifted_factor(K, 0.0)
+    shifted = K + delta * torch.eye(200, dtype=dtype)
+    size = float(K.diagonal().max())
+    rounding = torch.finfo(dtype).eps * size
+    assert 0 < delta <= 1e4 * rounding
+    torch.testing.assert_close(factor @ factor.T, shifted, rtol=0, atol=100 * rounding)
+
+
+def test_no_rows_at_all_are_shifted_too():
+    delta, factor = shifted_factor(torch.zeros(2, 2, dtype=torch.float64), 0.0)
+    assert delta > 0 and bool(factor.isfinite().all())
+
+
+def test_a_matrix_that_is_not_finite_ends_the_search_for_a_shift():
+    delta, _ = shifted_factor(torch.full((2, 2), float("nan"), dtype=torch.float64), 1.0)
+    assert not delta < float("inf")

@@ -38,8 +38,8 @@ from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
 from hpctrain.solvers.gauss_newton import DampingOptions
 from hpctrain.vectors import norm
 
-# Least δ, relative to the greatest diagonal entry of a block's matrix.
-ROUNDING = 1e-14
+# Least δ, in rounding errors of the greatest diagonal entry.
+ROUNDING_UNITS = 50
 
 
 class NewtonKrylovOptions(DampingOptions):
@@ -179,11 +179,7 @@ class SketchedBlock:
 
     def inverse(self, damping: float, half: float) -> Product:
         """x (n,) ↦ (B̃_ss + λ I)⁻¹ R_s x (n_s,), for λ and N / 2."""
-        K = self.gram.clone()
-        # A δ below the rounding of A_s A_sᵀ would leave K without a factor.
-        delta = half * damping + ROUNDING * float(K.diagonal().max())
-        K.diagonal().add_(delta)
-        factor = torch.linalg.cholesky(K)
+        delta, factor = shifted_factor(self.gram, half * damping)
 
         def apply(x: Tensor) -> Tensor:
             own = self.block.restrict(x)
@@ -191,6 +187,22 @@ class SketchedBlock:
             return (own - torch.mv(self.A.T, z)) * (half / delta)
 
         return apply
+
+
+def shifted_factor(K: Tensor, shift: float) -> tuple[float, Tensor]:
+    """The least δ beyond `shift` with which K + δ I has a Cholesky factor in rounding, and that.
+
+    K (k, k) is singular where it is of more rows than columns: a δ below its own rounding error,
+    which depends on the precision, leaves no factor. δ grows tenfold until one is there.
+    """
+    limits = torch.finfo(K.dtype)
+    rounding = max(ROUNDING_UNITS * limits.eps * float(K.diagonal().max()), limits.tiny)
+    while True:
+        delta = shift + rounding
+        factor, failed = torch.linalg.cholesky_ex(K + delta * torch.eye(len(K)).to(K))
+        if not int(failed) or not math.isfinite(rounding):
+            return delta, factor
+        rounding *= 10
 
 
 class CoarseSpace:
@@ -203,7 +215,5 @@ class CoarseSpace:
 
     def inverse(self, damping: float, half: float) -> Product:
         """x (n,) ↦ W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ x (n,), for λ and N / 2."""
-        M = self.gram / half
-        M.diagonal().add_(damping)
-        factor = torch.linalg.cholesky(M)
+        _, factor = shifted_factor(self.gram / half, damping)
         return lambda x: self.W @ torch.cholesky_solve((self.W.T @ x)[:, None], factor)[:, 0]
