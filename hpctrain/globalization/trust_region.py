@@ -133,9 +133,10 @@ def reference_loss(window: Sequence[float], loss: float) -> float:
 def slid(window: Sequence[float], decrease: float, size: int) -> list[float]:
     """The window after a step: how far the last W - 1 points lie above the new one.
 
-    Each step adds the decrease of the loss, which may be negative, by the samples that it was judged
-    on. Heights can so be added where every step has a mini-batch of its own, whose losses cannot be
-    compared with those of others; where all steps have all samples they are differences of losses.
+    Each step adds the decrease of the loss, which may be negative, by the samples that it was
+    judged on. Heights can so be added where every step has a mini-batch of its own, whose losses
+    cannot be compared with those of others; where all steps have all samples they are differences
+    of losses.
     """
     heights = [*(height + decrease for height in window), decrease]
     return heights[max(len(heights) + 1 - size, 0) :]

@@ -1,4 +1,4 @@
-"""Products with secant pairs: contiguous vectors (n,) that lie apart, summed in double precision."""
+"""Products with secant pairs, contiguous vectors (n,) that lie apart, in double precision."""
 
 from collections.abc import Sequence
 
