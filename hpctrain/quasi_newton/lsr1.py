@@ -247,9 +247,10 @@ def _thin_qr(
 ) -> tuple[Callable[[Tensor], Tensor], Tensor] | None:
     """The thin factorisation Ψ = Q R of Ψ (n, k): the function W ↦ W Qᵀ of W (m, k), and R (k, k).
 
-    R is upper triangular, and Q never needed by itself. None if columns of Ψ are dependent. CholeskyQR2: with ΨᵀΨ = RᵀR it is Q = Ψ R⁻¹, which is done twice. Q of the first
-    time is as orthogonal as the square of Ψ's condition allows, which is enough for columns from
-    single precision; that of the second time is to rounding errors.
+    R is upper triangular, and Q never needed by itself. None if columns of Ψ are dependent.
+    CholeskyQR2: with ΨᵀΨ = RᵀR it is Q = Ψ R⁻¹, which is done twice. Q of the first time is as
+    orthogonal as the square of Ψ's condition allows, which is enough for columns from single
+    precision; that of the second time is to rounding errors.
 
     Args:
         S, Y: k vectors (n,) each.
