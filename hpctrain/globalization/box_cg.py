@@ -39,11 +39,10 @@ def box_cg(
     box = _Box(gradient.new_tensor(radius))
     s, r = torch.zeros_like(gradient), gradient
     free, d = torch.ones_like(gradient, dtype=torch.bool), torch.zeros_like(gradient)
-    enough, predicted, products, beta = tolerance**2 * dot(gradient, gradient), 0.0, 0, 0.0
+    z, zz = r, dot(r, r)
+    enough, predicted, products, beta = tolerance**2 * zz, 0.0, 0, 0.0
     outcome = CGOutcome.CONVERGED
     while True:
-        z = torch.where(free, r, 0)
-        zz = dot(z, z)
         if not zz > enough:
             now_free = box.free(s, r)
             z = torch.where(now_free, r, 0)
@@ -57,15 +56,18 @@ def box_cg(
         Bd = product(d)
         products += 1
         curvature = dot(d, Bd)
-        alpha, to_boundary = zz / curvature if curvature > 0 else math.inf, box.distance(s, d)
-        if alpha < to_boundary:
+        alpha = zz / curvature if curvature > 0 else math.inf
+        end = s + alpha * d
+        if box.holds(end):
             predicted += 0.5 * alpha * zz
-            s, r = s + alpha * d, r + alpha * Bd
+            s, r = end, r + alpha * Bd
             z = torch.where(free, r, 0)
-            beta = dot(z, z) / zz
+            zz, old_zz = dot(z, z), zz
+            beta = zz / old_zz
             continue
         # The way meets the box: its first point there, or the projection of its far end.
         outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
+        to_boundary = box.distance(s, d)
         gain = to_boundary * (zz - 0.5 * to_boundary * curvature)
         near, far = box.project(s + to_boundary * d), box.end(s, d, alpha)
         q = far - s
@@ -77,6 +79,8 @@ def box_cg(
         else:
             s, r, predicted = near, r + to_boundary * Bd, predicted + gain
         free, beta = box.free(s, r), 0.0
+        z = torch.where(free, r, 0)
+        zz = dot(z, z)
 
 
 class _Box:
@@ -84,6 +88,10 @@ class _Box:
 
     def __init__(self, bound: Tensor) -> None:
         self._bound = bound
+
+    def holds(self, s: Tensor) -> bool:
+        """Whether s lies in the box, none of it being NaN."""
+        return bool(s.abs().max() <= self._bound)
 
     def free(self, s: Tensor, r: Tensor) -> Tensor:
         """Where s lies inside, or -r points inwards."""
