@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.arrays import to_array, to_tensor
 from hpctrain.kernels.pairs import pair_combination, pair_products
 from hpctrain.vectors import combination, dot, norm, products
 
@@ -203,16 +204,16 @@ def minimise_diagonal(
     method on 1/‖v(μ)‖ = 1/Δ, which is increasing and concave, rises monotonically to the root
     from a lower bound (Conn, Gould, Toint, Trust-Region Methods (2000), section 7.3).
     """
-    values, slopes = eigenvalues.numpy(), g.numpy()  # few numbers: NumPy's calls take less time
+    values, slopes = to_array(eigenvalues), to_array(g)  # few numbers: NumPy's calls take less time
     least = float(values.min())
     d, lowest = values - least, max(least, 0.0)
     v = _quotient(-slopes, d + lowest)
     length = float(np.linalg.norm(v))
     if length <= radius:
         if least >= 0:
-            return torch.from_numpy(v), 0.0, Ending.INTERIOR
+            return to_tensor(v), 0.0, Ending.INTERIOR
         v[values.argmin()] = math.sqrt((radius - length) * (radius + length))
-        return torch.from_numpy(v), -least, Ending.HARD_CASE
+        return to_tensor(v), -least, Ending.HARD_CASE
     mu = max(lowest, float((abs(slopes) / radius - d).max()))
     for _ in range(MAX_NEWTON_STEPS):
         v = _quotient(-slopes, d + mu)
@@ -221,7 +222,7 @@ def minimise_diagonal(
         if length <= radius * (1 + BOUNDARY_TOLERANCE):
             break
         mu += (length / radius - 1) / slope
-    return torch.from_numpy(v * (radius / length)), mu - least, Ending.BOUNDARY
+    return to_tensor(v * (radius / length)), mu - least, Ending.BOUNDARY
 
 
 def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -199,7 +199,9 @@ def shifted_factor(K: Tensor, shift: float) -> tuple[float, Tensor]:
     rounding = max(ROUNDING_UNITS * limits.eps * float(K.diagonal().max()), limits.tiny)
     while True:
         delta = shift + rounding
-        factor, failed = torch.linalg.cholesky_ex(K + delta * torch.eye(len(K)).to(K))
+        shifted = K.clone()
+        shifted.diagonal().add_(delta)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
         if not int(failed) or not math.isfinite(rounding):
             return delta, factor
         rounding *= 10
