@@ -1,254 +1,230 @@
-"""MLVR against its baselines, and the table of ASTROM: `python -m benchmarks.logistic [SET]…`.
+"""MLVR and ASTROM against their baselines: `python -m benchmarks.logistic [SET]… [--tables T…]`.
 
-Sets are those of `make data`, all by default: australian, gisette-like. Work is in effective
-gradient evaluations, Σ |D_used| / |D| over losses, gradients and Hessian-vector products; a loss
-and its gradient in one pass are one. Step sizes are chosen on the seeds of TUNING and reported on
-those of SEEDS. The tables go to docs/results.md.
-The single-sample steps of SVRG and SARAH take most of the time, some ten minutes for gisette-like.
+Sets are those of `make data`, australian and gisette-like; tables are mlvr and astrom; by default
+all. `-o FOLDER` draws a figure of each table, with seed 0. Settings of the baselines are chosen on
+the seeds of TUNING and reported on those of SEEDS. Runs are kept in a file (`--kept`), so that a
+study can be made in pieces; remove it after a change of a solver. Table and figures are those of
+docs/results.md.
 """
 
+import argparse
 import math
 import statistics
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from tabulate import tabulate
 
-from hpctrain.build import make_job_solver, make_objective, make_problem
-from hpctrain.job import Job, parse_job
-from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.logistic import LogisticProblem
-from hpctrain.solvers.variance_reduction import effective_evaluations
-from hpctrain.vectors import norm
+from benchmarks.logistic_figures import Curves, astrom_figure, mlvr_figure
+from benchmarks.logistic_runs import DATA, Kept, Run, Stage, Study, Target, study
+from hpctrain.study.style import SETTINGS
 
-DATA = {"australian": "data/australian.libsvm", "gisette-like": "data/gisette-like.h5"}
-TARGET_GAP = 1e-8
-TARGET_GRADIENT = 1e-6
-# Effective gradient evaluations after which a run has failed; more for the table of ASTROM.
-BUDGET = 150
-LONG_BUDGET = 600
-TUNING = (100, 101, 102)
+SMALL_GAP = Target("gap", 1e-8, 150)
+SMALL_GRADIENT = Target("gradient_norm", 1e-6, 400)
 SEEDS = tuple(range(10))
-# SSN takes long to small gradients.
-FEW_SEEDS = SEEDS[:3]
-# SVRG's and SARAH's step sizes are these over L_max = max ‖x_j‖² / 4 + λ.
-STEPS = (0.2, 0.5, 1.0, 2.0, 5.0)
+# By set: seeds of the baselines' settings, and those on which slow baselines are reported; a run of
+# SVRG or SARAH on gisette-like takes 360,000 steps.
+TUNING = {"australian": (100, 101, 102), "gisette-like": (100,)}
+FEW_SEEDS = {"australian": SEEDS, "gisette-like": SEEDS[:3]}
+SINGLE_SAMPLE_SEEDS = {"australian": SEEDS, "gisette-like": SEEDS[:1]}
+# Of first-order methods: step sizes over 1 / L_max, L_max = max ‖x_j‖² / 4 + λ.
+STEPS = (0.2, 0.5, 2.0, 10.0, 20.0)
 NEWTON_STEPS = (0.1, 0.25, 0.5, 0.75, 1.0)
 SMALL_NEWTON_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)
+TABLES = ("astrom", "mlvr")
 SHARES = (0.01, 0.1, 0.25, 0.5)
-# As wide a search for SSN as the defaults of MLVR had.
-MANY_SHARES = (0.05, 0.1, 0.15, 0.25, 0.5)
-MANY_STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+# The smallest sample of Australian in the published figure.
+FIGURE_SHARE = 0.02
 # MLVR has one setting for all sets, its defaults.
 MLVR = 'name = "mlvr-krylov"\nlevels = {levels}'
 V_CYCLES = 'name = "mlvr"\nlevels = {levels}'
 SSN = 'name = "ssn"\nshare = {share}\nlearning_rate = {step}'
+FIRST_ORDER = {
+    "SVRG": 'name = "svrg"\nlearning_rate = {rate}',
+    "SARAH": 'name = "sarah"\nlearning_rate = {rate}',
+    "gradient descent": 'name = "sgd"\nmomentum = 0.0\nlearning_rate = {rate}',
+}
 LBFGS = 'name = "lbfgs"\nmomentum = 1.0\nmemory = {memory}'
 ASTROM = 'name = "astrom"\nshare = {share}'
-# The published table of ASTROM, Gisette, by columns.
-PUBLISHED = {
-    "iterations": (16, 31, 16, 14, 13, 190, 143, 23, 21),
-    "∇L": (16, 32, 24, 24, 29, 190, 143, 23, 21),
-    "∇²L": (16, 5.9, 10.1, 12.4, 14.8, 1.9, 14.3, 5.75, 10.5),
-    "CG": (148, 47.2, 108.3, 125.2, 134.9, 1900, 1430, 230, 210),
+# The published table, Gisette: iterations, ∇L, ∇²L, and CG, which counts those of ASTROM by their
+# share of the samples and each of SSN's as one.
+PUBLISHED: dict[str, tuple[float | None, ...]] = {
+    "TR": (16, 16, 16, 148, 148),
+    "ASTROM 1 %": (31, 32, 5.9, 47.2, None),
+    "ASTROM 10 %": (16, 24, 10.1, 108.3, None),
+    "ASTROM 25 %": (14, 24, 12.4, 125.2, None),
+    "ASTROM 50 %": (13, 29, 14.8, 134.9, None),
+    "SSN 1 %": (190, 190, 1.9, None, 1900),
+    "SSN 10 %": (143, 143, 14.3, None, 1430),
+    "SSN 25 %": (23, 23, 5.75, None, 230),
+    "SSN 50 %": (21, 21, 10.5, None, 210),
 }
 
 
 @dataclass(frozen=True)
-class Study:
-    """A set, with what is made of it once."""
+class Bench:
+    """A set and the file of its runs."""
 
-    name: str
-    problem: LogisticProblem
-    minimum: float
+    on: Study
+    kept: Kept
 
+    def runs(self, solver: str, seeds: Iterable[int], target: Target) -> list[Run]:
+        return [self.kept.run(self.on, solver, seed, target) for seed in seeds]
 
-@dataclass(frozen=True)
-class Stage:
-    """Where a run is: its state, and the work so far."""
-
-    state: Any
-    iterations: int
-    effective: float
-    gradients: float
-
-    @property
-    def gradient_norm(self) -> float:
-        return norm(self.state.point.gradient)
+    def best(self, solvers: dict[str, str], target: Target) -> str:
+        """The name of the setting that does best on the seeds for tuning."""
+        seeds = TUNING[self.on.name]
+        return min(solvers, key=lambda each: _merit(self.runs(solvers[each], seeds, target)))
 
 
-Test = Callable[[Stage], bool]
+def _merit(runs: list[Run]) -> tuple[int, float]:
+    """Less is better: runs that failed; then the mean work, or the mean of log what is left."""
+    failed = sum(not run.reached for run in runs)
+    if failed:
+        return failed, statistics.mean(math.log(run.left) for run in runs)
+    return 0, statistics.mean(run.end.effective for run in runs)
 
 
-def study(name: str) -> Study:
-    problem = make_problem(job(name, 'name = "newton"'))
-    assert isinstance(problem, LogisticProblem)
-    return Study(name, problem, problem.monitor(Communicator(), 64, 1).minimum)
+def mlvr_table(bench: Bench) -> Curves:
+    """Prints the work to the target, every baseline at its best of five step sizes."""
+    few, rows, curves = FEW_SEEDS[bench.on.name], list[list[str]](), Curves()
 
+    def add(name: str, setting: str, solver: str, seeds: Iterable[int], drawn: bool) -> None:
+        runs = bench.runs(solver, seeds, SMALL_GAP)
+        rows.append([name, setting, *_summary(runs)])
+        if drawn:
+            curves[name] = runs[0].stages
 
-def job(name: str, solver: str, seed: int = 0) -> Job:
-    text = f'seed = {seed}\n[problem]\nname = "logistic"\ndata = "{DATA[name]}"\n[solver]\n{solver}'
-    return parse_job(text, "benchmarks.logistic")
+    def add_best(name: str, solvers: dict[str, str], seeds: Iterable[int], drawn: bool) -> None:
+        chosen = bench.best(solvers, SMALL_GAP)
+        add(name, f"{chosen}, of {len(solvers)}", solvers[chosen], seeds, drawn)
 
-
-def stages(on: Study, solver: str, seed: int, budget: float = BUDGET) -> Iterator[Stage]:
-    """A run after each of its steps, until it diverges, finds no decrease or spends its budget."""
-    settings = job(on.name, solver, seed)
-    objective = make_objective(settings, on.problem, Communicator(), 1)
-    method = make_job_solver(settings, on.problem, objective, 1)
-    state, iterations, ends = method.init(on.problem.initial_parameters(0)), 0, False
-    counts = objective.counts
-    while True:
-        effective = effective_evaluations(counts)
-        yield Stage(state, iterations, effective, counts.gradient_evaluations)
-        if ends or effective >= budget:
-            return
-        state, record = method.step(state)
-        iterations += 1
-        ends = record.stalled or not math.isfinite(record.loss) or record.loss > 1e3
-
-
-def reached(on: Study, solver: str, seed: int, done: Test, budget: float) -> Stage | None:
-    return next((stage for stage in stages(on, solver, seed, budget) if done(stage)), None)
-
-
-def effective_to_gap(on: Study, solver: str, seeds: Iterable[int]) -> list[float]:
-    """Effective gradient evaluations to L - L* ≤ TARGET_GAP by seed; ends where one failed."""
-    work: list[float] = []
-    for seed in seeds:
-        found = reached(
-            on, solver, seed, lambda s: s.state.point.loss - on.minimum <= TARGET_GAP, BUDGET
-        )
-        work.append(found.effective if found else math.inf)
-        if not found:
-            break
-    return work
-
-
-def mlvr_table(on: Study) -> None:
-    """Work to the target: every baseline at its best of five step sizes."""
-    rows = [
-        summary(f"MLVR{levels}{kind}", "defaults", effective_to_gap(on, solver, SEEDS))
-        for kind, form in (("", MLVR), (", V-cycles", V_CYCLES))
-        for levels in (2, 3)
-        for solver in (form.format(levels=levels),)
-    ]
-    rows += [best(on, f"SSN {100 * share:g} %", sub_sampled_newton(share)) for share in SHARES]
-    many = {
-        f"{100 * share:g} %, {step}": solver
-        for share in MANY_SHARES
-        for step, solver in sub_sampled_newton(share, MANY_STEPS).items()
-    }
-    rows.append(best(on, "SSN, share and step", many))
-    rows += [best(on, name.upper(), first_order(on, name)) for name in ("svrg", "sarah")]
+    rates = {name: _first_order(bench.on, form) for name, form in FIRST_ORDER.items()}
+    for levels in (2, 3):
+        add(f"MLVR{levels}", "defaults", MLVR.format(levels=levels), SEEDS, True)
+    for levels in (2, 3):
+        add(f"MLVR{levels}, V-cycles", "defaults", V_CYCLES.format(levels=levels), few, False)
+    shares = {f"SSN {100 * share:g} %": _sub_sampled_newton(share) for share in SHARES}
+    for name, solvers in shares.items():
+        add_best(name, solvers, few, False)
+    every = {f"{name[4:]}, {at}": one for name, by in shares.items() for at, one in by.items()}
+    add_best("SSN", every, few, True)
+    for name in ("SVRG", "SARAH"):
+        add_best(name, rates[name], SINGLE_SAMPLE_SEEDS[bench.on.name], True)
     for memory in (20, 50):
-        solver = LBFGS.format(memory=memory)
-        rows.append(summary(f"L-BFGS, m = {memory}", "", effective_to_gap(on, solver, SEEDS[:1])))
-    rows.append(summary("Newton", "", effective_to_gap(on, 'name = "newton"', SEEDS[:1])))
-    headers = ["method", "best of", "mean", "least", "greatest", "seeds"]
-    print(f"\n{on.name}: effective gradient evaluations to L - L* <= {TARGET_GAP:g}\n")
+        add(f"L-BFGS, m = {memory}", "", LBFGS.format(memory=memory), (0,), memory == 50)
+    add("Newton", "", 'name = "newton"', (0,), False)
+    add_best("gradient descent", rates["gradient descent"], (0,), False)
+    headers = ["method", "setting", "mean", "least", "greatest", "reached", "greatest gap"]
+    print(f"\n{bench.on.name}: effective gradient evaluations to L - L* <= {SMALL_GAP.value:g}\n")
     print(tabulate(rows, headers=headers, disable_numparse=True, tablefmt="github"), flush=True)
+    return curves
 
 
-def sub_sampled_newton(share: float, steps: Iterable[float] = NEWTON_STEPS) -> dict[str, str]:
+def _summary(runs: list[Run]) -> list[str]:
+    """Mean, least and greatest work of the runs that got there, and how far the worst other got."""
+    work = [run.end.effective for run in runs if run.reached]
+    figures = (statistics.mean(work), min(work), max(work)) if work else ()
+    shown = [f"{value:.1f}" for value in figures] or ["", "", ""]
+    worst = max(runs, key=lambda run: run.left)
+    left = "" if worst.reached else f"{worst.left:.1e} after {worst.end.effective:.0f}"
+    return [*shown, f"{len(work)} of {len(runs)}", left]
+
+
+def _sub_sampled_newton(share: float, steps: Iterable[float] = NEWTON_STEPS) -> dict[str, str]:
     return {f"{step:g}": SSN.format(share=share, step=step) for step in steps}
 
 
-def first_order(on: Study, name: str) -> dict[str, str]:
-    L_max = largest_curvature(on.problem)
-    return {
-        f"{step:g} / L_max": f'name = "{name}"\nlearning_rate = {step / L_max}' for step in STEPS
-    }
+def _first_order(on: Study, form: str) -> dict[str, str]:
+    return {f"{step:g} / L_max": form.format(rate=step / on.largest_curvature) for step in STEPS}
 
 
-def largest_curvature(problem: LogisticProblem) -> float:
-    squares = problem._rows.power(2) if hasattr(problem._rows, "power") else problem._rows**2
-    return float(np.max(squares.sum(axis=1))) / 4 + problem.ridge
+def astrom_table(bench: Bench) -> Curves:
+    """Prints means to the target, with the published ones below, and returns what is drawn."""
+    shares = SHARES if bench.on.name == "gisette-like" else (FIGURE_SHARE, *SHARES)
+    few, curves = FEW_SEEDS[bench.on.name], Curves()
+    header, columns = list[str](), list[list[str]]()
 
+    def add(name: str, setting: str, runs: list[Run], figures: list[list[float]]) -> None:
+        header.append(name + setting)
+        columns.append(_cells(runs, figures, PUBLISHED.get(name, ())))
+        curves[name] = runs[0].stages
 
-def best(on: Study, name: str, solvers: dict[str, str]) -> list[Any]:
-    """The row of the setting with the least mean work on the seeds for tuning."""
-    means = {
-        each: statistics.mean(effective_to_gap(on, solver, TUNING))
-        for each, solver in solvers.items()
-    }
-    chosen = min(means, key=lambda each: means[each])
-    if math.isinf(means[chosen]):
-        return summary(name, f"none of {len(solvers)}", [math.inf])
-    work = effective_to_gap(on, solvers[chosen], SEEDS)
-    return summary(name, f"{chosen} of {len(solvers)}", work)
-
-
-def summary(name: str, setting: str, work: list[float]) -> list[Any]:
-    if not math.isfinite(max(work)):
-        return [name, setting, f"> {BUDGET}", "", "", ""]
-    shown = [f"{value:.1f}" for value in (statistics.mean(work), min(work), max(work))]
-    return [name, setting, *shown, len(work)]
-
-
-def small_gradient(stage: Stage) -> bool:
-    return stage.gradient_norm <= TARGET_GRADIENT
-
-
-def astrom_table(on: Study) -> None:
-    """Means of iterations and evaluations to the target, by the published table's columns."""
-    columns: dict[str, list[Any]] = {}
-    for share in (1.0, *SHARES):
+    for share in (1.0, *sorted(shares)):
         name = "TR" if share == 1 else f"ASTROM {100 * share:g} %"
-        columns[name] = astrom_column(on, share)
-    for share in SHARES:
-        columns |= newton_column(on, share)
-    rows = ["iterations", "∇L", "∇²L", "CG, shared", "CG, each"]
-    table = [[row, *(column[k] for column in columns.values())] for k, row in enumerate(rows)]
-    print(f"\n{on.name}: to ‖∇L‖ <= {TARGET_GRADIENT:g}; published for Gisette below\n")
-    table += [[f"published: {row}", *values] for row, values in PUBLISHED.items()]
-    print(tabulate(table, headers=["", *columns], floatfmt=".1f", tablefmt="github"), flush=True)
+        seeds = SEEDS[:1] if share == 1 else SEEDS
+        runs = bench.runs(ASTROM.format(share=share), seeds, SMALL_GRADIENT)
+        add(name, "", runs, [_astrom_figures(run.end) for run in runs])
+    for share in sorted(shares):
+        solvers = _sub_sampled_newton(share, SMALL_NEWTON_STEPS)
+        step = bench.best(solvers, SMALL_GRADIENT)
+        size = max(1, round(share * bench.on.problem.samples)) / bench.on.problem.samples
+        runs = bench.runs(solvers[step], few, SMALL_GRADIENT)
+        figures = [_ssn_figures(run.end, size) for run in runs]
+        add(f"SSN {100 * share:g} %", f" ({step})", runs, figures)
+    rows = ["iterations", "∇L", "∇²L", "CG, by share", "CG, each", "effective"]
+    rows += ["reached", "greatest ‖∇L‖"]
+    table = [[row, *(column[k] for column in columns)] for k, row in enumerate(rows)]
+    print(f"\n{bench.on.name}: to ‖∇L‖ <= {SMALL_GRADIENT.value:g} (published, Gisette)\n")
+    print(tabulate(table, ["", *header], disable_numparse=True, tablefmt="github"), flush=True)
+    return curves
 
 
-def astrom_column(on: Study, share: float) -> list[Any]:
-    ends = []
-    for seed in SEEDS:
-        end = reached(on, ASTROM.format(share=share), seed, small_gradient, LONG_BUDGET)
-        if end is None:
-            return ["-"] * 5
-        s = end.state
-        ends.append([end.iterations, end.gradients, s.hessians, s.shared_cg, s.cg])
-    return [float(mean) for mean in np.mean(ends, axis=0)]
+def _astrom_figures(s: Stage) -> list[float]:
+    return [s.iterations, s.gradients, s.hessians, s.shared_cg, s.cg, s.effective]
 
 
-def newton_column(on: Study, share: float) -> dict[str, list[Any]]:
-    """SSN at the step size that takes the fewest iterations on a seed for tuning."""
-    size = max(1, round(share * on.problem.samples)) / on.problem.samples
-    solvers = sub_sampled_newton(share, SMALL_NEWTON_STEPS)
-    found = {
-        step: reached(on, solver, TUNING[0], small_gradient, LONG_BUDGET)
-        for step, solver in solvers.items()
-    }
-    iterations = {step: end.iterations for step, end in found.items() if end is not None}
-    if not iterations:
-        return {f"SSN {100 * share:g} %": ["-"] * 5}
-    step = min(iterations, key=lambda each: iterations[each])
-    name, ends = f"SSN {100 * share:g} % ({step})", []
-    for seed in FEW_SEEDS:
-        end = reached(on, solvers[step], seed, small_gradient, LONG_BUDGET)
-        if end is None:
-            return {name: ["-"] * 5}
-        cg = end.effective - end.gradients
-        ends.append([end.iterations, end.gradients, end.iterations * size, cg, cg / size])
-    return {name: [float(mean) for mean in np.mean(ends, axis=0)]}
+def _ssn_figures(s: Stage, size: float) -> list[float]:
+    """The same of sub-sampled Newton, which makes one Hessian of a part of the samples a step."""
+    cg = s.effective - s.gradients
+    return [s.iterations, s.gradients, s.iterations * size, cg, cg / size, s.effective]
+
+
+def _cells(
+    runs: list[Run], figures: list[list[float]], published: tuple[float | None, ...]
+) -> list[str]:
+    """Means over the runs that got there, over all and marked if none did; published ones after."""
+    there = [row for run, row in zip(runs, figures, strict=True) if run.reached]
+    mark = "" if there else "> "
+    shown = [f"{mark}{mean:.1f}" for mean in np.mean(there or figures, axis=0)]
+    for row, value in enumerate(published):
+        shown[row] += "" if value is None else f" ({value:g})"
+    reached = f"{sum(run.reached for run in runs)} of {len(runs)}"
+    return [*shown, reached, f"{max(run.left for run in runs):.1e}"]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="MLVR and ASTROM on logistic regression")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(DATA))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument("--kept", type=Path, default=Path("runs/logistic.jsonl"))
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="of the figures")
+    chosen = parser.parse_args()
+    names: Any = chosen.sets or list(DATA)
+    if unknown := set(names) - set(DATA):
+        parser.error(f"{', '.join(unknown)}: sets are {', '.join(DATA)}")
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or DATA:
-        on = study(name)
-        print(f"\n{on.problem.describe()}, L* = {on.minimum:.12g}", flush=True)
-        astrom_table(on)
-        mlvr_table(on)
+    kept, compared = Kept(chosen.kept), dict[str, Curves]()
+    for name in names:
+        bench = Bench(study(name), kept)
+        print(f"\n{bench.on.problem.describe()}, L* = {bench.on.minimum:.12g}", flush=True)
+        if "astrom" in chosen.tables:
+            curves = astrom_table(bench)
+            if chosen.output and name == "australian":
+                with matplotlib.rc_context(SETTINGS):
+                    shown = {each: curves[each] for each in ("TR", "ASTROM 2 %", "SSN 2 %")}
+                    samples, target = bench.on.problem.samples, SMALL_GRADIENT.value
+                    astrom_figure(shown, samples, target, chosen.output / "logistic-astrom.png")
+        if "mlvr" in chosen.tables:
+            compared[name] = mlvr_table(bench)
+    if chosen.output and compared:
+        with matplotlib.rc_context(SETTINGS):
+            mlvr_figure(compared, SMALL_GAP.value, chosen.output / "logistic-mlvr.png")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ fixed tree, so that every rank of the communicator has the same bits, whatever i
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -101,6 +101,9 @@ class PortableLoss(FiniteSumLoss, Protocol):
 
         Collective. In what is returned the samples are numbered from 0.
         """
+
+    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
+        """∇ℓ_j(θ) (n,) of the sample at this place among those held."""
 
 
 @dataclass
@@ -344,6 +347,11 @@ class Objective:
         alone = Communicator(None, self.communicator.timer, self.communicator.traffic)
         fraction = self._fraction * len(chosen) / self.samples
         return Objective(share, alone, len(chosen), 1, self.counts, fraction)
+
+    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
+        """∇ℓ_j(θ) (n,) of one of the samples that `gathered` brought, without any summation."""
+        self.counts.gradient_work += self._fraction / self.samples * self._share.gradient_cost
+        return cast(PortableLoss, self._share).sample_gradient(place, theta)
 
     @property
     def is_portable(self) -> bool:

@@ -149,7 +149,9 @@ def job_name(solver):
 def test_tensors_become_arrays_where_their_device_is_known():
     """In `arrays`, in files, and where compiled kernels or MPI take the memory of the CPU."""
     allowed = {PACKAGE / "arrays.py", PACKAGE / "parallel" / "transports" / "mpi.py"}
-    allowed |= {PACKAGE / "kernels" / f"{name}.py" for name in ("native", "dense", "panels", "pairs")}
+    allowed |= {
+        PACKAGE / "kernels" / f"{name}.py" for name in ("native", "dense", "panels", "pairs")
+    }
     for file in set(PACKAGE.rglob("*.py")) - allowed - set((PACKAGE / "store").rglob("*.py")):
         tree = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         called = {node.attr for node in tree if isinstance(node, ast.Attribute)}

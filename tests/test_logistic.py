@@ -54,6 +54,18 @@ def test_loss_gradient_and_hessian_are_those_of_autograd(problem, theta):
     torch.testing.assert_close(objective.hessian_vector(theta, v), expected, rtol=1e-12, atol=0)
 
 
+def test_single_precision_stays_single(problem, theta):
+    """What NumPy widens would meet single precision in a solver's vectors."""
+    single = LogisticProblem(
+        LabelledRows(problem._rows, problem._labels), "rows", dtype=torch.float32
+    )
+    objective, at = objective_over(single), theta.float()
+    found = objective.with_gradient(at)
+    assert found.gradient.dtype == objective.hessian_vector(at, at).dtype == torch.float32
+    expected = objective_over(problem).with_gradient(theta)
+    torch.testing.assert_close(found.gradient.double(), expected.gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_huge_margins_do_not_overflow(problem):
     far = 1e5 * torch.ones(6, dtype=torch.float64)
     found = objective_over(problem).with_gradient(far)

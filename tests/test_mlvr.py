@@ -9,6 +9,7 @@ from quadratic import random_quadratic, setting_of
 
 from hpctrain.corrected import consistent
 from hpctrain.errors import InputError
+from hpctrain.objective import Objective
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.mlvr import MLVROptions
@@ -18,6 +19,7 @@ from hpctrain.solvers.sampling import (
     level_sizes,
     nested_subsets,
     random_subset,
+    sample_gradients,
 )
 from hpctrain.solvers.variance_reduction import (
     NewtonOptions,
@@ -177,6 +179,20 @@ def test_fresh_subsets_are_those_of_the_whole_objective(problem, size):
     for step, subset in enumerate(fresh_subsets(L, size, 600 // size, 5, 2)):
         expected = L.subset(random_subset(5, SAMPLES, size, 2, step)).at(theta).gradient
         torch.testing.assert_close(subset.at(theta).gradient, expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("portable", [True, False])
+def test_sample_gradients_are_those_of_fresh_subsets_of_one_sample(problem, portable, monkeypatch):
+    """With the same work, whether or not samples can travel."""
+    L, single = objective_over(problem), objective_over(problem)
+    monkeypatch.setattr(Objective, "is_portable", property(lambda _: portable))
+    theta = torch.linspace(-1, 1, N, dtype=torch.float64)
+    drawn = sample_gradients(L, 600, 5, 2)
+    for gradient, sample in zip(drawn, fresh_subsets(single, 1, 600, 5, 2), strict=True):
+        expected = sample.with_gradient(theta).gradient
+        torch.testing.assert_close(gradient(theta), expected, rtol=1e-13, atol=1e-15)
+    assert L.counts.gradient_evaluations == pytest.approx(600 / SAMPLES)
+    assert single.counts.gradient_evaluations == pytest.approx(600 / SAMPLES)
 
 
 def test_level_sizes_fall_by_the_factor_and_bad_ones_are_refused():

@@ -1,5 +1,8 @@
 """MLVR with K-cycles: flexible conjugate gradients, its special cases, where it begins."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from logistic import objective_over, random_problem, setting_over
@@ -9,9 +12,9 @@ from hpctrain.errors import InputError
 from hpctrain.globalization.flexible_cg import flexible_cg
 from hpctrain.quasi_newton.lbfgs import SecantPairs
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
+from hpctrain.solvers.mlvr_krylov import MLVRKrylov, MLVRKrylovOptions
 from hpctrain.solvers.sampling import nested_subsets
-from hpctrain.vectors import dot
+from hpctrain.vectors import dot, norm
 
 SAMPLES, N = 60, 6
 
@@ -81,7 +84,7 @@ def test_the_first_step_on_two_levels_is_sub_sampled_newton(problem):
     )
     theta, found = stepped(problem, options)
     L = objective_over(problem)
-    sample = L.subset(nested_subsets(3, SAMPLES, [20])[0])
+    sample = L.subset(nested_subsets(3, SAMPLES, [20], 1)[0])
     H = torch.stack([sample.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
     expected = theta - torch.linalg.solve(H, L.at(theta).gradient)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
@@ -108,6 +111,17 @@ def test_a_step_costs_one_gradient_and_the_products_of_each_level(problem):
     assert record.nominal_gradient_evaluations == pytest.approx(1 + 2 * 20 / 60 + 4 * 5 / 60)
 
 
+def test_each_trial_of_a_search_costs_one_evaluation(problem, monkeypatch):
+    """Along a direction 1000 times as long as the gradient; the one accepted included."""
+    monkeypatch.setattr(MLVRKrylov, "_solve", lambda self, depth, theta, q: 1000 * q)
+    solver = make_solver(setting_over(problem), MLVRKrylovOptions(cascade_steps=0))
+    start = solver.init(torch.zeros(N, dtype=torch.float64))
+    _, record = solver.step(start)
+    halvings = math.log2(1000 * norm(start.point.gradient) / record.step_length)
+    assert halvings >= 1
+    assert record.nominal_gradient_evaluations == pytest.approx(1 + halvings)
+
+
 def test_the_coarser_levels_lead_to_a_better_first_point(problem):
     L, theta = objective_over(problem), torch.zeros(N, dtype=torch.float64)
     solver = make_solver(setting_over(problem), MLVRKrylovOptions(coarsening_factor=3.0))
@@ -122,3 +136,37 @@ def test_a_loss_without_subsets_is_refused():
     setting.objective._share = object()
     with pytest.raises(InputError, match=r'solver.name = "mlvr-krylov": this problem\'s loss has'):
         make_solver(setting, MLVRKrylovOptions())
+
+
+def run(solver, state, steps):
+    for _ in range(steps):
+        state, _ = solver.step(state)
+    return state
+
+
+def test_a_run_goes_on_from_its_state_alone(problem):
+    """The samples of a cycle are a function of its number, not of what a solver remembers."""
+    options = MLVRKrylovOptions(levels=3, coarsening_factor=3.0)
+    first, second = (make_solver(setting_over(problem), options) for _ in range(2))
+    half = run(first, first.init(torch.zeros(N, dtype=torch.float64)), 3)
+    found, expected = (run(solver, half, 3).point for solver in (second, first))
+    assert torch.equal(found.theta, expected.theta) and found.loss == expected.loss
+
+
+@pytest.mark.parametrize("resample", ["never", "cycle"])
+def test_samples_are_drawn_anew_in_every_cycle_or_never(problem, resample):
+    """Seen by the step without pairs from one θ in two cycles: of other samples it is another."""
+    options = MLVRKrylovOptions(coarsening_factor=3.0, cascade_steps=0, resample=resample)
+    solver = make_solver(setting_over(problem), options)
+    start = solver.init(torch.zeros(N, dtype=torch.float64))
+    reached = [solver.step(replace(start, iteration=k))[0].point.theta for k in (0, 1)]
+    assert torch.equal(*reached) == (resample == "never")
+
+
+def test_the_first_point_is_fitted_to_other_samples_than_the_first_cycle_has(problem):
+    setting, drawn = setting_over(problem), list[torch.Tensor]()
+    subset = setting.objective.subset
+    setting.objective.subset = lambda chosen: drawn.append(chosen) or subset(chosen)
+    solver = make_solver(setting, MLVRKrylovOptions(coarsening_factor=3.0))
+    solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    assert len(drawn) == 2 and not torch.equal(*drawn)

@@ -9,6 +9,7 @@ from quadratic import Quadratic, minimum, objective_of, random_quadratic
 from hpctrain.globalization.backtracking import ArmijoOptions, armijo
 from hpctrain.globalization.line_search import LineSearchOptions
 from hpctrain.globalization.trust_region import TrustRegionOptions
+from hpctrain.objective import Counts
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.level_solvers import (
     DirectionSteps,
@@ -267,3 +268,18 @@ def test_armijo_shortens_until_the_decrease_is_sufficient(loss):
     longer = objective.at(point.theta + 2 * found.step * d).loss
     assert longer > point.loss + 2e-4 * found.step * slope
     assert armijo(objective, point.theta, -d, point.loss, -slope, 1.0, ArmijoOptions()) is None
+
+
+@pytest.mark.parametrize(("likely", "losses", "gradients"), [(0, 3, 1), (1, 2, 2), (15, 0, 3)])
+def test_likely_trials_of_armijo_cost_one_pass_each(loss, likely, losses, gradients):
+    """A search of three trials: the gradient at its end costs nothing more if it was likely."""
+    objective, point = objective_of(loss), start(loss).point
+    d = -point.gradient
+    slope = dot(point.gradient, d)
+    exact = -slope / dot(d, objective.hessian_vector(point.theta, d))
+    objective.counts = Counts(loss.loss_cost, loss.gradient_cost)
+    found = armijo(objective, point.theta, d, point.loss, slope, 6 * exact, ArmijoOptions(), likely)
+    assert found.step == pytest.approx(1.5 * exact)
+    assert found.evaluation.gradient.shape == d.shape
+    assert objective.counts.loss_evaluations == losses
+    assert objective.counts.gradient_evaluations == gradients

@@ -38,7 +38,7 @@ def armijo(
     slope: float,
     first_trial: float,
     options: ArmijoOptions,
-    first_is_likely: bool = True,
+    likely_trials: int = 1,
 ) -> ArmijoStep | None:
     """The first α of first_trial · shrinkⁱ with L(θ + α d) ≤ L(θ) + c₁ α ∇L(θ)ᵀd.
 
@@ -50,7 +50,7 @@ def armijo(
         theta, direction: θ and d, (n,).
         loss, slope: L(θ) and ∇L(θ)ᵀd.
         first_trial: the α to try first.
-        first_is_likely: evaluate the first trial with its gradient, in one pass.
+        likely_trials: evaluate so many of the first trials with their gradient, in one pass.
 
     Returns:
         None if no trial is good enough or d does not descend.
@@ -59,7 +59,7 @@ def armijo(
         return None
     step, rounding = first_trial, rounding_error(loss, theta.dtype)
     for number in range(options.max_trials):
-        evaluate = objective.at if number or not first_is_likely else objective.with_gradient
+        evaluate = objective.with_gradient if number < likely_trials else objective.at
         trial = evaluate(theta + step * direction)
         allowed = rounding if -step * slope <= rounding else options.c1 * step * slope
         if trial.loss <= loss + allowed:

@@ -136,7 +136,7 @@ class LogisticLoss:
         self._labels = labels
         self._numbers = numbers
         self._bounds = bounds
-        self._sizes = np.diff(bounds)
+        self._sizes = np.diff(bounds).astype(labels.dtype)
         self._ridge = ridge
         self._known: tuple[Tensor, np.ndarray] | None = None
 
@@ -174,6 +174,12 @@ class LogisticLoss:
         labels = np.concatenate([labels for _, _, labels in found])[order]
         numbers, bounds = np.arange(len(chosen)), np.array([0, len(chosen)])
         return LogisticLoss(rows, labels, numbers, bounds, self._ridge, self.device)
+
+    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
+        """See `objective.PortableLoss`; the rows are dense, as `gathered` makes them."""
+        x, c, at = self._features.rows[place], self._labels[place], to_array(theta)
+        weight = -c * expit(-c * np.einsum("i,i->", x, at))
+        return to_tensor(weight * x + self._ridge * at, self.device)
 
     def restrict(self, region: Region, theta: Tensor) -> "LogisticLoss":
         """Itself: there is one layer, and so only one block of parameters."""

@@ -1,6 +1,7 @@
 """Random subsets of the samples, as a function of (seed, indices) alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -86,6 +87,29 @@ def fresh_subsets(
         gathered = objective.gathered(chosen)
         for start in range(0, len(chosen), size):
             yield gathered.subset(torch.arange(start, start + size, device="cpu"))
+
+
+def sample_gradients(
+    objective: Objective, steps: int, seed: int, *indices: int
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """θ ↦ ∇ℓ_j(θ) of one sample for each step, the sample that `fresh_subsets` of size 1 draws.
+
+    To go on is collective. A step takes a few passes over n numbers and no more.
+    """
+    if not objective.is_portable:
+        for sample in fresh_subsets(objective, 1, steps, seed, *indices):
+            yield partial(_gradient, sample)
+        return
+    for first in range(0, steps, GATHERED):
+        batch = range(first, min(first + GATHERED, steps))
+        drawn = [random_subset(seed, objective.samples, 1, *indices, t) for t in batch]
+        gathered = objective.gathered(torch.cat(drawn))
+        for place in range(len(drawn)):
+            yield partial(gathered.sample_gradient, place)
+
+
+def _gradient(objective: Objective, theta: Tensor) -> Tensor:
+    return objective.with_gradient(theta).gradient
 
 
 def share_size(share: float, samples: int) -> int:

@@ -5,6 +5,7 @@ Costs are effective gradient evaluations, Σ |D_used| / |D| over all losses, gra
 Hessian-vector products: whatever takes the samples of D_used is one evaluation of them.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from hpctrain.objective import Counts
 from hpctrain.options import Options
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
 from hpctrain.solvers.level_solvers import StepRule, newton_direction
-from hpctrain.solvers.sampling import fresh_subsets, random_subset, share_size
+from hpctrain.solvers.sampling import random_subset, sample_gradients, share_size
 from hpctrain.vectors import norm
 
 
@@ -100,15 +101,16 @@ class SVRG(_Baseline):
         L, o = self.setting.objective, self.options
         anchor = state.point
         theta = anchor.theta
-        for sample in self._samples(state):
-            change = sample.with_gradient(theta).gradient
-            change = change - sample.with_gradient(anchor.theta).gradient
+        for gradient in self._gradients(state):
+            change = gradient(theta) - gradient(anchor.theta)
             theta = theta - o.learning_rate * (change + anchor.gradient)
         return evaluate(L, theta)
 
-    def _samples(self, state: IterateState) -> Any:
-        steps = self.options.inner_steps or 2 * self.setting.objective.samples
-        return fresh_subsets(self.setting.objective, 1, steps, self.setting.seed, state.iteration)
+    def _gradients(self, state: IterateState) -> Iterator[Callable[[Tensor], Tensor]]:
+        """∇ℓ_j of the sample of each step."""
+        L = self.setting.objective
+        steps = self.options.inner_steps or 2 * L.samples
+        return sample_gradients(L, steps, self.setting.seed, state.iteration)
 
     def describe(self) -> list[str]:
         o = self.options
@@ -128,9 +130,8 @@ class SARAH(SVRG):
         alpha = self.options.learning_rate
         last, v = state.point.theta, state.point.gradient
         theta = last - alpha * v
-        for sample in self._samples(state):
-            old, new = (sample.with_gradient(at).gradient for at in (last, theta))
-            v = new - old + v
+        for gradient in self._gradients(state):
+            v = gradient(theta) - gradient(last) + v
             last, theta = theta, theta - alpha * v
         return evaluate(self.setting.objective, theta)
 
