@@ -266,7 +266,8 @@ class Objective:
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
             share.add_normal_equations(theta, first, last, G.zero_())
             push_node(sums, node, layout.packed(G[1:, 1:]))
-        nodes = torch.stack([part for _, part in sums])
+        parts = [part for _, part in sums]
+        nodes = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         own = self.communicator.tree_sum_parts(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))

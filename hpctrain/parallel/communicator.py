@@ -145,10 +145,11 @@ class Communicator:
             bit = 1 << level
             kept = [rank for rank in parts if rank & bit == self.rank & bit]
             sent = torch.cat([parts[rank] for rank in parts if rank not in kept])
-            received = self._receive_buffer(torch.cat([parts[rank] for rank in kept]))
+            sizes = [len(parts[rank]) for rank in kept]
+            received = self._receive_buffer(sent.new_empty(sum(sizes)))
             self._transport.exchange(sent, received, self.rank ^ bit)
             self.traffic.count(_size(sent))
-            sums = torch.split(received, [len(parts[rank]) for rank in kept])
+            sums = torch.split(received, sizes)
             parts = {rank: parts[rank] + each for rank, each in zip(kept, sums, strict=True)}
         return parts[self.rank]
 
