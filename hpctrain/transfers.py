@@ -1,6 +1,7 @@
 """Transfer of parameters between the levels of a multilevel method.
 
-    I prolongs a coarse correction,   R = Iᵀ restricts a fine gradient,   P I = id projects θ
+    I prolongs a coarse correction,   R = Iᵀ restricts a fine gradient,   P I = id projects θ,
+    Pᵀ lifts a coarse gradient: R Pᵀ = id
 
 A residual network is an explicit Euler scheme for dy/dt = F(y, θ(t)): its blocks are the values of
 θ(t) on a grid, and a level with about half the blocks has the grid of twice the step. What is not
@@ -40,6 +41,9 @@ class Transfer(Protocol):
     def project(self, theta: Tensor) -> Tensor:
         """P θ: fine parameters on the coarse level; P I = id."""
 
+    def lift(self, g: Tensor) -> Tensor:
+        """Pᵀ g: a coarse gradient on the fine level; R Pᵀ = id."""
+
     def sample(self, theta: Tensor) -> Tensor:
         """Every other block of θ: random ones stay as large as they are, where P takes means."""
 
@@ -57,6 +61,9 @@ class Identity:
 
     def project(self, theta: Tensor) -> Tensor:
         return theta
+
+    def lift(self, g: Tensor) -> Tensor:
+        return g
 
     def sample(self, theta: Tensor) -> Tensor:
         return theta
@@ -83,6 +90,10 @@ class InTime(ABC):
     def project(self, theta: Tensor) -> Tensor:
         """(K_f, size) ↦ (K_c, size)."""
 
+    @abstractmethod
+    def lift(self, g: Tensor) -> Tensor:
+        """(K_c, size) ↦ (K_f, size)."""
+
 
 class Constant(InTime):
     """K_f = 2 K_c: I copies each block to two, P = ½ Iᵀ takes their mean; IᵀI = 2."""
@@ -98,6 +109,9 @@ class Constant(InTime):
 
     def project(self, theta: Tensor) -> Tensor:
         return 0.5 * self.restrict(theta)
+
+    def lift(self, g: Tensor) -> Tensor:
+        return 0.5 * self.prolong(g)
 
 
 class Linear(InTime):
@@ -123,6 +137,11 @@ class Linear(InTime):
 
     def project(self, theta: Tensor) -> Tensor:
         return theta[0::2]
+
+    def lift(self, g: Tensor) -> Tensor:
+        fine = g.new_zeros(2 * len(g) - 1, g.shape[1])
+        fine[0::2] = g
+        return fine
 
 
 RULES: dict[Rule, InTime] = {"constant": Constant(), "linear": Linear()}
@@ -174,6 +193,9 @@ class DepthTransfer:
 
     def project(self, theta: Tensor) -> Tensor:
         return _by_runs(theta, self._fine, self._rule.project)
+
+    def lift(self, g: Tensor) -> Tensor:
+        return _by_runs(g, self._coarse, self._rule.lift)
 
     def sample(self, theta: Tensor) -> Tensor:
         return _by_runs(theta, self._fine, lambda blocks: blocks[0::2])

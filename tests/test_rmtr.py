@@ -23,7 +23,7 @@ from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import CoarseNetwork, evaluate
 from hpctrain.solvers.level_solvers import TrustRegionSteps
 from hpctrain.solvers.multilevel import Level, LevelState, Room, TrustRegionControl
-from hpctrain.solvers.rmtr import RMTROptions
+from hpctrain.solvers.rmtr import RMTROptions, Stage
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.solvers.trust_region_step import ModelOptions
 from hpctrain.state import flatten, unflatten
@@ -33,6 +33,11 @@ SHAPE, SAMPLES, CHUNKS = (1, 6, 6), 60, 2
 DENSE = partial(dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)
 CONVOLUTIONAL = partial(convolutional_resnet, SHAPE, [2, 3], CLASSES, 1.0, nn.Tanh, 1)
 WHOLE = {"batch_size": SAMPLES}
+
+
+def cascade(*epochs, **more):
+    """A stage for each level from the coarsest on."""
+    return [Stage(level=1 + i, epochs=each, **more) for i, each in enumerate(epochs)]
 
 
 def problem_of(make=DENSE, blocks=4):
@@ -173,7 +178,8 @@ VARIANTS = {
     "line search": {"control": "line-search"},
     "linear model": {"model": "linear"},
     "hessian": {"model": "hessian", "levels": 2, "coarse_steps": 1, "cg_iterations": 4},
-    "cascade": {"cascade_epochs": [1, 1]},
+    "cascade": {"cascade": cascade(1.0, 1.0)},
+    "cascade of steps": {"cascade": cascade(2.0, 1.0, steps=3)},
 }
 
 
@@ -288,7 +294,7 @@ def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
 
 def test_a_cascade_trains_the_coarsest_network_first_and_prolongs_it():
     problem = problem_of()
-    solver = solver_of(problem, cascade_epochs=[3, 1], batch_size=30, zeta=0)
+    solver = solver_of(problem, cascade=cascade(3.0, 1.0), batch_size=30, zeta=0)
     states, records = run(solver, problem.initial_parameters(0), 9)
     levels = [record.details["level"] for record in records]
     assert levels == [1, 1, 1, 1, 1, 1, 2, 2, 3]
@@ -304,7 +310,7 @@ def test_a_cascade_trains_the_coarsest_network_first_and_prolongs_it():
 
 def test_the_coarsest_network_makes_its_coarse_steps_while_it_is_trained():
     problem = problem_of()
-    options = {"pre_smoothing": 0, "coarse_steps": 3, "cascade_epochs": [1, 1]}
+    options = {"pre_smoothing": 0, "coarse_steps": 3, "cascade": cascade(1.0, 1.0)}
     solver = solver_of(problem, batch_size=30, **options)
     _, records = run(solver, problem.initial_parameters(0), 1)
     fine, coarse = objective_of(problem), solver.setting.coarser[-1].objective
@@ -313,9 +319,53 @@ def test_the_coarsest_network_makes_its_coarse_steps_while_it_is_trained():
     assert records[0].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 30 / SAMPLES)
 
 
+def test_a_stage_of_steps_leaves_the_coarser_levels_alone_and_may_end_within_an_epoch():
+    problem = problem_of()
+    stages = [
+        Stage(level=2, epochs=1.5, batch_size=15, steps=3),
+        Stage(level=3, epochs=0.5, batch_size=30, steps=2),
+    ]
+    solver = solver_of(problem, cascade=stages, batch_size=20, zeta=0)
+    states, records = run(solver, problem.initial_parameters(0), 8)
+    assert [record.details["level"] for record in records] == [2, 2, 2, 2, 2, 2, 3, 3]
+    assert [record.details["batch_size"] for record in records] == [15] * 6 + [30, 20]
+    assert [record.epoch for record in records[5:]] == pytest.approx([1.5, 2, 2 + 1 / 3])
+    assert [state.epoch.number for state in states] == [0, 0, 0, 0, 1, 1, 2, 3, 3]
+    middle = solver.setting.coarser[0].objective
+    cost = middle._share.gradient_cost / solver.setting.objective._share.gradient_cost
+    assert records[1].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 15 / SAMPLES)
+    assert records[6].nominal_gradient_evaluations >= (1 + 2) * 30 / SAMPLES
+    assert not states[7].levels[2].memory.s and states[8].levels[2].memory.s
+
+
+def test_a_stage_shorter_than_the_epoch_that_its_batches_fill_leaves_their_size():
+    problem = problem_of()
+    stages = [Stage(level=3, epochs=1.0), Stage(level=3, epochs=0.9), Stage(level=3, epochs=0.5)]
+    solver = solver_of(problem, cascade=stages, batch_size=20, zeta=0)
+    states, _ = run(solver, problem.initial_parameters(0), 7)
+    assert [state.stage for state in states] == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert states[6].epoch.batch_size == 20 and states[6].epoch.number == 2
+
+
+def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
+    """Its pairs are I s and Pᵀ y, and its B is that of the coarser one: (I s)ᵀ B I s = sᵀ B_c s."""
+    problem = problem_of()
+    solver = solver_of(problem, levels=2, cascade=cascade(1.0, steps=4), batch_size=30)
+    states, _ = run(solver, problem.initial_parameters(0), 2)
+    [fine, coarse] = states[2].levels
+    transfer = solver._transfers[0]
+    assert states[1].depth == 1 and states[2].depth == 0 and len(fine.memory.s) > 1
+    assert fine.radius == pytest.approx(transfer.stretch * coarse.radius)
+    s, y = coarse.memory.s[-1], coarse.memory.y[-1]
+    assert torch.equal(fine.memory.s[-1], transfer.prolong(s))
+    torch.testing.assert_close(transfer.restrict(fine.memory.y[-1]), y)
+    product = fine.memory.hessian.product(transfer.prolong(s))
+    assert dot(product, transfer.prolong(s)) == pytest.approx(dot(y, s), rel=1e-6)
+
+
 def test_a_state_taken_apart_and_put_together_goes_on_as_before():
     problem = problem_of()
-    for options in ({}, {"cascade_epochs": [1, 1]}):
+    for options in ({}, {"cascade": cascade(1.0, 0.7, steps=2)}):
         solver = solver_of(problem, batch_size=20, **options)
         states, _ = run(solver, problem.initial_parameters(0), 5)
         for state in (states[1], states[4]):
@@ -342,7 +392,8 @@ def test_at_a_minimum_the_solver_says_that_it_is_stalled():
 
 BAD = {
     "pre_smoothing of at least 1": {"levels": 1, "pre_smoothing": 0},
-    "one number for each level but the finest": {"levels": 3, "cascade_epochs": [1]},
+    "its levels must not fall, nor exceed 3": {"cascade": cascade(1.0, 1.0)[::-1]},
+    "its levels must not fall, nor exceed 2": {"levels": 2, "cascade": cascade(1.0, 1.0, 1.0)},
     "trust_region.norm = 2": {"trust_region": TrustRegionOptions(norm="inf")},
 }
 

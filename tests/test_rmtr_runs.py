@@ -49,7 +49,12 @@ def job(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("solver", ["", "cascade_epochs = [1, 1]"])
+STEPS = "cascade = [{level = 1, epochs = 1.5, steps = 2}, {level = 2, epochs = 0.5, steps = 2}]"
+
+
+@pytest.mark.parametrize(
+    "solver", ["", STEPS, "cascade = [{level = 1, epochs = 1.0}, {level = 2, epochs = 1.0}]"]
+)
 def test_a_run_that_is_resumed_is_the_run_that_was_not_interrupted(job, tmp_path, solver):
     whole, cut = str(tmp_path / "whole.h5"), str(tmp_path / "cut.h5")
     run(job(5, solver), Communicator(), whole)
@@ -67,6 +72,9 @@ REFUSED = {
     ("network.blocks=6",): r"solver.levels = 3 is not allowed: dense-resnet .* 3 blocks: no ",
     ('solver.transfer="linear"',): "an odd number, 2 K - 1",
     ("network={kind='fcnn'}",): r"fcnn 36-32-32-10 \(relu\) is no residual network, whose depth",
+    ("solver.cascade=[{level=1,epochs=1.0,batch_size=65}]",): (
+        "solver.cascade: batch_size = 65 is not allowed: at most 64, the number"
+    ),
     ("solver.batch_size=65",): "solver.batch_size = 65 is not allowed: at most 64, the number of",
     ("problem={name='burgers',points=64}", "network={depth=3,width=4}"): (
         'solver.levels = 3 is not allowed: coarser networks are there for problem.name = "classifi'

@@ -40,6 +40,14 @@ def test_projection_is_a_left_inverse_of_prolongation(rule, depth):
 
 
 @pytest.mark.parametrize(("rule", "depth"), CASES)
+def test_a_lifted_gradient_is_the_adjoint_of_the_projection(rule, depth):
+    transfer, (fine, coarse) = DepthTransfer(runs_of(depth), rule), sizes_of(rule, depth)
+    theta, g = draw(fine), draw(coarse, 1)
+    assert dot(transfer.lift(g), theta) == pytest.approx(dot(g, transfer.project(theta)), rel=1e-13)
+    torch.testing.assert_close(transfer.restrict(transfer.lift(g)), g)
+
+
+@pytest.mark.parametrize(("rule", "depth"), CASES)
 def test_no_correction_grows_by_more_than_the_stretch(rule, depth):
     transfer, (_, coarse) = DepthTransfer(runs_of(depth), rule), sizes_of(rule, depth)
     matrix = torch.stack([transfer.prolong(e) for e in torch.eye(coarse, dtype=torch.float64)])
@@ -48,6 +56,12 @@ def test_no_correction_grows_by_more_than_the_stretch(rule, depth):
     assert largest > 1.1
     s = draw(coarse)
     assert norm(transfer.prolong(s)) <= transfer.stretch * norm(s)
+
+
+def test_sampling_keeps_blocks_as_they_are():
+    theta = torch.tensor([9.0, 1.0, 2.0, 3.0, 6.0])
+    sampled = DepthTransfer([Run(1), Run(1, 4)], "constant").sample(theta)
+    assert sampled[0] == 9 and set(sampled[1:].tolist()) in ({1, 3}, {2, 6})
 
 
 def test_constant_copies_blocks_and_projects_to_their_mean():

@@ -13,6 +13,9 @@ After an epoch, with L of all samples and L_b, s_b of its mini-batches,
 so that the stochastic method ends as the deterministic one. With one level it is the single-level
 trust region; with line-search control it is MG/OPT.
 
+A cascade trains shallower networks first, in stages. The next finer network begins at their
+prolonged θ, with their L-SR1 prolonged too: I s and Pᵀ y, as (I s)ᵀ(Pᵀ y) = sᵀy.
+
 A work unit is one gradient of the finest network on all samples. A gradient on level l and a batch
 B costs c_l / c_L · |B| / |D| of it, c_l being the multiply-adds of the level's network for one
 sample: about K_l / K_L, and a little more, as all levels have the first and the last layer.
@@ -21,16 +24,18 @@ Source: Kopaničáková and Krause, Globally convergent multilevel training of d
 SIAM Journal on Scientific Computing 45(3) (2023), arXiv 2107.07572.
 """
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from itertools import accumulate, pairwise
+from typing import Literal
 
-from annotated_types import Ge
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.batches import batch, batches_per_epoch
 from hpctrain.errors import InputError
 from hpctrain.globalization.backtracking import ArmijoOptions
+from hpctrain.options import Options
 from hpctrain.quasi_newton.lsr1 import LSR1
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
 from hpctrain.solvers.level_solvers import TrustRegionSteps
@@ -48,13 +53,27 @@ from hpctrain.solvers.trust_region_step import (
     check_model,
     described_model,
     described_region,
+    learnt,
 )
 from hpctrain.solvers.variance_reduction import require_subsets
-from hpctrain.transfers import Rule
+from hpctrain.transfers import Rule, Transfer
 from hpctrain.vectors import norm
 
 # A batch that led to too small a decrease of the whole loss is made larger by this factor.
 BATCH_GROWTH = 2
+
+
+class Stage(Options):
+    """A part of the cascade: the network of one level is trained for some epochs."""
+
+    level: int = Field(ge=1, description="of the network; 1 is the coarsest")
+    epochs: float = Field(gt=0, description="passes over the samples, also a part of one")
+    batch_size: int | None = Field(
+        None, ge=1, description="samples of a mini-batch at first; as the stage before left it"
+    )
+    steps: int | None = Field(
+        None, ge=1, description="on a mini-batch, without coarser levels; a cycle if left out"
+    )
 
 
 class RMTROptions(ModelOptions):
@@ -86,11 +105,8 @@ class RMTROptions(ModelOptions):
         description="ζ: batches are doubled if the loss falls by less than this part of the sum"
         " of their decreases in an epoch; 0 where it rises",
     )
-    cascade_epochs: list[Annotated[int, Ge(1)]] = Field(
-        [], description="epochs of training of each coarser network, the coarsest first"
-    )
-    cascade_steps: int = Field(
-        0, ge=0, description="on a mini-batch of each coarser network that is trained; 0: a cycle"
+    cascade: list[Stage] = Field(
+        [], description="stages in which networks are trained first, the coarsest first"
     )
     line_search: ArmijoOptions = ArmijoOptions()
 
@@ -100,8 +116,9 @@ class RMTROptions(ModelOptions):
             raise ValueError("trust_region.norm = 2: corrections are measured in it")
         if self.pre_smoothing == 0 and self.levels == 1:
             raise ValueError("a level without a coarser one needs pre_smoothing of at least 1")
-        if self.cascade_epochs and len(self.cascade_epochs) != self.levels - 1:
-            raise ValueError("cascade_epochs: one number for each level but the finest, or none")
+        trained = [stage.level for stage in self.cascade]
+        if any(b < a for a, b in pairwise([*trained, self.levels])):
+            raise ValueError(f"cascade: its levels must not fall, nor exceed {self.levels}")
         return self
 
 
@@ -113,7 +130,7 @@ class Epoch:
         batch_size: at most so many samples each.
         number: epochs so far.
         index: mini-batches of this epoch so far.
-        loss: L of all samples where the epoch began.
+        loss: L of all samples where the epoch began; NaN in a stage that ends before the epoch.
         decreases: the sum of its mini-batches' decreases.
     """
 
@@ -143,8 +160,9 @@ class RMTRState:
         depth: how far below the finest level the trained network is.
         levels: the radii and L-SR1 of each level, the finest first.
         epoch: the mini-batches.
-        known: samples that the loss and the gradient are of.
-        epochs_left: before the next finer network is trained.
+        known: samples that the loss and the gradient are of; 0 where they are a coarser network's.
+        seen: samples of all mini-batches so far.
+        stage: of the cascade; past its last one cycles are made from the finest level.
         trained: the point of the network that is trained, if that is a coarser one.
         stalled: the last step found no decrease, and none is left to be found.
     """
@@ -154,7 +172,8 @@ class RMTRState:
     levels: list[LevelKnowledge]
     epoch: Epoch
     known: int
-    epochs_left: int = 0
+    seen: int = 0
+    stage: int = 0
     trained: Point | None = None
     stalled: bool = False
 
@@ -169,6 +188,13 @@ class RMTR(Solver[RMTRState]):
         check_model(setting, options)
         require_subsets(setting, options.name)
         mini_batches(setting, options.batch_size)
+        samples = setting.objective.samples
+        for size in (stage.batch_size or 1 for stage in options.cascade):
+            if size > samples:
+                raise InputError(
+                    f"solver.cascade: batch_size = {size} is not allowed: at most {samples}, the"
+                    " number of samples"
+                )
         if len(setting.coarser) != options.levels - 1:
             raise InputError(
                 f"solver.levels = {options.levels} is not allowed: this problem has"
@@ -179,7 +205,7 @@ class RMTR(Solver[RMTRState]):
 
     def init(self, theta: Tensor) -> RMTRState:
         o, samples = self.options, self.setting.objective.samples
-        depth = o.levels - 1 if o.cascade_epochs else 0
+        depth = self._depth(0)
         with self.setting.timer.phase("global"):
             for transfer in self._transfers[:depth]:
                 theta = transfer.sample(theta)
@@ -191,9 +217,8 @@ class RMTR(Solver[RMTRState]):
                 LevelKnowledge(o.trust_region.radius, o.trust_region.radius)
                 for _ in range(o.levels)
             ],
-            epoch=Epoch(o.batch_size, own.loss),
+            epoch=Epoch(self._first_size(0, o.batch_size), own.loss),
             known=samples,
-            epochs_left=self._cascade_epochs(depth),
             trained=own if depth else None,
         )
 
@@ -206,6 +231,8 @@ class RMTR(Solver[RMTRState]):
             length = norm(new.point.theta - state.point.theta)
             if new.epoch.index == self._batches(state.epoch):
                 new = self._after_epoch(new)
+            if new.stage < len(self._ends) and new.seen >= self._ends[new.stage]:
+                new = self._after_stage(new)
         is_exact = new.depth == 0 and state.epoch.batch_size == self.setting.objective.samples
         return new, Record(
             loss=last.loss,
@@ -214,7 +241,7 @@ class RMTR(Solver[RMTRState]):
             nominal_gradient_evaluations=counts.gradient_evaluations - before,
             update_cost=1,
             stalled=is_exact and new.stalled,
-            epoch=new.epoch.number + new.epoch.index / self._batches(new.epoch),
+            epoch=new.seen / self.setting.objective.samples,
             details={
                 "batch_size": float(state.epoch.batch_size),
                 "radius": new.levels[state.depth].radius,
@@ -242,28 +269,29 @@ class RMTR(Solver[RMTRState]):
             ],
             epoch=replace(epoch, index=epoch.index + 1, decreases=decreases),
             known=h.samples,
+            seen=state.seen + h.samples,
             trained=end.point if depth else None,
             stalled=end.stalled,
         )
 
     def _levels(self, state: RMTRState) -> list[Level]:
-        """The trained level and those below it that a cycle visits, on the next mini-batch."""
-        o, solver, coarsest = self.options, TrustRegionSteps(self.options), self.options.levels - 1
+        """The trained level and those below it that are visited, on the next mini-batch."""
+        solver, control, alone = (
+            TrustRegionSteps(self.options),
+            self._control,
+            self._steps_alone(state),
+        )
         chosen, levels = self._chosen(state.epoch), list[Level]()
-        alone = state.depth > 0 and o.cascade_steps > 0
-        for depth in [state.depth] if alone else reversed(range(state.depth, o.levels)):
+        depths = [state.depth] if alone else range(state.depth, self.options.levels)
+        for depth in reversed(depths):
             L = self._networks[depth]
             known, corrects = state.levels[depth], depth > state.depth
             level = Level(
                 L if chosen is None else L.subset(chosen),
                 solver,
-                (o.cascade_steps, 0)
-                if alone
-                else (o.coarse_steps, 0)
-                if depth == coarsest > 0
-                else self._smoothing,
+                (alone, 0) if alone else self._steps(depth),
                 levels[0] if levels else None,
-                self._control,
+                control,
                 self._transfers[depth - 1] if corrects else None,
                 known.radius,
                 known.memory,
@@ -272,6 +300,11 @@ class RMTR(Solver[RMTRState]):
             levels.insert(0, level)
         return levels
 
+    def _steps_alone(self, state: RMTRState) -> int:
+        """Steps of a stage on the trained level only; 0 where cycles are made."""
+        stages = self.options.cascade[state.stage :]
+        return (stages[0].steps or 0) if stages else 0
+
     def _chosen(self, epoch: Epoch) -> Tensor | None:
         """The numbers of the next mini-batch's samples, ascending; None for all of them."""
         samples = self.setting.objective.samples
@@ -279,9 +312,11 @@ class RMTR(Solver[RMTRState]):
             return None
         return batch(self.setting.seed, epoch.number, epoch.index, epoch.batch_size, samples)
 
-    @property
-    def _smoothing(self) -> tuple[int, int]:
-        return self.options.pre_smoothing, self.options.post_smoothing
+    def _steps(self, depth: int) -> tuple[int, int]:
+        """(μ₁, μ₂) in a cycle."""
+        o = self.options
+        is_coarsest = depth == o.levels - 1 > 0
+        return (o.coarse_steps, 0) if is_coarsest else (o.pre_smoothing, o.post_smoothing)
 
     @property
     def _control(self) -> Control:
@@ -291,39 +326,70 @@ class RMTR(Solver[RMTRState]):
         return TrustRegionControl(o.trust_region, o.kappa)
 
     def _after_epoch(self, state: RMTRState) -> RMTRState:
-        """Doubles the batches if they misled, and goes on to the next finer network in its time."""
+        """Doubles the batches if they misled."""
         samples, epoch = self.setting.objective.samples, state.epoch
         point, size = state.trained or state.point, epoch.batch_size
         loss = point.loss
-        if size < samples:
+        if size < samples and not math.isnan(epoch.loss):
             loss = self._networks[state.depth].at(point.theta).loss
             if not epoch.loss - loss > self.options.zeta * epoch.decreases:
                 size = min(BATCH_GROWTH * size, samples)
-        state = replace(state, epoch=Epoch(size, loss, epoch.number + 1))
-        if state.depth == 0:
-            return state
-        state = replace(state, epochs_left=state.epochs_left - 1)
-        return self._refined(state) if state.epochs_left == 0 else state
+        return replace(state, epoch=Epoch(size, loss, epoch.number + 1))
+
+    def _after_stage(self, state: RMTRState) -> RMTRState:
+        """The next stage, or what follows the last one, in an epoch of its own."""
+        stage, epoch = state.stage + 1, state.epoch
+        size = self._first_size(stage, epoch.batch_size)
+        state = replace(state, stage=stage)
+        while state.depth > self._depth(stage):
+            state = self._refined(state)
+        point, loss = state.trained or state.point, math.nan
+        if stage == len(self._ends) or self.options.cascade[stage].epochs >= 1:
+            loss = self._networks[state.depth].at(point.theta).loss
+        number = epoch.number + (epoch.index > 0)
+        return replace(state, epoch=Epoch(size, loss, number))
 
     def _refined(self, state: RMTRState) -> RMTRState:
         """The next finer network in the place of the one trained so far, whose θ is prolonged."""
         assert state.trained is not None
         depth = state.depth - 1
-        theta = self._transfers[depth].prolong(state.trained.theta)
-        own = evaluate(self._networks[depth], theta)
+        transfer, own, levels = self._transfers[depth], state.trained, list(state.levels)
+        levels[depth] = self._carried(levels[depth + 1], levels[depth].reach, transfer)
+        own = Point(transfer.prolong(own.theta), own.loss, transfer.lift(own.gradient))
         return replace(
             state,
             point=self._prolonged(own, depth),
             depth=depth,
-            epoch=replace(state.epoch, loss=own.loss),
-            epochs_left=self._cascade_epochs(depth),
-            known=self.setting.objective.samples,
+            levels=levels,
+            known=0,
             trained=own if depth else None,
         )
 
-    def _cascade_epochs(self, depth: int) -> int:
-        """How long a network is trained before the next finer one; 0 for the finest."""
-        return self.options.cascade_epochs[-depth] if depth else 0
+    def _carried(self, below: LevelKnowledge, reach: float, transfer: Transfer) -> LevelKnowledge:
+        """What a level knows at first of what was learnt on the next coarser one."""
+        memory = LSR1()
+        for s, y in zip(below.memory.s, below.memory.y, strict=True):
+            memory = learnt(memory, transfer.prolong(s), transfer.lift(y), self.options)
+        radius = min(transfer.stretch * below.radius, self.options.trust_region.max_radius)
+        return LevelKnowledge(radius, reach, memory)
+
+    @property
+    def _ends(self) -> list[int]:
+        """Samples seen at the end of each stage."""
+        epochs = accumulate(stage.epochs for stage in self.options.cascade)
+        return [round(each * self.setting.objective.samples) for each in epochs]
+
+    def _depth(self, stage: int) -> int:
+        """How far below the finest level a stage's network is."""
+        o = self.options
+        return o.levels - o.cascade[stage].level if stage < len(o.cascade) else 0
+
+    def _first_size(self, stage: int, before: int) -> int:
+        """Samples of the first mini-batches of a stage."""
+        stages = self.options.cascade
+        if stage == len(stages) > 0:
+            return self.options.batch_size
+        return (stages[stage].batch_size if stages else None) or before
 
     def _batches(self, epoch: Epoch) -> int:
         return batches_per_epoch(self.setting.objective.samples, epoch.batch_size)
@@ -342,19 +408,23 @@ class RMTR(Solver[RMTRState]):
         sizes = " > ".join(str(each.parameters) for each in self._networks)
         batches = f"mini-batches of at most {o.batch_size} samples at first"
         steps = f"{o.pre_smoothing} + {o.post_smoothing} smoothing steps, {o.coarse_steps} coarse"
+        region = [*map(self._described, o.cascade), *described_region(o)]
         if o.levels == 1:
             return [
                 f"single-level trust region, {o.pre_smoothing} steps a batch, {described_model(o)}",
                 f"{batches}, doubled below zeta = {o.zeta:g}",
-                *described_region(o),
+                *region,
             ]
-        epochs = ", ".join(map(str, o.cascade_epochs))
-        cascade = f", after {epochs} epochs on the coarser networks, the coarsest first"
         return [
             f"recursive multilevel trust region, {o.levels} levels of {sizes} parameters,"
-            f" {o.transfer} in depth{cascade if o.cascade_epochs else ''}",
+            f" {o.transfer} in depth",
             f"{o.cycle}-cycle, {steps}, {described_model(o)}, corrections controlled by"
             f" {o.control}, kappa {o.kappa:g}",
             f"{batches}, doubled below zeta = {o.zeta:g}",
-            *described_region(o),
+            *region,
         ]
+
+    def _described(self, stage: Stage) -> str:
+        work = f"{stage.steps} steps a batch" if stage.steps else "by cycles"
+        size = f", batches of {stage.batch_size} at first" if stage.batch_size else ""
+        return f"before, level {stage.level} for {stage.epochs:g} epochs, {work}{size}"

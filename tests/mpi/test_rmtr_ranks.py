@@ -34,7 +34,14 @@ CONVOLUTIONAL = 'kind = "conv-resnet"\nfilters = [2, 3]\nblocks = 2'
 CASES = {
     "dense": (DENSE.format(4), "zeta = 0.99"),
     "linear, line search": (DENSE.format(5), 'transfer = "linear"\ncontrol = "line-search"'),
-    "cascade": (DENSE.format(4), "cascade_epochs = [1, 1]"),
+    "cascade": (
+        DENSE.format(4),
+        "cascade = [{level = 1, epochs = 1.0}, {level = 2, epochs = 1.0}]",
+    ),
+    "cascade of steps": (
+        DENSE.format(4),
+        "cascade = [{level = 1, epochs = 0.5, steps = 2}, {level = 3, epochs = 0.5, steps = 2}]",
+    ),
     "convolutional": (CONVOLUTIONAL, "levels = 2"),
 }
 
