@@ -5,6 +5,7 @@ Native on the CPU, Triton's on GPUs (jets only), or in torch.
 
 import os
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -14,7 +15,15 @@ from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.networks.dense import DenseNetwork
 
-__all__ = ["JetEvaluator", "TorchJets", "jet_evaluator", "jets", "kernels_on", "native_available"]
+__all__ = [
+    "JetEvaluator",
+    "TorchJets",
+    "jet_evaluator",
+    "jets",
+    "kernels_on",
+    "native_available",
+    "native_for",
+]
 
 # Coordinates with derivatives that the native kernels are compiled for.
 NATIVE_COORDINATES = 3
@@ -29,6 +38,15 @@ def native_available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def native_for(tensor: Tensor) -> ModuleType | None:
+    """The compiled kernels, for a tensor in host memory; None where they are not available."""
+    if tensor.device.type != "cpu" or not native_available():
+        return None
+    from hpctrain import _kernels
+
+    return _kernels
 
 
 def triton_available() -> bool:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from hpctrain.kernels import native_for
+
 
 def update_and_multiply(
     H: Tensor,
@@ -23,13 +25,10 @@ def update_and_multiply(
     Returns:
         H x (r,); each row is summed the same way whichever rank or thread has it.
     """
-    from hpctrain.kernels import native_available
-
-    if native_available() and H.device.type == "cpu":
-        from hpctrain import _kernels
-
+    kernels = native_for(H)
+    if kernels is not None:
         product = H.new_empty(len(H))
-        _kernels.update_and_multiply(
+        kernels.update_and_multiply(
             H.numpy(),
             scale,
             None if left is None else left.contiguous().numpy(),
@@ -46,12 +45,9 @@ def update_and_multiply(
 
 def accumulate_gram(J: Tensor, C: Tensor, threads: int) -> None:
     """C += JᵀJ in the lower triangle of C (n, n), for rows J (k, n); above it C is undefined."""
-    from hpctrain.kernels import native_available
-
-    if native_available() and J.device.type == "cpu":
-        from hpctrain import _kernels
-
-        _kernels.accumulate_gram(J.contiguous().numpy(), C.numpy(), threads)
+    kernels = native_for(J)
+    if kernels is not None:
+        kernels.accumulate_gram(J.contiguous().numpy(), C.numpy(), threads)
     else:
         C.addmm_(J.T, J)
 

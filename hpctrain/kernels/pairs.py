@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.panels import native_for
+from hpctrain.kernels import native_for
 from hpctrain.vectors import combination, products
 
 

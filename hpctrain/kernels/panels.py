@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from hpctrain.kernels import native_for
+
 
 def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int) -> Tensor:
     """Vᵀx over each part of the rows, (parts, b), summed the same way for any threads.
@@ -45,14 +47,3 @@ def add_outer_products(H: Tensor, left: Tensor, right: Tensor, threads: int) -> 
         )
     else:
         H.addmm_(left, right)
-
-
-def native_for(tensor: Tensor):
-    """The native kernels, for a tensor in host memory; None where they are not built."""
-    from hpctrain.kernels import native_available
-
-    if not native_available() or tensor.device.type != "cpu":
-        return None
-    from hpctrain import _kernels
-
-    return _kernels
