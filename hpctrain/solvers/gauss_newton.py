@@ -90,11 +90,10 @@ class GaussNewton(Solver[GaussNewtonState]):
         system = self._system(state)
         damping, growth, count = state.damping, 2.0, state.iteration + 1
         while damping <= o.greatest_damping:
-            factored = system.factor(damping)
-            step = damped_step(factored, o)
-            if factored is not None and step is not None:
+            step = damped_step(system.factor(damping), o)
+            if step is not None:
                 trial = objective.at(old.theta + step.total)
-                rho = (old.loss - trial.loss) / factored.predicted_decrease(step.p)
+                rho = (old.loss - trial.loss) / step.predicted
                 if trial.loss < old.loss and rho > o.accept:
                     new = point_of(trial)
                     record = Record(new.loss, norm(new.gradient), norm(step.total), 1, 1)
@@ -135,10 +134,11 @@ class GaussNewton(Solver[GaussNewtonState]):
 
 @dataclass(frozen=True)
 class DampedStep:
-    """The velocity p (n,) and the whole step p + ½ a (n,)."""
+    """The velocity p (n,), the whole step p + ½ a (n,), and the decrease m(0) - m(p)."""
 
     p: Tensor
     total: Tensor
+    predicted: float
 
 
 def damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
@@ -147,8 +147,8 @@ def damped_step(factored: Factored | None, options: GaussNewtonOptions) -> Dampe
         return None
     p = factored.velocity()
     if not options.acceleration:
-        return DampedStep(p, p)
+        return DampedStep(p, p, factored.predicted_decrease(p))
     a = factored.acceleration(p, options.difference)
     if not 2 * norm(a) <= options.acceleration * norm(p):
         return None
-    return DampedStep(p, p + 0.5 * a)
+    return DampedStep(p, p + 0.5 * a, factored.predicted_decrease(p))
