@@ -75,17 +75,12 @@ def fresh_subsets(
     Small ones are gathered on every rank, many at a time, so that their evaluations take no
     messages and no time that depends on |D|. To go on is collective.
     """
-    drawn = [
-        lambda t=t: random_subset(seed, objective.samples, size, *indices, t) for t in range(steps)
-    ]
     if size > GATHERED or not objective.is_portable:
-        yield from (objective.subset(draw()) for draw in drawn)
+        for t in range(steps):
+            yield objective.subset(random_subset(seed, objective.samples, size, *indices, t))
         return
-    batch = GATHERED // size
-    for first in range(0, steps, batch):
-        chosen = torch.cat([draw() for draw in drawn[first : first + batch]])
-        gathered = objective.gathered(chosen)
-        for start in range(0, len(chosen), size):
+    for gathered in _gathered(objective, size, steps, seed, *indices):
+        for start in range(0, gathered.samples, size):
             yield gathered.subset(torch.arange(start, start + size, device="cpu"))
 
 
@@ -100,12 +95,20 @@ def sample_gradients(
         for sample in fresh_subsets(objective, 1, steps, seed, *indices):
             yield partial(_gradient, sample)
         return
-    for first in range(0, steps, GATHERED):
-        batch = range(first, min(first + GATHERED, steps))
-        drawn = [random_subset(seed, objective.samples, 1, *indices, t) for t in batch]
-        gathered = objective.gathered(torch.cat(drawn))
-        for place in range(len(drawn)):
+    for gathered in _gathered(objective, 1, steps, seed, *indices):
+        for place in range(gathered.samples):
             yield partial(gathered.sample_gradient, place)
+
+
+def _gathered(
+    objective: Objective, size: int, steps: int, seed: int, *indices: int
+) -> Iterator[Objective]:
+    """The subsets of `GATHERED` samples' worth of steps at a time, one after the other."""
+    batch = GATHERED // size
+    for first in range(0, steps, batch):
+        draws = range(first, min(first + batch, steps))
+        chosen = [random_subset(seed, objective.samples, size, *indices, t) for t in draws]
+        yield objective.gathered(torch.cat(chosen))
 
 
 def _gradient(objective: Objective, theta: Tensor) -> Tensor:
