@@ -276,11 +276,13 @@ class RMTR(Solver[RMTRState]):
 
     def _levels(self, state: RMTRState) -> list[Level]:
         """The trained level and those below it that are visited, on the next mini-batch."""
-        solver, control, alone = (
+        solver, control, stage = (
             TrustRegionSteps(self.options),
             self._control,
-            self._steps_alone(state),
+            self._stage(state.stage),
         )
+        # Of a stage on the trained level only; None where cycles are made.
+        alone = None if stage is None else stage.steps
         chosen, levels = self._chosen(state.epoch), list[Level]()
         depths = [state.depth] if alone else range(state.depth, self.options.levels)
         for depth in reversed(depths):
@@ -299,11 +301,6 @@ class RMTR(Solver[RMTRState]):
             )
             levels.insert(0, level)
         return levels
-
-    def _steps_alone(self, state: RMTRState) -> int:
-        """Steps of a stage on the trained level only; 0 where cycles are made."""
-        stages = self.options.cascade[state.stage :]
-        return (stages[0].steps or 0) if stages else 0
 
     def _chosen(self, epoch: Epoch) -> Tensor | None:
         """The numbers of the next mini-batch's samples, ascending; None for all of them."""
@@ -338,16 +335,15 @@ class RMTR(Solver[RMTRState]):
 
     def _after_stage(self, state: RMTRState) -> RMTRState:
         """The next stage, or what follows the last one, in an epoch of its own."""
-        stage, epoch = state.stage + 1, state.epoch
-        size = self._first_size(stage, epoch.batch_size)
-        state = replace(state, stage=stage)
-        while state.depth > self._depth(stage):
+        number, epoch = state.stage + 1, state.epoch
+        stage, size = self._stage(number), self._first_size(number, epoch.batch_size)
+        state = replace(state, stage=number)
+        while state.depth > self._depth(number):
             state = self._refined(state)
         point, loss = state.trained or state.point, math.nan
-        if stage == len(self._ends) or self.options.cascade[stage].epochs >= 1:
+        if stage is None or stage.epochs >= 1:
             loss = self._networks[state.depth].at(point.theta).loss
-        number = epoch.number + (epoch.index > 0)
-        return replace(state, epoch=Epoch(size, loss, number))
+        return replace(state, epoch=Epoch(size, loss, epoch.number + (epoch.index > 0)))
 
     def _refined(self, state: RMTRState) -> RMTRState:
         """The next finer network in the place of the one trained so far, whose θ is prolonged."""
@@ -379,17 +375,20 @@ class RMTR(Solver[RMTRState]):
         epochs = accumulate(stage.epochs for stage in self.options.cascade)
         return [round(each * self.setting.objective.samples) for each in epochs]
 
-    def _depth(self, stage: int) -> int:
-        """How far below the finest level a stage's network is."""
-        o = self.options
-        return o.levels - o.cascade[stage].level if stage < len(o.cascade) else 0
-
-    def _first_size(self, stage: int, before: int) -> int:
-        """Samples of the first mini-batches of a stage."""
+    def _stage(self, number: int) -> Stage | None:
+        """A stage of the cascade; None past its last one."""
         stages = self.options.cascade
-        if stage == len(stages) > 0:
-            return self.options.batch_size
-        return (stages[stage].batch_size if stages else None) or before
+        return stages[number] if number < len(stages) else None
+
+    def _depth(self, number: int) -> int:
+        """How far below the finest level a stage's network is."""
+        stage = self._stage(number)
+        return 0 if stage is None else self.options.levels - stage.level
+
+    def _first_size(self, number: int, before: int) -> int:
+        """Samples of the first mini-batches of a stage."""
+        stage = self._stage(number)
+        return self.options.batch_size if stage is None else stage.batch_size or before
 
     def _batches(self, epoch: Epoch) -> int:
         return batches_per_epoch(self.setting.objective.samples, epoch.batch_size)
