@@ -140,9 +140,10 @@ def sampled_step(
     memory = state.memory
     if learns:
         memory = learnt(memory, tried.step, _gradient_change(f, old, tried.trial), options)
-    new = old
+    new, window = old, state.window
     if tried.accepted:
         new = point_of(tried.trial) if f.known else _moved(old, tried.trial)
+        window = slid(window, old.loss - new.loss, options.window)
     return replace(
         state,
         point=new,
@@ -151,13 +152,9 @@ def sampled_step(
         step_length=tried.length if tried.accepted else 0.0,
         gradients=int(not f.known) + int(at_once or (f.known and tried.accepted)),
         stalled=tried.hopeless,
-        window=_slid(state.window, old, new, options) if tried.accepted else state.window,
+        window=window,
         iteration=state.iteration + 1,
     )
-
-
-def _slid(window: list[float], old: Point, new: Point, options: ModelOptions) -> list[float]:
-    return slid(window, old.loss - new.loss, options.window)
 
 
 def _gradient_change(f: Functions, old: Point, trial: Evaluation) -> Tensor:
