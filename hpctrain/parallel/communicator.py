@@ -132,15 +132,19 @@ class Communicator:
         Returns:
             (sizes[rank],), a tensor of its own.
         """
-        if self.size == 1 or self.size & (self.size - 1):
+        if self.size == 1:
+            return self.tree_sum(nodes, chunks)
+        if self.size & (self.size - 1):
             return torch.split(self.tree_sum(nodes, chunks), list(sizes))[self.rank].clone()
         parts = dict(enumerate(torch.split(nodes[0].detach(), list(sizes))))
         with self._communication():
             return self._recursive_halving(parts)
 
     def _recursive_halving(self, parts: dict[int, Tensor]) -> Tensor:
-        """This rank's part, of parts by rank: in every step partners send each other what only
-        the other one's side still needs; the sums are those of recursive doubling."""
+        """This rank's part, of parts by rank, with the sums of recursive doubling.
+
+        In every step partners send each other what only the other one's side still needs.
+        """
         for level in range(self.size.bit_length() - 1):
             bit = 1 << level
             kept = [rank for rank in parts if rank & bit == self.rank & bit]
