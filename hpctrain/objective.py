@@ -52,11 +52,12 @@ class SampledLoss(Protocol):
 class LeastSquaresLoss(SampledLoss, Protocol):
     """A loss ℓ_j = r_j² of residuals, with their Jacobian: what Gauss-Newton needs."""
 
-    def add_normal_equations(self, theta: Tensor, first: int, last: int, G: Tensor) -> None:
-        """G += [r J]ᵀ[r J] in the lower triangle of G (1 + n, 1 + n).
+    def add_gauss_newton(
+        self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
+    ) -> None:
+        """G += JᵀJ in block rows of the lower triangle, as `Layout.packed` gives them.
 
-        r are the residuals at the samples of this share's chunks first … last - 1, J their
-        Jacobian.
+        J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1.
         """
 
     def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
@@ -261,11 +262,11 @@ class Objective:
         layout = Layout(n, self.communicator.size)
         sums = list[tuple[Node, Tensor]]()
         level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
-        G = torch.empty(1 + n, 1 + n, dtype=self.dtype, device=self.device)
         for node in nodes_up_to(level, *self._held):
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
-            share.add_normal_equations(theta, first, last, G.zero_())
-            push_node(sums, node, layout.packed(G[1:, 1:]))
+            G = torch.zeros(sum(layout.sizes), dtype=self.dtype, device=self.device)
+            share.add_gauss_newton(theta, first, last, G, layout)
+            push_node(sums, node, G)
         parts = [part for _, part in sums]
         nodes = torch.stack(parts) if len(parts) > 1 else parts[0][None]
         own = self.communicator.tree_sum_parts(nodes, self._chunks, layout.sizes)

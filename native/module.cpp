@@ -191,14 +191,27 @@ template <class Real> void bind_dense(nb::module_& m) {
         nb::arg("x"), nb::arg("product"), nb::arg("threads"),
         "H <- scale H + left right and product = H x, in one pass over the rows of H.");
   m.def("accumulate_gram",
-        [](Array<Real> J, Array<Real> C, int threads) {
-          require(J.ndim() == 2 && C.ndim() == 2 && C.shape(0) == J.shape(1) &&
-                      C.shape(1) == J.shape(1),
-                  "shapes must be J (k, n), C (n, n)");
+        [](Array<Real> J, int64_t skipped, Array<Real> C, std::vector<int64_t> places,
+           std::vector<int64_t> strides, int64_t height, int threads) {
+          require(J.ndim() == 2 && skipped >= 0 && skipped < int64_t(J.shape(1)),
+                  "J must be a matrix with more columns than are skipped");
+          const int64_t n = J.shape(1) - skipped, blocks = (n + height - 1) / height;
+          require(height % gram_tile_rows == 0 && int64_t(places.size()) == blocks &&
+                      int64_t(strides.size()) == blocks,
+                  "block rows must be as many as C has, of whole tiles");
+          for (int64_t b = 0; b < blocks; ++b) {
+            const int64_t first = b * height, last = std::min(n, first + height);
+            require(strides[b] >= last && places[b] >= 0 &&
+                        places[b] + (last - first - 1) * strides[b] + last <= int64_t(C.size()),
+                    "block rows must lie within C");
+          }
           nb::gil_scoped_release release;
-          accumulate_gram<Real>(J.data(), J.shape(0), J.shape(1), C.data(), threads);
+          accumulate_gram<Real>(J.data() + skipped, J.shape(0), J.shape(1), n,
+                                {C.data(), places.data(), strides.data(), height}, threads);
         },
-        nb::arg("J"), nb::arg("C"), nb::arg("threads"), "C += J^T J in the lower triangle of C.");
+        nb::arg("J"), nb::arg("skipped"), nb::arg("C"), nb::arg("places"), nb::arg("strides"),
+        nb::arg("height"), nb::arg("threads"),
+        "C += J^T J in the lower triangle of C, for the columns of J after those skipped.");
 }
 
 template <class Real> void bind_panels(nb::module_& m) {

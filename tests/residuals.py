@@ -26,9 +26,9 @@ class Residuals(LeastSquaresLoss):
         r = self.residuals(theta)[:, None]
         return torch.cat([r.square(), 2 * r * self.jacobian(theta)], dim=1)
 
-    def add_normal_equations(self, theta, first, last, G):
-        rows = self._rows(theta)[first:last]
-        G += rows.T @ rows
+    def add_gauss_newton(self, theta, first, last, G, layout):
+        J = self.jacobian(theta)[first:last]
+        G += layout.packed(J.T @ J)
 
     def curvatures(self, theta, p, h):
         r, ahead, behind = (self.residuals(theta + step * p) for step in (0, h, -h))

@@ -7,11 +7,11 @@ import torch
 from quadratic import setting_around
 from residuals import linear_problem, objective_of_residuals
 
-from hpctrain.kernels import TorchJets, jet_evaluator, native_available
-from hpctrain.kernels.dense import accumulate_gram
+from hpctrain.kernels import TorchJets, dense, jet_evaluator, native_available
 from hpctrain.kernels.residual import TorchResidual, residual_loss
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective
+from hpctrain.parallel.block_rows import Layout
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
 from hpctrain.problems.pinn.burgers import Burgers
@@ -55,20 +55,42 @@ def full(block_rows):
     return torch.tril(A) + torch.tril(A, -1).T
 
 
-@needs_native
-@pytest.mark.parametrize("count, n", [(1, 1), (5, 7), (300, 25), (257, 130)])
+def lower(layout, numbers):
+    """A (n, n) of its block rows, those of all ranks, without what is above its diagonal."""
+    A = torch.zeros(layout.n, layout.n, dtype=numbers.dtype)
+    for rank, part in enumerate(numbers.split(layout.sizes)):
+        for i, row in layout.unpacked(part, rank).items():
+            A[layout.slices(i)] = row
+    return torch.tril(A)
+
+
+@pytest.mark.parametrize("kernels", [pytest.param("native", marks=needs_native), "torch"])
+@pytest.mark.parametrize("count, n", [(1, 1), (5, 7), (300, 25), (257, 130), (500, 301)])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-4)])
-def test_gram_matrix_accumulates_and_has_the_same_bits_on_any_threads(count, n, dtype, tolerance):
-    J = torch.randn(count, n, dtype=dtype)
+def test_gram_matrix_accumulates_and_has_the_same_bits_on_any_threads(
+    kernels, count, n, dtype, tolerance, monkeypatch
+):
+    if kernels == "torch":
+        monkeypatch.setattr(dense, "native_for", lambda tensor: None)
+    rows = torch.randn(count, 1 + n, dtype=dtype)
+    J, layout = rows[:, 1:], Layout(n, 3)
     found = []
     for threads in (1, 2, 3):
-        C = torch.ones(n, n, dtype=dtype)
-        accumulate_gram(J, C, threads)
-        found.append(torch.tril(C))
+        C = torch.ones(sum(layout.sizes), dtype=dtype)
+        dense.accumulate_gram(rows, 1, C, layout, threads)
+        found.append(lower(layout, C))
     expected = torch.tril(1 + J.T @ J)
     torch.testing.assert_close(found[0], expected, rtol=tolerance, atol=tolerance * count)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+@needs_native
+@pytest.mark.parametrize("k, n", [(1, 1), (100, 7), (25, 300)])
+def test_gram_matrix_of_rows(k, n):
+    A = torch.randn(k, n, dtype=torch.float64)
+    found = torch.tril(dense.gram_of_rows(A, 2))
+    torch.testing.assert_close(found, torch.tril(A @ A.T), rtol=1e-12, atol=1e-12 * n)
 
 
 @pytest.mark.parametrize("kernels", [pytest.param("native", marks=needs_native), "torch"])

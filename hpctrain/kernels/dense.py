@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels import native_for
+from hpctrain.parallel.block_rows import WIDTH, Layout
 
 
 def update_and_multiply(
@@ -43,17 +44,37 @@ def update_and_multiply(
     return torch.mv(H, x)
 
 
-def accumulate_gram(J: Tensor, C: Tensor, threads: int) -> None:
-    """C += JᵀJ in the lower triangle of C (n, n), for rows J (k, n); above it C is undefined."""
+def accumulate_gram(J: Tensor, skipped: int, C: Tensor, layout: Layout, threads: int) -> None:
+    """C += JᵀJ for J (k, n), what is left of rows (k, skipped + n) after their first columns.
+
+    Args:
+        J: (k, skipped + n).
+        C: the lower triangle of (n, n) in block rows, as `Layout.packed` gives it. Blocks on the
+            diagonal are undefined above it.
+        layout: of these block rows.
+        threads: threads of the native kernel.
+    """
     kernels = native_for(J)
     if kernels is not None:
-        kernels.accumulate_gram(J.contiguous().numpy(), C.numpy(), threads)
-    else:
-        C.addmm_(J.T, J)
+        strides = [layout.shape(i)[1] for i in range(layout.count)]
+        kernels.accumulate_gram(
+            J.contiguous().numpy(), skipped, C.numpy(), layout.places, strides, WIDTH, threads
+        )
+        return
+    J = J[:, skipped:]
+    for i, place in enumerate(layout.places):
+        row = C[place : place + layout.numbers(i)].view(layout.shape(i))
+        rows, columns = layout.slices(i)
+        row.addmm_(J[:, rows].T, J[:, columns])
 
 
 def gram_of_rows(A: Tensor, threads: int) -> Tensor:
     """A Aᵀ (k, k) of rows A (k, n), in the lower triangle."""
-    K = A.new_zeros(len(A), len(A))
-    accumulate_gram(A.T.contiguous(), K, threads)
+    kernels, k = native_for(A), len(A)
+    if kernels is None:
+        return A @ A.T
+    K, firsts = A.new_zeros(k, k), range(0, k, WIDTH)
+    places = [first * k for first in firsts]
+    columns = A.T.contiguous().numpy()
+    kernels.accumulate_gram(columns, 0, K.numpy(), places, [k] * len(firsts), WIDTH, threads)
     return K

@@ -7,14 +7,17 @@ numbers and, as the factorisation goes on, still a P-th of what is left of it. F
     L_jj L_jjᵀ = A_jj - Σ_k L_jk L_jkᵀ,   L_ij = (A_ij - Σ_k L_ik L_jkᵀ) L_jj⁻ᵀ for i > j,   k < j:
 
 the rank that has row j finds L_jj and sends the row to all, and each finds the L_ij of its own
-rows. A row's sums for L_ii are made as its L_ij come up, so that nobody waits for them. Every
-product is of the same blocks whoever computes it: equal bits on any number of ranks.
+rows. A row's sums for L_ii are made as its L_ij come up, so that nobody waits for them, and row
+j + 1 comes first of all: it travels while the rows after it are computed. Every product is of the
+same blocks whoever computes it: equal bits on any number of ranks.
 
 Source: Golub and Van Loan, Matrix Computations (2013), sections 4.2.9 and 6.3.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
@@ -67,9 +70,17 @@ class Layout:
         height, width = self.shape(i)
         return slice(width - height, width), slice(width)
 
+    @cached_property
+    def places(self) -> list[int]:
+        """Where each block row begins among the numbers of all, which stand rank after rank."""
+        order = list(chain.from_iterable(map(self.rows, range(self.ranks))))
+        ends = accumulate(map(self.numbers, order))
+        found = {i: end - self.numbers(i) for i, end in zip(order, ends, strict=True)}
+        return [found[i] for i in range(self.count)]
+
     def packed(self, A: Tensor) -> Tensor:
         """The lower triangle of A (n, n) by block rows, rank after rank."""
-        order = chain.from_iterable(map(self.rows, range(self.ranks)))
+        order = sorted(range(self.count), key=self.places.__getitem__)
         return torch.cat([A[self.slices(i)].reshape(-1) for i in order])
 
     def unpacked(self, numbers: Tensor, rank: int) -> dict[int, Tensor]:
@@ -103,20 +114,26 @@ class BlockRows:
         for row in left.values():
             _corner(row).diagonal().add_(shift)
         rows = list[Tensor]()
-        for j in range(self.layout.count):
-            known = self._row(left.pop(j, None), j)
+        known, arrive = self._row(left.pop(0, None), 0)
+        for j in range(1, self.layout.count + 1):
+            arrive()
             if bool(known[0, -1].isnan()):
                 return None
-            before, here = slice(j * WIDTH), slice(j * WIDTH, (j + 1) * WIDTH)
-            for row in left.values():
-                part = row[:, here].addmm_(row[:, before], known[:, before].T, alpha=-1)
-                part.copy_(solve_triangular(_corner(known), part.mT, upper=False).mT)
-                _corner(row).addmm_(part, part.T, alpha=-1)
             rows.append(known)
+            if j < self.layout.count:
+                next_row = left.pop(j, None)
+                if next_row is not None:
+                    _eliminate(known, next_row)
+                known, arrive = self._row(next_row, j)
+            for row in left.values():
+                _eliminate(rows[-1], row)
         return Cholesky(rows)
 
-    def _row(self, row: Tensor | None, j: int) -> Tensor:
-        """Row j of L from the rank that has it; a NaN at its end where there is none."""
+    def _row(self, row: Tensor | None, j: int) -> tuple[Tensor, Callable[[], None]]:
+        """Row j of L from the rank that has it, on its way, and what waits for it.
+
+        A NaN is at the end of its first line where A + shift·I is singular.
+        """
         if row is None:
             row = self._none.new_empty(self.layout.shape(j))
         else:
@@ -124,7 +141,16 @@ class BlockRows:
             _corner(row).copy_(L)
             if int(failed):
                 row[0, -1] = torch.nan
-        return self._communicator.broadcast_tensor(row, self.layout.rank_of(j))
+        return row, self._communicator.start_broadcast(row, self.layout.rank_of(j))
+
+
+def _eliminate(known: Tensor, row: Tensor) -> None:
+    """L_ij, and its part in the sum for L_ii, of row i after row j < i of L is known."""
+    last = known.shape[1]
+    first = last - len(known)
+    part = row[:, first:last].addmm_(row[:, :first], known[:, :first].T, alpha=-1)
+    part.copy_(solve_triangular(_corner(known), part.mT, upper=False).mT)
+    _corner(row).addmm_(part, part.T, alpha=-1)
 
 
 def _corner(row: Tensor) -> Tensor:

@@ -148,7 +148,8 @@ class Communicator:
         for level in range(self.size.bit_length() - 1):
             bit = 1 << level
             kept = [rank for rank in parts if rank & bit == self.rank & bit]
-            sent = torch.cat([parts[rank] for rank in parts if rank not in kept])
+            given = [parts[rank] for rank in parts if rank not in kept]
+            sent = torch.cat(given) if len(given) > 1 else given[0]
             sizes = [len(parts[rank]) for rank in kept]
             received = self._receive_buffer(sent.new_empty(sum(sizes)))
             self._transport.exchange(sent, received, self.rank ^ bit)
@@ -223,13 +224,27 @@ class Communicator:
 
     def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
         """Overwrites the contiguous `tensor`, of equal shape everywhere, with `root`'s values."""
+        self.start_broadcast(tensor, root)()
+        return tensor
+
+    def start_broadcast(self, tensor: Tensor, root: int = 0) -> Callable[[], None]:
+        """As `broadcast_tensor`, but the values are there after what this returns was called.
+
+        Until then the tensor is left alone. The ranks can compute meanwhile.
+        """
         if not tensor.is_contiguous():
             raise ValueError("only a contiguous tensor can be broadcast in place")
-        if self.size > 1:
-            with self._communication():
-                self._transport.broadcast(tensor, root)
-                self._count_broadcast(_size(tensor))
-        return tensor
+        if self.size == 1:
+            return lambda: None
+        with self._communication():
+            arrive = self._transport.start_broadcast(tensor, root)
+            self._count_broadcast(_size(tensor))
+
+        def wait() -> None:
+            with self.timer.phase("communication"):
+                arrive()
+
+        return wait
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         """`root`'s value, pickled for the others; what they pass is ignored."""

@@ -130,6 +130,15 @@ def test_broadcast_gives_the_value_of_any_root(comm, assert_everywhere):
     assert_everywhere(bool((tensor == root).all()), "the tensor's values")
 
 
+def test_broadcasts_that_have_started_arrive_in_any_order_of_waiting(comm, assert_everywhere):
+    tensors = [torch.full((1000,), float(comm.rank + 10 * k)) for k in range(3)]
+    waits = [comm.start_broadcast(each, k % comm.size) for k, each in enumerate(tensors)]
+    for k in (2, 0, 1):
+        waits[k]()
+        expected = float(k % comm.size + 10 * k)
+        assert_everywhere(bool((tensors[k] == expected).all()), f"tensor {k}")
+
+
 def test_broadcast_tensor_refuses_what_it_would_copy(comm):
     with pytest.raises(ValueError, match="contiguous"):
         comm.broadcast_tensor(torch.ones(3, 2).T)

@@ -33,6 +33,7 @@ max_iterations = 3
 # Sums and gathers of rows; groups of ranks that share a block, where there are three or more.
 SOLVERS = {
     "ssbroyden": 'name = "ssbroyden"',
+    "gauss-newton": 'name = "gauss-newton"',
     "aspqn": 'name = "aspqn"\nblocks = 2\nlocal_steps = 3',
     "newton-krylov-schwarz": 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 32',
 }

@@ -5,7 +5,7 @@ copies and never adds, so that sums have the same bits over any of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -36,6 +36,14 @@ class Transport(ABC):
     def broadcast(self, tensor: Tensor, root: int) -> None:
         """Overwrites the tensor with that of `root`."""
 
+    def start_broadcast(self, tensor: Tensor, root: int) -> Callable[[], None]:
+        """As `broadcast`, but the tensor is only there after what this returns was called.
+
+        Until then the tensor is left alone. By default it is there at once.
+        """
+        self.broadcast(tensor, root)
+        return _nothing_to_wait_for
+
     @abstractmethod
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
         """Writes the tensors of all ranks one after the other into `joined`, on every rank.
@@ -52,3 +60,7 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """Gives back what the transport has started; not before all messages have arrived."""
+
+
+def _nothing_to_wait_for() -> None:
+    """Waits for a broadcast that has ended."""

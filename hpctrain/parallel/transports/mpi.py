@@ -1,11 +1,11 @@
 """MPI as transport: host memory in place, or GPU memory where the library itself takes it.
 
 mpi4py passes no stream to MPI: what the GPU still computes must be finished before MPI reads a
-buffer, so the stream is waited for before every call. Calls block, so that nothing is left to be
-waited for after them.
+buffer, so the stream is waited for before every call. Calls block but for `start_broadcast`, so
+that nothing is left to be waited for after them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ class HostMPI(Transport):
 
     def broadcast(self, tensor: Tensor, root: int) -> None:
         self._mpi.Bcast(self._buffer(tensor), root)
+
+    def start_broadcast(self, tensor: Tensor, root: int) -> Callable[[], None]:
+        return self._mpi.Ibcast(self._buffer(tensor), root).Wait
 
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
         self._mpi.Allgatherv(self._buffer(local), [self._buffer(joined), sizes])

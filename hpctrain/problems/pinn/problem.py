@@ -21,6 +21,7 @@ from hpctrain.kernels import jet_evaluator
 from hpctrain.kernels.dense import accumulate_gram
 from hpctrain.kernels.residual import Residual, residual_loss
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
+from hpctrain.parallel.block_rows import Layout
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.pinn.ansatz import Ansatz
@@ -219,10 +220,12 @@ class PinnLoss:
         ]
         return torch.cat([sums[:, :1], *gradients], dim=1)
 
-    def add_normal_equations(self, theta: Tensor, first: int, last: int, G: Tensor) -> None:
+    def add_gauss_newton(
+        self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
+    ) -> None:
         for chunk in range(first, last, JACOBIAN_CHUNKS):
             rows = self._loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
-            accumulate_gram(rows, G, self._threads)
+            accumulate_gram(rows, 1, G, layout, self._threads)
 
     def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         r, ahead, behind = (self._loss.residuals(theta + step * p) for step in (0.0, h, -h))
