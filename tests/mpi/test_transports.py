@@ -33,7 +33,7 @@ max_iterations = 3
 # Sums and gathers of rows; groups of ranks that share a block, where there are three or more.
 SOLVERS = {
     "ssbroyden": 'name = "ssbroyden"',
-    "gauss-newton": 'name = "gauss-newton"',
+    "gauss-newton": 'name = "gauss-newton"\ndamping = 1e3\ngreatest_damping = 1e12',
     "aspqn": 'name = "aspqn"\nblocks = 2\nlocal_steps = 3',
     "newton-krylov-schwarz": 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 32',
 }
