@@ -4,13 +4,18 @@ Both train the same residual network on 10,000 samples of Fashion-MNIST by the j
 the single level with the same code. Two counts of work, both in gradients of the finest network on
 all samples: in work units a gradient on level l and a batch B counts as K_l / K_L · |B| / |D|, and
 in multiply-adds as what it is, for all levels have the first and the last layer. A loss counts as
-a third of its gradient. The tables and the figure are those of docs/results.md.
+a third of its gradient. An accuracy is the highest until then, as of a run whose best θ is kept.
+Runs are kept in runs/rmtr-study and made if they are not there. The tables and the figure are those
+of docs/results.md.
 """
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,37 +32,72 @@ from hpctrain.study.style import line_style, new_figure, save
 
 JOBS = {"dense": "rmtr/fashion-mnist-dense", "conv": "rmtr/fashion-mnist-conv"}
 METHODS = {"RMTR, 3 levels": "", "TR, 1 level": "-single"}
-SEEDS = (0, 1, 2)
 # Multiply-adds, in gradients, after which a run of each method ends.
 BUDGETS = (22.5, 45)
 # The accuracy is measured whenever so many gradients have been spent.
 EVERY = 1
 LOSS_WORK = 1 / 3
 UNITS = (2, 5, 10, 15, 20, 30, 44)
+FOLDER = Path("runs/rmtr-study")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a run had spent, and the highest test accuracy until then, in percent, each (N,)."""
+    """What a run had spent, and its test accuracy then, in percent, each (N,)."""
 
-    units: np.ndarray
-    multiply_adds: np.ndarray
-    seconds: np.ndarray
+    units: list[float]
+    multiply_adds: list[float]
+    seconds: list[float]
+    accuracy: list[float]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The highest test accuracy until then over what had been spent, in percent, a row a run.
+
+    Taken at (N,) points where any of the runs was measured; past its end a run keeps its last.
+    """
+
+    spent: np.ndarray
     accuracy: np.ndarray
 
-    def at(self, multiply_adds: float) -> float:
-        """The highest accuracy within so much work; NaN past the run's end."""
-        if multiply_adds > self.multiply_adds[-1]:
-            return float("nan")
-        return float(self.accuracy[self.multiply_adds <= multiply_adds][-1])
+    @property
+    def mean(self) -> np.ndarray:
+        """Over the runs, (N,)."""
+        return self.accuracy.mean(axis=0)
 
-    def first(self, target: float) -> tuple[float, float, float]:
-        """Work units, multiply-adds and CPU seconds to an accuracy; infinite if not reached."""
-        rows = np.flatnonzero(self.accuracy >= target)
-        if not len(rows):
-            return float("inf"), float("inf"), float("inf")
-        row = rows[0]
-        return float(self.units[row]), float(self.multiply_adds[row]), float(self.seconds[row])
+    def first(self, target: float) -> float:
+        """What is spent where the mean has come to a target; NaN if it never has."""
+        reached = np.flatnonzero(self.mean >= target)
+        return float(self.spent[reached[0]]) if len(reached) else float("nan")
+
+    def at(self, spent: float) -> str:
+        """Mean, least and greatest within so much; none past the end of the longest run."""
+        if spent > self.spent[-1]:
+            return ""
+        values = self.accuracy[:, np.searchsorted(self.spent, spent, side="right") - 1]
+        return f"{values.mean():.2f} ({values.min():.2f} … {values.max():.2f})"
+
+
+def best(curves: Sequence[Curve], cost: str) -> Best:
+    """Of curves, over one of their costs."""
+    costs = [np.array(getattr(curve, cost)) for curve in curves]
+    spent = np.unique(np.concatenate(costs))
+    spent = spent[spent >= max(its[0] for its in costs)]
+    rows = [
+        np.maximum.accumulate(curve.accuracy)[np.searchsorted(its, spent, side="right") - 1]
+        for curve, its in zip(curves, costs, strict=True)
+    ]
+    return Best(spent, np.array(rows))
+
+
+def kept(job_name: str, budget: float, seed: int) -> Curve:
+    """The run of a job, made if it is not there."""
+    path = FOLDER / f"{Path(job_name).name}-seed{seed}.json"
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(train(job_name, seed, budget))))
+    return Curve(**json.loads(path.read_text()))
 
 
 def train(job_name: str, seed: int, budget: float) -> Curve:
@@ -94,8 +134,7 @@ def train(job_name: str, seed: int, budget: float) -> Curve:
             rows.append((_work_units(counts), spent, seconds, accuracy))
             due = spent + EVERY
         if spent >= budget:
-            units, adds, times, accuracies = np.array(rows).T
-            return Curve(units, adds, times, np.maximum.accumulate(accuracies))
+            return Curve(*map(list, zip(*rows, strict=True)))
         state, _ = measured(lambda state=state: solver.step(state))
 
 
@@ -105,52 +144,47 @@ def _work_units(counts: list[Counts]) -> float:
     return sum(each / 2**depth for depth, each in enumerate(evaluations))
 
 
-def train_both(name: str, seed: int) -> list[Curve]:
-    """By both methods, one after the other."""
-    runs = zip(METHODS.values(), BUDGETS, strict=True)
-    return [train(f"{JOBS[name]}{ending}", seed, budget) for ending, budget in runs]
-
-
-def compare(name: str, pool: Executor) -> dict[str, list[Curve]]:
+def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[Curve]]:
     """Trains a network by both methods on all seeds, and prints the tables."""
-    names = [name] * len(SEEDS)
-    found = [dict(zip(METHODS, its, strict=True)) for its in pool.map(train_both, names, SEEDS)]
-    curves = {method: [its[method] for its in found] for method in METHODS}
-    print(f"\n{name}: test accuracy in % within so many gradients in multiply-adds\n")
-    rows = [
-        [method, seed, *(curve.at(units) for units in UNITS)]
-        for method, its in curves.items()
-        for seed, curve in zip(SEEDS, its, strict=True)
-    ]
-    headers = ["", "seed", *UNITS]
-    print(tabulate(rows, headers=headers, floatfmt=".2f", tablefmt="github"))
-    print(f"\n{name}: to the highest accuracy of the single level\n")
-    headers = ["seed", "%", "work units", "TR", "ratio", "multiply-adds", "TR", "ratio"]
-    headers += ["CPU s", "TR", "ratio"]
-    rows = _to_the_best(curves)
+    curves = {
+        method: list(pool.map(partial(kept, f"{JOBS[name]}{ending}", budget), seeds))
+        for (method, ending), budget in zip(METHODS.items(), BUDGETS, strict=True)
+    }
+    print(f"\n{name}, {len(seeds)} seeds: test accuracy in % within so many gradients\n")
+    found = {method: best(its, "multiply_adds") for method, its in curves.items()}
+    rows = [[method, *map(its.at, UNITS)] for method, its in found.items()]
+    print(tabulate(rows, headers=["", *UNITS], tablefmt="github"))
+    print(f"\n{name}: to the highest accuracy of the single level, seed by seed and in the mean\n")
+    headers = ["seed", "%"]
+    for cost in ("work units", "multiply-adds", "CPU s"):
+        headers += [cost, "TR", "ratio"]
+    rows = [_to_the_highest(its, seed) for seed, *its in zip(seeds, *curves.values(), strict=True)]
+    rows += [_to_the_highest(list(curves.values()), "mean")]
     print(tabulate(rows, headers=headers, floatfmt=".2f", tablefmt="github"), flush=True)
     return curves
 
 
-def _to_the_best(curves: dict[str, list[Curve]]) -> list[list[float]]:
-    """What RMTR takes to the highest accuracy of TR, what TR takes, and their quotients."""
-    rows = []
-    for seed, rmtr, tr in zip(SEEDS, *curves.values(), strict=True):
-        target = float(tr.accuracy[-1])
-        pairs = zip(rmtr.first(target), tr.first(target), strict=True)
-        rows.append([seed, target, *(x for a, b in pairs for x in (a, b, a / b))])
-    return rows
+def _to_the_highest(pair: Sequence[Any], name: int | str) -> list[Any]:
+    """What RMTR and TR take, one run each or the mean of many, and the quotients."""
+    rmtr, tr = (its if isinstance(its, list) else [its] for its in pair)
+    row: list[Any] = [name, float(best(tr, "units").mean[-1])]
+    for cost in ("units", "multiply_adds", "seconds"):
+        ours, theirs = best(rmtr, cost), best(tr, cost)
+        spent, reference = ours.first(row[1]), theirs.first(row[1])
+        row += [spent, reference, spent / reference]
+    return row
 
 
 def draw(found: dict[str, dict[str, list[Curve]]], output: Path) -> None:
-    """Accuracy against work units, a panel for each network and a line for each seed."""
+    """Accuracy against work units, mean and range over the seeds, a panel for each network."""
     figure = new_figure(3.2 * len(found), 2.6)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, curves) in zip(panels, found.items(), strict=True):
-        for number, (method, its) in enumerate(curves.items()):
-            for seed, curve in enumerate(its):
-                label = method if seed == 0 else None
-                panel.plot(curve.units, curve.accuracy, label=label, **line_style(number))
+        for number, (method, runs) in enumerate(curves.items()):
+            its, style = best(runs, "units"), line_style(number)
+            panel.plot(its.spent, its.mean, label=method, **style)
+            low, high = its.accuracy.min(axis=0), its.accuracy.max(axis=0)
+            panel.fill_between(its.spent, low, high, color=style["color"], alpha=0.2, linewidth=0)
         panel.set(title=name, xlabel="work units", ylabel="test accuracy, %")
         panel.set_ylim(bottom=65)
         panel.legend()
@@ -162,11 +196,12 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help="dense, conv; by default both")
     parser.add_argument("-o", "--output", type=Path, help="a figure, *.png or *.pdf")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="seeds that run at a time")
+    parser.add_argument("--seeds", type=int, default=10)
     args = parser.parse_args()
     if unknown := set(args.networks) - set(JOBS):
         parser.error(f"no network {min(unknown)}: {', '.join(JOBS)}")
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        found = {name: compare(name, pool) for name in args.networks or JOBS}
+        found = {name: compare(name, range(args.seeds), pool) for name in args.networks or JOBS}
     if args.output:
         draw(found, args.output)
 
