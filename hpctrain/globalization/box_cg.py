@@ -38,14 +38,14 @@ def box_cg(
     """
     box = _Box(gradient.new_tensor(radius))
     s, r = torch.zeros_like(gradient), gradient
-    free, d = torch.ones_like(gradient, dtype=torch.bool), torch.zeros_like(gradient)
+    free, d = torch.ones_like(gradient), torch.zeros_like(gradient)
     z, zz = r, dot(r, r)
     enough, predicted, products, beta = tolerance**2 * zz, 0.0, 0, 0.0
     outcome = CGOutcome.CONVERGED
     while True:
         if not zz > enough:
             now_free = box.free(s, r)
-            z = torch.where(now_free, r, 0)
+            z = now_free * r
             zz = dot(z, z)
             if not zz > enough:
                 return CGResult(s, products, predicted, outcome)
@@ -61,7 +61,7 @@ def box_cg(
         if box.holds(end):
             predicted += 0.5 * alpha * zz
             s, r = end, r + alpha * Bd
-            z = torch.where(free, r, 0)
+            z = free * r
             zz, old_zz = dot(z, z), zz
             beta = zz / old_zz
             continue
@@ -79,7 +79,7 @@ def box_cg(
         else:
             s, r, predicted = near, r + to_boundary * Bd, predicted + gain
         free, beta = box.free(s, r), 0.0
-        z = torch.where(free, r, 0)
+        z = free * r
         zz = dot(z, z)
 
 
@@ -94,13 +94,13 @@ class _Box:
         return bool(s.abs().max() <= self._bound)
 
     def free(self, s: Tensor, r: Tensor) -> Tensor:
-        """Where s lies inside, or -r points inwards."""
-        return (s.abs() < self._bound) | (s * r > 0)
+        """1 where s lies inside or -r points inwards, 0 elsewhere: to multiply by is fastest."""
+        return ((s.abs() < self._bound) | (s * r > 0)).to(s.dtype)
 
     def distance(self, s: Tensor, d: Tensor) -> float:
         """The largest τ with s + τ d in the box."""
-        room = self._bound - torch.where(d < 0, -s, s)
-        return float(torch.where(d == 0, math.inf, room / d.abs()).min())
+        room = self._bound - s * torch.sign(d)
+        return float((room / d.abs()).min())
 
     def project(self, s: Tensor) -> Tensor:
         return torch.clamp(s, -self._bound, self._bound)
