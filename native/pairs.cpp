@@ -25,14 +25,16 @@ inline void narrowed(float* to, VectorD v) {
 }
 
 // Rows and vectors of `out` that are summed in registers at once.
-constexpr int tile_rows = 4, tile_vectors = panel_vectors, width = tile_vectors * L;
+constexpr int tile_rows = 5, tile_vectors = panel_vectors, width = tile_vectors * L;
+// Tiles whose columns are read together: long enough pieces of each vector to be fetched ahead.
+constexpr int64_t block_tiles = 8;
 
 // out[i][0 .. width) = sum_r weights[i][r] x[r][0 .. width) for `Rows` rows i.
 template <class Real, int Rows>
 void combine_tile(const double* x, const double* weights, int64_t terms, int64_t n, Real* out) {
   VectorD sum[Rows][tile_vectors] = {};
   for (int64_t r = 0; r < terms; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
       for (int v = 0; v < tile_vectors; ++v)
@@ -72,17 +74,25 @@ template <class Real>
 void pair_combination(const std::vector<const Real*>& S, const std::vector<const Real*>& Y,
                       double gamma, const double* weights, int64_t count, int64_t n, Real* out) {
   const int64_t terms = int64_t(S.size()), whole = n / width * width;
-  std::vector<double> x(terms * width);
-  for (int64_t first = 0; first < whole; first += width) {
+  std::vector<double> x(terms * block_tiles * width);
+  for (int64_t first = 0; first < whole; first += block_tiles * width) {
+    const int64_t tiles = std::min<int64_t>(block_tiles, (whole - first) / width);
     for (int64_t r = 0; r < terms; ++r)
-      for (int v = 0; v < width; v += L)
-        store<double>(x.data() + r * width + v,
-                      widened(Y[r] + first + v) - gamma * widened(S[r] + first + v));
-    int64_t i = 0;
-    for (; i + tile_rows <= count; i += tile_rows)
-      combine_tile<Real, tile_rows>(x.data(), weights + i * terms, terms, n, out + i * n + first);
-    for (; i < count; ++i)
-      combine_tile<Real, 1>(x.data(), weights + i * terms, terms, n, out + i * n + first);
+      for (int64_t t = 0; t < tiles; ++t)
+        for (int v = 0; v < width; v += L) {
+          const int64_t j = first + t * width + v;
+          store<double>(x.data() + (t * terms + r) * width + v,
+                        widened(Y[r] + j) - gamma * widened(S[r] + j));
+        }
+    for (int64_t t = 0; t < tiles; ++t) {
+      const double* own = x.data() + t * terms * width;
+      Real* to = out + first + t * width;
+      int64_t i = 0;
+      for (; i + tile_rows <= count; i += tile_rows)
+        combine_tile<Real, tile_rows>(own, weights + i * terms, terms, n, to + i * n);
+      for (; i < count; ++i)
+        combine_tile<Real, 1>(own, weights + i * terms, terms, n, to + i * n);
+    }
   }
   for (int64_t i = 0; i < count; ++i)
     for (int64_t j = whole; j < n; ++j) {
