@@ -57,10 +57,10 @@ def box_cg(
         products += 1
         curvature = dot(d, Bd)
         alpha = zz / curvature if curvature > 0 else math.inf
-        end = s + alpha * d
+        end = torch.add(s, d, alpha=alpha)
         if box.holds(end):
             predicted += 0.5 * alpha * zz
-            s, r = end, r + alpha * Bd
+            s, r = end, torch.add(r, Bd, alpha=alpha)
             z = free * r
             zz, old_zz = dot(z, z), zz
             beta = zz / old_zz

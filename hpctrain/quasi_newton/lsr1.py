@@ -84,7 +84,8 @@ class Hessian:
         """B v (n,)."""
         if not len(self.P):
             return self.gamma * v
-        return self.gamma * v + combination(self.shifts * products(self.P, v), self.P)
+        inside = combination(self.shifts * products(self.P, v), self.P)
+        return torch.add(inside, v, alpha=self.gamma)
 
     def minimise(self, gradient: Tensor, radius: float) -> SubproblemSolution:
         """The global minimum of gᵀs + ½ sᵀBs over ‖s‖₂ ≤ Δ.
