@@ -114,19 +114,20 @@ class BlockRows:
         for row in left.values():
             _corner(row).diagonal().add_(shift)
         rows = list[Tensor]()
-        known, arrive = self._row(left.pop(0, None), 0)
-        for j in range(1, self.layout.count + 1):
+        coming = self._row(left.pop(0, None), 0)
+        for j in range(self.layout.count):
+            known, arrive = coming
             arrive()
             if bool(known[0, -1].isnan()):
                 return None
             rows.append(known)
-            if j < self.layout.count:
-                next_row = left.pop(j, None)
-                if next_row is not None:
-                    _eliminate(known, next_row)
-                known, arrive = self._row(next_row, j)
+            if j + 1 < self.layout.count:
+                ahead = left.pop(j + 1, None)
+                if ahead is not None:
+                    _eliminate(known, ahead)
+                coming = self._row(ahead, j + 1)
             for row in left.values():
-                _eliminate(rows[-1], row)
+                _eliminate(known, row)
         return Cholesky(rows)
 
     def _row(self, row: Tensor | None, j: int) -> tuple[Tensor, Callable[[], None]]:
