@@ -126,5 +126,8 @@ def overhead() -> None:
 
 
 if __name__ == "__main__":
+    from mpi4py import MPI
+
     figures = measure(sys.argv[1], int(sys.argv[2]))
-    print(json.dumps(figures), flush=True)
+    if MPI.COMM_WORLD.rank == 0:
+        print(json.dumps(figures), flush=True)
