@@ -250,41 +250,37 @@ template <class Real> void bind_panels(nb::module_& m) {
         nb::arg("H"), nb::arg("left"), nb::arg("right"), nb::arg("threads"), "H += left right.");
 }
 
-template <class Real>
-std::vector<const Real*> checked_rows(const std::vector<Array<Real>>& rows, size_t n) {
-  std::vector<const Real*> pointers;
-  for (const auto& row : rows) {
-    require(row.size() == n, "all vectors must have the same length");
-    pointers.push_back(row.data());
-  }
-  return pointers;
+// Vectors by their addresses: many arrays take longer to pass than to multiply.
+template <class Real> std::vector<const Real*> vectors_at(const std::vector<uintptr_t>& addresses) {
+  std::vector<const Real*> vectors;
+  for (const uintptr_t address : addresses) vectors.push_back(reinterpret_cast<const Real*>(address));
+  return vectors;
 }
 
 template <class Real> void bind_pairs(nb::module_& m) {
   m.def("pair_products",
-        [](const std::vector<Array<Real>>& rows, Array<Real> x, Array<Real> y,
+        [](Array<Real> x, Array<Real> y, const std::vector<uintptr_t>& rows,
            Array<double> products) {
-          const auto pointers = checked_rows<Real>(rows, x.size());
           require(y.size() == x.size() && products.size() == 2 * rows.size(),
                   "shapes must be x (n,), y (n,), products (rows, 2)");
           nb::gil_scoped_release release;
-          pair_products<Real>(pointers, x.data(), y.data(), x.size(), products.data());
+          pair_products<Real>(vectors_at<Real>(rows), x.data(), y.data(), x.size(),
+                              products.data());
         },
-        nb::arg("rows"), nb::arg("x"), nb::arg("y"), nb::arg("products"),
-        "products[r] = (rows[r]^T x, rows[r]^T y), in double precision.");
+        nb::arg("x"), nb::arg("y"), nb::arg("rows"), nb::arg("products"),
+        "products[r] = (v^T x, v^T y) in double precision, v (n,) at address rows[r].");
   m.def("pair_combination",
-        [](const std::vector<Array<Real>>& S, const std::vector<Array<Real>>& Y, double gamma,
-           Array<double> weights, Array<Real> out) {
+        [](Array<Real> out, Array<double> weights, double gamma, const std::vector<uintptr_t>& S,
+           const std::vector<uintptr_t>& Y) {
           require(S.size() == Y.size() && weights.ndim() == 2 && out.ndim() == 2 &&
                       weights.shape(0) == out.shape(0) && weights.shape(1) == S.size(),
                   "shapes must be S, Y (k, n), weights (m, k), out (m, n)");
-          const auto s = checked_rows<Real>(S, out.shape(1)), y = checked_rows<Real>(Y, out.shape(1));
           nb::gil_scoped_release release;
-          pair_combination<Real>(s, y, gamma, weights.data(), out.shape(0), out.shape(1),
-                                 out.data());
+          pair_combination<Real>(vectors_at<Real>(S), vectors_at<Real>(Y), gamma, weights.data(),
+                                 out.shape(0), out.shape(1), out.data());
         },
-        nb::arg("S"), nb::arg("Y"), nb::arg("gamma"), nb::arg("weights"), nb::arg("out"),
-        "out = weights times the rows Y - gamma S, summed in double precision.");
+        nb::arg("out"), nb::arg("weights"), nb::arg("gamma"), nb::arg("S"), nb::arg("Y"),
+        "out = weights times the rows Y - gamma S at these addresses, in double precision.");
 }
 
 }  // namespace

@@ -69,15 +69,18 @@ def box_cg(
         outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
         to_boundary = box.distance(s, d)
         gain = to_boundary * (zz - 0.5 * to_boundary * curvature)
-        near, far = box.project(s + to_boundary * d), box.end(s, d, alpha)
+        near = box.project(torch.add(s, d, alpha=to_boundary))
+        far = box.end(s, d, alpha)
         q = far - s
         Bq = product(q)
         products += 1
         far_gain = -(dot(r, q) + 0.5 * dot(q, Bq))
         if far_gain > gain:
-            s, r, predicted = far, r + Bq, predicted + far_gain
+            s, r = far, r + Bq
+            predicted += far_gain
         else:
-            s, r, predicted = near, r + to_boundary * Bd, predicted + gain
+            s, r = near, torch.add(r, Bd, alpha=to_boundary)
+            predicted += gain
         free, beta = box.free(s, r), 0.0
         z = free * r
         zz = dot(z, z)
@@ -109,4 +112,4 @@ class _Box:
         """The projection of s + α d."""
         if math.isinf(alpha):
             return torch.where(d == 0, s, torch.sign(d) * self._bound)
-        return self.project(s + alpha * d)
+        return self.project(torch.add(s, d, alpha=alpha))

@@ -15,7 +15,7 @@ def pair_products(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
     if kernels is None:
         return products(torch.stack([*rows]).double(), torch.stack([x, y]).double())
     found = torch.empty(len(rows), 2, dtype=torch.float64, device="cpu")
-    kernels.pair_products(_arrays(rows), x.numpy(), y.numpy(), found.numpy())
+    kernels.pair_products(x.numpy(), y.numpy(), _addresses(rows, x), found.numpy())
     return found
 
 
@@ -28,11 +28,14 @@ def pair_combination(
         rows = torch.stack([*Y]).double() - gamma * torch.stack([*S]).double()
         return combination(weights, rows).to(S[0].dtype)
     out = S[0].new_empty(len(weights), len(S[0]))
-    kernels.pair_combination(
-        _arrays(S), _arrays(Y), gamma, weights.contiguous().numpy(), out.numpy()
-    )
+    places = _addresses(S, S[0]), _addresses(Y, S[0])
+    kernels.pair_combination(out.numpy(), weights.contiguous().numpy(), gamma, *places)
     return out
 
 
-def _arrays(rows: Sequence[Tensor]) -> list:
-    return [row.numpy() for row in rows]
+def _addresses(rows: Sequence[Tensor], like: Tensor) -> list[int]:
+    """Where vectors begin in memory; all are as long and as precise as `like`, and contiguous."""
+    for row in rows:
+        if row.shape != like.shape or row.dtype != like.dtype or not row.is_contiguous():
+            raise ValueError("pairs are contiguous vectors of one length and precision")
+    return [row.data_ptr() for row in rows]

@@ -82,7 +82,7 @@ class Hessian:
 
     def product(self, v: Tensor) -> Tensor:
         """B v (n,)."""
-        if not len(self.P):
+        if not self.P.numel():
             return self.gamma * v
         inside = combination(self.shifts * products(self.P, v), self.P)
         return torch.add(inside, v, alpha=self.gamma)
