@@ -98,6 +98,8 @@ def cell(launcher: str, environ: Environment, fault: str, phase: str) -> tuple[b
             read_run(output)
         except RunFileError:
             faults.append("no run file")
+    if faults:
+        print(f"\n{fault} in {phase}:\n{ended.stdout}{ended.stderr}", file=sys.stderr, flush=True)
     return not faults, f"{', '.join(faults) or 'ok'} {seconds:.1f} s ({ended.returncode})"
 
 
