@@ -55,7 +55,7 @@ class LeastSquaresLoss(SampledLoss, Protocol):
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
-        """G += JᵀJ in block rows of the lower triangle, as `Layout.packed` gives them.
+        """G += JᵀJ in the lower triangle of G, its block rows at `Layout.places`.
 
         J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1.
         """

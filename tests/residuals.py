@@ -6,6 +6,12 @@ from hpctrain.objective import Counts, LeastSquaresLoss, Objective
 from hpctrain.parallel.communicator import Communicator
 
 
+def packed(layout, A):
+    """The numbers of A (n, n) in its block rows, those of one rank after those of another."""
+    order = sorted(range(layout.count), key=layout.places.__getitem__)
+    return torch.cat([A[layout.slices(i)].reshape(-1) for i in order])
+
+
 class Residuals(LeastSquaresLoss):
     """ℓ_j = r_j(θ)², for a function r of θ (n,) with N residuals; a subset is not needed."""
 
@@ -28,7 +34,7 @@ class Residuals(LeastSquaresLoss):
 
     def add_gauss_newton(self, theta, first, last, G, layout):
         J = self.jacobian(theta)[first:last]
-        G += layout.packed(J.T @ J)
+        G += packed(layout, J.T @ J)
 
     def curvatures(self, theta, p, h):
         r, ahead, behind = (self.residuals(theta + step * p) for step in (0, h, -h))

@@ -49,8 +49,8 @@ def accumulate_gram(J: Tensor, skipped: int, C: Tensor, layout: Layout, threads:
 
     Args:
         J: (k, skipped + n).
-        C: the lower triangle of (n, n) in block rows, as `Layout.packed` gives it. Blocks on the
-            diagonal are undefined above it.
+        C: the lower triangle of (n, n), its block rows at `Layout.places`. Blocks on the diagonal
+            are undefined above it.
         layout: of these block rows.
         threads: threads of the native kernel.
     """

@@ -78,13 +78,8 @@ class Layout:
         found = {i: end - self.numbers(i) for i, end in zip(order, ends, strict=True)}
         return [found[i] for i in range(self.count)]
 
-    def packed(self, A: Tensor) -> Tensor:
-        """The lower triangle of A (n, n) by block rows, rank after rank."""
-        order = sorted(range(self.count), key=self.places.__getitem__)
-        return torch.cat([A[self.slices(i)].reshape(-1) for i in order])
-
     def unpacked(self, numbers: Tensor, rank: int) -> dict[int, Tensor]:
-        """A rank's block rows, views of its part of what `packed` gives."""
+        """A rank's block rows, views of its numbers: one row after the other, in order."""
         own = self.rows(rank)
         parts = numbers.split([self.numbers(i) for i in own])
         return {i: part.view(self.shape(i)) for i, part in zip(own, parts, strict=True)}
@@ -96,7 +91,7 @@ class BlockRows:
     Args:
         communicator: the ranks that hold A.
         layout: which of them has what.
-        numbers: of this rank's block rows, its part of what `Layout.packed` gives.
+        numbers: of this rank's block rows, as `Layout.unpacked` takes them.
     """
 
     def __init__(self, communicator: Communicator, layout: Layout, numbers: Tensor) -> None:
