@@ -1,12 +1,13 @@
-"""RMTR against the single-level trust region: `python -m benchmarks.rmtr [dense] [conv]`.
+"""RMTR against the single-level trust region: `python -m benchmarks.rmtr [dense] [conv] …`.
 
-Both train the same residual network on 10,000 samples of Fashion-MNIST by the jobs in jobs/rmtr,
-the single level with the same code. Two counts of work, both in gradients of the finest network on
+Both train the same residual network on Fashion-MNIST by the jobs in jobs/rmtr, the dense one on all
+samples and the convolutional one on 10,000 (`dense-10k` and `conv-60k`: the other way round); the
+single level with the same code. Two counts of work, both in gradients of the finest network on
 all samples: in work units a gradient on level l and a batch B counts as K_l / K_L · |B| / |D|, and
 in multiply-adds as what it is, for all levels have the first and the last layer. A loss counts as
 a third of its gradient. An accuracy is the highest until then, as of a run whose best θ is kept.
-Runs are kept in runs/rmtr-study and made if they are not there. The tables and the figure are those
-of docs/results.md.
+Runs are kept in runs/rmtr-study with their jobs, and made if they are not there. The tables and
+the figure are those of docs/results.md.
 """
 
 import argparse
@@ -25,22 +26,58 @@ import torch
 from tabulate import tabulate
 
 from hpctrain.build import make_job_solver, make_objective, make_problem
-from hpctrain.job import load_job
+from hpctrain.job import Job, load_job
 from hpctrain.objective import Counts
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.study.style import line_style, new_figure, save
 
-JOBS = {"dense": "rmtr/fashion-mnist-dense", "conv": "rmtr/fashion-mnist-conv"}
 METHODS = {"RMTR, 3 levels": "", "TR, 1 level": "-single"}
 # Multiply-adds, in gradients, after which a run of each method ends.
-BUDGETS = (22.5, 45)
+BUDGETS = (20, 45)
 # The accuracy is measured whenever so many gradients have been spent.
 EVERY = 1
 LOSS_WORK = 1 / 3
-UNITS = (2, 5, 10, 15, 20, 30, 44)
+UNITS = (2, 5, 10, 12, 15, 20, 30, 44)
+DEFAULT = ("dense", "conv")
 # Gradients after which TR's mean is a target.
 REFERENCES = (20, 30, 40)
 FOLDER = Path("runs/rmtr-study")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A network on so many samples; without a job's own number its larger batches differ too."""
+
+    network: str
+    samples: int | None = None
+    cascade: str = ""
+
+    def job(self, ending: str, seed: int) -> Job:
+        """Of a method, by the ending of its file's name."""
+        changes = [f"seed={seed}", "parallel.threads=1"]
+        if self.samples is not None:
+            changes.append(f"problem.samples={self.samples}")
+        if self.samples is not None and not ending:
+            changes += [f"solver.batch_size={self.samples // 4}", f"solver.cascade={self.cascade}"]
+        return load_job(f"jobs/rmtr/fashion-mnist-{self.network}{ending}.toml", changes)
+
+
+STUDIES = {
+    "dense": Study("dense"),
+    "conv": Study("conv"),
+    "dense-10k": Study(
+        "dense",
+        10_000,
+        "[{level=1, epochs=6.0, batch_size=1000, steps=5},"
+        " {level=2, epochs=0.25, batch_size=2500, steps=10}]",
+    ),
+    "conv-60k": Study(
+        "conv",
+        60_000,
+        "[{level=1, epochs=4.0, batch_size=125, steps=10},"
+        " {level=2, epochs=0.25, batch_size=15000, steps=10}]",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -97,18 +134,22 @@ def best(curves: Sequence[Curve], cost: str) -> Best:
     return Best(spent, np.array(rows))
 
 
-def kept(job_name: str, budget: float, seed: int) -> Curve:
-    """The run of a job, made if it is not there."""
-    path = FOLDER / f"{Path(job_name).name}-seed{seed}.json"
-    if not path.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(train(job_name, seed, budget))))
-    return Curve(**json.loads(path.read_text()))
+def kept(name: str, ending: str, budget: float, seed: int) -> Curve:
+    """The run of a study by a method, made if it is not there, or was made by another job."""
+    path, job = FOLDER / f"{name}{ending}-seed{seed}.json", STUDIES[name].job(ending, seed)
+    settings = json.loads(job.model_dump_json())
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["job"] == settings:
+            return Curve(**known["curve"])
+    curve = train(job, budget)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"job": settings, "curve": asdict(curve)}))
+    return curve
 
 
-def train(job_name: str, seed: int, budget: float) -> Curve:
+def train(job: Job, budget: float) -> Curve:
     """Trains by a job, alone and on one thread; the accuracy is measured between the steps."""
-    job = load_job(f"jobs/{job_name}.toml", [f"seed={seed}", "parallel.threads=1"])
     problem = make_problem(job)
     objective = make_objective(job, problem, Communicator(), 1)
     solver = make_job_solver(job, problem, objective, 1)
@@ -153,7 +194,7 @@ def _work_units(counts: list[Counts]) -> float:
 def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[Curve]]:
     """Trains a network by both methods on all seeds, and prints the tables."""
     curves = {
-        method: list(pool.map(partial(kept, f"{JOBS[name]}{ending}", budget), seeds))
+        method: list(pool.map(partial(kept, name, ending, budget), seeds))
         for (method, ending), budget in zip(METHODS.items(), BUDGETS, strict=True)
     }
     print(f"\n{name}, {len(seeds)} seeds: test accuracy in % within so many gradients\n")
@@ -203,15 +244,15 @@ def draw(found: dict[str, dict[str, list[Curve]]], output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="RMTR against the single-level trust region")
-    parser.add_argument("networks", nargs="*", help="dense, conv; by default both")
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(STUDIES)}; by default two")
     parser.add_argument("-o", "--output", type=Path, help="a figure, *.png or *.pdf")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="seeds that run at a time")
     parser.add_argument("--seeds", type=int, default=10)
     args = parser.parse_args()
-    if unknown := set(args.networks) - set(JOBS):
-        parser.error(f"no network {min(unknown)}: {', '.join(JOBS)}")
+    if unknown := set(args.networks) - set(STUDIES):
+        parser.error(f"no network {min(unknown)}: {', '.join(STUDIES)}")
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        found = {name: compare(name, range(args.seeds), pool) for name in args.networks or JOBS}
+        found = {name: compare(name, range(args.seeds), pool) for name in args.networks or DEFAULT}
     if args.output:
         draw(found, args.output)
 

@@ -7,6 +7,7 @@ fixed tree, so that every rank of the communicator has the same bits, whatever i
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -91,6 +92,16 @@ class FiniteSumLoss(SampledLoss, Protocol):
 
         `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
         """
+
+
+@runtime_checkable
+class HalvableLoss(FiniteSumLoss, Protocol):
+    """A loss of a residual network, whose Euler steps can be made two half steps each."""
+
+    half_step_cost: float
+
+    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
+        """For block after block, `EulerBlock.half_step_system` summed over each chunk."""
 
 
 @runtime_checkable
@@ -333,6 +344,18 @@ class Objective:
         share = self._finite_sum.subset(chosen)
         fraction = self._fraction * len(chosen) / self.samples
         return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
+
+    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
+        """For block after block of a residual network what `second_half_step` takes.
+
+        One sum over the ranks for each.
+        """
+        share = self._share
+        if not isinstance(share, HalvableLoss):
+            raise TypeError(f"{type(share).__name__} is not of a residual network")
+        self.counts.loss_work += self._fraction * share.half_step_cost
+        for systems in share.half_step_systems(theta):
+            yield self._sum(systems.flatten(1)).view(systems.shape[1:])
 
     def gathered(self, chosen: Tensor) -> "Objective":
         """The mean over a few samples, which travel to every rank once.

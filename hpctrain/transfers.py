@@ -13,7 +13,7 @@ Source: Kopaničáková and Krause, SIAM Journal on Scientific Computing 45(3) (
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
@@ -47,6 +47,9 @@ class Transfer(Protocol):
     def sample(self, theta: Tensor) -> Tensor:
         """Every other block of θ: random ones stay as large as they are, where P takes means."""
 
+    def refine(self, theta: Tensor, changes: Iterator[Tensor]) -> Tensor:
+        """I θ, with a change in the second of the two blocks that each one becomes."""
+
 
 class Identity:
     """I = R = P = id, where levels differ in their samples only."""
@@ -66,6 +69,9 @@ class Identity:
         return g
 
     def sample(self, theta: Tensor) -> Tensor:
+        return theta
+
+    def refine(self, theta: Tensor, changes: Iterator[Tensor]) -> Tensor:
         return theta
 
 
@@ -199,6 +205,15 @@ class DepthTransfer:
 
     def sample(self, theta: Tensor) -> Tensor:
         return _by_runs(theta, self._fine, lambda blocks: blocks[0::2])
+
+    def refine(self, theta: Tensor, changes: Iterator[Tensor]) -> Tensor:
+        def refined(blocks: Tensor) -> Tensor:
+            fine = self._rule.prolong(blocks)
+            for second, change in zip(fine[1::2], changes, strict=False):
+                second += change
+            return fine
+
+        return _by_runs(theta, self._coarse, refined)
 
 
 def _by_runs(v: Tensor, runs: Sequence[Run], function: Callable[[Tensor], Tensor]) -> Tensor:

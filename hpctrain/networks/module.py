@@ -127,7 +127,7 @@ class Replica:
 
     def __init__(self, network: ModuleNetwork, dtype: torch.dtype, device: torch.device) -> None:
         module, stages = copy.deepcopy((network._module, network.stages))
-        self._stages = [stage.to(device, dtype) for stage in stages]
+        self.stages = [stage.to(device, dtype) for stage in stages]
         named = dict(module.to(device, dtype).named_parameters())
         self.parameters = [[named[slot.name] for slot in slots] for slots in network.slots]
         self._slots = network.slots
@@ -145,7 +145,7 @@ class Replica:
 
     def run(self, x: Tensor, first: int, last: int | None = None) -> Tensor:
         """What stages `first` to `last` - 1, by default the last of all, make of x."""
-        for stage in self._stages[first:last]:
+        for stage in self.stages[first:last]:
             x = stage(x)
         return x
 

@@ -14,11 +14,16 @@ from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hpctrain.networks.classifiers import image_shape
 from hpctrain.networks.module import ModuleNetwork, NetworkError
 from hpctrain.transfers import RULES, DepthTransfer, Rule, Run
+
+# What holds a fitted block near its copy, over the mean of the diagonal of UᵀU.
+RIDGE = 1e-2
 
 
 class EulerBlock(nn.Module):
@@ -30,7 +35,7 @@ class EulerBlock(nn.Module):
         dt: the time step.
     """
 
-    def __init__(self, map: nn.Module, activation: nn.Module, dt: float) -> None:
+    def __init__(self, map: nn.Linear | nn.Conv2d, activation: nn.Module, dt: float) -> None:
         super().__init__()
         self.map = map
         self.activation = activation
@@ -38,6 +43,66 @@ class EulerBlock(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         return y + self.dt * self.activation(self.map(y))
+
+    def half_step_system(self, y: Tensor) -> Tensor:
+        """What the second of two half steps is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
+
+        The first one makes y₁ = y + dt/2 σ(z) of y, with z = W y + b. Each of the c outputs of the
+        map at each place is a row: of U the q numbers that it takes from y₁ and a one, of V what
+        it lacks, z - (W y₁ + b).
+
+        Args:
+            y: (N, …), what the block is fed with.
+        """
+        z = self.map(y)
+        y_1 = y + 0.5 * self.dt * self.activation(z)
+        U, V = _inputs(self.map, y_1), _rows(z - self.map(y_1))
+        U = torch.cat([U, U.new_ones(len(U), 1)], dim=1)
+        return U.mT @ torch.cat([U, V], dim=1)
+
+    @property
+    def half_step_cost(self) -> float:
+        """Of its half_step_system, over the cost of the block."""
+        c, q = self.map.weight.flatten(1).shape
+        return 2 + (q + 1) * (q + 1 + c) / (q * c)
+
+
+def block_of(stage: nn.Module) -> EulerBlock | None:
+    """The Euler block that a stage begins with; None for other layers."""
+    first = next(stage.children(), None)
+    return first if isinstance(first, EulerBlock) else None
+
+
+def second_half_step(system: Tensor) -> Tensor:
+    """How the second of two half steps differs from its block: the change of (W, b), flat.
+
+    Copies of a block make two half steps that miss its own step by dt²/4 F'F, F = σ(W y + b). With
+    the least-squares solution of W' y₁ + b' ≈ W y + b, held near (W, b) by a small ridge, most of
+    that is gone.
+
+    Args:
+        system: sums of `EulerBlock.half_step_system` over samples.
+    """
+    q = len(system) - 1
+    G, right = system.double().split([q + 1, system.shape[1] - q - 1], dim=1)
+    ridge = RIDGE * G.diagonal().mean().clamp_min(torch.finfo(system.dtype).tiny)
+    identity = torch.eye(q + 1, dtype=G.dtype, device=G.device)
+    change = torch.linalg.solve(G + ridge * identity, right).mT.to(system.dtype)
+    return torch.cat([change[:, :q].reshape(-1), change[:, q]])
+
+
+def _inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:
+    """What each output of a map is made of: the rows of y, or the patches of a convolution."""
+    if isinstance(map, nn.Linear):
+        return y
+    assert not isinstance(map.padding, str)
+    patches = functional.unfold(y, map.kernel_size, padding=map.padding, stride=map.stride)
+    return patches.mT.flatten(0, 1)
+
+
+def _rows(z: Tensor) -> Tensor:
+    """A map's outputs (N, c, …) as rows of c, in the order of its inputs."""
+    return z.flatten(2).mT.flatten(0, 1) if z.ndim > 2 else z
 
 
 def dense_resnet(
@@ -105,7 +170,7 @@ class ResidualNetwork(ModuleNetwork):
     @property
     def runs(self) -> list[Run]:
         """θ as stages of blocks, and the layers between them, which all depths share."""
-        is_block = [isinstance(next(stage.children()), EulerBlock) for stage in self.stages]
+        is_block = [block_of(stage) is not None for stage in self.stages]
         layers = zip(self.layers, is_block, strict=True)
         runs = []
         for in_stage, group in groupby(layers, key=lambda each: each[1]):

@@ -8,7 +8,7 @@ evaluated by one thread, with one backward sweep that gives its gradient.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ from hpctrain.arrays import CPU, to_array, to_tensor
 from hpctrain.decomposition import LayerRange, LayerSet, Region
 from hpctrain.kernels.pool import pool
 from hpctrain.networks.module import ModuleNetwork, NetworkError, Replica
-from hpctrain.networks.residual import ResidualNetwork
+from hpctrain.networks.residual import ResidualNetwork, block_of
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.accuracy import AccuracyMonitor
@@ -229,11 +229,7 @@ class CrossEntropy:
         if restricted._first > 0:
             for replica in self._replicas:
                 replica.load(theta, 0)
-            restricted._chunks = self._map(
-                lambda replica, chunk: replace(
-                    chunk, inputs=replica.run(chunk.inputs, 0, restricted._first)
-                )
-            )
+            restricted._chunks = self._advanced(0, restricted._first)._chunks
         return restricted
 
     def subset(self, chosen: Tensor) -> "CrossEntropy":
@@ -310,6 +306,44 @@ class CrossEntropy:
 
         self._evaluate(theta, evaluate, sums)
         return sums
+
+    @property
+    def half_step_cost(self) -> float:
+        return sum(
+            layer.cost * (1 + (block.half_step_cost if block else 0))
+            for layer, block in zip(
+                self._network.layers, map(block_of, self._network.stages), strict=True
+            )
+        )
+
+    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
+        """See `objective.HalvableLoss`."""
+        for replica in self._replicas:
+            replica.load(theta, 0)
+        fed = self
+        for layer, stage in enumerate(self._network.stages):
+            if block_of(stage):
+                yield fed._half_step_systems(layer)
+            fed = fed._advanced(layer, layer + 1)
+
+    def _half_step_systems(self, layer: int) -> Tensor:
+        """Of the block that the chunks are fed to, (C, q + 1, q + 1 + c)."""
+        found = dict[int, Tensor]()
+
+        def sum_up(thread: int, index: int) -> None:
+            if block := block_of(self._replicas[thread].stages[layer]):
+                found[index] = block.half_step_system(self._chunks[index].inputs)
+
+        self._pool.each(sum_up, len(self._chunks))
+        return torch.stack([found[index] for index in range(len(self._chunks))])
+
+    def _advanced(self, first: int, last: int) -> "CrossEntropy":
+        """The same samples behind the layers `first` to `last` - 1, whose θ is in the replicas."""
+        advanced = copy.copy(self)
+        advanced._chunks = self._map(
+            lambda replica, chunk: replace(chunk, inputs=replica.run(chunk.inputs, first, last))
+        )
+        return advanced
 
     def _evaluate(
         self,

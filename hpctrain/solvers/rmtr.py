@@ -14,7 +14,10 @@ so that the stochastic method ends as the deterministic one. With one level it i
 trust region; with line-search control it is MG/OPT.
 
 A cascade trains shallower networks first, in stages. The next finer network begins at their
-prolonged θ, with their L-SR1 prolonged too: I s and Pᵀ y, as (I s)ᵀ(Pᵀ y) = sᵀy.
+prolonged θ, with their L-SR1 prolonged too: I s and Pᵀ y, as (I s)ᵀ(Pᵀ y) = sᵀy. Copies of blocks
+make two half steps for one, with an error of dt²/4 F'F a block, which costs accuracy; so the second
+of the two is fitted (`networks.residual.second_half_step`). As in full multigrid, the first guess
+on a level takes a prolongation of higher order than corrections do.
 
 A work unit is one gradient of the finest network on all samples. A gradient on level l and a batch
 B costs c_l / c_L · |B| / |D| of it, c_l being the multiply-adds of the level's network for one
@@ -35,6 +38,7 @@ from torch import Tensor
 from hpctrain.batches import batch, batches_per_epoch
 from hpctrain.errors import InputError
 from hpctrain.globalization.backtracking import ArmijoOptions
+from hpctrain.networks.residual import second_half_step
 from hpctrain.options import Options
 from hpctrain.quasi_newton.lsr1 import LSR1
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
@@ -107,6 +111,12 @@ class RMTROptions(ModelOptions):
     )
     cascade: list[Stage] = Field(
         [], description="stages in which networks are trained first, the coarsest first"
+    )
+    fit_samples: int = Field(
+        1000,
+        ge=0,
+        description="samples by which the half steps of the next finer network are fitted to the"
+        " steps of the one trained (constant transfer); 0: copies",
     )
     line_search: ArmijoOptions = ArmijoOptions()
 
@@ -351,7 +361,7 @@ class RMTR(Solver[RMTRState]):
         depth = state.depth - 1
         transfer, own, levels = self._transfers[depth], state.trained, list(state.levels)
         levels[depth] = self._carried(levels[depth + 1], levels[depth].reach, transfer)
-        own = Point(transfer.prolong(own.theta), own.loss, transfer.lift(own.gradient))
+        own = Point(self._fitted(state), own.loss, transfer.lift(own.gradient))
         return replace(
             state,
             point=self._prolonged(own, depth),
@@ -360,6 +370,18 @@ class RMTR(Solver[RMTRState]):
             known=0,
             trained=own if depth else None,
         )
+
+    def _fitted(self, state: RMTRState) -> Tensor:
+        """θ of the next finer network, whose blocks make half the steps of the trained one's."""
+        assert state.trained is not None
+        o, theta, depth = self.options, state.trained.theta, state.depth
+        coarse, transfer = self._networks[depth], self._transfers[depth - 1]
+        size = min(o.fit_samples, coarse.samples)
+        if size == 0 or o.transfer != "constant":
+            return transfer.prolong(theta)
+        chosen = batch(self.setting.seed, state.epoch.number, 0, size, coarse.samples)
+        systems = coarse.subset(chosen).half_step_systems(theta)
+        return transfer.refine(theta, map(second_half_step, systems))
 
     def _carried(self, below: LevelKnowledge, reach: float, transfer: Transfer) -> LevelKnowledge:
         """What a level knows at first of what was learnt on the next coarser one."""
