@@ -346,7 +346,7 @@ class Objective:
         return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
 
     def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
-        """For block after block of a residual network what `second_half_step` takes.
+        """For block after block of a residual network what `transfers.second_half_step` takes.
 
         One sum over the ranks for each.
         """

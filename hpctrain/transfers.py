@@ -22,6 +22,9 @@ from torch import Tensor
 
 Rule = Literal["constant", "linear"]
 
+# What holds a fitted block near its copy, over the mean of the diagonal of UᵀU.
+RIDGE = 1e-2
+
 
 class Transfer(Protocol):
     """Between the parameters of a level and those of the next coarser one.
@@ -47,8 +50,12 @@ class Transfer(Protocol):
     def sample(self, theta: Tensor) -> Tensor:
         """Every other block of θ: random ones stay as large as they are, where P takes means."""
 
-    def refine(self, theta: Tensor, changes: Iterator[Tensor]) -> Tensor:
-        """I θ, with a change in the second of the two blocks that each one becomes."""
+    def refine(self, theta: Tensor, systems: Iterator[Tensor]) -> Tensor:
+        """I θ, but for the second of the two blocks that each one becomes, which is fitted.
+
+        Args:
+            systems: of block after block, as `second_half_step` takes them.
+        """
 
 
 class Identity:
@@ -71,7 +78,7 @@ class Identity:
     def sample(self, theta: Tensor) -> Tensor:
         return theta
 
-    def refine(self, theta: Tensor, changes: Iterator[Tensor]) -> Tensor:
+    def refine(self, theta: Tensor, systems: Iterator[Tensor]) -> Tensor:
         return theta
 
 
@@ -206,14 +213,33 @@ class DepthTransfer:
     def sample(self, theta: Tensor) -> Tensor:
         return _by_runs(theta, self._fine, lambda blocks: blocks[0::2])
 
-    def refine(self, theta: Tensor, changes: Iterator[Tensor]) -> Tensor:
+    def refine(self, theta: Tensor, systems: Iterator[Tensor]) -> Tensor:
         def refined(blocks: Tensor) -> Tensor:
             fine = self._rule.prolong(blocks)
-            for second, change in zip(fine[1::2], changes, strict=False):
-                second += change
+            for block in fine[1::2]:
+                block += second_half_step(next(systems))
             return fine
 
         return _by_runs(theta, self._coarse, refined)
+
+
+def second_half_step(system: Tensor) -> Tensor:
+    """How the second of two half steps differs from its block: the change of (W, b), flat.
+
+    Copies of an Euler block y + dt F(y), F(y) = σ(W y + b), make two half steps that miss its own
+    step by dt²/4 F'F. With the least-squares solution of W' y₁ + b' ≈ W y + b, y₁ behind the first
+    half step, held near (W, b) by a small ridge, most of that is gone.
+
+    Args:
+        system: [UᵀU, UᵀV] (q + 1, q + 1 + c), a row of U being what an output of W y₁ + b is made
+            of, with a one, and of V what it lacks of W y + b.
+    """
+    q = len(system) - 1
+    G, right = system.double().split([q + 1, system.shape[1] - q - 1], dim=1)
+    ridge = RIDGE * G.diagonal().mean()
+    identity = torch.eye(q + 1, dtype=G.dtype, device=G.device)
+    change = torch.linalg.solve(G + ridge * identity, right).mT.to(system.dtype)
+    return torch.cat([change[:, :q].reshape(-1), change[:, q]])
 
 
 def _by_runs(v: Tensor, runs: Sequence[Run], function: Callable[[Tensor], Tensor]) -> Tensor:

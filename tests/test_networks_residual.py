@@ -1,5 +1,6 @@
 """Residual classifiers: blocks as time steps of one equation, and their coarsening in depth."""
 
+import copy
 from functools import partial
 from itertools import pairwise
 
@@ -8,8 +9,13 @@ import torch
 from torch import nn
 
 from hpctrain.networks.module import NetworkError
-from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
-from hpctrain.transfers import Run
+from hpctrain.networks.residual import (
+    EulerBlock,
+    ResidualNetwork,
+    convolutional_resnet,
+    dense_resnet,
+)
+from hpctrain.transfers import RIDGE, Run, second_half_step
 
 SHAPE, CLASSES = (1, 6, 6), 10
 
@@ -91,3 +97,75 @@ def test_a_depth_that_cannot_be_halved_is_one_clear_line():
         dense(5).coarsened("constant")
     with pytest.raises(NetworkError, match=r"which takes an odd number, 2 K - 1$"):
         dense(4).coarsened("linear")
+
+
+BLOCKS = [
+    EulerBlock(nn.Linear(5, 5), nn.Tanh(), 0.5),
+    EulerBlock(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh(), 0.5),
+]
+CASES = [(BLOCKS[0], (40, 5)), (BLOCKS[1], (4, 3, 6, 6))]
+
+
+def second_of(block, system):
+    """The map of the second half step."""
+    fitted, change = copy.deepcopy(block.map), second_half_step(system)
+    W, b = change.split([fitted.weight.numel(), fitted.bias.numel()])
+    with torch.no_grad():
+        fitted.weight += W.view_as(fitted.weight)
+        fitted.bias += b
+    return fitted
+
+
+def drawn(block, shape, seed=0):
+    """The block with other weights, double, and what it is fed with."""
+    random = torch.Generator().manual_seed(seed)
+    block = copy.deepcopy(block).double()
+    with torch.no_grad():
+        for each in block.parameters():
+            each.copy_(torch.randn(each.shape, generator=random, dtype=torch.float64) / 4)
+    return block, torch.randn(shape, generator=random, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("block", "shape"), CASES)
+def test_the_second_half_step_is_the_least_squares_fit(block, shape):
+    """∇(½ ‖W'y₁ + b' - z‖² + ½ ρ ‖(W', b') - (W, b)‖²) = 0 there, and not at (W, b)."""
+    block, y = drawn(block, shape)
+    with torch.no_grad():
+        z = block.map(y)
+        y_1 = y + 0.25 * torch.tanh(z)
+        system = block.half_step_system(y[:1]) + block.half_step_system(y[1:])
+        G = system[:, : len(system)]
+    ridge = RIDGE * float(G.diagonal().mean())
+
+    def gradient(map):
+        change = zip(map.parameters(), block.map.parameters(), strict=True)
+        misfit = 0.5 * (map(y_1) - z).square().sum()
+        held = sum((new - old.detach()).square().sum() for new, old in change)
+        found = torch.autograd.grad(misfit + 0.5 * ridge * held, list(map.parameters()))
+        return torch.cat([each.flatten() for each in found]).norm()
+
+    assert gradient(second_of(block, system)) < 1e-10 * gradient(block.map)
+
+
+@pytest.mark.parametrize(("block", "shape", "most"), [(*CASES[0], 0.25), (*CASES[1], 0.75)])
+def test_two_half_steps_come_near_the_block_where_copies_miss_it(block, shape, most):
+    """Less near with a convolution of noise, the inverse of whose first half step is wider."""
+    block, y = drawn(block, shape)
+
+    def missed(second):
+        y_1 = y + 0.25 * torch.tanh(block.map(y))
+        return (y_1 + 0.25 * torch.tanh(second(y_1)) - block(y)).norm()
+
+    with torch.no_grad():
+        fitted = second_of(block, block.half_step_system(y))
+        assert missed(fitted) < most * missed(block.map)
+
+
+def test_half_steps_of_a_linear_equation_are_exact_without_a_ridge(monkeypatch):
+    monkeypatch.setattr("hpctrain.transfers.RIDGE", 0.0)
+    block, y = drawn(EulerBlock(nn.Linear(5, 5), nn.Identity(), 0.5), (40, 5))
+    with torch.no_grad():
+        second = second_of(block, block.half_step_system(y))
+        y_1 = y + 0.25 * block.map(y)
+        torch.testing.assert_close(y_1 + 0.25 * second(y_1), block(y))
+        assert not torch.allclose(y_1 + 0.25 * block.map(y_1), block(y), rtol=1e-2)

@@ -14,7 +14,11 @@ from torch import nn
 
 from hpctrain.errors import InputError
 from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
+from hpctrain.networks.residual import (
+    ResidualNetwork,
+    convolutional_resnet,
+    dense_resnet,
+)
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification import ClassificationProblem
@@ -361,6 +365,58 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
     torch.testing.assert_close(transfer.restrict(fine.memory.y[-1]), y)
     product = fine.memory.hessian.product(transfer.prolong(s))
     assert dot(product, transfer.prolong(s)) == pytest.approx(dot(y, s), rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [DENSE, CONVOLUTIONAL])
+def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_one(make):
+    fine = problem_of(make, 4)
+    setting = setting_of(fine, 2)
+    [coarse] = setting.coarser
+    theta = 2 * fine.coarsened("constant")[0].initial_parameters(0)
+    before = setting.counts.loss_work
+    fitted = coarse.transfer.refine(theta, coarse.objective.half_step_systems(theta))
+    share = coarse.objective._share
+    assert setting.counts.loss_work - before == share.half_step_cost
+    copied = coarse.transfer.prolong(theta)
+
+    def missed(refined):
+        outputs = [
+            part._outputs(part._replicas[0], 0)
+            for part, at in ((share, theta), (setting.objective._share, refined))
+            if part.losses(at) is not None
+        ]
+        return (outputs[1] - outputs[0]).norm()
+
+    assert missed(fitted) < 0.6 * missed(copied)
+    # The first of the two half steps stays as it was, and what all levels share.
+    [run, *_] = [each for each in fine.network.runs if each.depth]
+    start = fine.network.runs[0].numbers
+    blocks, copies = (
+        each[start : start + run.numbers].view(4, run.size) for each in (fitted, copied)
+    )
+    assert torch.equal(blocks[0::2], copies[0::2]) and not torch.equal(blocks, copies)
+    assert torch.equal(fitted[:start], theta[:start])
+
+
+def test_the_work_of_a_fit_is_two_maps_and_a_gram_matrix_for_each_block():
+    setting = setting_of(problem_of(DENSE, 4), 2)
+    layers, q = [36 * 6, 36, 36, 6 * CLASSES], 6
+    gram = (q + 1) * (q + 1 + 6)
+    wanted = sum(layers) + 2 * (2 * 36 + gram)
+    assert setting.coarser[0].objective._share.half_step_cost == pytest.approx(wanted)
+
+
+def test_a_finer_network_is_fitted_unless_copies_are_asked_for():
+    problem = problem_of()
+    found = {}
+    for samples in (0, 20, 1000):
+        solver = solver_of(problem, levels=2, cascade=cascade(1.0), fit_samples=samples, **WHOLE)
+        found[samples] = run(solver, problem.initial_parameters(0), 1)[0][1].point.theta
+    blocks = {key: each[36 * 6 + 6 :][: 4 * 42].view(4, 42) for key, each in found.items()}
+    assert torch.equal(blocks[0][0::2], blocks[0][1::2])
+    assert not torch.equal(blocks[20], blocks[1000])
+    for each in blocks.values():
+        assert torch.equal(each[0::2], blocks[0][0::2])
 
 
 def test_a_state_taken_apart_and_put_together_goes_on_as_before():

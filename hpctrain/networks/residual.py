@@ -22,9 +22,6 @@ from hpctrain.networks.classifiers import image_shape
 from hpctrain.networks.module import ModuleNetwork, NetworkError
 from hpctrain.transfers import RULES, DepthTransfer, Rule, Run
 
-# What holds a fitted block near its copy, over the mean of the diagonal of UᵀU.
-RIDGE = 1e-2
-
 
 class EulerBlock(nn.Module):
     """y + dt σ(W y + b).
@@ -45,7 +42,7 @@ class EulerBlock(nn.Module):
         return y + self.dt * self.activation(self.map(y))
 
     def half_step_system(self, y: Tensor) -> Tensor:
-        """What the second of two half steps is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
+        """What `transfers.second_half_step` is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
 
         The first one makes y₁ = y + dt/2 σ(z) of y, with z = W y + b. Each of the c outputs of the
         map at each place is a row: of U the q numbers that it takes from y₁ and a one, of V what
@@ -71,24 +68,6 @@ def block_of(stage: nn.Module) -> EulerBlock | None:
     """The Euler block that a stage begins with; None for other layers."""
     first = next(stage.children(), None)
     return first if isinstance(first, EulerBlock) else None
-
-
-def second_half_step(system: Tensor) -> Tensor:
-    """How the second of two half steps differs from its block: the change of (W, b), flat.
-
-    Copies of a block make two half steps that miss its own step by dt²/4 F'F, F = σ(W y + b). With
-    the least-squares solution of W' y₁ + b' ≈ W y + b, held near (W, b) by a small ridge, most of
-    that is gone.
-
-    Args:
-        system: sums of `EulerBlock.half_step_system` over samples.
-    """
-    q = len(system) - 1
-    G, right = system.double().split([q + 1, system.shape[1] - q - 1], dim=1)
-    ridge = RIDGE * G.diagonal().mean().clamp_min(torch.finfo(system.dtype).tiny)
-    identity = torch.eye(q + 1, dtype=G.dtype, device=G.device)
-    change = torch.linalg.solve(G + ridge * identity, right).mT.to(system.dtype)
-    return torch.cat([change[:, :q].reshape(-1), change[:, q]])
 
 
 def _inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ trust region; with line-search control it is MG/OPT.
 A cascade trains shallower networks first, in stages. The next finer network begins at their
 prolonged θ, with their L-SR1 prolonged too: I s and Pᵀ y, as (I s)ᵀ(Pᵀ y) = sᵀy. Copies of blocks
 make two half steps for one, with an error of dt²/4 F'F a block, which costs accuracy; so the second
-of the two is fitted (`networks.residual.second_half_step`). As in full multigrid, the first guess
+of the two is fitted (`transfers.second_half_step`). As in full multigrid, the first guess
 on a level takes a prolongation of higher order than corrections do.
 
 A work unit is one gradient of the finest network on all samples. A gradient on level l and a batch
@@ -38,7 +38,6 @@ from torch import Tensor
 from hpctrain.batches import batch, batches_per_epoch
 from hpctrain.errors import InputError
 from hpctrain.globalization.backtracking import ArmijoOptions
-from hpctrain.networks.residual import second_half_step
 from hpctrain.options import Options
 from hpctrain.quasi_newton.lsr1 import LSR1
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
@@ -380,8 +379,7 @@ class RMTR(Solver[RMTRState]):
         if size == 0 or o.transfer != "constant":
             return transfer.prolong(theta)
         chosen = batch(self.setting.seed, state.epoch.number, 0, size, coarse.samples)
-        systems = coarse.subset(chosen).half_step_systems(theta)
-        return transfer.refine(theta, map(second_half_step, systems))
+        return transfer.refine(theta, coarse.subset(chosen).half_step_systems(theta))
 
     def _carried(self, below: LevelKnowledge, reach: float, transfer: Transfer) -> LevelKnowledge:
         """What a level knows at first of what was learnt on the next coarser one."""

@@ -43,6 +43,10 @@ CASES = {
         "cascade = [{level = 1, epochs = 0.5, steps = 2}, {level = 3, epochs = 0.5, steps = 2}]",
     ),
     "convolutional": (CONVOLUTIONAL, "levels = 2"),
+    "convolutional cascade": (
+        CONVOLUTIONAL,
+        "levels = 2\nfit_samples = 20\ncascade = [{level = 1, epochs = 0.4, steps = 2}]",
+    ),
 }
 
 
