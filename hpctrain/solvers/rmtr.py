@@ -373,10 +373,9 @@ class RMTR(Solver[RMTRState]):
     def _fitted(self, state: RMTRState) -> Tensor:
         """θ of the next finer network, whose blocks make half the steps of the trained one's."""
         assert state.trained is not None
-        o, theta, depth = self.options, state.trained.theta, state.depth
-        coarse, transfer = self._networks[depth], self._transfers[depth - 1]
-        size = min(o.fit_samples, coarse.samples)
-        if size == 0 or o.transfer != "constant":
+        theta, coarse = state.trained.theta, self._networks[state.depth]
+        transfer, size = self._transfers[state.depth - 1], self._fit_samples
+        if size == 0:
             return transfer.prolong(theta)
         chosen = batch(self.setting.seed, state.epoch.number, 0, size, coarse.samples)
         return transfer.refine(theta, coarse.subset(chosen).half_step_systems(theta))
@@ -388,6 +387,12 @@ class RMTR(Solver[RMTRState]):
             memory = learnt(memory, transfer.prolong(s), transfer.lift(y), self.options)
         radius = min(transfer.stretch * below.radius, self.options.trust_region.max_radius)
         return LevelKnowledge(radius, reach, memory)
+
+    @property
+    def _fit_samples(self) -> int:
+        """Samples of a fit; 0 where blocks are copied, or no two make half steps of one."""
+        o = self.options
+        return min(o.fit_samples, self.setting.objective.samples) if o.transfer == "constant" else 0
 
     @property
     def _ends(self) -> list[int]:
@@ -427,7 +432,9 @@ class RMTR(Solver[RMTRState]):
         sizes = " > ".join(str(each.parameters) for each in self._networks)
         batches = f"mini-batches of at most {o.batch_size} samples at first"
         steps = f"{o.pre_smoothing} + {o.post_smoothing} smoothing steps, {o.coarse_steps} coarse"
-        region = [*map(self._described, o.cascade), *described_region(o)]
+        begins = f"finer networks begin by half steps fitted on {self._fit_samples} samples"
+        fits = [begins] if o.cascade and self._fit_samples else []
+        region = [*map(self._described, o.cascade), *fits, *described_region(o)]
         if o.levels == 1:
             return [
                 f"single-level trust region, {o.pre_smoothing} steps a batch, {described_model(o)}",
