@@ -2,10 +2,11 @@
 
 Both train the same residual network on Fashion-MNIST by the jobs in jobs/rmtr, the dense one on all
 samples and the convolutional one on 10,000 (`dense-10k` and `conv-60k`: the other way round); the
-single level with the same code. Two counts of work, both in gradients of the finest network on
-all samples: in work units a gradient on level l and a batch B counts as K_l / K_L · |B| / |D|, and
-in multiply-adds as what it is, for all levels have the first and the last layer. A loss counts as
-a third of its gradient. An accuracy is the highest until then, as of a run whose best θ is kept.
+single level with the same code. `controls` compares the trust region with the line search of MG/OPT
+in cycles without a cascade. Two counts of work, both in gradients of the finest network on all
+samples: in work units a gradient on level l and a batch B counts as K_l / K_L · |B| / |D|, and in
+multiply-adds as what it is, for all levels have the first and the last layer. A loss counts as a
+third of its gradient. An accuracy is the highest until then, as of a run whose best θ is kept.
 Runs are kept in runs/rmtr-study with their jobs, and made if they are not there. The tables and
 the figure are those of docs/results.md.
 """
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,14 @@ EVERY = 1
 LOSS_WORK = 1 / 3
 UNITS = (2, 5, 10, 12, 15, 20, 30, 44)
 DEFAULT = ("dense", "conv")
+CONTROLS = "controls"
+# Of the cycles that are compared by their control.
+CYCLES = (
+    "solver.batch_size=1000",
+    "solver.pre_smoothing=2",
+    "solver.post_smoothing=2",
+    "solver.coarse_steps=10",
+)
 # Gradients after which TR's mean is a target.
 REFERENCES = (20, 30, 40)
 FOLDER = Path("runs/rmtr-study")
@@ -52,14 +62,15 @@ class Study:
     samples: int | None = None
     cascade: str = ""
 
-    def job(self, ending: str, seed: int) -> Job:
+    def job(self, ending: str, seed: int, more: Sequence[str] = ()) -> Job:
         """Of a method, by the ending of its file's name."""
         changes = [f"seed={seed}", "parallel.threads=1"]
         if self.samples is not None:
             changes.append(f"problem.samples={self.samples}")
         if self.samples is not None and not ending:
             changes += [f"solver.batch_size={self.samples // 4}", f"solver.cascade={self.cascade}"]
-        return load_job(f"jobs/rmtr/fashion-mnist-{self.network}{ending}.toml", changes)
+        path = f"jobs/rmtr/fashion-mnist-{self.network}{ending}.toml"
+        return load_job(path, [*changes, *more])
 
 
 STUDIES = {
@@ -134,9 +145,9 @@ def best(curves: Sequence[Curve], cost: str) -> Best:
     return Best(spent, np.array(rows))
 
 
-def kept(name: str, ending: str, budget: float, seed: int) -> Curve:
-    """The run of a study by a method, made if it is not there, or was made by another job."""
-    path, job = FOLDER / f"{name}{ending}-seed{seed}.json", STUDIES[name].job(ending, seed)
+def kept(name: str, job: Job, budget: float) -> Curve:
+    """The run of a job, made if it is not there, or if another job made what is there."""
+    path = FOLDER / f"{name}-seed{job.seed}.json"
     settings = json.loads(job.model_dump_json())
     if path.exists():
         known = json.loads(path.read_text())
@@ -194,7 +205,9 @@ def _work_units(counts: list[Counts]) -> float:
 def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[Curve]]:
     """Trains a network by both methods on all seeds, and prints the tables."""
     curves = {
-        method: list(pool.map(partial(kept, name, ending, budget), seeds))
+        method: _runs(
+            f"{name}{ending}", [STUDIES[name].job(ending, seed) for seed in seeds], budget, pool
+        )
         for (method, ending), budget in zip(METHODS.items(), BUDGETS, strict=True)
     }
     print(f"\n{name}, {len(seeds)} seeds: test accuracy in % within so many gradients\n")
@@ -214,6 +227,23 @@ def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[C
     rows += [_race("mean, TR at its end", *both)]
     print(tabulate(rows, headers=headers, floatfmt=".2f", tablefmt="github"), flush=True)
     return curves
+
+
+def compare_controls(seeds: Sequence[int], pool: Executor) -> None:
+    """Prints what cycles alone do on the dense network, by both controls: RMTR and MG/OPT."""
+    study, rows = Study("dense", 10_000, "[]"), []
+    for control, cycle in product(("trust-region", "line-search"), ("V", "F")):
+        changes = [f"solver.control={control}", f"solver.cycle={cycle}", *CYCLES]
+        jobs = [study.job("", seed, changes) for seed in seeds]
+        found = best(_runs(f"{control}-{cycle}", jobs, BUDGETS[0], pool), "multiply_adds")
+        rows.append([control, cycle, *map(found.at, UNITS[:5])])
+    print(f"\ncycles alone, {len(seeds)} seeds: test accuracy in % within so many gradients\n")
+    print(tabulate(rows, headers=["control", "cycle", *UNITS[:5]], tablefmt="github"), flush=True)
+
+
+def _runs(name: str, jobs: Sequence[Job], budget: float, pool: Executor) -> list[Curve]:
+    """What is kept of jobs, which differ in their seeds."""
+    return list(pool.map(partial(kept, name, budget=budget), jobs))
 
 
 def _race(name: str, rmtr: list[Curve], tr: list[Curve], within: float = float("inf")) -> list[Any]:
@@ -244,15 +274,19 @@ def draw(found: dict[str, dict[str, list[Curve]]], output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="RMTR against the single-level trust region")
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(STUDIES)}; by default two")
+    names = ", ".join((*STUDIES, CONTROLS))
+    parser.add_argument("networks", nargs="*", help=f"of {names}; by default dense and conv")
     parser.add_argument("-o", "--output", type=Path, help="a figure, *.png or *.pdf")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="seeds that run at a time")
     parser.add_argument("--seeds", type=int, default=10)
     args = parser.parse_args()
-    if unknown := set(args.networks) - set(STUDIES):
-        parser.error(f"no network {min(unknown)}: {', '.join(STUDIES)}")
+    if unknown := set(args.networks) - {*STUDIES, CONTROLS}:
+        parser.error(f"no network {min(unknown)}: {names}")
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        found = {name: compare(name, range(args.seeds), pool) for name in args.networks or DEFAULT}
+        wanted, seeds = args.networks or DEFAULT, range(args.seeds)
+        found = {name: compare(name, seeds, pool) for name in wanted if name != CONTROLS}
+        if CONTROLS in wanted:
+            compare_controls(seeds, pool)
     if args.output:
         draw(found, args.output)
 
