@@ -44,7 +44,6 @@ DEFAULT = ("dense", "conv")
 CONTROLS = "controls"
 # Of the cycles that are compared by their control.
 CYCLES = (
-    "solver.batch_size=1000",
     "solver.pre_smoothing=2",
     "solver.post_smoothing=2",
     "solver.coarse_steps=10",
@@ -56,11 +55,12 @@ FOLDER = Path("runs/rmtr-study")
 
 @dataclass(frozen=True)
 class Study:
-    """A network on so many samples; without a job's own number its larger batches differ too."""
+    """A network by its job, or on so many samples, with other batches and another cascade."""
 
     network: str
     samples: int | None = None
-    cascade: str = ""
+    batch_size: int = 0
+    cascade: str = "[]"
 
     def job(self, ending: str, seed: int, more: Sequence[str] = ()) -> Job:
         """Of a method, by the ending of its file's name."""
@@ -68,7 +68,7 @@ class Study:
         if self.samples is not None:
             changes.append(f"problem.samples={self.samples}")
         if self.samples is not None and not ending:
-            changes += [f"solver.batch_size={self.samples // 4}", f"solver.cascade={self.cascade}"]
+            changes += [f"solver.batch_size={self.batch_size}", f"solver.cascade={self.cascade}"]
         path = f"jobs/rmtr/fashion-mnist-{self.network}{ending}.toml"
         return load_job(path, [*changes, *more])
 
@@ -79,12 +79,14 @@ STUDIES = {
     "dense-10k": Study(
         "dense",
         10_000,
+        5000,
         "[{level=1, epochs=6.0, batch_size=1000, steps=5},"
-        " {level=2, epochs=0.25, batch_size=2500, steps=10}]",
+        " {level=2, epochs=0.5, batch_size=5000, steps=5}]",
     ),
     "conv-60k": Study(
         "conv",
         60_000,
+        15_000,
         "[{level=1, epochs=4.0, batch_size=125, steps=10},"
         " {level=2, epochs=0.25, batch_size=15000, steps=10}]",
     ),
@@ -231,7 +233,7 @@ def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[C
 
 def compare_controls(seeds: Sequence[int], pool: Executor) -> None:
     """Prints what cycles alone do on the dense network, by both controls: RMTR and MG/OPT."""
-    study, rows = Study("dense", 10_000, "[]"), []
+    study, rows = Study("dense", 10_000, batch_size=1000), []
     for control, cycle in product(("trust-region", "line-search"), ("V", "F")):
         changes = [f"solver.control={control}", f"solver.cycle={cycle}", *CYCLES]
         jobs = [study.job("", seed, changes) for seed in seeds]
