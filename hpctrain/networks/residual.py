@@ -44,9 +44,9 @@ class EulerBlock(nn.Module):
     def half_step_system(self, y: Tensor) -> Tensor:
         """What `transfers.second_half_step` is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
 
-        The first one makes y₁ = y + dt/2 σ(z) of y, with z = W y + b. Each of the c outputs of the
-        map at each place is a row: of U the q numbers that it takes from y₁ and a one, of V what
-        it lacks, z - (W y₁ + b).
+        The first one makes y₁ = y + dt/2 σ(z) of y, with z = W y + b. A sample is a row, or each of
+        its pixels: of U the q numbers that the map takes from y₁ and a one, of V what its c outputs
+        lack, z - (W y₁ + b).
 
         Args:
             y: (N, …), what the block is fed with.
