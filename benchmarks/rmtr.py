@@ -44,6 +44,8 @@ DEFAULT = ("dense", "conv")
 CONTROLS = "controls"
 # Of the cycles that are compared by their control.
 CYCLES = (
+    "solver.cascade=[]",
+    "solver.batch_size=1000",
     "solver.pre_smoothing=2",
     "solver.post_smoothing=2",
     "solver.coarse_steps=10",
@@ -55,33 +57,30 @@ FOLDER = Path("runs/rmtr-study")
 
 @dataclass(frozen=True)
 class Study:
-    """A network by its job, or on so many samples, with other batches and another cascade."""
+    """A network by its jobs, and what is changed in those of both methods and in RMTR's own."""
 
     network: str
-    samples: int | None = None
-    batch_size: int = 0
-    cascade: str = "[]"
+    both: Sequence[str] = ()
+    rmtr: Sequence[str] = ()
 
-    def job(self, ending: str, seed: int, more: Sequence[str] = ()) -> Job:
+    def job(self, ending: str, seed: int) -> Job:
         """Of a method, by the ending of its file's name."""
-        changes = [f"seed={seed}", "parallel.threads=1"]
-        if self.samples is not None:
-            changes.append(f"problem.samples={self.samples}")
-        if self.samples is not None and not ending:
-            changes += [f"solver.batch_size={self.batch_size}", f"solver.cascade={self.cascade}"]
-        path = f"jobs/rmtr/fashion-mnist-{self.network}{ending}.toml"
-        return load_job(path, [*changes, *more])
+        changes = [f"seed={seed}", "parallel.threads=1", *self.both, *(() if ending else self.rmtr)]
+        return load_job(f"jobs/rmtr/fashion-mnist-{self.network}{ending}.toml", changes)
 
 
+SMALL = ("problem.samples=10000",)
 STUDIES = {
     "dense": Study("dense"),
     "conv": Study("conv"),
     "dense-10k": Study(
         "dense",
-        10_000,
-        5000,
-        "[{level=1, epochs=6.0, batch_size=1000, steps=5},"
-        " {level=2, epochs=0.5, batch_size=5000, steps=5}]",
+        SMALL,
+        (
+            "solver.batch_size=5000",
+            "solver.cascade=[{level=1, epochs=6.0, batch_size=1000, steps=5},"
+            " {level=2, epochs=0.5, batch_size=5000, steps=5}]",
+        ),
     ),
 }
 
@@ -230,10 +229,10 @@ def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[C
 
 def compare_controls(seeds: Sequence[int], pool: Executor) -> None:
     """Prints what cycles alone do on the dense network, by both controls: RMTR and MG/OPT."""
-    study, rows = Study("dense", 10_000, batch_size=1000), []
+    rows = []
     for control, cycle in product(("trust-region", "line-search"), ("V", "F")):
         changes = [f"solver.control={control}", f"solver.cycle={cycle}", *CYCLES]
-        jobs = [study.job("", seed, changes) for seed in seeds]
+        jobs = [Study("dense", SMALL, changes).job("", seed) for seed in seeds]
         found = accuracies(_runs(f"{control}-{cycle}", jobs, BUDGETS[0], pool), "multiply_adds")
         rows.append([control, cycle, *map(found.at, UNITS[:5])])
     print(f"\ncycles alone, {len(seeds)} seeds: test accuracy in % within so many gradients\n")

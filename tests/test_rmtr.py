@@ -14,11 +14,7 @@ from torch import nn
 
 from hpctrain.errors import InputError
 from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.networks.residual import (
-    ResidualNetwork,
-    convolutional_resnet,
-    dense_resnet,
-)
+from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification import ClassificationProblem
@@ -379,13 +375,12 @@ def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_o
     assert setting.counts.loss_work - before == share.half_step_cost
     copied = coarse.transfer.prolong(theta)
 
+    def outputs(loss, theta):
+        loss.losses(theta)  # puts θ into the replicas
+        return loss._outputs(loss._replicas[0], 0)
+
     def missed(refined):
-        outputs = [
-            part._outputs(part._replicas[0], 0)
-            for part, at in ((share, theta), (setting.objective._share, refined))
-            if part.losses(at) is not None
-        ]
-        return (outputs[1] - outputs[0]).norm()
+        return (outputs(setting.objective._share, refined) - outputs(share, theta)).norm()
 
     assert missed(fitted) < 0.6 * missed(copied)
     # The first of the two half steps stays as it was, and what all levels share.
