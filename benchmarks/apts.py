@@ -7,7 +7,8 @@ Studies, each a few jobs under K seeds (0, 1, … K - 1), of one rank and one th
     depth       N = 2, 4, 6 in weights on a network of six layers, orders 1 and 2
     overlap     mini-batches, and shares of them, that overlap by 0, 1 and 5 %
     control     with and without global control, monotone and not: accuracies and rejected steps
-    full        all samples in every iteration, 100 epochs, the small and the large network
+    full-small  all samples in every iteration, 100 epochs, the small network
+    full-large  the same on the large network
     overhead    what of an iteration is not evaluation, and how many sums over ranks it makes
 
 Runs are kept in runs/apts and made if they are not there, so that a study goes on where it was cut
@@ -23,17 +24,17 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.overhead import overhead
-from hpctrain.job import load_job
+from benchmarks.overhead import overhead, overhead_rows
+from benchmarks.runs import kept, training_seconds
 from hpctrain.signals import StopSignals
-from hpctrain.store.run_file import Run, read_run
-from hpctrain.study.starts import PlannedRun, ensure
+from hpctrain.store.run_file import Run
 
 FOLDER = Path("runs/apts")
 EPOCHS = (1, 2, 5, 10, 20, 30)
 FULL_EPOCHS = (1, 10, 50, 100)
 # Iterations of 30 epochs of mini-batches of 10,000.
 MINI_BATCHES = 180
+OVERHEAD = "overhead"
 ADAM_RATES = ("0.01", "0.0025", "0.001")
 
 
@@ -110,33 +111,31 @@ STUDIES: dict[str, list[Variant]] = {
             "no global control": {"global_control": "false"},
         }.items()
     ],
-    "full": [
-        Variant(f"{name}, {size}, N = {n}, order {order}", f"apts/{name}-full-{size}", settings)
+    **{
+        f"full-{size}": [
+            Variant(f"{name}, N = {n}, order {order}", f"apts/{name}-full-{size}", settings)
+            for name, key in {"data": "subdomains", "weights": "blocks"}.items()
+            for order, model in enumerate(("linear", "lsr1"), 1)
+            for n in (2, 3)
+            for settings in ({key: n, "model": model},)
+        ]
         for size in ("small", "large")
-        for name, key in {"data": "subdomains", "weights": "blocks"}.items()
-        for order, model in enumerate(("linear", "lsr1"), 1)
-        for n in (2, 3)
-        for settings in ({key: n, "model": model},)
-    ],
+    },
 }
 
 
 def runs_of(variant: Variant, seeds: Sequence[int], data_set: str, iterations: int) -> list[Run]:
     """A run for each seed, made where it is not there yet."""
-    found, file = [], f"jobs/{variant.job}.toml"
+    found = []
     named = "-".join(f"{key}={value}" for key, value in sorted(variant.settings.items()))
     changes = {
         key if "." in key else f"solver.{key}": value for key, value in variant.settings.items()
     }
     changes |= {"problem.data": data_set, "stop.max_iterations": iterations}
-    changes |= {"parallel.threads": 1, "output.checkpoint_every": 0}
     with StopSignals() as signals:
         for seed in seeds:
-            overrides = tuple(f"{key}={value}" for key, value in (changes | {"seed": seed}).items())
             name = f"{data_set}-{variant.job.replace('/', '-')}-{named}-{iterations}-seed{seed}"
-            job = load_job(file, overrides)
-            run = PlannedRun(variant.label, f"seed {seed}", name, file, overrides, job, ranks=1)
-            found.append(read_run(ensure(run, FOLDER, signals, "benchmarks.apts:")))
+            found.append(kept(FOLDER, name, variant.job, changes | {"seed": seed}, signals))
     return found
 
 
@@ -148,12 +147,6 @@ def accuracy_at(run: Run, epoch: int) -> float:
     known = np.isfinite(accuracies)
     places = np.flatnonzero(np.abs(epochs[known] - epoch) < 1e-9)
     return 100 * float(accuracies[known][places[0]]) if len(places) else float("nan")
-
-
-def cpu_seconds(run: Run) -> float:
-    """Of training: phases local, global and communication."""
-    inside = [name in ("local", "global", "communication") for name in run.phase_names]
-    return float(np.nansum(run.phases[:, :, inside, 1]))
 
 
 def rejected(run: Run) -> int:
@@ -168,9 +161,9 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def study(name: str, seeds: Sequence[int], data_set: str) -> None:
-    full = name == "full"
+    full = name.startswith("full")
     epochs, iterations = (FULL_EPOCHS, FULL_EPOCHS[-1]) if full else (EPOCHS, MINI_BATCHES)
-    rows = []
+    table = []
     for variant in STUDIES[name]:
         runs = runs_of(variant, seeds, data_set, iterations)
         accuracies = [np.mean([accuracy_at(run, epoch) for run in runs]) for epoch in epochs[:-1]]
@@ -180,23 +173,33 @@ def study(name: str, seeds: Sequence[int], data_set: str) -> None:
         refused = ""
         if "trial_accepted" in runs[0].history:
             refused = spread([rejected(run) for run in runs])
-        seconds = np.mean([cpu_seconds(run) for run in runs])
+        seconds = np.mean([training_seconds(run)[-1] for run in runs])
         row = [variant.label, *accuracies, last, f"{loss:.4f}", f"{work:.0f}", f"{seconds:.0f}"]
-        rows.append([*row, refused])
+        table.append([*row, refused])
     headers = ["", *epochs, "loss", "gradients", "CPU s", "rejected"]
     print(f"\n{name}, {data_set}: test accuracy in % by epoch, {len(seeds)} seeds\n")
-    print(tabulate(rows, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)
+    print(tabulate(table, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)
+
+
+def rows(words: Sequence[str]) -> list[str]:
+    """The labels of the tables' rows."""
+    of_study = {name: [each.label for each in variants] for name, variants in STUDIES.items()}
+    of_study[OVERHEAD] = overhead_rows()
+    return [label for name in _parser().parse_args(words).studies for label in of_study[name]]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="*", metavar="STUDY", default=["accuracy", OVERHEAD])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--data", default="fashion-mnist")
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="*", metavar="STUDY", default=["accuracy", "overhead"])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--data", default="fashion-mnist")
-    asked = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    asked = _parser().parse_args()
     for name in asked.studies:
-        if name == "overhead":
+        if name == OVERHEAD:
             overhead()
         else:
             study(name, range(asked.seeds), asked.data)

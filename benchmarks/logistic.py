@@ -37,6 +37,16 @@ STEPS = (0.2, 0.5, 2.0, 10.0, 20.0)
 NEWTON_STEPS = (0.1, 0.25, 0.5, 0.75, 1.0)
 SMALL_NEWTON_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)
 TABLES = ("astrom", "mlvr")
+ASTROM_ROWS = (
+    "iterations",
+    "∇L",
+    "∇²L",
+    "CG, by share",
+    "CG, each",
+    "effective evaluations",
+    "reached",
+    "greatest ‖∇L‖",
+)
 SHARES = (0.01, 0.1, 0.25, 0.5)
 # The smallest sample of Australian in the published figure.
 FIGURE_SHARE = 0.02
@@ -90,13 +100,27 @@ def _merit(runs: list[Run]) -> tuple[int, float]:
     return 0, statistics.mean(run.end.effective for run in runs)
 
 
+def rows(words: list[str]) -> list[str]:
+    """The labels of the tables' rows; of the table of ASTROM those of its columns."""
+    asked, labels = _parser().parse_args(words), list[str]()
+    if "astrom" in asked.tables:
+        named = (f"{kind} {100 * share:g} %" for kind in ("ASTROM", "SSN") for share in SHARES)
+        labels += ["TR", *named, *ASTROM_ROWS]
+    if "mlvr" in asked.tables:
+        labels += ["MLVR2", "MLVR3", "MLVR2, V-cycles", "MLVR3, V-cycles"]
+        labels += [f"SSN {100 * share:g} %" for share in SHARES]
+        labels += ["SSN", "SVRG", "SARAH", "L-BFGS, m = 20", "L-BFGS, m = 50"]
+        labels += ["Newton", "gradient descent"]
+    return labels
+
+
 def mlvr_table(bench: Bench) -> Curves:
     """Prints the work to the target, every baseline at its best of five step sizes."""
-    few, rows, curves = FEW_SEEDS[bench.on.name], list[list[str]](), Curves()
+    few, table, curves = FEW_SEEDS[bench.on.name], list[list[str]](), Curves()
 
     def add(name: str, setting: str, solver: str, seeds: Iterable[int], drawn: bool) -> None:
         runs = bench.runs(solver, seeds, SMALL_GAP)
-        rows.append([name, setting, *_summary(runs)])
+        table.append([name, setting, *_summary(runs)])
         if drawn:
             curves[name] = runs[0].stages
 
@@ -122,7 +146,7 @@ def mlvr_table(bench: Bench) -> Curves:
     add_best("gradient descent", rates["gradient descent"], (0,), False)
     headers = ["method", "setting", "mean", "least", "greatest", "reached", "greatest gap"]
     print(f"\n{bench.on.name}: effective gradient evaluations to L - L* <= {SMALL_GAP.value:g}\n")
-    print(tabulate(rows, headers=headers, disable_numparse=True, tablefmt="github"), flush=True)
+    print(tabulate(table, headers=headers, disable_numparse=True, tablefmt="github"), flush=True)
     return curves
 
 
@@ -167,9 +191,7 @@ def astrom_table(bench: Bench) -> Curves:
         runs = bench.runs(solvers[step], few, SMALL_GRADIENT)
         figures = [_ssn_figures(run.end, size) for run in runs]
         add(f"SSN {100 * share:g} %", f" ({step})", runs, figures)
-    rows = ["iterations", "∇L", "∇²L", "CG, by share", "CG, each", "effective"]
-    rows += ["reached", "greatest ‖∇L‖"]
-    table = [[row, *(column[k] for column in columns)] for k, row in enumerate(rows)]
+    table = [[row, *(column[k] for column in columns)] for k, row in enumerate(ASTROM_ROWS)]
     print(f"\n{bench.on.name}: to ‖∇L‖ <= {SMALL_GRADIENT.value:g} (published, Gisette)\n")
     print(tabulate(table, ["", *header], disable_numparse=True, tablefmt="github"), flush=True)
     return curves
@@ -198,12 +220,17 @@ def _cells(
     return [*shown, reached, f"{max(run.left for run in runs):.1e}"]
 
 
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="MLVR and ASTROM on logistic regression")
     parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(DATA))
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--kept", type=Path, default=Path("runs/logistic.jsonl"))
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="of the figures")
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
     chosen = parser.parse_args()
     names: Any = chosen.sets or list(DATA)
     if unknown := set(names) - set(DATA):

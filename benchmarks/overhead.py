@@ -29,6 +29,7 @@ from hpctrain.phases import PHASES
 
 JOBS = ("apts/data-10k", "apts/weights-10k")
 MEMORIES = (5, 15)
+RANKS = (1, 2)
 WARM_UP, STEPS = 20, 30
 EVALUATIONS = ("losses", "losses_and_gradients", "restrict")
 
@@ -106,9 +107,14 @@ def communication(ranks: Communicator) -> float:
     return float(ranks.timer.snapshot()[PHASES.index("communication"), 1])
 
 
+def overhead_rows() -> list[str]:
+    """The labels of the table's rows, by the first three columns."""
+    return [f"{job} | {ranks} | {memory}" for ranks in RANKS for job in JOBS for memory in MEMORIES]
+
+
 def overhead() -> None:
-    rows = []
-    for ranks in (1, 2):
+    table = []
+    for ranks in RANKS:
         for job in JOBS:
             for memory in MEMORIES:
                 command = [MPIRUN, "-n", str(ranks), sys.executable, "-m", "mpi4py", "-m"]
@@ -118,11 +124,11 @@ def overhead() -> None:
                 shares = [found[name] for name in ("evaluation", "mini-batch", "communication")]
                 rest = 1 - sum(shares)
                 row = [job, ranks, memory, 1e3 * found["step"], *(100 * s for s in shares)]
-                rows.append([*row, 100 * rest, found["messages"]])
+                table.append([*row, 100 * rest, found["messages"]])
     headers = ["job", "ranks", "m", "ms a step", "evaluation %", "mini-batch %", "communication %"]
     headers += ["the method's %", "messages a rank and step"]
     print("\nWhere the time of a step goes, 1 thread a rank, rank 0\n")
-    print(tabulate(rows, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)
+    print(tabulate(table, headers=headers, floatfmt=".1f", tablefmt="github"), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ LOSS_WORK = 1 / 3
 UNITS = (2, 5, 10, 12, 15, 20, 30, 44)
 DEFAULT = ("dense", "conv")
 CONTROLS = "controls"
+CONTROLLED = tuple(product(("trust-region", "line-search"), ("V", "F")))
 # Of the cycles that are compared by their control.
 CYCLES = (
     "solver.cascade=[]",
@@ -52,6 +53,7 @@ CYCLES = (
 )
 # Gradients after which TR's mean is a target.
 REFERENCES = (20, 30, 40)
+ENDS = (*map(str, REFERENCES), "its end", "its end, last θ")
 FOLDER = Path("runs/rmtr-study")
 
 
@@ -209,34 +211,36 @@ def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[C
     }
     print(f"\n{name}, {len(seeds)} seeds: test accuracy in % within so many gradients\n")
     found = {method: accuracies(its, "multiply_adds") for method, its in curves.items()}
-    rows = [[method, *map(its.at, UNITS)] for method, its in found.items()]
-    print(tabulate(rows, headers=["", *UNITS], tablefmt="github"))
-    print(f"\n{name}: to what TR has at its end, seed by seed, and in the mean at times before\n")
-    headers = ["", "%"]
-    for cost in ("work units", "multiply-adds", "CPU s"):
-        headers += [cost, "TR", "ratio"]
+    table = [[name, method, *map(its.at, UNITS)] for method, its in found.items()]
+    print(tabulate(table, headers=["", "", *UNITS], tablefmt="github"))
+    print(f"\n{name}: to what TR has in the mean after some work\n")
+    headers = ["", "TR after", "%", "work units", "by multiply-adds", "CPU s"]
     both = list(curves.values())
-    rows = [
-        _race(f"seed {seed}", *([its] for its in pair))
-        for seed, *pair in zip(seeds, *both, strict=True)
+    races = [_race(*both, within=units) for units in REFERENCES]
+    races += [_race(*both), _race(*both, highest=False)]
+    table = [
+        [name, at, f"{race.target:.2f}", *map(str, race.quotients)]
+        for at, race in zip(ENDS, races, strict=True)
     ]
-    rows += [_race(f"mean, TR after {units}", *both, within=units) for units in REFERENCES]
-    rows += [_race("mean, TR at its end", *both)]
-    rows += [_race("mean of the last θ, TR at its end", *both, highest=False)]
-    print(tabulate(rows, headers=headers, floatfmt=".2f", tablefmt="github"), flush=True)
+    print(tabulate(table, headers=headers, tablefmt="github", disable_numparse=True))
+    by_seed = [_race(*([its] for its in pair)).quotients[0] for pair in zip(*both, strict=True)]
+    ratios = " ".join(f"{each.ratio:.2f}" for each in by_seed)
+    print(
+        f"\n{name}: work units by seed, RMTR / TR, to what TR has at its end: {ratios}", flush=True
+    )
     return curves
 
 
 def compare_controls(seeds: Sequence[int], pool: Executor) -> None:
     """Prints what cycles alone do on the dense network, by both controls: RMTR and MG/OPT."""
-    rows = []
-    for control, cycle in product(("trust-region", "line-search"), ("V", "F")):
+    table = []
+    for control, cycle in CONTROLLED:
         changes = [f"solver.control={control}", f"solver.cycle={cycle}", *CYCLES]
         jobs = [Study("dense", SMALL, changes).job("", seed) for seed in seeds]
         found = accuracies(_runs(f"{control}-{cycle}", jobs, BUDGETS[0], pool), "multiply_adds")
-        rows.append([control, cycle, *map(found.at, UNITS[:5])])
+        table.append([control, cycle, *map(found.at, UNITS[:5])])
     print(f"\ncycles alone, {len(seeds)} seeds: test accuracy in % within so many gradients\n")
-    print(tabulate(rows, headers=["control", "cycle", *UNITS[:5]], tablefmt="github"), flush=True)
+    print(tabulate(table, headers=["control", "cycle", *UNITS[:5]], tablefmt="github"), flush=True)
 
 
 def _runs(name: str, jobs: Sequence[Job], budget: float, pool: Executor) -> list[Curve]:
@@ -244,20 +248,39 @@ def _runs(name: str, jobs: Sequence[Job], budget: float, pool: Executor) -> list
     return list(pool.map(partial(kept, name, budget=budget), jobs))
 
 
+@dataclass(frozen=True)
+class Quotient:
+    """What RMTR and TR took, in one of the costs."""
+
+    rmtr: float
+    tr: float
+
+    @property
+    def ratio(self) -> float:
+        return self.rmtr / self.tr
+
+    def __str__(self) -> str:
+        return f"{self.rmtr:.1f} / {self.tr:.1f} = {self.ratio:.2f}"
+
+
+@dataclass(frozen=True)
+class Race:
+    """An accuracy in percent, and what both methods took to come to it, a quotient a cost."""
+
+    target: float
+    quotients: list[Quotient]
+
+
 def _race(
-    name: str,
-    rmtr: list[Curve],
-    tr: list[Curve],
-    within: float = float("inf"),
-    highest: bool = True,
-) -> list[Any]:
-    """What both take to what TR has in the mean within so many gradients, and the quotients."""
+    rmtr: list[Curve], tr: list[Curve], within: float = float("inf"), highest: bool = True
+) -> Race:
+    """What both take to what TR has in the mean within so many gradients."""
     target = float(accuracies(tr, "multiply_adds", highest).within(within).mean())
-    row: list[Any] = [name, target]
-    for cost in ("units", "multiply_adds", "seconds"):
-        ours, theirs = (accuracies(runs, cost, highest).first(target) for runs in (rmtr, tr))
-        row += [ours, theirs, ours / theirs]
-    return row
+    quotients = [
+        Quotient(*(accuracies(runs, cost, highest).first(target) for runs in (rmtr, tr)))
+        for cost in ("units", "multiply_adds", "seconds")
+    ]
+    return Race(target, quotients)
 
 
 def draw(found: dict[str, dict[str, list[Curve]]], output: Path) -> None:
@@ -276,16 +299,32 @@ def draw(found: dict[str, dict[str, list[Curve]]], output: Path) -> None:
     save(figure, output)
 
 
-def main() -> None:
+def rows(words: Sequence[str]) -> list[str]:
+    """The labels of the tables' rows, by their first two columns."""
+    labels = list[str]()
+    for name in _parser().parse_args(words).networks or DEFAULT:
+        if name == CONTROLS:
+            labels += [f"{control} | {cycle}" for control, cycle in CONTROLLED]
+        else:
+            labels += [f"{name} | {method}" for method in (*METHODS, *ENDS)]
+    return labels
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="RMTR against the single-level trust region")
     names = ", ".join((*STUDIES, CONTROLS))
     parser.add_argument("networks", nargs="*", help=f"of {names}; by default dense and conv")
     parser.add_argument("-o", "--output", type=Path, help="a figure, *.png or *.pdf")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="seeds that run at a time")
     parser.add_argument("--seeds", type=int, default=10)
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
     args = parser.parse_args()
     if unknown := set(args.networks) - {*STUDIES, CONTROLS}:
-        parser.error(f"no network {min(unknown)}: {names}")
+        parser.error(f"no network {min(unknown)}: {', '.join((*STUDIES, CONTROLS))}")
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         wanted, seeds = args.networks or DEFAULT, range(args.seeds)
         found = {name: compare(name, seeds, pool) for name in wanted if name != CONTROLS}

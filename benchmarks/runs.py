@@ -1,14 +1,18 @@
-"""Runs of committed jobs for the studies in this folder, each a job of its own, one at a time."""
+"""Runs of committed jobs for the studies in this folder, each a process or MPI job of its own."""
 
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hpctrain.job import load_job
+from hpctrain.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
+from hpctrain.study.starts import PlannedRun, ensure
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
 RESUMABLE = 75
@@ -32,6 +36,30 @@ def train(job: str, ranks: int = 2, threads: int = 1, **settings: Any) -> Run:
         if ended.returncode not in (0, RESUMABLE):  # a time limit is part of a study
             raise subprocess.CalledProcessError(ended.returncode, command)
         return read_run(output)
+
+
+def kept(
+    folder: Path, name: str, job: str, settings: Mapping[str, Any], signals: StopSignals
+) -> Run:
+    """The run of a job on one rank and thread; made if a finished one is not in the folder.
+
+    Args:
+        name: of its file.
+        job: a name in jobs/, without its ending.
+        settings: of the job, by their keys.
+    """
+    file = f"jobs/{job}.toml"
+    changes = {"parallel.threads": 1, "output.checkpoint_every": 0} | dict(settings)
+    overrides = tuple(f"{key}={value}" for key, value in changes.items())
+    planned = PlannedRun(name, job, name, file, overrides, load_job(file, overrides), ranks=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    return read_run(ensure(planned, folder, signals, "benchmarks:"))
+
+
+def training_seconds(run: Run) -> np.ndarray:
+    """CPU seconds of training, all ranks together, up to each record (records,)."""
+    inside = [name in ("local", "global", "communication") for name in run.phase_names]
+    return np.nan_to_num(run.phases[:, :, inside, 1]).sum(axis=(1, 2)).cumsum()
 
 
 def reached(run: Run, target: float, column: str = "seconds") -> float:
@@ -75,6 +103,12 @@ def last_within(run: Run, budget: float) -> float:
 def _errors_within(run: Run, budget: float) -> np.ndarray:
     errors = run.history["error"]
     return errors[np.isfinite(errors) & (run.history["gradient_evaluations"] <= budget)]
+
+
+def short(number: float) -> str:
+    """A target as tables name it: 4.6e-4."""
+    digits, _, exponent = f"{number:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
 def by_seed(values: list[float], digits: str = ".1f") -> str:

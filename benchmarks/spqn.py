@@ -14,8 +14,13 @@ SEEDS = range(3)
 BUDGETS = (1000, 2500, 5000, 10_000)
 
 
+def rows(_words: list[str]) -> list[str]:
+    """The labels of the table's rows, by the first two columns."""
+    return [f"{solver} | {seed}" for solver in SOLVERS for seed in SEEDS]
+
+
 def main() -> None:
-    rows = []
+    table = []
     for solver in SOLVERS:
         for seed in SEEDS:
             run = train(
@@ -29,11 +34,11 @@ def main() -> None:
             errors = [f"{last_within(run, budget):.2e}" for budget in BUDGETS]
             last = {name: column[-1] for name, column in run.history.items()}
             losses, seconds = last["loss_evaluations"], last["seconds"]
-            rows.append([solver, seed, *errors, f"{losses:.0f}", int(last["iteration"]),
-                         f"{seconds:.0f}"])  # fmt: skip
+            table.append([solver, seed, *errors, f"{losses:.0f}", int(last["iteration"]),
+                          f"{seconds:.0f}"])  # fmt: skip
     headers = ["solver", "seed", *(f"{b} gradients" for b in BUDGETS), "loss evaluations",
                "outer iterations", "s (2 ranks)"]  # fmt: skip
-    print(tabulate(rows, headers=headers, tablefmt="github"))
+    print(tabulate(table, headers=headers, tablefmt="github"))
 
 
 if __name__ == "__main__":

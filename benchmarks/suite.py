@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from benchmarks.runs import by_seed, last_within, reached, train
+from benchmarks.runs import by_seed, last_within, reached, short, train
 
 SEEDS = range(3)
 # Seconds for errors and output, which are no training.
@@ -36,8 +36,14 @@ SUITE = {
 }
 
 
+def rows(words: list[str]) -> list[str]:
+    """The labels of the tables' rows, by the first two columns."""
+    chosen = [SUITE[name] for name in words or SUITE]
+    return [f"{row.job} | {short(target)}" for row in chosen for target in row.targets]
+
+
 def main() -> None:
-    rows = []
+    table = []
     for name in sys.argv[1:] or SUITE:
         row = SUITE[name]
         runs = [
@@ -54,10 +60,10 @@ def main() -> None:
             seconds = [reached(run, target) for run in runs]
             gradients = [reached(run, target, "gradient_evaluations") for run in runs]
             lowest = [last_within(run, math.inf) for run in runs]
-            rows.append(
+            table.append(
                 [
                     row.job,
-                    f"{target:g}",
+                    short(target),
                     allowed,
                     f"{statistics.median(seconds):.1f}",
                     by_seed(seconds),
@@ -66,7 +72,9 @@ def main() -> None:
                 ]
             )
         headers = ["job", "error", "s wanted", "median s", "by seed", "gradients", "last errors"]
-        print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True), flush=True)
+        print(
+            tabulate(table, headers=headers, tablefmt="github", disable_numparse=True), flush=True
+        )
 
 
 if __name__ == "__main__":

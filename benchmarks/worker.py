@@ -56,6 +56,14 @@ def gradient(name: str) -> float:
     return median_ms(lambda: burgers.with_gradient(theta), 40)
 
 
+def in_torch(name: str) -> float:
+    """The same by the kernels in torch, as where no compiler was found."""
+    os.environ["HPCTRAIN_KERNELS"] = "torch"
+    _, burgers, theta = objective(NETWORKS[name])
+    torch.set_num_threads(THREADS)
+    return median_ms(lambda: burgers.with_gradient(theta), 10)
+
+
 def gpu(name: str) -> float:
     """The same on a GPU, by Triton's kernels; the objective waits for the result."""
     _, burgers, theta = objective(NETWORKS[name], torch.device("cuda"))
