@@ -10,6 +10,7 @@ from torch import Tensor
 from hpctrain.arrays import to_array
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.problems.pinn.pde import ProblemError
 
 if TYPE_CHECKING:
     from hpctrain.problems.pinn.problem import PinnProblem
@@ -28,7 +29,9 @@ class ErrorMonitor:
     ) -> None:
         rank, ranks = communicator.rank, communicator.size
         with communicator.timer.phase("validation"):
-            self._grid = problem.error(chunks, rank, ranks, threads)
+            self._grid = communicator.on_all(lambda: problem.error(chunks, rank, ranks, threads))
+            if len(set(communicator.allgather(self._grid.reference is None))) > 1:
+                raise ProblemError(f"{problem.pde.name}: reference is None for a part of the grid")
         self._problem = problem
         self._communicator = communicator
         self._chunks = chunks
