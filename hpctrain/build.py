@@ -94,7 +94,8 @@ def make_problem(job: Job, device: torch.device = CPU) -> Problem:
 
 def warnings_about(job: Job, problem: Problem) -> Iterator[str]:
     """What the user should know of a problem that may be trained as it is, a line each."""
-    if isinstance(problem, PinnProblem) and job.problem.constraints == "hard":
+    hard = isinstance(job.problem, PinnOptions) and job.problem.constraints == "hard"
+    if hard and isinstance(problem, PinnProblem):
         yield from describe_jumps(problem.pde)
 
 

@@ -1,4 +1,4 @@
-"""Calls an equation's functions so that what goes wrong in them is one line that names the place."""
+"""Calls an equation's functions, and tells in one line, with the place, what goes wrong in them."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -38,7 +38,7 @@ def _guarded(pde: PDE, name: str) -> Callable[..., Any]:
             raise
         except (Exception, SystemExit) as error:
             raise ProblemError(f"{title} fails: {explain(error, place_of(function))}") from error
-        if not (value is None and name == "reference" or isinstance(value, Symbol)):
+        if not ((value is None and name == "reference") or isinstance(value, Symbol)):
             _check_values(call, value, points.shape[1])
         return value
 

@@ -43,7 +43,7 @@ class _Lines:
             wanted = spatial_gradient(value, points) if of_slope else value[None]
         wanted = wanted.detach().view(-1, *self.points.shape[1:])
         rows = self.along if of_slope else torch.zeros_like(self.along)
-        return wanted[rows, torch.arange(len(rows))].nan_to_num()
+        return wanted[rows, torch.arange(len(rows), device="cpu")].nan_to_num()
 
 
 def describe_jumps(pde: PDE) -> Iterator[str]:
@@ -92,16 +92,17 @@ def _coarse_lines(pde: PDE, coordinates: list[int]) -> _Lines:
     points = starts[:, None, :, None].repeat(1, len(coordinates), 1, _POINTS)
     for k, coordinate in enumerate(coordinates):
         points[coordinate, k] = torch.linspace(
-            *pde.domain[coordinate], _POINTS, dtype=torch.float64
+            *pde.domain[coordinate], _POINTS, dtype=torch.float64, device="cpu"
         )
-    return _Lines(points.flatten(1, 2), torch.tensor(coordinates).repeat_interleave(_LINES))
+    along = torch.tensor(coordinates, device="cpu").repeat_interleave(_LINES)
+    return _Lines(points.flatten(1, 2), along)
 
 
 def _suspicious(lines: _Lines, values: Tensor) -> _Lines:
     """Of each line the pairs of intervals with the largest second differences, as lines."""
     bends = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs()
     middle = 1 + bends.topk(_KEPT, dim=1).indices.flatten()
-    row = torch.arange(len(values)).repeat_interleave(_KEPT)
+    row = torch.arange(len(values), device="cpu").repeat_interleave(_KEPT)
     ends = [lines.points[:, row, middle + side] for side in (-1, 1)]
     return _Lines(torch.stack(ends, dim=2), lines.along[row])
 
@@ -109,9 +110,10 @@ def _suspicious(lines: _Lines, values: Tensor) -> _Lines:
 def _narrowed(lines: _Lines, function: Function, of_slope: bool) -> tuple[_Lines, Tensor]:
     """The part of each line over which the function changes most, and that change (L,)."""
     low, high = lines.points[:, :, :1], lines.points[:, :, -1:]
-    cut = low + (high - low) * torch.linspace(0, 1, _PARTS + 1, dtype=torch.float64)
+    ratios = torch.linspace(0, 1, _PARTS + 1, dtype=torch.float64, device="cpu")
+    cut = low + (high - low) * ratios
     values = _Lines(cut, lines.along).quantity(function, of_slope)
     change, part = values.diff(dim=1).abs().max(dim=1)
-    row = torch.arange(len(part))
+    row = torch.arange(len(part), device="cpu")
     ends = torch.stack([cut[:, row, part], cut[:, row, part + 1]], dim=2)
     return _Lines(ends, lines.along), change

@@ -102,10 +102,8 @@ def jet_fields(coordinates: tuple[str, ...], orders: tuple[int, ...]) -> Callabl
     """The named tuple type of a jet; its `_fields` are the component names in their order."""
     first = [coordinates[i] for i in coordinates_of_order(orders, 1)]
     second = [coordinates[i] * 2 for i in coordinates_of_order(orders, 2)]
-    fields = namedtuple("Jet", ["value", *first, *second])
-    return type(
-        "Jet", (JetMisuse, fields), {"__slots__": (), "_coordinates": coordinates, "_orders": orders}
-    )
+    bases = (JetMisuse, namedtuple("Jet", ["value", *first, *second]))
+    return type("Jet", bases, {"__slots__": (), "_coordinates": coordinates, "_orders": orders})
 
 
 def _check_class_data(pde: type[PDE]) -> None:

@@ -5,6 +5,7 @@ parameters of its own that nobody trains, points that it couples, a distance tha
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,9 @@ def probe(pde: PDE, dtype: torch.dtype = torch.float64, device: torch.device = C
     _probe_residual(pde, points, dtype, device)
 
 
-def check_pointwise(function: Function, points: Tensor, values: Tensor, step: int = 2) -> None:
+def check_pointwise(
+    function: Callable[[Tensor], Any], points: Tensor, values: Tensor, step: int = 2
+) -> None:
     """Refuses a function that gives other values (N,) where it is called with fewer points.
 
     Args:

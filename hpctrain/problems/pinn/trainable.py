@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from hpctrain.problems.pinn.pde import PDE
 
 
-def trainable_in(
-    pde: PDE, function: Callable[..., Any], value: Tensor, leaf: Tensor
-) -> str | None:
+def trainable_in(pde: PDE, function: Callable[..., Any], value: Tensor, leaf: Tensor) -> str | None:
     """The name of what `value` depends on that requires gradients and is not `leaf`, if any.
 
     Args:
