@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.arrays import to_array
+from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
-from hpctrain.problems.pinn.pde import ProblemError
 
 if TYPE_CHECKING:
     from hpctrain.problems.pinn.problem import PinnProblem
@@ -31,7 +31,7 @@ class ErrorMonitor:
         with communicator.timer.phase("validation"):
             self._grid = communicator.on_all(lambda: problem.error(chunks, rank, ranks, threads))
             if len(set(communicator.allgather(self._grid.reference is None))) > 1:
-                raise ProblemError(f"{problem.pde.name}: reference is None for a part of the grid")
+                raise InputError(f"{problem.pde.name}: reference is None for a part of the grid")
         self._problem = problem
         self._communicator = communicator
         self._chunks = chunks
