@@ -112,8 +112,6 @@ class PinnProblem:
 
     def _try_out(self, residual: Residual, points: Tensor) -> None:
         """Evaluates the residual once, so that one which fails at a point does so before a run."""
-        if points.shape[1] == 0:
-            return
         with torch.no_grad():
             residual(points.new_zeros(component_count(self.pde.orders), points.shape[1]))
 
