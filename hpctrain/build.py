@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -50,8 +50,11 @@ from hpctrain.problems.pinn import PDE
 from hpctrain.problems.pinn.allen_cahn import AllenCahn
 from hpctrain.problems.pinn.burgers import Burgers
 from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport
+from hpctrain.problems.pinn.guard import guard
+from hpctrain.problems.pinn.jumps import describe_jumps
 from hpctrain.problems.pinn.klein_gordon import KleinGordon
 from hpctrain.problems.pinn.penalty import SoftConstraints
+from hpctrain.problems.pinn.probe import probe
 from hpctrain.problems.pinn.problem import PinnProblem
 from hpctrain.problems.pinn.sampling import Cluster
 from hpctrain.solvers import Setting, Solver, make_solver
@@ -60,6 +63,7 @@ from hpctrain.solvers.base import CoarseNetwork, LocalWork, Subdomain, Subdomain
 from hpctrain.solvers.rmtr import RMTROptions
 from hpctrain.store.data_sets import read_data_set
 from hpctrain.store.samples import read_samples
+from hpctrain.user_code import explain
 
 Own = TypeVar("Own")
 
@@ -88,8 +92,16 @@ def make_problem(job: Job, device: torch.device = CPU) -> Problem:
             return _logistic(job, problem, device)
 
 
+def warnings_about(job: Job, problem: Problem) -> Iterator[str]:
+    """What the user should know of a problem that may be trained as it is, a line each."""
+    hard = isinstance(job.problem, PinnOptions) and job.problem.constraints == "hard"
+    if hard and isinstance(problem, PinnProblem):
+        yield from describe_jumps(problem.pde)
+
+
 def _pinn(job: Job, problem: PinnOptions, device: torch.device) -> PinnProblem:
-    pde = _pde(problem.name)
+    pde = guard(_pde(problem.name))
+    probe(pde, precision(job.precision), device)
     assert isinstance(job.network, DenseOptions), "the job is checked"
     network = DenseNetwork(
         inputs=len(pde.coordinates),
@@ -233,13 +245,12 @@ def _own_class(key: str, name: str, base: type[Own]) -> Callable[[], Own]:
     if not Path(file).is_file():
         raise InputError(f"{key} = {name!r}: there is no file {file} (from {Path.cwd()})")
 
-    def fails(error: Exception) -> InputError:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return InputError(f"{key} = {name!r}: {file} fails with {reason}")
+    def fails(error: BaseException) -> InputError:
+        return InputError(f"{key} = {name!r} fails: {explain(error, file)}")
 
     try:
         found = getattr(_module(file), class_name, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fails(error) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise InputError(
@@ -251,7 +262,7 @@ def _own_class(key: str, name: str, base: type[Own]) -> Callable[[], Own]:
             return found()
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise fails(error) from error
 
     return make
@@ -274,7 +285,9 @@ def make_objective(
     counts: Counts | None = None,
 ) -> Objective:
     """The job's loss on all ranks of `communicator`, its work added to `counts` or from zero."""
-    share = problem.share(job.parallel.chunks, communicator.rank, communicator.size, threads)
+    share = communicator.on_all(
+        lambda: problem.share(job.parallel.chunks, communicator.rank, communicator.size, threads)
+    )
     counts = counts or Counts(share.loss_cost, share.gradient_cost)
     return Objective(share, communicator, problem.samples, job.parallel.chunks, counts)
 

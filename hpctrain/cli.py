@@ -7,11 +7,12 @@ and MPI out of commands that need none.
 
 import argparse
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpctrain.errors import InputError, RunError
+from hpctrain.errors import InputError, RunError, UserCodeError
 from hpctrain.signals import StopSignals
 
 FAILED = 1
@@ -66,6 +67,9 @@ def _on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
             status = train(communicator, signals).status
         except (InputError, RunError) as error:  # raised by all ranks alike
             status = BAD_INPUT if isinstance(error, InputError) else FAILED
+            _trace(error)
+            if isinstance(error, UserCodeError) and communicator.size > 1:  # but this one
+                launch.end_job(communicator, f"hpctrain: {error}\n", status)
             if communicator.is_root:
                 _say(str(error))
         return launch.finish(communicator, status)
@@ -135,8 +139,19 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _refuse(error: InputError) -> int:
+    _trace(error)
     _say(str(error))
     return BAD_INPUT
+
+
+def _trace(error: Exception) -> None:
+    """With HPCTRAIN_DEBUG=1 the calls that led to an error which was made one line of."""
+    if error.__cause__ is None:
+        return
+    from hpctrain.parallel.guard import is_wanted
+
+    if is_wanted():
+        traceback.print_exception(error.__cause__)
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -18,3 +18,11 @@ class InputError(HpctrainError):
     Under MPI every rank raises it or none does (read input through `on_root`), so that all ranks
     can end with exit status 2.
     """
+
+
+class UserCodeError(InputError):
+    """A function that the user wrote fails, perhaps on one rank alone.
+
+    `Communicator.on_all` makes an `InputError` of it that all ranks raise. Anywhere else it ends
+    the whole job, with exit status 2.
+    """

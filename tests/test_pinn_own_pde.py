@@ -50,15 +50,20 @@ HEAT = (ROOT / "examples" / "heat.py").read_text()
 FAULTY_FILES = {
     "no class": ("import math\n", r"mine\.py has no class Heat of type PDE$"),
     "another class": ("class Heat:\n    pass\n", r"mine\.py has no class Heat of type PDE$"),
-    "bad syntax": ("class Heat(:\n", r"mine\.py fails with SyntaxError: .*mine\.py, line 1\)$"),
-    "bad import": ("import no_such_module\n", r"fails with ModuleNotFoundError: No module named"),
+    "bad syntax": ("class Heat(:\n", r"fails: .*mine\.py:1: SyntaxError: invalid syntax$"),
+    "bad import": ("import no_such_module\n", r"mine\.py:1: ModuleNotFoundError: No module named"),
     "exception of several lines": (
-        "raise ValueError('one\\ntwo')\n",
-        r"mine\.py fails with ValueError: one two$",
+        "\nraise ValueError('one\\ntwo')\n",
+        r"fails: .*mine\.py:2: ValueError: one two$",
+    ),
+    "an exit": ("import sys\nsys.exit(3)\n", r"fails: .*mine\.py:2: SystemExit: 3$"),
+    "bad constructor": (
+        HEAT.replace("    kappa", "    def __init__(self):\n        self.a = {}['b']\n    kappa"),
+        r"fails: .*mine\.py:\d+: KeyError: 'b'$",
     ),
     "no residual": (
         HEAT.replace("def residual", "def residue"),
-        r"mine\.py fails with TypeError: Can't instantiate abstract class Heat",
+        r"mine\.py: TypeError: Can't instantiate abstract class Heat",
     ),
     "bad class data": (HEAT.replace("(1, 2, 2)", "(1, 2)"), r"^Heat\.orders is \(1, 2\): it must"),
 }

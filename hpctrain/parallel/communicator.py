@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.errors import InputError
+from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel.guard import Guard, is_wanted
 from hpctrain.parallel.transports import HostMPI, Transport
 from hpctrain.parallel.tree import Node, aligned_nodes, joins, shares
@@ -303,7 +303,8 @@ class Communicator:
     def on_all(self, function: Callable[[], Result]) -> Result:
         """Calls `function` on every rank, for its own result: for input that each rank reads.
 
-        If any rank raises an `InputError`, all raise the one of the lowest such rank.
+        If any rank raises an `InputError`, all raise the one of the lowest such rank, and it is no
+        `UserCodeError` any more.
         """
         result, error = None, None
         try:
@@ -312,7 +313,8 @@ class Communicator:
             error = raised
         errors = [each for each in self.allgather(error) if each is not None]
         if errors:
-            raise errors[0] from error
+            first = errors[0]
+            raise InputError(*first.args) if isinstance(first, UserCodeError) else first from error
         return cast(Result, result)
 
     def split(self, color: int, key: int | None = None) -> "Communicator":

@@ -77,6 +77,16 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
+def end_job(communicator: Communicator, message: str, status: int) -> NoReturn:
+    """Ends all ranks at once, with this status, from a rank that may be the only one to fail.
+
+    Others wait a moment: where all of them fail, rank 0's message is enough.
+    """
+    if not communicator.is_root:
+        time.sleep(2 * SECONDS_TO_FORWARD)
+    _abort(message, status)
+
+
 def world(timer: PhaseTimer | None = None) -> Communicator:
     """All ranks of the job, as `start`, but without a change to how this program ends."""
     yield_shared_cores(os.environ, len(visible_cores()))
@@ -152,7 +162,7 @@ def _abort_unfinished(rank: int, size: int) -> None:
     _abort(f"rank {rank} of {size} left before the end of the run and ends the job\n")
 
 
-def _abort(message: str) -> None:
+def _abort(message: str, status: int = 1) -> NoReturn:
     """Says why, on standard error, and ends all ranks."""
     from mpi4py import MPI
 
@@ -161,5 +171,5 @@ def _abort(message: str) -> None:
     sys.stderr.write(message)
     sys.stderr.flush()
     time.sleep(SECONDS_TO_FORWARD)
-    MPI.COMM_WORLD.Abort(1)
-    os._exit(1)  # MPICH's Abort can return before the launcher has ended this process
+    MPI.COMM_WORLD.Abort(status)
+    os._exit(status)  # MPICH's Abort can return before the launcher has ended this process

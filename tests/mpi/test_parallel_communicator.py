@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel import RootError
 from hpctrain.parallel.transports import HostMPI, Staged
 from hpctrain.parallel.transports.torch_distributed import TorchDistributed
@@ -174,6 +175,17 @@ def test_on_root_raises_the_same_error_on_all_ranks(comm, assert_everywhere):
     assert_everywhere(type(error) is FileNotFoundError, "the type")
     assert_everywhere(getattr(error, "filename", None) == "job.toml", "what it carries")
     assert_everywhere(len(set(comm.allgather(str(error)))) == 1, "the message")
+
+
+def test_on_all_makes_a_users_error_of_one_rank_an_input_error_of_all(comm, assert_everywhere):
+    def fail():
+        if comm.rank == comm.size - 1:
+            raise UserCodeError("my_pde.py:3: ValueError: no")
+
+    with pytest.raises(InputError) as caught:
+        comm.on_all(fail)
+    assert_everywhere(type(caught.value) is InputError, "no rank's own")
+    assert_everywhere(str(caught.value) == "my_pde.py:3: ValueError: no", "the message")
 
 
 @pytest.mark.mpi(min_size=2)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import coordinates_of_order
+from hpctrain.problems.pinn.guard import named_place
 from hpctrain.problems.pinn.pde import PDE, NotSmoothError, ProblemError
 from hpctrain.problems.pinn.sampling import grid_points
 
@@ -32,7 +33,7 @@ class Ansatz:
             maximum is taken on a grid of 41 points a coordinate.
 
     Raises:
-        ProblemError: the lifting or the distance has a wrong shape, or no positive maximum.
+        ProblemError: the lifting or the distance has no derivative, or no positive maximum.
         NotSmoothError: the lifting, the distance or a derivative is not finite at a point.
     """
 
@@ -91,22 +92,26 @@ def jets(function: Callable[[Tensor], Tensor], points: Tensor, orders: tuple[int
     depend on the points has derivative zero.
 
     Raises:
-        ProblemError: the function's result is not (N,).
+        ProblemError: torch has no derivative of the function.
         NotSmoothError: the function or a derivative is not finite at a point.
     """
     with torch.enable_grad():
         points = points.detach().requires_grad_()
         value = function(points)
-        _check_shape(function, value, points)
-        gradient = _gradient(value, points)
-        first = [gradient[i] for i in coordinates_of_order(orders, 1)]
-        second = [_gradient(gradient[i], points)[i] for i in coordinates_of_order(orders, 2)]
+        try:
+            gradient = spatial_gradient(value, points)
+            first = [gradient[i] for i in coordinates_of_order(orders, 1)]
+            second = [
+                spatial_gradient(gradient[i], points)[i] for i in coordinates_of_order(orders, 2)
+            ]
+        except RuntimeError as error:
+            raise no_derivative(function, error) from error
     components = torch.stack([value, *first, *second]).detach()
     _check_finite(function, components, points)
     return components
 
 
-def _gradient(values: Tensor, points: Tensor) -> Tensor:
+def spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
     """The derivatives (d, N) of values (N,), each a function of its own point only."""
     if not values.requires_grad:
         return torch.zeros_like(points)
@@ -114,6 +119,12 @@ def _gradient(values: Tensor, points: Tensor) -> Tensor:
         values.sum(), points, create_graph=True, materialize_grads=True
     )
     return gradient
+
+
+def no_derivative(function: Callable[..., Any], error: RuntimeError) -> ProblemError:
+    """Of a function that torch cannot differentiate, for the reason that autograd gave."""
+    reason = " ".join(str(error).split())
+    return ProblemError(f"{named_place(function)} has no derivative in torch: {reason}")
 
 
 def _maximum_distance(pde: PDE) -> float:
@@ -127,20 +138,10 @@ def _maximum_distance(pde: PDE) -> float:
     return maximum
 
 
-def _check_shape(function: Callable[..., Tensor], value: Tensor, points: Tensor) -> None:
-    allowed = (points.shape[1],)
-    if not isinstance(value, Tensor) or value.shape != allowed:
-        given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ProblemError(
-            f"{function.__qualname__} returned {given}: it must be a tensor of shape {allowed}, "
-            "one value a point"
-        )
-
-
 def _check_finite(function: Callable[..., Tensor], components: Tensor, points: Tensor) -> None:
     bad = ~components.isfinite().all(dim=0)
     if bool(bad.any()):
         raise NotSmoothError(
-            f"{function.__qualname__} or a derivative of it is not finite at the point "
+            f"{named_place(function)} or a derivative of it is not finite at the point "
             f"{points[:, bad][:, 0].tolist()}: it must be smooth at every point used"
         )

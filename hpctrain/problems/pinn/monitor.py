@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.arrays import to_array
+from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
 
@@ -28,7 +29,9 @@ class ErrorMonitor:
     ) -> None:
         rank, ranks = communicator.rank, communicator.size
         with communicator.timer.phase("validation"):
-            self._grid = problem.error(chunks, rank, ranks, threads)
+            self._grid = communicator.on_all(lambda: problem.error(chunks, rank, ranks, threads))
+            if len(set(communicator.allgather(self._grid.reference is None))) > 1:
+                raise InputError(f"{problem.pde.name}: reference is None for a part of the grid")
         self._problem = problem
         self._communicator = communicator
         self._chunks = chunks

@@ -21,8 +21,9 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from hpctrain.errors import HpctrainError, InputError
+from hpctrain.errors import UserCodeError
 from hpctrain.kernels.jets import coordinates_of_order
+from hpctrain.problems.pinn.jet_misuse import JetMisuse
 
 MAX_COORDINATES = 4
 
@@ -30,11 +31,11 @@ MAX_COORDINATES = 4
 Jet = Any
 
 
-class ProblemError(InputError):
+class ProblemError(UserCodeError):
     """A problem is wrong as written: the message names what was given and what is allowed."""
 
 
-class NotSmoothError(HpctrainError):
+class NotSmoothError(ProblemError):
     """A lifting or distance is not finite at a point, perhaps one that a single rank holds."""
 
 
@@ -90,13 +91,19 @@ class PDE(ABC):
         """The rows of `components` (C, N), or its items, under their names."""
         return jet_fields(self.coordinates, self.orders)(*components)
 
+    def named_point(self, point: Tensor) -> str:
+        """ "t = 0.5, x = 1" for a point (d,)."""
+        named = zip(self.coordinates, point.tolist(), strict=True)
+        return ", ".join(f"{name} = {value:.6g}" for name, value in named)
+
 
 @lru_cache
 def jet_fields(coordinates: tuple[str, ...], orders: tuple[int, ...]) -> Callable[..., Jet]:
     """The named tuple type of a jet; its `_fields` are the component names in their order."""
     first = [coordinates[i] for i in coordinates_of_order(orders, 1)]
     second = [coordinates[i] * 2 for i in coordinates_of_order(orders, 2)]
-    return namedtuple("Jet", ["value", *first, *second])
+    bases = (JetMisuse, namedtuple("Jet", ["value", *first, *second]))
+    return type("Jet", bases, {"__slots__": (), "_coordinates": coordinates, "_orders": orders})
 
 
 def _check_class_data(pde: type[PDE]) -> None:

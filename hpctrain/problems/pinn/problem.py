@@ -19,15 +19,18 @@ from hpctrain.arrays import CPU, chunk_sums
 from hpctrain.decomposition import LayerRange, LayerSet, Region
 from hpctrain.kernels import jet_evaluator
 from hpctrain.kernels.dense import accumulate_gram
+from hpctrain.kernels.jets import component_count
 from hpctrain.kernels.residual import Residual, residual_loss
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 from hpctrain.parallel.block_rows import Layout
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.pinn.ansatz import Ansatz
+from hpctrain.problems.pinn.guard import named_place
 from hpctrain.problems.pinn.monitor import ErrorMonitor
-from hpctrain.problems.pinn.pde import PDE
+from hpctrain.problems.pinn.pde import PDE, ProblemError
 from hpctrain.problems.pinn.penalty import NoAnsatz, SoftConstraints, penalty_terms
+from hpctrain.problems.pinn.probe import check_pointwise
 from hpctrain.problems.pinn.sampling import Cluster, clustered, grid_points, hammersley_points
 from hpctrain.vectors import norm
 
@@ -90,6 +93,7 @@ class PinnProblem:
         first = shares(chunks, ranks)[rank][0] * self.samples // chunks
         points = points.to(self._device, self._dtype)
         residual = self._residual(points, first)
+        self._try_out(residual, points)
         return PinnLoss(self.network, self.pde.orders, residual, points, bounds, threads, first)
 
     def _residual(self, points: Tensor, first: int) -> Residual:
@@ -105,6 +109,11 @@ class PinnProblem:
             return pde.residual(points, pde.jet(u))
 
         return residual
+
+    def _try_out(self, residual: Residual, points: Tensor) -> None:
+        """Evaluates the residual once, so that one which fails at a point does so before a run."""
+        with torch.no_grad():
+            residual(points.new_zeros(component_count(self.pde.orders), points.shape[1]))
 
     def _ansatz(self, points: Tensor) -> Ansatz | NoAnsatz:
         if self._terms is not None:
@@ -129,9 +138,23 @@ class PinnProblem:
         grid = grid_points(self.pde.domain, self.pde.test_grid)
         points, bounds = _share_of(grid, chunks, rank, ranks)
         ansatz = self._ansatz(points)
-        reference = self.pde.reference(points)
+        reference = self._reference(points)
         points = points.to(self._device, self._dtype)
         return SolutionError(reference, self.network, ansatz, points, bounds, threads)
+
+    def _reference(self, points: Tensor) -> Tensor | None:
+        """The equation's reference (N,), finite everywhere, if it has one."""
+        reference, pde = self.pde.reference(points), self.pde
+        if reference is None:
+            return None
+        check_pointwise(pde.reference, points, reference, step=1 + len(reference) // 32)
+        bad = ~reference.isfinite()
+        if bool(bad.any()):
+            raise ProblemError(
+                f"{named_place(pde.reference)} is {float(reference[bad][0])} at"
+                f" {pde.named_point(points[:, bad][:, 0])}: it must be finite in the closed domain"
+            )
+        return reference.detach()
 
     def grid_axes(self) -> dict[str, np.ndarray]:
         """The test grid's points along each coordinate, by its name."""

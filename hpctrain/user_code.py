@@ -1,0 +1,52 @@
+"""Faults in Python that a user wrote, told in one line that names the place."""
+
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Lines of these are not the user's; those of this package neither.
+_LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(__file__).parent)
+_PACKAGES = {"site-packages", "dist-packages"}
+
+
+def explain(error: BaseException, otherwise: str) -> str:
+    """ "my_pde.py:12: ValueError: why", the place being the innermost line that the user wrote.
+
+    Args:
+        error: caught where it left the user's code.
+        otherwise: the place to name where no line of the user's is among its calls.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        place, reason = f"{_shown(error.filename)}:{error.lineno}", error.msg
+    else:
+        places = [
+            f"{_shown(call.filename)}:{call.lineno}"
+            for call in traceback.extract_tb(error.__traceback__)
+            if _is_users(call.filename)
+        ]
+        place, reason = places[-1] if places else otherwise, str(error)
+    return " ".join(f"{place}: {type(error).__name__}: {reason}".split())
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """ "my_pde.py:10", where a function is defined; else the name of its type."""
+    function = inspect.unwrap(function)
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    if code is None:
+        return type(function).__name__
+    return f"{_shown(code.co_filename)}:{code.co_firstlineno}"
+
+
+def _is_users(file: str) -> bool:
+    path = Path(file)
+    is_library = any(library in path.parents for library in _LIBRARIES)
+    return not (file.startswith("<") or is_library or _PACKAGES & set(path.parts))
+
+
+def _shown(file: str) -> str:
+    """A path below the folder in which hpctrain started is shown from there."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
