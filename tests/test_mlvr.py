@@ -222,3 +222,11 @@ def test_a_loss_without_subsets_is_refused():
     setting.objective._share = object()
     with pytest.raises(InputError, match=r'solver.name = "mlvr": this problem\'s loss has no'):
         make_solver(setting, MLVROptions())
+
+
+@pytest.mark.parametrize("name", ["svrg", "sarah"])
+def test_steps_of_one_sample_are_twice_as_many_as_there_are_samples(problem, name):
+    """Two gradients a step, and one of all samples."""
+    solver = make_solver(setting_over(problem), SVRGOptions(name=name, learning_rate=1e-3))
+    _, record = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    assert record.nominal_gradient_evaluations == pytest.approx(2 * 2 + 1)
