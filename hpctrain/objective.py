@@ -326,6 +326,12 @@ class Objective:
         own = share.grouped(share.curvatures(theta, p, h), sketch.signs, sketch.groups)
         return self.communicator.allgather_rows(own, sketch.counts)
 
+    def uncounted(self) -> "Objective":
+        """The same loss, for questions that are no part of a method's work."""
+        counts = Counts(self.counts.loss_cost, self.counts.gradient_cost)
+        share, ranks = self._share, self.communicator
+        return Objective(share, ranks, self.samples, self._chunks, counts, self._fraction)
+
     def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
         """L as a function of R θ (m,), the parameters outside the region frozen as in θ."""
         counts = self.counts if counts is None else counts

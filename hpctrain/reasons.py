@@ -11,13 +11,14 @@ class Reason(IntEnum):
     MAX_GRADIENT_EVALUATIONS = 2
     STALLED = 3
     GRADIENT_NORM = 4
-    ERROR = 5
-    TEST_ACCURACY = 6
-    SUBOPTIMALITY = 7
-    MAX_SECONDS = 8
-    SIGNAL = 9
-    NON_FINITE = 10
-    OUTPUT_FAILED = 11
+    ZERO_GRADIENT = 5
+    ERROR = 6
+    TEST_ACCURACY = 7
+    SUBOPTIMALITY = 8
+    MAX_SECONDS = 9
+    SIGNAL = 10
+    NON_FINITE = 11
+    OUTPUT_FAILED = 12
 
     @property
     def text(self) -> str:
@@ -26,8 +27,9 @@ class Reason(IntEnum):
             Reason.RUNNING: "running",
             Reason.MAX_ITERATIONS: "stop.max_iterations reached",
             Reason.MAX_GRADIENT_EVALUATIONS: "stop.max_gradient_evaluations reached",
-            Reason.STALLED: "no further decrease found: the line search is at round-off",
+            Reason.STALLED: "no further decrease found within round-off",
             Reason.GRADIENT_NORM: "stop.gradient_norm reached",
+            Reason.ZERO_GRADIENT: "the gradient is zero",
             Reason.ERROR: "stop.error reached",
             Reason.TEST_ACCURACY: "stop.test_accuracy reached",
             Reason.SUBOPTIMALITY: "stop.suboptimality reached",

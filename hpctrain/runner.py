@@ -335,6 +335,7 @@ class _Loop:
         stop, tally = self._job.stop, self._tally
         # A search also fails where all trials are NaN: then so is the loss that was finite before.
         loss = self._objective.at(point.theta).loss if record.stalled else record.loss
+        gradient_norm = self._deciding_gradient_norm(point, record)
         elapsed = time.perf_counter() - self._started
         reasons = {
             Reason.RUNNING: True,
@@ -343,7 +344,8 @@ class _Loop:
             and self._objective.counts.gradient_evaluations >= stop.max_gradient_evaluations,
             Reason.STALLED: record.stalled,
             Reason.GRADIENT_NORM: stop.gradient_norm is not None
-            and record.gradient_norm <= stop.gradient_norm,
+            and gradient_norm <= stop.gradient_norm,
+            Reason.ZERO_GRADIENT: gradient_norm == 0,
             Reason.ERROR: stop.error is not None
             and self._monitored.get("error", math.nan) <= stop.error,
             Reason.TEST_ACCURACY: stop.test_accuracy is not None
@@ -357,6 +359,17 @@ class _Loop:
         }
         own = max(reason for reason, holds in reasons.items() if holds)
         return Reason(self._communicator.maximum([own])[0])
+
+    def _deciding_gradient_norm(self, point: Point, record: Record) -> float:
+        """‖∇L(θ)‖ over all samples where it may end the run, else ∞; collective.
+
+        A solver's own may be that of a mini-batch, which is small where others' are not.
+        """
+        bound = self._job.stop.gradient_norm or 0.0
+        if not (record.ends_epoch and record.gradient_norm <= bound):
+            return math.inf
+        with self._communicator.timer.phase("validation"):
+            return norm(self._objective.uncounted().with_gradient(point.theta).gradient)
 
     def _checkpoint(self, state: Any, record: Record) -> None:
         """The records up to here are on the disk before a checkpoint counts on them."""

@@ -21,8 +21,15 @@ def dot(x: Tensor, y: Tensor) -> float:
 
 
 def norm(x: Tensor) -> float:
-    """The Euclidean norm of a vector (n,)."""
-    return math.sqrt(dot(x, x))
+    """The Euclidean norm of a vector (n,), 0 for x = 0 only: also where squares underflow."""
+    square, limits = dot(x, x), torch.finfo(x.dtype)
+    if not square < limits.tiny / limits.eps:
+        return math.sqrt(square)
+    largest = float(x.abs().max()) if len(x) else 0.0
+    if largest == 0:
+        return 0.0
+    scaled = x / largest
+    return largest * math.sqrt(dot(scaled, scaled))
 
 
 def products(X: Tensor, Y: Tensor) -> Tensor:

@@ -85,6 +85,34 @@ def test_samples_also_grow_after_a_step_whose_model_had_a_wrong_gradient(problem
     assert seen == {True, False}
 
 
+def test_a_rejection_keeps_the_radius_unless_the_loss_rose(problem):
+    """ρ ≤ 0: half the step's length is left; 0 < ρ < η₁ is blamed on the samples alone."""
+    seen = set()
+    for seed, radius in ((0, 3.0), (1, 4.0), (2, 5.0), (3, 6.0)):
+        region = TrustRegionOptions(radius=radius)
+        solver = make_solver(
+            setting_over(problem, seed),
+            ASTROMOptions(share=0.02, model_error=1e9, trust_region=region),
+        )
+        ends, phase = [], solver._coarse_phase
+        solver._coarse_phase = lambda *given, p=phase, e=ends: e.append(p(*given)) or e[-1]
+        state = solver.init(ZERO)
+        for _ in range(8):
+            old, (state, _) = state, solver.step(state)
+            if old.samples == 200:
+                break
+            theta, decrease = ends[-1].point.theta, ends[-1].decrease
+            length = float((theta - old.point.theta).norm())
+            rho = (old.point.loss - objective_over(problem).at(theta).loss) / decrease
+            if rho >= 0.25:
+                assert torch.equal(state.point.theta, theta)
+                continue
+            assert state.radius == pytest.approx(0.5 * length if rho <= 0 else old.radius)
+            assert state.samples == grown(old.samples)
+            seen |= {rho > 0}
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("coarse_steps", [1, 4])
 def test_the_coarse_phase_stays_within_the_radius(problem, coarse_steps):
     options = ASTROMOptions(

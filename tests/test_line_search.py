@@ -154,3 +154,20 @@ def test_the_first_trial_expects_the_last_decrease_again_and_is_capped_at_one():
     assert first_trial(loss=3.0, previous_loss=40.0, slope=-8.0) == 1.0
     assert first_trial(loss=3.0, previous_loss=None, slope=-8.0) == 1.0
     assert first_trial(loss=3.0, previous_loss=3.0, slope=-8.0) == 1.0
+
+
+@pytest.mark.parametrize("minimum, second", [(5.0, 5.0), (1.2, 2.0), (40.0, 10.0)])
+def test_without_a_bracket_the_step_goes_to_the_cubic_s_minimum_2_to_10_times_as_far(
+    minimum, second
+):
+    tried = []
+
+    def phi(a):
+        tried.append(float(a.detach()))
+        return 0.5 * (a - minimum) ** 2
+
+    strict = LineSearchOptions(c2=0.01)
+    start, d = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    objective = _Objective(phi)
+    strong_wolfe(objective, start, d, 0.5 * minimum**2, -minimum, 1.0, strict)
+    assert tried[:2] == pytest.approx([1.0, second])

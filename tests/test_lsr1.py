@@ -83,6 +83,17 @@ def test_the_newest_pair_satisfies_the_secant_equation():
     assert len(memory.s) == len(memory.y) == 4
 
 
+def test_inner_products_stay_those_of_the_pairs_as_pairs_come_and_go():
+    """Also where sᵢᵀyⱼ and sⱼᵀyᵢ differ, as for pairs of a loss that is not quadratic."""
+    memory = LSR1()
+    for s, y in zip(vectors(6), vectors(6, seed=1), strict=True):
+        memory = memory.updated(s, y, 3)
+        S, Y = torch.stack(memory.s), torch.stack(memory.y)
+        expected = torch.stack([S @ S.T, S @ Y.T, Y @ Y.T])
+        torch.testing.assert_close(memory.inner, expected, rtol=1e-12, atol=1e-12)
+    assert len(memory.s) == 3
+
+
 def test_an_indefinite_quadratic_is_learnt_exactly_from_n_pairs():
     hessian = indefinite_hessian(N)
     torch.testing.assert_close(dense(hessian), symmetric(), rtol=1e-8, atol=1e-8)

@@ -1,5 +1,7 @@
 """MLVR and its baselines: convergence, the special cases, and what is counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from quadratic import random_quadratic, setting_of
 from hpctrain.corrected import consistent
 from hpctrain.errors import InputError
 from hpctrain.objective import Objective
+from hpctrain.quasi_newton.lbfgs import SecantPairs
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.mlvr import MLVROptions
@@ -222,3 +225,26 @@ def test_a_loss_without_subsets_is_refused():
     setting.objective._share = object()
     with pytest.raises(InputError, match=r'solver.name = "mlvr": this problem\'s loss has no'):
         make_solver(setting, MLVROptions())
+
+
+@pytest.mark.parametrize("name", ["svrg", "sarah"])
+def test_steps_of_one_sample_are_twice_as_many_as_there_are_samples(problem, name):
+    """Two gradients a step, and one of all samples."""
+    solver = make_solver(setting_over(problem), SVRGOptions(name=name, learning_rate=1e-3))
+    _, record = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    assert record.nominal_gradient_evaluations == pytest.approx(2 * 2 + 1)
+
+
+def test_every_level_goes_on_from_its_own_secant_pairs(problem):
+    solver = make_solver(
+        setting_over(problem), MLVROptions(coarse_solver="lbfgs", coarse_steps=2, memory=3)
+    )
+    state = solver.init(torch.zeros(N, dtype=torch.float64))
+    for _ in range(2):
+        state, _ = solver.step(state)
+    fine, coarse = state.pairs
+    assert fine.s and coarse.s and not torch.equal(fine.s[-1], coarse.s[-1])
+    kept = solver.step(state)[0].point.theta
+    for pairs in ([SecantPairs(), coarse], [fine, SecantPairs()], [coarse, fine]):
+        other = solver.step(replace(state, pairs=pairs))[0].point.theta
+        assert not torch.equal(other, kept)

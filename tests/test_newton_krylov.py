@@ -1,5 +1,6 @@
 """Newton-Krylov-Schwarz: its preconditioner against dense algebra, its steps on known problems."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from residuals import linear_problem
 from test_gauss_newton import full, small_burgers
 
 from hpctrain.decomposition import by_layers
+from hpctrain.objective import Evaluation
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import LocalWork, Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
@@ -118,3 +120,46 @@ def test_no_rows_at_all_are_shifted_too():
 def test_a_matrix_that_is_not_finite_ends_the_search_for_a_shift():
     delta, _ = shifted_factor(torch.full((2, 2), float("nan"), dtype=torch.float64), 1.0)
     assert not delta < float("inf")
+
+
+def test_an_exact_preconditioner_leaves_one_product():
+    """One block and a sketch with as many rows as residuals: M = B + λ I."""
+    _, _, objective = linear_problem()
+    options = NewtonKrylovOptions(blocks=1, sketch=16, damping=1.0, tolerance=1e-8, coarse=False)
+    solver = make_solver(setting_around(objective), options)
+    state, products = solver.init(torch.randn(5, dtype=torch.float64)), []
+    solve = solver._solve
+    solver._solve = lambda *given: products.append(solve(*given)) or products[-1]
+    solver.step(state)
+    assert [found.iterations for found in products] == [1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NewtonKrylovOptions(blocks=1, damping=0.1),
+        GaussNewtonOptions(damping=0.1, acceleration=0),
+        GaussNewtonOptions(damping=0.1, acceleration=0, form="dual"),
+    ],
+    ids=lambda options: options.name,
+)
+def test_failed_trials_make_the_damping_grow_faster_and_faster(options):
+    """λ, 2 λ, 2 · 4 λ, 2 · 4 · 8 λ (Nielsen); ρ = 1 leaves a third of it."""
+    _, _, objective = linear_problem()
+    solver = make_solver(setting_around(objective), options)
+    state, tried, at = solver.init(torch.randn(5, dtype=torch.float64)), [], objective.at
+
+    def refused(theta):
+        tried.append(theta - state.point.theta)
+        return at(theta) if len(tried) > 3 else Evaluation(objective, theta, math.inf)
+
+    objective.at = refused
+    new, _ = solver.step(state)
+    B = full(objective.gauss_newton_matrix(state.point.theta))
+    for step, damping in zip(tried, [0.1, 0.2, 0.8, 6.4], strict=True):
+        p = torch.linalg.solve(B + damping * torch.eye(5), -state.point.gradient)
+        torch.testing.assert_close(step, p, rtol=0.02, atol=1e-4)
+    predicted = -float(state.point.gradient @ tried[-1] + 0.5 * tried[-1] @ B @ tried[-1])
+    rho = (state.point.loss - new.point.loss) / predicted
+    assert rho == pytest.approx(1.0)
+    assert new.damping == pytest.approx(6.4 / 3)

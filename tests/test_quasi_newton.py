@@ -4,11 +4,15 @@ import math
 
 import pytest
 import torch
+from quadratic import objective_of, random_quadratic
 
+from hpctrain.globalization.line_search import LineSearchOptions
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton import broyden, factored
 from hpctrain.quasi_newton.broyden import InverseHessian, Scaling
 from hpctrain.quasi_newton.lbfgs import SecantPairs
+from hpctrain.solvers.base import evaluate
+from hpctrain.solvers.quasi_newton import SelfScaledMethod
 
 N = 12
 
@@ -162,6 +166,31 @@ def test_scalings_are_finite_where_the_update_is_degenerate(name):
         scaling = broyden.SCALINGS[name](h, b, 3021)
         assert math.isfinite(scaling.phi)
         assert 0 < scaling.tau < math.inf
+
+
+@pytest.mark.parametrize("name", ["ssbfgs", "ssbroyden"])
+def test_a_run_updates_its_inverse_hessian_as_published(name):
+    """The recursion in dense matrices, with H = (sᵀy / yᵀy) I before its first update."""
+    loss = random_quadratic(N, spread=2)
+    objective, alone = objective_of(loss), Communicator()
+    method = SelfScaledMethod(name, LineSearchOptions(), alone, 1)
+    state = method.start(evaluate(objective, torch.ones(N, dtype=torch.float64)))
+    dense, taus = torch.eye(N, dtype=torch.float64), []
+    for k in range(8):
+        old, state = state, method.step(objective, state)
+        s, y = state.point.theta - old.point.theta, state.point.gradient - old.point.gradient
+        if k == 0:
+            dense = (s @ y) / (y @ y) * dense
+        # B s = H⁻¹ s, which is -a g but where H was scaled just before.
+        h, b = float(y @ dense @ y / (y @ s)), float(s @ torch.linalg.solve(dense, s) / (y @ s))
+        scaling = broyden.SCALINGS[name](h, b, N)
+        taus.append(scaling.tau)
+        dense = dense_update(dense, s, y, scaling)
+        v = torch.randn(N, dtype=torch.float64)
+        torch.testing.assert_close(state.H.multiply(v, alone, 1), dense @ v, rtol=1e-7, atol=1e-9)
+        expected = dense @ state.point.gradient
+        torch.testing.assert_close(state.Hg, expected, rtol=1e-7, atol=1e-9)
+    assert min(taus) < 0.9
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 100])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from apts import (
     ALL,
+    FREE,
     MODELS,
     SAMPLES,
     VARIANTS,
@@ -284,6 +285,43 @@ def test_a_forced_step_stays_within_the_shrunk_radius():
     assert 1 <= len(tried) <= 6
     for j, s in enumerate(tried[:5], start=1):
         assert length(s, "inf") <= 0.5**j * (1 + 1e-12)
+
+
+def test_the_radius_follows_the_ratio_alone():
+    """Δ/2 below 0.25, 2 Δ above 0.75, both within its limits, however short the trial is."""
+    factors = set()
+    for loss, start, largest in ((coupled(), overshooting(), 4.0), (logistic(), ones(), 0.5)):
+        region = {"radius": 0.2, "min_radius": 0.15, "max_radius": largest}
+        solver = solver_of(weights(model="linear", blocks=4, global_steps=0, region=region), loss)
+        spy, state = Spy(solver), solver.init(start)
+        for _ in range(8):
+            before, (state, _) = state.radius, solver.step(state)
+            rho = spy.ratios.pop()
+            factor = 0.5 if rho < 0.25 else 2.0 if rho > 0.75 else 1.0
+            expected = min(max(factor * before, 0.15), largest)
+            assert state.radius == pytest.approx(expected, rel=1e-12)
+            assert state.accepted == (rho >= 0.25)
+            factors |= {factor, state.radius}
+    assert {0.5, 1.0, 2.0} <= factors  # and both limits are met
+    assert {0.15, 0.4, 0.5} <= factors
+
+
+def test_momentum_adds_a_part_of_the_last_trial_to_the_next():
+    """s = Σ_p s_p + μ v, shortened to Δ; v is the last trial that was taken."""
+    solver = solver_of(data(model="lsr1", momentum=0.5, global_steps=0, region=FREE), logistic())
+    sums, sum_of = [], solver._sum
+    trials, trial_of = [], solver._trial
+    solver._sum = lambda steps: sums.append(sum_of(steps)) or sums[-1]
+    solver._trial = lambda *given: trials.append(trial_of(*given)) or trials[-1]
+    state, v, shortened = solver.init(ones()), torch.zeros(len(ones())).double(), set()
+    for _ in range(8):
+        radius, (state, _) = state.radius, solver.step(state)
+        s = sums[-1] + 0.5 * v
+        shortened |= {bool(s.norm() > radius)}
+        s = s * min(1.0, radius / float(s.norm()))
+        torch.testing.assert_close(trials[-1].step, s, rtol=1e-12, atol=1e-15)
+        v = trials[-1].step if state.accepted else v
+    assert float(v.norm()) > 0 and False in shortened
 
 
 def test_without_global_control_every_finite_trial_is_taken_and_the_radius_stays():

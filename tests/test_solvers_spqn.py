@@ -17,7 +17,8 @@ from hpctrain.problems.pinn.burgers import Burgers
 from hpctrain.problems.pinn.problem import PinnProblem
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Point, evaluate
-from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledOptions
+from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledMethod, SelfScaledOptions
+from hpctrain.solvers.schwarz_global import GlobalSelfScaled
 from hpctrain.solvers.schwarz_sync import block_wise, common, subspace
 from hpctrain.solvers.spqn import SPQNOptions
 from hpctrain.state import flatten, unflatten
@@ -321,6 +322,22 @@ def test_one_multiplicative_block_with_local_ssbroyden_sweeps_by_restarted_ssbro
     for _ in range(5):
         state, _ = alone.step(state)
     torch.testing.assert_close(half.theta, state.point.theta, rtol=1e-12, atol=1e-13)
+
+
+def test_a_global_method_expects_the_decrease_of_its_last_step_again_where_it_was_moved():
+    loss = random_quadratic(N, spread=2)
+    objective = objective_of(loss)
+    method = GlobalSelfScaled(SelfScaledMethod("ssbroyden", LineSearchOptions(), Communicator(), 1))
+    first = method.start(evaluate(objective, ones()))
+    state = method.step(objective, first)
+    elsewhere = evaluate(objective, 0.5 * ones())
+    moved = method.moved(state, elsewhere)
+    decrease = first.point.loss - state.point.loss
+    assert decrease > 0
+    assert moved.previous_loss - moved.point.loss == pytest.approx(decrease, rel=1e-12)
+    torch.testing.assert_close(
+        moved.Hg, state.H.multiply(elsewhere.gradient, Communicator(), 1), rtol=1e-12, atol=1e-15
+    )
 
 
 def test_global_ssbroyden_without_corrections_is_ssbroyden():

@@ -131,11 +131,11 @@ def strong_wolfe(
 
 
 def first_trial(loss: float, previous_loss: float | None, slope: float) -> float:
-    """The first α to try, min(1, 2 (f_k - f_{k-1}) / φ'(0)); 1 without a previous step.
+    """The first α to try, min(1, 2 (f_k - f_{k-1}) / φ'(0)); 1 without a step before or a slope.
 
     It expects the decrease of the last step again (Nocedal and Wright, equation 3.60).
     """
-    if previous_loss is None or not previous_loss > loss:
+    if previous_loss is None or not previous_loss > loss or not slope < 0:
         return 1.0
     return min(1.0, 2 * (loss - previous_loss) / slope)
 

@@ -85,4 +85,5 @@ def steihaug_cg(
 def _distance(dMd: float, sMd: float, sMs: float, radius: float) -> float:
     """τ ≥ 0 with ‖s + τ d‖_M = Δ; sᵀMd ≥ 0, so that nothing cancels."""
     room = max(radius**2 - sMs, 0.0)
-    return room / (sMd + math.sqrt(sMd**2 + dMd * room))
+    below = sMd + math.sqrt(sMd**2 + dMd * room)
+    return math.sqrt(room) / math.sqrt(dMd) if below == 0 else room / below  # s = 0, underflow

@@ -81,7 +81,10 @@ def next_radius(
 
     A rejected step leaves a fraction of its own length, which may have been less than Δ: the same
     model must not propose it again. A very good step (ρ > η₂) that Δ held back lets Δ grow.
+    Where the gradient is zero there is no step, which says nothing of Δ.
     """
+    if step_norm == 0:
+        return radius
     if not is_accepted(ratio, options):
         return max(options.shrink * min(step_norm, radius), options.min_radius)
     if ratio > options.eta2 and step_norm >= AT_BOUNDARY * radius:

@@ -47,7 +47,7 @@ def ssbroyden(h: float, b: float, n: int) -> Scaling:
     """Self-scaled Broyden, with φ and τ switched by θ (Urbán et al., section 3.3)."""
     A = max(b * h - 1, TINY)
     c = math.sqrt(A / (A + 1))
-    rho = min(1.0, h * (1 - c))
+    rho = min(1.0, h * max(1 - c, TINY))
     theta = max((rho - 1) / A, min(1 / rho, (1 - b) / b))
     sigma = max(1 + theta * A, TINY)
     sigma_n = sigma ** (1 / (1 - n)) if n > 1 else 1.0

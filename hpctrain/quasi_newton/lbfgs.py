@@ -6,12 +6,19 @@ Source: Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from hpctrain.vectors import dot, norm
 
-# A pair is stored if sᵀy > SAFE_CURVATURE ‖s‖‖y‖: positive beyond its rounding errors.
+# A pair is learnt from if sᵀy > SAFE_CURVATURE ‖s‖‖y‖: positive beyond its rounding errors.
 SAFE_CURVATURE = 1e-10
+
+
+def is_safe(s: Tensor, y: Tensor) -> bool:
+    """Whether a pair shows a positive curvature; sᵀy and yᵀy can then be divided by."""
+    sy, smallest = dot(s, y), torch.finfo(s.dtype).tiny
+    return sy > SAFE_CURVATURE * norm(s) * norm(y) and min(sy, dot(y, y)) >= smallest
 
 
 @dataclass
@@ -23,7 +30,7 @@ class SecantPairs:
 
     def store(self, s: Tensor, y: Tensor, memory: int) -> bool:
         """Adds a pair whose curvature is safely positive and drops the oldest beyond `memory`."""
-        if not dot(s, y) > SAFE_CURVATURE * norm(s) * norm(y):
+        if not is_safe(s, y):
             return False
         self.s = [*self.s, s][-memory:]
         self.y = [*self.y, y][-memory:]

@@ -282,11 +282,15 @@ class APTS(Solver[APTSState]):
         return trial
 
     def _controlled(self, L: Objective, state: APTSState, trial: Trial) -> APTSState:
-        """Step 4; a trial that nothing contributed to is rejected."""
+        """Step 4; a trial that nothing contributed to is rejected.
+
+        Where the gradient is zero nothing could contribute, which says nothing of Δ.
+        """
         o, t, point, found = self.options, self.options.trust_region, state.point, trial.evaluation
         shrunk = max(t.shrink * state.radius, t.min_radius) if o.global_control else state.radius
         if found is None:
-            return replace(state, radius=shrunk, accepted=False)
+            radius = state.radius if norm(point.gradient) == 0 else shrunk
+            return replace(state, radius=radius, accepted=False)
         accepted, radius = math.isfinite(found.loss), state.radius
         if trial.forced:
             accepted, radius = found.loss < point.loss, shrunk
@@ -352,6 +356,7 @@ class APTS(Solver[APTSState]):
             update_cost=(1 + o.global_steps + local_update) if self._learns else 0.0,
             stalled=stalled,
             epoch=self._batches.epoch(new.iteration),
+            ends_epoch=self._batches.ends_epoch(new.iteration),
             details={"radius": new.radius, "trial_accepted": float(new.accepted)},
         )
 

@@ -24,6 +24,8 @@ class Record:
         update_cost: of this iteration, in updates of one full-model quasi-Newton memory.
         stalled: no decrease was found and nothing is left to try.
         epoch: passes over the samples so far; None where every iteration takes all of them.
+        ends_epoch: whether all samples have been seen since this was true last. The gradient may be
+            that of a mini-batch: then all samples are asked before it ends a run as too small.
         details: a number for each of the solver's `columns`.
     """
 
@@ -34,6 +36,7 @@ class Record:
     update_cost: float
     stalled: bool = False
     epoch: float | None = None
+    ends_epoch: bool = True
     details: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -76,9 +76,10 @@ class _FirstOrder(Solver[State], Generic[State]):
 
     def _record(self, state: State) -> Record:
         """One gradient a step, and one update of vectors as long as θ, counted as a memory's."""
-        point, epoch = state.point, self._batches.epoch(state.t)
-        rate = self.options.learning_rate
-        return Record(point.loss, norm(point.gradient), rate, 1, 1, epoch=epoch)
+        point, rate, t = state.point, self.options.learning_rate, state.t
+        epoch, at_end = self._batches.epoch(t), self._batches.ends_epoch(t)
+        g = norm(point.gradient)
+        return Record(point.loss, g, rate, 1, 1, epoch=epoch, ends_epoch=at_end)
 
     def _describe(self, method: str) -> list[str]:
         size = self.options.batch_size

@@ -38,7 +38,8 @@ class DampingOptions(Options):
 
     def eased(self, damping: float, rho: float) -> float:
         """λ max(1/3, 1 - (2ρ - 1)³) after a step that was taken (Nielsen 1999)."""
-        return max(damping * max(1 / 3, 1 - (2 * rho - 1) ** 3), self.least_damping)
+        cube = (2 * min(rho, 1.0) - 1) ** 3  # of a huge ρ it would overflow
+        return max(damping * max(1 / 3, 1 - cube), self.least_damping)
 
 
 class GaussNewtonOptions(DampingOptions):
@@ -142,13 +143,19 @@ class DampedStep:
 
 
 def damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
-    """The step for one λ; None where the system is singular in rounding, or a is too long."""
+    """The step for one λ.
+
+    None where the system is singular in rounding, no decrease is foreseen, or a is too long.
+    """
     if factored is None:
         return None
     p = factored.velocity()
+    predicted = factored.predicted_decrease(p)
+    if not predicted > 0:
+        return None
     if not options.acceleration:
-        return DampedStep(p, p, factored.predicted_decrease(p))
+        return DampedStep(p, p, predicted)
     a = factored.acceleration(p, options.difference)
     if not 2 * norm(a) <= options.acceleration * norm(p):
         return None
-    return DampedStep(p, p + 0.5 * a, factored.predicted_decrease(p))
+    return DampedStep(p, p + 0.5 * a, predicted)

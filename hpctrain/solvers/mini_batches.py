@@ -46,6 +46,10 @@ class MiniBatches:
             return None
         return iteration / batches_per_epoch(self.samples, self.size)
 
+    def ends_epoch(self, iteration: int) -> bool:
+        """Whether all samples have been seen as often after so many iterations."""
+        return self.size is None or iteration % batches_per_epoch(self.samples, self.size) == 0
+
     @property
     def fraction(self) -> float:
         """Of all samples, in a mini-batch without overlap."""

@@ -82,7 +82,8 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
                 for s in self.setting.led_blocks  # one rank solves a block, the first of its group
             ]
         with self.setting.timer.phase("global"):
-            coarse = CoarseSpace(self._coarse_vectors(state), sketch) if o.coarse else None
+            vectors = self._coarse_vectors(state) if o.coarse else []
+            coarse = CoarseSpace(vectors, sketch) if vectors else None
             return self._damped_steps(state, blocks, coarse)
 
     def _damped_steps(
@@ -95,15 +96,16 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         damping, growth, count = state.damping, 2.0, state.iteration + 1
         while damping <= o.greatest_damping:
             found = self._solve(state, damping, blocks, coarse)
-            trial = objective.at(old.theta + found.step)
             # The damping's part of the model's decrease is no decrease of the loss.
             predicted = found.predicted + 0.5 * damping * norm(found.step) ** 2
-            rho = (old.loss - trial.loss) / predicted
-            if trial.loss < old.loss and rho > o.accept:
-                new = point_of(trial)
-                record = Record(new.loss, norm(new.gradient), norm(found.step), 1, 1)
-                eased = o.eased(damping, rho)
-                return NewtonKrylovState(new, eased, found.step, count), record
+            if predicted > 0:
+                trial = objective.at(old.theta + found.step)
+                rho = (old.loss - trial.loss) / predicted
+                if trial.loss < old.loss and rho > o.accept:
+                    new = point_of(trial)
+                    record = Record(new.loss, norm(new.gradient), norm(found.step), 1, 1)
+                    eased = o.eased(damping, rho)
+                    return NewtonKrylovState(new, eased, found.step, count), record
             damping, growth = damping * growth, 2 * growth
         record = Record(old.loss, norm(old.gradient), 0.0, 1, 1)
         return NewtonKrylovState(old, o.damping, state.last_step, count), record

@@ -11,7 +11,7 @@ from hpctrain.objective import Objective, Smooth
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton.broyden import SCALINGS, InverseHessian
-from hpctrain.quasi_newton.lbfgs import SAFE_CURVATURE, SecantPairs
+from hpctrain.quasi_newton.lbfgs import SecantPairs, is_safe
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
 from hpctrain.vectors import dot, norm
 
@@ -161,9 +161,9 @@ class SelfScaledMethod:
         H, g, g_new = state.H, state.point.gradient, new.gradient
         s, y = new.theta - state.point.theta, g_new - g
         Hg_new = H.multiply(g_new, self.ranks, self.threads)
-        ys = dot(y, s)
-        if not ys > SAFE_CURVATURE * norm(y) * norm(s):
+        if not is_safe(s, y):
             return Hg_new
+        ys = dot(y, s)
         Hg, sBs = state.Hg, -a * dot(s, g)
         if H.is_identity or len(H.factors) == self.memory:
             # The first update: H is scaled by sᵀy / yᵀy before it.
@@ -172,6 +172,8 @@ class SelfScaledMethod:
             Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
         Hy = Hg_new - Hg
         h, b = dot(y, Hy) / ys, sBs / ys
+        if not (h > 0 and b > 0):  # in rounding
+            return Hg_new
         scaling = SCALINGS[self.name](h, b, len(g))
         return H.update(s, y, Hy, scaling, Hg_new, g_new, self.ranks)
 

@@ -251,6 +251,7 @@ class RMTR(Solver[RMTRState]):
             update_cost=1,
             stalled=is_exact and new.stalled,
             epoch=new.seen / self.setting.objective.samples,
+            ends_epoch=new.epoch.index == 0,
             details={
                 "batch_size": float(state.epoch.batch_size),
                 "radius": new.levels[state.depth].radius,

@@ -218,6 +218,7 @@ class TrustRegion(Solver[TrustRegionState]):
             update_cost=float(o.model == "lsr1"),
             stalled=new.stalled,
             epoch=self._batches.epoch(new.iteration),
+            ends_epoch=self._batches.ends_epoch(new.iteration),
         )
 
     def _functions(self, state: TrustRegionState) -> Functions:
