@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpctrain.errors import InputError, RunError
+from hpctrain.errors import InputError, RankError, RunError
 from hpctrain.signals import StopSignals
 
 FAILED = 1
@@ -68,6 +68,11 @@ def _on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
             status = BAD_INPUT if isinstance(error, InputError) else FAILED
             if communicator.is_root:
                 _say(str(error))
+        except RankError as error:
+            if communicator.size > 1:  # the others do not know: the hook of launch ends the job
+                raise
+            status = FAILED
+            _say(str(error))
         return launch.finish(communicator, status)
 
 

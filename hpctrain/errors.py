@@ -18,3 +18,10 @@ class InputError(HpctrainError):
     Under MPI every rank raises it or none does (read input through `on_root`), so that all ranks
     can end with exit status 2.
     """
+
+
+class RankError(HpctrainError):
+    """A failure of the user's own code on one rank, in the midst of work: one line, and status 1.
+
+    The other ranks may not know of it: it ends the whole job at once.
+    """

@@ -8,6 +8,7 @@ import itertools
 import math
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -151,6 +152,8 @@ def _train_on(
     if device.is_gpu:  # it is the GPU that computes
         threads = 1
     problem = communicator.on_all(lambda: build.make_problem(job, device.place))
+    for caution in problem.cautions if communicator.is_root else ():
+        warnings.warn(caution, stacklevel=2)
     objective = build.make_objective(job, problem, communicator, threads)
     solver = build.make_job_solver(job, problem, objective, threads)
     monitor = problem.monitor(communicator, job.parallel.chunks, threads)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from types import TracebackType
 from typing import NamedTuple, NoReturn
 
+from hpctrain.errors import RankError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.threads import visible_cores
 from hpctrain.phases import PhaseTimer
@@ -136,6 +137,8 @@ def _abort_on_failure(rank: int, size: int) -> None:
     def on_exception(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, RankError):
+            _abort(f"hpctrain: rank {rank} of {size} ends the job: {error}\n")
         text = "".join(traceback.format_exception(kind, error, trace))
         _abort(f"rank {rank} of {size} failed and ends the job:\n{text}")
 
@@ -152,7 +155,7 @@ def _abort_unfinished(rank: int, size: int) -> None:
     _abort(f"rank {rank} of {size} left before the end of the run and ends the job\n")
 
 
-def _abort(message: str) -> None:
+def _abort(message: str) -> NoReturn:
     """Says why, on standard error, and ends all ranks."""
     from mpi4py import MPI
 

@@ -43,10 +43,12 @@ class Problem(Protocol):
     Attributes:
         samples: |D|.
         parameters: n.
+        cautions: warnings of what is allowed, but hardly meant, a line each.
     """
 
     samples: int
     parameters: int
+    cautions: tuple[str, ...]
 
     @property
     def layers(self) -> list[LayerRange]:

@@ -52,6 +52,8 @@ class PinnProblem:
         device: where the loss is evaluated.
     """
 
+    cautions: tuple[str, ...] = ()
+
     def __init__(
         self,
         pde: PDE,
