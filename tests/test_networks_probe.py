@@ -53,6 +53,10 @@ def notes_a_mean_in_data(module, x):
     return x * module.scale
 
 
+def seeded():
+    return torch.Generator().manual_seed(1)
+
+
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -116,8 +120,7 @@ REFUSED = {
     ),
     "mean of the batch": (lambda: Own(lambda m, x: x - x.mean(0)), MIXES),
     "noise by place": (
-        lambda: Own(lambda m, x: x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-                    .to(x)),
+        lambda: Own(lambda m, x: x + torch.randn(x.shape, generator=seeded())),
         MIXES,
     ),
     "the first mean": (lambda: Own(takes_over_the_first_mean), MIXES),
@@ -242,16 +245,34 @@ def test_lazy_layers_take_their_shapes_from_the_samples_and_their_values_from_th
     assert torch.equal(first, same) and not torch.equal(first, other)
 
 
-def test_a_function_between_two_parts_that_changes_nothing_here_makes_no_chain():
-    class Clamped(nn.Module):
+BETWEEN = {
+    "a function": lambda h: h.clamp(-1e6, 1e6),
+    "in place": lambda h: h.clamp_(-1e6, 1e6),
+    "a condition": lambda h: h / 2 if h.abs().max() > 1e6 else h,
+    "a check": lambda h: h if h.isfinite().all() else None,
+}
+
+
+@pytest.mark.parametrize("what", BETWEEN)
+def test_what_is_done_between_two_parts_makes_no_chain_though_it_changes_nothing_here(what):
+    class Between(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 3)
 
         def forward(self, x):
-            return self.second(self.first(x).clamp(-1e6, 1e6))
+            return self.second(BETWEEN[what](self.first(x)))
 
-    assert not ModuleNetwork("mine", Clamped, (4,)).is_chain
+    assert not ModuleNetwork("mine", Between, (4,)).is_chain
+
+
+def test_a_hook_of_a_module_is_no_chain_of_its_parts():
+    def make():
+        module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+        module.register_forward_hook(lambda part, taken, given: given.clamp(-1e6, 1e6))
+        return module
+
+    assert not ModuleNetwork("mine", make, (4,)).is_chain
 
 
 def test_a_probe_costs_four_evaluations_of_a_sample():

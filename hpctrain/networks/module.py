@@ -14,7 +14,6 @@ made with; a part in which all are fixed belongs to the layer before, or to the 
 import copy
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from torch.nn.parameter import is_lazy
 from hpctrain.arrays import CPU
 from hpctrain.decomposition import LayerRange
 from hpctrain.errors import InputError
+from hpctrain.networks.chain import is_chain, parts_of
 from hpctrain.networks.costs import Costs
 from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.kept_state import (
@@ -130,25 +130,16 @@ class ModuleNetwork:
         )
         if changed:
             raise NetworkError(
-                f"{self.name}: {changed} has other values each time that the module is made: draw them"
-                " from the global generator of torch, numpy or random, which the job's seed sets"
+                f"{self.name}: {changed} has other values each time that the module is made: draw"
+                " them from the global generator of torch, numpy or random, which is seeded"
             )
 
     def _cut(self, costs: Costs, x: Tensor) -> list[nn.Module] | None:
         """The layers as modules, if the module runs its parts one after another; None if not."""
-        parts, calls = list(_parts(self._module)), list[_PartCall]()
-        hooks = [
-            part.register_forward_hook(lambda *call: calls.append(_PartCall(*call)))
-            for part in parts
-        ]
         outputs = costs.run(x)
-        for hook in hooks:
-            hook.remove()
         self.outputs = tuple(outputs.shape[1:])
-        owned = [id(parameter) for part in parts for parameter in part.parameters()]
-        if sorted(owned) != sorted(id(parameter) for parameter in self._module.parameters()):
-            return None
-        if not _is_chain(parts, calls, x, outputs):
+        parts = list(parts_of(self._module))
+        if not is_chain(self._module, parts):
             return None
         stages: list[nn.Module] = [nn.Sequential(*group) for group in _grouped(parts)]
         return stages if torch.equal(self._run(stages, x), outputs) else None
@@ -233,40 +224,6 @@ class Replica:
         for stage in self.stages[first:last]:
             x = stage(x)
         return x
-
-
-@dataclass(frozen=True)
-class _PartCall:
-    """One call of a part of a module: what it was given and what it gave."""
-
-    part: nn.Module
-    taken: tuple[Any, ...]
-    given: Any
-
-
-def _is_chain(parts: list[nn.Module], calls: list[_PartCall], x: Tensor, y: Any) -> bool:
-    """Whether every part was called once, with what the part before gave and nothing else.
-
-    That it is the same tensor, not only equal numbers, tells a function between two parts that
-    happens to change nothing here.
-    """
-    if [call.part for call in calls] != parts:
-        return False
-    fed: Any = x
-    for call in calls:
-        if len(call.taken) != 1 or call.taken[0] is not fed:
-            return False
-        fed = call.given
-    return y is fed
-
-
-def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The children in order, those of sequences in their place."""
-    for child in module.children():
-        if isinstance(child, nn.Sequential):
-            yield from _parts(child)
-        else:
-            yield child
 
 
 def _grouped(parts: list[nn.Module]) -> list[list[nn.Module]]:

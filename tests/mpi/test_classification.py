@@ -1,5 +1,7 @@
 """Classifiers on several ranks: the same bits as on one, and one line for input that is bad."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,16 +33,24 @@ iterates_every = 1
 [stop]
 max_iterations = 6
 """
-NETWORKS = {"fcnn": 'kind = "fcnn"\nhidden = [9, 7]', "lenet": 'kind = "lenet"'}
+TUNED = Path(__file__).parents[1] / "tuned_net.py"
+NETWORKS = {
+    "fcnn": 'kind = "fcnn"\nhidden = [9, 7]',
+    "lenet": 'kind = "lenet"',
+    "fixed body": f'kind = "{TUNED}:Tuned"',
+}
 SOLVERS = {
     "adam, mini-batches": 'name = "adam"\nlearning_rate = 0.02\nbatch_size = 25',
     "sgd": 'name = "sgd"\nlearning_rate = 0.05',
     "lbfgs": 'name = "lbfgs"',
     "mspqn": 'name = "mspqn"\nblocks = 3\nlocal_steps = 2',
     "aspqn": 'name = "aspqn"\nblocks = 3\nlocal_steps = 2',
+    "aspqn, 2 blocks": 'name = "aspqn"\nblocks = 2\nlocal_steps = 2',
 }
 CASES = [
-    *(("float64", "fcnn", solver) for solver in SOLVERS),
+    *(("float64", "fcnn", solver) for solver in SOLVERS if solver != "aspqn, 2 blocks"),
+    ("float64", "fixed body", "aspqn, 2 blocks"),
+    ("float32", "fixed body", "adam, mini-batches"),
     ("float32", "fcnn", "adam, mini-batches"),
     ("float32", "lenet", "adam, mini-batches"),
 ]
