@@ -153,6 +153,24 @@ def _classification(
     return made
 
 
+def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
+    """Whether all ranks have made the same network; collective.
+
+    Raises:
+        InputError: on all ranks, if one has other values: from a file of its own, or by the order
+            of a set.
+    """
+    if not isinstance(problem, ClassificationProblem):
+        return
+    sums = communicator.allgather(problem.network.checksum())
+    other = next((rank for rank, each in enumerate(sums) if each != sums[0]), None)
+    if other is not None:
+        raise InputError(
+            f"{problem.network.name}: rank {other} makes it with other values than rank 0 does:"
+            " what it is made of must not depend on the process or the node"
+        )
+
+
 def _check_chunks(job: Job, samples: int, of_what: str) -> None:
     if job.parallel.chunks > samples:
         raise InputError(

@@ -152,6 +152,7 @@ def _train_on(
     if device.is_gpu:  # it is the GPU that computes
         threads = 1
     problem = communicator.on_all(lambda: build.make_problem(job, device.place))
+    build.check_ranks_agree(problem, communicator)
     for caution in problem.cautions if communicator.is_root else ():
         warnings.warn(caution, stacklevel=2)
     objective = build.make_objective(job, problem, communicator, threads)

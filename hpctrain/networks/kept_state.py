@@ -33,7 +33,7 @@ def attributes_of(module: nn.Module, arrays_only: bool = False) -> dict[str, Any
         arrays_only: tensors and arrays alone.
     """
     return {
-        name: _comparable(value)
+        name: comparable(value)
         for name, value in _named_attributes(module)
         if not arrays_only or isinstance(value, Tensor | np.ndarray)
     }
@@ -70,8 +70,11 @@ def _named_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"{path}.{name}" if path else name, value
 
 
-def _comparable(value: Any, depth: int = 0) -> Any:
-    """The value in a form that == takes whole; of other objects their types."""
+def comparable(value: Any, depth: int = 0) -> Any:
+    """The value in a form that == takes whole; of other objects their types.
+
+    Of a tensor or an array: its type, its shape, its bytes.
+    """
     if isinstance(value, Tensor):
         dense = value.detach().cpu().to_dense().contiguous()
         return str(value.dtype), tuple(value.shape), bytes(dense.view(-1).view(torch.uint8).numpy())
@@ -80,7 +83,7 @@ def _comparable(value: Any, depth: int = 0) -> Any:
     if isinstance(value, _SIMPLE):
         return repr(value)
     if isinstance(value, dict) and depth < _DEEPEST:
-        return tuple((repr(key), _comparable(each, depth + 1)) for key, each in value.items())
+        return tuple((repr(key), comparable(each, depth + 1)) for key, each in value.items())
     if isinstance(value, list | tuple) and depth < _DEEPEST:
-        return tuple(_comparable(each, depth + 1) for each in value)
+        return tuple(comparable(each, depth + 1) for each in value)
     return type(value).__name__

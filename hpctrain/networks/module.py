@@ -12,6 +12,7 @@ made with; a part in which all are fixed belongs to the layer before, or to the 
 """
 
 import copy
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from hpctrain.networks.kept_state import (
     attributes_of,
     changed_attribute,
     changed_tensor,
+    comparable,
     named_tensors,
 )
 from hpctrain.networks.probe import BATCH, probe
@@ -192,6 +194,15 @@ class ModuleNetwork:
         values = dict(module.named_parameters())
         slots = (slot for slots in self.slots for slot in slots)
         return torch.cat([values[slot.name].detach().flatten() for slot in slots])
+
+    def checksum(self) -> int:
+        """CRC-32 of all that the module was made with: parameters, buffers, tensors it keeps."""
+        made = {name: comparable(tensor) for name, tensor in named_tensors(self._module).items()}
+        made |= attributes_of(self._module, arrays_only=True)
+        crc = 0
+        for name, (dtype, shape, raw) in made.items():
+            crc = zlib.crc32(raw, zlib.crc32(f"{name} {dtype} {shape}".encode(), crc))
+        return crc
 
     def replica(self, dtype: torch.dtype, device: torch.device = CPU) -> "Replica":
         """A copy of the module for one thread."""

@@ -91,6 +91,19 @@ def test_each_rank_keeps_only_its_share_of_the_samples(comm, folder):
         assert sum(len(chunk.inputs) for chunk in share._chunks) == len(expected)
 
 
+def test_a_network_that_a_rank_makes_otherwise_is_refused_by_all(comm, folder, tmp_path):
+    """As by a file that is another on each node."""
+    changed = f"self.body[1].bias.data += {comm.rank}; self.head ="
+    (tmp_path / "net.py").write_text(TUNED.read_text().replace("self.head =", changed))
+    settings = {"network": f'kind = "{tmp_path}/net.py:Tuned"', "solver": 'name = "sgd"'}
+    text = JOB.format(folder=folder / "digits", precision="float32", threads=1, **settings)
+    problem = build.make_problem(parse_job(text, "a test"))
+    build.check_ranks_agree(problem, Communicator())
+    if comm.size > 1:
+        with pytest.raises(InputError, match=r"Tuned: rank 1 makes it with other values than rank"):
+            build.check_ranks_agree(problem, comm)
+
+
 def test_bad_input_that_one_rank_meets_is_raised_by_all(comm):
     def read():
         if comm.rank == comm.size - 1:
