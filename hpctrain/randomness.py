@@ -25,27 +25,27 @@ def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
 class GlobalGenerators:
     """The states of the generators that a process has one of each."""
 
-    torch: Tensor
-    numpy: tuple[Any, ...]
-    python: tuple[Any, ...]
+    of_torch: Tensor
+    of_numpy: tuple[Any, ...]
+    of_python: tuple[Any, ...]
 
     @classmethod
     def now(cls) -> "GlobalGenerators":
         return cls(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate())  # type: ignore[arg-type]
 
     def put_back(self) -> None:
-        torch.set_rng_state(self.torch)
-        np.random.set_state(self.numpy)
-        random.setstate(self.python)
+        torch.set_rng_state(self.of_torch)
+        np.random.set_state(self.of_numpy)
+        random.setstate(self.of_python)
 
     def differ_from(self, other: "GlobalGenerators") -> bool:
         """Whether any was drawn from, or seeded, in between."""
-        numpy, others = self.numpy, other.numpy
+        numpy, others = self.of_numpy, other.of_numpy
         return not (
-            torch.equal(self.torch, other.torch)
+            torch.equal(self.of_torch, other.of_torch)
             and np.array_equal(numpy[1], others[1])
             and numpy[2:] == others[2:]
-            and self.python == other.python
+            and self.of_python == other.of_python
         )
 
 

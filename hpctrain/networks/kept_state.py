@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpctrain.arrays import to_array
+
 # What every module has, and what of it the user did not write.
 _OF_ALL_MODULES = frozenset(vars(nn.Module()))
 _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
@@ -77,7 +79,11 @@ def comparable(value: Any, depth: int = 0) -> Any:
     """
     if isinstance(value, Tensor):
         dense = value.detach().cpu().to_dense().contiguous()
-        return str(value.dtype), tuple(value.shape), bytes(dense.view(-1).view(torch.uint8).numpy())
+        return (
+            str(value.dtype),
+            tuple(value.shape),
+            to_array(dense.view(-1).view(torch.uint8)).tobytes(),
+        )
     if isinstance(value, np.ndarray):
         return str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, _SIMPLE):
