@@ -2,14 +2,15 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpctrain.arrays import CPU
 from hpctrain.decomposition import Decomposition, by_layers, sample_shares
@@ -18,7 +19,8 @@ from hpctrain.job import Job
 from hpctrain.kernels import native_available, precision
 from hpctrain.networks import classifiers
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.networks.module import ModuleNetwork, NetworkError
+from hpctrain.networks.faults import NetworkError
+from hpctrain.networks.module import ModuleNetwork
 from hpctrain.networks.options import (
     ConvolutionalOptions,
     ConvResNetOptions,
@@ -28,6 +30,7 @@ from hpctrain.networks.options import (
     OwnNetworkOptions,
     ResNetOptions,
 )
+from hpctrain.networks.probe import BATCH
 from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
 from hpctrain.objective import Counts, Objective
 from hpctrain.options import Options
@@ -37,7 +40,7 @@ from hpctrain.problems.base import Problem
 from hpctrain.problems.classification import ClassificationProblem
 from hpctrain.problems.data import shipped
 from hpctrain.problems.data.libsvm import read_libsvm
-from hpctrain.problems.data.sets import DataSet, Part
+from hpctrain.problems.data.sets import DataSet, Part, count_classes, fit_scaling
 from hpctrain.problems.logistic import LabelledRows, LogisticProblem
 from hpctrain.problems.options import (
     DATA_SETS,
@@ -51,12 +54,12 @@ from hpctrain.problems.pinn.allen_cahn import AllenCahn
 from hpctrain.problems.pinn.burgers import Burgers
 from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport
 from hpctrain.problems.pinn.guard import guard
-from hpctrain.problems.pinn.jumps import describe_jumps
 from hpctrain.problems.pinn.klein_gordon import KleinGordon
 from hpctrain.problems.pinn.penalty import SoftConstraints
 from hpctrain.problems.pinn.probe import probe
 from hpctrain.problems.pinn.problem import PinnProblem
 from hpctrain.problems.pinn.sampling import Cluster
+from hpctrain.randomness import seeded_generators
 from hpctrain.solvers import Setting, Solver, make_solver
 from hpctrain.solvers.apts_data import APTSDataOptions
 from hpctrain.solvers.base import CoarseNetwork, LocalWork, Subdomain, Subdomains
@@ -90,13 +93,6 @@ def make_problem(job: Job, device: torch.device = CPU) -> Problem:
             return _classification(job, problem, device)
         case LogisticOptions() as problem:
             return _logistic(job, problem, device)
-
-
-def warnings_about(job: Job, problem: Problem) -> Iterator[str]:
-    """What the user should know of a problem that may be trained as it is, a line each."""
-    hard = isinstance(job.problem, PinnOptions) and job.problem.constraints == "hard"
-    if hard and isinstance(problem, PinnProblem):
-        yield from describe_jumps(problem.pde)
 
 
 def _pinn(job: Job, problem: PinnOptions, device: torch.device) -> PinnProblem:
@@ -141,12 +137,16 @@ def _classification(
     job: Job, problem: ClassificationOptions, device: torch.device
 ) -> ClassificationProblem:
     data = _data(problem)
+    scaling = fit_scaling(data.train, problem.scaling)
+    # A module is tried on samples as it will be fed with.
+    numbers = scaling(data.train.few(BATCH), np.dtype(job.precision))
+    samples = torch.tensor(numbers, device=CPU)
     made = ClassificationProblem(
         data,
-        _classifier(job.network, data.train.shape, data.classes),
+        _classifier(job.network, samples, data.classes, job.seed),
         job.seed,
         precision(job.precision),
-        problem.scaling,
+        scaling,
         problem.output,
         problem.samples,
         problem.train_accuracy,
@@ -154,6 +154,24 @@ def _classification(
     )
     _check_chunks(job, made.samples, f"training samples of {data.name}")
     return made
+
+
+def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
+    """Whether all ranks have made the same network; collective.
+
+    Raises:
+        InputError: on all ranks, if one has other values: from a file of its own, or by the order
+            of a set.
+    """
+    if not isinstance(problem, ClassificationProblem):
+        return
+    sums = communicator.allgather(problem.network.checksum())
+    other = next((rank for rank, each in enumerate(sums) if each != sums[0]), None)
+    if other is not None:
+        raise InputError(
+            f"{problem.network.name}: rank {other} makes it with other values than rank 0 does:"
+            " what it is made of must not depend on the process or the node"
+        )
 
 
 def _check_chunks(job: Job, samples: int, of_what: str) -> None:
@@ -185,32 +203,37 @@ def _data(problem: ClassificationOptions) -> DataSet:
         Part(each.source, each.shape, each.labels, each.blocks)
         for each in read_data_set(Path(problem.data_path or "") / problem.data)
     )
-    return DataSet(Path(problem.data).stem, train, test, 1 + int(train.labels.max(initial=0)))
+    return DataSet(Path(problem.data).stem, train, test, count_classes(train))
 
 
-def _classifier(options: Options, shape: tuple[int, ...], classes: int) -> ModuleNetwork:
-    """The network that a job names, for samples of this shape."""
+def _classifier(options: Options, samples: Tensor, classes: int, seed: int) -> ModuleNetwork:
+    """The network that a job names, for samples such as these (N, …)."""
+    shape = tuple(samples.shape[1:])
     match options:
         case FCNNOptions():
             inputs, activation = math.prod(shape), _ACTIVATIONS[options.activation]
             make = partial(classifiers.fcnn, inputs, options.hidden, classes, activation)
             widths = "-".join(map(str, (inputs, *options.hidden, classes)))
-            return ModuleNetwork(f"fcnn {widths} ({options.activation})", make, shape)
+            name = f"fcnn {widths} ({options.activation})"
+            return ModuleNetwork(name, make, shape, seed, samples)
         case ConvolutionalOptions():
             build = {"lenet": classifiers.lenet, "resnet-18": classifiers.resnet18}[options.kind]
-            return ModuleNetwork(options.kind, partial(build, shape, classes), shape)
+            make = partial(build, shape, classes)
+            return ModuleNetwork(options.kind, make, shape, seed, samples)
         case DenseResNetOptions() | ConvResNetOptions():
-            return _residual_classifier(options, shape, classes)
+            return _residual_classifier(options, samples, classes, seed)
         case OwnNetworkOptions():
-            made = _own_class("network.kind", options.kind, nn.Module)
-            return ModuleNetwork(options.kind, made, shape)
+            with seeded_generators(seed, "network file"):
+                made = _own_class("network.kind", options.kind, nn.Module)
+            return ModuleNetwork(options.kind, made, shape, seed, samples)
     raise TypeError(f"{options} is no network for classification: the job is checked")
 
 
 def _residual_classifier(
-    options: ResNetOptions, shape: tuple[int, ...], classes: int
+    options: ResNetOptions, samples: Tensor, classes: int, seed: int
 ) -> ResidualNetwork:
     o, activation = options, _ACTIVATIONS[options.activation]
+    shape = tuple(samples.shape[1:])
     make: Callable[[int], nn.Module]
     match o:
         case DenseResNetOptions():
@@ -230,7 +253,8 @@ def _residual_classifier(
             )
         case _:
             raise TypeError(f"{o} is no residual classifier")
-    return ResidualNetwork(f"{name} ({o.activation}), T = {o.time:g}", make, shape, o.blocks)
+    title = f"{name} ({o.activation}), T = {o.time:g}"
+    return ResidualNetwork(title, make, shape, o.blocks, seed, samples)
 
 
 def _pde(name: str) -> PDE:

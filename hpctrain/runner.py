@@ -152,9 +152,9 @@ def _train_on(
     if device.is_gpu:  # it is the GPU that computes
         threads = 1
     problem = communicator.on_all(lambda: build.make_problem(job, device.place))
-    if communicator.is_root:
-        for line in build.warnings_about(job, problem):
-            warnings.warn(line, stacklevel=2)
+    build.check_ranks_agree(problem, communicator)
+    for caution in problem.cautions if communicator.is_root else ():
+        warnings.warn(caution, stacklevel=2)
     objective = build.make_objective(job, problem, communicator, threads)
     solver = build.make_job_solver(job, problem, objective, threads)
     monitor = problem.monitor(communicator, job.parallel.chunks, threads)

@@ -9,15 +9,17 @@ from typing import Any
 
 # Lines of these are not the user's; those of this package neither.
 _LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(__file__).parent)
+MOST_LETTERS = 400
 _PACKAGES = {"site-packages", "dist-packages"}
 
 
-def explain(error: BaseException, otherwise: str) -> str:
+def explain(error: BaseException, otherwise: str = "") -> str:
     """ "my_pde.py:12: ValueError: why", the place being the innermost line that the user wrote.
 
     Args:
         error: caught where it left the user's code.
-        otherwise: the place to name where no line of the user's is among its calls.
+        otherwise: the place to name where no line of the user's is among its calls; by default
+            none.
     """
     if isinstance(error, SyntaxError) and error.filename:
         place, reason = f"{_shown(error.filename)}:{error.lineno}", error.msg
@@ -28,7 +30,10 @@ def explain(error: BaseException, otherwise: str) -> str:
             if _is_users(call.filename)
         ]
         place, reason = places[-1] if places else otherwise, str(error)
-    return " ".join(f"{place}: {type(error).__name__}: {reason}".split())
+    text = " ".join(f"{type(error).__name__}: {reason}".split())
+    if len(text) > MOST_LETTERS:
+        text = f"{text[:MOST_LETTERS]}…"
+    return f"{place}: {text}" if place else text
 
 
 def place_of(function: Callable[..., Any]) -> str:

@@ -163,6 +163,23 @@ def test_a_subset_is_the_mean_over_its_samples_also_of_a_restriction():
     torch.testing.assert_close(local.gradient, top.restrict(gradient), rtol=1e-11, atol=1e-13)
 
 
+def test_a_batch_that_leaves_chunks_empty_goes_through_layers_that_take_no_empty_one():
+    class Rows(nn.Module):
+        def forward(self, x):
+            return x.view(len(x), -1)
+
+    problem = tiny_problem(
+        make=lambda: nn.Sequential(nn.Conv2d(1, 2, 3), Rows(), nn.Linear(32, CLASSES))
+    )
+    theta, chosen = theta_of(problem), torch.tensor([0, 5, 50])
+    top = by_layers(problem.layers, 2).blocks[1]
+    part = objective_of(problem).subset(chosen)
+    found = part.restrict(top, theta).with_gradient(top.restrict(theta).clone())
+    expected = part.with_gradient(theta)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-13)
+    torch.testing.assert_close(found.gradient, top.restrict(expected.gradient))
+
+
 def test_a_share_of_given_samples_is_the_loss_over_these():
     problem = tiny_problem()
     theta = theta_of(problem)

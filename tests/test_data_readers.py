@@ -11,8 +11,9 @@ from classifiers import images, part, write_cifar, write_h5, write_idx, write_mn
 
 from hpctrain import build
 from hpctrain.errors import InputError
+from hpctrain.job import parse_job
 from hpctrain.problems.data import idx, shipped
-from hpctrain.problems.data.sets import DataSet, fit_scaling
+from hpctrain.problems.data.sets import DataSet, Part, fit_scaling
 from hpctrain.problems.options import ClassificationOptions
 
 
@@ -218,12 +219,73 @@ def test_test_samples_are_scaled_by_the_training_sets_statistics(tmp_path):
     assert np.allclose(fit_scaling(data.train, "unit")(beyond, np.dtype("f8")), expected)
 
 
-def test_values_that_are_not_finite_are_refused(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_values_that_are_not_finite_are_refused_and_their_sample_is_named(tmp_path, part, value):
     path = write_h5(tmp_path / "mine.h5")
     with h5py.File(path, "a") as file:
-        file["train/inputs"][3, 4] = np.nan
-    with pytest.raises(InputError, match=r"mine.h5 \(train\): samples hold NaN or infinite values"):
-        fit_scaling(load(data=str(path)).train, "standard")
+        file[f"{part}/inputs"][3, 4] = value
+    text = f'[problem]\nname = "classification"\ndata = "{path}"\n[network]\nkind = "fcnn"\n'
+    job = parse_job(f'{text}[solver]\nname = "adam"\n[parallel]\nchunks = 8', "a test")
+    message = rf"mine.h5 \({part}\): sample 3 holds NaN or infinite values"
+    with pytest.raises(InputError, match=message):
+        build.make_problem(job)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "unit"])
+def test_values_too_large_for_a_variance_are_refused_where_it_is_asked_for(scaling):
+    values = np.array([[1e200], [-1e200]])
+    large = Part("a test", (1,), np.array([0, 1]), lambda: iter([values]))
+    if scaling == "unit":
+        assert fit_scaling(large, scaling)(values, np.dtype("f8")).tolist() == [[1], [0]]
+        return
+    with pytest.raises(InputError, match=r"^a test: values from -1e\+200 to 1e\+200 are too large"):
+        fit_scaling(large, scaling)
+
+
+LABELS = {
+    100_000_000: "(train): label 100000000 of sample 5 makes 100000001 classes, but there are 40",
+    40: "(train): label 40 of sample 5 makes 41 classes, but there are 40 samples",
+    -1: "(train): labels go from -1 to 2, allowed is 0 to 2",
+}
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_labels_that_can_be_no_classes_are_refused(tmp_path, label):
+    path = write_h5(tmp_path / "mine.h5")
+    with h5py.File(path, "a") as file:
+        file["train/labels"][5] = label
+    with pytest.raises(InputError, match=re.escape(LABELS[label])):
+        load(data=str(path))
+
+
+def test_labels_of_test_samples_are_among_those_of_training_samples(tmp_path):
+    path = write_h5(tmp_path / "mine.h5")
+    with h5py.File(path, "a") as file:
+        file["test/labels"][0] = 3
+    with pytest.raises(InputError, match=r"\(test\): labels go from 0 to 3, allowed is 0 to 2"):
+        load(data=str(path))
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (6, 0)])
+def test_no_samples_and_samples_of_nothing_are_refused(tmp_path, shape):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        for name in ("train", "test"):
+            file[f"{name}/inputs"] = np.zeros(shape)
+            file[f"{name}/labels"] = np.zeros(shape[0], int)
+    what = r"samples of shape \(0,\) hold no numbers" if shape[0] else "there are no samples"
+    with pytest.raises(InputError, match=rf"mine.h5 \(train\): {what}$"):
+        load(data=str(tmp_path / "mine.h5"))
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 6), (4, 0, 6)])
+def test_idx_files_that_hold_nothing_are_damaged(tmp_path, shape):
+    folder = write_mnist(tmp_path)
+    write_idx(folder / "train-images-idx3-ubyte", np.zeros(shape, np.uint8))
+    write_idx(folder / "train-labels-idx1-ubyte", np.zeros(shape[0], np.uint8))
+    named = " x ".join(map(str, shape))
+    with pytest.raises(InputError, match=rf"is damaged \(its header names the shape {named}\)"):
+        load(data="mnist", data_path=str(folder))
 
 
 def test_parts_of_different_shapes_are_refused():

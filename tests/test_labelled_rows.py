@@ -1,8 +1,13 @@
 """Readers of labelled rows, LIBSVM, HDF5 and KEEL, and the set that is made."""
 
+import bz2
+import gzip
+import lzma
+
 import h5py
 import numpy as np
 import pytest
+import torch
 from logistic import random_rows
 from scipy.sparse import csr_array
 
@@ -10,7 +15,7 @@ from hpctrain.errors import InputError
 from hpctrain.problems.data.gisette_like import gisette_like
 from hpctrain.problems.data.keel import read_keel
 from hpctrain.problems.data.libsvm import read_libsvm, write_libsvm
-from hpctrain.problems.logistic import LabelledRows
+from hpctrain.problems.logistic import LabelledRows, LogisticProblem
 from hpctrain.store.samples import read_samples, write_samples
 
 
@@ -53,6 +58,15 @@ def test_written_rows_are_read_back_to_the_bit(tmp_path, sparse):
         ("1 2:1 2:3\n", "line 1: index 2 follows 2"),
         ("1 3:nan\n", "line 1: the value of feature 3, 'nan', is not a finite number"),
         ("# nothing\n", "there are no samples"),
+        (
+            "1 1:1\n1 1000000000000:1\n",
+            "line 2: index '1000000000000' is not allowed, at most 100000",
+        ),
+        (f"1 {10**20}:1\n", "line 1: index '100000000000000000000' is not allowed"),
+        (f"1 {'9' * 5000}:1\n", "is not allowed, at most 100000000: there is a parameter for each"),
+        ("1 \u0661:1\n", "line 1: '\u0661:1' is not index:value"),
+        ("1 1:1_0\n", "the value of feature 1, '1_0', is not a finite number"),
+        ("1 qid:3 1:1\n", "line 1: 'qid:3' is not index:value"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, text, fault):
@@ -60,6 +74,43 @@ def test_a_damaged_line_is_named(tmp_path, text, fault):
     with pytest.raises(InputError) as error:
         read_libsvm(path)
     assert str(path) in str(error.value) and fault in str(error.value)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_files_are_read_whatever_their_name_and_damaged_ones_are_named(
+    tmp_path, compress
+):
+    path, whole = tmp_path / "set.libsvm", compress(b"+1 1:0.5 3:-2\n-1 2:1e3\n" * 99)
+    path.write_bytes(whole)
+    assert read_libsvm(path).features.shape == (198, 3)
+    middle = len(whole) // 2
+    for damaged in (whole[:-9], whole[:7], whole[:middle] + b"\0\xff\0" + whole[middle + 3 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError) as error:
+            read_libsvm(path)
+        assert str(error.value).startswith(f"{path}: cannot read the samples: damaged: ")
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_feature_that_is_not_finite_in_the_runs_precision_is_named(sparse):
+    data = random_rows(sparse=sparse)
+    features = csr_array(data.features).toarray()
+    features[2, 1] = 1e39
+    features = csr_array(features) if sparse else features
+    rows = LabelledRows(features, data.labels)
+    LogisticProblem(rows, "a test")
+    with pytest.raises(
+        InputError, match=r"^a test: a feature of sample 2 is not finite in float32"
+    ):
+        LogisticProblem(rows, "a test", dtype=torch.float32)
+
+
+def test_more_features_than_parameters_can_be_are_refused():
+    rows = LabelledRows(csr_array((2, 10**9)), np.array([-1.0, 1.0]))
+    with pytest.raises(
+        InputError, match=r"^a test: 1000000000 features, allowed are 1 to 100000000"
+    ):
+        LogisticProblem(rows, "a test")
 
 
 def test_a_missing_file_is_named():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpctrain.networks.module import NetworkError
+from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.residual import (
     EulerBlock,
     ResidualNetwork,

@@ -6,7 +6,7 @@ The fully connected network and LeNet have the shapes of Trotti, Cruz, Kopaniƒç√
 
 from torch import Tensor, nn
 
-from hpctrain.networks.module import NetworkError
+from hpctrain.networks.faults import NetworkError
 
 LENET_SIZE = 32
 RESNET_CHANNELS = (64, 128, 256, 512)

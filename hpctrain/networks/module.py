@@ -6,26 +6,36 @@ above it change. A layer begins at each part with a matrix of weights; what has 
 normalisation, pooling) belongs to the layer before. Sequences within a chain are taken apart; any
 other module is one part. A module that is no chain has its children as layers, and is evaluated
 whole.
+
+Parameters that the module fixes (`requires_grad_(False)`) are not in θ and keep the values they are
+made with; a part in which all are fixed belongs to the layer before, or to the first.
 """
 
 import copy
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from hpctrain.arrays import CPU
 from hpctrain.decomposition import LayerRange
 from hpctrain.errors import InputError
-from hpctrain.randomness import generator
-
-# What makes the loss of one sample depend on others, or on chance.
-REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-
-
-class NetworkError(InputError):
-    """A module that cannot be trained as a finite sum over samples."""
+from hpctrain.networks.chain import is_chain, parts_of
+from hpctrain.networks.costs import Costs
+from hpctrain.networks.faults import NetworkError
+from hpctrain.networks.kept_state import (
+    attributes_of,
+    changed_attribute,
+    changed_tensor,
+    comparable,
+    named_tensors,
+)
+from hpctrain.networks.probe import BATCH, probe
+from hpctrain.randomness import generator, seeded_generators
+from hpctrain.user_code import explain
 
 
 @dataclass(frozen=True)
@@ -45,57 +55,123 @@ class ModuleNetwork:
         name: how it is called in messages and headers.
         make: builds the module; its parameters are initialised as the module does it.
         inputs: the shape of one sample.
+        seed: of what the module draws when it is made.
+        samples: `BATCH` samples or more, in the precision of the run, that the module is tried on;
+            by default random numbers in single precision.
+
+    Attributes:
+        outputs: the shape of what it makes of one sample.
+        layers: of the parameters that are trained.
+        trained_costs: of each layer's cost, what belongs to weights that are trained.
+        behind_costs: of each layer's cost, what is behind the first of these and is not theirs.
+        fixed: the shapes of the parameters that stay as they are.
+        gives_probabilities: whether outputs are positive and sum to one.
 
     Raises:
-        NetworkError: the module normalises over batches, drops out, has no parameters, or fails
-            on a sample of that shape.
+        NetworkError: the module has no parameters to train, fails on samples of that shape, or is
+            no finite sum over samples; see `probe`.
     """
 
-    def __init__(self, name: str, make: Callable[[], nn.Module], inputs: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], nn.Module],
+        inputs: tuple[int, ...],
+        seed: int = 0,
+        samples: Tensor | None = None,
+    ) -> None:
         self.name = name
         self._make = make
+        self._seed = seed
+        if samples is None:
+            drawn = generator(0, "probe").standard_normal((BATCH, *inputs))
+            samples = torch.tensor(drawn, dtype=torch.float32, device="cpu")
+        self._samples = samples
+        module = self._made(seed)
+        self._check_made(module)
+        self._module = module.to(samples.dtype)
         with torch.device("cpu"):
-            module = make()
-        _check(name, module)
-        self._module = module
-        numbers = 2 * torch.Size(inputs).numel()
-        sample = torch.linspace(-1, 1, numbers, device="cpu").view(2, *inputs)
-        costs = _Costs(module)
-        try:
-            outputs = costs.run(sample.clone())
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            shape = " x ".join(map(str, inputs))
-            raise NetworkError(f"{name} fails on a sample of {shape}: {reason}") from error
-        self.outputs = tuple(outputs.shape[1:])
-        groups = _chain(module, sample.clone(), outputs)
-        self.is_chain = groups is not None
-        self.stages: list[nn.Module] = [module]
-        if groups is not None:
-            self.stages = [nn.Sequential(*parts) for parts in groups]
-        self._check_inputs(sample)
-        self._lay_out(self.stages if self.is_chain else [*_owners(module)], costs)
+            self.gives_probabilities = probe(name, self._module, samples).probabilities
+            costs = Costs(module)
+            stages = self._cut(costs, samples[:BATCH].clone())
+        self.is_chain = stages is not None
+        self.stages = stages or [module]
+        self.fixed = [p.shape for p in module.parameters() if not p.requires_grad]
+        self._lay_out(stages or [*_owners(module, trained=True)], costs)
 
-    def _check_inputs(self, x: Tensor) -> None:
-        """Inputs of a stage are used again: no stage may write over them."""
-        for stage in self.stages:
+    def _made(self, seed: int) -> nn.Module:
+        """The module, on the CPU; what it draws when it is made depends on the seed alone."""
+        with seeded_generators(seed, "weights"), torch.device("cpu"):
+            try:
+                module = self._make()
+                if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+                    with torch.no_grad():  # lazy layers take their shapes from what they are fed
+                        module(self._samples.float())
+            except InputError:
+                raise
+            except Exception as error:
+                raise NetworkError(f"{self.name} cannot be made: {explain(error)}") from error
+        return module
+
+    def _check_made(self, module: nn.Module) -> None:
+        parameters = dict(module.named_parameters())
+        if not parameters:
+            raise NetworkError(f"{self.name} has no parameters")
+        for name, tensor in (*parameters.items(), *module.named_buffers()):
+            if is_lazy(tensor):
+                raise NetworkError(f"{self.name}: {name} has no shape after an evaluation")
+            if tensor.is_complex():
+                raise NetworkError(f"{self.name}: {name} is complex, allowed are real parameters")
+        if not any(parameter.requires_grad for parameter in parameters.values()):
+            raise NetworkError(
+                f"{self.name} has no parameters to train: all have requires_grad = False"
+            )
+        again = self._made(self._seed)
+        changed = changed_tensor(named_tensors(module), named_tensors(again)) or changed_attribute(
+            attributes_of(module, arrays_only=True), attributes_of(again, arrays_only=True)
+        )
+        if changed:
+            raise NetworkError(
+                f"{self.name}: {changed} has other values each time that the module is made: draw"
+                " them from the global generator of torch, numpy or random, which is seeded"
+            )
+
+    def _cut(self, costs: Costs, x: Tensor) -> list[nn.Module] | None:
+        """The layers as modules, if the module runs its parts one after another; None if not."""
+        outputs = costs.run(x)
+        self.outputs = tuple(outputs.shape[1:])
+        parts = list(parts_of(self._module))
+        if not is_chain(self._module, parts):
+            return None
+        stages: list[nn.Module] = [nn.Sequential(*group) for group in _grouped(parts)]
+        return stages if torch.equal(self._run(stages, x), outputs) else None
+
+    def _run(self, stages: list[nn.Module], x: Tensor) -> Tensor:
+        """What the stages make of x; none may write over its inputs, which are used again."""
+        for stage in stages:
             before = x.clone()
             with torch.no_grad():
                 outputs = stage(x)
             if not torch.equal(x, before):
                 raise NetworkError(f"{self.name} changes its inputs in place: leave out inplace")
             x = outputs
+        return x
 
-    def _lay_out(self, layers: list[nn.Module], costs: "_Costs") -> None:
-        """Gives every parameter its place in θ, layer by layer."""
+    def _lay_out(self, layers: list[nn.Module], costs: Costs) -> None:
+        """Gives every parameter that is trained its place in θ, layer by layer."""
         names = {id(parameter): name for name, parameter in self._module.named_parameters()}
         parts = {id(part): name for name, part in self._module.named_modules()}
         self.slots: list[list[Slot]] = []
         self.layers: list[LayerRange] = []
+        self.trained_costs, self.behind_costs = list[int](), list[int]()
+        # What is fixed and in no layer counts with the first.
+        fixed = [] if self.is_chain else _owners(self._module, trained=False)
+        elsewhere = sum(map(costs.of, fixed))
         start, placed = 0, set[int]()
         for layer in layers:
             # The root's own parameters are a layer of their own, before its children's.
             own = [p for p in layer.parameters(layer is not self._module) if id(p) not in placed]
+            own = [parameter for parameter in own if parameter.requires_grad]
             placed.update(map(id, own))
             slots, first = [], start
             for parameter in own:
@@ -106,16 +182,27 @@ class ModuleNetwork:
                 self.slots.append(slots)
                 part = _owner(layer) if self.is_chain else layer
                 name = parts[id(part)] or self.name
-                self.layers.append(LayerRange(first, start, costs.of(layer), name))
+                self.layers.append(LayerRange(first, start, costs.of(layer) + elsewhere, name))
+                self.trained_costs.append(costs.of_trained(layer))
+                self.behind_costs.append(costs.of_fixed_behind(layer))
+                elsewhere = 0
         self.parameters = start
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,), as the module initialises itself."""
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(int(generator(seed, "weights").integers(2**63)))
-            values = dict(self._make().named_parameters())
+        module = self._module if seed == self._seed else self._made(seed)
+        values = dict(module.named_parameters())
         slots = (slot for slots in self.slots for slot in slots)
         return torch.cat([values[slot.name].detach().flatten() for slot in slots])
+
+    def checksum(self) -> int:
+        """CRC-32 of all that the module was made with: parameters, buffers, tensors it keeps."""
+        made = {name: comparable(tensor) for name, tensor in named_tensors(self._module).items()}
+        made |= attributes_of(self._module, arrays_only=True)
+        crc = 0
+        for name, (dtype, shape, raw) in made.items():
+            crc = zlib.crc32(raw, zlib.crc32(f"{name} {dtype} {shape}".encode(), crc))
+        return crc
 
     def replica(self, dtype: torch.dtype, device: torch.device = CPU) -> "Replica":
         """A copy of the module for one thread."""
@@ -126,9 +213,9 @@ class Replica:
     """A copy of a network's module whose parameters can be set, for use by one thread at a time."""
 
     def __init__(self, network: ModuleNetwork, dtype: torch.dtype, device: torch.device) -> None:
-        module, stages = copy.deepcopy((network._module, network.stages))
+        self.module, stages = copy.deepcopy((network._module, network.stages))
         self.stages = [stage.to(device, dtype) for stage in stages]
-        named = dict(module.to(device, dtype).named_parameters())
+        named = dict(self.module.to(device, dtype).named_parameters())
         self.parameters = [[named[slot.name] for slot in slots] for slots in network.slots]
         self._slots = network.slots
 
@@ -150,46 +237,12 @@ class Replica:
         return x
 
 
-def _check(name: str, module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, REFUSED):
-            raise NetworkError(
-                f"{name} has a {type(part).__name__}, which makes its loss depend on chance or on"
-                " which samples are together: leave it out, or normalise by nn.GroupNorm"
-            )
-    if not any(True for _ in module.parameters()):
-        raise NetworkError(f"{name} has no parameters")
-
-
-def _chain(module: nn.Module, sample: Tensor, expected: Tensor) -> list[list[nn.Module]] | None:
-    """The parts of each layer, if the module runs its parts one after another; None if not."""
-    parts = list(_parts(module))
-    owned = [id(parameter) for part in parts for parameter in part.parameters()]
-    if sorted(owned) != sorted(id(parameter) for parameter in module.parameters()):
-        return None
-    try:
-        with torch.no_grad():
-            same = torch.equal(nn.Sequential(*parts)(sample), expected)
-    except Exception:  # parts that do not fit each other are no chain
-        return None
-    return _grouped(parts) if same else None
-
-
-def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The children in order, those of sequences in their place."""
-    for child in module.children():
-        if isinstance(child, nn.Sequential):
-            yield from _parts(child)
-        else:
-            yield child
-
-
-def _grouped(parts: list[nn.Module]) -> list[list[nn.Module]] | None:
+def _grouped(parts: list[nn.Module]) -> list[list[nn.Module]]:
     """Parts by layers, of which each but the first begins with a matrix of weights."""
     groups: list[list[nn.Module]] = [[]]
     has_weights = False
     for part in parts:
-        begins = any(parameter.ndim > 1 for parameter in part.parameters())
+        begins = _is_trained(part) and any(each.ndim > 1 for each in part.parameters())
         if begins and has_weights:
             groups.append([])
         has_weights |= begins
@@ -197,47 +250,24 @@ def _grouped(parts: list[nn.Module]) -> list[list[nn.Module]] | None:
     return groups
 
 
+def _is_trained(part: nn.Module, recurse: bool = True) -> bool:
+    return any(parameter.requires_grad for parameter in part.parameters(recurse))
+
+
 def _owner(stage: nn.Module) -> nn.Module:
-    """The first part of a stage that has parameters."""
-    return next(part for part in stage.children() if any(True for _ in part.parameters()))
+    """The first part of a stage that has parameters to train."""
+    return next(part for part in stage.children() if _is_trained(part))
 
 
-def _owners(module: nn.Module) -> Iterator[nn.Module]:
-    """The module, if it has parameters of its own, and its children that have any."""
-    if any(True for _ in module.parameters(recurse=False)):
-        yield module
-    yield from (child for child in module.children() if any(True for _ in child.parameters()))
+def _owners(module: nn.Module, trained: bool) -> Iterator[nn.Module]:
+    """The module, if it has parameters of its own, and its children that have any.
 
-
-class _Costs:
-    """Multiply-adds for one sample of every part that has parameters of its own.
-
-    A part with a matrix of weights: its outputs times the inputs of each. Others: their outputs.
+    Args:
+        trained: those with parameters to train, or those whose parameters are all fixed.
     """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._costs: dict[int, int] = {}
-
-    def run(self, sample: Tensor) -> Tensor:
-        """The module's outputs; takes down the costs on the way."""
-        hooks = [
-            part.register_forward_hook(self._count)
-            for part in self._module.modules()
-            if any(True for _ in part.parameters(recurse=False))
-        ]
-        with torch.no_grad():
-            outputs = self._module(sample)
-        for hook in hooks:
-            hook.remove()
-        return outputs
-
-    def of(self, layer: nn.Module) -> int:
-        parts = layer.modules() if layer is not self._module else iter([layer])
-        return max(sum(self._costs.get(id(part), 0) for part in parts), 1)
-
-    def _count(self, part: nn.Module, _: object, output: Tensor) -> None:
-        matrices = [p for p in part.parameters(recurse=False) if p.ndim > 1]
-        inputs = sum(p.numel() // p.shape[0] for p in matrices)
-        cost = output[0].numel() * max(inputs, 1)
-        self._costs[id(part)] = self._costs.get(id(part), 0) + cost
+    own = any(True for _ in module.parameters(recurse=False))
+    if own and _is_trained(module, recurse=False) == trained:
+        yield module
+    for child in module.children():
+        if any(True for _ in child.parameters()) and _is_trained(child) == trained:
+            yield child

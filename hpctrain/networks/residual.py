@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpctrain.networks.classifiers import image_shape
-from hpctrain.networks.module import ModuleNetwork, NetworkError
+from hpctrain.networks.faults import NetworkError
+from hpctrain.networks.module import ModuleNetwork
 from hpctrain.transfers import RULES, DepthTransfer, Rule, Run
 
 
@@ -135,12 +136,20 @@ class ResidualNetwork(ModuleNetwork):
         make: builds it with K blocks a stage.
         inputs: the shape of one sample.
         blocks: K.
+        seed, samples: as a `ModuleNetwork` takes them.
     """
 
     def __init__(
-        self, name: str, make: Callable[[int], nn.Module], inputs: tuple[int, ...], blocks: int
+        self,
+        name: str,
+        make: Callable[[int], nn.Module],
+        inputs: tuple[int, ...],
+        blocks: int,
+        seed: int = 0,
+        samples: Tensor | None = None,
     ) -> None:
-        super().__init__(f"{name}, {blocks} blocks", partial(make, blocks), inputs)
+        title = f"{name}, {blocks} blocks"
+        super().__init__(title, partial(make, blocks), inputs, seed, samples)
         self.blocks = blocks
         self._title = name
         self._build = make
@@ -169,5 +178,7 @@ class ResidualNetwork(ModuleNetwork):
             raise NetworkError(
                 f"{self.name}: no coarser level by a {rule} transfer, which takes {wanted}"
             )
-        coarse = ResidualNetwork(self._title, self._build, self._inputs, blocks)
+        coarse = ResidualNetwork(
+            self._title, self._build, self._inputs, blocks, self._seed, self._samples
+        )
         return coarse, DepthTransfer(self.runs, rule)

@@ -49,6 +49,10 @@ class Problem(Protocol):
     parameters: int
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """Warnings of what is allowed, but hardly meant, a line each; asked for on one rank."""
+
+    @property
     def layers(self) -> list[LayerRange]:
         """The parts of θ, from input to output, of which decompositions make blocks."""
 

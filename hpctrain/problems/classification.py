@@ -10,6 +10,7 @@ evaluated by one thread, with one backward sweep that gives its gradient.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,15 +20,28 @@ from torch.nn import functional
 
 from hpctrain.arrays import CPU, to_array, to_tensor
 from hpctrain.decomposition import LayerRange, LayerSet, Region
+from hpctrain.errors import UserCodeError
 from hpctrain.kernels.pool import pool
-from hpctrain.networks.module import ModuleNetwork, NetworkError, Replica
+from hpctrain.networks.faults import NetworkError
+from hpctrain.networks.module import ModuleNetwork, Replica
 from hpctrain.networks.residual import ResidualNetwork, block_of
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.accuracy import AccuracyMonitor
-from hpctrain.problems.data.sets import DataError, DataSet, Part, fit_scaling
+from hpctrain.problems.data.sets import (
+    DataError,
+    DataSet,
+    Part,
+    Scaling,
+    check_finite,
+    fit_scaling,
+)
 from hpctrain.randomness import generator
 from hpctrain.transfers import Rule, Transfer
+from hpctrain.user_code import explain
+
+# Channels of the usual images.
+IMAGE_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,14 @@ class ClassificationProblem:
         network: its outputs are one number a class.
         seed: of the order of the training samples.
         dtype: the precision of all numbers.
-        scaling: of the inputs, see `data.sets.fit_scaling`.
+        scaling: of the inputs; by default to mean 0 and variance 1 over the training samples.
         output: "logits", or "sigmoid" for the sigmoid of the network's outputs in their place.
         samples: how many training samples there are to be, by default all.
         train_accuracy: whether the monitor measures the training samples too.
         device: where the loss is evaluated.
+
+    Attributes:
+        cautions: what is allowed, but hardly meant.
 
     Raises:
         DataError: the data is damaged, or has fewer samples than asked for.
@@ -64,7 +81,7 @@ class ClassificationProblem:
         network: ModuleNetwork,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
-        scaling: str = "standard",
+        scaling: Scaling | None = None,
         output: str = "logits",
         samples: int | None = None,
         train_accuracy: bool = False,
@@ -88,7 +105,9 @@ class ClassificationProblem:
         self._dtype = dtype
         self._device = device
         self._output = output
-        self._scaling = fit_scaling(data.train, scaling)
+        self._scaling = scaling or fit_scaling(data.train, "standard")
+        check_finite(data.test)
+        self.cautions = tuple(_cautions(data, network, output))
         order = generator(seed, "training set").permutation(data.train.count)
         self._order = order[: self.samples]
         self._whole: dict[tuple[int, int, int], list[Chunk]] = {}
@@ -104,8 +123,15 @@ class ClassificationProblem:
     def describe(self) -> str:
         return (
             f"{self.data.name}, {self.samples} training and {self.data.test.count} test samples,"
-            f" network {self.network.name}, {self._output}"
+            f" network {self.network.name},{self._described_fixed()} {self._output}"
         )
+
+    def _described_fixed(self) -> str:
+        """The parameters that the network's module does not let train, if there are any."""
+        fixed = self.network.fixed
+        numbers = sum(shape.numel() for shape in fixed)
+        tensors = "1 tensor" if len(fixed) == 1 else f"{len(fixed)} tensors"
+        return f" {tensors} of parameters ({numbers:,} numbers) fixed," if fixed else ""
 
     def share(
         self, chunks: int, rank: int, ranks: int, threads: int, samples: Tensor | None = None
@@ -170,6 +196,22 @@ class ClassificationProblem:
         return chunks
 
 
+def _cautions(data: DataSet, network: ModuleNetwork, output: str) -> Iterator[str]:
+    if network.gives_probabilities and output == "logits":
+        yield (
+            f"{network.name}: its outputs are probabilities, but the loss takes logits and makes"
+            " probabilities of them: leave out the last softmax"
+        )
+    shape = data.train.shape
+    if len(shape) == 3 and shape[2] in IMAGE_CHANNELS and shape[0] not in IMAGE_CHANNELS:
+        height, width, channels = shape
+        yield (
+            f"{data.train.source}: samples of {height} x {width} x {channels} are taken as images"
+            f" of {height} channels: if the last is the channels, store them as (N, {channels},"
+            f" {height}, {width})"
+        )
+
+
 def _share_of(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[np.ndarray]:
     """The numbers of each chunk that a rank holds."""
     first, last = shares(chunks, ranks)[rank]
@@ -211,13 +253,16 @@ class CrossEntropy:
         self._trained = _layers_of(frozen.region) if frozen else list(range(len(layers)))
         self._first = self._trained[0] if self._network.is_chain else 0
         self.parameters = frozen.region.size if frozen else self._network.parameters
-        # Forward through the layers from the first on, back through all of them but that one, and
-        # one product more for each layer that is trained.
+        # Forward through the layers from the first on, back through all of them but that one (of
+        # which only what is fixed behind its weights), and one product more for all weights that
+        # are trained.
         above = sum(layer.cost for layer in layers[self._first :])
         adjoint = sum(layer.cost for layer in layers[self._first + 1 :])
+        adjoint += self._network.behind_costs[self._first]
+        products = sum(self._network.trained_costs[layer] for layer in self._trained)
         self.prefix_cost = sum(layer.cost for layer in layers[: self._first])
         self.loss_cost = above
-        self.gradient_cost = above + adjoint + sum(layers[layer].cost for layer in self._trained)
+        self.gradient_cost = above + adjoint + products
 
     def restrict(self, region: Region, theta: Tensor) -> "CrossEntropy":
         """See `objective.SampledLoss`. The activations below the region are evaluated here, once.
@@ -229,7 +274,7 @@ class CrossEntropy:
         if restricted._first > 0:
             for replica in self._replicas:
                 replica.load(theta, 0)
-            restricted._chunks = self._advanced(0, restricted._first)._chunks
+            restricted._chunks = self._map(partial(_behind, restricted._first))
         return restricted
 
     def subset(self, chosen: Tensor) -> "CrossEntropy":
@@ -334,7 +379,7 @@ class CrossEntropy:
             if block := block_of(self._replicas[thread].stages[layer]):
                 found[index] = block.half_step_system(self._chunks[index].inputs)
 
-        self._pool.each(sum_up, len(self._chunks))
+        self._each(sum_up)
         return torch.stack([found[index] for index in range(len(self._chunks))])
 
     def _advanced(self, first: int, last: int) -> "CrossEntropy":
@@ -370,7 +415,7 @@ class CrossEntropy:
             else:
                 sums[index] = 0
 
-        self._pool.each(evaluate, len(self._chunks))
+        self._each(evaluate)
 
     def _map(self, function: Callable[[Replica, Chunk], Chunk]) -> list[Chunk]:
         """What a function makes of each chunk."""
@@ -379,11 +424,28 @@ class CrossEntropy:
         def change(thread: int, index: int) -> None:
             chunks[index] = function(self._replicas[thread], chunks[index])
 
-        self._pool.each(change, len(chunks))
+        self._each(change)
         return chunks
 
+    def _each(self, function: Callable[[int, int], None]) -> None:
+        """Calls function(thread, index) for each chunk.
+
+        Raises:
+            UserCodeError: the network's module fails on its samples.
+        """
+        try:
+            self._pool.each(function, len(self._chunks))
+        except Exception as error:
+            raise UserCodeError(
+                f"{self._network.name} fails when it is evaluated: {explain(error)}"
+            ) from error
+
     def _outputs(self, replica: Replica, index: int) -> Tensor:
-        outputs = replica.run(self._chunks[index].inputs, self._first)
+        chunk = self._chunks[index]
+        outputs = replica.run(chunk.inputs, self._first)
+        expected = (len(chunk.labels), *self._network.outputs)
+        if outputs.shape != expected:
+            raise ValueError(f"outputs of shape {tuple(outputs.shape)}, expected is {expected}")
         return torch.sigmoid(outputs) if self._output == "sigmoid" else outputs
 
     def _loss(self, replica: Replica, index: int) -> Tensor:
@@ -392,6 +454,13 @@ class CrossEntropy:
 
     def _trained_in(self, replica: Replica) -> list[Tensor]:
         return [each for layer in self._trained for each in replica.parameters[layer]]
+
+
+def _behind(last: int, replica: Replica, chunk: Chunk) -> Chunk:
+    """A chunk behind the layers below `last`; an empty one is never evaluated, nor can all be."""
+    if not len(chunk.labels):
+        return chunk
+    return replace(chunk, inputs=replica.run(chunk.inputs, 0, last))
 
 
 def _layers_of(region: Region) -> list[int]:

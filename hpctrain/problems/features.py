@@ -12,6 +12,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 Rows: TypeAlias = np.ndarray | csr_array
+# θ has a number for each feature, and is dense, as are the gradients of all chunks.
+MOST_FEATURES = 10**8
 
 
 class Features(Protocol):

@@ -20,7 +20,7 @@ from hpctrain.errors import InputError
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
-from hpctrain.problems.features import Rows, dense, features_of
+from hpctrain.problems.features import MOST_FEATURES, Rows, dense, features_of
 from hpctrain.problems.suboptimality import SuboptimalityMonitor
 from hpctrain.vectors import dot
 
@@ -44,8 +44,11 @@ class LogisticProblem:
         device: of θ and of the sums, which the host makes.
 
     Raises:
-        InputError: there are not exactly two labels, or a feature is not finite.
+        InputError: there are not exactly two labels, a feature is not finite, or there are none or
+            too many features.
     """
+
+    cautions: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -56,14 +59,19 @@ class LogisticProblem:
         device: torch.device = CPU,
     ) -> None:
         self.samples, self.parameters = data.features.shape
+        if not 1 <= self.parameters <= MOST_FEATURES:
+            raise InputError(
+                f"{source}: {self.parameters} features, allowed are 1 to {MOST_FEATURES}"
+            )
         self.ridge = 1 / self.samples if ridge is None else ridge
         self.source = source
         precision = np.dtype(str(dtype).removeprefix("torch."))
         self._labels = _signs(data.labels, source).astype(precision)
-        self._rows = data.features.astype(precision)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            self._rows = data.features.astype(precision)
         self._dtype = dtype
         self._device = device
-        _check_finite(data.features, source)
+        _check_finite(self._rows, source)
 
     @property
     def layers(self) -> list[LayerRange]:
@@ -223,6 +231,12 @@ def _signs(labels: np.ndarray, source: str) -> np.ndarray:
 
 
 def _check_finite(features: Rows, source: str) -> None:
-    values = features.data if isinstance(features, csr_array) else features
-    if not np.isfinite(values).all():
-        raise InputError(f"{source}: a feature is not finite")
+    values = features.data if isinstance(features, csr_array) else features.ravel()
+    good = np.isfinite(values)
+    if not good.all():
+        place = int(good.argmin())
+        if isinstance(features, csr_array):
+            sample = int(np.searchsorted(features.indptr, place, side="right")) - 1
+        else:
+            sample = place // features.shape[1]
+        raise InputError(f"{source}: a feature of sample {sample} is not finite in {values.dtype}")

@@ -2,8 +2,9 @@
 
     train/inputs (N, …)   train/labels (N,)   test/inputs (M, …)   test/labels (M,)
 
-Inputs are of any real type and shape: (channels, height, width) for images, as torch has them;
-labels are integers from 0.
+Inputs are of any real type and shape. Three dimensions are taken as an image, (channels, height,
+width), as torch has them; an image with its channels last is to be transposed before it is stored,
+x.transpose(0, 3, 1, 2). Labels are integers from 0, at most as many as there are training samples.
 """
 
 from collections.abc import Iterator

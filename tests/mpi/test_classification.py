@@ -1,5 +1,7 @@
 """Classifiers on several ranks: the same bits as on one, and one line for input that is bad."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,16 +33,24 @@ iterates_every = 1
 [stop]
 max_iterations = 6
 """
-NETWORKS = {"fcnn": 'kind = "fcnn"\nhidden = [9, 7]', "lenet": 'kind = "lenet"'}
+TUNED = Path(__file__).parents[1] / "tuned_net.py"
+NETWORKS = {
+    "fcnn": 'kind = "fcnn"\nhidden = [9, 7]',
+    "lenet": 'kind = "lenet"',
+    "fixed body": f'kind = "{TUNED}:Tuned"',
+}
 SOLVERS = {
     "adam, mini-batches": 'name = "adam"\nlearning_rate = 0.02\nbatch_size = 25',
     "sgd": 'name = "sgd"\nlearning_rate = 0.05',
     "lbfgs": 'name = "lbfgs"',
     "mspqn": 'name = "mspqn"\nblocks = 3\nlocal_steps = 2',
     "aspqn": 'name = "aspqn"\nblocks = 3\nlocal_steps = 2',
+    "aspqn, 2 blocks": 'name = "aspqn"\nblocks = 2\nlocal_steps = 2',
 }
 CASES = [
-    *(("float64", "fcnn", solver) for solver in SOLVERS),
+    *(("float64", "fcnn", solver) for solver in SOLVERS if solver != "aspqn, 2 blocks"),
+    ("float64", "fixed body", "aspqn, 2 blocks"),
+    ("float32", "fixed body", "adam, mini-batches"),
     ("float32", "fcnn", "adam, mini-batches"),
     ("float32", "lenet", "adam, mini-batches"),
 ]
@@ -79,6 +89,19 @@ def test_each_rank_keeps_only_its_share_of_the_samples(comm, folder):
         expected = np.arange(first * samples // 8, last * samples // 8)
         assert np.array_equal(numbers, expected)
         assert sum(len(chunk.inputs) for chunk in share._chunks) == len(expected)
+
+
+def test_a_network_that_a_rank_makes_otherwise_is_refused_by_all(comm, folder, tmp_path):
+    """As by a file that is another on each node."""
+    changed = f"self.body[1].bias.data += {comm.rank}; self.head ="
+    (tmp_path / "net.py").write_text(TUNED.read_text().replace("self.head =", changed))
+    settings = {"network": f'kind = "{tmp_path}/net.py:Tuned"', "solver": 'name = "sgd"'}
+    text = JOB.format(folder=folder / "digits", precision="float32", threads=1, **settings)
+    problem = build.make_problem(parse_job(text, "a test"))
+    build.check_ranks_agree(problem, Communicator())
+    if comm.size > 1:
+        with pytest.raises(InputError, match=r"Tuned: rank 1 makes it with other values than rank"):
+            build.check_ranks_agree(problem, comm)
 
 
 def test_bad_input_that_one_rank_meets_is_raised_by_all(comm):

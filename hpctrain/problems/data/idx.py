@@ -77,7 +77,10 @@ def _idx_shape(file: Path, dimensions: int) -> tuple[int, ...]:
     if header[:4] != IDX_BYTES + bytes([dimensions]) or len(header) < 4 + 4 * dimensions:
         what = "images" if dimensions == 3 else "labels"
         raise _damaged(file, f"it does not begin as an IDX file of {what} does")
-    return struct.unpack(f">{dimensions}I", header[4:])
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    if 0 in shape:
+        raise _damaged(file, f"its header names the shape {' x '.join(map(str, shape))}")
+    return shape
 
 
 def _idx_blocks(file: Path, dimensions: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:

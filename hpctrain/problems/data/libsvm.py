@@ -1,28 +1,43 @@
 """Reads and writes samples in the format of LIBSVM: "label index:value index:value …" a line.
 
-Indices count from 1 and ascend. Source: Chang and Lin, LIBSVM, ACM Transactions on Intelligent
-Systems and Technology 2 (2011), and its README.
+Indices count from 1 and ascend. Files may be compressed by gzip, bzip2 or xz, as they are
+published. Source: Chang and Lin, LIBSVM, ACM Transactions on Intelligent Systems and Technology 2
+(2011), and its README.
 """
 
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable
+from io import TextIOWrapper
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from hpctrain.errors import InputError
-from hpctrain.problems.features import Rows
+from hpctrain.problems.features import MOST_FEATURES, Rows
 from hpctrain.problems.logistic import LabelledRows
 
 # A matrix with a greater share of non-zeros is kept dense.
 DENSE_ABOVE = 0.25
+# How compressed files begin, and what reads them.
+COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
 
 
 def read_libsvm(path: str | PathLike[str], features: int | None = None) -> LabelledRows:
     """The samples of a file, dense or sparse as suits them.
 
     Args:
-        path: a text file; what follows "#" in a line is left out, and so are empty lines.
+        path: a text file, plain or compressed; what follows "#" in a line is left out, and so are
+            empty lines.
         features: their number; by default the greatest index.
 
     Raises:
@@ -33,15 +48,16 @@ def read_libsvm(path: str | PathLike[str], features: int | None = None) -> Label
     indices: list[int] = []
     indptr = [0]
     try:
-        with open(path, encoding="utf-8") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 fields = line.partition("#")[0].split()
                 if fields:
                     labels.append(_number(fields[0], "label", path, number))
                     _read_pairs(fields[1:], indices, values, path, number)
                     indptr.append(len(indices))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the samples: {error.strerror}") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        why = (isinstance(error, OSError) and error.strerror) or f"damaged: {error}"
+        raise InputError(f"{path}: cannot read the samples: {why}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text in UTF-8 (byte {error.start})") from error
     if not indices:
@@ -65,6 +81,16 @@ def write_libsvm(path: str | PathLike[str], data: LabelledRows) -> None:
             file.write(" ".join(words) + "\n")
 
 
+def _opened(path: str | PathLike[str]) -> TextIOWrapper:
+    """A text file, decompressed if it begins as a compressed one does, whatever its name."""
+    with open(path, "rb") as file:
+        begin = file.read(max(map(len, COMPRESSED)))
+    for magic, opener in COMPRESSED.items():
+        if begin.startswith(magic):
+            return opener(path, "rt", encoding="utf-8")
+    return open(path, encoding="utf-8")
+
+
 def _read_pairs(
     fields: list[str],
     indices: list[int],
@@ -76,8 +102,13 @@ def _read_pairs(
     last = 0
     for field in fields:
         index, colon, value = field.partition(":")
-        if not colon or not index.isdecimal():
+        if not colon or not (index.isascii() and index.isdecimal()):
             raise InputError(f"{path}: line {number}: {_cut(field)} is not index:value")
+        if len(index.lstrip("0")) > len(str(MOST_FEATURES)) or int(index) > MOST_FEATURES:
+            raise InputError(
+                f"{path}: line {number}: index {_cut(index)} is not allowed, at most"
+                f" {MOST_FEATURES}: there is a parameter for each index"
+            )
         if not int(index) > last:
             raise InputError(
                 f"{path}: line {number}: index {index} follows {last};"
@@ -89,8 +120,8 @@ def _read_pairs(
 
 
 def _number(text: str, what: str, path: str | PathLike[str], line: int) -> float:
-    try:
-        value = float(text)
+    try:  # Python also takes other alphabets' digits, and "_" between digits
+        value = float(text) if text.isascii() and "_" not in text else np.nan
     except ValueError:
         value = np.nan
     if not np.isfinite(value):

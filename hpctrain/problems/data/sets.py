@@ -48,6 +48,11 @@ class Part:
         rows[order] = np.concatenate(found)
         return rows
 
+    def few(self, count: int) -> np.ndarray:
+        """So many samples from all over the first block, (count, *shape); some twice if need be."""
+        block = next(iter(self.blocks()))
+        return block[np.linspace(0, len(block) - 1, count).astype(int)]
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -66,14 +71,37 @@ class DataSet:
                 f" {train.shape}"
             )
         for part in (train, test):
-            if part.count == 0:
-                raise DataError(f"{part.source}: there are no samples")
+            _check_some(part)
             low, high = int(part.labels.min()), int(part.labels.max())
             if low < 0 or high >= self.classes:
                 raise DataError(
                     f"{part.source}: labels go from {low} to {high}, allowed is 0 to"
                     f" {self.classes - 1}"
                 )
+
+
+def _check_some(part: Part) -> None:
+    if part.count == 0:
+        raise DataError(f"{part.source}: there are no samples")
+    if 0 in part.shape:
+        raise DataError(f"{part.source}: samples of shape {part.shape} hold no numbers")
+
+
+def count_classes(train: Part) -> int:
+    """1 + the greatest label, of samples that do not say how many classes there are.
+
+    Raises:
+        DataError: there would be more classes than samples: the labels cannot be meant as such.
+    """
+    _check_some(train)
+    classes = 1 + int(train.labels.max())
+    if classes > train.count:
+        raise DataError(
+            f"{train.source}: label {classes - 1} of sample {train.labels.argmax()} makes"
+            f" {classes} classes, but there are {train.count} samples: labels count from 0, and"
+            " there are at most as many classes as samples"
+        )
+    return classes
 
 
 @dataclass(frozen=True)
@@ -100,22 +128,50 @@ def fit_scaling(part: Part, kind: str) -> Scaling:
     channels = part.shape[0] if by_channel else 1
     total, squares = np.zeros(channels), np.zeros(channels)
     low, high, read, dtype = np.inf, -np.inf, 0, np.dtype("u1")
-    for block in part.blocks():
+    for block in _finite_blocks(part):
         values = block.astype(np.float64)
-        total += values.sum(axis=axes)
-        squares += np.square(values).sum(axis=axes)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += values.sum(axis=axes)
+            squares += np.square(values).sum(axis=axes)
         low, high, dtype = min(low, values.min()), max(high, values.max()), block.dtype
         read += values.size // channels
-    if not np.isfinite(total).all():
-        raise DataError(f"{part.source}: samples hold NaN or infinite values")
+    if kind == "standard" and not np.isfinite(squares).all():
+        raise DataError(
+            f"{part.source}: values from {low:.3g} to {high:.3g} are too large for a mean and a"
+            ' variance: set problem.scaling to "unit" or "none"'
+        )
     mean = total / read
-    deviation = np.sqrt(np.maximum(squares / read - np.square(mean), 0))
     if kind == "none":
         shift, scale = np.zeros(channels), np.ones(channels)
     elif kind == "standard":
+        deviation = np.sqrt(np.maximum(squares / read - np.square(mean), 0))
         shift, scale = mean, np.where(deviation > 0, deviation, 1.0)
     else:
         low, high = (0.0, 255.0) if dtype == np.uint8 else (low, high)
         shift, scale = np.full(channels, low), np.full(channels, (high - low) or 1.0)
     form = (channels, 1, 1) if by_channel else (1,) * len(part.shape)
     return Scaling(shift.reshape(form), scale.reshape(form))
+
+
+def check_finite(part: Part) -> None:
+    """Reads the samples, unless they are integers.
+
+    Raises:
+        DataError: one of them holds NaN or infinity.
+    """
+    for block in _finite_blocks(part):
+        if block.dtype.kind != "f":
+            return
+
+
+def _finite_blocks(part: Part) -> Iterator[np.ndarray]:
+    """The blocks of the samples, whose numbers are all finite."""
+    first = 0
+    for block in part.blocks():
+        if block.dtype.kind == "f":
+            good = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+            if not good.all():
+                sample = first + int(good.argmin())
+                raise DataError(f"{part.source}: sample {sample} holds NaN or infinite values")
+        first += len(block)
+        yield block

@@ -27,6 +27,7 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.pinn.ansatz import Ansatz
 from hpctrain.problems.pinn.guard import named_place
+from hpctrain.problems.pinn.jumps import describe_jumps
 from hpctrain.problems.pinn.monitor import ErrorMonitor
 from hpctrain.problems.pinn.pde import PDE, ProblemError
 from hpctrain.problems.pinn.penalty import NoAnsatz, SoftConstraints, penalty_terms
@@ -76,6 +77,11 @@ class PinnProblem:
         self._dtype = dtype
         self._device = device
         self._scale_distance = scale_distance
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Jumps of the lifting or the distance, which the residual does not see."""
+        return tuple(describe_jumps(self.pde)) if self._terms is None else ()
 
     @property
     def layers(self) -> list[LayerRange]:
