@@ -212,7 +212,7 @@ def test_a_module_is_tried_in_the_precision_of_the_run():
         return Own(lambda m, x: x @ torch.ones(4, 4))
 
     ModuleNetwork("mine", mixed, (4,), samples=samples.float())
-    with pytest.raises(NetworkError, match=r"^mine fails on samples of 4: RuntimeError: expected"):
+    with pytest.raises(NetworkError, match=r"^mine fails on samples of 4: .*RuntimeError: expect"):
         ModuleNetwork("mine", mixed, (4,), samples=samples)
 
 
@@ -221,10 +221,10 @@ def test_an_exception_of_a_users_module_is_told_with_its_line():
         raise KeyError("no such feature")
 
     line = fails.__code__.co_firstlineno + 1
-    place = rf"\(test_networks_probe.py:{line}\)"
-    with pytest.raises(NetworkError, match=rf"of 4: KeyError: 'no such feature' {place}$"):
+    place = rf"test_networks_probe.py:{line}"
+    with pytest.raises(NetworkError, match=rf"of 4: .*{place}: KeyError: 'no such feature'$"):
         ModuleNetwork("mine", lambda: Own(fails), (4,))
-    with pytest.raises(NetworkError, match=r"^mine cannot be made: ValueError: "):
+    with pytest.raises(NetworkError, match=r"^mine cannot be made: .*ValueError: "):
         ModuleNetwork("mine", lambda: Own(fails, width=int("four")), (4,))
 
 
