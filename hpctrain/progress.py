@@ -18,16 +18,20 @@ class Progress:
     end for that.
     """
 
-    def __init__(self, header: list[str], max_iterations: int, shown: bool) -> None:
+    def __init__(self, max_iterations: int, shown: bool) -> None:
+        self._max_iterations = max_iterations
         self._shown = shown
         self._bar: tqdm | None = None
         self._last_line = -math.inf
         self._pending: str | None = None
+
+    def begin(self, header: list[str]) -> None:
+        """What is run, once."""
         self._print("\n".join(header))
         if self._shown and sys.stdout.isatty():
             form = "{n_fmt} iterations {elapsed} {postfix}"
             self._bar = tqdm(
-                total=max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
+                total=self._max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
             )
 
     def show(self, row: Mapping[str, float], monitored: str) -> None:

@@ -207,9 +207,7 @@ class _Loop:
         self._started = time.perf_counter()
         self._earlier_seconds = 0.0
         self._checkpoints = CheckpointStore(checkpoint_folder(path), communicator) if path else None
-        self._progress = Progress(
-            self._header(threads), job.stop.max_iterations, communicator.is_root
-        )
+        self._progress = Progress(job.stop.max_iterations, communicator.is_root)
         self._threads = threads
         self._writer: RunWriter | None = None
         self._broken: str | None = None
@@ -230,6 +228,7 @@ class _Loop:
         reason = self._agree(state.point, kept.record)
         if reason is not Reason.RUNNING and reason.text == past.stop_reason:
             self._monitored = self._monitor.values(state.point.theta)
+            self._progress.begin(self._header())
             lines = [f"nothing to do, {past.path} has ended: {reason.text}"]
             self._progress.finish([*lines, *self._summary(state.point, reason)[1:]])
             return Outcome(reason, self._tally.iteration, self._path)
@@ -404,6 +403,7 @@ class _Loop:
         failure = self._communicator.on_root(lambda: _failure(lambda: self._make_writer(past)))
         if failure is not None:
             raise InputError(f"{self._path}: the run file cannot be made: {failure}")
+        self._progress.begin(self._header())
 
     def _make_writer(self, past: Past | None) -> None:
         if self._path is None:
@@ -443,13 +443,13 @@ class _Loop:
         more = (*self._solver.columns, *self._monitor.columns)
         return COLUMNS | epoch | dict.fromkeys(more, "f8")
 
-    def _header(self, threads: int) -> list[str]:
+    def _header(self) -> list[str]:
         job = self._job
         return [
             f"{job.problem.name}: {self._problem.describe()},"
             f" n = {self._objective.parameters}, {job.precision}, seed {job.seed}",
             *(f"  {line}" for line in self._solver.describe()),
-            f"  {self._communicator.size} ranks x {threads} threads, {self._described()},"
+            f"  {self._communicator.size} ranks x {self._threads} threads, {self._described()},"
             f" output {self._path or 'none'}",
         ]
 
