@@ -18,3 +18,10 @@ class InputError(HpctrainError):
     Under MPI every rank raises it or none does (read input through `on_root`), so that all ranks
     can end with exit status 2.
     """
+
+
+class JobError(InputError):
+    """A job file, or an override of it, that cannot be run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))

@@ -1,4 +1,4 @@
-"""Standard output and standard error whose reader may leave early, or whose encoding lacks letters."""
+"""Standard output and error, whose reader may leave early, or whose encoding may lack letters."""
 
 import contextlib
 import os
