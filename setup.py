@@ -12,12 +12,18 @@ HERE = Path(__file__).parent.resolve()
 
 
 class CMakeBuild(build_ext):
-    """One CMake project behind one extension module."""
+    """One CMake project behind one extension module; where it fails, no earlier build stays."""
+
+    def run(self) -> None:
+        for ext in self.extensions if self.inplace else ():  # an editable installation
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        super().run()
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         scratch = Path(self.build_temp).resolve()
         scratch.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
         # A cache names the tools of the build environment that made it, which pip has removed.
         (scratch / "CMakeCache.txt").unlink(missing_ok=True)
         configure = [

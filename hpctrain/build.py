@@ -36,7 +36,7 @@ from hpctrain.objective import Counts, Objective
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.grid import assign_blocks, block_communicator
-from hpctrain.problems.base import Problem
+from hpctrain.problems.base import Monitor, Problem
 from hpctrain.problems.classification import ClassificationProblem
 from hpctrain.problems.data import shipped
 from hpctrain.problems.data.libsvm import read_libsvm
@@ -180,6 +180,43 @@ def _check_chunks(job: Job, samples: int, of_what: str) -> None:
             f"parallel.chunks = {job.parallel.chunks} is not allowed: at most {samples},"
             f" the number of {of_what}"
         )
+
+
+def check_ranks(job: Job, ranks: int, resumed: bool) -> None:
+    """Sees to it that each rank gets a chunk of the samples.
+
+    Raises:
+        InputError: there are more ranks than chunks.
+    """
+    chunks = job.parallel.chunks
+    if ranks <= chunks:
+        return
+    enough = 1 << (ranks - 1).bit_length()
+    remedy = (
+        "as a run that goes on keeps its chunks, on which its numbers depend"
+        if resumed
+        else f"or --set parallel.chunks={enough} (a power of two; other chunks change the results"
+        " by round-off)"
+    )
+    raise InputError(
+        f"parallel.chunks = {chunks} is not allowed on {ranks} ranks: start at most {chunks} ranks,"
+        f" {remedy}"
+    )
+
+
+def make_monitor(job: Job, problem: Problem, communicator: Communicator, threads: int) -> Monitor:
+    """What measures the parameters beyond their loss; collective.
+
+    Raises:
+        InputError: the job is to stop by what this problem cannot measure.
+    """
+    monitor = problem.monitor(communicator, job.parallel.chunks, threads)
+    if job.stop.error is not None and "error" not in monitor.columns:
+        raise InputError(
+            f"stop.error = {job.stop.error:g} is not allowed: problem.name ="
+            f' "{job.problem.name}" has no reference solution to measure an error by'
+        )
+    return monitor
 
 
 def _logistic(job: Job, problem: LogisticOptions, device: torch.device) -> LogisticProblem:

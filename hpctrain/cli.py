@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hpctrain import streams
 from hpctrain.errors import InputError, RunError, UserCodeError
 from hpctrain.signals import StopSignals
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
+    streams.show_every_letter()
     options = _parser().parse_args(arguments)
     warnings.showwarning = _warn
     try:
@@ -78,8 +80,7 @@ def _on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
 def _report(options: argparse.Namespace) -> int:
     from hpctrain.study import tables
 
-    print(tables.report(options.runs, options.format))
-    return 0
+    return _print(tables.report(options.runs, options.format) + "\n")
 
 
 def _plot(options: argparse.Namespace) -> int:
@@ -124,18 +125,38 @@ def _print_study(study: Callable[[], str]) -> int:
     from hpctrain.study.starts import UnfinishedError
 
     try:
-        print(study(), end="")
+        return _print(study())
     except UnfinishedError as error:
         _say(str(error))
         return error.status
-    return 0
+    except BrokenPipeError:  # of the progress on standard error
+        return _closed_pipe()
 
 
 def _info(options: argparse.Namespace) -> int:
     from hpctrain import info
 
-    print(info.table(options.probe_gpu))
+    return _print(info.table(options.probe_gpu) + "\n")
+
+
+def _print(text: str) -> int:
+    """What a command has to say; the status of one whose reader, or whose disk, takes no more."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        return _closed_pipe()
+    except OSError as error:
+        streams.drop_unwritten(sys.stdout)
+        _say(f"standard output cannot be written: {error.strerror}")
+        return FAILED
     return 0
+
+
+def _closed_pipe() -> int:
+    """Ends quietly, as other commands do: `hpctrain report RUN.h5 | head`."""
+    for stream in (sys.stdout, sys.stderr):
+        streams.drop_unwritten(stream)
+    return streams.CLOSED_PIPE
 
 
 def _refuse(error: InputError) -> int:
@@ -160,7 +181,10 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"hpctrain: {line}", file=sys.stderr, flush=True)
+    try:
+        print(f"hpctrain: {line}", file=sys.stderr, flush=True)
+    except OSError:  # nobody reads on
+        streams.drop_unwritten(sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

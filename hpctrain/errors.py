@@ -26,3 +26,10 @@ class UserCodeError(InputError):
     `Communicator.on_all` makes an `InputError` of it that all ranks raise. Anywhere else it ends
     the whole job, with exit status 2.
     """
+
+
+class JobError(InputError):
+    """A job file, or an override of it, that cannot be run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))

@@ -5,24 +5,37 @@ everything; whatever is wrong ends in a `JobError` of one line. `resolved_toml` 
 defaults included.
 """
 
-import difflib
-import json
+import os
 import re
+import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import Discriminator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic.types import AllowInfNan
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from hpctrain.errors import InputError
+from hpctrain.errors import JobError
+from hpctrain.groups import (
+    chosen_name,
+    deciding_key,
+    inner_group,
+    is_choice,
+    is_group,
+    item_of,
+    kinds_of,
+    named_groups,
+    names_allowed,
+    one_of,
+    shown,
+    variants_of,
+)
 from hpctrain.networks.options import (
     NETWORKS,
     DenseOptions,
@@ -30,15 +43,12 @@ from hpctrain.networks.options import (
     NoNetworkOptions,
     OwnNetworkOptions,
 )
-from hpctrain.options import Choice, Options
+from hpctrain.options import Options, hint
+from hpctrain.overrides import apply_overrides
 from hpctrain.problems.options import PinnOptions, ProblemOptions
 from hpctrain.solvers import SolverOptions
 
 LARGEST_SEED = 2**63 - 1
-
-
-class JobError(InputError):
-    """A job file, or an override of it, that cannot be run."""
 
 
 class ParallelOptions(Options):
@@ -133,13 +143,13 @@ class Job(Options):
 
     def _check_network(self) -> None:
         kinds = self.problem.networks
-        allowed = _one_of(NETWORKS.names(kinds))
+        allowed = one_of(NETWORKS.names(kinds))
         if OwnNetworkOptions in kinds:
             allowed += f", {NETWORKS.example}"
         if isinstance(self.network, NoNetworkOptions) and NoNetworkOptions not in kinds:
             raise _missing("network", f"a table with kind, {allowed}")
         if not isinstance(self.network, kinds):
-            problem = f"for problem.name = {_shown(self.problem.name)}"
+            problem = f"for problem.name = {shown(self.problem.name)}"
             raise _disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
 
     def _check_measures(self) -> None:
@@ -147,7 +157,7 @@ class Job(Options):
             value = getattr(self.stop, measure)
             if value is not None and measure not in self.problem.measures:
                 known = " or ".join(f"stop.{each}" for each in self.problem.measures)
-                name = _shown(self.problem.name)
+                name = shown(self.problem.name)
                 allowed = f"not measured for problem.name = {name}, which has {known}"
                 raise _disagreement(f"stop.{measure}", value, allowed)
 
@@ -180,8 +190,7 @@ def load_job(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Job:
 
     Args:
         path: the TOML file.
-        overrides: settings that replace the file's, each as "key.of.setting=value"; the value is
-            TOML, or a bare word, which is taken as a string.
+        overrides: settings that replace the file's, see `overrides.apply_overrides`.
 
     Raises:
         JobError: the file cannot be read, or is not a job; the message is one line.
@@ -189,9 +198,9 @@ def load_job(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Job:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise _job_error(f"{path}: cannot read the job file: {error.strerror}") from error
+        raise JobError(f"{path}: cannot read the job file: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise _job_error(f"{path}: not a text in UTF-8 (byte {error.start})") from error
+        raise JobError(f"{path}: not a text in UTF-8 (byte {error.start})") from error
     return parse_job(text, str(path), overrides)
 
 
@@ -200,17 +209,18 @@ def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
     try:
         settings = tomllib.loads(text)
     except ValueError as error:
-        raise _job_error(f"{source}: not valid TOML: {error}") from error
-    overridden = [_override(settings, override) for override in overrides]
+        raise JobError(f"{source}: not valid TOML: {error}") from error
+    overridden = apply_overrides(settings, overrides, Job)
+    _check_letters(settings, source)
     try:
         return Job.model_validate(settings)
     except ValidationError as error:
         # An unknown key first: a misspelt one also leaves the right one missing.
         faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    key, line = _explain(faults[0])
+    key, line = _explain(faults[0], settings)
     origin = f"{source} with --set" if key in overridden else source
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    raise _job_error(f"{origin}: {line}{more}")
+    raise JobError(f"{origin}: {line}{more}")
 
 
 def resolved_toml(job: Job) -> str:
@@ -218,30 +228,23 @@ def resolved_toml(job: Job) -> str:
     return tomli_w.dumps(job.model_dump(exclude_none=True))
 
 
-def _override(settings: dict[str, Any], override: str) -> str:
-    """Puts "a.b=value" into nested settings, in place; returns the key, "a.b"."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts):
-        raise _job_error(f"--set {override}: expected KEY=VALUE, such as solver.blocks=4")
-    for depth, part in enumerate(parts[:-1], start=1):
-        settings = settings.setdefault(part, {})
-        if not isinstance(settings, dict):
-            raise _job_error(f"--set {override}: {'.'.join(parts[:depth])} is not a table")
-    settings[parts[-1]] = _toml_value(text.strip())
-    return ".".join(parts)
+def _check_letters(value: Any, source: str, key: str = "") -> None:
+    """Texts name files, so that each must be one in the encoding of file names here."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_letters(inner, source, f"{key}.{name}" if key else name)
+    elif isinstance(value, str):
+        try:
+            value.encode(), os.fsencode(value)
+        except UnicodeEncodeError as error:
+            encoding = sys.getfilesystemencoding()
+            raise JobError(
+                f"{source}: {key} = {value!a} is not allowed: a text in the encoding of file"
+                f" names here, {encoding} (LC_ALL=C.UTF-8 makes it utf-8)"
+            ) from error
 
 
-def _toml_value(text: str) -> Any:
-    """The value that a TOML text stands for; a text that is not TOML stands for itself."""
-    try:
-        document = tomllib.loads(f"value = {text}")
-    except ValueError:
-        return text
-    return document["value"] if len(document) == 1 else text
-
-
-def _explain(fault: ErrorDetails) -> tuple[str, str]:
+def _explain(fault: ErrorDetails, settings: Mapping[str, Any]) -> tuple[str, str]:
     """The dotted key at fault, and a line that says what was given and what is allowed."""
     kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "disagreement":
@@ -249,16 +252,17 @@ def _explain(fault: ErrorDetails) -> tuple[str, str]:
     keys, group, field = _locate(Job, fault["loc"])
     key = ".".join(keys)
     if field is None:
-        return key, _unknown(key, keys[-1], list(group.model_fields))
+        return key, _unknown(keys, list(group.model_fields), settings)
     allowed = str(context["error"]) if kind == "value_error" else _allowed(field)
     if kind.startswith("union_tag") and isinstance(given, dict):
-        name, allowed = _choice(field)
+        name = deciding_key(field)
         key, given = f"{key}.{name}", given.get(name)
+        allowed = names_allowed(field) + hint(given, named_groups(field))
     if kind == "missing" or (kind.startswith("union_tag") and given is None):
         return key, f"{key} is missing: {allowed}"
     if kind == "value_error" and isinstance(given, dict):
         return key, f"{key} is not allowed: {allowed}"
-    return key, f"{key} = {_shown(given)} is not allowed: {allowed}"
+    return key, f"{key} = {shown(given)} is not allowed: {allowed}"
 
 
 def _locate(
@@ -273,10 +277,10 @@ def _locate(
     key, *rest = location
     field = group.model_fields.get(str(key))
     if field is not None and rest:
-        if _is_choice(field):
-            inner, rest = _variants(field).get(str(rest[0])), rest[1:]
+        if is_choice(field):
+            inner, rest = variants_of(field).get(str(rest[0])), rest[1:]
         else:
-            inner = next((kind for kind in map(_item, _kinds(field)) if _is_group(kind)), None)
+            inner = inner_group(field)
         number, rest = _leading_number(rest)
         if inner is not None and rest:
             keys, owner, setting = _locate(inner, rest)
@@ -290,28 +294,34 @@ def _leading_number(location: list[str | int]) -> tuple[list[str | int], list[st
     return location[:count], location[count:]
 
 
-def _unknown(key: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown key {key}; allowed: {', '.join(known)}{hint}"
+def _unknown(keys: list[str], known: list[str], settings: Mapping[str, Any]) -> str:
+    key, allowed = ".".join(keys), f"allowed: {', '.join(known)}{hint(keys[-1], known)}"
+    field = Job.model_fields.get(keys[0])
+    if field is not None and is_choice(field) and len(keys) == 2:
+        groups = named_groups(field).items()
+        owners = [name for name, group in groups if keys[1] in group.model_fields]
+        chosen = chosen_name(field, settings[keys[0]])
+        if owners:
+            return f"{key} is a setting of {', '.join(owners)}, not of {chosen}; {allowed}"
+    return f"unknown key {key}; {allowed}"
 
 
 def _allowed(field: FieldInfo) -> str:
     """What a setting may be, such as "an integer, at least 1"."""
-    if _is_choice(field):
-        return "a table with {}, {}".format(*_choice(field))
-    kinds = " or ".join(_described(kind) for kind in _kinds(field))
+    if is_choice(field):
+        return f"a table with {deciding_key(field)}, {names_allowed(field)}"
+    kinds = " or ".join(_described(kind) for kind in kinds_of(field))
     bounds = " and ".join(filter(None, map(_bound, field.metadata)))
     return f"{kinds}, {bounds}" if bounds else kinds
 
 
 def _described(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return _one_of(get_args(kind))
-    if _is_group(kind):
+        return one_of(get_args(kind))
+    if is_group(kind):
         return f"a table with {', '.join(kind.model_fields)}"
-    if _is_group(_item(kind)):
-        return f"a list of tables with {', '.join(_item(kind).model_fields)}"
+    if is_group(item_of(kind)):
+        return f"a list of tables with {', '.join(item_of(kind).model_fields)}"
     if get_origin(kind) is list:
         return "a list of integers, at least 1 each"
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
@@ -335,85 +345,17 @@ def _bound(constraint: Any) -> str:
     return ""
 
 
-def _kinds(field: FieldInfo) -> list[Any]:
-    """The types that a setting may have; None, which TOML cannot write, left out."""
-    annotation = field.annotation
-    if get_origin(annotation) not in (Union, UnionType):
-        return [annotation]
-    return [kind for kind in get_args(annotation) if kind is not NoneType]
-
-
-def _item(kind: Any) -> Any:
-    """The type of a list's items, or a type that is no list."""
-    return get_args(kind)[0] if get_origin(kind) is list else kind
-
-
-def _is_choice(field: FieldInfo) -> bool:
-    """Whether the setting is a table whose group one of its keys decides."""
-    return field.discriminator is not None or _chooser(field) is not None
-
-
-def _choice(field: FieldInfo) -> tuple[str, str]:
-    """The key that decides which group a table is, and what that key may be."""
-    chooser = _chooser(field)
-    if chooser is None:
-        return str(field.discriminator), _one_of(_variants(field))
-    groups = tuple(group for group in chooser.tags.values() if group is not NoNetworkOptions)
-    return chooser.key, f"{_one_of(chooser.names(groups))}, {chooser.example}"
-
-
-def _variants(field: FieldInfo) -> dict[str, type[Options]]:
-    """The groups among which a table's key chooses, by the tags that pydantic puts into places."""
-    chooser = _chooser(field)
-    if chooser is not None:
-        return chooser.tags
-    groups = get_args(field.annotation)
-    tags = {group: group.model_fields[field.discriminator].annotation for group in groups}
-    return {tag: group for group in groups for tag in get_args(tags[group])}
-
-
-def _chooser(field: FieldInfo) -> Choice | None:
-    """The `Choice` of a table whose groups are not told apart by a plain list of names."""
-    for each in field.metadata:
-        owner = (
-            getattr(each.discriminator, "__self__", None)
-            if isinstance(each, Discriminator)
-            else None
-        )
-        if isinstance(owner, Choice):
-            return owner
-    return None
-
-
-def _is_group(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Options)
-
-
-def _one_of(names: Iterable[Any]) -> str:
-    return f"one of {', '.join(map(_shown, names))}"
-
-
-def _shown(value: Any) -> str:
-    """A value on one line, much as TOML writes it, cut where it is long."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _shown_key(key: str) -> str:
-    return key if re.fullmatch(r"[\w-]+", key) else _shown(key)
+    return key if re.fullmatch(r"[\w-]+", key) else shown(key)
 
 
 def _disagreement(key: str, value: Any, allowed: str) -> PydanticCustomError:
     message = "{key} = {value} is not allowed: {allowed}"
     return PydanticCustomError(
-        "disagreement", message, {"key": key, "value": _shown(value), "allowed": allowed}
+        "disagreement", message, {"key": key, "value": shown(value), "allowed": allowed}
     )
 
 
 def _missing(key: str, allowed: str) -> PydanticCustomError:
     message = "{key} is missing: {allowed}"
     return PydanticCustomError("disagreement", message, {"key": key, "allowed": allowed})
-
-
-def _job_error(message: str) -> JobError:
-    return JobError(" ".join(message.splitlines()))

@@ -1,7 +1,8 @@
 """The base of every group of settings in a job file: typed, closed, frozen."""
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 # A class in a Python file of the user's own, such as "my_pde.py:Heat".
 OWN_CLASS = r".+\.py:[^\W\d]\w*"
+
+
+def hint(given: object, known: Iterable[str]) -> str:
+    """The known name that a misspelt one is most like, as a question; empty if it is like none."""
+    close = difflib.get_close_matches(given, list(known), n=1) if isinstance(given, str) else []
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 class Options(BaseModel):

@@ -12,29 +12,36 @@ LINE_INTERVAL = 5.0
 
 
 class Progress:
-    """A bar on a terminal, plain lines in a batch log; says nothing where `shown` is false."""
+    """A bar on a terminal, plain lines in a batch log; says nothing where `shown` is false.
 
-    def __init__(self, header: list[str], max_iterations: int, shown: bool) -> None:
+    Where nobody reads on (a closed pipe), or the log cannot grow, it falls silent: a run does not
+    end for that.
+    """
+
+    def __init__(self, max_iterations: int, shown: bool) -> None:
+        self._max_iterations = max_iterations
         self._shown = shown
         self._bar: tqdm | None = None
         self._last_line = -math.inf
         self._pending: str | None = None
-        if shown:
-            print("\n".join(header), flush=True)
-            if sys.stdout.isatty():
-                form = "{n_fmt} iterations {elapsed} {postfix}"
-                self._bar = tqdm(
-                    total=max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
-                )
+
+    def begin(self, header: list[str]) -> None:
+        """What is run, once."""
+        self._print("\n".join(header))
+        if self._shown and sys.stdout.isatty():
+            form = "{n_fmt} iterations {elapsed} {postfix}"
+            self._bar = tqdm(
+                total=self._max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
+            )
 
     def show(self, row: Mapping[str, float], monitored: str) -> None:
-        """One iteration; `monitored` is what the monitor last said."""
+        """One iteration; `monitored` is what the monitor says of it, empty where not asked."""
         if not self._shown:
             return
         text = (
             f"loss {row['loss']:.3e}  |g| {row['gradient_norm']:.1e}"
             f"  step {row['step_length']:.2g}  {monitored}"
-        )
+        ).rstrip()
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(int(row["iteration"]) - self._bar.n)
@@ -50,10 +57,18 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         self._print_line()
-        print("\n".join(summary), flush=True)
+        self._print("\n".join(summary))
 
     def _print_line(self) -> None:
         if self._pending is not None:
-            print(self._pending, flush=True)
+            self._print(self._pending)
             self._pending = None
             self._last_line = time.perf_counter()
+
+    def _print(self, text: str) -> None:
+        if not self._shown:
+            return
+        try:
+            print(text, flush=True)
+        except OSError:
+            self._shown = False

@@ -12,6 +12,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.job import Job, parse_job
 from hpctrain.objective import Objective
+from hpctrain.output import checkpoint_folder
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.quasi_newton.factored import row_ranges
 from hpctrain.reasons import Reason
@@ -96,11 +97,6 @@ def fingerprint(job: Job) -> int:
         exclude={"stop": True, "output": True, "parallel": {"threads"}}
     )
     return zlib.crc32(fixed.encode())
-
-
-def checkpoint_folder(run_file: Path) -> Path:
-    """Where the checkpoints of a run lie: beside its file."""
-    return run_file.with_suffix(".ckpt")
 
 
 def find(run_file: str, overrides: Sequence[str], communicator: Communicator) -> Past:

@@ -4,13 +4,12 @@ Everything that watches a run (history, progress, checkpoints, the error) is cal
 solvers know nothing of it. The loop ends in one place, by one reduction over all ranks.
 """
 
-import itertools
 import math
 import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from hpctrain.job import Job, resolved_toml
 from hpctrain.kernels import kernels_on
 from hpctrain.memory import keep_freed_memory
 from hpctrain.objective import Objective
+from hpctrain.output import Output, checkpoint_folder, claim_new_file, claimed
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device, choose_device
 from hpctrain.parallel.threads import set_threads
@@ -33,11 +33,12 @@ from hpctrain.phases import PHASES, peak_memory_mb
 from hpctrain.problems.base import Monitor, Problem
 from hpctrain.progress import Progress
 from hpctrain.reasons import Reason
-from hpctrain.resume import Kept, Past, Tally, checkpoint_folder, find, fingerprint, restore
+from hpctrain.resume import Kept, Past, Tally, find, fingerprint, restore
 from hpctrain.signals import StopSignals
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Point, Record
 from hpctrain.store.checkpoint import CheckpointStore
+from hpctrain.store.claim import Claim
 from hpctrain.store.run_file import RunWriter
 from hpctrain.vectors import norm
 
@@ -97,11 +98,12 @@ def run(
         signals: entered by the caller, which may have noted some before; by default noted here.
 
     Raises:
-        InputError: the output exists or a file named in the job cannot be used.
+        InputError: the output exists, is in use or cannot be made, a file named in the job cannot
+            be used, or there are more ranks than chunks.
         RunError: the loss became NaN or infinite, or the output cannot be written.
     """
-    path = communicator.on_root(lambda: _output_path(job, output))
-    return _train(job, communicator, path, None, signals)
+    place = claimed(communicator, lambda: claim_new_file(job, output))
+    return _train(job, communicator, place, None, signals)
 
 
 def resume(
@@ -122,27 +124,29 @@ def resume(
     Raises:
         InputError, RunError: as `run`; also where there is nothing to go on from.
     """
-    past = find(run_file, overrides, communicator)
-    return _train(past.job, communicator, past.path, past, signals)
+    with claimed(communicator, lambda: Claim(Path(run_file))) as output:
+        past = find(run_file, overrides, communicator)
+        return _train(past.job, communicator, nullcontext(output), past, signals)
 
 
 def _train(
     job: Job,
     communicator: Communicator,
-    path: Path | None,
+    place: AbstractContextManager[Output],
     past: Past | None,
     signals: StopSignals | None,
 ) -> Outcome:
+    build.check_ranks(job, communicator.size, resumed=past is not None)
     device = choose_device(build.wanted_device(job), communicator)
     with carried(communicator, job.parallel.transport, device) as ranks:
-        return _train_on(device, job, ranks, path, past, signals)
+        return _train_on(device, job, ranks, place, past, signals)
 
 
 def _train_on(
     device: Device,
     job: Job,
     communicator: Communicator,
-    path: Path | None,
+    place: AbstractContextManager[Output],
     past: Past | None,
     signals: StopSignals | None,
 ) -> Outcome:
@@ -157,34 +161,22 @@ def _train_on(
         warnings.warn(caution, stacklevel=2)
     objective = build.make_objective(job, problem, communicator, threads)
     solver = build.make_job_solver(job, problem, objective, threads)
-    monitor = problem.monitor(communicator, job.parallel.chunks, threads)
+    monitor = build.make_monitor(job, problem, communicator, threads)
     theta = problem.initial_parameters(job.seed)
-    with nullcontext(signals) if signals else StopSignals() as signals:
+    with place as output, nullcontext(signals) if signals else StopSignals() as signals:
         loop = _Loop(
-            job, communicator, problem, objective, solver, monitor, signals, path, threads, device
+            job, communicator, problem, objective, solver, monitor, signals, output, threads, device
         )
         return loop.run(theta) if past is None else loop.resume(theta, past)
 
 
-def _output_path(job: Job, output: str | None) -> Path | None:
-    """Where the run file goes: nothing that exists is ever written over."""
-    if output is not None and output != job.output.path:
-        taken = _taken(Path(output))
-        if taken:
-            raise InputError(f"-o {output}: {taken} exists already: name another, or remove it")
-        return Path(output)
-    if job.output.path is None:
-        return None
-    path = Path(job.output.path)
-    numbered = (path.with_stem(f"{path.stem}-{k}") for k in itertools.count(2))
-    return next(
-        candidate for candidate in itertools.chain([path], numbered) if not _taken(candidate)
-    )
-
-
-def _taken(path: Path) -> Path | None:
-    """What stands where a run would write: its file or its checkpoints."""
-    return next((found for found in (path, checkpoint_folder(path)) if found.exists()), None)
+def _failure(write: Callable[[], Any]) -> str | None:
+    """Calls a function that writes the run file; how it failed, if it did."""
+    try:
+        write()
+    except OUTPUT_FAULTS as error:
+        return " ".join(str(error).split())
+    return None
 
 
 class _Loop:
@@ -199,7 +191,7 @@ class _Loop:
         solver: Solver[Any],
         monitor: Monitor,
         signals: StopSignals,
-        path: Path | None,
+        output: Output,
         threads: int,
         device: Device,
     ) -> None:
@@ -211,16 +203,15 @@ class _Loop:
         self._solver = solver
         self._monitor = monitor
         self._signals = signals
-        self._path = path
+        self._path = path = output.path
+        self._claim = output.claim
         self._tally = Tally()
         self._monitored = dict.fromkeys(monitor.columns, math.nan)
         self._measured = self._snapshot()
         self._started = time.perf_counter()
         self._earlier_seconds = 0.0
         self._checkpoints = CheckpointStore(checkpoint_folder(path), communicator) if path else None
-        self._progress = Progress(
-            self._header(threads), job.stop.max_iterations, communicator.is_root
-        )
+        self._progress = Progress(job.stop.max_iterations, communicator.is_root)
         self._threads = threads
         self._writer: RunWriter | None = None
         self._broken: str | None = None
@@ -241,6 +232,7 @@ class _Loop:
         reason = self._agree(state.point, kept.record)
         if reason is not Reason.RUNNING and reason.text == past.stop_reason:
             self._monitored = self._monitor.values(state.point.theta)
+            self._progress.begin(self._header())
             lines = [f"nothing to do, {past.path} has ended: {reason.text}"]
             self._progress.finish([*lines, *self._summary(state.point, reason)[1:]])
             return Outcome(reason, self._tally.iteration, self._path)
@@ -294,11 +286,8 @@ class _Loop:
             row["epoch"] = self._tally.iteration if record.epoch is None else record.epoch
         measured = self._measurements() if evaluate else None
         with self._communicator.timer.phase("io"):
-            self._progress.show(row, self._monitor.progress(self._monitored))
-            try:
-                self._write(row, measured, point.theta)
-            except OUTPUT_FAULTS as error:
-                self._broken = " ".join(str(error).split())
+            self._progress.show(row, self._monitor.progress(monitored) if evaluate else "")
+            self._broken = _failure(lambda: self._write(row, measured, point.theta))
 
     def _write(
         self,
@@ -416,14 +405,7 @@ class _Loop:
     def _on_root(self, write: Callable[[], Any]) -> None:
         """Calls a function that writes the run file, on rank 0; all ranks learn if it fails."""
 
-        def attempt() -> str | None:
-            try:
-                write()
-            except OUTPUT_FAULTS as error:
-                return " ".join(str(error).split())
-            return None
-
-        failure = self._communicator.on_root(attempt)
+        failure = self._communicator.on_root(lambda: _failure(write))
         if failure is not None:
             raise self._output_error(failure)
 
@@ -435,17 +417,20 @@ class _Loop:
 
     def _open_writer(self, past: Past | None) -> None:
         """The run file, on rank 0; all ranks learn if it cannot be opened."""
-        path = self._path
-        if path is not None:
-            self._on_root(lambda: setattr(self, "_writer", self._made_writer(path, past)))
+        failure = self._communicator.on_root(lambda: _failure(lambda: self._make_writer(past)))
+        if failure is not None:
+            raise InputError(f"{self._path}: the run file cannot be made: {failure}")
+        self._progress.begin(self._header())
 
-    def _made_writer(self, path: Path, past: Past | None) -> RunWriter:
+    def _make_writer(self, past: Past | None) -> None:
+        if self._path is None:
+            return
         parameters = self._objective.parameters
         history = past.history() if past else None
         resumes = int(history.attributes.get("resumes", 0)) + 1 if history else 0
         keeps_iterates = self._job.output.iterates_every or (history and history.iterates)
-        return RunWriter(
-            path,
+        self._writer = RunWriter(
+            self._path,
             job=resolved_toml(self._job),
             environment={
                 "ranks": self._communicator.size,
@@ -466,6 +451,7 @@ class _Loop:
             ranks=self._communicator.size,
             iterate_size=parameters if keeps_iterates else None,
             past=history,
+            claim=self._claim,
         )
 
     def _columns(self) -> dict[str, str]:
@@ -474,23 +460,24 @@ class _Loop:
         more = (*self._solver.columns, *self._monitor.columns)
         return COLUMNS | epoch | dict.fromkeys(more, "f8")
 
-    def _header(self, threads: int) -> list[str]:
+    def _header(self) -> list[str]:
         job = self._job
         return [
             f"{job.problem.name}: {self._problem.describe()},"
             f" n = {self._objective.parameters}, {job.precision}, seed {job.seed}",
             *(f"  {line}" for line in self._solver.describe()),
-            f"  {self._communicator.size} ranks x {threads} threads, {self._described()},"
+            f"  {self._communicator.size} ranks x {self._threads} threads, {self._described()},"
             f" output {self._path or 'none'}",
         ]
 
     def _summary(self, point: Point, reason: Reason) -> list[str]:
         counts, tally = self._objective.counts, self._tally
+        measured = f"  loss {point.loss:.3e}", self._monitor.summary(self._monitored)
         return [
             f"stopped: {reason.text}",
             f"  {tally.iteration} iterations in {tally.seconds:.2f} s of training"
             f" ({self._wall_seconds():.2f} s in all)",
-            f"  loss {point.loss:.3e}, {self._monitor.summary(self._monitored)}",
+            ", ".join(filter(None, measured)),
             f"  {counts.gradient_evaluations:.1f} gradient and {counts.loss_evaluations:.1f} loss"
             f" evaluations (nominal gradients {tally.nominal_gradient_evaluations:.0f})",
         ]

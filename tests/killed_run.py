@@ -19,7 +19,7 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 
-LONGEST = 0.4  # seconds of a part
+LONGEST = 4  # parts last up to so many times what a run of one iteration takes on this machine
 
 
 def part(train: Callable[[], object]) -> int:
@@ -59,9 +59,12 @@ def main(folder: Path, job: str, kills: int, seed: int) -> None:
     def resume(*settings: str) -> object:
         return runner.resume(str(killed), alone, settings)
 
+    began = time.perf_counter()
+    assert status(part(lambda: start(folder / "first.h5", "stop.max_iterations=1"))) == 0
+    longest = LONGEST * (time.perf_counter() - began)
     for _ in range(kills):
         child = part(resume if killed.exists() else lambda: start(killed))
-        time.sleep(instants.uniform(0, LONGEST))
+        time.sleep(instants.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
         assert status(child) == -signal.SIGKILL, "the part ended by itself"
         if killed.exists():

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpctrain.groups import variants_of
 from hpctrain.job import (
     Job,
     JobError,
     OutputOptions,
     ParallelOptions,
     StopOptions,
-    _variants,
     load_job,
     parse_job,
     resolved_toml,
@@ -45,7 +45,7 @@ name = "adam"
 """
 NAMES = ", ".join(f'"{name}"' for name in PROBLEMS.groups)
 KINDS = '"mlp", "residual", "fcnn", "lenet", "resnet-18", "dense-resnet", "conv-resnet"'
-SOLVERS = ", ".join(f'"{name}"' for name in _variants(Job.model_fields["solver"]))
+SOLVERS = ", ".join(f'"{name}"' for name in variants_of(Job.model_fields["solver"]))
 SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
 
 # An override of SMALL, and the line it leads to.
@@ -65,14 +65,14 @@ FORBIDDEN_VALUES = {
     'network.depth="4"': 'network.depth = "4" is not allowed: an integer, at least 2',
     "network.depth=true": "network.depth = true is not allowed: an integer, at least 2",
     "network.kind=cnn": f'network.kind = "cnn" is not allowed: one of {KINDS},'
-    ' or a torch module of your own as "my_net.py:Net"',
+    ' or a torch module of your own as "my_net.py:Net" (did you mean fcnn?)',
     "network.time_step=inf": "network.time_step = Infinity is not allowed:"
     " a number, above 0 and finite",
     "network=3": f"network = 3 is not allowed: a table with kind, one of {KINDS},"
     ' or a torch module of your own as "my_net.py:Net"',
     "precision=float16": 'precision = "float16" is not allowed: one of "float64", "float32"',
     "problem.name=burger": 'problem.name = "burger" is not allowed:'
-    f' one of {NAMES}, or a class of your own as "my_pde.py:Heat"',
+    f' one of {NAMES}, or a class of your own as "my_pde.py:Heat" (did you mean burgers?)',
     "problem.points=true": "problem.points = true is not allowed: an integer, at least 1",
     "problem=3": f"problem = 3 is not allowed: a table with name, one of {NAMES},"
     ' or a class of your own as "my_pde.py:Heat"',
@@ -88,7 +88,11 @@ FORBIDDEN_VALUES = {
     "stop.max_seconds=1h": 'stop.max_seconds = "1h" is not allowed: a number, above 0 and finite',
     "seed=-1": "seed = -1 is not allowed: an integer, at least 0 and at most 9223372036854775807",
     "solver=3": f"solver = 3 is not allowed: a table with name, one of {SOLVERS}",
-    "solver.name=adma": f'solver.name = "adma" is not allowed: one of {SOLVERS}',
+    "solver.name=adma": f'solver.name = "adma" is not allowed: one of {SOLVERS}'
+    " (did you mean adam?)",
+    "solver.name=aspqm": f'solver.name = "aspqm" is not allowed: one of {SOLVERS}'
+    " (did you mean aspqn?)",
+    "solver.beta1=0.5": f"solver.beta1 is a setting of adam, not of aspqn; allowed: {SPQN_KEYS}",
     "solver.name=7": f"solver.name = 7 is not allowed: one of {SOLVERS}",
     "solver.momentum=0": "solver.momentum = 0 is not allowed: a number, above 0 and at most 1",
     "solver.line_search.c1=2": "solver.line_search.c1 = 2 is not allowed:"
@@ -136,15 +140,20 @@ def test_forbidden_value_is_named_with_file_key_value_and_what_is_allowed(overri
 # An override of CLASSIFIER, and the line it leads to.
 FORBIDDEN_FOR_CLASSIFIERS = {
     "problem.data=cifar": 'problem.data = "cifar" is not allowed: one of "fashion-mnist", "mnist",'
-    ' "cifar-10", "svhn", or an HDF5 file of your own as "my_data.h5"',
-    "problem.points=10": "unknown key problem.points; allowed: name, data, data_path, samples,"
+    ' "cifar-10", "svhn", or an HDF5 file of your own as "my_data.h5"'
+    " (did you mean cifar-10?)",
+    "network.kind=resnet18": f'network.kind = "resnet18" is not allowed: one of {KINDS},'
+    ' or a torch module of your own as "my_net.py:Net" (did you mean resnet-18?)',
+    "problem.points=10": "problem.points is a setting of burgers, klein-gordon, allen-cahn,"
+    " diffusion-transport, not of classification; allowed: name, data, data_path, samples,"
     " scaling, output, train_accuracy",
     "problem.scaling=log": 'problem.scaling = "log" is not allowed:'
     ' one of "standard", "unit", "none"',
     "network.hidden=32": "network.hidden = 32 is not allowed: a list of integers, at least 1 each",
     "network.hidden=[32, 0]": "network.hidden = 0 is not allowed:"
     " a list of integers, at least 1 each",
-    "network.kind=none": "unknown key network.hidden; allowed: kind",
+    "network={kind='none', hidden=[3]}": "network.hidden is a setting of fcnn, not of none;"
+    " allowed: kind",
     "stop.error=1e-3": "stop.error = 0.001 is not allowed:"
     ' not measured for problem.name = "classification", which has stop.test_accuracy',
     "stop.test_accuracy=90": "stop.test_accuracy = 90 is not allowed:"
@@ -188,6 +197,55 @@ def test_override_without_key_or_value_is_refused(override):
     with pytest.raises(JobError, match="expected KEY=VALUE") as caught:
         parse_job(SMALL, "x.toml", [override])
     assert str(caught.value).startswith(f"--set {override}: ")
+
+
+ADAM = SMALL.replace(
+    'name = "aspqn"\nblocks = 4', 'name = "adam"\nlearning_rate = 0.1\nbatch_size = 8'
+)
+LEFT_OUT = r"^solver.name=lbfgs does not have solver.learning_rate, solver.batch_size: left out$"
+
+
+def test_another_solver_leaves_out_what_the_file_sets_of_the_first_only():
+    with pytest.warns(UserWarning, match=LEFT_OUT):
+        job = parse_job(ADAM, "x.toml", ["solver.memory=7", "solver.name=lbfgs"])
+    assert job.solver == parse_job(ADAM, "x.toml", ["solver={name='lbfgs', memory=7}"]).solver
+
+
+def test_another_solver_leaves_out_settings_within_a_table_that_both_have():
+    text = SMALL.replace("blocks = 4", "line_search.c2 = 0.8\nline_search.c1 = 0.01")
+    with pytest.warns(UserWarning, match=r"does not have solver\.line_search\.c2: left out"):
+        job = parse_job(text, "x.toml", ["solver.name=newton"])
+    assert job.solver.line_search.c1 == 0.01
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_solver_keeps_what_it_has_too():
+    text = ADAM.replace("batch_size = 8", "")
+    assert parse_job(text, "x.toml", ["solver.name=sgd"]).solver.learning_rate == 0.1
+    assert parse_job(SMALL, "x.toml", ["solver.name=mspqn"]).solver.blocks == 4
+
+
+@pytest.mark.parametrize("text, override", [(ADAM, "solver.beta3=1"), (SMALL, "solver.beta1=0.5")])
+def test_a_key_that_was_given_for_another_solver_stays_an_error(text, override):
+    with pytest.raises(JobError, match=override.partition("=")[0]):
+        parse_job(text, "x.toml", ["solver.name=mspqn", override])
+
+
+def test_a_misspelt_key_of_the_file_is_not_left_out():
+    text = SMALL.replace("blocks", "blcoks")
+    with pytest.raises(JobError, match=r"unknown key solver\.blcoks"):
+        parse_job(text, "x.toml", ["solver.name=adam"])
+
+
+def test_an_override_without_a_value_leaves_a_setting_out():
+    assert parse_job(ADAM, "x.toml", ["solver.batch_size="]).solver.batch_size is None
+    with pytest.raises(JobError, match=r"^--set solver.memory=: there is no solver.memory to"):
+        parse_job(ADAM, "x.toml", ["solver.memory="])
+
+
+def test_a_text_that_cannot_name_a_file_is_refused():
+    with pytest.raises(JobError, match=r"output\.path = 'a\\udcff' is not allowed: a text in the"):
+        parse_job(SMALL, "x.toml", ["output.path=a\udcff"])
 
 
 def test_override_below_a_value_is_refused():

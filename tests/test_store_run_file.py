@@ -166,7 +166,8 @@ def test_resumed_run_goes_on_after_the_kept_records_on_more_ranks(tmp_path):
 def test_resuming_into_other_columns_or_another_file_is_refused(tmp_path):
     path, other = tmp_path / "a.h5", tmp_path / "b.h5"
     for name in (path, other):
-        writer(name).close()
+        with writer(name) as run:
+            run.append(row(0))
     with pytest.raises(RunFileError, match="columns"):
         writer(path, columns={"iteration": "i8"}, past=read_run(path))
     with pytest.raises(RunFileError, match="exists already"):

@@ -69,7 +69,7 @@ def leave(status: int) -> NoReturn:
     others and the launcher wait.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):  # its reader has had enough
+        with contextlib.suppress(OSError):  # its reader has had enough, or its disk is full
             stream.flush()
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():

@@ -31,10 +31,10 @@ class Monitor(Protocol):
         """What a run file keeps of the final θ (see `RunWriter.finish`); empty for nothing."""
 
     def progress(self, values: Mapping[str, float]) -> str:
-        """The values in a word or two, for the line of an iteration."""
+        """The values in a word or two, for the line of an iteration; empty where it has none."""
 
     def summary(self, values: Mapping[str, float]) -> str:
-        """The values in words, for the end of a run."""
+        """The values in words, for the end of a run; empty where it has none."""
 
 
 class Problem(Protocol):

@@ -13,7 +13,7 @@ from hpctrain.networks.options import (
     NoNetworkOptions,
     OwnNetworkOptions,
 )
-from hpctrain.options import Choice, Options
+from hpctrain.options import Choice, Options, hint
 
 DATA_SETS = ("fashion-mnist", "mnist", "cifar-10", "svhn")
 EQUATIONS = ("burgers", "klein-gordon", "allen-cahn", "diffusion-transport")
@@ -103,7 +103,10 @@ class ClassificationOptions(Options):
     def _is_known_or_a_file(cls, data: str) -> str:
         if data not in DATA_SETS and not data.endswith((".h5", ".hdf5")):
             known = ", ".join(f'"{name}"' for name in DATA_SETS)
-            raise ValueError(f'one of {known}, or an HDF5 file of your own as "my_data.h5"')
+            raise ValueError(
+                f'one of {known}, or an HDF5 file of your own as "my_data.h5"'
+                + hint(data, DATA_SETS)
+            )
         return data
 
 

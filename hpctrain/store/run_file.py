@@ -13,12 +13,15 @@ iteration is there.
 import operator
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -27,6 +30,7 @@ from h5py import h5s
 from hpctrain.errors import InputError
 from hpctrain.store import attributes, files, growing
 from hpctrain.store.attributes import Scalar
+from hpctrain.store.claim import Claim
 from hpctrain.store.space import Reserve, Sink
 
 FORMAT_NAME = "hpctrain-run"
@@ -40,6 +44,8 @@ DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError
 # Seconds between attempts to read a growing file: its writer may be within a record.
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 RUNNING = "running"
+
+T = TypeVar("T")
 
 
 class RunFileError(InputError):
@@ -152,9 +158,12 @@ class RunWriter:
         iterate_size: length n of the snapshots of θ, where they are asked for.
         past: on resuming, what the run at `path` keeps: `read_run(path).until(iteration)`; the
             new file, these records in it, takes the old one's place.
+        claim: the right to write it, which the writer gives back when it closes the file.
 
     Raises:
         RunFileError: a run is there already, or does not fit the one that is resumed.
+        InUseError: another process writes it.
+        OSError: it cannot be made.
     """
 
     def __init__(
@@ -168,26 +177,35 @@ class RunWriter:
         ranks: int,
         iterate_size: int | None = None,
         past: Run | None = None,
+        claim: Claim | None = None,
     ) -> None:
         self.path = Path(path)
-        resumed = past is not None and past.path == self.path
-        if self.path.exists() and not resumed:
-            raise RunFileError(f"{path}: exists already; choose another with -o, or remove it")
-        if past is not None:
-            _check_fits(past, columns, phases)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = files.temporary_name(self.path)
+        self._claim = claim or Claim(self.path)
         row_bytes = (len(columns) + 3) * CHUNK_BYTES + 8 * (iterate_size or 0)
         self._ahead = 2 * row_bytes + RESERVED_BYTES
-        Reserve(temporary).keep(self._ahead + (past.nbytes if past else 0))
-        self._file = h5py.File(temporary, "w", libver="latest")
-        self._reserve = Reserve(temporary)
-        self._reserve.keep(self._ahead + (past.nbytes if past else 0))
-        attributes.write(self._file, _attributes(job, environment, past))
-        self._create_datasets(columns, phases, ranks, iterate_size, past)
-        self._file.swmr_mode = True
-        files.rename(temporary, self.path)
+        with ExitStack() as undo:
+            undo.callback(self._claim.release)
+            self._check_place(past, columns, phases)
+            temporary = self._claim.build()
+            Reserve(temporary).keep(self._ahead + (past.nbytes if past else 0))
+            self._file = undo.enter_context(h5py.File(temporary, "w", libver="latest"))
+            self._reserve = Reserve(temporary)
+            self._reserve.keep(self._ahead + (past.nbytes if past else 0))
+            attributes.write(self._file, _attributes(job, environment, past))
+            self._create_datasets(columns, phases, ranks, iterate_size, past)
+            self._file.swmr_mode = True
+            self._claim.put_in_place()
+            undo.pop_all()
         self._reserve = Reserve(self.path)
+
+    def _check_place(
+        self, past: Run | None, columns: Mapping[str, str], phases: Sequence[str]
+    ) -> None:
+        resumed = past is not None and past.path == self.path
+        if self.path.exists() and not resumed and not holds_no_record(self.path):
+            raise RunFileError(f"{self.path}: exists already; choose another with -o, or remove it")
+        if past is not None:
+            _check_fits(past, columns, phases)
 
     def _create_datasets(
         self,
@@ -292,8 +310,8 @@ class RunWriter:
             solution: `prediction`, `reference` (if any) and, in the order of the field's axes, one
                 array for each coordinate.
         """
-        self.close()
-        temporary = files.temporary_name(self.path)
+        self._file.close()
+        temporary = files.temporary_name(self.path.with_name(f"{self.path.name}.end"))
         try:
             ending = {"stop_reason": stop_reason, **(facts or {})}
             self._write_finished(temporary, ending, solution)
@@ -302,6 +320,7 @@ class RunWriter:
             temporary.unlink(missing_ok=True)
             raise
         files.rename(temporary, self.path)
+        self.close()
 
     def _write_finished(
         self,
@@ -330,6 +349,7 @@ class RunWriter:
     def close(self) -> None:
         """Close the file of a run that did not come to an end; it stays readable."""
         self._file.close()
+        self._claim.release()
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -405,31 +425,39 @@ def read_run(path: Path | str) -> Run:
         raise RunFileError(f"{path}: no such file; give one that `hpctrain run -o` wrote")
     for pause in PAUSES:
         try:
-            return _read(path)
+            return _read(path, partial(_load, path))
         except DAMAGE:
             if not growing.is_marked(path):
                 break
         time.sleep(pause)
     try:
-        return _read(path)
+        return _read(path, partial(_load, path))
     except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise RunFileError(f"{path}: damaged or not readable: {reason}") from error
 
 
-def _read(path: Path) -> Run:
+def holds_no_record(path: Path) -> bool:
+    """Whether this is the run file of a run that ended before its first record."""
+    try:
+        return path.is_file() and _read(path, lambda file: len(file["history/iteration"])) == 0
+    except (RunFileError, *DAMAGE):
+        return False
+
+
+def _read(path: Path, load: Callable[[h5py.File], T]) -> T:
     if not h5py.is_hdf5(path):
         raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
     if growing.is_marked(path):
         with growing.Unmarked(path) as bytes_, h5py.File(bytes_, "r", libver="latest") as file:
-            return _checked(path, file)
+            return _checked(path, file, load)
     with h5py.File(path, "r", libver="latest") as file:
-        return _checked(path, file)
+        return _checked(path, file, load)
 
 
-def _checked(path: Path, file: h5py.File) -> Run:
+def _checked(path: Path, file: h5py.File, load: Callable[[h5py.File], T]) -> T:
     _check_format(path, attributes.read(file).get("format"))
-    return _load(path, file)
+    return load(file)
 
 
 def _check_format(path: Path, given: object) -> None:

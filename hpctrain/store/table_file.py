@@ -23,13 +23,17 @@ def write_table(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> No
     """Writes columns of numbers or of texts, and facts as root attributes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = files.temporary_name(path)
-    with Sink(temporary) as sink, h5py.File(sink, "w", libver="latest") as file:
-        for name, values in columns.items():
-            array = np.asarray(values)
-            file[name] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-        attributes.write(file, {**facts, "format": FORMAT})
-    sink.check()
-    files.sync(temporary)
+    try:
+        with Sink(temporary) as sink, h5py.File(sink, "w", libver="latest") as file:
+            for name, values in columns.items():
+                array = np.asarray(values)
+                file[name] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+            attributes.write(file, {**facts, "format": FORMAT})
+        sink.check()
+        files.sync(temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     files.rename(temporary, path)
 
 

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 class ErrorMonitor:
     """‖u_NN - u‖ / ‖u‖, and the same divided by ‖u_NN‖ as in Kopaničáková et al. 2024.
 
-    Evaluated on the test grid, whose points ranks share; see `problems.base.Monitor`.
+    Evaluated on the test grid, whose points ranks share; see `problems.base.Monitor`. An equation
+    without a reference has neither.
     """
-
-    columns: tuple[str, ...] = ("error", "error_paper")
 
     def __init__(
         self, problem: "PinnProblem", communicator: Communicator, chunks: int, threads: int
@@ -32,6 +31,8 @@ class ErrorMonitor:
             self._grid = communicator.on_all(lambda: problem.error(chunks, rank, ranks, threads))
             if len(set(communicator.allgather(self._grid.reference is None))) > 1:
                 raise InputError(f"{problem.pde.name}: reference is None for a part of the grid")
+        known = self._grid.reference is not None
+        self.columns: tuple[str, ...] = ("error", "error_paper") if known else ()
         self._problem = problem
         self._communicator = communicator
         self._chunks = chunks
@@ -39,7 +40,7 @@ class ErrorMonitor:
 
     def values(self, theta: Tensor) -> dict[str, float]:
         if self._grid.reference is None:
-            return dict.fromkeys(self.columns, math.nan)
+            return {}
         with self._communicator.timer.phase("validation"):
             nodes = reduce_leaves(self._grid.sums(theta), self._first)
             difference, exact, network = self._communicator.tree_sum(nodes, self._chunks).tolist()
@@ -57,9 +58,11 @@ class ErrorMonitor:
         return fields | self._problem.grid_axes()
 
     def progress(self, values: Mapping[str, float]) -> str:
-        return f"error {values['error']:.2e}"
+        return f"error {values['error']:.2e}" if values else ""
 
     def summary(self, values: Mapping[str, float]) -> str:
+        if not values:
+            return ""
         return (
             f"relative error {values['error']:.3e} (divided by |u_NN|: {values['error_paper']:.3e})"
         )
