@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hpctrain.arrays import chunk_sums
 from hpctrain.kernels.jets import JetEvaluator
-from hpctrain.kernels.pointwise import NotTraceableError, trace
+from hpctrain.kernels.pointwise import trace
+from hpctrain.kernels.program import NotTraceableError
 
 # Takes the jet of the network's output, its components (N,) in order; gives the residual (N,).
 Residual = Callable[[Any], Any]
@@ -24,7 +25,13 @@ class ResidualLoss(Protocol):
     """Sums over the C chunks of an evaluator's points of the squared residual.
 
     `first`, `last` and `activations` choose layers as in `JetEvaluator`.
+
+    Attributes:
+        untraced: what of the residual has no instruction, so that it stays in torch although the
+            native kernels are there; None where nothing is left to name.
     """
+
+    untraced: str | None
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         """The sums (C,)."""
@@ -56,19 +63,22 @@ def residual_loss(evaluator: JetEvaluator, residual: Residual, dtype: torch.dtyp
 
         if isinstance(evaluator, NativeJets) and evaluator.network.outputs == 1:
             try:
-                program = trace(residual, evaluator.components, evaluator.points)
-                return FusedResidual(evaluator, program, dtype)
-            except NotTraceableError:
-                pass
+                program = trace(residual, evaluator.components, evaluator.points, dtype)
+            except NotTraceableError as error:
+                return TorchResidual(evaluator, residual, error.operation)
+            return FusedResidual(evaluator, program, dtype)
     return TorchResidual(evaluator, residual)
 
 
 class TorchResidual:
     """See the module; the residual may use all of torch, point by point."""
 
-    def __init__(self, evaluator: JetEvaluator, residual: Residual) -> None:
+    def __init__(
+        self, evaluator: JetEvaluator, residual: Residual, untraced: str | None = None
+    ) -> None:
         self._jets = evaluator
         self._residual = residual
+        self.untraced = untraced
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
@@ -90,7 +100,7 @@ class TorchResidual:
             return self._residual(self._jets.forward(theta, keep=False)[:, 0])
 
     def regrouped(self, bounds: list[int]) -> "TorchResidual":
-        return TorchResidual(self._jets.rebound(bounds), self._residual)
+        return TorchResidual(self._jets.rebound(bounds), self._residual, self.untraced)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         _, adjoint = self._pull_back(self._jets.forward(theta, keep=True), lambda _: weights)
