@@ -109,6 +109,15 @@ def test_fused_residuals_and_weighted_gradients_equal_those_of_torch(name):
     )
 
 
+@pytest.mark.parametrize("name", ["Burgers", "functions"])
+def test_the_jacobian_of_a_residual_in_torch_is_that_of_the_fused_one(name):
+    fused, plain, theta = losses(RESIDUALS[name])
+    for at in (theta, 1.1 * theta):
+        torch.testing.assert_close(
+            plain.jacobian(at, 1, 3), fused.jacobian(at, 1, 3), rtol=1e-12, atol=1e-12
+        )
+
+
 @pytest.mark.parametrize("first, last", [(1, 1), (1, 3), (2, 2), (3, 3)])
 def test_fused_suffixes_equal_those_of_torch(first, last):
     fused, plain, theta = losses(RESIDUALS["Burgers"])
