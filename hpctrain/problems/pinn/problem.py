@@ -179,6 +179,7 @@ class PinnLoss:
         self._first_sample = first_sample
         self._jets = jet_evaluator(network, orders, points, bounds, threads)
         self._loss = residual_loss(self._jets, residual, points.dtype)
+        self.untraced = self._loss.untraced
         self._set_region(None)
 
     def _set_region(self, frozen: _Frozen | None) -> None:
