@@ -46,7 +46,7 @@ from hpctrain.problems.options import (
     LogisticOptions,
     PinnOptions,
 )
-from hpctrain.problems.pinn import PDE
+from hpctrain.problems.pinn import PDE, scaling
 from hpctrain.problems.pinn.allen_cahn import AllenCahn
 from hpctrain.problems.pinn.burgers import Burgers
 from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport
@@ -110,7 +110,20 @@ def _pinn(job: Job, problem: PinnOptions, device: torch.device) -> PinnProblem:
         clusters,
         soft if problem.constraints == "soft" else None,
         device,
+        job.network.scale_inputs,
     )
+
+
+def warn_of_sizes(job: Job, problem: Problem, communicator: Communicator) -> None:
+    """Warns, on rank 0, of coordinates whose sizes suit no raw inputs, if the job has these."""
+    if not (isinstance(problem, PinnProblem) and communicator.is_root):
+        return
+    assert isinstance(job.problem, PinnOptions) and isinstance(job.network, DenseOptions)
+    scales = {
+        "network.scale_inputs": job.network.scale_inputs,
+        "problem.scale_distance": job.problem.scale_distance or job.problem.constraints == "soft",
+    }
+    scaling.warn_of_sizes(problem.pde, [key for key, on in scales.items() if not on])
 
 
 def _cluster(pde: PDE, number: int, options: ClusterOptions) -> Cluster:

@@ -151,6 +151,7 @@ def _train_on(
     if device.is_gpu:  # it is the GPU that computes
         threads = 1
     problem = communicator.on_all(lambda: build.make_problem(job, device.place))
+    build.warn_of_sizes(job, problem, communicator)
     objective = build.make_objective(job, problem, communicator, threads)
     solver = build.make_job_solver(job, problem, objective, threads)
     monitor = problem.monitor(communicator, job.parallel.chunks, threads)
