@@ -8,6 +8,7 @@ import itertools
 import math
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -54,6 +55,8 @@ COLUMNS = {
     "step_length": "f8",
 }
 
+# A loss of squared residuals at the start, below which constants of some methods are too large.
+SMALL_LOSS = 1e-8
 
 # What writing to a file that cannot grow raises, by way of HDF5.
 OUTPUT_FAULTS = (OSError, RuntimeError, ValueError)
@@ -252,9 +255,20 @@ class _Loop:
         state = self._solver.init(theta)
         self._tally.seconds += time.perf_counter() - began
         point = state.point
+        self._warn_of_size(point.loss)
         record = Record(point.loss, norm(point.gradient), 0.0, 0, 0)
         self._record(point, record, evaluate=True)
         return self._from(state, record, self._agree(point, record))
+
+    def _warn_of_size(self, loss: float) -> None:
+        """Warns, on rank 0, of residuals for which constants of some methods are too large."""
+        small = self._objective.has_residuals and 0 < loss < SMALL_LOSS
+        if small and self._communicator.is_root:
+            warnings.warn(
+                f"the loss at the start is {loss:.1e}: multiply the residual by a number that"
+                " brings it near 1, as constants of some methods (adam, gauss-newton) ask for",
+                stacklevel=2,
+            )
 
     def _from(self, state: Any, record: Record, reason: Reason) -> Outcome:
         """Steps until there is a reason to stop."""
