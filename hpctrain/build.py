@@ -118,6 +118,7 @@ def _pinn(job: Job, problem: PinnOptions, device: torch.device) -> PinnProblem:
         clusters,
         soft if problem.constraints == "soft" else None,
         device,
+        job.network.scale_inputs,
     )
 
 

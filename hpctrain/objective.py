@@ -81,6 +81,17 @@ class LeastSquaresLoss(SampledLoss, Protocol):
 
 
 @runtime_checkable
+class TracedLoss(SampledLoss, Protocol):
+    """A loss of which the kernels evaluate what they have operations for.
+
+    Attributes:
+        untraced: an operation for want of which a part stays in torch; None where there is none.
+    """
+
+    untraced: str | None
+
+
+@runtime_checkable
 class FiniteSumLoss(SampledLoss, Protocol):
     """A loss that may be taken over any of its samples, with its Hessian's products."""
 
@@ -241,6 +252,11 @@ class Objective:
         self._chunks = chunks
         self._fraction = fraction
         self._held = shares(chunks, communicator.size)[communicator.rank]
+
+    @property
+    def untraced(self) -> str | None:
+        """See `TracedLoss`; on this rank."""
+        return self._share.untraced if isinstance(self._share, TracedLoss) else None
 
     def at(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ, and ∇L if it is asked for, which then costs an evaluation more."""

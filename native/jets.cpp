@@ -78,7 +78,8 @@ JetKernel<Real>::JetKernel(std::vector<Layer> layers, std::vector<int> orders, R
     firsts_ += order >= 1;
     components_ += order;
   }
-  if (firsts_ > 3) throw std::invalid_argument("at most 3 coordinates can have derivatives");
+  if (firsts_ > most_firsts)
+    throw std::invalid_argument("at most 4 coordinates can have derivatives");
   for (const Layer& layer : layers_) widest_ = std::max({widest_, layer.inputs, layer.outputs});
   tile_of_chunk_.push_back(0);
   for (int64_t c = 0; c < chunks(); ++c) {

@@ -141,17 +141,27 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            nb::arg("rows"));
 }
 
-using InstructionTuple = std::tuple<std::string, int, int, double>;
+using InstructionTuple = std::tuple<std::string, int, int, int, double>;
 
 Operation operation_of(const std::string& name) {
   static const std::map<std::string, Operation> operations{
-      {"input", Operation::input},       {"array", Operation::array},
-      {"constant", Operation::constant}, {"add", Operation::add},
-      {"subtract", Operation::subtract}, {"multiply", Operation::multiply},
-      {"divide", Operation::divide},     {"negate", Operation::negate},
-      {"exp", Operation::exp},           {"sin", Operation::sin},
-      {"cos", Operation::cos},           {"tanh", Operation::tanh},
-      {"sqrt", Operation::sqrt},         {"log", Operation::log}};
+      {"input", Operation::input},           {"array", Operation::array},
+      {"constant", Operation::constant},     {"add", Operation::add},
+      {"subtract", Operation::subtract},     {"multiply", Operation::multiply},
+      {"divide", Operation::divide},         {"negate", Operation::negate},
+      {"exp", Operation::exp},               {"expm1", Operation::expm1},
+      {"log", Operation::log},               {"log1p", Operation::log1p},
+      {"sqrt", Operation::sqrt},             {"sin", Operation::sin},
+      {"cos", Operation::cos},               {"atan", Operation::atan},
+      {"sinh", Operation::sinh},             {"cosh", Operation::cosh},
+      {"tanh", Operation::tanh},             {"sigmoid", Operation::sigmoid},
+      {"softplus", Operation::softplus},     {"abs", Operation::abs},
+      {"sign", Operation::sign},             {"power", Operation::power},
+      {"power_of", Operation::power_of},     {"maximum", Operation::maximum},
+      {"minimum", Operation::minimum},       {"clamp_min", Operation::clamp_min},
+      {"clamp_max", Operation::clamp_max},   {"less", Operation::less},
+      {"less_equal", Operation::less_equal}, {"equal", Operation::equal},
+      {"where", Operation::where}};
   const auto found = operations.find(name);
   require(found != operations.end(), "unknown operation");
   return found->second;
@@ -165,8 +175,8 @@ template <class Real> void bind_residual(nb::module_& m, const char* name) {
         require(arrays.ndim() == 2, "arrays must be (rows, points)");
         require(!instructions.empty(), "a residual needs instructions");
         std::vector<Instruction> list;
-        for (const auto& [operation, a, b, constant] : instructions)
-          list.push_back({operation_of(operation), a, b, constant});
+        for (const auto& [operation, a, b, c, constant] : instructions)
+          list.push_back({operation_of(operation), a, b, c, constant});
         new (self) Residual(std::move(list), arrays.data(), arrays.size(), arrays.shape(1));
       },
       nb::arg("instructions"), nb::arg("arrays"));

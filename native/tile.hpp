@@ -168,25 +168,17 @@ template <int Firsts, unsigned Seconds> struct Shape {
   static constexpr int components = second(Firsts);
 };
 
+// Coordinates that can have derivatives.
+constexpr int most_firsts = 4;
+
 // Calls run with the Shape of the given orders as a constant.
-template <class Run> inline void with_shape(int firsts, unsigned seconds, Run run) {
-  switch (firsts * 8 + int(seconds)) {
-    case 0: return run(Shape<0, 0>{});
-    case 8: return run(Shape<1, 0>{});
-    case 9: return run(Shape<1, 1>{});
-    case 16: return run(Shape<2, 0>{});
-    case 17: return run(Shape<2, 1>{});
-    case 18: return run(Shape<2, 2>{});
-    case 19: return run(Shape<2, 3>{});
-    case 24: return run(Shape<3, 0>{});
-    case 25: return run(Shape<3, 1>{});
-    case 26: return run(Shape<3, 2>{});
-    case 27: return run(Shape<3, 3>{});
-    case 28: return run(Shape<3, 4>{});
-    case 29: return run(Shape<3, 5>{});
-    case 30: return run(Shape<3, 6>{});
-    case 31: return run(Shape<3, 7>{});
-  }
+template <int Firsts = 0, unsigned Seconds = 0, class Run>
+inline void with_shape(int firsts, unsigned seconds, Run run) {
+  if (firsts == Firsts && seconds == Seconds) return run(Shape<Firsts, Seconds>{});
+  if constexpr (Seconds + 1 < 1u << Firsts)
+    with_shape<Firsts, Seconds + 1>(firsts, seconds, run);
+  else if constexpr (Firsts < most_firsts)
+    with_shape<Firsts + 1>(firsts, seconds, run);
 }
 
 // The value of w becomes h = tanh(w).
@@ -212,7 +204,7 @@ void tanh_jets(S, int units, Real factor, const Real* w, Real* y) {
     for (int t = 0; t < T; t += lanes<Real>) {
       const V h = load<Real>(w + t), s1 = Real(1) - h * h;
       put(y + t, h);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int j = 0; j < S::firsts; ++j) {
         const V w_j = load<Real>(w + (1 + j) * T + t);
         put(y + (1 + j) * T + t, s1 * w_j);
@@ -236,7 +228,7 @@ void tanh_reverse(S, int units, Real factor, const Real* w, const Real* y_bar, R
       const V h = load<Real>(w + t), slope = Real(1) - h * h, s1 = factor * slope;
       const V s2 = Real(-2) * h * s1, s3 = Real(-2) * (slope * s1 + h * s2);
       V value = s1 * load<Real>(y_bar + t);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int j = 0; j < S::firsts; ++j) {
         const int first = (1 + j) * T + t, second = S::second(j) * T + t;
         const V w_j = load<Real>(w + first), bar_j = load<Real>(y_bar + first);

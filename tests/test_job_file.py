@@ -112,7 +112,8 @@ BAD_TEXTS = {
     SMALL + "[solver]\n": "not valid TOML: Cannot declare ('solver',) twice (at line 11, column 8)",
     SMALL.replace("depth = 4", ""): "network.depth is missing: an integer, at least 2",
     SMALL.replace("depth", "dpeth"): "unknown key network.dpeth;"
-    " allowed: kind, depth, width, activation, time_step (did you mean depth?) (and 1 more)",
+    " allowed: kind, depth, width, activation, time_step, scale_inputs (did you mean depth?)"
+    " (and 1 more)",
     SMALL.replace('name = "aspqn"', ""): f"solver.name is missing: one of {SOLVERS}",
     SMALL.partition("[solver]")[0]: f"solver is missing: a table with name, one of {SOLVERS}",
     "seed = 1": f"problem is missing: a table with name, one of {NAMES},"

@@ -18,13 +18,15 @@ NETWORKS = {
     "one hidden layer": DenseNetwork(2, 4, 2),
     "one coordinate": DenseNetwork(1, 9, 3, adaptive=True),
     "four coordinates": DenseNetwork(4, 5, 3, adaptive=True),
+    "five coordinates": DenseNetwork(5, 4, 3),
     "three coordinates": DenseNetwork(3, 8, 5, residual=True, adaptive=True),
 }
 ORDERS = {
     1: [(2,), (0,)],
     2: [(1, 2), (2, 2), (0, 0), (2, 0), (1, 1)],
     3: [(1, 2, 2), (0, 1, 2)],
-    4: [(1, 2, 0, 2), (1, 1, 2, 2)],  # the last in torch: more than the native kernel takes
+    4: [(1, 2, 0, 2), (1, 1, 2, 2), (2, 1, 2, 2)],
+    5: [(1, 2, 1, 2, 2)],  # in torch: more than the native kernel takes
 }
 CASES = [
     pytest.param(network, orders, id=f"{name} {orders}")

@@ -8,6 +8,7 @@ import torch
 from hpctrain.build import make_problem
 from hpctrain.errors import InputError
 from hpctrain.job import load_job
+from hpctrain.kernels import native_available
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.pinn.ansatz import Ansatz, jets
 from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
@@ -15,6 +16,7 @@ from hpctrain.runner import run
 from hpctrain.store.run_file import read_run
 
 ROOT = Path(__file__).parents[1]
+SHORT = ("stop.max_iterations=1", "parallel.chunks=4", "parallel.threads=1")
 
 
 @pytest.fixture
@@ -84,6 +86,24 @@ def test_a_missing_file_is_named_with_the_folder_it_is_missing_from(job):
     assert str(caught.value) == (
         f"problem.name = 'none.py:Heat': there is no file none.py (from {ROOT})"
     )
+
+
+@pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+@pytest.mark.parametrize("function, named", [("torch.erf", True), ("torch.sigmoid", False)])
+def test_a_run_says_which_operation_keeps_its_residual_in_torch(
+    job, tmp_path, capsys, function, named
+):
+    text = HEAT.replace("return u.t -", f"return u.t + {function}(u.value) -")
+    (tmp_path / "mine.py").write_text(text)
+    short = job(f"problem.name={tmp_path}/mine.py:Heat", "problem.points=64", *SHORT)
+    run(short, Communicator(), output=str(tmp_path / "run.h5"))
+    line = (
+        "  residual in torch between two native sweeps: torch.erf is not among the kernels'"
+        " operations (an evaluation takes about 1.3 to 2.3 times as long, on several threads more)"
+    )
+    assert (line in capsys.readouterr().out.splitlines()) is named
+    kernels = read_run(tmp_path / "run.h5").attributes["kernels"]
+    assert kernels == "native kernels" + (", residual in torch: torch.erf" if named else "")
 
 
 def test_the_documentation_shows_the_file_as_it_is():

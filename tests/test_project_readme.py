@@ -61,7 +61,7 @@ def test_own_equation_runs_from_a_file(python, tmp_path):
     settings += ["stop.max_iterations=60", "stop.error=1e-2"]
     overrides = [word for setting in settings for word in ("--set", setting)]
     output = tmp_path / "heat.h5"
-    job = python("-m", "hpctrain", "run", ROOT / "jobs/burgers.toml", "-o", output, *overrides)
+    job = python("-m", "hpctrain", "run", ROOT / "examples/heat.toml", "-o", output, *overrides)
     assert job.returncode == 0, job.stderr
     assert "stop.error reached" in job.stdout
 

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # Coordinates with derivatives that the native kernels are compiled for.
-NATIVE_COORDINATES = 3
+NATIVE_COORDINATES = 4
 
 
 def native_available() -> bool:

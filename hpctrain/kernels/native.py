@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hpctrain import _kernels
 from hpctrain.kernels.jets import JetEvaluator
-from hpctrain.kernels.pointwise import Program
+from hpctrain.kernels.program import Program
 from hpctrain.networks.dense import DenseNetwork
 
 _KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
@@ -83,6 +83,8 @@ class NativeJets(JetEvaluator):
 
 class FusedResidual:
     """See `residual.ResidualLoss`: the kernel evaluates jets, residual and gradient by tiles."""
+
+    untraced: str | None = None
 
     def __init__(self, evaluator: NativeJets, program: Program, dtype: torch.dtype) -> None:
         self._jets = evaluator

@@ -6,15 +6,20 @@ torch between two sweeps over all points; it takes any residual, and any jets.
 """
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, partial, reduce
+from operator import add, mul
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
 from hpctrain.arrays import chunk_sums
 from hpctrain.kernels.jets import JetEvaluator
-from hpctrain.kernels.pointwise import NotTraceableError, trace
+from hpctrain.kernels.pointwise import trace
+from hpctrain.kernels.program import NotTraceableError
+
+if TYPE_CHECKING:
+    from hpctrain.kernels.native import NativeJets
 
 # Takes the jet of the network's output, its components (N,) in order; gives the residual (N,).
 Residual = Callable[[Any], Any]
@@ -24,7 +29,13 @@ class ResidualLoss(Protocol):
     """Sums over the C chunks of an evaluator's points of the squared residual.
 
     `first`, `last` and `activations` choose layers as in `JetEvaluator`.
+
+    Attributes:
+        untraced: what of the residual has no instruction, so that it stays in torch although the
+            native kernels are there; None where nothing is left to name.
     """
+
+    untraced: str | None
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         """The sums (C,)."""
@@ -49,26 +60,42 @@ class ResidualLoss(Protocol):
 
 def residual_loss(evaluator: JetEvaluator, residual: Residual, dtype: torch.dtype) -> ResidualLoss:
     """The fastest loss that the evaluator and the residual allow."""
+    if not is_native(evaluator):
+        return TorchResidual(evaluator, residual)
+    from hpctrain.kernels.native import FusedResidual
+
+    try:
+        program = trace(residual, evaluator.components, evaluator.points, dtype)
+    except NotTraceableError as error:
+        return TorchResidual(evaluator, residual, error.operation)
+    return FusedResidual(evaluator, program, dtype)
+
+
+def is_native(evaluator: JetEvaluator) -> TypeGuard["NativeJets"]:
+    """Whether a residual can be evaluated inside the native jet kernel."""
     from hpctrain.kernels import native_available
 
-    if native_available():
-        from hpctrain.kernels.native import FusedResidual, NativeJets
+    if not native_available():
+        return False
+    from hpctrain.kernels.native import NativeJets
 
-        if isinstance(evaluator, NativeJets) and evaluator.network.outputs == 1:
-            try:
-                program = trace(residual, evaluator.components, evaluator.points)
-                return FusedResidual(evaluator, program, dtype)
-            except NotTraceableError:
-                pass
-    return TorchResidual(evaluator, residual)
+    return isinstance(evaluator, NativeJets) and evaluator.network.outputs == 1
+
+
+def _weighted_sum(weights: Tensor, jet: Any) -> Any:
+    return reduce(add, map(mul, weights, jet))
 
 
 class TorchResidual:
     """See the module; the residual may use all of torch, point by point."""
 
-    def __init__(self, evaluator: JetEvaluator, residual: Residual) -> None:
+    def __init__(
+        self, evaluator: JetEvaluator, residual: Residual, untraced: str | None = None
+    ) -> None:
         self._jets = evaluator
         self._residual = residual
+        self.untraced = untraced
+        self._kept: tuple[Tensor, Tensor, ResidualLoss] | None = None
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
@@ -90,7 +117,7 @@ class TorchResidual:
             return self._residual(self._jets.forward(theta, keep=False)[:, 0])
 
     def regrouped(self, bounds: list[int]) -> "TorchResidual":
-        return TorchResidual(self._jets.rebound(bounds), self._residual)
+        return TorchResidual(self._jets.rebound(bounds), self._residual, self.untraced)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         _, adjoint = self._pull_back(self._jets.forward(theta, keep=True), lambda _: weights)
@@ -98,9 +125,23 @@ class TorchResidual:
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         rows = slice(self._jets.bounds[first], self._jets.bounds[last])
+        if is_native(self._jets):
+            r, linear = self._linearised(theta)
+            J = linear.jacobian(theta, first, last)
+            J[:, 0] = r[rows]
+            return J
         r, adjoint = self._pull_back(self._single.forward(theta, keep=True), torch.ones_like)
         J = self._single.reverse(theta, adjoint)
         return torch.cat([r[rows, None], J[rows]], dim=1)
+
+    def _linearised(self, theta: Tensor) -> tuple[Tensor, ResidualLoss]:
+        """r (N,) at θ, and its linear part in the jets there, which traces: Σ_c ∂r/∂u_c u_c."""
+        if self._kept is None or not torch.equal(self._kept[0], theta):
+            r, adjoint = self._pull_back(self._jets.forward(theta, keep=False), torch.ones_like)
+            weights = adjoint[:, 0]
+            linear = residual_loss(self._jets, partial(_weighted_sum, weights), weights.dtype)
+            self._kept = (theta.clone(), r, linear)
+        return self._kept[1:]
 
     def _pull_back(
         self, jets: Tensor, weights: Callable[[Tensor], Tensor]

@@ -28,6 +28,9 @@ class DenseOptions(Options):
     time_step: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="dt, the weight of a residual layer's update"
     )
+    scale_inputs: bool = Field(
+        True, description="take coordinates scaled from the equation's domain to [-1, 1]"
+    )
 
 
 class FCNNOptions(Options):

@@ -37,7 +37,7 @@ class PinnOptions(Options):
     name: str = Field(description='a shipped equation, such as "burgers", or "my_pde.py:Heat"')
     points: int = Field(10_000, ge=1, description="collocation points, the samples of the loss")
     scale_distance: bool = Field(
-        False, description="divide the distance function by its maximum over the domain"
+        True, description="divide the distance function by its maximum over the domain"
     )
     clusters: list[ClusterOptions] = Field(
         [], description="layers around which the points are denser; by default none"

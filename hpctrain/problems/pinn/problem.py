@@ -33,6 +33,7 @@ from hpctrain.problems.pinn.pde import PDE, ProblemError
 from hpctrain.problems.pinn.penalty import NoAnsatz, SoftConstraints, penalty_terms
 from hpctrain.problems.pinn.probe import check_pointwise
 from hpctrain.problems.pinn.sampling import Cluster, clustered, grid_points, hammersley_points
+from hpctrain.problems.pinn.scaling import InputScaling, caution_of_sizes
 from hpctrain.vectors import norm
 
 # Chunks whose Jacobian rows are in memory at a time.
@@ -54,6 +55,7 @@ class PinnProblem:
         clusters: where the points lie denser.
         soft: conditions as penalty terms, in the place of G₀ + len·N.
         device: where the loss is evaluated.
+        scale_inputs: the network takes coordinates that are scaled from the domain to [-1, 1].
     """
 
     def __init__(
@@ -66,9 +68,12 @@ class PinnProblem:
         clusters: Sequence[Cluster] = (),
         soft: SoftConstraints | None = None,
         device: torch.device = CPU,
+        scale_inputs: bool = False,
     ) -> None:
         self.pde = pde
         self.network = network
+        self._scales_inputs = scale_inputs
+        self._scaling = InputScaling(pde.domain if scale_inputs else None, pde.orders)
         self.parameters = network.parameters
         interior = clustered(hammersley_points(pde.domain, points), pde.domain, clusters)
         self._terms = penalty_terms(pde, interior, soft.points, soft.penalty) if soft else None
@@ -80,8 +85,15 @@ class PinnProblem:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """Jumps of the lifting or the distance, which the residual does not see."""
-        return tuple(describe_jumps(self.pde)) if self._terms is None else ()
+        """Jumps of lifting or distance, which the residual does not see; sizes of coordinates."""
+        is_soft = self._terms is not None
+        scales = {
+            "network.scale_inputs": self._scales_inputs,
+            "problem.scale_distance": is_soft or self._scale_distance,
+        }
+        jumps = [] if is_soft else describe_jumps(self.pde)
+        off = [key for key, on in scales.items() if not on]
+        return (*jumps, *caution_of_sizes(self.pde, off))
 
     @property
     def layers(self) -> list[LayerRange]:
@@ -97,20 +109,26 @@ class PinnProblem:
         """The loss over the chunks that rank `rank` of `ranks` holds."""
         points, bounds = _share_of(self._points, chunks, rank, ranks)
         first = shares(chunks, ranks)[rank][0] * self.samples // chunks
+        inputs = self._inputs(points)
         points = points.to(self._device, self._dtype)
         residual = self._residual(points, first)
         self._try_out(residual, points)
-        return PinnLoss(self.network, self.pde.orders, residual, points, bounds, threads, first)
+        return PinnLoss(self.network, self.pde.orders, residual, inputs, bounds, threads, first)
+
+    def _inputs(self, points: Tensor) -> Tensor:
+        """What the network takes at points (d, N)."""
+        return self._scaling.inputs(points).to(self._device, self._dtype)
 
     def _residual(self, points: Tensor, first: int) -> Residual:
         """The residual as a function of the network's jet at a rank's points, from `first` on."""
-        pde = self.pde
+        pde, scaling = self.pde, self._scaling
         if self._terms is not None:
             terms = self._terms.part(first, first + points.shape[1], self._dtype, self._device)
-            return lambda jet: terms.residual(pde, jet)
+            return lambda jet: terms.residual(pde, scaling.jet(jet))
         ansatz = self._ansatz(self._points[:, first : first + points.shape[1]])
 
         def residual(jet: Any) -> Any:
+            jet = scaling.jet(jet)
             u = ansatz.apply(jet) if isinstance(jet, Tensor) else ansatz.apply_each(jet)
             return pde.residual(points, pde.jet(u))
 
@@ -130,9 +148,10 @@ class PinnProblem:
         network = self.network
         kind = "residual" if network.residual else "mlp"
         activation = "adaptive-tanh" if network.adaptive else "tanh"
+        inputs = "inputs scaled to [-1, 1]" if self._scales_inputs else "raw inputs"
         return (
             f"{self.samples} points, {kind} network, {network.depth} layers x {network.width}"
-            f" ({activation})"
+            f" ({activation}), {inputs}"
         )
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
@@ -145,8 +164,8 @@ class PinnProblem:
         points, bounds = _share_of(grid, chunks, rank, ranks)
         ansatz = self._ansatz(points)
         reference = self._reference(points)
-        points = points.to(self._device, self._dtype)
-        return SolutionError(reference, self.network, ansatz, points, bounds, threads)
+        inputs = self._inputs(points)
+        return SolutionError(reference, self.network, ansatz, inputs, bounds, threads)
 
     def _reference(self, points: Tensor) -> Tensor | None:
         """The equation's reference (N,), finite everywhere, if it has one."""
@@ -198,16 +217,17 @@ class PinnLoss:
         network: DenseNetwork,
         orders: tuple[int, ...],
         residual: Residual,
-        points: Tensor,
+        inputs: Tensor,
         bounds: list[int],
         threads: int,
         first_sample: int,
     ) -> None:
-        self.dtype, self.device = points.dtype, points.device
+        self.dtype, self.device = inputs.dtype, inputs.device
         self._threads = threads
         self._first_sample = first_sample
-        self._jets = jet_evaluator(network, orders, points, bounds, threads)
-        self._loss = residual_loss(self._jets, residual, points.dtype)
+        self._jets = jet_evaluator(network, orders, inputs, bounds, threads)
+        self._loss = residual_loss(self._jets, residual, inputs.dtype)
+        self.untraced = self._loss.untraced
         self._set_region(None)
 
     def _set_region(self, frozen: _Frozen | None) -> None:
@@ -312,6 +332,7 @@ class SolutionError:
 
     Args:
         reference: u (N,) at the points, float64, or None.
+        inputs: what the network takes there (d, N).
     """
 
     def __init__(
@@ -319,15 +340,15 @@ class SolutionError:
         reference: Tensor | None,
         network: DenseNetwork,
         ansatz: Ansatz | NoAnsatz,
-        points: Tensor,
+        inputs: Tensor,
         bounds: list[int],
         threads: int,
     ) -> None:
         self._ansatz = ansatz
         self._bounds = bounds
-        self.reference = None if reference is None else reference.to(points.device)
-        values_only = (0,) * len(points)
-        self._values = jet_evaluator(network, values_only, points, bounds, threads)
+        self.reference = None if reference is None else reference.to(inputs.device)
+        values_only = (0,) * len(inputs)
+        self._values = jet_evaluator(network, values_only, inputs, bounds, threads)
 
     def prediction(self, theta: Tensor) -> Tensor:
         """u (N,) at this rank's points of the grid."""
