@@ -51,19 +51,21 @@ CYCLES = (
     "solver.post_smoothing=2",
     "solver.coarse_steps=10",
 )
-# Gradients after which TR's mean is a target.
-REFERENCES = (20, 30, 40)
-ENDS = (*map(str, REFERENCES), "its end", "its end, last θ")
+ENDS = ("its end", "its end, last θ")
 FOLDER = Path("runs/rmtr-study")
 
 
 @dataclass(frozen=True)
 class Study:
-    """A network by its jobs, and what is changed in those of both methods and in RMTR's own."""
+    """A network by its jobs, and what is changed in those of both methods and in RMTR's own.
+
+    `references` are gradients after which TR's mean is a target too.
+    """
 
     network: str
     both: Sequence[str] = ()
     rmtr: Sequence[str] = ()
+    references: Sequence[int] = (20, 30)
 
     def job(self, ending: str, seed: int) -> Job:
         """Of a method, by the ending of its file's name."""
@@ -83,6 +85,7 @@ STUDIES = {
             "solver.cascade=[{level=1, epochs=6.0, batch_size=1000, steps=5},"
             " {level=2, epochs=0.5, batch_size=5000, steps=5}]",
         ),
+        references=(),
     ),
 }
 
@@ -216,11 +219,11 @@ def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[C
     print(f"\n{name}: to what TR has in the mean after some work\n")
     headers = ["", "TR after", "%", "work units", "by multiply-adds", "CPU s"]
     both = list(curves.values())
-    races = [_race(*both, within=units) for units in REFERENCES]
+    races = [_race(*both, within=units) for units in STUDIES[name].references]
     races += [_race(*both), _race(*both, highest=False)]
     table = [
         [name, at, f"{race.target:.2f}", *map(str, race.quotients)]
-        for at, race in zip(ENDS, races, strict=True)
+        for at, race in zip(_targets(name), races, strict=True)
     ]
     print(tabulate(table, headers=headers, tablefmt="github", disable_numparse=True))
     by_seed = [_race(*([its] for its in pair)).quotients[0] for pair in zip(*both, strict=True)]
@@ -306,8 +309,13 @@ def rows(words: Sequence[str]) -> list[str]:
         if name == CONTROLS:
             labels += [f"{control} | {cycle}" for control, cycle in CONTROLLED]
         else:
-            labels += [f"{name} | {method}" for method in (*METHODS, *ENDS)]
+            labels += [f"{name} | {method}" for method in (*METHODS, *_targets(name))]
     return labels
+
+
+def _targets(name: str) -> list[str]:
+    """What TR has to be met, as the table of races names it."""
+    return [*map(str, STUDIES[name].references), *ENDS]
 
 
 def _parser() -> argparse.ArgumentParser:

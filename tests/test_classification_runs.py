@@ -183,7 +183,7 @@ def test_a_network_and_data_of_ones_own_are_trained(tmp_path):
     ("text", "message"),
     [
         ("class Net:\n    pass\n", r"my_net.py has no class Net of type Module$"),
-        (NET.replace("nn.Linear(6, 3)", "fail"), r"fails with NameError: name 'fail' is not def"),
+        (NET.replace("nn.Linear(6, 3)", "fail"), r"my_net.py:7: NameError: name 'fail' is not def"),
         (NET.replace("nn.ReLU()", "nn.Dropout()"), r"my_net.py:Net draws random numbers, first"),
         (
             NET.replace("(6, 3)", "(6, 4)"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from hpctrain.errors import InputError
 from hpctrain.store import claim as claims
 from hpctrain.store.claim import Claim, InUseError
 from hpctrain.store.run_file import RunWriter, holds_no_record, read_run
@@ -49,7 +50,7 @@ def test_of_writers_that_start_at_once_one_wins_and_nothing_else_is_left(path):
     def attempt(_):
         try:
             run = writer(path)
-        except InUseError:
+        except InputError:  # in use, or there with a record already
             return None
         run.append({"iteration": 0, "loss": 1.0})
         return run

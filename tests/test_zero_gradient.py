@@ -65,8 +65,8 @@ class Mine(PDE):
         return {residual}
 """
 PINN = (
-    'name = "{folder}/mine.py:Mine"\npoints = 20',
-    '[network]\nkind = "mlp"\ndepth = 3\nwidth = 3\nactivation = "tanh"',
+    'name = "{folder}/mine.py:Mine"\npoints = 20\nscale_distance = false',
+    '[network]\nkind = "mlp"\ndepth = 3\nwidth = 3\nactivation = "tanh"\nscale_inputs = false',
 )
 CLASSES = (
     'name = "classification"\ndata = "two.h5"\ndata_path = "{folder}"',

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpctrain.errors import HpctrainError
 from hpctrain.kernels.pointwise import Symbol
+from hpctrain.kernels.program import NotTraceableError
 from hpctrain.problems.pinn.pde import PDE, ProblemError
 from hpctrain.user_code import explain, place_of
 
@@ -34,7 +35,7 @@ def _guarded(pde: PDE, name: str) -> Callable[..., Any]:
     def call(points: Tensor, *others: Any, **named: Any) -> Any:
         try:
             value = function(points, *others, **named)
-        except HpctrainError:  # of another of these functions, which this one called
+        except (HpctrainError, NotTraceableError):  # of another guarded function; for the tracer
             raise
         except (Exception, SystemExit) as error:
             raise ProblemError(f"{title} fails: {explain(error, place_of(function))}") from error
