@@ -19,15 +19,15 @@ from hpctrain.store.run_file import Run
 
 JOB = "diffusion-transport-large"
 RUNS = {
-    "L-BFGS, m = 3": (f"{JOB}-lbfgs", {"solver.memory": 3}),
-    "L-BFGS, m = 10": (f"{JOB}-lbfgs", {"solver.memory": 10}),
-    "L-BFGS, m = 50": (f"{JOB}-lbfgs", {"solver.memory": 50}),
+    "self-scaled Broyden, no blocks": (JOB, {}),
     "MSPQN, Broyden memories of the blocks kept": (f"{JOB}-mspqn", {}),
     "Newton-Krylov-Schwarz, 10 blocks": (
         f"{JOB}-mspqn",
         {"solver": '{name="newton-krylov-schwarz",blocks=10}'},
     ),
-    "self-scaled Broyden, no blocks": (JOB, {}),
+    "L-BFGS, m = 10": (f"{JOB}-lbfgs", {"solver.memory": 10}),
+    "L-BFGS, m = 50": (f"{JOB}-lbfgs", {"solver.memory": 50}),
+    "L-BFGS, m = 3": (f"{JOB}-lbfgs", {"solver.memory": 3}),
 }
 FOLDER = Path("runs/large")
 AT_A_TIME = 2
