@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks.runs import MPIRUN
+from hpctrain.methods.quasi_newton.factors import row_ranges
+from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
 from hpctrain.parallel import Communicator, finish, start
-from hpctrain.quasi_newton.broyden import InverseHessian
-from hpctrain.quasi_newton.factored import row_ranges
-from hpctrain.state import RowBlock, Share
 from hpctrain.store import files
 from hpctrain.store.checkpoint import CheckpointStore
+from hpctrain.store.state import RowBlock, Share
 
 PARAMETERS = 10_401
 REPEATS = 5

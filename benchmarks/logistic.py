@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from benchmarks.logistic_figures import Curves, astrom_figure, mlvr_figure
 from benchmarks.logistic_runs import DATA, Kept, Run, Stage, Study, Target, study
-from hpctrain.study.style import SETTINGS
+from hpctrain.results.style import SETTINGS
 
 SMALL_GAP = Target("gap", 1e-8, 150)
 SMALL_GRADIENT = Target("gradient_norm", 1e-6, 400)

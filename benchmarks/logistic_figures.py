@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.logistic_runs import Stage
-from hpctrain.study.style import line_style, new_figure, save
+from hpctrain.results.style import line_style, new_figure, save
 
 # Stages of a run by the method's name.
 Curves = dict[str, list[Stage]]

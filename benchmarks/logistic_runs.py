@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hpctrain.build import make_job_solver, make_objective, make_problem
-from hpctrain.job import Job, parse_job
+from hpctrain.job.settings import Job, parse_job
+from hpctrain.linalg.vectors import norm
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.logistic import LogisticProblem
+from hpctrain.problems.logistic.problem import LogisticProblem
+from hpctrain.run.assemble import make_job_solver, make_objective, make_problem
 from hpctrain.solvers.variance_reduction import effective_evaluations
-from hpctrain.vectors import norm
 
 DATA = {"australian": "data/australian.libsvm", "gisette-like": "data/gisette-like.h5"}
 # A run whose loss is above this has diverged.

@@ -15,17 +15,17 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.runs import MPIRUN
-from hpctrain.build import (
+from hpctrain.job.settings import load_job
+from hpctrain.objective.evaluation import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.phases import PHASES
+from hpctrain.run.assemble import (
     leave_threads_to_kernels,
     make_job_solver,
     make_objective,
     make_problem,
 )
-from hpctrain.job import load_job
-from hpctrain.memory import keep_freed_memory
-from hpctrain.objective import Objective
-from hpctrain.parallel.communicator import Communicator
-from hpctrain.phases import PHASES
+from hpctrain.run.memory import keep_freed_memory
 
 JOBS = ("apts/data-10k", "apts/weights-10k")
 MEMORIES = (5, 15)

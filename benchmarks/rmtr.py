@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from hpctrain.build import make_job_solver, make_objective, make_problem
-from hpctrain.job import Job, load_job
-from hpctrain.objective import Counts
+from hpctrain.job.settings import Job, load_job
+from hpctrain.objective.evaluation import Counts
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.study.style import line_style, new_figure, save
+from hpctrain.results.style import line_style, new_figure, save
+from hpctrain.run.assemble import make_job_solver, make_objective, make_problem
 
 METHODS = {"RMTR, 3 levels": "", "TR, 1 level": "-single"}
 # Multiply-adds, in gradients, after which a run of each method ends.

@@ -12,15 +12,15 @@ from collections.abc import Callable
 
 import torch
 
-from hpctrain.arrays import CPU
-from hpctrain.decomposition import by_layers
+from hpctrain.decomposition.blocks import by_layers
 from hpctrain.kernels.dense import update_and_multiply
+from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.problem import PinnProblem
-from hpctrain.problems.pinn.sampling import hammersley_points
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.points import hammersley_points
+from hpctrain.problems.equations.problem import PinnProblem
 
 THREADS = 2
 POINTS = 10_000

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from hpctrain.problems.pinn import PDE, Jet
+from hpctrain.problems.equations import PDE, Jet
 
 
 class Heat(PDE):

@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpctrain import streams
 from hpctrain.errors import InputError, RunError, UserCodeError
-from hpctrain.signals import StopSignals
+from hpctrain.parallel.signals import StopSignals
+from hpctrain.run import streams
 
 FAILED = 1
 BAD_INPUT = 2
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     def train(communicator: Any, signals: StopSignals) -> Any:
-        from hpctrain import runner
-        from hpctrain.job import load_job
+        from hpctrain.job.settings import load_job
+        from hpctrain.run import loop as runner
 
         job = communicator.on_root(lambda: load_job(options.job, options.overrides))
         return runner.run(job, communicator, options.output or job.output.path, signals)
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     def go_on(communicator: Any, signals: StopSignals) -> Any:
-        from hpctrain import runner
+        from hpctrain.run import loop as runner
 
         return runner.resume(options.run, communicator, options.overrides, signals)
 
@@ -78,13 +78,13 @@ def _on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from hpctrain.study import tables
+    from hpctrain.results import report as tables
 
     return _print(tables.report(options.runs, options.format) + "\n")
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from hpctrain.study import figures
+    from hpctrain.results import figures
 
     figures.plot(options.runs, options.output)
     return 0
@@ -134,7 +134,7 @@ def _print_study(study: Callable[[], str]) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from hpctrain import info
+    from hpctrain.run import info
 
     return _print(info.table(options.probe_gpu) + "\n")
 

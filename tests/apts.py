@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from quadratic import random_quadratic, setting_of
 
-from hpctrain.decomposition import sample_shares
-from hpctrain.objective import Counts, Objective
+from hpctrain.decomposition.blocks import sample_shares
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.apts_data import APTSDataOptions, DataRegionOptions

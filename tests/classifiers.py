@@ -12,9 +12,9 @@ from torch import nn
 
 from hpctrain.networks.classifiers import fcnn
 from hpctrain.networks.module import ModuleNetwork
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.classification import ClassificationProblem
+from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet, Part
 
 CLASSES = 10

@@ -20,7 +20,7 @@ from pathlib import Path
 from processes import cleared_shared_memory
 from tabulate import tabulate
 
-from hpctrain.phases import PHASES
+from hpctrain.parallel.phases import PHASES
 from hpctrain.store.run_file import RunFileError, read_run
 
 sys.path.append(str(Path(__file__).parents[1] / "slurm"))

@@ -13,9 +13,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from hpctrain import runner
-from hpctrain.job import load_job
+from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.run import loop as runner
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 

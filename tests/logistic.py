@@ -6,9 +6,9 @@ import numpy as np
 from quadratic import setting_around
 from scipy.sparse import csr_array
 
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.logistic import LabelledRows, LogisticProblem
+from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.solvers.base import Setting
 
 CHUNKS = 8

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition import Block, Decomposition, Region
-from hpctrain.objective import Counts, Objective
+from hpctrain.decomposition.blocks import Block, Decomposition, Region
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers.base import LocalWork, Setting
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from hpctrain.objective import Counts, LeastSquaresLoss, Objective
+from hpctrain.objective.evaluation import Counts, LeastSquaresLoss, Objective
 from hpctrain.parallel.communicator import Communicator
 
 

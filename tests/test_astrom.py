@@ -6,7 +6,7 @@ import pytest
 import torch
 from logistic import objective_over, random_problem, setting_over
 
-from hpctrain.globalization.trust_region import TrustRegionOptions
+from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.astrom import ASTROMOptions
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions

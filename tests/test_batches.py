@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpctrain.batches import batch, batches_per_epoch
+from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
 
 
 @given(samples=st.integers(1, 200), size=st.integers(1, 250), epoch=st.integers(0, 5))

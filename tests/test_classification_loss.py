@@ -9,10 +9,10 @@ from classifiers import CLASSES, objective_of, tiny_problem
 from torch import nn
 from torch.nn import functional
 
-from hpctrain.decomposition import Block, LayerSet, by_layers
+from hpctrain.decomposition.blocks import Block, LayerSet, by_layers
 from hpctrain.errors import InputError
 from hpctrain.networks.module import ModuleNetwork
-from hpctrain.objective import FiniteSumLoss
+from hpctrain.objective.evaluation import FiniteSumLoss
 from hpctrain.parallel.communicator import Communicator
 
 

@@ -8,11 +8,13 @@ import pytest
 from classifiers import write_h5, write_mnist
 
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.runner import run
+from hpctrain.results import figures
+from hpctrain.results import report as tables
+from hpctrain.run.loop import run
 from hpctrain.store.run_file import read_run
-from hpctrain.study import compare, figures, tables
+from hpctrain.study import compare
 
 JOB = """
 precision = "float32"

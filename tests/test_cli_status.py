@@ -118,7 +118,7 @@ def test_info_says_what_carries_tensors_and_that_there_is_no_gpu_to_probe(hpctra
 
 
 def test_info_tells_of_a_library_that_does_not_start(monkeypatch):
-    from hpctrain import info
+    from hpctrain.run import info
 
     monkeypatch.setattr(info, "ASK_MPI", "raise RuntimeError('cannot load MPI library')")
     monkeypatch.setattr(info, "ASK_HDF5", "import os; os.abort()")

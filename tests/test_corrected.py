@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.corrected import consistent
+from hpctrain.objective.corrected import consistent
 from tests.quadratic import objective_of, random_quadratic
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from classifiers import images, part, write_cifar, write_h5, write_idx, write_mnist
 
-from hpctrain import build
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.problems.data import idx, shipped
 from hpctrain.problems.data.sets import DataSet, Part, fit_scaling
 from hpctrain.problems.options import ClassificationOptions
+from hpctrain.run import assemble as build
 
 
 def load(**options):

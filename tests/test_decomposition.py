@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hpctrain.decomposition import LayerRange, by_layers
-from hpctrain.job import JobError, parse_job
+from hpctrain.decomposition.blocks import LayerRange, by_layers
+from hpctrain.job.settings import JobError, parse_job
 
 LAYERS = [LayerRange(10 * k, 10 * (k + 1), 1) for k in range(8)]
 

@@ -9,16 +9,16 @@ from residuals import linear_problem, objective_of_residuals
 
 from hpctrain.kernels import TorchJets, dense, jet_evaluator, native_available
 from hpctrain.kernels.residual import TorchResidual, residual_loss
+from hpctrain.linalg.block_rows import Layout
+from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective
-from hpctrain.parallel.block_rows import Layout
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.problem import PinnProblem
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.damped_systems import DualSystem, PrimalSystem
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions, damped_step
 
 needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")

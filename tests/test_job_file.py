@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpctrain.groups import variants_of
-from hpctrain.job import (
+from hpctrain.job.groups import variants_of
+from hpctrain.job.settings import (
     Job,
     JobError,
     OutputOptions,

@@ -15,7 +15,7 @@ from hpctrain.errors import InputError
 from hpctrain.problems.data.gisette_like import gisette_like
 from hpctrain.problems.data.keel import read_keel
 from hpctrain.problems.data.libsvm import read_libsvm, write_libsvm
-from hpctrain.problems.logistic import LabelledRows, LogisticProblem
+from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.store.samples import read_samples, write_samples
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpctrain.globalization.line_search import (
+from hpctrain.methods.search.strong_wolfe import (
     LineSearchOptions,
     SearchOutcome,
     first_trial,

@@ -8,12 +8,12 @@ import torch
 from logistic import CHUNKS, objective_over, random_problem, random_rows
 
 from hpctrain.errors import InputError
-from hpctrain.job import JobError, load_job, parse_job
+from hpctrain.job.settings import JobError, load_job, parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.libsvm import write_libsvm
-from hpctrain.problems.logistic import LabelledRows, LogisticProblem
-from hpctrain.reasons import Reason
-from hpctrain.runner import run
+from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
+from hpctrain.run.loop import run
+from hpctrain.run.stop import Reason
 from hpctrain.store.run_file import read_run
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hpctrain.quasi_newton.lsr1 import (
+from hpctrain.methods.quasi_newton.lsr1 import (
     LSR1,
     Ending,
     Hessian,
@@ -16,7 +16,7 @@ from hpctrain.quasi_newton.lsr1 import (
     initial_curvature,
     minimise_diagonal,
 )
-from hpctrain.state import flatten, unflatten
+from hpctrain.store.state import flatten, unflatten
 
 N = 12
 

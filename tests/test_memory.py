@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from hpctrain.memory import LARGEST_KEPT
+from hpctrain.run.memory import LARGEST_KEPT
 
 SCRIPT = """
 import sys, torch
-from hpctrain.memory import keep_freed_memory
+from hpctrain.run.memory import keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as numbers:

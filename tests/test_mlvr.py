@@ -9,21 +9,21 @@ from logistic import objective_over, random_problem, setting_over
 from pydantic import ValidationError
 from quadratic import random_quadratic, setting_of
 
-from hpctrain.corrected import consistent
 from hpctrain.errors import InputError
-from hpctrain.objective import Objective
-from hpctrain.quasi_newton.lbfgs import SecantPairs
-from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.mlvr import MLVROptions
-from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
-from hpctrain.solvers.sampling import (
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.sampling.subsets import (
     fresh_subsets,
     level_sizes,
     nested_subsets,
     random_subset,
     sample_gradients,
 )
+from hpctrain.objective.corrected import consistent
+from hpctrain.objective.evaluation import Objective
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.base import evaluate
+from hpctrain.solvers.mlvr import MLVROptions
+from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
 from hpctrain.solvers.variance_reduction import (
     NewtonOptions,
     SSNOptions,

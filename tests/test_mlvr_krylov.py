@@ -9,12 +9,12 @@ from logistic import objective_over, random_problem, setting_over
 from quadratic import random_quadratic, setting_of
 
 from hpctrain.errors import InputError
-from hpctrain.globalization.flexible_cg import flexible_cg
-from hpctrain.quasi_newton.lbfgs import SecantPairs
+from hpctrain.linalg.krylov.flexible_cg import flexible_cg
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.sampling.subsets import nested_subsets
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.mlvr_krylov import MLVRKrylov, MLVRKrylovOptions
-from hpctrain.solvers.sampling import nested_subsets
-from hpctrain.vectors import dot, norm
 
 SAMPLES, N = 60, 6
 

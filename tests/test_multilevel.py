@@ -6,19 +6,8 @@ import pytest
 import torch
 from quadratic import Quadratic, minimum, objective_of, random_quadratic
 
-from hpctrain.globalization.backtracking import ArmijoOptions, armijo
-from hpctrain.globalization.line_search import LineSearchOptions
-from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.objective import Counts
-from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.level_solvers import (
-    DirectionSteps,
-    LBFGSSteps,
-    StepRule,
-    newton_direction,
-    steepest_descent,
-)
-from hpctrain.solvers.multilevel import (
+from hpctrain.linalg.vectors import dot
+from hpctrain.methods.multilevel.cycles import (
     Level,
     LevelState,
     LineSearchControl,
@@ -26,7 +15,18 @@ from hpctrain.solvers.multilevel import (
     Room,
     TrustRegionControl,
 )
-from hpctrain.vectors import dot
+from hpctrain.methods.multilevel.smoothers import (
+    DirectionSteps,
+    LBFGSSteps,
+    StepRule,
+    newton_direction,
+    steepest_descent,
+)
+from hpctrain.methods.search.armijo import ArmijoOptions, armijo
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.objective.evaluation import Counts
+from hpctrain.solvers.base import evaluate
 
 N = 8
 NEWTON = DirectionSteps(newton_direction(100, 1e-14), StepRule(1.0, None))
@@ -190,7 +190,7 @@ def test_a_correction_that_would_raise_the_loss_is_left_out_by_either_control(lo
         transfer = Pairs()
 
         def correction(self, origin, gradient, radius, cycle):
-            from hpctrain.solvers.multilevel import Correction
+            from hpctrain.methods.multilevel.cycles import Correction
 
             return Correction(origin + gradient, 1.0)
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hpctrain.linalg.randomness import GlobalGenerators
+from hpctrain.networks.checks.probe import probe
 from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.module import ModuleNetwork
-from hpctrain.networks.probe import probe
-from hpctrain.randomness import GlobalGenerators
 
 
 class Own(nn.Module):

@@ -15,7 +15,7 @@ from hpctrain.networks.residual import (
     convolutional_resnet,
     dense_resnet,
 )
-from hpctrain.transfers import RIDGE, Run, second_half_step
+from hpctrain.networks.transfers import RIDGE, Run, second_half_step
 
 SHAPE, CLASSES = (1, 6, 6), 10
 
@@ -162,7 +162,7 @@ def test_two_half_steps_come_near_the_block_where_copies_miss_it(block, shape, m
 
 
 def test_half_steps_of_a_linear_equation_are_exact_without_a_ridge(monkeypatch):
-    monkeypatch.setattr("hpctrain.transfers.RIDGE", 0.0)
+    monkeypatch.setattr("hpctrain.networks.transfers.RIDGE", 0.0)
     block, y = drawn(EulerBlock(nn.Linear(5, 5), nn.Identity(), 0.5), (40, 5))
     with torch.no_grad():
         second = second_of(block, block.half_step_system(y))

@@ -9,8 +9,8 @@ from quadratic import setting_around
 from residuals import linear_problem
 from test_gauss_newton import full, small_burgers
 
-from hpctrain.decomposition import by_layers
-from hpctrain.objective import Evaluation
+from hpctrain.decomposition.blocks import by_layers
+from hpctrain.objective.evaluation import Evaluation
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import LocalWork, Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions

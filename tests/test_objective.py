@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from hpctrain.decomposition import by_layers
+from hpctrain.decomposition.blocks import by_layers
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.problem import PinnProblem
 
 CHUNKS = 8
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from classifiers import write_h5, write_mnist
 
-from hpctrain import build
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.runner import resume, run
+from hpctrain.run import assemble as build
+from hpctrain.run.loop import resume, run
 from hpctrain.store.run_file import read_run
 
 TUNED = Path(__file__).parent / "tuned_net.py"

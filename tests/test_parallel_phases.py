@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from hpctrain import phases
-from hpctrain.phases import PHASES, PhaseTimer
+from hpctrain.parallel import phases
+from hpctrain.parallel.phases import PHASES, PhaseTimer
 
 
 class Clocks:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.polynomial import Chebyshev
 
-from hpctrain.problems.pinn.allen_cahn import AllenCahn, radau, solve
-from hpctrain.problems.pinn.ansatz import Ansatz
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.problems.equations.ansatz import Ansatz
+from hpctrain.problems.equations.library.allen_cahn import AllenCahn, radau, solve
+from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 PDE = AllenCahn()
 

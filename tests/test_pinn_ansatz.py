@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from hpctrain.problems.pinn import PDE, NotSmoothError, ProblemError
-from hpctrain.problems.pinn.ansatz import Ansatz, jets
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.guard import guard
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.problems.equations import PDE, NotSmoothError, ProblemError
+from hpctrain.problems.equations.ansatz import Ansatz, jets
+from hpctrain.problems.equations.checks.guard import guard
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 
 class Wave(PDE):

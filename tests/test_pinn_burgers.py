@@ -6,10 +6,10 @@ import mpmath
 import pytest
 import torch
 
-from hpctrain.problems.pinn import burgers
-from hpctrain.problems.pinn.ansatz import jets
-from hpctrain.problems.pinn.burgers import Burgers, cole_hopf
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.problems.equations.ansatz import jets
+from hpctrain.problems.equations.library import burgers
+from hpctrain.problems.equations.library.burgers import Burgers, cole_hopf
+from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 PDE = Burgers()
 TIMES = (1e-8, 1e-4, 0.01, 0.1, 0.3, 0.51, 0.75, 1.0)

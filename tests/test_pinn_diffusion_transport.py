@@ -7,9 +7,13 @@ import torch
 from mpmath import mpf
 from numpy.polynomial import Chebyshev
 
-from hpctrain.problems.pinn.ansatz import Ansatz
-from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport, expand, solve
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.problems.equations.ansatz import Ansatz
+from hpctrain.problems.equations.library.diffusion_transport import (
+    DiffusionTransport,
+    expand,
+    solve,
+)
+from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 PDE = DiffusionTransport()
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from hpctrain.build import make_objective, make_problem
 from hpctrain.errors import InputError
-from hpctrain.job import load_job
+from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import PDE, ProblemError
+from hpctrain.problems.equations.checks.guard import guard
+from hpctrain.problems.equations.checks.jumps import describe_jumps
+from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.options import EQUATIONS
-from hpctrain.problems.pinn import PDE, ProblemError
-from hpctrain.problems.pinn.guard import guard
-from hpctrain.problems.pinn.jumps import describe_jumps
-from hpctrain.problems.pinn.probe import probe
+from hpctrain.run.assemble import make_objective, make_problem
 
 NU = torch.nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
 LEARNED = torch.tensor(2.0, requires_grad=True) ** 2
@@ -191,7 +191,7 @@ def mine(tmp_path, text):
 
 HEAD = """\
 import torch
-from hpctrain.problems.pinn import PDE
+from hpctrain.problems.equations import PDE
 class Mine(PDE):
     name, coordinates, domain = "mine", ("t", "x"), ((0.0, 1.0), (0.0, 1.0))
     orders, test_grid = (1, 2), (11, 11)

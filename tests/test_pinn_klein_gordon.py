@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hpctrain.problems.pinn.ansatz import Ansatz, jets
-from hpctrain.problems.pinn.klein_gordon import KleinGordon
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
+from hpctrain.problems.equations.ansatz import Ansatz, jets
+from hpctrain.problems.equations.library.klein_gordon import KleinGordon
+from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 PDE = KleinGordon()
 POINTS = hammersley_points(PDE.domain, 1000)

@@ -5,8 +5,8 @@ import pytest
 
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.pinn.klein_gordon import KleinGordon
-from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.equations.library.klein_gordon import KleinGordon
+from hpctrain.problems.equations.problem import PinnProblem
 
 
 def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_network():

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpctrain.build import make_problem
 from hpctrain.errors import InputError
-from hpctrain.job import load_job
+from hpctrain.job.settings import load_job
 from hpctrain.kernels import native_available
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.pinn.ansatz import Ansatz, jets
-from hpctrain.problems.pinn.sampling import grid_points, hammersley_points
-from hpctrain.runner import run
+from hpctrain.problems.equations.ansatz import Ansatz, jets
+from hpctrain.problems.equations.points import grid_points, hammersley_points
+from hpctrain.run.assemble import make_problem
+from hpctrain.run.loop import run
 from hpctrain.store.run_file import read_run
 
 ROOT = Path(__file__).parents[1]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hpctrain.problems.pinn import PDE, ProblemError
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.pde import jet_fields
+from hpctrain.problems.equations import PDE, ProblemError
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.system import jet_fields
 
 
 class Heat(PDE):

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.diffusion_transport import DiffusionTransport
-from hpctrain.problems.pinn.klein_gordon import KleinGordon
-from hpctrain.problems.pinn.penalty import Condition, SoftConstraints, conditions
-from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.equations.conditions import Condition, SoftConstraints, conditions
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.library.diffusion_transport import DiffusionTransport
+from hpctrain.problems.equations.library.klein_gordon import KleinGordon
+from hpctrain.problems.equations.problem import PinnProblem
 
 SOFT = SoftConstraints(points=7, penalty=5.0)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.problems.pinn.sampling import (
+from hpctrain.problems.equations.points import (
     Cluster,
     clustered,
     grid_points,

@@ -5,23 +5,23 @@ import warnings
 import pytest
 import torch
 
-from hpctrain.job import load_job
+from hpctrain.job.settings import load_job
 from hpctrain.kernels import native_available
 from hpctrain.kernels.pointwise import trace
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.pinn import PDE
-from hpctrain.problems.pinn.penalty import SoftConstraints
-from hpctrain.problems.pinn.problem import PinnProblem
-from hpctrain.problems.pinn.scaling import InputScaling
-from hpctrain.runner import run
+from hpctrain.problems.equations import PDE
+from hpctrain.problems.equations.conditions import SoftConstraints
+from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.scaling import InputScaling
+from hpctrain.run.loop import run
 from hpctrain.store.run_file import read_run
 
 TWINS = """
 import math
 import torch
-from hpctrain.problems.pinn import PDE
+from hpctrain.problems.equations import PDE
 
 
 class Unit(PDE):

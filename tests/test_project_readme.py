@@ -8,7 +8,7 @@ import pytest
 import tomli_w
 
 from hpctrain import cli
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,11 +6,12 @@ import pytest
 import torch
 from quadratic import objective_of, random_quadratic
 
-from hpctrain.globalization.line_search import LineSearchOptions
+from hpctrain.methods.quasi_newton import factors as factored
+from hpctrain.methods.quasi_newton import inverse_hessian as broyden
+from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scaling
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.quasi_newton import broyden, factored
-from hpctrain.quasi_newton.broyden import InverseHessian, Scaling
-from hpctrain.quasi_newton.lbfgs import SecantPairs
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.quasi_newton import SelfScaledMethod
 

@@ -13,21 +13,21 @@ from quadratic import random_quadratic, setting_around
 from torch import nn
 
 from hpctrain.errors import InputError
-from hpctrain.globalization.trust_region import TrustRegionOptions
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.multilevel.cycles import Level, LevelState, Room, TrustRegionControl
+from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
+from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.step import ModelOptions
 from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
-from hpctrain.objective import Objective
+from hpctrain.objective.evaluation import Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.classification import ClassificationProblem
+from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import CoarseNetwork, evaluate
-from hpctrain.solvers.level_solvers import TrustRegionSteps
-from hpctrain.solvers.multilevel import Level, LevelState, Room, TrustRegionControl
 from hpctrain.solvers.rmtr import RMTROptions, Stage
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
-from hpctrain.solvers.trust_region_step import ModelOptions
-from hpctrain.state import flatten, unflatten
-from hpctrain.vectors import dot, norm
+from hpctrain.store.state import flatten, unflatten
 
 SHAPE, SAMPLES, CHUNKS = (1, 6, 6), 60, 2
 DENSE = partial(dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)

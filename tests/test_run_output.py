@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from processes import processes_of
 
-from hpctrain import build, cli
+from hpctrain import cli
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
+from hpctrain.run import assemble as build
 from hpctrain.store.run_file import read_run
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
@@ -36,7 +37,7 @@ error_every = 2
 max_iterations = 3
 """
 HEAT = """
-from hpctrain.problems.pinn import PDE
+from hpctrain.problems.equations import PDE
 
 class Heat(PDE):
     name, coordinates, orders = "heat", ("t", "x"), (1, 2)
@@ -159,7 +160,7 @@ def test_a_running_run_cannot_be_resumed_until_it_is_killed(mpirun, job, tmp_pat
 
 
 def test_a_row_of_progress_shows_the_error_of_its_own_iteration_only(job, monkeypatch, capsys):
-    monkeypatch.setattr("hpctrain.progress.LINE_INTERVAL", 0.0)
+    monkeypatch.setattr("hpctrain.run.observers.progress.LINE_INTERVAL", 0.0)
     assert cli.main(["run", str(job)]) == 0
     rows = re.findall(r"^ +(\d)  .* step [\d.e-]+(.*)$", capsys.readouterr().out, re.MULTILINE)
     assert [number for number, _ in rows] == ["0", "1", "2", "3"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
-from hpctrain.globalization.line_search import LineSearchOptions
-from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.quasi_newton.lbfgs import SecantPairs
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.quasi_newton import LBFGSOptions, LBFGSState, SelfScaledOptions, lbfgs_step

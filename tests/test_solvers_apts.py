@@ -25,11 +25,11 @@ from apts import (
 from pydantic import ValidationError
 from quadratic import minimum, objective_of
 
-from hpctrain.decomposition import sample_shares
+from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
-from hpctrain.globalization.subproblem import length
-from hpctrain.job import load_job, parse_job, resolved_toml
-from hpctrain.objective import Counts, Evaluation, Objective
+from hpctrain.job.settings import load_job, parse_job, resolved_toml
+from hpctrain.methods.trust_region.subproblem import length
+from hpctrain.objective.evaluation import Counts, Evaluation, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers.apts_data import DataRegionOptions
 from hpctrain.solvers.apts_weights import APTSWeightsOptions
@@ -39,7 +39,7 @@ from hpctrain.solvers.trust_region import (
     TrustRegionState,
     trust_region_step,
 )
-from hpctrain.state import flatten, unflatten
+from hpctrain.store.state import flatten, unflatten
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs" / "apts").glob("*.toml"))
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
-from hpctrain.batches import batch
+from hpctrain.methods.sampling.epochs import batch
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.first_order import AdamOptions, SGDOptions
 from hpctrain.solvers.torch_lbfgs import TorchLBFGSOptions
-from hpctrain.state import flatten, unflatten
+from hpctrain.store.state import flatten, unflatten
 
 N = 20
 START = torch.ones(N, dtype=torch.float64)

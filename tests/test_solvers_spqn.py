@@ -8,20 +8,20 @@ import torch
 from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
-from hpctrain.decomposition import Block, LayerRange, LayerSet, by_layers
-from hpctrain.globalization.line_search import LineSearchOptions
+from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, by_layers
+from hpctrain.methods.schwarz.global_steps import GlobalSelfScaled
+from hpctrain.methods.schwarz.synchronisation import block_wise, common, subspace
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.pinn.burgers import Burgers
-from hpctrain.problems.pinn.problem import PinnProblem
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.problem import PinnProblem
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Point, evaluate
 from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledMethod, SelfScaledOptions
-from hpctrain.solvers.schwarz_global import GlobalSelfScaled
-from hpctrain.solvers.schwarz_sync import block_wise, common, subspace
 from hpctrain.solvers.spqn import SPQNOptions
-from hpctrain.state import flatten, unflatten
+from hpctrain.store.state import flatten, unflatten
 
 N, S = 20, 4
 SIZES = [5] * S

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpctrain.state import BlockStates, RowBlock, Share
 from hpctrain.store import checkpoint as module
 from hpctrain.store.checkpoint import CheckpointError, CheckpointStore
+from hpctrain.store.state import BlockStates, RowBlock, Share
 
 N = 7
 

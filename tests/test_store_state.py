@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpctrain.state import BlockStates, Ownership, RowBlock, Share, StateError, flatten, unflatten
+from hpctrain.store.state import (
+    BlockStates,
+    Ownership,
+    RowBlock,
+    Share,
+    StateError,
+    flatten,
+    unflatten,
+)
 
 
 class Phase(Enum):

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from hpctrain.results.measures import ACCURACY, ERROR, measure_of
+from hpctrain.results.summary import Summary
 from hpctrain.store.run_file import RunWriter, read_run
 from hpctrain.study import bands, seeds
-from hpctrain.study.measures import ACCURACY, ERROR, measure_of
 from hpctrain.study.seeds import SeedRuns
-from hpctrain.study.summary import Summary
 
 KINDS = {"iteration": "i8"}
 COLUMNS = ("iteration", "epoch", "seconds", "loss", "gradient_evaluations", "update_cost")

@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from hpctrain.job import load_job, resolved_toml
+from hpctrain.job.settings import load_job, resolved_toml
+from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunWriter, read_run
 from hpctrain.study import bands, compare, seeds, starts
 from hpctrain.study.compare import Study
 from hpctrain.study.seeds import SeedRuns, Spread
 from hpctrain.study.starts import PlannedRun, UnfinishedError
-from hpctrain.study.summary import StudyError, Summary
 
 COLUMNS = {
     "iteration": "i8",

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from hpctrain.results.summary import StudyError
 from hpctrain.store.run_file import RunWriter, read_run
 from hpctrain.study import projection
 from hpctrain.study.projection import NETWORKS, Network
 from hpctrain.study.stretch import Stretch
-from hpctrain.study.summary import StudyError
 
 PHASES = ("local", "global", "communication", "validation", "io")
 NETWORK = Network("a", latency=0.5, bandwidth=100.0)

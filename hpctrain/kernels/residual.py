@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 import torch
 from torch import Tensor
 
-from hpctrain.arrays import chunk_sums
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.pointwise import trace
 from hpctrain.kernels.program import NotTraceableError
+from hpctrain.linalg.arrays import chunk_sums
 
 if TYPE_CHECKING:
     from hpctrain.kernels.native import NativeJets

@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hpctrain.arrays import chunk_sums
 from hpctrain.kernels.jets import JetEvaluator, coordinates_of_order
+from hpctrain.linalg.arrays import chunk_sums
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 TILE = 64

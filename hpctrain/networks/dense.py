@@ -15,8 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hpctrain.arrays import to_tensor
-from hpctrain.randomness import generator
+from hpctrain.linalg.arrays import to_tensor
+from hpctrain.linalg.randomness import generator
 
 INITIAL_ADAPTIVE_SCALE = 0.1
 

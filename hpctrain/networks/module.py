@@ -20,22 +20,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from hpctrain.arrays import CPU
-from hpctrain.decomposition import LayerRange
+from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.errors import InputError
+from hpctrain.linalg.arrays import CPU
+from hpctrain.linalg.randomness import generator, seeded_generators
 from hpctrain.networks.chain import is_chain, parts_of
-from hpctrain.networks.costs import Costs
-from hpctrain.networks.faults import NetworkError
-from hpctrain.networks.kept_state import (
+from hpctrain.networks.checks.kept_state import (
     attributes_of,
     changed_attribute,
     changed_tensor,
     comparable,
     named_tensors,
 )
-from hpctrain.networks.probe import BATCH, probe
-from hpctrain.randomness import generator, seeded_generators
-from hpctrain.user_code import explain
+from hpctrain.networks.checks.probe import BATCH, probe
+from hpctrain.networks.costs import Costs
+from hpctrain.networks.faults import NetworkError
+from hpctrain.user_code.faults import explain
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from hpctrain.networks.classifiers import image_shape
 from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.module import ModuleNetwork
-from hpctrain.transfers import RULES, DepthTransfer, Rule, Run
+from hpctrain.networks.transfers import RULES, DepthTransfer, Rule, Run
 
 
 class EulerBlock(nn.Module):

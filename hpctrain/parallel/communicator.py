@@ -20,9 +20,9 @@ from torch import Tensor
 
 from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel.guard import Guard, is_wanted
+from hpctrain.parallel.phases import PhaseTimer
 from hpctrain.parallel.transports import HostMPI, Transport
 from hpctrain.parallel.tree import Node, aligned_nodes, joins, shares
-from hpctrain.phases import PhaseTimer
 
 if TYPE_CHECKING:
     from mpi4py import MPI

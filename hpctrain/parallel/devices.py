@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from hpctrain.arrays import CPU
 from hpctrain.errors import InputError
+from hpctrain.linalg.arrays import CPU
 from hpctrain.parallel.communicator import Communicator
 
 

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import NamedTuple, NoReturn
 
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.phases import PhaseTimer
 from hpctrain.parallel.threads import visible_cores
-from hpctrain.phases import PhaseTimer
 
 # Step identifiers from here on are SLURM's own (batch script, interactive shell), not srun's.
 SLURM_RESERVED_STEPS = 0xFFFFFFF0

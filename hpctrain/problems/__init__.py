@@ -1,0 +1,1 @@
+"""Problems: equations, classification, logistic regression, and their data."""

@@ -1,7 +1,7 @@
 """What every problem is to a run: samples, parameters, a loss to share out, and a monitor.
 
-A problem knows nothing of how it is minimised. `hpctrain.build` makes one out of a job, and an
-objective out of its share; `hpctrain.runner` asks its monitor how good the parameters are.
+A problem knows nothing of how it is minimised. `hpctrain.run.assemble` makes one out of a job, an
+objective is made of its shares, and `hpctrain.run.loop` asks its monitor how good θ is.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from hpctrain.decomposition import LayerRange
-from hpctrain.objective import SampledLoss
+from hpctrain.decomposition.blocks import LayerRange
+from hpctrain.objective.evaluation import SampledLoss
 from hpctrain.parallel.communicator import Communicator
 
 

@@ -17,11 +17,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.corrected import Corrected
-from hpctrain.globalization.subproblem import Norm
-from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.objective import Objective
-from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
+from hpctrain.methods.trust_region.additive import APTS, APTSOptions, LocalProblem
+from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.subproblem import Norm
+from hpctrain.objective.corrected import Corrected
+from hpctrain.objective.evaluation import Objective
 from hpctrain.solvers.base import Point, Setting
 
 

@@ -15,10 +15,10 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.globalization.subproblem import Norm
-from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.objective import Counts, Objective
-from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
+from hpctrain.methods.trust_region.additive import APTS, APTSOptions, LocalProblem
+from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.subproblem import Norm
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.solvers.base import Point, Setting
 
 

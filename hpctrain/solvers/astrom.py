@@ -28,22 +28,22 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.arrays import to_tensor
-from hpctrain.corrected import Corrected
-from hpctrain.globalization.trust_region import judge, rounding_error
-from hpctrain.objective import Objective, Smooth
-from hpctrain.quasi_newton.lsr1 import LSR1
-from hpctrain.randomness import generator
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
-from hpctrain.solvers.sampling import share_size
-from hpctrain.solvers.trust_region_step import (
+from hpctrain.linalg.arrays import to_tensor
+from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.sampling.subsets import share_size
+from hpctrain.methods.trust_region.control import judge, rounding_error
+from hpctrain.methods.trust_region.step import (
     ModelOptions,
     attempt_step,
     curvature,
     described_region,
 )
+from hpctrain.objective.corrected import Corrected
+from hpctrain.objective.evaluation import Objective, Smooth
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
 from hpctrain.solvers.variance_reduction import effective_evaluations, require_subsets
-from hpctrain.vectors import norm
 
 
 class ASTROMOptions(ModelOptions):

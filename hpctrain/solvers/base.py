@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from hpctrain.decomposition import Decomposition
-from hpctrain.objective import Counts, Evaluation, Objective, Smooth
-from hpctrain.phases import PhaseTimer
-from hpctrain.transfers import Transfer
+from hpctrain.decomposition.blocks import Decomposition
+from hpctrain.networks.transfers import Transfer
+from hpctrain.objective.evaluation import Counts, Evaluation, Objective, Smooth
+from hpctrain.parallel.phases import PhaseTimer
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Solver(ABC, Generic[State]):
     """One method: `init` makes a state from θ₀, `step` advances it by one outer iteration.
 
     Everything that evolves is in the state, a dataclass with a field `point`, which checkpoints
-    walk (see `hpctrain.state`). A solver prints nothing and opens no files.
+    walk (see `hpctrain.store.state`). A solver prints nothing and opens no files.
 
     Attributes:
         needs_residuals: whether the loss must be a sum of squared residuals.

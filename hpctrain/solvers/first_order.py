@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.sampling.mini_batches import mini_batches
 from hpctrain.options import Options
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.mini_batches import mini_batches
-from hpctrain.vectors import norm
 
 
 class _FirstOrderOptions(Options):

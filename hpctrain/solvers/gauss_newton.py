@@ -22,10 +22,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.least_squares.damped_systems import (
+    DampedSystem,
+    DualSystem,
+    Factored,
+    PrimalSystem,
+)
 from hpctrain.options import Options
 from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
-from hpctrain.solvers.damped_systems import DampedSystem, DualSystem, Factored, PrimalSystem
-from hpctrain.vectors import norm
 
 
 class DampingOptions(Options):

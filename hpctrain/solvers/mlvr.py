@@ -16,20 +16,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.corrected import consistent
-from hpctrain.globalization.backtracking import ArmijoOptions
-from hpctrain.globalization.line_search import LineSearchOptions
-from hpctrain.objective import Objective
-from hpctrain.quasi_newton.lbfgs import SecantPairs
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.level_solvers import (
-    DirectionSteps,
-    LBFGSSteps,
-    StepRule,
-    newton_direction,
-    steepest_descent,
-)
-from hpctrain.solvers.multilevel import (
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.multilevel.cycles import (
     Correction,
     Cycle,
     Level,
@@ -39,18 +27,30 @@ from hpctrain.solvers.multilevel import (
     NoControl,
     Room,
 )
-from hpctrain.solvers.sampling import (
+from hpctrain.methods.multilevel.smoothers import (
+    DirectionSteps,
+    LBFGSSteps,
+    StepRule,
+    newton_direction,
+    steepest_descent,
+)
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.sampling.subsets import (
     SampleLevels,
     fresh_subsets,
     level_sizes,
     nested_subsets,
 )
+from hpctrain.methods.search.armijo import ArmijoOptions
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.networks.transfers import Identity
+from hpctrain.objective.corrected import consistent
+from hpctrain.objective.evaluation import Objective
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
 from hpctrain.solvers.variance_reduction import (
     effective_evaluations,
     require_subsets,
 )
-from hpctrain.transfers import Identity
-from hpctrain.vectors import norm
 
 Method = Literal["gradient-descent", "lbfgs", "newton"]
 

@@ -23,17 +23,17 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.globalization.backtracking import ArmijoOptions, armijo
-from hpctrain.globalization.flexible_cg import flexible_cg
-from hpctrain.globalization.line_search import LineSearchOptions
-from hpctrain.objective import Objective
-from hpctrain.quasi_newton.lbfgs import SecantPairs
+from hpctrain.linalg.krylov.flexible_cg import flexible_cg
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.multilevel.cycles import LevelState, Room
+from hpctrain.methods.multilevel.smoothers import LBFGSSteps
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.sampling.subsets import SampleLevels, level_sizes, nested_subsets
+from hpctrain.methods.search.armijo import ArmijoOptions, armijo
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.objective.evaluation import Objective
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
-from hpctrain.solvers.level_solvers import LBFGSSteps
-from hpctrain.solvers.multilevel import LevelState, Room
-from hpctrain.solvers.sampling import SampleLevels, level_sizes, nested_subsets
 from hpctrain.solvers.variance_reduction import effective_evaluations, require_subsets
-from hpctrain.vectors import dot, norm
 
 # A coarser level gives the first θ where its gradient's norm has fallen by this. Closer to its
 # minimum few samples are all but separated: their Hessian is far too small, and so d too long.

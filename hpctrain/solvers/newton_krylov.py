@@ -30,13 +30,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.decomposition import Block
-from hpctrain.globalization.steihaug_cg import CGResult, Product, steihaug_cg
+from hpctrain.decomposition.blocks import Block
 from hpctrain.kernels.dense import gram_of_rows
-from hpctrain.objective import Sketch
+from hpctrain.linalg.krylov.steihaug_cg import CGResult, Product, steihaug_cg
+from hpctrain.linalg.vectors import norm
+from hpctrain.objective.evaluation import Sketch
 from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
 from hpctrain.solvers.gauss_newton import DampingOptions
-from hpctrain.vectors import norm
 
 # Least δ, in rounding errors of the greatest diagonal entry.
 ROUNDING_UNITS = 50

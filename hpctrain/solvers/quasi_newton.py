@@ -6,14 +6,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.globalization.line_search import LineSearchOptions, first_trial, strong_wolfe
-from hpctrain.objective import Objective, Smooth
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.quasi_newton.inverse_hessian import SCALINGS, InverseHessian
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs, is_safe
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions, first_trial, strong_wolfe
+from hpctrain.objective.evaluation import Objective, Smooth
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.quasi_newton.broyden import SCALINGS, InverseHessian
-from hpctrain.quasi_newton.lbfgs import SecantPairs, is_safe
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
-from hpctrain.vectors import dot, norm
 
 # Momentum is dropped where gᵀv > -DESCENT ‖g‖‖v‖.
 DESCENT = 1e-10

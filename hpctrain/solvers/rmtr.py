@@ -35,15 +35,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.batches import batch, batches_per_epoch
 from hpctrain.errors import InputError
-from hpctrain.globalization.backtracking import ArmijoOptions
-from hpctrain.options import Options
-from hpctrain.quasi_newton.lsr1 import LSR1
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.level_solvers import TrustRegionSteps
-from hpctrain.solvers.mini_batches import mini_batches
-from hpctrain.solvers.multilevel import (
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.multilevel.cycles import (
     Control,
     Cycle,
     Level,
@@ -51,16 +45,22 @@ from hpctrain.solvers.multilevel import (
     Room,
     TrustRegionControl,
 )
-from hpctrain.solvers.trust_region_step import (
+from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
+from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
+from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.methods.search.armijo import ArmijoOptions
+from hpctrain.methods.trust_region.step import (
     ModelOptions,
     check_model,
     described_model,
     described_region,
     learnt,
 )
+from hpctrain.networks.transfers import Rule, Transfer
+from hpctrain.options import Options
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
 from hpctrain.solvers.variance_reduction import require_subsets
-from hpctrain.transfers import Rule, Transfer
-from hpctrain.vectors import norm
 
 # A batch that led to too small a decrease of the whole loss is made larger by this factor.
 BATCH_GROWTH = 2

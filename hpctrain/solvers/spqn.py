@@ -31,16 +31,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.decomposition import Block
-from hpctrain.globalization.line_search import LineSearchOptions
-from hpctrain.globalization.trust_region import TrustRegionOptions
-from hpctrain.objective import Counts, Objective
-from hpctrain.options import Options
-from hpctrain.quasi_newton.lbfgs import SecantPairs
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.quasi_newton import LBFGSState, SelfScaledMethod, SelfScaledState
-from hpctrain.solvers.schwarz_global import GlobalLBFGS, GlobalMethod, GlobalSelfScaled
-from hpctrain.solvers.schwarz_local import (
+from hpctrain.decomposition.blocks import Block
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.schwarz.block_solvers import (
     BlockHessian,
     LocalLBFGS,
     LocalSelfScaled,
@@ -49,10 +43,20 @@ from hpctrain.solvers.schwarz_local import (
     TrustRegionMemory,
     take_steps,
 )
-from hpctrain.solvers.schwarz_sync import SYNCHRONISATIONS, nominal_gradients, search_along
+from hpctrain.methods.schwarz.global_steps import GlobalLBFGS, GlobalMethod, GlobalSelfScaled
+from hpctrain.methods.schwarz.synchronisation import (
+    SYNCHRONISATIONS,
+    nominal_gradients,
+    search_along,
+)
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.options import Options
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.quasi_newton import LBFGSState, SelfScaledMethod, SelfScaledState
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
-from hpctrain.state import BlockStates
-from hpctrain.vectors import norm
+from hpctrain.store.state import BlockStates
 
 MOMENTUM = 0.9
 

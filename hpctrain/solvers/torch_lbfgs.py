@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.objective import Evaluation, Objective
+from hpctrain.linalg.vectors import norm
+from hpctrain.objective.evaluation import Evaluation, Objective
 from hpctrain.options import Options
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.vectors import norm
 
 # torch's default for a line search where nothing else limits it.
 TRIALS = 25

@@ -27,13 +27,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.globalization.trust_region import slid
-from hpctrain.objective import Evaluation, Smooth
-from hpctrain.quasi_newton.lsr1 import LSR1
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
-from hpctrain.solvers.mini_batches import mini_batches
-from hpctrain.solvers.sampling import random_subset
-from hpctrain.solvers.trust_region_step import (
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.methods.sampling.subsets import random_subset
+from hpctrain.methods.trust_region.control import slid
+from hpctrain.methods.trust_region.step import (
     ModelOptions,
     attempt_step,
     check_model,
@@ -42,7 +41,8 @@ from hpctrain.solvers.trust_region_step import (
     described_region,
     learnt,
 )
-from hpctrain.vectors import norm
+from hpctrain.objective.evaluation import Evaluation, Smooth
+from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
 
 # By how much a growing sample may grow from one step to the next.
 SAMPLE_GROWTH = 2

@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.globalization.backtracking import ArmijoOptions
-from hpctrain.objective import Counts
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.multilevel.smoothers import StepRule, newton_direction
+from hpctrain.methods.sampling.subsets import random_subset, sample_gradients, share_size
+from hpctrain.methods.search.armijo import ArmijoOptions
+from hpctrain.objective.evaluation import Counts
 from hpctrain.options import Options
 from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.level_solvers import StepRule, newton_direction
-from hpctrain.solvers.sampling import random_subset, sample_gradients, share_size
-from hpctrain.vectors import norm
 
 
 class SVRGOptions(Options):

@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from hpctrain.errors import RunError
-from hpctrain.state import Share, unflatten
 from hpctrain.store import files
 from hpctrain.store.parts import (
     Part,
@@ -29,6 +28,7 @@ from hpctrain.store.parts import (
     to_json,
     write_part,
 )
+from hpctrain.store.state import Share, unflatten
 
 FORMAT = "hpctrain-checkpoint/1"
 MANIFEST = "manifest.json"

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.state import Leaf, Ownership, RowBlock, flatten
 from hpctrain.store import files
 from hpctrain.store.space import Sink
+from hpctrain.store.state import Leaf, Ownership, RowBlock, flatten
 
 PIECE_BYTES = 16 * 2**20
 CACHE_LINE = 64

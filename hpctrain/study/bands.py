@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hpctrain.study import style
-from hpctrain.study.measures import Measure
+from hpctrain.results import style
+from hpctrain.results.measures import Measure
 from hpctrain.study.seeds import SeedRuns, column
 
 ABSCISSAE = {

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpctrain.job import Job, load_job
+from hpctrain.job.settings import Job, load_job
 from hpctrain.parallel.launch import launched_ranks
-from hpctrain.signals import StopSignals
+from hpctrain.parallel.signals import StopSignals
+from hpctrain.results import style
+from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import read_run
-from hpctrain.study import bands, seeds, starts, style
+from hpctrain.study import bands, seeds, starts
 from hpctrain.study.seeds import SeedRuns
 from hpctrain.study.starts import PlannedRun
-from hpctrain.study.summary import StudyError, Summary
 
 
 @dataclass(frozen=True)

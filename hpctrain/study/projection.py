@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from hpctrain.study.summary import StudyError
+from hpctrain.results.summary import StudyError
 
 USEFUL = 0.5
 

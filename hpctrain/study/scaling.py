@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hpctrain.job import Job, load_job
+from hpctrain.job.settings import Job, load_job
 from hpctrain.parallel.launch import launched_ranks
+from hpctrain.parallel.signals import StopSignals
 from hpctrain.parallel.threads import visible_cores
-from hpctrain.signals import StopSignals
+from hpctrain.results.summary import StudyError
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.store.table_file import write_table
 from hpctrain.study import projection, scaling_figure, scaling_rows, starts
@@ -27,7 +28,6 @@ from hpctrain.study.projection import Network
 from hpctrain.study.scaling_rows import Scaling
 from hpctrain.study.starts import PlannedRun
 from hpctrain.study.stretch import Stretch
-from hpctrain.study.summary import StudyError
 
 # Of a stretch of fixed length, the part before it that warms up.
 WARM_UP = 0.25

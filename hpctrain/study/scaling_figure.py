@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from hpctrain.study import style
+from hpctrain.results import style
 from hpctrain.study.scaling_rows import Scaling
 from hpctrain.study.stretch import SHARES
 

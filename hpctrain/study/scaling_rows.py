@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from hpctrain.results import report as tables
+from hpctrain.results.report import Cell, Row
 from hpctrain.store.run_file import Run
-from hpctrain.study import projection, tables
+from hpctrain.study import projection
 from hpctrain.study.projection import Network
 from hpctrain.study.stretch import SHARES, Stretch
-from hpctrain.study.tables import Cell, Row
 
 BYTES = {"float64": 8, "float32": 4}
 # Solvers whose inverse Hessian lies by rows over the ranks.

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpctrain.reasons import Reason
-from hpctrain.study import tables
-from hpctrain.study.measures import Measure
-from hpctrain.study.summary import Summary
-from hpctrain.study.tables import Row
+from hpctrain.results import report as tables
+from hpctrain.results.measures import Measure
+from hpctrain.results.report import Row
+from hpctrain.results.summary import Summary
+from hpctrain.run.stop import Reason
 
 # Attribute of `Reached` and column of the history → its name in tables.
 COSTS = {

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hpctrain.errors import HpctrainError
-from hpctrain.job import Job, JobError, parse_job
-from hpctrain.launchers import find_mpirun
-from hpctrain.reasons import Reason
-from hpctrain.signals import StopSignals
+from hpctrain.job.settings import Job, JobError, parse_job
+from hpctrain.parallel.launchers import find_mpirun
+from hpctrain.parallel.signals import StopSignals
+from hpctrain.results.summary import StudyError
+from hpctrain.run.stop import Reason
 from hpctrain.store.run_file import RUNNING, RunFileError, read_run
-from hpctrain.study.summary import StudyError
 
 UNFINISHED = (RUNNING, Reason.SIGNAL.text)
 BAD_INPUT = 2

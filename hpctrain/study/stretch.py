@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
+from hpctrain.results.summary import StudyError
 from hpctrain.store.run_file import Run
 from hpctrain.study.projection import Network
-from hpctrain.study.summary import StudyError
 
 COMPUTED = ("local", "global")
 SHARES = (*COMPUTED, "communication", "wait")

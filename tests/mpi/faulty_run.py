@@ -10,8 +10,8 @@ import sys
 import time
 
 from hpctrain import __main__
-from hpctrain.phases import PhaseTimer
-from hpctrain.problems.pinn.problem import PinnLoss
+from hpctrain.parallel.phases import PhaseTimer
+from hpctrain.problems.equations.problem import PinnLoss
 
 LAUNCHERS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from hpctrain import build
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.classification import ClassificationProblem
+from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet, Part
+from hpctrain.run import assemble as build
 
 JOB = """
 precision = "{precision}"

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpctrain import build
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
-from hpctrain.runner import run
+from hpctrain.run import assemble as build
+from hpctrain.run.loop import run
 from hpctrain.store.run_file import read_run
 
 JOB = """

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from hpctrain.decomposition import Block, Decomposition
-from hpctrain.objective import Counts, Objective
+from hpctrain.decomposition.blocks import Block, Decomposition
+from hpctrain.objective.evaluation import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.logistic import LabelledRows, LogisticProblem
+from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.astrom import ASTROMOptions
 from hpctrain.solvers.base import LocalWork, Setting

@@ -9,10 +9,10 @@ import torch
 
 from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel import RootError
+from hpctrain.parallel.phases import PHASES
 from hpctrain.parallel.transports import HostMPI, Staged
 from hpctrain.parallel.transports.torch_distributed import TorchDistributed
 from hpctrain.parallel.tree import reduce_leaves, shares
-from hpctrain.phases import PHASES
 
 CHUNKS = 64
 TRANSPORTS = {

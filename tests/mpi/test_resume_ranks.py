@@ -8,11 +8,12 @@ import h5py
 import numpy as np
 import pytest
 
-from hpctrain import build, solvers
+from hpctrain import solvers
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.runner import resume, run
+from hpctrain.run import assemble as build
+from hpctrain.run.loop import resume, run
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 

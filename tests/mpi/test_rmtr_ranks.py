@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.runner import run
+from hpctrain.run.loop import run
 from hpctrain.store.run_file import read_run
 
 JOB = """

@@ -5,11 +5,11 @@ import pytest
 from pretended_gpu import PLACE
 
 from hpctrain.errors import InputError
-from hpctrain.job import parse_job
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import HOST, Device
 from hpctrain.parallel.transports.choice import TRANSPORTS, available, obstacle
-from hpctrain.runner import run
+from hpctrain.run.loop import run
 from hpctrain.store.run_file import read_run
 
 JOB = """
@@ -63,7 +63,7 @@ def test_tensors_of_another_device_are_staged(
     comm, folder, assert_everywhere, monkeypatch, solver, transport
 ):
     gpu = Device(PLACE, "a pretended GPU", is_shared=True)
-    monkeypatch.setattr("hpctrain.runner.choose_device", lambda *_: gpu)
+    monkeypatch.setattr("hpctrain.run.loop.choose_device", lambda *_: gpu)
     monkeypatch.setattr("hpctrain.parallel.transports.choice.reports_cuda", lambda: False)
     run(job_of(solver, transport), comm, str(folder / "parallel.h5"))
     run(job_of(solver, "mpi"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))

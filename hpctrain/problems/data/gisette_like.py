@@ -11,8 +11,8 @@ slant, size, place and width, so that the set is made from its seed alone.
 import numpy as np
 from scipy.sparse import csr_array
 
-from hpctrain.problems.logistic import LabelledRows
-from hpctrain.randomness import generator
+from hpctrain.linalg.randomness import generator
+from hpctrain.problems.logistic.problem import LabelledRows
 
 SAMPLES, FEATURES = 6000, 5000
 SIDE = 28

@@ -9,7 +9,7 @@ from os import PathLike
 import numpy as np
 
 from hpctrain.errors import InputError
-from hpctrain.problems.logistic import LabelledRows
+from hpctrain.problems.logistic.problem import LabelledRows
 
 
 def read_keel(path: str | PathLike[str]) -> LabelledRows:

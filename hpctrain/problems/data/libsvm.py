@@ -19,8 +19,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from hpctrain.errors import InputError
-from hpctrain.problems.features import MOST_FEATURES, Rows
-from hpctrain.problems.logistic import LabelledRows
+from hpctrain.problems.logistic.features import MOST_FEATURES, Rows
+from hpctrain.problems.logistic.problem import LabelledRows
 
 # A matrix with a greater share of non-zeros is kept dense.
 DENSE_ABOVE = 0.25

@@ -1,0 +1,1 @@
+"""Decomposition of the parameters and of the samples."""

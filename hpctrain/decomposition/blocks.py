@@ -1,0 +1,188 @@
+"""Decomposition of the parameters into blocks of consecutive layers, which may overlap.
+
+R_s picks the parameters of block s out of θ, E_s = R_sᵀ puts them back. With an overlap of o layers
+a block reaches o layers into its neighbours on each side, and every parameter is divided among its
+owners:
+
+    Σ_s E_s δ_s / w,   w = Σ_s E_s 1  (by component), so that δ_s = R_s d for all s gives back d.
+
+Sources: Kopaničáková, Kothari, Karniadakis, Krause, SISC 46(5), 2024, section 3; overlap: Lee,
+Kopaničáková, Karniadakis, arXiv 2406.10997.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpctrain.linalg.arrays import to_array, to_tensor
+from hpctrain.linalg.randomness import generator
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """A layer's parameters θ[start:stop] and its cost, in multiply-adds for one sample."""
+
+    start: int
+    stop: int
+    cost: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layers `first` to `last` (included), which hold θ[start:stop]."""
+
+    index: int
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """n_s."""
+        return self.stop - self.start
+
+    def restrict(self, theta: Tensor) -> Tensor:
+        """R_s θ (n_s,), a view of θ (n,)."""
+        return theta[self.start : self.stop]
+
+    def replace(self, theta: Tensor, part: Tensor) -> None:
+        """Writes `part` (n_s,) in the place of R_s θ, into θ (n,)."""
+        theta[self.start : self.stop] = part
+
+
+@dataclass(frozen=True)
+class LayerSet:
+    """Layers that need not follow on each other: blocks without overlap, in ascending order."""
+
+    runs: tuple[Block, ...]
+
+    @property
+    def first(self) -> int:
+        """The lowest layer."""
+        return self.runs[0].first
+
+    @property
+    def last(self) -> int:
+        """The highest layer."""
+        return self.runs[-1].last
+
+    @property
+    def size(self) -> int:
+        """The number of parameters, m."""
+        return sum(run.size for run in self.runs)
+
+    def restrict(self, theta: Tensor) -> Tensor:
+        """The set's parameters (m,) out of θ (n,), a copy."""
+        return torch.cat([run.restrict(theta) for run in self.runs])
+
+    def replace(self, theta: Tensor, part: Tensor) -> None:
+        """Writes `part` (m,) in the place of the set's parameters, into θ (n,)."""
+        for run, its in zip(self.runs, part.split([run.size for run in self.runs]), strict=True):
+            run.replace(theta, its)
+
+
+# What a loss can be restricted to.
+Region = Block | LayerSet
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The blocks s = 1 … S of a parameter vector of length n; every parameter is in at least one.
+
+    Attributes:
+        parameters: n.
+        blocks: in order from input to output.
+        coarse: the parameters of a coarse step, empty where there is none.
+    """
+
+    parameters: int
+    blocks: tuple[Block, ...]
+    coarse: LayerSet = LayerSet(())
+
+    @cached_property
+    def owners(self) -> Tensor:
+        """w (n,), the number of blocks that own each parameter; on the CPU."""
+        owners = torch.zeros(self.parameters, dtype=torch.int64, device="cpu")
+        for block in self.blocks:
+            owners[block.start : block.stop] += 1
+        return owners
+
+    def extend(self, region: Region, correction: Tensor) -> Tensor:
+        """E δ (n,), of a correction on one region."""
+        extended = correction.new_zeros(self.parameters)
+        region.replace(extended, correction)
+        return extended
+
+    def extend_add(self, corrections: Sequence[Tensor]) -> Tensor:
+        """Σ_s E_s δ_s / w (n,), of one correction (n_s,) a block, added in block order."""
+        total = corrections[0].new_zeros(self.parameters)
+        for block, correction in zip(self.blocks, corrections, strict=True):
+            total[block.start : block.stop] += correction
+        return total / self.owners.to(total.device)
+
+
+def by_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> Decomposition:
+    """Cuts the layers into consecutive blocks, equal to within one layer, the larger ones first.
+
+    Args:
+        layers: from input to output.
+        blocks: S.
+        overlap: layers by which a block then grows on each side, as far as there are any.
+
+    Returns:
+        The blocks; the coarse parameters are the first layer of each block, before it grows.
+
+    Raises:
+        ValueError: there are more blocks than layers, or the overlap is not below that number.
+    """
+    if not 1 <= blocks <= len(layers):
+        raise ValueError(f"{blocks} blocks are not possible: 1 to {len(layers)}, one a layer")
+    if not 0 <= overlap < len(layers):
+        raise ValueError(f"an overlap of {overlap} is not possible: 0 to {len(layers) - 1} layers")
+
+    def block(index: int, first: int, last: int) -> Block:
+        return Block(index, first, last, layers[first].start, layers[last].stop)
+
+    size, larger = divmod(len(layers), blocks)
+    firsts = [index * size + min(index, larger) for index in range(blocks + 1)]
+    grown = [
+        block(index, max(first - overlap, 0), min(after - 1 + overlap, len(layers) - 1))
+        for index, (first, after) in enumerate(pairwise(firsts))
+    ]
+    coarse = LayerSet(tuple(block(index, each, each) for index, each in enumerate(firsts[:-1])))
+    return Decomposition(layers[-1].stop, tuple(grown), coarse)
+
+
+def sample_shares(seed: int, samples: int, count: int, overlap: float = 0.0) -> list[Tensor]:
+    """Random shares of the samples, equal to within one: their numbers, ascending.
+
+    Args:
+        seed: of the draw.
+        samples: |D|.
+        count: N.
+        overlap: o, in percent: a share then draws o % of the samples that it has not.
+    """
+    order = to_tensor(generator(seed, "sample shares").permutation(samples))
+    parts = [part.sort().values for part in order.tensor_split(count)]
+    return [
+        with_overlap(part, samples, overlap, generator(seed, "share overlap", index))
+        for index, part in enumerate(parts)
+    ]
+
+
+def with_overlap(own: Tensor, samples: int, percent: float, random: np.random.Generator) -> Tensor:
+    """Some of the samples 0 … |D| - 1, and so many percent of the others, ascending."""
+    if percent == 0 or len(own) == samples:
+        return own
+    others = np.setdiff1d(np.arange(samples), to_array(own), assume_unique=True)
+    count = math.ceil(percent / 100 * len(others))
+    drawn = random.choice(others, count, replace=False, shuffle=False)
+    return torch.cat([own, to_tensor(drawn)]).sort().values

@@ -1,0 +1,361 @@
+"""The job file: every setting of a run, its default, its meaning and its check.
+
+A job is a TOML file. `load_job` reads one, applies overrides such as `solver.blocks=4` and checks
+everything; whatever is wrong ends in a `JobError` of one line. `resolved_toml` writes a job back,
+defaults included.
+"""
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import tomli_w
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic.types import AllowInfNan
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from hpctrain.errors import JobError
+from hpctrain.job.groups import (
+    chosen_name,
+    deciding_key,
+    inner_group,
+    is_choice,
+    is_group,
+    item_of,
+    kinds_of,
+    named_groups,
+    names_allowed,
+    one_of,
+    shown,
+    variants_of,
+)
+from hpctrain.job.overrides import apply_overrides
+from hpctrain.networks.options import (
+    NETWORKS,
+    DenseOptions,
+    NetworkOptions,
+    NoNetworkOptions,
+    OwnNetworkOptions,
+)
+from hpctrain.options import Options, hint
+from hpctrain.problems.options import PinnOptions, ProblemOptions
+from hpctrain.solvers import SolverOptions
+
+LARGEST_SEED = 2**63 - 1
+
+
+class ParallelOptions(Options):
+    """How ranks and threads share the work; only chunks and device affect the numbers."""
+
+    transport: Literal["auto", "mpi", "mpi-gpu", "nccl", "gloo"] = Field(
+        "auto", description="what carries tensors from rank to rank"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="threads of a rank; by default cores / ranks, both of the node"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where tensors live: the CPU, or a GPU for each rank"
+    )
+    chunks: int = Field(
+        64, ge=1, description="chunks of samples, the leaves of the fixed summation tree"
+    )
+
+    @field_validator("chunks")
+    @classmethod
+    def _is_a_power_of_two(cls, chunks: int) -> int:
+        if chunks & (chunks - 1):
+            raise ValueError("a power of two")
+        return chunks
+
+
+class OutputOptions(Options):
+    """What a run writes, and how often."""
+
+    path: str | None = Field(None, min_length=1, description="the run file (HDF5)")
+    checkpoint_every: int = Field(
+        500, ge=0, description="iterations between checkpoints; 0 writes one at the end only"
+    )
+    error_every: int = Field(
+        10, ge=1, description="iterations between evaluations of the error or the test accuracy"
+    )
+    iterates_every: int = Field(
+        0, ge=0, description="iterations between stored copies of the parameters; 0 stores none"
+    )
+
+
+class StopOptions(Options):
+    """When a run ends: at the first criterion that is met."""
+
+    max_iterations: int = Field(1000, ge=1, description="outer iterations")
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="wall-clock time since the run was started or resumed, in seconds",
+    )
+    max_gradient_evaluations: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="true gradient evaluations, in units of the full network on all samples",
+    )
+    error: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="relative error against the reference"
+    )
+    test_accuracy: float | None = Field(
+        None, gt=0, le=1, description="share of the test samples that are classified rightly"
+    )
+    suboptimality: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="L - L* of logistic regression"
+    )
+    gradient_norm: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Euclidean norm of the loss's gradient"
+    )
+
+
+class Job(Options):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of everything that is random")
+    precision: Literal["float64", "float32"] = Field("float64", description="of all numbers")
+    problem: ProblemOptions = Field(description="what is to be solved")
+    network: NetworkOptions = Field(NoNetworkOptions(), description="what is trained")
+    solver: SolverOptions = Field(description="the method that trains it, chosen by its name")
+    parallel: ParallelOptions = Field(ParallelOptions(), description="how the work is shared")
+    output: OutputOptions = Field(OutputOptions(), description="what is written")
+    stop: StopOptions = Field(StopOptions(), description="when the run ends")
+
+    @model_validator(mode="after")
+    def _groups_agree(self) -> "Job":
+        self._check_network()
+        self._check_measures()
+        if isinstance(self.problem, PinnOptions):
+            self._check_blocks()
+        self._check_chunks()
+        return self
+
+    def _check_network(self) -> None:
+        kinds = self.problem.networks
+        allowed = one_of(NETWORKS.names(kinds))
+        if OwnNetworkOptions in kinds:
+            allowed += f", {NETWORKS.example}"
+        if isinstance(self.network, NoNetworkOptions) and NoNetworkOptions not in kinds:
+            raise _missing("network", f"a table with kind, {allowed}")
+        if not isinstance(self.network, kinds):
+            problem = f"for problem.name = {shown(self.problem.name)}"
+            raise _disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
+
+    def _check_measures(self) -> None:
+        for measure in ("error", "test_accuracy", "suboptimality"):
+            value = getattr(self.stop, measure)
+            if value is not None and measure not in self.problem.measures:
+                known = " or ".join(f"stop.{each}" for each in self.problem.measures)
+                name = shown(self.problem.name)
+                allowed = f"not measured for problem.name = {name}, which has {known}"
+                raise _disagreement(f"stop.{measure}", value, allowed)
+
+    def _check_blocks(self) -> None:
+        assert isinstance(self.network, DenseOptions)
+        blocks, depth = getattr(self.solver, "blocks", 1), self.network.depth
+        if blocks > depth:
+            raise _disagreement(
+                "solver.blocks", blocks, f"at most {depth}, the number of layers (network.depth)"
+            )
+        overlap = getattr(self.solver, "overlap", 0)
+        if overlap >= depth:
+            raise _disagreement(
+                "solver.overlap",
+                overlap,
+                f"at most {depth - 1}, below the number of layers (network.depth)",
+            )
+
+    def _check_chunks(self) -> None:
+        key = "points" if isinstance(self.problem, PinnOptions) else "samples"
+        chunks, samples = self.parallel.chunks, getattr(self.problem, key)
+        if samples is not None and chunks > samples:
+            raise _disagreement(
+                "parallel.chunks", chunks, f"at most {samples}, the number of problem.{key}"
+            )
+
+
+def load_job(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Job:
+    """Reads and checks a job file.
+
+    Args:
+        path: the TOML file.
+        overrides: settings that replace the file's, see `overrides.apply_overrides`.
+
+    Raises:
+        JobError: the file cannot be read, or is not a job; the message is one line.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise JobError(f"{path}: cannot read the job file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path}: not a text in UTF-8 (byte {error.start})") from error
+    return parse_job(text, str(path), overrides)
+
+
+def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
+    """Checks the text of a job file; `source` is how messages name it. See `load_job`."""
+    try:
+        settings = tomllib.loads(text)
+    except ValueError as error:
+        raise JobError(f"{source}: not valid TOML: {error}") from error
+    overridden = apply_overrides(settings, overrides, Job)
+    _check_letters(settings, source)
+    try:
+        return Job.model_validate(settings)
+    except ValidationError as error:
+        # An unknown key first: a misspelt one also leaves the right one missing.
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    key, line = _explain(faults[0], settings)
+    origin = f"{source} with --set" if key in overridden else source
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise JobError(f"{origin}: {line}{more}")
+
+
+def resolved_toml(job: Job) -> str:
+    """The job as TOML with every default written out; `parse_job` reads it back to an equal job."""
+    return tomli_w.dumps(job.model_dump(exclude_none=True))
+
+
+def _check_letters(value: Any, source: str, key: str = "") -> None:
+    """Texts name files, so that each must be one in the encoding of file names here."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_letters(inner, source, f"{key}.{name}" if key else name)
+    elif isinstance(value, str):
+        try:
+            value.encode(), os.fsencode(value)
+        except UnicodeEncodeError as error:
+            encoding = sys.getfilesystemencoding()
+            raise JobError(
+                f"{source}: {key} = {value!a} is not allowed: a text in the encoding of file"
+                f" names here, {encoding} (LC_ALL=C.UTF-8 makes it utf-8)"
+            ) from error
+
+
+def _explain(fault: ErrorDetails, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """The dotted key at fault, and a line that says what was given and what is allowed."""
+    kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind == "disagreement":
+        return context["key"], fault["msg"]
+    keys, group, field = _locate(Job, fault["loc"])
+    key = ".".join(keys)
+    if field is None:
+        return key, _unknown(keys, list(group.model_fields), settings)
+    allowed = str(context["error"]) if kind == "value_error" else _allowed(field)
+    if kind.startswith("union_tag") and isinstance(given, dict):
+        name = deciding_key(field)
+        key, given = f"{key}.{name}", given.get(name)
+        allowed = names_allowed(field) + hint(given, named_groups(field))
+    if kind == "missing" or (kind.startswith("union_tag") and given is None):
+        return key, f"{key} is missing: {allowed}"
+    if kind == "value_error" and isinstance(given, dict):
+        return key, f"{key} is not allowed: {allowed}"
+    return key, f"{key} = {shown(given)} is not allowed: {allowed}"
+
+
+def _locate(
+    group: type[Options], location: Sequence[str | int]
+) -> tuple[list[str], type[Options], FieldInfo | None]:
+    """Follows the place of a fault from a group inwards.
+
+    Returns:
+        the keys that lead to the setting (without the tags of solvers, which pydantic adds), the
+        group that it belongs to, and the setting itself, None for one that the group lacks.
+    """
+    key, *rest = location
+    field = group.model_fields.get(str(key))
+    if field is not None and rest:
+        if is_choice(field):
+            inner, rest = variants_of(field).get(str(rest[0])), rest[1:]
+        else:
+            inner = inner_group(field)
+        number, rest = _leading_number(rest)
+        if inner is not None and rest:
+            keys, owner, setting = _locate(inner, rest)
+            return [str(key), *map(str, number), *keys], owner, setting
+    return [_shown_key(str(key))], group, field
+
+
+def _leading_number(location: list[str | int]) -> tuple[list[str | int], list[str | int]]:
+    """The place in a list that a location begins with, if it does, and the rest."""
+    count = int(bool(location) and isinstance(location[0], int))
+    return location[:count], location[count:]
+
+
+def _unknown(keys: list[str], known: list[str], settings: Mapping[str, Any]) -> str:
+    key, allowed = ".".join(keys), f"allowed: {', '.join(known)}{hint(keys[-1], known)}"
+    field = Job.model_fields.get(keys[0])
+    if field is not None and is_choice(field) and len(keys) == 2:
+        groups = named_groups(field).items()
+        owners = [name for name, group in groups if keys[1] in group.model_fields]
+        chosen = chosen_name(field, settings[keys[0]])
+        if owners:
+            return f"{key} is a setting of {', '.join(owners)}, not of {chosen}; {allowed}"
+    return f"unknown key {key}; {allowed}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What a setting may be, such as "an integer, at least 1"."""
+    if is_choice(field):
+        return f"a table with {deciding_key(field)}, {names_allowed(field)}"
+    kinds = " or ".join(_described(kind) for kind in kinds_of(field))
+    bounds = " and ".join(filter(None, map(_bound, field.metadata)))
+    return f"{kinds}, {bounds}" if bounds else kinds
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return one_of(get_args(kind))
+    if is_group(kind):
+        return f"a table with {', '.join(kind.model_fields)}"
+    if is_group(item_of(kind)):
+        return f"a list of tables with {', '.join(item_of(kind).model_fields)}"
+    if get_origin(kind) is list:
+        return "a list of integers, at least 1 each"
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+    return names.get(kind, str(kind))
+
+
+def _bound(constraint: Any) -> str:
+    match constraint:
+        case Ge(ge=bound):
+            return f"at least {bound}"
+        case Gt(gt=bound):
+            return f"above {bound}"
+        case Le(le=bound):
+            return f"at most {bound}"
+        case Lt(lt=bound):
+            return f"below {bound}"
+        case AllowInfNan(allow_inf_nan=False):
+            return "finite"
+        case MinLen():
+            return "not empty"
+    return ""
+
+
+def _shown_key(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key) else shown(key)
+
+
+def _disagreement(key: str, value: Any, allowed: str) -> PydanticCustomError:
+    message = "{key} = {value} is not allowed: {allowed}"
+    return PydanticCustomError(
+        "disagreement", message, {"key": key, "value": shown(value), "allowed": allowed}
+    )
+
+
+def _missing(key: str, allowed: str) -> PydanticCustomError:
+    message = "{key} is missing: {allowed}"
+    return PydanticCustomError("disagreement", message, {"key": key, "allowed": allowed})

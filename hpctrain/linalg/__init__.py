@@ -1,0 +1,1 @@
+"""Vectors, random numbers and linear algebra whose bits depend on no rank or thread."""

@@ -1,0 +1,115 @@
+"""Conjugate gradients for a trust-region subproblem in the infinity norm, whose region is a box.
+
+    min m(s) = gᵀs + ½ sᵀBs,   |s_i| ≤ Δ
+
+Conjugate gradients run on the variables that are free to move. Where an iterate would leave the
+box, two points are compared: the one where the way hits the box, and its far end projected onto
+the box, by which many variables reach their bounds at once. The better one is where conjugate
+gradients start anew, with the variables on the bounds held there if -∇m pushes them outwards.
+
+m falls from point to point, and the first is at least as good as the Cauchy point, the minimum of
+m along -g within the box: hence the usual convergence of a trust-region method. With B = 0 the
+result is -Δ sign(g).
+
+Sources: Conn, Gould, Toint, SIAM Journal on Numerical Analysis 25 (1988), and Trust-Region Methods
+(2000), section 7.8; the projected search: Lin, Moré, SIAM Journal on Optimization 9 (1999).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, CGResult, Product
+from hpctrain.linalg.vectors import dot
+
+
+def box_cg(
+    product: Product, gradient: Tensor, radius: float, tolerance: float, max_iterations: int
+) -> CGResult:
+    """An s that decreases m(s) = gᵀs + ½ sᵀBs within ‖s‖_∞ ≤ Δ, at least as the Cauchy point does.
+
+    Args:
+        product: v ↦ Bv, B symmetric (n, n), not necessarily positive definite.
+        gradient: g (n,).
+        radius: Δ.
+        tolerance: stop if the gradient of m, of the free variables, is ≤ tolerance · ‖g‖.
+        max_iterations: cap on products by B; a first one that meets the box may need one more.
+    """
+    box = _Box(gradient.new_tensor(radius))
+    s, r = torch.zeros_like(gradient), gradient
+    free, d = torch.ones_like(gradient), torch.zeros_like(gradient)
+    z, zz = r, dot(r, r)
+    enough, predicted, products, beta = tolerance**2 * zz, 0.0, 0, 0.0
+    outcome = CGOutcome.CONVERGED
+    while True:
+        if not zz > enough:
+            now_free = box.free(s, r)
+            z = now_free * r
+            zz = dot(z, z)
+            if not zz > enough:
+                return CGResult(s, products, predicted, outcome)
+            free, beta = now_free, 0.0
+        if products >= max_iterations:
+            return CGResult(s, products, predicted, CGOutcome.ITERATIONS)
+        d = beta * d - z
+        Bd = product(d)
+        products += 1
+        curvature = dot(d, Bd)
+        alpha = zz / curvature if curvature > 0 else math.inf
+        end = torch.add(s, d, alpha=alpha)
+        if box.holds(end):
+            predicted += 0.5 * alpha * zz
+            s, r = end, torch.add(r, Bd, alpha=alpha)
+            z = free * r
+            zz, old_zz = dot(z, z), zz
+            beta = zz / old_zz
+            continue
+        # The way meets the box: its first point there, or the projection of its far end.
+        outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
+        to_boundary = box.distance(s, d)
+        gain = to_boundary * (zz - 0.5 * to_boundary * curvature)
+        near = box.project(torch.add(s, d, alpha=to_boundary))
+        far = box.end(s, d, alpha)
+        q = far - s
+        Bq = product(q)
+        products += 1
+        far_gain = -(dot(r, q) + 0.5 * dot(q, Bq))
+        if far_gain > gain:
+            s, r = far, r + Bq
+            predicted += far_gain
+        else:
+            s, r = near, torch.add(r, Bd, alpha=to_boundary)
+            predicted += gain
+        free, beta = box.free(s, r), 0.0
+        z = free * r
+        zz = dot(z, z)
+
+
+class _Box:
+    """|s_i| ≤ Δ, with Δ rounded to the type of s."""
+
+    def __init__(self, bound: Tensor) -> None:
+        self._bound = bound
+
+    def holds(self, s: Tensor) -> bool:
+        """Whether s lies in the box, none of it being NaN."""
+        return bool(s.abs().max() <= self._bound)
+
+    def free(self, s: Tensor, r: Tensor) -> Tensor:
+        """1 where s lies inside or -r points inwards, 0 elsewhere: to multiply by is fastest."""
+        return ((s.abs() < self._bound) | (s * r > 0)).to(s.dtype)
+
+    def distance(self, s: Tensor, d: Tensor) -> float:
+        """The largest τ with s + τ d in the box."""
+        room = self._bound - s * torch.sign(d)
+        return float((room / d.abs()).min())
+
+    def project(self, s: Tensor) -> Tensor:
+        return torch.clamp(s, -self._bound, self._bound)
+
+    def end(self, s: Tensor, d: Tensor, alpha: float) -> Tensor:
+        """The projection of s + α d."""
+        if math.isinf(alpha):
+            return torch.where(d == 0, s, torch.sign(d) * self._bound)
+        return self.project(torch.add(s, d, alpha=alpha))

@@ -1,0 +1,89 @@
+"""Truncated conjugate gradients for a trust-region subproblem with a matrix known by products.
+
+Sources: Steihaug, SIAM Journal on Numerical Analysis 20 (1983); Toint 1981; Conn, Gould, Toint,
+Trust-Region Methods (2000), algorithm 7.5.1.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from hpctrain.linalg.vectors import dot
+
+Product = Callable[[Tensor], Tensor]
+
+
+class CGOutcome(Enum):
+    """How truncated conjugate gradients ended."""
+
+    CONVERGED = "the residual is small enough"
+    BOUNDARY = "the next iterate would leave the trust region"
+    NEGATIVE_CURVATURE = "a direction of no positive curvature, followed to the boundary"
+    ITERATIONS = "the cap on iterations is reached"
+
+
+@dataclass(frozen=True)
+class CGResult:
+    """s (n,), the products by B it took, m(0) - m(s), and how it ended."""
+
+    step: Tensor
+    iterations: int
+    predicted: float
+    outcome: CGOutcome
+
+
+def steihaug_cg(
+    product: Product,
+    gradient: Tensor,
+    radius: float,
+    tolerance: float,
+    max_iterations: int,
+    preconditioner: Product | None = None,
+) -> CGResult:
+    """An s that decreases m(s) = gᵀs + ½ sᵀBs within ‖s‖_M ≤ Δ, at least as the Cauchy point does.
+
+    Args:
+        product: v ↦ Bv, B symmetric (n, n), not necessarily positive definite.
+        gradient: g (n,).
+        radius: Δ.
+        tolerance: stop if ‖Bs + g‖ ≤ tolerance · ‖g‖, both in the norm of M⁻¹.
+        max_iterations: cap on products by B.
+        preconditioner: r ↦ M⁻¹r, M symmetric positive definite; the trust region is then the ball
+            of ‖s‖_M = √(sᵀMs). M = I if there is none.
+    """
+    precondition = preconditioner if preconditioner is not None else torch.clone
+    s, Ms = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    r, z = gradient, precondition(gradient)
+    d, Md = -z, -r
+    rz = first_rz = dot(r, z)
+    predicted, iterations = 0.0, 0
+    while rz > tolerance**2 * first_rz:
+        if iterations == max_iterations:
+            return CGResult(s, iterations, predicted, CGOutcome.ITERATIONS)
+        Bd = product(d)
+        iterations += 1
+        curvature = dot(d, Bd)
+        to_boundary = _distance(dot(d, Md), dot(s, Md), dot(s, Ms), radius)
+        alpha = rz / curvature if curvature > 0 else math.inf
+        if alpha >= to_boundary:
+            predicted += to_boundary * (rz - 0.5 * to_boundary * curvature)
+            outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
+            return CGResult(s + to_boundary * d, iterations, predicted, outcome)
+        predicted += 0.5 * alpha * rz
+        s, Ms, r = s + alpha * d, Ms + alpha * Md, r + alpha * Bd
+        z = precondition(r)
+        old_rz, rz = rz, dot(r, z)
+        beta = rz / old_rz
+        d, Md = beta * d - z, beta * Md - r
+    return CGResult(s, iterations, predicted, CGOutcome.CONVERGED)
+
+
+def _distance(dMd: float, sMd: float, sMs: float, radius: float) -> float:
+    """τ ≥ 0 with ‖s + τ d‖_M = Δ; sᵀMd ≥ 0, so that nothing cancels."""
+    room = max(radius**2 - sMs, 0.0)
+    below = sMd + math.sqrt(sMd**2 + dMd * room)
+    return math.sqrt(room) / math.sqrt(dMd) if below == 0 else room / below  # s = 0, underflow

@@ -1,0 +1,1 @@
+"""Parts of methods that several solvers use; no solver is among them."""

@@ -1,0 +1,119 @@
+"""The damped Gauss-Newton system of a sum of squared residuals, in the form that costs least.
+
+For L = (1/N) ‖r‖² and B = (2/N) JᵀJ both forms give p and a with
+
+    (B + λ I) p = -∇L,   (B + λ I) a = -(2/N) Jᵀ r_pp.
+
+Primal: B (n, n) is summed over the samples without storing J. Dual, for A = J or A = S J with fewer
+rows k than n, by the identity (AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
+
+    p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   a = -Aᵀ (A Aᵀ + δ I)⁻¹ S r_pp,   δ = λ N / 2.
+
+S = I gives the steps of the primal form. A random S of k < N rows with E SᵀS = I sketches the
+residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖². Both matrices are factored by all ranks
+together.
+
+Sources: Björck, Numerical Methods for Least Squares Problems (1996); sketched Gauss-Newton for
+physics-informed networks: DSGNAR, arXiv 2607.02194.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hpctrain.linalg.block_rows import BlockRows, Cholesky, Layout
+from hpctrain.linalg.vectors import dot
+from hpctrain.objective.evaluation import Objective, Sketch
+from hpctrain.solvers.base import Point
+
+
+class Factored(Protocol):
+    """The system for one λ."""
+
+    def velocity(self) -> Tensor:
+        """p (n,)."""
+
+    def acceleration(self, p: Tensor, h: float) -> Tensor:
+        """a (n,), r_pp by differences over ± h p; collective."""
+
+    def predicted_decrease(self, p: Tensor) -> float:
+        """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²."""
+
+
+class DampedSystem(Protocol):
+    """B and ∇L at one θ."""
+
+    def factor(self, damping: float) -> Factored | None:
+        """B + λ I factored; None where it is singular in rounding; collective."""
+
+
+class PrimalSystem:
+    """B in block rows over the ranks; collective to make."""
+
+    def __init__(self, objective: Objective, point: Point) -> None:
+        self.objective, self.point = objective, point
+        self.matrix = objective.gauss_newton_matrix(point.theta)
+
+    def factor(self, damping: float) -> "FactoredPrimal | None":
+        factors = self.matrix.cholesky(damping)
+        return None if factors is None else FactoredPrimal(self, damping, factors)
+
+
+class FactoredPrimal:
+    """The Cholesky factor of B + λ I."""
+
+    def __init__(self, system: PrimalSystem, damping: float, factors: Cholesky) -> None:
+        self._system, self._damping, self._factors = system, damping, factors
+
+    def velocity(self) -> Tensor:
+        return -self._factors.solve(self._system.point.gradient)
+
+    def acceleration(self, p: Tensor, h: float) -> Tensor:
+        theta = self._system.point.theta
+        return -self._factors.solve(self._system.objective.residual_curvature(theta, p, h))
+
+    def predicted_decrease(self, p: Tensor) -> float:
+        """-∇Lᵀp - ½ pᵀBp, and B p = -∇L - λ p."""
+        return 0.5 * (self._damping * dot(p, p) - dot(self._system.point.gradient, p))
+
+
+class DualSystem:
+    """A (k, n) on every rank and A Aᵀ (k, k) in block rows over them; collective to make."""
+
+    def __init__(self, objective: Objective, theta: Tensor, sketch: Sketch) -> None:
+        self.objective, self.theta, self.sketch = objective, theta, sketch
+        self.r = sketch.rows[:, 0].contiguous()
+        self.A = sketch.rows[:, 1:].contiguous()
+        ranks = objective.communicator
+        layout = Layout(len(self.A), ranks.size)
+        places = map(layout.slices, layout.rows(ranks.rank))
+        own = [(self.A[rows] @ self.A[columns].T).view(-1) for rows, columns in places]
+        self.gram = BlockRows(ranks, layout, torch.cat([self.A.new_empty(0), *own]))
+
+    def factor(self, damping: float) -> "FactoredDual | None":
+        factors = self.gram.cholesky(0.5 * self.objective.samples * damping)
+        return None if factors is None else FactoredDual(self, factors)
+
+
+class FactoredDual:
+    """The Cholesky factor of A Aᵀ + δ I."""
+
+    def __init__(self, system: DualSystem, factors: Cholesky) -> None:
+        self._system, self._factors = system, factors
+
+    def velocity(self) -> Tensor:
+        return -self._solve(self._system.r)
+
+    def acceleration(self, p: Tensor, h: float) -> Tensor:
+        s = self._system
+        return -self._solve(s.objective.sketched_curvature(s.theta, p, h, s.sketch))
+
+    def predicted_decrease(self, p: Tensor) -> float:
+        s = self._system
+        left = s.r + torch.mv(s.A, p)
+        return (dot(s.r, s.r) - dot(left, left)) / s.objective.samples
+
+    def _solve(self, right: Tensor) -> Tensor:
+        """Aᵀ (A Aᵀ + δ I)⁻¹ times residuals (k,)."""
+        return torch.mv(self._system.A.T, self._factors.solve(right))

@@ -1,0 +1,1 @@
+"""Multilevel methods: cycles over levels, and who makes the steps on a level."""

@@ -1,0 +1,157 @@
+"""Who makes the steps on a level: gradient descent, Newton, L-BFGS, a trust region."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.multilevel.cycles import LevelState, Room
+from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.search.armijo import ArmijoOptions, armijo
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.methods.trust_region.step import ModelOptions, attempt_step, curvature, learnt
+from hpctrain.objective.evaluation import Smooth
+from hpctrain.solvers.base import Point, evaluate, point_of
+from hpctrain.solvers.quasi_newton import LBFGSState, lbfgs_step
+
+# A radius that holds no Newton step back.
+UNBOUNDED = 1e100
+# A level's steps end where only this part of its room is left.
+SPENT = 0.1
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """How far to go along a direction: a fixed step, or Armijo backtracking from it."""
+
+    step: float
+    search: ArmijoOptions | None
+
+    def along(self, h: Smooth, point: Point, d: Tensor) -> Point | None:
+        """The point reached; None where no decrease was found."""
+        if self.search is None:
+            return evaluate(h, point.theta + self.step * d)
+        slope = dot(point.gradient, d)
+        found = armijo(h, point.theta, d, point.loss, slope, self.step, self.search)
+        return None if found is None else point_of(found.evaluation)
+
+
+@dataclass(frozen=True)
+class DirectionSteps:
+    """Steps along a direction made from a point: -∇h, or Newton's.
+
+    Attributes:
+        direction: (h, point) ↦ d.
+        rule: the step along d.
+        tolerance: steps end where ‖∇h‖ ≤ tolerance · ‖∇h(θ₀)‖.
+    """
+
+    direction: Callable[[Smooth, Point], Tensor]
+    rule: StepRule
+    tolerance: float = 0.0
+
+    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+        enough = self.tolerance * norm(state.point.gradient)
+        for _ in range(count):
+            if norm(state.point.gradient) <= enough:
+                break
+            point = self.rule.along(h, state.point, self.direction(h, state.point))
+            if point is None:
+                break
+            state = replace(state, point=point)
+        return state
+
+    def learn(self, memory: Any, old: Point, new: Point) -> Any:
+        return memory
+
+
+@dataclass(frozen=True)
+class LBFGSSteps:
+    """L-BFGS with strong Wolfe, which learns from its own steps and from corrections alike."""
+
+    memory: int
+    search: LineSearchOptions
+    tolerance: float = 0.0
+
+    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+        enough = self.tolerance * norm(state.point.gradient)
+        inner = LBFGSState(state.point, state.memory or SecantPairs())
+        for _ in range(count):
+            if norm(inner.point.gradient) <= enough:
+                break
+            inner = lbfgs_step(h, inner, self.memory, 1.0, self.search)
+            if not inner.step_length:
+                break
+        return replace(state, point=inner.point, memory=inner.pairs)
+
+    def learn(self, memory: SecantPairs | None, old: Point, new: Point) -> SecantPairs:
+        known = memory or SecantPairs()
+        pairs = SecantPairs(known.s, known.y)
+        pairs.store(new.theta - old.theta, new.gradient - old.gradient, self.memory)
+        return pairs
+
+
+@dataclass(frozen=True)
+class TrustRegionSteps:
+    """Trust-region steps that stay in the level's room; L-SR1 learns from corrections too.
+
+    Steps end where nothing is left: no gradient, no room, or no decrease at the least radius.
+
+    Attributes:
+        options: the model of h and the control of the radius, in the 2-norm.
+    """
+
+    options: ModelOptions
+
+    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+        o = self.options
+        for _ in range(count):
+            point, memory = state.point, state.memory or LSR1()
+            left = room.left(point.theta)
+            if norm(point.gradient) == 0:
+                return replace(state, stalled=True)
+            if left <= SPENT * room.limit < math.inf or left <= o.trust_region.min_radius:
+                break
+            B = curvature(h, point.theta, memory, o)
+            radius = min(state.radius, left)
+            tried = attempt_step(h, point, B, radius, o, with_gradient=o.model == "lsr1")
+            if o.model == "lsr1":
+                memory = learnt(memory, tried.step, tried.trial.gradient - point.gradient, o)
+            new, next_radius = point, tried.radius
+            if tried.accepted:
+                # A good step that the room held back says nothing against a larger radius.
+                new, next_radius = point_of(tried.trial), max(tried.radius, state.radius)
+            state = replace(
+                state, point=new, radius=next_radius, memory=memory, stalled=tried.hopeless
+            )
+            if tried.hopeless:
+                break
+        return state
+
+    def learn(self, memory: LSR1 | None, old: Point, new: Point) -> LSR1:
+        known = memory or LSR1()
+        if self.options.model != "lsr1":
+            return known
+        return learnt(known, new.theta - old.theta, new.gradient - old.gradient, self.options)
+
+
+def steepest_descent(h: Smooth, point: Point) -> Tensor:
+    """-∇h."""
+    return -point.gradient
+
+
+def newton_direction(cg_iterations: int, cg_tolerance: float) -> Callable[[Smooth, Point], Tensor]:
+    """d with ∇²h d ≈ -∇h, by conjugate gradients up to a cap or a relative residual."""
+
+    def direction(h: Smooth, point: Point) -> Tensor:
+        def product(v: Tensor) -> Tensor:
+            return h.hessian_vector(point.theta, v)
+
+        return steihaug_cg(product, point.gradient, UNBOUNDED, cg_tolerance, cg_iterations).step
+
+    return direction

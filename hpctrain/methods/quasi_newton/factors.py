@@ -1,0 +1,116 @@
+"""The inverse Hessian of k self-scaled updates as a sum of their factors, by rows over the ranks.
+
+    H_k = c I + Σ_i [q_i s_i] D_i [q_i s_i]ᵀ,   q_i = H_i y_i,
+
+since each update is H⁺ = H/τ + [q s] C [q s]ᵀ (see `broyden`): it divides c and all D_i by τ, and
+adds a term. These are the iterates of the dense matrix, with 2kn numbers in the place of n²: a
+product reads the factors twice, which costs less as long as k < n/2, and a network too large for
+n² numbers is trained all the same.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.panels import add_outer_products, add_product, transposed_product
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.store.state import RowBlock
+
+# Updates whose vectors share a panel: rows of 2 x 64 numbers are whole cache lines.
+PANEL = 64
+# Inner products over the rows are summed by so many parts, the same on any ranks.
+PARTS = 64
+
+
+@cache
+def row_parts(n: int, ranks: int) -> tuple[tuple[int, ...], ...]:
+    """The bounds of each rank's parts of the rows 0 … n - 1; its rows are from first to last."""
+    parts = max(PARTS, 1 << (ranks - 1).bit_length())
+    bounds = [part * n // parts for part in range(parts + 1)]
+    return tuple(tuple(bounds[first : last + 1]) for first, last in shares(parts, ranks))
+
+
+def row_ranges(n: int, ranks: int) -> list[tuple[int, int]]:
+    """The rows (first, last) of n that each rank holds."""
+    return [(bounds[0], bounds[-1]) for bounds in row_parts(n, ranks)]
+
+
+@dataclass
+class Factors:
+    """Σ_i [q_i s_i] D_i [q_i s_i]ᵀ (n, n).
+
+    Attributes:
+        panels: columns q₁ s₁ q₂ s₂ … (n, 2 · `PANEL`) each, by rows; zero beyond the last update.
+        D: (k, 2, 2), on every rank.
+    """
+
+    panels: list[RowBlock] = field(default_factory=list)
+    D: Tensor = field(
+        default_factory=lambda: torch.zeros(0, 2, 2, dtype=torch.float64, device="cpu")
+    )
+
+    def __len__(self) -> int:
+        """k, the number of updates."""
+        return len(self.D)
+
+    def append(self, q: Tensor, s: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
+        """Divides the sum by τ and adds the term of q, s (n,) and C (2, 2)."""
+        column = 2 * (len(self) % PANEL)
+        first, last = row_ranges(len(q), ranks.size)[ranks.rank]
+        if column == 0:
+            empty = q.new_zeros(last - first, 2 * PANEL)
+            self.panels.append(RowBlock(empty, first, len(q)))
+        self.panels[-1].rows[:, column] = q[first:last]
+        self.panels[-1].rows[:, column + 1] = s[first:last]
+        self.D = torch.cat([self.D.to(q.device) / tau, C[None].to(q.device)])
+
+    def times(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
+        """scale · x plus the sum times x (n,); collective, with two passes over the panels."""
+        if not self.panels:
+            return scale * x
+        parts = row_parts(len(x), ranks.size)
+        bounds = parts[ranks.rank]
+        own = x[bounds[0] : bounds[-1]]
+        local = [bound - bounds[0] for bound in bounds]
+        inner = torch.cat(
+            [transposed_product(panel.rows, own, local, threads) for panel in self.panels], dim=1
+        )
+        before, total = (
+            sum(len(each) - 1 for each in some) for some in (parts[: ranks.rank], parts)
+        )
+        weights = self._weighted(ranks.tree_sum(reduce_leaves(inner, before), total))
+        y = scale * own
+        for panel, c in zip(self.panels, weights.split(2 * PANEL), strict=True):
+            add_product(panel.rows, c, y, threads)
+        return ranks.allgather_rows(y, [each[-1] - each[0] for each in parts])
+
+    def move_to(self, H: Tensor, ranks: Communicator, threads: int) -> None:
+        """H += the sum, for this rank's rows H (r, n); collective. The factors are given back."""
+        n = H.shape[1]
+        counts = [last - first for first, last in row_ranges(n, ranks.size)]
+        D = self.D.to(H)
+        for start in range(0, len(D), PANEL):
+            panel = self.panels.pop(0).rows
+            blocks = H.new_zeros(PANEL, 2, 2)
+            blocks[: len(D) - start] = D[start : start + PANEL]
+            left = _times_blocks(panel, blocks)
+            add_outer_products(H, left, ranks.allgather_rows(panel, counts).T, threads)
+        self.D = self.D[:0].clone()
+
+    def _weighted(self, inner: Tensor) -> Tensor:
+        """D times inner products (2k,), both filled up with zeros to whole panels."""
+        pairs = inner.view(-1, 2)
+        weights = torch.zeros_like(pairs)
+        D, used = self.D.to(inner), pairs[: len(self)]
+        weights[: len(self)] = D[:, :, 0] * used[:, :1] + D[:, :, 1] * used[:, 1:]
+        return weights.view(-1)
+
+
+def _times_blocks(panel: Tensor, blocks: Tensor) -> Tensor:
+    """panel (r, 2b) times the block-diagonal matrix of symmetric blocks (b, 2, 2)."""
+    pairs = panel.view(len(panel), -1, 2)
+    weighted = pairs[:, :, :1] * blocks[:, 0] + pairs[:, :, 1:] * blocks[:, 1]
+    return weighted.reshape(panel.shape)

@@ -1,0 +1,1 @@
+"""Samples of a step: mini-batches, random subsets, shares."""

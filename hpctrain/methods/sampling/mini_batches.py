@@ -1,0 +1,89 @@
+"""Which samples an iteration works on: all, or the mini-batches of one epoch after the other.
+
+With an overlap of o % a mini-batch draws o % of the other samples too.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hpctrain.decomposition.blocks import with_overlap
+from hpctrain.errors import InputError
+from hpctrain.linalg.randomness import generator
+from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
+from hpctrain.objective.evaluation import Objective
+from hpctrain.solvers.base import Setting
+
+
+@dataclass(frozen=True)
+class MiniBatches:
+    """The samples of every iteration, equal on all ranks.
+
+    Args:
+        seed: of the order of the samples.
+        samples: |D|.
+        size: of a mini-batch, before it overlaps others; None for all samples in every iteration.
+        overlap: o, in percent.
+    """
+
+    seed: int
+    samples: int
+    size: int | None = None
+    overlap: float = 0.0
+
+    def chosen(self, iteration: int) -> Tensor | None:
+        """The numbers of an iteration's samples, ascending; None for all of them."""
+        if self.size is None:
+            return None
+        epoch, index = divmod(iteration, batches_per_epoch(self.samples, self.size))
+        own = batch(self.seed, epoch, index, self.size, self.samples)
+        random = generator(self.seed, "mini-batch overlap", iteration)
+        return with_overlap(own, self.samples, self.overlap, random)
+
+    def epoch(self, iteration: int) -> float | None:
+        """Passes over the samples after so many iterations; None where each is one."""
+        if self.size is None:
+            return None
+        return iteration / batches_per_epoch(self.samples, self.size)
+
+    def ends_epoch(self, iteration: int) -> bool:
+        """Whether all samples have been seen as often after so many iterations."""
+        return self.size is None or iteration % batches_per_epoch(self.samples, self.size) == 0
+
+    @property
+    def fraction(self) -> float:
+        """Of all samples, in a mini-batch without overlap."""
+        return 1.0 if self.size is None else 1 / batches_per_epoch(self.samples, self.size)
+
+    def described(self) -> str:
+        """As a solver's description has it."""
+        if self.size is None:
+            return "all samples in every iteration"
+        count = batches_per_epoch(self.samples, self.size)
+        overlap = f", overlap {self.overlap:g} %" if self.overlap else ""
+        return f"{count} mini-batches an epoch, of at most {self.size} samples{overlap}"
+
+    def objective(self, objective: Objective, iteration: int) -> Objective:
+        """The loss over an iteration's samples."""
+        chosen = self.chosen(iteration)
+        return objective if chosen is None else objective.subset(chosen)
+
+
+def mini_batches(setting: Setting, size: int | None, overlap: float = 0.0) -> MiniBatches:
+    """The mini-batches of a solver's options.
+
+    Raises:
+        InputError: the loss cannot be taken over some of its samples, or has fewer of them.
+    """
+    objective = setting.objective
+    if size is not None and not objective.has_subsets:
+        raise InputError(
+            f"solver.batch_size = {size}: this problem's loss cannot be taken over some of its"
+            " samples; leave batch_size out"
+        )
+    if size is not None and size > objective.samples:
+        raise InputError(
+            f"solver.batch_size = {size} is not allowed: at most {objective.samples}, the number"
+            " of samples"
+        )
+    return MiniBatches(setting.seed, objective.samples, size, overlap)

@@ -1,0 +1,1 @@
+"""Schwarz methods over blocks of layers: local solves, synchronisation, global steps."""

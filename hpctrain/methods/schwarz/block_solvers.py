@@ -1,0 +1,218 @@
+"""How a Schwarz method solves a block: some steps of a descent method on θ_s ↦ L, all else frozen.
+
+A local solver is a few steps of a method that other solvers use undecomposed, and says what of
+itself is worth keeping for the block's next local phase. A kept memory describes the block's
+curvature where it was gathered; when the other blocks and the global step have moved θ meanwhile
+it stays in use as a preconditioner, and the steps that follow correct it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+from hpctrain.methods.quasi_newton.factors import Factors
+from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
+from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.objective.evaluation import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.solvers.base import Point
+from hpctrain.solvers.quasi_newton import LBFGSState, SelfScaledMethod, lbfgs_step
+from hpctrain.solvers.trust_region import (
+    TrustRegionSolverOptions,
+    TrustRegionState,
+    trust_region_step,
+)
+from hpctrain.store.state import RowBlock
+
+
+class LocalSolver(Protocol):
+    """Minimises an objective, restricted to a block, from a point.
+
+    A memory is a dataclass that checkpoints can walk (see `hpctrain.store.state`). It is part of
+    its block's state, so that every rank of the block's group has all of it.
+    """
+
+    @property
+    def label(self) -> str:
+        """The method, as the solver's description names it."""
+
+    def fresh(self) -> Any:
+        """The memory of a solver that knows nothing yet."""
+
+    def solve(
+        self, objective: Objective, point: Point, memory: Any, steps: int
+    ) -> tuple[Point, Any]:
+        """The point after `steps` steps at most, and the memory to keep of them.
+
+        Ends early where a step fails though nothing is remembered. Never raises the loss.
+        """
+
+    def update_cost(self, fraction: float) -> float:
+        """Of a step on a block of so large a part of θ, in updates of the full θ's memory."""
+
+
+class Steps(Protocol):
+    """The state of a method that goes on step by step."""
+
+    @property
+    def point(self) -> Point: ...
+
+    @property
+    def step_length(self) -> float: ...
+
+    @property
+    def is_fresh(self) -> bool: ...
+
+
+State = TypeVar("State", bound=Steps)
+
+
+def take_steps(step: Callable[[State], State], state: State, count: int) -> State:
+    """`count` steps, fewer where one fails with and without what the method remembers."""
+    for _ in range(count):
+        was_fresh = state.is_fresh
+        state = step(state)
+        if state.step_length == 0 and was_fresh:
+            break
+    return state
+
+
+@dataclass(frozen=True)
+class LocalLBFGS:
+    """L-BFGS without momentum; it keeps its secant pairs."""
+
+    memory: int
+    line_search: LineSearchOptions
+
+    @property
+    def label(self) -> str:
+        return f"L-BFGS, {self.memory} pairs"
+
+    def fresh(self) -> SecantPairs:
+        return SecantPairs()
+
+    def solve(
+        self, objective: Objective, point: Point, memory: SecantPairs, steps: int
+    ) -> tuple[Point, SecantPairs]:
+        def step(state: LBFGSState) -> LBFGSState:
+            return lbfgs_step(objective, state, self.memory, 1.0, self.line_search)
+
+        state = take_steps(step, LBFGSState(point, memory), steps)
+        return state.point, state.pairs
+
+    def update_cost(self, fraction: float) -> float:
+        return fraction
+
+
+@dataclass
+class BlockHessian:
+    """An `InverseHessian` of a block between local phases, its rows all together.
+
+    Attributes:
+        panels: of its factors, each (n_s, b).
+        D: (k, 2, 2) of its factors.
+        matrix: (n_s, n_s), in the place of factors.
+    """
+
+    scale: float = 1.0
+    panels: list[Tensor] = field(default_factory=list)
+    D: Tensor = field(default_factory=lambda: Factors().D)
+    matrix: Tensor | None = None
+    pending: Tensor | None = None
+    coefficients: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LocalSelfScaled:
+    """Self-scaled Broyden (`solvers.quasi_newton.SelfScaledMethod`); it keeps its H_s.
+
+    Every rank of a block's group has the whole of H_s: at most n_s² numbers, few where n² are many.
+    The products by H_s need no messages, and the block's state is one rank's to write. The ranks of
+    a group share the samples only.
+    """
+
+    name: str
+    line_search: LineSearchOptions
+    threads: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} with inverse Hessians of its own"
+
+    def fresh(self) -> BlockHessian:
+        return BlockHessian()
+
+    def solve(
+        self, objective: Objective, point: Point, memory: BlockHessian, steps: int
+    ) -> tuple[Point, BlockHessian]:
+        alone = Communicator(None, objective.communicator.timer)
+        method = SelfScaledMethod(self.name, self.line_search, alone, self.threads)
+        state = take_steps(
+            lambda state: method.step(objective, state),
+            method.start(point, _with_row_blocks(memory)),
+            steps,
+        )
+        return state.point, _without_row_blocks(state.H)
+
+    def update_cost(self, fraction: float) -> float:
+        """Of n_s² numbers out of n²."""
+        return fraction**2
+
+
+@dataclass
+class TrustRegionMemory:
+    """The radius Δ and the L-SR1 Hessian of a block between local phases."""
+
+    radius: float
+    pairs: LSR1
+
+
+@dataclass(frozen=True)
+class LocalTrustRegion:
+    """Trust region with L-SR1 (`solvers.trust_region`); it keeps its radius and its pairs.
+
+    A rejected step is one of the `steps`; the solve ends early only where it stalls.
+    """
+
+    options: TrustRegionSolverOptions
+
+    @property
+    def label(self) -> str:
+        return f"trust region with L-SR1, {self.options.memory} pairs"
+
+    def fresh(self) -> TrustRegionMemory:
+        return TrustRegionMemory(self.options.trust_region.radius, LSR1())
+
+    def solve(
+        self, objective: Objective, point: Point, memory: TrustRegionMemory, steps: int
+    ) -> tuple[Point, TrustRegionMemory]:
+        state = TrustRegionState(point, memory.radius, memory.pairs)
+        for _ in range(steps):
+            state = trust_region_step(objective, state, self.options)
+            if state.stalled:
+                break
+        return state.point, TrustRegionMemory(state.radius, state.memory)
+
+    def update_cost(self, fraction: float) -> float:
+        return fraction
+
+
+def _with_row_blocks(memory: BlockHessian) -> InverseHessian:
+    panels = [_whole(panel) for panel in memory.panels]
+    rows = None if memory.matrix is None else _whole(memory.matrix)
+    factors = Factors(panels, memory.D)
+    return InverseHessian(memory.scale, factors, rows, memory.pending, memory.coefficients)
+
+
+def _without_row_blocks(H: InverseHessian) -> BlockHessian:
+    panels = [panel.rows for panel in H.factors.panels]
+    matrix = None if H.rows is None else H.rows.rows
+    return BlockHessian(H.scale, panels, H.factors.D, matrix, H.pending, H.coefficients)
+
+
+def _whole(matrix: Tensor) -> RowBlock:
+    return RowBlock(matrix, 0, len(matrix))

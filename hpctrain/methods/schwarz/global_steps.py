@@ -1,0 +1,81 @@
+"""The global steps of a Schwarz method: a quasi-Newton method on all of θ, at each θ_{k+1/2}.
+
+The preconditioner moves θ between two global steps; what the method remembers stays.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.objective.evaluation import Objective
+from hpctrain.solvers.base import Point
+from hpctrain.solvers.quasi_newton import (
+    LBFGSState,
+    SelfScaledMethod,
+    SelfScaledState,
+    lbfgs_step,
+)
+
+
+class GlobalMethod(Protocol):
+    """A quasi-Newton method whose point is moved by others between its steps."""
+
+    @property
+    def label(self) -> str:
+        """The method, as the solver's description names it."""
+
+    def start(self, point: Point) -> Any:
+        """The state at θ₀, with nothing remembered."""
+
+    def moved(self, state: Any, point: Point) -> Any:
+        """What the state remembers, at another point; collective."""
+
+    def step(self, objective: Objective, state: Any) -> Any:
+        """One step; collective."""
+
+
+@dataclass(frozen=True)
+class GlobalLBFGS:
+    """L-BFGS with momentum."""
+
+    memory: int
+    momentum: float
+    line_search: LineSearchOptions
+
+    @property
+    def label(self) -> str:
+        return f"L-BFGS, {self.memory} pairs, momentum {self.momentum:g}"
+
+    def start(self, point: Point) -> LBFGSState:
+        return LBFGSState(point)
+
+    def moved(self, state: LBFGSState, point: Point) -> LBFGSState:
+        return LBFGSState(point, state.pairs, state.velocity)
+
+    def step(self, objective: Objective, state: LBFGSState) -> LBFGSState:
+        return lbfgs_step(objective, state, self.memory, self.momentum, self.line_search)
+
+
+@dataclass(frozen=True)
+class GlobalSelfScaled:
+    """Self-scaled Broyden, without momentum; H lies by rows over all ranks."""
+
+    method: SelfScaledMethod
+
+    @property
+    def label(self) -> str:
+        ranks = self.method.ranks.size
+        return f"{self.method.name}, inverse Hessian by rows over {ranks} ranks"
+
+    def start(self, point: Point) -> SelfScaledState:
+        return self.method.start(point)
+
+    def moved(self, state: SelfScaledState, point: Point) -> SelfScaledState:
+        """H as it was; the next first trial expects the decrease of the last step again."""
+        moved = self.method.start(point, state.H)
+        if state.previous_loss is not None:
+            moved.previous_loss = point.loss + (state.previous_loss - state.point.loss)
+        return moved
+
+    def step(self, objective: Objective, state: SelfScaledState) -> SelfScaledState:
+        return self.method.step(objective, state)

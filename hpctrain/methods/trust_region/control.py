@@ -1,0 +1,145 @@
+"""Trust-region control: how well a model predicted, whether its step is taken, the next radius.
+
+    ρ = (L(θ) - L(θ+s)) / (m(0) - m(s));  the step is taken if ρ ≥ η₁;  Δ shrinks or grows with ρ
+
+Acceptance may be nonmonotone: L(θ) in ρ is then replaced by the greatest of the last W losses. The
+step may so raise the loss for a while; the radius still grows only where ρ itself is very good.
+
+Sources: Conn, Gould, Toint, Trust-Region Methods (2000), algorithm 6.1.1, with its guard against
+rounding errors (section 17.4.2); nonmonotone: Deng, Xiao, Zhou, Journal of Optimization Theory and
+Applications 76 (1993), and for APTS Angino et al., arXiv 2605.14860.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field, model_validator
+
+from hpctrain.methods.trust_region.subproblem import Norm
+from hpctrain.options import Options
+
+# Losses are known to this many units of their rounding error.
+ROUNDING_UNITS = 10
+# A step longer than this fraction of the radius was held back by it.
+AT_BOUNDARY = 0.99
+
+
+class TrustRegionOptions(Options):
+    """Constants of the radius control."""
+
+    norm: Norm = Field(2, description='of a step: 2, or "inf" for its largest component')
+    radius: float = Field(1.0, gt=0, description="Δ at the start")
+    min_radius: float = Field(1e-10, gt=0, description="least Δ")
+    max_radius: float = Field(100.0, gt=0, description="greatest Δ")
+    eta1: float = Field(0.25, gt=0, lt=1, description="a step is taken if ρ ≥ η₁")
+    eta2: float = Field(0.75, gt=0, lt=1, description="Δ grows if ρ > η₂")
+    shrink: float = Field(0.5, gt=0, lt=1, description="Δ after a rejected step, as part of it")
+    grow: float = Field(2.0, gt=1, description="factor of Δ after a very good step")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TrustRegionOptions":
+        if not self.min_radius <= self.radius <= self.max_radius:
+            raise ValueError("min_radius <= radius <= max_radius must hold")
+        if not self.eta1 <= self.eta2:
+            raise ValueError("eta1 <= eta2 must hold")
+        return self
+
+
+def rounding_error(loss: float, dtype: torch.dtype) -> float:
+    """δ, below which a difference of two losses near `loss` says nothing."""
+    return ROUNDING_UNITS * torch.finfo(dtype).eps * abs(loss)
+
+
+def reduction_ratio(loss: float, trial_loss: float, predicted: float, rounding: float) -> float:
+    """ρ = (L(θ) - L(θ+s) + δ) / (m(0) - m(s) + δ); -∞ for a useless trial.
+
+    δ is the losses' rounding error: where both reductions are smaller, they agree as far as can be
+    known, and ρ tends to 1; elsewhere δ changes nothing. Conn, Gould and Toint take δ from
+    max(1, |L|); here losses may be tiny, and δ is relative to |L|.
+
+    Args:
+        loss, trial_loss: L(θ) and L(θ+s); a trial that is not finite is useless.
+        predicted: m(0) - m(s); a model that foresees no decrease is useless.
+        rounding: δ.
+    """
+    if not math.isfinite(trial_loss) or not predicted > 0:
+        return -math.inf
+    return (loss - trial_loss + rounding) / (predicted + rounding)
+
+
+def is_accepted(ratio: float, options: TrustRegionOptions) -> bool:
+    """Whether the step is taken: ρ ≥ η₁."""
+    return ratio >= options.eta1
+
+
+def next_radius(
+    radius: float, ratio: float, step_norm: float, options: TrustRegionOptions
+) -> float:
+    """Δ for the next step.
+
+    A rejected step leaves a fraction of its own length, which may have been less than Δ: the same
+    model must not propose it again. A very good step (ρ > η₂) that Δ held back lets Δ grow.
+    Where the gradient is zero there is no step, which says nothing of Δ.
+    """
+    if step_norm == 0:
+        return radius
+    if not is_accepted(ratio, options):
+        return max(options.shrink * min(step_norm, radius), options.min_radius)
+    if ratio > options.eta2 and step_norm >= AT_BOUNDARY * radius:
+        return min(options.grow * radius, options.max_radius)
+    return radius
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """ρ, whether the step is taken, and Δ for the next one."""
+
+    ratio: float
+    accepted: bool
+    radius: float
+
+
+def judge(
+    loss: float,
+    trial_loss: float,
+    predicted: float,
+    radius: float,
+    step_norm: float,
+    rounding: float,
+    options: TrustRegionOptions,
+    reference: float | None = None,
+) -> Verdict:
+    """What becomes of a trial step.
+
+    Args:
+        loss, trial_loss, predicted, rounding: as for `reduction_ratio`.
+        radius, step_norm: Δ and ‖s‖.
+        reference: what a nonmonotone acceptance compares with in place of L(θ), at least that.
+    """
+    rho = reduction_ratio(loss, trial_loss, predicted, rounding)
+    tolerant = rho
+    if reference is not None:
+        tolerant = reduction_ratio(reference, trial_loss, predicted, rounding)
+    accepted = is_accepted(tolerant, options)
+    # A step that only the window lets pass neither shrinks Δ nor lets it grow.
+    held = max(rho, options.eta1) if accepted else rho
+    return Verdict(rho, accepted, next_radius(radius, held, step_norm, options))
+
+
+def reference_loss(window: Sequence[float], loss: float) -> float:
+    """The greatest loss of the window: that of L(θ) and of the points that lie above it."""
+    return loss + max(0.0, *window) if window else loss
+
+
+def slid(window: Sequence[float], decrease: float, size: int) -> list[float]:
+    """The window after a step: how far the last W - 1 points lie above the new one.
+
+    Each step adds the decrease of the loss, which may be negative, by the samples that it was
+    judged on. Heights can so be added where every step has a mini-batch of its own, whose losses
+    cannot be compared with those of others; where all steps have all samples they are differences
+    of losses.
+    """
+    heights = [*(height + decrease for height in window), decrease]
+    return heights[max(len(heights) + 1 - size, 0) :]

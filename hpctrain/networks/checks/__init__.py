@@ -1,0 +1,1 @@
+"""What is checked of a torch module before a run."""

@@ -1,0 +1,209 @@
+"""Tries whether a module can be trained as a finite sum over samples, by evaluating it on a few.
+
+    L(θ) = (1/|D|) Σ_j ℓ_j(θ)
+
+asks that what a module makes of a sample depends on θ and on that sample alone. So the same samples
+give the same bits twice, a sample alone gives what it gives among others, an evaluation changes
+nothing that the module keeps, and nothing is drawn at random. It is tried in the mode in which the
+module is made, which is the one that it is trained in: dropout and batch normalisation in
+evaluation mode pass.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hpctrain.linalg.randomness import GlobalGenerators, generator, kept_generators
+from hpctrain.networks.checks.blame import Call, calls_of, first_to_differ, first_to_draw
+from hpctrain.networks.checks.kept_state import (
+    attributes_of,
+    changed_attribute,
+    changed_tensor,
+    named_tensors,
+    same_bits,
+    tensors_of,
+)
+from hpctrain.networks.faults import NetworkError
+from hpctrain.user_code.faults import explain
+
+# Samples that are evaluated together.
+BATCH = 2
+# By how much a sample's outputs may differ alone and among others, relative to the largest: the
+# order of a sum in a product of matrices depends on their sizes.
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+# The parameters are tried somewhat away from where they start, since zeros hide what is behind.
+AWAY = 0.01
+# By numbers that repeat after so many, a prime: to draw millions takes as long as to evaluate.
+AWAY_PERIOD = 4099
+# Sums of probabilities are one to within this.
+SUM_TOLERANCE = 1e-4
+
+_NORM = "normalise by nn.GroupNorm, which takes each sample by itself"
+_FIXED_NORM = f"{_NORM}, or fix its statistics by eval() where it is made"
+_CHANCE = "leave it out, as the loss must not depend on chance"
+_PURE = "a sample's loss may depend on the parameters and on that sample alone"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an accepted module was seen to do.
+
+    Attributes:
+        probabilities: its outputs are not negative and sum to one for each sample.
+    """
+
+    probabilities: bool
+
+
+def probe(name: str, module: nn.Module, samples: Tensor) -> Found:
+    """Evaluates copies of a module on samples (N, …), and leaves the global generators as they are.
+
+    Args:
+        name: how the module is called in messages.
+        module: in its mode and precision.
+        samples: `BATCH` or more, of the module's precision.
+
+    Raises:
+        NetworkError: it fails, or is no finite sum over samples; says what was seen, and in which
+            part of the module.
+    """
+    with kept_generators():
+        return _Probe(name, module, samples[:BATCH]).run()
+
+
+class _Probe:
+    def __init__(self, name: str, module: nn.Module, samples: Tensor) -> None:
+        self._name = name
+        self._module = module
+        self._x = samples
+        self._alone = samples[1:]
+        drawn = generator(0, "away").standard_normal(AWAY_PERIOD)
+        self._away = AWAY * torch.tensor(drawn, dtype=samples.dtype, device="cpu")
+
+    def run(self) -> Found:
+        module = self._copy()
+        before = tensors_of(module)
+        among_others = self._evaluate(module, self._x)
+        if name := changed_tensor(before, named_tensors(module)):
+            raise self._changes(name, module)
+        # One that takes something over from the first samples it sees is found by a fresh copy.
+        module = self._copy()
+        once = self._evaluate(module, self._alone)
+        kept = attributes_of(module)
+        alone = self._evaluate(module, self._alone)
+        if name := changed_attribute(kept, attributes_of(module)):
+            raise self._changes(name, module)
+        if not same_bits(once, alone):
+            raise self._varies()
+        if not self._is_same_sample(among_others, alone):
+            raise self._mixes_samples()
+        self._differentiate(module, alone)
+        return Found(_are_probabilities(among_others.detach()))
+
+    def _copy(self) -> nn.Module:
+        """The module as it was made, but for its trained parameters, which are moved a little."""
+        try:
+            module = copy.deepcopy(self._module)
+        except Exception as error:
+            raise NetworkError(
+                f"{self._name} cannot be copied for each thread: {explain(error)}"
+            ) from error
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                count = parameter.numel()
+                away = self._away.repeat(1 + count // len(self._away))[:count]
+                parameter.data.add_(away.view(parameter.shape))
+        return module
+
+    def _evaluate(self, module: nn.Module, x: Tensor) -> Tensor:
+        before, taken = GlobalGenerators.now(), x.clone()
+        try:
+            y = module(taken)
+        except Exception as error:
+            how = "samples" if len(x) > 1 else "one sample by itself,"
+            shape = " x ".join(map(str, x.shape[1:]))
+            raise NetworkError(
+                f"{self._name} fails on {how} of {shape}: {explain(error)}"
+            ) from error
+        if GlobalGenerators.now().differ_from(before):
+            call = first_to_draw(calls_of(self._copy(), x))
+            raise self._error("draws random numbers", call, _CHANCE)
+        if not torch.equal(taken, x):
+            raise NetworkError(f"{self._name} changes its inputs in place: leave out inplace")
+        self._check_outputs(y, x)
+        return y
+
+    def _check_outputs(self, y: object, x: Tensor) -> None:
+        if not isinstance(y, Tensor):
+            given = f"a {type(y).__name__}"
+        elif y.dtype != x.dtype:
+            given = f"{y.dtype} numbers"
+        elif y.ndim == 0 or len(y) != len(x):
+            given = f"the shape {tuple(y.shape)}"
+        else:
+            return
+        count = "1 sample" if len(x) == 1 else f"{len(x)} samples"
+        expected = f"a tensor of {x.dtype}, a row for each"
+        raise NetworkError(f"{self._name} makes {given} of {count}, expected is {expected}")
+
+    def _is_same_sample(self, among_others: Tensor, alone: Tensor) -> bool:
+        """Whether a row among others is that of the sample by itself, but for round-off."""
+        if among_others.shape != (BATCH, *alone.shape[1:]) or not alone.is_floating_point():
+            return True
+        scale = alone.detach().nan_to_num(0, 0, 0).abs().amax() if alone.numel() else 0.0
+        bound = TOLERANCE.get(alone.dtype, 1.0) * float(scale)
+        return torch.allclose(among_others[1:], alone, rtol=0, atol=bound, equal_nan=True)
+
+    def _differentiate(self, module: nn.Module, y: Tensor) -> None:
+        trained = [each for each in module.parameters() if each.requires_grad]
+        try:
+            torch.autograd.grad(y.sum(), trained, materialize_grads=True)
+        except Exception as error:
+            raise NetworkError(
+                f"{self._name} has no gradient by its parameters: {explain(error)}"
+            ) from error
+
+    def _changes(self, name: str, module: nn.Module) -> NetworkError:
+        owner = name.rpartition(".")[0]
+        part = module.get_submodule(owner)
+        what = "parameter" if name in dict(module.named_parameters()) else "attribute"
+        what = "buffer" if name in dict(module.named_buffers()) else what
+        whose = f" of its {type(part).__name__}" if owner else ""
+        return NetworkError(
+            f"{self._name} changes its {what} {name}{whose} when it is evaluated:"
+            f" {_advice(part, _PURE)}"
+        )
+
+    def _varies(self) -> NetworkError:
+        module = self._copy()
+        once, again = calls_of(module, self._alone), calls_of(module, self._alone)
+        call = first_to_differ(once, again, same_bits)
+        return self._error("gives other numbers for the same samples a second time", call, _PURE)
+
+    def _mixes_samples(self) -> NetworkError:
+        together, alone = calls_of(self._copy(), self._x), calls_of(self._copy(), self._alone)
+        call = first_to_differ(together, alone, self._is_same_sample)
+        return self._error("makes of a sample what depends on others of its batch", call, _PURE)
+
+    def _error(self, what: str, call: Call | None, advice: str) -> NetworkError:
+        where = ""
+        if call is not None and call.name:
+            where = f", first in {call.name} ({type(call.part).__name__})"
+            advice = _advice(call.part, advice)
+        return NetworkError(f"{self._name} {what}{where}: {advice}")
+
+
+def _advice(part: nn.Module, otherwise: str) -> str:
+    """What to do about a part, by its type; this is for words only."""
+    if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        return _FIXED_NORM
+    return _NORM if isinstance(part, nn.modules.batchnorm._NormBase) else otherwise
+
+
+def _are_probabilities(y: Tensor) -> bool:
+    if y.ndim != 2 or y.shape[1] < 2:
+        return False
+    ones = torch.ones_like(y[:, 0])
+    return bool((y >= 0).all()) and torch.allclose(y.sum(dim=1), ones, atol=SUM_TOLERANCE)

@@ -1,0 +1,62 @@
+"""A local objective made first-order consistent with the global one by a linear term.
+
+    h(θ) = L_p(θ) + ⟨δg, θ - θ₀⟩,   δg = g - ∇L_p(θ₀),   so that ∇h(θ₀) = g
+
+Subdomains of APTS and coarse levels of multilevel methods minimise it: near θ₀ it descends where
+the global loss does. Sources: Groß and Krause 2009 (APTS); Nash, MG/OPT, Optimization Methods and
+Software 14 (2000).
+"""
+
+from torch import Tensor
+
+from hpctrain.linalg.vectors import dot
+from hpctrain.objective.evaluation import Evaluation, Objective
+
+
+class Corrected:
+    """h, with the evaluations of an `Objective`.
+
+    Args:
+        objective: L_p.
+        correction: δg (n,).
+        origin: θ₀ (n,).
+    """
+
+    def __init__(self, objective: Objective, correction: Tensor, origin: Tensor) -> None:
+        self.parameters = objective.parameters
+        self.dtype = objective.dtype
+        self.communicator = objective.communicator
+        self.counts = objective.counts
+        self.samples = objective.samples
+        self._objective = objective
+        self._correction = correction
+        self._origin = origin
+
+    def at(self, theta: Tensor) -> Evaluation:
+        """Evaluates h at θ, and ∇h if it is asked for, which then costs an evaluation more."""
+        return Evaluation(self, theta, self._objective.at(theta).loss + self._linear(theta))
+
+    def with_gradient(self, theta: Tensor) -> Evaluation:
+        """Evaluates h and ∇h at θ together."""
+        found = self._objective.with_gradient(theta)
+        gradient = found.gradient + self._correction
+        return Evaluation(self, theta, found.loss + self._linear(theta), gradient)
+
+    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+        """∇²h(θ) v = ∇²L_p(θ) v (n,)."""
+        return self._objective.hessian_vector(theta, v)
+
+    def _linear(self, theta: Tensor) -> float:
+        return dot(self._correction, theta - self._origin)
+
+
+def consistent(objective: Objective, gradient: Tensor, origin: Tensor) -> Corrected:
+    """h with ∇h(θ₀) = g; evaluates ∇L_p(θ₀).
+
+    Args:
+        objective: L_p.
+        gradient: g (n,), of the global loss, in the local variables.
+        origin: θ₀ (n,).
+    """
+    own = objective.with_gradient(origin).gradient
+    return Corrected(objective, gradient - own, origin)

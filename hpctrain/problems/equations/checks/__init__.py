@@ -1,0 +1,1 @@
+"""What is checked of an equation before a run."""

@@ -1,0 +1,1 @@
+"""The equations that are shipped, one file each with its reference solution."""

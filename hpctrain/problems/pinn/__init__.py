@@ -1,5 +1,0 @@
-"""Physics-informed networks: equations, their points, and networks that meet their conditions."""
-
-from hpctrain.problems.pinn.pde import PDE, Jet, NotSmoothError, ProblemError
-
-__all__ = ["PDE", "Jet", "NotSmoothError", "ProblemError"]

@@ -1,0 +1,1 @@
+"""What finished or running runs have to show: tables and figures."""

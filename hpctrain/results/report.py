@@ -1,0 +1,153 @@
+"""Tables of runs: what each was, what it reached, what it cost, where its time went."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from hpctrain.results.measures import MEASURES
+from hpctrain.results.summary import StudyError, Summary
+from hpctrain.store.run_file import Run, read_run
+
+TABULATE_STYLES = {"text": "simple", "markdown": "github"}
+STYLES = (*TABULATE_STYLES, "csv")
+
+Cell = str | int | float
+Row = Mapping[str, Cell]
+
+
+def report(paths: Iterable[Path | str], style: str = "text") -> str:
+    """Tables of the runs in these files.
+
+    As text or Markdown: a summary, the shares of time, and when targets of the error, or of the
+    test accuracy, were reached.
+    As CSV: one row a run, with all of that as columns.
+
+    Raises:
+        StudyError: there is no such style.
+        RunFileError: a file is not a run.
+    """
+    if style not in STYLES:
+        raise StudyError(f"report style {style!r}: allowed are {', '.join(STYLES)}")
+    runs = [read_run(path) for path in paths]
+    if style == "csv":
+        rows = zip(summary_rows(runs), share_rows(runs), _wide_targets(runs), strict=True)
+        return csv_text([{**summary, **share, **target} for summary, share, target in rows])
+    tables = {
+        "": summary_rows(runs),
+        "Share of time": [_percent(row) for row in share_rows(runs)],
+    }
+    for measure in MEASURES:
+        judged = [run for run in runs if Summary(run).measure is measure]
+        tables[f"First record {measure.reaching}"] = target_rows(judged)
+    return "\n\n".join(table(title, rows, style) for title, rows in tables.items() if rows) + "\n"
+
+
+def summary_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row a run: what it was, what it reached, what it cost."""
+    rows: list[Row] = []
+    for run in runs:
+        summary = Summary(run)
+        rows.append(
+            {
+                "file": run.path.name,
+                "solver": summary.solver,
+                "problem": summary.problem,
+                "network": summary.network,
+                "ranks x threads": summary.processes,
+                "iterations": int(max(run.history["iteration"], default=0)),
+                "loss": summary.final("loss"),
+                summary.measure.name: summary.final(summary.measure.column),
+                "loss evals": summary.final("loss_evaluations"),
+                "gradient evals": summary.final("gradient_evaluations"),
+                "nominal gradients": summary.final("nominal_gradient_evaluations"),
+                "update cost": summary.final("update_cost"),
+                "seconds": summary.final("seconds"),
+                "stop reason": run.stop_reason,
+            }
+        )
+    return rows
+
+
+def share_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row a run: the share of its time that each phase took, between 0 and 1."""
+    return [{"file": run.path.name, **Summary(run).time_shares()} for run in runs]
+
+
+def target_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row for each run and each target that it reached: when, and at what cost."""
+    return [
+        {
+            "file": run.path.name,
+            "solver": Summary(run).solver,
+            Summary(run).measure.name: f"{reached.target:g}",
+            "iteration": reached.iteration,
+            **({"epoch": reached.epoch} if "epoch" in run.history else {}),
+            "seconds": reached.seconds,
+            "gradient evals": reached.gradient_evaluations,
+        }
+        for run in runs
+        for reached in Summary(run).targets()
+    ]
+
+
+def _wide_targets(runs: Sequence[Run]) -> list[Row]:
+    """The targets of each run in one row, a column a target and measure."""
+    rows: list[Row] = []
+    for run in runs:
+        row: dict[str, Cell] = {}
+        measure = Summary(run).measure
+        for reached in Summary(run).targets():
+            target = f"{measure.name} {measure.sign} {reached.target:g}"
+            row[f"iteration at {target}"] = reached.iteration
+            row[f"seconds at {target}"] = reached.seconds
+            row[f"gradient evals at {target}"] = reached.gradient_evaluations
+        rows.append(row)
+    return rows
+
+
+def _percent(row: Row) -> Row:
+    return {k: f"{v:.1%}" if isinstance(v, float) else v for k, v in row.items()}
+
+
+def table(title: str, rows: Sequence[Row], style: str) -> str:
+    """The rows as text or Markdown, under a title if there is one."""
+    headers = {name: name for row in rows for name in row}
+    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    # Numbers come formatted; disable_numparse keeps them so.
+    text = tabulate(
+        cells,
+        headers,
+        tablefmt=TABULATE_STYLES[style],
+        disable_numparse=True,
+        colalign=[_alignment(name, rows) for name in headers],
+    )
+    return f"{title}\n\n{text}" if title else text
+
+
+def _alignment(name: str, rows: Sequence[Row]) -> str:
+    values = [row[name] for row in rows if name in row]
+    texts = all(isinstance(value, str) and not value.endswith("%") for value in values)
+    return "left" if texts else "right"
+
+
+def _cell(value: Cell) -> str:
+    """Counts in full, measures to four digits; what there is not, as a dash."""
+    if isinstance(value, str):
+        return value
+    if value != value:
+        return "-"
+    if value == int(value) and abs(value) >= 1 and abs(value) < 1e15:
+        return f"{int(value)}"
+    return f"{value:.4g}"
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """The rows as CSV; a column for every name that some row has."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list({name: None for row in rows for name in row}), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

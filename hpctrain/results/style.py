@@ -1,0 +1,58 @@
+"""The look of all figures: sizes for print, colours that colour-blind readers can tell apart."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from cycler import cycler
+from matplotlib.figure import Figure
+
+from hpctrain.results.summary import StudyError
+
+SUFFIXES = (".png", ".pdf")
+
+# Okabe and Ito (2008), Color Universal Design, without the yellow that is weak on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":")
+
+SETTINGS: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.88",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "image.cmap": "viridis",
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+}
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and dash of the index-th line; the dash changes when the colours are used up."""
+    dash = DASHES[index // len(COLOURS) % len(DASHES)]
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash}
+
+
+def check_suffix(output: Path) -> None:
+    """Refuse an output file of a kind that is not drawn, before any work."""
+    if output.suffix.lower() not in SUFFIXES:
+        raise StudyError(f"{output}: a figure's name ends in {' or '.join(SUFFIXES)}")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, drawn without a display."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, output: Path) -> None:
+    """Write the figure in the format that its suffix says."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(SETTINGS):
+        figure.savefig(output)

@@ -1,0 +1,140 @@
+"""The facts of a run that tables and figures show, taken from its run file."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hpctrain.errors import InputError
+from hpctrain.results.measures import Measure, measure_of
+from hpctrain.store.run_file import Run
+
+NOT_COMPUTED = ("communication", "validation", "io")
+
+
+class StudyError(InputError, ValueError):
+    """A table or figure that was asked for in a form that there is not."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The first record that is as good as a target, or better; its epoch is NaN where unknown."""
+
+    target: float
+    iteration: int
+    epoch: float
+    seconds: float
+    gradient_evaluations: float
+    update_cost: float
+    parallel_seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run, seen as a row of a table or a line of a figure."""
+
+    run: Run
+
+    @cached_property
+    def job(self) -> Mapping[str, Any]:
+        """The resolved job file."""
+        return tomllib.loads(self.run.job)
+
+    @property
+    def solver(self) -> str:
+        return self._of_job("solver", "name")
+
+    @property
+    def problem(self) -> str:
+        """Its name; a classifier's data."""
+        return self._of_job("problem", "data", "name")
+
+    @property
+    def network(self) -> str:
+        """The network's kind with its size, such as "residual 8x20" or "fcnn 32-32"."""
+        settings = self.job.get("network", {})
+        size = [str(settings.get(key, "")) for key in ("depth", "width")]
+        kind = self._of_job("network", "name", "kind")
+        if "hidden" in settings:
+            return f"{kind} {'-'.join(map(str, settings['hidden']))}"
+        return f"{kind} {'x'.join(size)}" if all(size) else kind
+
+    @property
+    def measure(self) -> Measure:
+        """What the run is judged by."""
+        return measure_of(self.run)
+
+    @property
+    def processes(self) -> str:
+        """Ranks × threads."""
+        environment = self.run.attributes
+        return f"{environment.get('ranks', '?')}x{environment.get('threads', '?')}"
+
+    def _of_job(self, table: str, *keys: str) -> str:
+        settings = self.job.get(table, {})
+        return str(next((settings[key] for key in keys if key in settings), "?"))
+
+    def final(self, column: str) -> float:
+        """The last finite value of a history column; NaN if there is none."""
+        values = self.run.history.get(column, np.empty(0))
+        finite = values[np.isfinite(values)]
+        return float(finite[-1]) if len(finite) else float("nan")
+
+    def time_shares(self) -> dict[str, float]:
+        """Phase → its share of the wall seconds of all phases, summed over records and ranks."""
+        wall = np.nansum(self.run.phases[..., 0], axis=(0, 1))
+        total = wall.sum()
+        shares = wall / total if total > 0 else np.full(len(wall), np.nan)
+        return dict(zip(self.run.phase_names, shares.tolist(), strict=True))
+
+    @cached_property
+    def parallel_seconds(self) -> np.ndarray:
+        """What the training would take with a core for each rank, (records,): a model.
+
+        In each interval between records whose phases are known: for every phase of computation
+        the CPU time of the slowest rank, plus communication as measured on the rank that spends
+        least in it, as the others' also holds their waiting for the slowest. NaN elsewhere.
+        """
+        run = self.run
+        wall, cpu = (
+            dict(zip(run.phase_names, run.phases.T[clock], strict=True)) for clock in (0, 1)
+        )
+        computed = [
+            np.fmax.reduce(cpu[name]) for name in run.phase_names if name not in NOT_COMPUTED
+        ]
+        communicated = [np.fmin.reduce(wall[name]) for name in ("communication",) if name in wall]
+        spent = np.sum([*computed, *communicated], axis=0)
+        return np.where(np.isnan(spent), np.nan, np.nancumsum(spent))
+
+    @property
+    def asked(self) -> float | None:
+        """The value of the measure at which the job was to stop."""
+        return self.job.get("stop", {}).get(self.measure.column)
+
+    def targets(self) -> list[Reached]:
+        """When the measure came to each mark and to what the job asked for, where it did."""
+        targets = {*self.measure.marks, self.asked or self.measure.marks[0]}
+        ordered = sorted(targets, reverse=not self.measure.rises)
+        reached = [self.reached(target) for target in ordered]
+        return [first for first in reached if first is not None]
+
+    def reached(self, target: float) -> Reached | None:
+        """The first record that is as good as a target, if there is one."""
+        history = self.run.history
+        values = history.get(self.measure.column, np.empty(0))
+        there = np.flatnonzero(self.measure.reached(values, target))
+        if not len(there):
+            return None
+        first = there[0]
+        return Reached(
+            target,
+            int(history["iteration"][first]),
+            float(history["epoch"][first]) if "epoch" in history else float("nan"),
+            float(history["seconds"][first]),
+            float(history["gradient_evaluations"][first]),
+            float(history["update_cost"][first]),
+            float(self.parallel_seconds[first]),
+        )

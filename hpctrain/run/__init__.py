@@ -1,0 +1,1 @@
+"""A run: from a job to its objects, the outer loop, what watches it, and how it goes on."""

@@ -1,0 +1,477 @@
+"""From a job file to the objects of a run: problem, objective, decomposition, solver."""
+
+import importlib.util
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpctrain.decomposition.blocks import Decomposition, by_layers, sample_shares
+from hpctrain.errors import InputError
+from hpctrain.job.settings import Job
+from hpctrain.kernels import native_available, precision
+from hpctrain.linalg.arrays import CPU
+from hpctrain.linalg.randomness import seeded_generators
+from hpctrain.networks import classifiers
+from hpctrain.networks.checks.probe import BATCH
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.faults import NetworkError
+from hpctrain.networks.module import ModuleNetwork
+from hpctrain.networks.options import (
+    ConvolutionalOptions,
+    ConvResNetOptions,
+    DenseOptions,
+    DenseResNetOptions,
+    FCNNOptions,
+    OwnNetworkOptions,
+    ResNetOptions,
+)
+from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
+from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.options import Options
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.grid import assign_blocks, block_communicator
+from hpctrain.problems.base import Monitor, Problem
+from hpctrain.problems.classification.problem import ClassificationProblem
+from hpctrain.problems.data import shipped
+from hpctrain.problems.data.libsvm import read_libsvm
+from hpctrain.problems.data.sets import DataSet, Part, count_classes, fit_scaling
+from hpctrain.problems.equations import PDE
+from hpctrain.problems.equations.checks.guard import guard
+from hpctrain.problems.equations.checks.probe import probe
+from hpctrain.problems.equations.conditions import SoftConstraints
+from hpctrain.problems.equations.library.allen_cahn import AllenCahn
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.library.diffusion_transport import DiffusionTransport
+from hpctrain.problems.equations.library.klein_gordon import KleinGordon
+from hpctrain.problems.equations.points import Cluster
+from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
+from hpctrain.problems.options import (
+    DATA_SETS,
+    ClassificationOptions,
+    ClusterOptions,
+    LogisticOptions,
+    PinnOptions,
+)
+from hpctrain.solvers import Setting, Solver, make_solver
+from hpctrain.solvers.apts_data import APTSDataOptions
+from hpctrain.solvers.base import CoarseNetwork, LocalWork, Subdomain, Subdomains
+from hpctrain.solvers.rmtr import RMTROptions
+from hpctrain.store.data_sets import read_data_set
+from hpctrain.store.samples import read_samples
+from hpctrain.user_code.faults import explain
+
+Own = TypeVar("Own")
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+_PDES: dict[str, type[PDE]] = {
+    pde.name: pde for pde in (Burgers, KleinGordon, AllenCahn, DiffusionTransport)
+}
+
+
+def make_problem(job: Job, device: torch.device = CPU) -> Problem:
+    """The problem that the job names, with its network.
+
+    Args:
+        job: the checked job.
+        device: where its loss is evaluated, and θ lives.
+
+    Raises:
+        InputError: a file that the job names cannot be used.
+    """
+    match job.problem:
+        case PinnOptions() as problem:
+            return _pinn(job, problem, device)
+        case ClassificationOptions() as problem:
+            return _classification(job, problem, device)
+        case LogisticOptions() as problem:
+            return _logistic(job, problem, device)
+
+
+def _pinn(job: Job, problem: PinnOptions, device: torch.device) -> PinnProblem:
+    pde = guard(_pde(problem.name))
+    probe(pde, precision(job.precision), device)
+    assert isinstance(job.network, DenseOptions), "the job is checked"
+    network = DenseNetwork(
+        inputs=len(pde.coordinates),
+        width=job.network.width,
+        depth=job.network.depth,
+        residual=job.network.kind == "residual",
+        adaptive=job.network.activation == "adaptive-tanh",
+        time_step=job.network.time_step,
+    )
+    clusters = [_cluster(pde, number, each) for number, each in enumerate(problem.clusters)]
+    soft = SoftConstraints(problem.condition_points, problem.penalty)
+    return PinnProblem(
+        pde,
+        network,
+        problem.points,
+        precision(job.precision),
+        problem.scale_distance,
+        clusters,
+        soft if problem.constraints == "soft" else None,
+        device,
+        job.network.scale_inputs,
+    )
+
+
+def _cluster(pde: PDE, number: int, options: ClusterOptions) -> Cluster:
+    key, name = f"problem.clusters.{number}", options.coordinate
+    if name not in pde.coordinates:
+        known = ", ".join(pde.coordinates)
+        raise InputError(f"{key}.coordinate = {name!r} is not allowed: one of {known}")
+    index = pde.coordinates.index(name)
+    low, high = pde.domain[index]
+    if not low <= options.at <= high:
+        raise InputError(f"{key}.at = {options.at:g} is not allowed: from {low:g} to {high:g}")
+    return Cluster(index, options.at, options.width, options.share)
+
+
+def _classification(
+    job: Job, problem: ClassificationOptions, device: torch.device
+) -> ClassificationProblem:
+    data = _data(problem)
+    scaling = fit_scaling(data.train, problem.scaling)
+    # A module is tried on samples as it will be fed with.
+    numbers = scaling(data.train.few(BATCH), np.dtype(job.precision))
+    samples = torch.tensor(numbers, device=CPU)
+    made = ClassificationProblem(
+        data,
+        _classifier(job.network, samples, data.classes, job.seed),
+        job.seed,
+        precision(job.precision),
+        scaling,
+        problem.output,
+        problem.samples,
+        problem.train_accuracy,
+        device,
+    )
+    _check_chunks(job, made.samples, f"training samples of {data.name}")
+    return made
+
+
+def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
+    """Whether all ranks have made the same network; collective.
+
+    Raises:
+        InputError: on all ranks, if one has other values: from a file of its own, or by the order
+            of a set.
+    """
+    if not isinstance(problem, ClassificationProblem):
+        return
+    sums = communicator.allgather(problem.network.checksum())
+    other = next((rank for rank, each in enumerate(sums) if each != sums[0]), None)
+    if other is not None:
+        raise InputError(
+            f"{problem.network.name}: rank {other} makes it with other values than rank 0 does:"
+            " what it is made of must not depend on the process or the node"
+        )
+
+
+def _check_chunks(job: Job, samples: int, of_what: str) -> None:
+    if job.parallel.chunks > samples:
+        raise InputError(
+            f"parallel.chunks = {job.parallel.chunks} is not allowed: at most {samples},"
+            f" the number of {of_what}"
+        )
+
+
+def check_ranks(job: Job, ranks: int, resumed: bool) -> None:
+    """Sees to it that each rank gets a chunk of the samples.
+
+    Raises:
+        InputError: there are more ranks than chunks.
+    """
+    chunks = job.parallel.chunks
+    if ranks <= chunks:
+        return
+    enough = 1 << (ranks - 1).bit_length()
+    remedy = (
+        "as a run that goes on keeps its chunks, on which its numbers depend"
+        if resumed
+        else f"or --set parallel.chunks={enough} (a power of two; other chunks change the results"
+        " by round-off)"
+    )
+    raise InputError(
+        f"parallel.chunks = {chunks} is not allowed on {ranks} ranks: start at most {chunks} ranks,"
+        f" {remedy}"
+    )
+
+
+def make_monitor(job: Job, problem: Problem, communicator: Communicator, threads: int) -> Monitor:
+    """What measures the parameters beyond their loss; collective.
+
+    Raises:
+        InputError: the job is to stop by what this problem cannot measure.
+    """
+    monitor = problem.monitor(communicator, job.parallel.chunks, threads)
+    if job.stop.error is not None and "error" not in monitor.columns:
+        raise InputError(
+            f"stop.error = {job.stop.error:g} is not allowed: problem.name ="
+            f' "{job.problem.name}" has no reference solution to measure an error by'
+        )
+    return monitor
+
+
+def _logistic(job: Job, problem: LogisticOptions, device: torch.device) -> LogisticProblem:
+    path = problem.data
+    if path.endswith((".h5", ".hdf5")):
+        data = LabelledRows(*read_samples(path))
+    else:
+        data = read_libsvm(path)
+    if problem.samples is not None:
+        data = LabelledRows(data.features[: problem.samples], data.labels[: problem.samples])
+    made = LogisticProblem(data, path, problem.ridge, precision(job.precision), device)
+    _check_chunks(job, made.samples, f"samples of {path}")
+    return made
+
+
+def _data(problem: ClassificationOptions) -> DataSet:
+    """The data set that a job names: a shipped one, or the user's own in an HDF5 file."""
+    if problem.data in DATA_SETS:
+        return shipped.load(problem.data, problem.data_path)
+    train, test = (
+        Part(each.source, each.shape, each.labels, each.blocks)
+        for each in read_data_set(Path(problem.data_path or "") / problem.data)
+    )
+    return DataSet(Path(problem.data).stem, train, test, count_classes(train))
+
+
+def _classifier(options: Options, samples: Tensor, classes: int, seed: int) -> ModuleNetwork:
+    """The network that a job names, for samples such as these (N, …)."""
+    shape = tuple(samples.shape[1:])
+    match options:
+        case FCNNOptions():
+            inputs, activation = math.prod(shape), _ACTIVATIONS[options.activation]
+            make = partial(classifiers.fcnn, inputs, options.hidden, classes, activation)
+            widths = "-".join(map(str, (inputs, *options.hidden, classes)))
+            name = f"fcnn {widths} ({options.activation})"
+            return ModuleNetwork(name, make, shape, seed, samples)
+        case ConvolutionalOptions():
+            build = {"lenet": classifiers.lenet, "resnet-18": classifiers.resnet18}[options.kind]
+            make = partial(build, shape, classes)
+            return ModuleNetwork(options.kind, make, shape, seed, samples)
+        case DenseResNetOptions() | ConvResNetOptions():
+            return _residual_classifier(options, samples, classes, seed)
+        case OwnNetworkOptions():
+            with seeded_generators(seed, "network file"):
+                made = _own_class("network.kind", options.kind, nn.Module)
+            return ModuleNetwork(options.kind, made, shape, seed, samples)
+    raise TypeError(f"{options} is no network for classification: the job is checked")
+
+
+def _residual_classifier(
+    options: ResNetOptions, samples: Tensor, classes: int, seed: int
+) -> ResidualNetwork:
+    o, activation = options, _ACTIVATIONS[options.activation]
+    shape = tuple(samples.shape[1:])
+    make: Callable[[int], nn.Module]
+    match o:
+        case DenseResNetOptions():
+            inputs = math.prod(shape)
+            name = f"dense-resnet {inputs}-{o.width}-{classes}"
+            make = partial(dense_resnet, inputs, o.width, classes, o.time, activation)
+        case ConvResNetOptions():
+            name = f"conv-resnet {'-'.join(map(str, o.filters))}"
+            make = partial(
+                convolutional_resnet,
+                shape,
+                o.filters,
+                classes,
+                o.time,
+                activation,
+                o.first_stride,
+            )
+        case _:
+            raise TypeError(f"{o} is no residual classifier")
+    title = f"{name} ({o.activation}), T = {o.time:g}"
+    return ResidualNetwork(title, make, shape, o.blocks, seed, samples)
+
+
+def _pde(name: str) -> PDE:
+    if name in _PDES:
+        return _PDES[name]()
+    return _own_class("problem.name", name, PDE)()  # type: ignore[type-abstract]
+
+
+def _own_class(key: str, name: str, base: type[Own]) -> Callable[[], Own]:
+    """What makes an object of the user's own class, given as "file.py:Class"."""
+    file, _, class_name = name.rpartition(":")
+    if not Path(file).is_file():
+        raise InputError(f"{key} = {name!r}: there is no file {file} (from {Path.cwd()})")
+
+    def fails(error: BaseException) -> InputError:
+        return InputError(f"{key} = {name!r} fails: {explain(error, file)}")
+
+    try:
+        found = getattr(_module(file), class_name, None)
+    except (Exception, SystemExit) as error:
+        raise fails(error) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(
+            f"{key} = {name!r}: {file} has no class {class_name} of type {base.__name__}"
+        )
+
+    def make() -> Own:
+        try:
+            return found()
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise fails(error) from error
+
+    return make
+
+
+def _module(file: str) -> ModuleType:
+    """A Python file of the user's own, imported from where it lies."""
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert spec is not None and spec.loader is not None, "job files name *.py files only"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_objective(
+    job: Job,
+    problem: Problem,
+    communicator: Communicator,
+    threads: int,
+    counts: Counts | None = None,
+) -> Objective:
+    """The job's loss on all ranks of `communicator`, its work added to `counts` or from zero."""
+    share = communicator.on_all(
+        lambda: problem.share(job.parallel.chunks, communicator.rank, communicator.size, threads)
+    )
+    counts = counts or Counts(share.loss_cost, share.gradient_cost)
+    return Objective(share, communicator, problem.samples, job.parallel.chunks, counts)
+
+
+def make_job_solver(job: Job, problem: Problem, objective: Objective, threads: int) -> Solver[Any]:
+    """The job's solver for its problem on the objective's ranks; collective."""
+    blocks, overlap = getattr(job.solver, "blocks", 1), getattr(job.solver, "overlap", 0)
+    _check_blocks(len(problem.layers), blocks, overlap)
+    decomposition = by_layers(problem.layers, blocks, overlap)
+    local = _local_work(job, problem, objective, decomposition, threads)
+    shares = _subdomains(job, problem, objective, threads)
+    coarser = _coarser(job, problem, objective, threads)
+    setting = Setting(objective, decomposition, local, threads, job.seed, shares, coarser)
+    solver = make_solver(setting, job.solver)
+    if solver.needs_residuals and not objective.has_residuals:
+        raise InputError(
+            f'solver.name = "{job.solver.name}" is not allowed: the loss of problem.name ='
+            f' "{job.problem.name}" is no sum of squared residuals'
+        )
+    return solver
+
+
+def _check_blocks(layers: int, blocks: int, overlap: int) -> None:
+    for key, given, most in (("blocks", blocks, layers), ("overlap", overlap, layers - 1)):
+        if given > most:
+            raise InputError(
+                f"solver.{key} = {given} is not allowed: at most {most}, as the network has"
+                f" {layers} layers"
+            )
+
+
+def _local_work(
+    job: Job,
+    problem: Problem,
+    objective: Objective,
+    decomposition: Decomposition,
+    threads: int,
+) -> LocalWork:
+    """Where blocks are solved: on this rank alone, or on the group of ranks that share a block."""
+    communicator = objective.communicator
+    costs = [_solve_cost(problem, block.first) for block in decomposition.blocks]
+    block_map = assign_blocks(costs, communicator.size)
+    group = block_communicator(communicator, block_map)
+    blocks = block_map.blocks[communicator.rank]
+    if group.size == communicator.size:
+        return LocalWork(objective, blocks, block_map.groups)
+    return LocalWork(make_objective(job, problem, group, threads), blocks, block_map.groups)
+
+
+def _subdomains(
+    job: Job, problem: Problem, objective: Objective, threads: int
+) -> Subdomains | None:
+    """Where shares of the samples are solved, if the job's method has any."""
+    options = job.solver
+    if not isinstance(options, APTSDataOptions):
+        return None
+    if not isinstance(problem, ClassificationProblem):
+        raise InputError(
+            f'solver.name = "{options.name}" is not allowed: it shares out the samples of'
+            ' problem.name = "classification"'
+        )
+    chunks, most = job.parallel.chunks, problem.samples // job.parallel.chunks
+    if options.subdomains > most:
+        raise InputError(
+            f"solver.subdomains = {options.subdomains} is not allowed: at most {most}, so that"
+            f" each has a sample in every one of its {chunks} chunks (parallel.chunks)"
+        )
+    communicator = objective.communicator
+    numbers = sample_shares(job.seed, problem.samples, options.subdomains, options.sample_overlap)
+    share_map = assign_blocks([len(each) for each in numbers], communicator.size)
+    group = block_communicator(communicator, share_map)
+    own = {}
+    for index in share_map.blocks[communicator.rank]:
+        chosen = numbers[index]
+        share = problem.share(chunks, group.rank, group.size, threads, chosen)
+        counts = Counts(objective.counts.loss_cost, objective.counts.gradient_cost)
+        fraction = len(chosen) / problem.samples
+        loss = Objective(share, group, len(chosen), chunks, counts, fraction)
+        own[index] = Subdomain(chosen, loss)
+    return Subdomains(own, share_map.groups)
+
+
+def _coarser(
+    job: Job, problem: Problem, objective: Objective, threads: int
+) -> tuple[CoarseNetwork, ...]:
+    """The losses of smaller networks, if the job's method has levels in depth."""
+    options = job.solver
+    if not isinstance(options, RMTROptions):
+        return ()
+    found, refused = list[CoarseNetwork](), f"solver.levels = {options.levels} is not allowed"
+    for _ in range(1, options.levels):
+        if not isinstance(problem, ClassificationProblem):
+            raise InputError(
+                f'{refused}: coarser networks are there for problem.name = "classification"'
+            )
+        try:
+            problem, transfer = problem.coarsened(options.transfer)
+        except NetworkError as error:
+            raise InputError(f"{refused}: {error}") from error
+        coarse = make_objective(job, problem, objective.communicator, threads, objective.counts)
+        found.append(CoarseNetwork(coarse, transfer))
+    return tuple(found)
+
+
+def _solve_cost(problem: Problem, first: int) -> int:
+    """What a gradient of a block costs: it sweeps the network from the block's first layer on."""
+    return sum(layer.cost for layer in problem.layers[first:])
+
+
+def wanted_device(job: Job) -> str:
+    """The job's `parallel.device`; "auto" is the CPU where the loss is evaluated there anyway."""
+    if job.parallel.device == "auto" and isinstance(job.problem, LogisticOptions):
+        return "cpu"
+    return job.parallel.device
+
+
+def leave_threads_to_kernels(job: Job) -> None:
+    """One thread for torch, if others are there to use the cores.
+
+    These are the native kernels of PINNs, and the threads that divide the samples of other problems
+    among themselves. Two thread pools in a process take the cores from each other: their workers
+    spin after work.
+    """
+    if native_available() or not isinstance(job.problem, PinnOptions):
+        torch.set_num_threads(1)

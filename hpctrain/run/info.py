@@ -1,0 +1,121 @@
+"""What `hpctrain info` prints: versions, processors, device and kernels of this installation.
+
+The libraries that can hang or crash as they start (MPI outside its launcher, HDF5, CUDA) are asked
+in processes of their own, so that `info` answers on any machine.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from hpctrain.parallel.launchers import find_mpirun
+
+ANSWER_SECONDS = 60
+LAUNCHER_VARIABLES = ("PMI", "OMPI_COMM_WORLD_", "PRTE_", "HYDRA_", "HYDI_", "SLURM_", "MPI_LOCAL")
+
+ASK_HDF5 = "import h5py; print(h5py.version.hdf5_version)"
+ASK_CUDA_DEVICES = """
+import torch
+names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+print(", ".join(names) or ("none" if torch.version.cuda else "none (torch is built without CUDA)"))
+"""
+ASK_MPI = "from mpi4py import MPI; print(MPI.Get_library_version())"
+ASK_MPI_CUDA = """
+from hpctrain.parallel.cuda_support import in_words, reports_cuda
+print(in_words(reports_cuda()))
+"""
+ASK_TRANSPORTS = """
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import choose_device
+from hpctrain.parallel.transports.choice import available
+print(", ".join(available(choose_device("auto", Communicator()))))
+"""
+PROBE_RANKS = 2
+
+
+def table(probe_gpu: bool = False) -> str:
+    """The installation as an aligned text table, one property a line.
+
+    Args:
+        probe_gpu: try MPI with buffers in GPU memory, in a job of its own.
+    """
+    rows = {**_versions(), **_hardware()}
+    if probe_gpu:
+        rows["MPI with GPU buffers"] = _probe()
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "hpctrain": _version("hpctrain"),
+        "Python": platform.python_version(),
+        "torch": _version("torch"),
+        "numpy": _version("numpy"),
+        "h5py": f"{_version('h5py')} (HDF5 {_ask(ASK_HDF5)})",
+        "mpi4py": _version("mpi4py"),
+        "MPI": _ask(ASK_MPI),
+        "MPI takes CUDA buffers": _ask(ASK_MPI_CUDA),
+    }
+
+
+def _hardware() -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "cores visible": str(cores),
+        "threads by default": f"{cores} for one rank; cores / ranks of a node for more",
+        "GPUs": _ask(ASK_CUDA_DEVICES),
+        "device": "cuda by default where there are GPUs, else cpu",
+        "transports": _ask(ASK_TRANSPORTS),
+        "kernels": _kernels(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _kernels() -> str:
+    try:
+        return f"native: {import_module('hpctrain._kernels').description}"
+    except ImportError:
+        return "torch fallback (the native kernels are not built)"
+
+
+def _ask(question: str) -> str:
+    """The first line that a short Python program prints, run alone: not as a rank of a job."""
+    return _answer([sys.executable, "-c", question])
+
+
+def _probe() -> str:
+    """What a job of two ranks finds, or how it died."""
+    launcher = find_mpirun()
+    if launcher is None:
+        return "not tried: there is no mpirun"
+    probe = [sys.executable, "-m", "hpctrain.parallel.gpu_probe"]
+    return _answer([launcher, "-n", str(PROBE_RANKS), *probe], "fails")
+
+
+def _answer(command: list[str], failure: str = "does not start") -> str:
+    """The first line that a command prints, run without the variables of a launcher."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)
+    }
+    try:
+        answer = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer in {ANSWER_SECONDS} s"
+    if answer.returncode != 0:
+        fault = answer.stderr.strip().rpartition("\n")[-1]
+        return f"{failure} ({fault or f'status {answer.returncode}'})"
+    # Open MPI ends its name with NUL.
+    first_line = answer.stdout.partition("\n")[0].replace("\0", " ")
+    return " ".join(first_line.split())

@@ -1,0 +1,100 @@
+"""Where a run is written: over nothing that exists, and over no other run."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpctrain.errors import InputError
+from hpctrain.job.settings import Job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.store.claim import Claim, InUseError
+from hpctrain.store.run_file import holds_no_record
+
+
+class TakenError(InputError):
+    """Something stands where a run would write."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The run file of a run, None for none, and on rank 0 the right to write it."""
+
+    path: Path | None
+    claim: Claim | None
+
+
+@contextmanager
+def claimed(communicator: Communicator, claim_file: Callable[[], Claim | None]) -> Iterator[Output]:
+    """What `claim_file` claims on rank 0, given back at the end; collective.
+
+    Raises:
+        InputError: the run file is in use, exists, or cannot be made.
+    """
+    held: list[Claim] = []
+
+    def path() -> Path | None:
+        claim = claim_file()
+        if claim is None:
+            return None
+        held.append(claim)
+        return claim.path
+
+    found = communicator.on_root(path)
+    try:
+        yield Output(found, held[0] if held else None)
+    finally:
+        for claim in held:
+            claim.release()
+
+
+def claim_new_file(job: Job, output: str | None) -> Claim | None:
+    """The run file of a new run: the one asked for, or else the job's, numbered if it exists."""
+    if output is not None and output != job.output.path:
+        return _claim(Path(output), f"-o {output}")
+    if job.output.path is None:
+        return None
+    path = Path(job.output.path)
+    if not path.name:
+        raise InputError(f'output.path = "{path}" is not allowed: the name of a file')
+    numbered = (path.with_stem(f"{path.stem}-{k}") for k in itertools.count(2))
+    for candidate in itertools.chain([path], numbered):
+        with suppress(TakenError, InUseError):
+            return _claim(candidate, f"output.path = {str(candidate)!r}")
+    raise AssertionError("there is always another number")
+
+
+def checkpoint_folder(run_file: Path) -> Path:
+    """Where the checkpoints of a run lie: beside its file."""
+    return run_file.with_suffix(".ckpt")
+
+
+def _claim(path: Path, asked: str) -> Claim:
+    """A place for a new run file; `asked` is how messages name it."""
+    try:
+        claim = Claim(path)
+        try:
+            unused = holds_no_record(path)
+            _check_free((checkpoint_folder(path),) if unused else (path, checkpoint_folder(path)))
+            claim.build()
+        except BaseException:
+            claim.release()
+            raise
+    except InUseError as error:
+        raise InUseError(f"{asked}: another process writes this run file; name another") from error
+    except TakenError as error:
+        raise TakenError(f"{asked}: {error} exists already: name another, or remove it") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{asked}: the run file cannot be made: {reason}") from error
+    if unused:
+        warnings.warn(f"{path}: replaced, as it holds no record", stacklevel=2)
+    return claim
+
+
+def _check_free(places: Iterable[Path]) -> None:
+    for place in places:
+        if place.exists():
+            raise TakenError(place)

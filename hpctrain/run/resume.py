@@ -1,0 +1,175 @@
+"""What a run goes on from: its job, its last whole checkpoint, and the history up to there."""
+
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hpctrain.errors import InputError
+from hpctrain.job.settings import Job, parse_job
+from hpctrain.methods.quasi_newton.factors import row_ranges
+from hpctrain.objective.evaluation import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.output import checkpoint_folder
+from hpctrain.run.stop import Reason
+from hpctrain.solvers import Solver
+from hpctrain.solvers.base import Record
+from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
+from hpctrain.store.run_file import Run, read_run
+from hpctrain.store.state import Share, StateError, flatten
+
+# What may change when a run goes on: nothing that its numbers depend on.
+CHANGEABLE = ("stop.", "output.", "parallel.threads", "parallel.transport")
+FIXED = ("output.path",)
+
+
+class ResumeError(InputError):
+    """A run that cannot go on; the message names the file and the remedy."""
+
+
+@dataclass
+class Tally:
+    """Where a run stands, beside its solver's state; written to checkpoints with it."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    nominal_gradient_evaluations: float = 0.0
+    update_cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint holds beside the solver's state.
+
+    Attributes:
+        record: of the last step, by which a resumed run judges again whether to stop.
+        monitored: what the monitor said last.
+        counts: the work done, as `objective.Counts` has it.
+        wall_seconds: since the run was first started, without the time between its parts.
+        job: the `fingerprint` of its job.
+    """
+
+    tally: Tally
+    record: Record
+    monitored: Mapping[str, float]
+    counts: Mapping[str, float]
+    wall_seconds: float
+    job: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Kept":
+        tally, record = Tally(**content["tally"]), Record(**content["record"])
+        return cls(**{**content, "tally": tally, "record": record})
+
+
+@dataclass(frozen=True)
+class Past:
+    """A run that goes on.
+
+    Attributes:
+        path: its run file.
+        job: its job, with what was changed for the rest of the run.
+        stop_reason: what its file says of its end.
+        checkpoint: where it goes on; None if it was killed before its first checkpoint.
+    """
+
+    path: Path
+    job: Job
+    stop_reason: str
+    checkpoint: Checkpoint | None
+
+    def history(self) -> Run:
+        """The records that the run keeps; read on one rank."""
+        return read_run(self.path).until(self.checkpoint.iteration if self.checkpoint else -1)
+
+
+def fingerprint(job: Job) -> int:
+    """CRC-32 of all settings that cannot change when a run goes on."""
+    parallel = job.parallel.model_copy(update={"transport": "auto"})
+    fixed = job.model_copy(update={"parallel": parallel}).model_dump_json(
+        exclude={"stop": True, "output": True, "parallel": {"threads"}}
+    )
+    return zlib.crc32(fixed.encode())
+
+
+def find(run_file: str, overrides: Sequence[str], communicator: Communicator) -> Past:
+    """Reads what a run goes on from; collective.
+
+    Raises:
+        InputError: the run file cannot be read, an override is not allowed, or there is no
+            checkpoint left that is whole.
+    """
+    path = Path(run_file)
+    job, stop_reason, last = communicator.on_root(lambda: _read(path, overrides))
+    store = CheckpointStore(checkpoint_folder(path), communicator)
+    checkpoint = store.latest(until=last)
+    if checkpoint is not None and checkpoint.extra["job"] != fingerprint(job):
+        raise ResumeError(f"{path}: cannot be resumed, {checkpoint.path} is of another job")
+    if checkpoint is None:
+        communicator.on_root(lambda: _check_early(path, job, stop_reason, last, store))
+    return Past(path, job, stop_reason, checkpoint)
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[Job, str, int]:
+    """The job, the stop reason and the last iteration, -1 where none is recorded."""
+    run = read_run(path)
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if not key.startswith(CHANGEABLE) or key in FIXED:
+            raise ResumeError(
+                f"--set {override}: a resumed run keeps this setting; allowed are stop.…,"
+                " output.… (but not output.path), parallel.threads and parallel.transport"
+            )
+    iterations = run.history["iteration"]
+    last = int(iterations[-1]) if len(iterations) else -1
+    return parse_job(run.job, str(path), overrides), run.stop_reason, last
+
+
+def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: CheckpointStore) -> None:
+    """A run without a checkpoint starts again, if it was killed before it wrote its first."""
+    if store.directory.exists() and store.names():
+        names = ", ".join(store.names())
+        raise ResumeError(
+            f"{path}: cannot be resumed, none of its checkpoints is whole ({store.directory}:"
+            f" {names}); run the job again into another file"
+        )
+    ended = stop_reason not in (Reason.RUNNING.text, Reason.NON_FINITE.text)
+    if ended or last > job.output.checkpoint_every > 0:
+        raise ResumeError(
+            f"{path}: cannot be resumed, its checkpoints are missing: put them back as"
+            f" {store.directory}, or run the job again into another file"
+        )
+    warnings.warn(f"{path}: no checkpoint yet, the run starts again", stacklevel=2)
+
+
+def restore(
+    checkpoint: Checkpoint, solver: Solver[Any], objective: Objective, theta: Tensor
+) -> tuple[Any, Kept]:
+    """The solver's state as this rank holds it, and the rest; collective.
+
+    Args:
+        theta: any θ (n,): the state that the solver starts from there says what to build.
+
+    Raises:
+        StateError: the stored state is not of this solver, or a part of it found no rank.
+    """
+    communicator = objective.communicator
+
+    def rows(total: int) -> tuple[int, int]:
+        return row_ranges(total, communicator.size)[communicator.rank]
+
+    state = checkpoint.restore(solver.init(theta), Share(None, rows, theta.device))
+    taken = communicator.allgather({leaf.path for leaf in flatten(state)})
+    if forgotten := checkpoint.leaves.keys() - set().union(*taken):
+        raise StateError(f"{checkpoint.path}: no rank takes up {', '.join(sorted(forgotten))}")
+    kept = Kept.from_json(checkpoint.extra)
+    for name, value in kept.counts.items():
+        setattr(objective.counts, name, value)
+    return state, kept
