@@ -18,7 +18,6 @@ from hpctrain.linalg.vectors import norm
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.logistic.problem import LogisticProblem
 from hpctrain.run.assemble import make_job_solver, make_objective, make_problem
-from hpctrain.solvers.variance_reduction import effective_evaluations
 
 DATA = {"australian": "data/australian.libsvm", "gisette-like": "data/gisette-like.h5"}
 # A run whose loss is above this has diverged.
@@ -137,7 +136,7 @@ def _until(on: Study, solver: str, seed: int, target: Target) -> Iterator[Stage]
     """A run after each step until it is there, diverges, finds no decrease, or has spent enough."""
     job = _job(on.name, solver, seed)
     objective = make_objective(job, on.problem, Communicator(), 1)
-    method = make_job_solver(job, on.problem, objective, 1)
+    method = make_job_solver(job, objective)
     state, iterations, ends = method.init(on.problem.initial_parameters(0)), 0, False
     while True:
         stage = _stage(on, state, iterations, objective.counts)
@@ -155,7 +154,7 @@ def _stage(on: Study, state: Any, iterations: int, counts: Any) -> Stage:
     own = {name: getattr(state, name, 0) for name in ("hessians", "cg", "shared_cg", "samples")}
     return Stage(
         iterations=iterations,
-        effective=effective_evaluations(counts),
+        effective=counts.effective_evaluations,
         gradients=counts.gradient_evaluations,
         gap=state.point.loss - on.minimum,
         gradient_norm=norm(state.point.gradient),

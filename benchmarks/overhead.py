@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from benchmarks.runs import MPIRUN
 from hpctrain.job.settings import load_job
-from hpctrain.objective.evaluation import Objective
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.phases import PHASES
 from hpctrain.run.assemble import (
@@ -70,7 +70,7 @@ def measure(name: str, memory: int) -> dict[str, float]:
     problem.share = lambda *a, **k: TimedLoss(share(*a, **k), seconds)  # type: ignore[method-assign]
     objective = make_objective(job, problem, ranks, 1)
     time_sums(seconds, ranks)
-    solver = make_job_solver(job, problem, objective, 1)
+    solver = make_job_solver(job, objective)
     state = solver.init(problem.initial_parameters(0))
     for _ in range(WARM_UP):
         state, _ = solver.step(state)

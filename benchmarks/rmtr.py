@@ -28,7 +28,7 @@ import torch
 from tabulate import tabulate
 
 from hpctrain.job.settings import Job, load_job
-from hpctrain.objective.evaluation import Counts
+from hpctrain.objective import Counts
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.results.style import line_style, new_figure, save
 from hpctrain.run.assemble import make_job_solver, make_objective, make_problem
@@ -165,10 +165,10 @@ def train(job: Job, budget: float) -> Curve:
     """Trains by a job, alone and on one thread; the accuracy is measured between the steps."""
     problem = make_problem(job)
     objective = make_objective(job, problem, Communicator(), 1)
-    solver = make_job_solver(job, problem, objective, 1)
+    solver = make_job_solver(job, objective)
     theta = problem.initial_parameters(job.seed)
     monitor = problem.monitor(objective.communicator, job.parallel.chunks, 1)
-    levels = [objective, *(each.objective for each in solver.setting.coarser)]
+    levels = solver.networks
     for level in levels:  # each counts for itself, in its own costs
         share = problem.share(job.parallel.chunks, 0, 1, 1)
         level.counts = Counts(share.loss_cost, share.gradient_cost)

@@ -16,7 +16,7 @@ from hpctrain.decomposition.blocks import by_layers
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.points import hammersley_points

@@ -1,17 +1,12 @@
 """APTS on quadratics and a small network, with options that check every step."""
 
-from dataclasses import replace
-
 import torch
-from quadratic import random_quadratic, setting_of
+from quadratic import objective_of, random_quadratic
 
-from hpctrain.decomposition.blocks import sample_shares
-from hpctrain.objective.evaluation import Counts, Objective
-from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.apts_data import APTSDataOptions, DataRegionOptions
 from hpctrain.solvers.apts_weights import APTSWeightsOptions, WeightsRegionOptions
-from hpctrain.solvers.base import Subdomain, Subdomains
+from hpctrain.solvers.base import Setting
 
 N, SAMPLES = 12, 8
 FREE = {"min_radius": 1e-12}
@@ -102,32 +97,13 @@ def quadratic(spread=1.0):
     return random_quadratic(N, samples=SAMPLES, spread=spread)
 
 
-def wide_objective(loss):
-    return Objective(loss, Communicator(), SAMPLES, SAMPLES, Counts(1, 3))
-
-
-def subdomains(loss, count, overlap=0.0):
-    own = {}
-    for index, chosen in enumerate(sample_shares(0, SAMPLES, count, overlap)):
-        objective = wide_objective(loss).subset(chosen)
-        objective.counts = Counts(1, 3)
-        own[index] = Subdomain(chosen, objective)
-    return Subdomains(own, ((0,),) * count)
+def wide_objective(loss, sizes=None):
+    return objective_of(loss, sizes, SAMPLES)
 
 
 def solver_of(options, loss):
-    sizes = [N // 4] * 4
-    if options.name == "apts-weights":
-        sizes = [N // options.blocks] * options.blocks
-    setting = setting_of(random_quadratic(N), sizes)
-    objective = wide_objective(loss)
-    local = replace(setting.local, objective=objective)
-    shares = None
-    if options.name == "apts-data":
-        shares = subdomains(loss, options.subdomains, options.sample_overlap)
-    return make_solver(
-        replace(setting, objective=objective, local=local, subdomains=shares), options
-    )
+    blocks = getattr(options, "blocks", 4)
+    return make_solver(Setting(wide_objective(loss, [N // blocks] * blocks)), options)
 
 
 def data(**settings):

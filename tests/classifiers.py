@@ -12,7 +12,7 @@ from torch import nn
 
 from hpctrain.networks.classifiers import fcnn
 from hpctrain.networks.module import ModuleNetwork
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet, Part
@@ -45,9 +45,7 @@ def tiny_problem(train=53, test=20, hidden=(7, 5), dtype=torch.float64, make=Non
 
 def objective_of(problem, chunks=8, threads=1, communicator=None):
     communicator = communicator or Communicator()
-    share = problem.share(chunks, communicator.rank, communicator.size, threads)
-    counts = Counts(share.loss_cost, share.gradient_cost)
-    return Objective(share, communicator, problem.samples, chunks, counts)
+    return Objective.of(problem, communicator, chunks, threads)
 
 
 def write_idx(path: Path, values: np.ndarray) -> Path:

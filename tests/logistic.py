@@ -1,12 +1,9 @@
 """Small logistic problems for tests."""
 
-from dataclasses import replace
-
 import numpy as np
-from quadratic import setting_around
 from scipy.sparse import csr_array
 
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.solvers.base import Setting
@@ -31,12 +28,10 @@ def random_problem(samples=60, features=6, seed=0, sparse=False, ridge=None) -> 
 
 def objective_over(problem: LogisticProblem, communicator: Communicator | None = None) -> Objective:
     communicator = communicator or Communicator()
-    share = problem.share(CHUNKS, communicator.rank, communicator.size, 1)
-    counts = Counts(share.loss_cost, share.gradient_cost)
-    return Objective(share, communicator, problem.samples, CHUNKS, counts)
+    return Objective.of(problem, communicator, CHUNKS)
 
 
 def setting_over(
     problem: LogisticProblem, seed: int = 0, communicator: Communicator | None = None
 ) -> Setting:
-    return replace(setting_around(objective_over(problem, communicator)), seed=seed)
+    return Setting(objective_over(problem, communicator), seed)

@@ -1,12 +1,14 @@
 """A quadratic loss with known answers, in the form that `Objective` asks for."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import Block, Decomposition, Region
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.decomposition.blocks import LayerRange, Region
+from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.solvers.base import LocalWork, Setting
+from hpctrain.solvers.base import Setting
 
 
 class Quadratic:
@@ -57,28 +59,35 @@ def random_quadratic(n: int, samples: int = 4, seed: int = 0, spread: float = 1.
     return Quadratic(A, torch.randn(samples, n, generator=generator, dtype=torch.float64))
 
 
-def objective_of(loss: Quadratic) -> Objective:
-    samples = len(loss.b)
-    return Objective(loss, Communicator(), samples, samples, Counts(1, 3))
+class LayeredSource:
+    """A loss on one rank as a problem whose layers hold so many parameters each."""
+
+    def __init__(self, loss: Any, samples: int, sizes: list[int]) -> None:
+        self.loss, self.samples = loss, samples
+        stops = torch.tensor(sizes).cumsum(0).tolist()
+        self.layers = [
+            LayerRange(stop - size, stop, 1) for size, stop in zip(sizes, stops, strict=True)
+        ]
+
+    def share(self, chunks: int, rank: int, ranks: int, threads: int) -> Any:
+        return self.loss
+
+    def share_of(self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int) -> Any:
+        return self.loss.subset(samples)
+
+
+def objective_of(
+    loss: Any, sizes: list[int] | None = None, samples: int | None = None
+) -> Objective:
+    """One sample a chunk, on one rank, as one layer or as layers of so many parameters."""
+    samples = len(loss.b) if samples is None else samples
+    source = LayeredSource(loss, samples, sizes or [loss.parameters])
+    return Objective.of(source, Communicator(), samples, counts=Counts(1, 3))
 
 
 def setting_of(loss: Quadratic, sizes: list[int]) -> Setting:
-    """All blocks on one rank; block s holds `sizes[s]` parameters."""
-    stops = torch.tensor(sizes).cumsum(0).tolist()
-    blocks = [
-        Block(s, s, s, stop - size, stop)
-        for s, (size, stop) in enumerate(zip(sizes, stops, strict=True))
-    ]
-    objective = objective_of(loss)
-    everywhere = LocalWork(objective, tuple(range(len(sizes))), ((0,),) * len(sizes))
-    return Setting(objective, Decomposition(loss.parameters, tuple(blocks)), everywhere)
-
-
-def setting_around(objective: Objective) -> Setting:
-    """One block that holds all parameters of an objective on one rank."""
-    n = objective.parameters
-    everywhere = LocalWork(objective, (0,), ((0,),))
-    return Setting(objective, Decomposition(n, (Block(0, 0, 0, 0, n),)), everywhere)
+    """Layers of so many parameters, on one rank."""
+    return Setting(objective_of(loss, sizes))
 
 
 def minimum(loss: Quadratic) -> Tensor:

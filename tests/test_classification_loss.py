@@ -12,7 +12,7 @@ from torch.nn import functional
 from hpctrain.decomposition.blocks import Block, LayerSet, by_layers
 from hpctrain.errors import InputError
 from hpctrain.networks.module import ModuleNetwork
-from hpctrain.objective.evaluation import FiniteSumLoss
+from hpctrain.objective import FiniteSumLoss
 from hpctrain.parallel.communicator import Communicator
 
 

@@ -21,7 +21,7 @@ from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
 from hpctrain.run.loop import resume, run
-from hpctrain.solvers import _SOLVERS
+from hpctrain.solvers import SOLVERS
 from hpctrain.store.run_file import read_run
 
 PACKAGE = Path(__file__).parents[1] / "hpctrain"
@@ -139,7 +139,7 @@ def test_a_run_with_all_tensors_on_another_device_is_that_on_the_cpu(
 
 
 def test_every_solver_is_among_the_cases():
-    assert {job_name(solver) for _, _, solver in CASES.values()} == set(_SOLVERS)
+    assert {job_name(solver) for _, _, solver in CASES.values()} == set(SOLVERS)
 
 
 def job_name(solver):

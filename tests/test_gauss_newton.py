@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from quadratic import setting_around
 from residuals import linear_problem, objective_of_residuals
 
 from hpctrain.kernels import TorchJets, dense, jet_evaluator, native_available
@@ -12,13 +11,12 @@ from hpctrain.kernels.residual import TorchResidual, residual_loss
 from hpctrain.linalg.block_rows import Layout
 from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import PinnProblem
-from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
+from hpctrain.solvers import Setting, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions, damped_step
 
 needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
@@ -33,9 +31,7 @@ def _seed():
 def small_burgers():
     network = DenseNetwork(2, 6, 4, residual=True, adaptive=True)
     problem = PinnProblem(Burgers(), network, points=200)
-    share = problem.share(16, 0, 1, threads=2)
-    counts = Counts(share.loss_cost, share.gradient_cost)
-    return problem, Objective(share, Communicator(), 200, 16, counts)
+    return problem, Objective.of(problem, Communicator(), 16, 2)
 
 
 def unsketched_dual(objective, theta):
@@ -154,7 +150,7 @@ def test_damping_follows_nielsens_rule(rho, factor):
 
 def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():
     _A, _b, objective = linear_problem()
-    solver = make_solver(setting_around(objective), GaussNewtonOptions(damping=1.0))
+    solver = make_solver(Setting(objective), GaussNewtonOptions(damping=1.0))
     state = solver.init(torch.zeros(5, dtype=torch.float64))
     for expected in (1 / 3, 1 / 9, 1 / 27):
         state, _ = solver.step(state)
@@ -258,7 +254,7 @@ def test_gauss_newton_products_are_those_of_the_normal_equations():
 
 def test_it_stalls_at_the_minimum_and_says_so():
     A, b, objective = linear_problem()
-    solver = make_solver(setting_around(objective), GaussNewtonOptions())
+    solver = make_solver(Setting(objective), GaussNewtonOptions())
     state = solver.init(torch.linalg.lstsq(A, b[:, None]).solution[:, 0])
     for _ in range(20):
         state, record = solver.step(state)
@@ -273,7 +269,7 @@ def test_it_stalls_at_the_minimum_and_says_so():
 )
 def test_burgers_falls_in_a_few_iterations(options, fraction):
     problem, objective = small_burgers()
-    solver = make_solver(setting_around(objective), GaussNewtonOptions(**options))
+    solver = make_solver(Setting(objective), GaussNewtonOptions(**options))
     state = solver.init(problem.initial_parameters(0))
     losses = [state.point.loss]
     for _ in range(30):

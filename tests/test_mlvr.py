@@ -18,17 +18,14 @@ from hpctrain.methods.sampling.subsets import (
     random_subset,
     sample_gradients,
 )
-from hpctrain.objective.corrected import consistent
-from hpctrain.objective.evaluation import Objective
+from hpctrain.objective import Objective, consistent, evaluate
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.mlvr import MLVROptions
 from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
 from hpctrain.solvers.variance_reduction import (
     NewtonOptions,
     SSNOptions,
     SVRGOptions,
-    effective_evaluations,
 )
 
 SAMPLES, N = 60, 6
@@ -78,12 +75,12 @@ def test_every_method_finds_the_minimum(problem, options):
 def test_what_the_state_says_of_its_point_is_true_and_its_costs_are_counted(problem, options):
     solver = make_solver(setting_over(problem), options)
     state = solver.init(torch.zeros(N, dtype=torch.float64))
-    before = effective_evaluations(solver.setting.counts)
+    before = solver.setting.counts.effective_evaluations
     state, record = solver.step(state)
     there = evaluate(objective_over(problem), state.point.theta)
     assert (state.point.loss, record.loss) == (there.loss, there.loss)
     torch.testing.assert_close(state.point.gradient, there.gradient, rtol=1e-13, atol=1e-15)
-    spent = effective_evaluations(solver.setting.counts) - before
+    spent = solver.setting.counts.effective_evaluations - before
     assert record.nominal_gradient_evaluations == pytest.approx(spent)
 
 
@@ -156,7 +153,7 @@ def test_a_coarse_descent_direction_of_samples_is_a_fine_one(problem):
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
     g = L.at(theta).gradient
-    h = consistent(L.subset(random_subset(0, SAMPLES, 5)), g, theta)
+    h, _ = consistent(L.subset(random_subset(0, SAMPLES, 5)), g, theta)
     H = torch.stack([h.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
     step = -torch.linalg.solve(H, h.with_gradient(theta).gradient)
     assert float(g @ step) < 0
@@ -223,7 +220,9 @@ def test_settings_that_do_not_go_together_are_refused(settings):
 def test_a_loss_without_subsets_is_refused():
     setting = setting_of(random_quadratic(4), [4])
     setting.objective._share = object()
-    with pytest.raises(InputError, match=r'solver.name = "mlvr": this problem\'s loss has no'):
+    with pytest.raises(
+        InputError, match=r'solver.name = "mlvr" is not allowed: this problem\'s loss'
+    ):
         make_solver(setting, MLVROptions())
 
 

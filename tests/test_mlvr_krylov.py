@@ -134,7 +134,9 @@ def test_the_coarser_levels_lead_to_a_better_first_point(problem):
 def test_a_loss_without_subsets_is_refused():
     setting = setting_of(random_quadratic(4), [4])
     setting.objective._share = object()
-    with pytest.raises(InputError, match=r'solver.name = "mlvr-krylov": this problem\'s loss has'):
+    with pytest.raises(
+        InputError, match=r'solver.name = "mlvr-krylov" is not allowed: this problem\'s loss'
+    ):
         make_solver(setting, MLVRKrylovOptions())
 
 

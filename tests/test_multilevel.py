@@ -25,8 +25,7 @@ from hpctrain.methods.multilevel.smoothers import (
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
-from hpctrain.objective.evaluation import Counts
-from hpctrain.solvers.base import evaluate
+from hpctrain.objective import Counts, evaluate
 
 N = 8
 NEWTON = DirectionSteps(newton_direction(100, 1e-14), StepRule(1.0, None))

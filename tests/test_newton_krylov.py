@@ -5,14 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from quadratic import setting_around
 from residuals import linear_problem
 from test_gauss_newton import full, small_burgers
 
 from hpctrain.decomposition.blocks import by_layers
 from hpctrain.objective.evaluation import Evaluation
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import LocalWork, Setting
+from hpctrain.solvers.base import Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
 from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock, shifted_factor
 
@@ -20,12 +19,6 @@ from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock, s
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-def setting_in_blocks(problem, objective, blocks):
-    decomposition = by_layers(problem.layers, blocks)
-    local = LocalWork(objective, tuple(range(blocks)), ((0,),) * blocks)
-    return Setting(objective, decomposition, local)
 
 
 @pytest.mark.parametrize("damping", [1e-4, 1.0])
@@ -48,7 +41,7 @@ def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(
 def test_a_step_solves_linear_least_squares():
     A, b, objective = linear_problem()
     options = NewtonKrylovOptions(blocks=1, damping=1e-10, tolerance=1e-12, coarse=False)
-    solver = make_solver(setting_around(objective), options)
+    solver = make_solver(Setting(objective), options)
     state, _ = solver.step(solver.init(torch.randn(5, dtype=torch.float64)))
     expected = torch.linalg.lstsq(A, b[:, None]).solution[:, 0]
     torch.testing.assert_close(state.point.theta, expected, rtol=1e-6, atol=1e-7)
@@ -57,7 +50,7 @@ def test_a_step_solves_linear_least_squares():
 
 def test_preconditioning_saves_products_and_the_coarse_space_saves_more():
     problem, objective = small_burgers()
-    setting, theta = setting_in_blocks(problem, objective, 4), problem.initial_parameters(0)
+    setting, theta = Setting(objective), problem.initial_parameters(0)
     products = {}
     for name, options in {
         "whole": {"blocks": 1, "coarse": False},
@@ -65,7 +58,6 @@ def test_preconditioning_saves_products_and_the_coarse_space_saves_more():
         "two levels": {"blocks": 4},
     }.items():
         o = NewtonKrylovOptions(sketch=200, tolerance=1e-6, max_products=500, **options)
-        setting = setting_in_blocks(problem, objective, o.blocks)
         solver = make_solver(setting, o)
         before = objective.counts.hvp_work
         solver.step(solver.init(theta))
@@ -78,10 +70,10 @@ def test_a_step_to_round_off_is_the_plain_step_of_levenberg_marquardt():
     problem, objective = small_burgers()
     theta = problem.initial_parameters(0)
     o = NewtonKrylovOptions(blocks=4, tolerance=1e-12, max_products=2000)
-    state, _ = make_solver(setting_in_blocks(problem, objective, 4), o).step(
-        make_solver(setting_in_blocks(problem, objective, 4), o).init(theta)
+    state, _ = make_solver(Setting(objective), o).step(
+        make_solver(Setting(objective), o).init(theta)
     )
-    plain = make_solver(setting_around(objective), GaussNewtonOptions(acceleration=0.0))
+    plain = make_solver(Setting(objective), GaussNewtonOptions(acceleration=0.0))
     expected, _ = plain.step(plain.init(theta))
     assert state.damping == pytest.approx(expected.damping, rel=1e-6)
     torch.testing.assert_close(state.point.theta, expected.point.theta, rtol=1e-5, atol=1e-6)
@@ -89,7 +81,7 @@ def test_a_step_to_round_off_is_the_plain_step_of_levenberg_marquardt():
 
 def test_every_step_lowers_the_loss_of_burgers():
     problem, objective = small_burgers()
-    solver = make_solver(setting_in_blocks(problem, objective, 4), NewtonKrylovOptions(blocks=4))
+    solver = make_solver(Setting(objective), NewtonKrylovOptions(blocks=4))
     state = solver.init(problem.initial_parameters(0))
     losses = [state.point.loss]
     for _ in range(6):
@@ -126,7 +118,7 @@ def test_an_exact_preconditioner_leaves_one_product():
     """One block and a sketch with as many rows as residuals: M = B + λ I."""
     _, _, objective = linear_problem()
     options = NewtonKrylovOptions(blocks=1, sketch=16, damping=1.0, tolerance=1e-8, coarse=False)
-    solver = make_solver(setting_around(objective), options)
+    solver = make_solver(Setting(objective), options)
     state, products = solver.init(torch.randn(5, dtype=torch.float64)), []
     solve = solver._solve
     solver._solve = lambda *given: products.append(solve(*given)) or products[-1]
@@ -146,7 +138,7 @@ def test_an_exact_preconditioner_leaves_one_product():
 def test_failed_trials_make_the_damping_grow_faster_and_faster(options):
     """λ, 2 λ, 2 · 4 λ, 2 · 4 · 8 λ (Nielsen); ρ = 1 leaves a third of it."""
     _, _, objective = linear_problem()
-    solver = make_solver(setting_around(objective), options)
+    solver = make_solver(Setting(objective), options)
     state, tried, at = solver.init(torch.randn(5, dtype=torch.float64)), [], objective.at
 
     def refused(theta):

@@ -5,7 +5,7 @@ import torch
 
 from hpctrain.decomposition.blocks import by_layers
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import PinnProblem

@@ -9,7 +9,7 @@ import torch
 from classifiers import CLASSES, objective_of, part
 from pydantic import ValidationError
 from quadratic import objective_of as objective_of_quadratic
-from quadratic import random_quadratic, setting_around
+from quadratic import random_quadratic
 from torch import nn
 
 from hpctrain.errors import InputError
@@ -19,12 +19,11 @@ from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.methods.trust_region.step import ModelOptions
 from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
-from hpctrain.objective.evaluation import Objective
-from hpctrain.parallel.communicator import Communicator
+from hpctrain.objective import evaluate
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import CoarseNetwork, evaluate
+from hpctrain.solvers.base import Setting
 from hpctrain.solvers.rmtr import RMTROptions, Stage
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
@@ -47,19 +46,9 @@ def problem_of(make=DENSE, blocks=4):
     )
 
 
-def setting_of(problem, levels, rule="constant"):
-    objective, coarser = objective_of(problem, CHUNKS), []
-    for _ in range(1, levels):
-        problem, transfer = problem.coarsened(rule)
-        share = problem.share(CHUNKS, 0, 1, 1)
-        coarse = Objective(share, Communicator(), problem.samples, CHUNKS, objective.counts)
-        coarser.append(CoarseNetwork(coarse, transfer))
-    return replace(setting_around(objective), coarser=tuple(coarser))
-
-
 def solver_of(problem, **options):
     given = RMTROptions(**options)
-    return make_solver(setting_of(problem, given.levels, given.transfer), given)
+    return make_solver(Setting(objective_of(problem, CHUNKS)), given)
 
 
 def run(solver, theta, steps):
@@ -91,14 +80,14 @@ class Spy:
 def two_levels(make, rule, blocks):
     """A fine and a spied coarse level of a residual network, and where the fine one starts."""
     problem = problem_of(make, blocks)
-    setting = setting_of(problem, 2, rule)
-    [coarse] = setting.coarser
+    L = objective_of(problem, CHUNKS)
+    coarse, transfer = L.coarsened(rule)
     spy = Spy(TrustRegionSteps(ModelOptions()))
-    below = Level(coarse.objective, spy, (5, 0), transfer=coarse.transfer)
+    below = Level(coarse, spy, (5, 0), transfer=transfer)
     control = TrustRegionControl(TrustRegionOptions())
-    fine = Level(setting.objective, TrustRegionSteps(ModelOptions()), (0, 0), below, control)
-    point = evaluate(setting.objective, problem.initial_parameters(0))
-    return fine, spy, coarse.transfer, LevelState(point, reach=0.3)
+    fine = Level(L, TrustRegionSteps(ModelOptions()), (0, 0), below, control)
+    point = evaluate(L, problem.initial_parameters(0))
+    return fine, spy, transfer, LevelState(point, reach=0.3)
 
 
 NETWORKS = [
@@ -146,7 +135,7 @@ def test_a_coarse_level_that_found_nothing_leaves_the_radius_above_alone():
 def test_steps_on_a_level_are_those_of_the_trust_region_solver(model):
     loss = random_quadratic(6, spread=1)
     options = TrustRegionSolverOptions(model=model)
-    solver = make_solver(setting_around(objective_of_quadratic(loss)), options)
+    solver = make_solver(Setting(objective_of_quadratic(loss)), options)
     state = solver.init(torch.ones(6, dtype=torch.float64))
     start = LevelState(state.point, options.trust_region.radius)
     for _ in range(5):
@@ -208,7 +197,7 @@ def test_a_single_level_is_the_trust_region_solver():
     problem = problem_of()
     theta = problem.initial_parameters(0)
     states, _ = run(solver_of(problem, levels=1, pre_smoothing=1, **WHOLE), theta, 6)
-    reference = make_solver(setting_of(problem, 1), TrustRegionSolverOptions())
+    reference = make_solver(Setting(objective_of(problem, CHUNKS)), TrustRegionSolverOptions())
     expected, _ = run(reference, theta, 6)
     for found, wanted in zip(states, expected, strict=True):
         assert torch.equal(found.point.theta, wanted.point.theta)
@@ -262,7 +251,7 @@ def share_of(problem):
 def test_a_level_with_too_small_a_restricted_gradient_costs_nothing():
     problem = problem_of()
     never = solver_of(problem, levels=2, kappa=0.999999, post_smoothing=0, **WHOLE)
-    never._transfers[0].restrict = lambda g: 0.5 * g[: never._networks[1].parameters]
+    never.transfers[0].restrict = lambda g: 0.5 * g[: never.networks[1].parameters]
     [_, state], [record] = run(never, problem.initial_parameters(0), 1)
     assert record.nominal_gradient_evaluations == 2
     assert not state.levels[1].memory.s
@@ -313,7 +302,7 @@ def test_the_coarsest_network_makes_its_coarse_steps_while_it_is_trained():
     options = {"pre_smoothing": 0, "coarse_steps": 3, "cascade": cascade(1.0, 1.0)}
     solver = solver_of(problem, batch_size=30, **options)
     _, records = run(solver, problem.initial_parameters(0), 1)
-    fine, coarse = objective_of(problem), solver.setting.coarser[-1].objective
+    fine, coarse = objective_of(problem), solver.networks[-1]
     cost = coarse._share.gradient_cost / fine._share.gradient_cost
     # Where the mini-batch begins, and after each step.
     assert records[0].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 30 / SAMPLES)
@@ -331,7 +320,7 @@ def test_a_stage_of_steps_leaves_the_coarser_levels_alone_and_may_end_within_an_
     assert [record.details["batch_size"] for record in records] == [15] * 6 + [30, 20]
     assert [record.epoch for record in records[5:]] == pytest.approx([1.5, 2, 2 + 1 / 3])
     assert [state.epoch.number for state in states] == [0, 0, 0, 0, 1, 1, 2, 3, 3]
-    middle = solver.setting.coarser[0].objective
+    middle = solver.networks[1]
     cost = middle._share.gradient_cost / solver.setting.objective._share.gradient_cost
     assert records[1].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 15 / SAMPLES)
     assert records[6].nominal_gradient_evaluations >= (1 + 2) * 30 / SAMPLES
@@ -353,7 +342,7 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
     solver = solver_of(problem, levels=2, cascade=cascade(1.0, steps=4), batch_size=30)
     states, _ = run(solver, problem.initial_parameters(0), 2)
     [fine, coarse] = states[2].levels
-    transfer = solver._transfers[0]
+    transfer = solver.transfers[0]
     assert states[1].depth == 1 and states[2].depth == 0 and len(fine.memory.s) > 1
     assert fine.radius == pytest.approx(transfer.stretch * coarse.radius)
     s, y = coarse.memory.s[-1], coarse.memory.y[-1]
@@ -366,21 +355,21 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
 @pytest.mark.parametrize("make", [DENSE, CONVOLUTIONAL])
 def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_one(make):
     fine = problem_of(make, 4)
-    setting = setting_of(fine, 2)
-    [coarse] = setting.coarser
+    L = objective_of(fine, CHUNKS)
+    coarse, transfer = L.coarsened("constant")
     theta = 2 * fine.coarsened("constant")[0].initial_parameters(0)
-    before = setting.counts.loss_work
-    fitted = coarse.transfer.refine(theta, coarse.objective.half_step_systems(theta))
-    share = coarse.objective._share
-    assert setting.counts.loss_work - before == share.half_step_cost
-    copied = coarse.transfer.prolong(theta)
+    before = L.counts.loss_work
+    fitted = transfer.refine(theta, coarse.half_step_systems(theta))
+    share = coarse._share
+    assert L.counts.loss_work - before == share.half_step_cost
+    copied = transfer.prolong(theta)
 
     def outputs(loss, theta):
         loss.losses(theta)  # puts θ into the replicas
         return loss._outputs(loss._replicas[0], 0)
 
     def missed(refined):
-        return (outputs(setting.objective._share, refined) - outputs(share, theta)).norm()
+        return (outputs(L._share, refined) - outputs(share, theta)).norm()
 
     assert missed(fitted) < 0.6 * missed(copied)
     # The first of the two half steps stays as it was, and what all levels share.
@@ -394,11 +383,11 @@ def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_o
 
 
 def test_the_work_of_a_fit_is_two_maps_and_a_gram_matrix_for_each_block():
-    setting = setting_of(problem_of(DENSE, 4), 2)
+    coarse, _ = objective_of(problem_of(DENSE, 4), CHUNKS).coarsened("constant")
     layers, q = [36 * 6, 36, 36, 6 * CLASSES], 6
     gram = (q + 1) * (q + 1 + 6)
     wanted = sum(layers) + 2 * (2 * 36 + gram)
-    assert setting.coarser[0].objective._share.half_step_cost == pytest.approx(wanted)
+    assert coarse._share.half_step_cost == pytest.approx(wanted)
 
 
 def test_a_finer_network_is_fitted_unless_copies_are_asked_for():
@@ -430,9 +419,7 @@ def test_a_state_taken_apart_and_put_together_goes_on_as_before():
 
 def test_at_a_minimum_the_solver_says_that_it_is_stalled():
     loss = random_quadratic(6)
-    solver = make_solver(
-        setting_around(objective_of_quadratic(loss)), RMTROptions(levels=1, batch_size=4)
-    )
+    solver = make_solver(Setting(objective_of_quadratic(loss)), RMTROptions(levels=1, batch_size=4))
     state = solver.init(torch.ones(6, dtype=torch.float64))
     for _ in range(100):
         state, record = solver.step(state)
@@ -455,6 +442,7 @@ def test_settings_that_contradict_each_other_are_refused(message):
         RMTROptions(**BAD[message])
 
 
-def test_levels_that_the_setting_lacks_are_refused():
-    with pytest.raises(InputError, match=r"^solver.levels = 3 is not allowed: this problem has 2"):
-        make_solver(setting_of(problem_of(), 2), RMTROptions(batch_size=20))
+def test_more_levels_than_the_network_can_be_halved_are_refused():
+    problem = problem_of(blocks=6)
+    with pytest.raises(InputError, match=r"^solver.levels = 3 is not allowed: .*3"):
+        make_solver(Setting(objective_of(problem, CHUNKS)), RMTROptions(batch_size=20))

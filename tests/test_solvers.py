@@ -6,12 +6,13 @@ import pytest
 import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
+from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.objective import evaluate
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.quasi_newton import LBFGSOptions, LBFGSState, SelfScaledOptions, lbfgs_step
+from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledOptions
 from hpctrain.solvers.spqn import SPQNOptions
 from hpctrain.solvers.torch_lbfgs import TorchLBFGSOptions
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
@@ -112,7 +113,7 @@ def local_phase(options, loss):
     """θ_{k+1/2} of the first iteration."""
     solver = make_solver(setting_of(loss, [5, 5, 5, 5]), options)
     theta = torch.ones(N, dtype=torch.float64)
-    half, _ = solver._precondition(solver.init(theta))
+    half, _ = solver.precondition(solver.init(theta))
     return theta, half.theta
 
 

@@ -28,17 +28,14 @@ from quadratic import minimum, objective_of
 from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, parse_job, resolved_toml
+from hpctrain.methods.sampling.shares import Share
+from hpctrain.methods.trust_region.sampled import TrustRegionState, trust_region_step
 from hpctrain.methods.trust_region.subproblem import length
-from hpctrain.objective.evaluation import Counts, Evaluation, Objective
+from hpctrain.objective import Counts, Evaluation, Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers.apts_data import DataRegionOptions
 from hpctrain.solvers.apts_weights import APTSWeightsOptions
-from hpctrain.solvers.base import Subdomain, evaluate
-from hpctrain.solvers.trust_region import (
-    TrustRegionSolverOptions,
-    TrustRegionState,
-    trust_region_step,
-)
+from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs" / "apts").glob("*.toml"))
@@ -375,7 +372,7 @@ def test_a_share_that_is_not_finite_contributes_nothing_and_says_so(model):
     solver = solver_of(o, loss)
     share = solver._subdomains[1]
     broken = NotFinite(loss.subset(share.samples), Communicator(), 4, SAMPLES, Counts(1, 3))
-    solver._subdomains[1] = Subdomain(share.samples, broken)
+    solver._subdomains[1] = Share(share.samples, broken)
     state = solver.init(ones())
     for _ in range(3):
         old, (state, _) = state, solver.step(state)

@@ -7,8 +7,8 @@ import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
 from hpctrain.methods.sampling.epochs import batch
+from hpctrain.objective import evaluate
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
 from hpctrain.solvers.first_order import AdamOptions, SGDOptions
 from hpctrain.solvers.torch_lbfgs import TorchLBFGSOptions
 from hpctrain.store.state import flatten, unflatten

@@ -9,17 +9,17 @@ from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
 from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, by_layers
+from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.schwarz.global_steps import GlobalSelfScaled
 from hpctrain.methods.schwarz.synchronisation import block_wise, common, subspace
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Counts, Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import PinnProblem
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import Point, evaluate
-from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledMethod, SelfScaledOptions
+from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledOptions
 from hpctrain.solvers.spqn import SPQNOptions
 from hpctrain.store.state import flatten, unflatten
 
@@ -62,20 +62,13 @@ def options_of(variant):
     return SPQNOptions(**{"blocks": S, "local_steps": 4, **VARIANTS[variant]})
 
 
-def setting(loss, overlap=0, sizes=SIZES):
-    """As `setting_of`, with overlapping blocks; the coarse parameters are layers 0 and 2."""
-    plain = setting_of(loss, sizes)
-    if len(sizes) == 1:
-        return plain
-    decomposition = replace(
-        by_layers(LAYERS, S, overlap),
-        coarse=LayerSet((Block(0, 0, 0, 0, 5), Block(1, 2, 2, 10, 15))),
-    )
-    return replace(plain, decomposition=decomposition)
-
-
 def solver_of(options, loss):
-    return make_solver(setting(loss, options.overlap), options)
+    """The coarse parameters are layers 0 and 2."""
+    solver = make_solver(setting_of(loss, SIZES), options)
+    coarse = LayerSet((Block(0, 0, 0, 0, 5), Block(1, 2, 2, 10, 15)))
+    decomposition = replace(solver.work.decomposition, coarse=coarse)
+    solver.work = replace(solver.work, decomposition=decomposition)
+    return solver
 
 
 def ones():
@@ -147,8 +140,8 @@ def test_a_coarse_step_with_an_exact_solve_is_the_galerkin_correction():
     loss = random_quadratic(N, spread=1)
     options = SPQNOptions(blocks=S, coarse_steps=200, memory=10, line_search=EXACT)
     solver = solver_of(options, loss)
-    found = solver._coarse_step(solver.init(ones()).point)
-    coarse = solver.setting.decomposition.coarse
+    found = solver._take_coarse_step(solver.init(ones()).point)
+    coarse = solver.work.decomposition.coarse
     inside = coarse.restrict(torch.arange(N))
     A, residual = loss.A.mean(0), loss.b.mean(0) - loss.A.mean(0) @ ones()
     expected = ones()
@@ -158,11 +151,11 @@ def test_a_coarse_step_with_an_exact_solve_is_the_galerkin_correction():
 
 def test_a_coarse_step_on_all_parameters_is_as_many_steps_of_lbfgs():
     loss = random_quadratic(N)
-    plain = setting(loss)
+    coarse = make_solver(setting_of(loss, SIZES), SPQNOptions(blocks=S, coarse_steps=6))
     everything = LayerSet((Block(0, 0, S - 1, 0, N),))
-    both = replace(plain, decomposition=replace(plain.decomposition, coarse=everything))
-    coarse = make_solver(both, SPQNOptions(blocks=S, coarse_steps=6))
-    found = coarse._coarse_step(coarse.init(ones()).point)
+    decomposition = replace(coarse.work.decomposition, coarse=everything)
+    coarse.work = replace(coarse.work, decomposition=decomposition)
+    found = coarse._take_coarse_step(coarse.init(ones()).point)
     lbfgs = make_solver(setting_of(loss, [N]), LBFGSOptions(momentum=1.0))
     state = lbfgs.init(ones())
     for _ in range(6):
@@ -172,7 +165,7 @@ def test_a_coarse_step_on_all_parameters_is_as_many_steps_of_lbfgs():
 
 def test_block_wise_searches_give_the_minimum_where_blocks_do_not_couple():
     loss = uncoupled()
-    decomposition = setting(loss).decomposition
+    decomposition = by_layers(LAYERS, S)
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
@@ -195,7 +188,7 @@ def subspace_minimum(loss, decomposition, theta, corrections):
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_subspace_synchronisation_reaches_the_minimum_over_the_span_of_corrections(overlap):
     loss = random_quadratic(N, spread=1)
-    decomposition = setting(loss, overlap).decomposition
+    decomposition = by_layers(LAYERS, S, overlap)
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
@@ -207,7 +200,7 @@ def test_subspace_synchronisation_reaches_the_minimum_over_the_span_of_correctio
 def test_subspace_synchronisation_finds_a_decrease_where_the_common_step_has_none():
     """The corrections' sum ascends, one of them descends."""
     loss = uncoupled()
-    decomposition = setting(loss).decomposition
+    decomposition = by_layers(LAYERS, S)
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     mixed = [corrections[0], *(-3 * c for c in corrections[1:])]
@@ -225,7 +218,7 @@ def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point
 ):
     loss = random_quadratic(N, samples=1)
     loss.A = torch.ones(1, N, N, dtype=torch.float64) + 0.01 * torch.eye(N, dtype=torch.float64)
-    decomposition = setting(loss, overlap).decomposition
+    decomposition = by_layers(LAYERS, S, overlap)
     objective = objective_of(loss)
     start = evaluate(objective, ones())
     corrections = exact_corrections(loss, decomposition, ones())
@@ -242,7 +235,7 @@ def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point
 def test_with_one_block_every_synchronisation_starts_with_the_common_search(synchronise):
     """S = 1 with an exact search: one step length is all there is to find."""
     loss = random_quadratic(N)
-    decomposition = setting(loss, sizes=[N]).decomposition
+    decomposition = by_layers([LayerRange(0, N, 1)], 1)
     objective = objective_of(loss)
     start = evaluate(objective, ones())
     correction = [-start.gradient]
@@ -256,8 +249,8 @@ def test_exact_overlapping_solves_are_averaged_by_ownership():
     loss = random_quadratic(N, spread=1)
     options = SPQNOptions(blocks=S, overlap=1, local_steps=200, memory=10, line_search=EXACT)
     solver = solver_of(options, loss)
-    half, _ = solver._precondition(solver.init(ones()))
-    decomposition = solver.setting.decomposition
+    half, _ = solver.precondition(solver.init(ones()))
+    decomposition = solver.work.decomposition
     direction = torch.zeros(N, dtype=torch.float64)
     owners = torch.tensor([2, 3, 3, 2]).repeat_interleave(5)
     for block, correction in zip(
@@ -276,19 +269,17 @@ def test_overlapping_multiplicative_solves_take_each_correction_whole():
         name="mspqn", blocks=S, overlap=1, local_steps=200, memory=10, line_search=EXACT
     )
     solver = solver_of(options, loss)
-    half, _ = solver._precondition(solver.init(ones()))
+    half, _ = solver.precondition(solver.init(ones()))
     theta = ones()
-    for index, block in enumerate(solver.setting.decomposition.blocks):
-        block.restrict(theta).add_(
-            exact_corrections(loss, solver.setting.decomposition, theta)[index]
-        )
+    for index, block in enumerate(solver.work.decomposition.blocks):
+        block.restrict(theta).add_(exact_corrections(loss, solver.work.decomposition, theta)[index])
     torch.testing.assert_close(half.theta, theta, rtol=1e-6, atol=1e-7)
 
 
 def test_a_local_ssbroyden_solve_is_ssbroyden_on_the_restricted_loss():
     loss = random_quadratic(N, spread=2)
     solver = solver_of(SPQNOptions(blocks=S, local_solver="ssbroyden", local_steps=7), loss)
-    block = solver.setting.decomposition.blocks[1]
+    block = solver.work.decomposition.blocks[1]
     found, _ = solver._solve_block(objective_of(loss), block, ones(), {})
     restricted = loss.restrict(block, ones())
     alone = make_solver(setting_of(restricted, [5]), SelfScaledOptions())
@@ -302,7 +293,7 @@ def test_a_local_ssbroyden_solve_is_ssbroyden_on_the_restricted_loss():
 def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_solver):
     loss = random_quadratic(N, spread=2)
     solver = solver_of(SPQNOptions(blocks=S, local_solver=local_solver), loss)._local
-    block = setting(loss).decomposition.blocks[2]
+    block = by_layers(LAYERS, S).blocks[2]
     first = objective_of(loss).restrict(block, ones())
     _, memory = solver.solve(first, evaluate(first, ones()[:5]), solver.fresh(), 8)
     moved = objective_of(loss).restrict(block, -2 * ones())
@@ -315,8 +306,8 @@ def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_
 def test_one_multiplicative_block_with_local_ssbroyden_sweeps_by_restarted_ssbroyden():
     loss = random_quadratic(N, spread=2)
     options = SPQNOptions(name="mspqn", blocks=1, local_solver="ssbroyden", local_steps=5)
-    solver = make_solver(setting(loss, sizes=[N]), options)
-    half, _ = solver._precondition(solver.init(ones()))
+    solver = make_solver(setting_of(loss, [N]), options)
+    half, _ = solver.precondition(solver.init(ones()))
     alone = make_solver(setting_of(loss, [N]), SelfScaledOptions())
     state = alone.init(ones())
     for _ in range(5):
@@ -345,7 +336,7 @@ def test_global_ssbroyden_without_corrections_is_ssbroyden():
     loss = random_quadratic(N, spread=2)
     options = SPQNOptions(blocks=S, global_solver="ssbroyden", global_steps=3)
     solver = solver_of(options, loss)
-    solver._sweep = lambda point, kept: (Point(point.theta, point.loss, point.gradient), {})
+    solver.precondition = lambda state: (state.point, state.local_memory)
     alone = make_solver(setting_of(loss, [N]), SelfScaledOptions())
     state, expected = solver.init(ones()), alone.init(ones())
     for _ in range(3):

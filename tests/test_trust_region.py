@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
+from hpctrain.decomposition.blocks import Block
 from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, steihaug_cg
 from hpctrain.methods.quasi_newton.lsr1 import LSR1, Hessian
 from hpctrain.methods.trust_region.control import (
@@ -17,15 +18,11 @@ from hpctrain.methods.trust_region.control import (
     reduction_ratio,
     rounding_error,
 )
-from hpctrain.objective.evaluation import Counts, Evaluation, Objective
+from hpctrain.methods.trust_region.sampled import TrustRegionState, trust_region_step
+from hpctrain.objective import Counts, Evaluation, Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.trust_region import (
-    TrustRegionSolverOptions,
-    TrustRegionState,
-    trust_region_step,
-)
+from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 
 N = 20
 OPTIONS = TrustRegionOptions(min_radius=0.1, max_radius=4.0)
@@ -329,9 +326,8 @@ def test_without_a_finite_trial_the_solver_stays_and_says_so_at_the_least_radius
 
 def test_a_block_is_solved_with_the_others_frozen():
     loss = random_quadratic(N)
-    setting, theta = setting_of(loss, [8, 12]), torch.ones(N, dtype=torch.float64)
-    block = setting.decomposition.blocks[1]
-    local = setting.objective.restrict(block, theta)
+    theta, block = torch.ones(N, dtype=torch.float64), Block(1, 1, 1, 8, 20)
+    local = objective_of(loss).restrict(block, theta)
     states = path(TrustRegionSolverOptions(), local, block.restrict(theta).clone(), 40)
     A, b = loss.A.mean(0), loss.b.mean(0)
     expected = torch.linalg.solve(A[8:, 8:], b[8:] - A[8:, :8] @ theta[:8])

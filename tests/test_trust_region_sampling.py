@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from pydantic import ValidationError
-from quadratic import minimum, objective_of, random_quadratic, setting_around
+from quadratic import minimum, objective_of, random_quadratic
 
 from hpctrain.errors import InputError
 from hpctrain.methods.sampling.subsets import random_subset
@@ -15,8 +15,8 @@ from hpctrain.methods.trust_region.control import (
     reference_loss,
     slid,
 )
-from hpctrain.solvers import make_solver
-from hpctrain.solvers.base import evaluate
+from hpctrain.objective import evaluate
+from hpctrain.solvers import Setting, make_solver
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
 
@@ -36,7 +36,7 @@ def options(**settings):
 
 
 def steps(o, loss, count):
-    solver = make_solver(setting_around(objective_of(loss)), o)
+    solver = make_solver(Setting(objective_of(loss)), o)
     states, records = [solver.init(ones())], []
     for _ in range(count):
         state, record = solver.step(states[-1])
@@ -76,7 +76,7 @@ def test_it_goes_on_from_its_stored_state_as_if_never_stored(case):
     solver, states, _ = steps(SAMPLED[case], quadratic(), 4)
     leaves = {leaf.path: leaf.value for leaf in flatten(states[-1])}
     expected, _ = solver.step(states[-1])
-    fresh = make_solver(setting_around(objective_of(quadratic())), SAMPLED[case])
+    fresh = make_solver(Setting(objective_of(quadratic())), SAMPLED[case])
     found, _ = fresh.step(unflatten(fresh.init(ones()), leaves))
     assert torch.equal(found.point.theta, expected.point.theta)
 

@@ -26,7 +26,7 @@ from hpctrain.problems.logistic.problem import LogisticProblem
 from hpctrain.run import assemble as build
 from hpctrain.run.loop import resume, run
 from hpctrain.run.stop import Reason
-from hpctrain.solvers import _SOLVERS, make_solver
+from hpctrain.solvers import SOLVERS, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
 from hpctrain.solvers.spqn import SPQNOptions
 
@@ -137,11 +137,11 @@ def made(job):
     """The job's solver, and its state at θ₀."""
     problem = build.make_problem(job)
     objective = build.make_objective(job, problem, Communicator(), 1)
-    solver = build.make_job_solver(job, problem, objective, 1)
+    solver = build.make_job_solver(job, objective)
     return solver, solver.init(problem.initial_parameters(job.seed))
 
 
-@pytest.mark.parametrize("name", _SOLVERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_a_run_that_begins_where_the_gradient_is_zero_ends_there_and_says_so(
     name, trial, begin, capsys
 ):
@@ -150,7 +150,7 @@ def test_a_run_that_begins_where_the_gradient_is_zero_ends_there_and_says_so(
     assert "stopped: the gradient is zero\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", _SOLVERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_a_step_from_where_the_gradient_is_zero_leads_nowhere(name, trial, begin):
     solver, state = made(trial.job(name))
     theta, loss = state.point.theta.clone(), state.point.loss
@@ -184,7 +184,7 @@ def test_all_ranks_end_where_the_gradient_becomes_zero(trial, mpirun):
     assert "stopped: the gradient is zero\n" in ended.stdout
 
 
-@pytest.mark.parametrize("name", [name for name in _SOLVERS if name != "apts-data"])
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "apts-data"])
 def test_a_gradient_whose_square_underflows_is_not_zero_and_not_divided_by(name, trial, begin):
     trial.equation("1 + 1e-200 * u.t")
     trial.rows(1e-200 * np.where(np.arange(SAMPLES) % 2, 1, [[-1], [1], [1]]).T)

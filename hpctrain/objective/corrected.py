@@ -10,7 +10,8 @@ Software 14 (2000).
 from torch import Tensor
 
 from hpctrain.linalg.vectors import dot
-from hpctrain.objective.evaluation import Evaluation, Objective
+from hpctrain.objective.evaluation import Objective
+from hpctrain.objective.smooth import Evaluation, Point
 
 
 class Corrected:
@@ -50,13 +51,14 @@ class Corrected:
         return dot(self._correction, theta - self._origin)
 
 
-def consistent(objective: Objective, gradient: Tensor, origin: Tensor) -> Corrected:
-    """h with ∇h(θ₀) = g; evaluates ∇L_p(θ₀).
+def consistent(objective: Objective, gradient: Tensor, origin: Tensor) -> tuple[Corrected, Point]:
+    """h with ∇h(θ₀) = g, and the point θ₀ of h; evaluates L_p and ∇L_p there.
 
     Args:
         objective: L_p.
         gradient: g (n,), of the global loss, in the local variables.
         origin: θ₀ (n,).
     """
-    own = objective.with_gradient(origin).gradient
-    return Corrected(objective, gradient - own, origin)
+    own = objective.with_gradient(origin)
+    h = Corrected(objective, gradient - own.gradient, origin)
+    return h, Point(origin, own.loss, gradient)

@@ -8,217 +8,31 @@ fixed tree, so that every rank of the communicator has the same bits, whatever i
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import Region
-from hpctrain.linalg.arrays import to_tensor
+from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.linalg.block_rows import BlockRows, Layout
-from hpctrain.linalg.randomness import generator
+from hpctrain.networks.transfers import Rule, Transfer
+from hpctrain.objective.counts import Counts
+from hpctrain.objective.losses import (
+    FiniteSumLoss,
+    HalvableLoss,
+    LeastSquaresLoss,
+    PortableLoss,
+    SampledLoss,
+    TracedLoss,
+)
+from hpctrain.objective.sketch import Sketch, random_signs
+from hpctrain.objective.smooth import Evaluation
+from hpctrain.objective.source import CoarsenableSource, DivisibleSource, LossSource
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
 
 # Parts of the samples over which a Gram matrix is accumulated before it is added along the tree.
 GRAM_PARTS = 8
-
-
-class SampledLoss(Protocol):
-    """Sums of a loss over the chunks of samples that a rank holds.
-
-    Costs are in multiply-adds for one sample; `prefix_cost` is what `restrict` itself spends.
-    """
-
-    parameters: int
-    dtype: torch.dtype
-    device: torch.device
-    loss_cost: int
-    gradient_cost: int
-    prefix_cost: int
-
-    def losses(self, theta: Tensor) -> Tensor:
-        """Σ ℓ_j over each chunk, (C,)."""
-
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        """Σ ℓ_j and Σ ∇ℓ_j over each chunk, (C, 1 + n)."""
-
-    def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":
-        """The same loss as a function of R θ, the parameters outside the region frozen as in θ."""
-
-
-@runtime_checkable
-class LeastSquaresLoss(SampledLoss, Protocol):
-    """A loss ℓ_j = r_j² of residuals, with their Jacobian: what Gauss-Newton needs."""
-
-    def add_gauss_newton(
-        self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
-    ) -> None:
-        """G += JᵀJ in the lower triangle of G, its block rows at `Layout.places`.
-
-        J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1.
-        """
-
-    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """r_pp (N,) at this share's samples: the second difference of r along p, at ± h p."""
-
-    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
-        """Jᵀw over each chunk, (C, n), for weights w (N,) on this share's residuals."""
-
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
-        """JᵀJ v over each chunk, (C, n)."""
-
-    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
-        """S [r J] (C · groups, 1 + n): in each chunk, `groups` sums of rows with signs.
-
-        `signs` (|D|,), ± 1 for every sample of the whole set.
-        """
-
-    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
-        """S v (C · groups,), of values v (N,) at this share's samples."""
-
-
-@runtime_checkable
-class TracedLoss(SampledLoss, Protocol):
-    """A loss of which the kernels evaluate what they have operations for.
-
-    Attributes:
-        untraced: an operation for want of which a part stays in torch; None where there is none.
-    """
-
-    untraced: str | None
-
-
-@runtime_checkable
-class FiniteSumLoss(SampledLoss, Protocol):
-    """A loss that may be taken over any of its samples, with its Hessian's products."""
-
-    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
-        """Σ ∇²ℓ_j v over each chunk, (C, n)."""
-
-    def subset(self, chosen: Tensor) -> "FiniteSumLoss":
-        """The same loss over those samples of each chunk that are among `chosen`.
-
-        `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
-        """
-
-
-@runtime_checkable
-class HalvableLoss(FiniteSumLoss, Protocol):
-    """A loss of a residual network, whose Euler steps can be made two half steps each."""
-
-    half_step_cost: float
-
-    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
-        """For block after block, `EulerBlock.half_step_system` summed over each chunk."""
-
-
-@runtime_checkable
-class PortableLoss(FiniteSumLoss, Protocol):
-    """A loss whose samples can travel from the ranks that hold them to all others."""
-
-    def gathered(self, chosen: Tensor, communicator: Communicator) -> FiniteSumLoss:
-        """The loss over `chosen`, in that order and as one chunk, held whole by every rank.
-
-        Collective. In what is returned the samples are numbered from 0.
-        """
-
-    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
-        """∇ℓ_j(θ) (n,) of the sample at this place among those held."""
-
-
-@dataclass
-class Counts:
-    """Work done so far, in multiply-adds for one sample, averaged over the full data set.
-
-    Divided by the cost of one evaluation of the full network these are true evaluations: a block's
-    gradient, which sweeps a part of the network, counts as that part.
-    """
-
-    loss_cost: int
-    gradient_cost: int
-    loss_work: float = 0
-    gradient_work: float = 0
-    hvp_work: float = 0
-
-    @property
-    def loss_evaluations(self) -> float:
-        """Evaluations of the loss alone; a gradient contains its own."""
-        return self.loss_work / self.loss_cost
-
-    @property
-    def gradient_evaluations(self) -> float:
-        return self.gradient_work / self.gradient_cost
-
-    @property
-    def hvp_evaluations(self) -> float:
-        """Hessian-vector products, in units of one gradient."""
-        return self.hvp_work / self.gradient_cost
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """Rows of S [r J] at one θ.
-
-    Attributes:
-        rows: S [r J] (k, 1 + n), on every rank.
-        signs: of all samples (|D|,).
-        groups: rows from each chunk of samples.
-        counts: rows from each rank.
-    """
-
-    rows: Tensor
-    signs: Tensor
-    groups: int
-    counts: list[int]
-
-
-def random_signs(samples: int, seed: int, iteration: int) -> Tensor:
-    """± 1 for each sample (N,), int8, on the CPU."""
-    drawn = generator(seed, "sketch", iteration).integers(0, 2, samples, dtype=np.int8)
-    return to_tensor(2 * drawn - 1)
-
-
-class Smooth(Protocol):
-    """What a line search, a trust region or a quasi-Newton method needs of a function of θ (n,)."""
-
-    parameters: int
-    dtype: torch.dtype
-    communicator: Communicator
-    counts: Counts
-
-    def at(self, theta: Tensor) -> "Evaluation":
-        """The value; its gradient costs an evaluation more."""
-
-    def with_gradient(self, theta: Tensor) -> "Evaluation":
-        """The value and the gradient in one evaluation."""
-
-    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
-        """The Hessian at θ times v (n,)."""
-
-
-class Evaluation:
-    """The loss at one θ, and its gradient, which is evaluated when it is first asked for.
-
-    To ask for it is a collective call: on all ranks or on none.
-    """
-
-    def __init__(
-        self, objective: Smooth, theta: Tensor, loss: float, gradient: Tensor | None = None
-    ) -> None:
-        self.theta = theta
-        self.loss = loss
-        self._objective = objective
-        self._gradient = gradient
-
-    @property
-    def gradient(self) -> Tensor:
-        """∇L(θ) (n,)."""
-        if self._gradient is None:
-            self._gradient = self._objective.with_gradient(self.theta).gradient
-        return self._gradient
 
 
 class Objective:
@@ -231,6 +45,8 @@ class Objective:
         chunks: leaves of the summation tree over all ranks.
         counts: where work is added.
         fraction: the part of the full data set that the samples are, for the counts.
+        source: what the loss is of, from which others are made; None for a view of another one.
+        threads: of this rank, for losses made from the source.
     """
 
     def __init__(
@@ -241,6 +57,8 @@ class Objective:
         chunks: int,
         counts: Counts,
         fraction: float = 1.0,
+        source: LossSource | None = None,
+        threads: int = 1,
     ) -> None:
         self.parameters = share.parameters
         self.dtype = share.dtype
@@ -251,12 +69,99 @@ class Objective:
         self._share = share
         self._chunks = chunks
         self._fraction = fraction
+        self._source = source
+        self.threads = threads
         self._held = shares(chunks, communicator.size)[communicator.rank]
+
+    @classmethod
+    def of(
+        cls,
+        source: LossSource,
+        communicator: Communicator,
+        chunks: int = 64,
+        threads: int = 1,
+        counts: Counts | None = None,
+    ) -> "Objective":
+        """The loss of a problem on all ranks of `communicator`.
+
+        Args:
+            source: the problem.
+            communicator: the ranks that share its samples.
+            chunks: leaves of the summation tree, a power of two, at least as many as ranks.
+            threads: of this rank.
+            counts: where work is added; by default counts of its own, from zero.
+        """
+        share = source.share(chunks, communicator.rank, communicator.size, threads)
+        counts = counts or Counts(share.loss_cost, share.gradient_cost)
+        samples = source.samples
+        return cls(share, communicator, samples, chunks, counts, source=source, threads=threads)
+
+    @property
+    def layers(self) -> list[LayerRange]:
+        """The parts of θ, from input to output, of which decompositions make blocks."""
+        return self.source.layers
+
+    @property
+    def source(self) -> LossSource:
+        """The problem that the loss is of."""
+        if self._source is None:
+            raise TypeError("a view of an objective has no source: ask the whole objective")
+        return self._source
+
+    def on(self, communicator: Communicator) -> "Objective":
+        """The same loss on other ranks, which share its samples; with counts of its own."""
+        return Objective.of(self.source, communicator, self._chunks, self.threads)
+
+    def of_samples(self, chosen: Tensor, communicator: Communicator) -> "Objective":
+        """The mean over some samples, cut into as many chunks; with counts of its own.
+
+        Args:
+            chosen: their numbers, ascending, at least one a chunk; equal on all these ranks.
+            communicator: the ranks that share them.
+        """
+        source = self.source
+        if not isinstance(source, DivisibleSource):
+            raise TypeError(f"the samples of {type(source).__name__} cannot be shared out")
+        rank, ranks = communicator.rank, communicator.size
+        share = source.share_of(chosen, self._chunks, rank, ranks, self.threads)
+        counts = Counts(self.counts.loss_cost, self.counts.gradient_cost)
+        fraction = len(chosen) / self.samples
+        return Objective(share, communicator, len(chosen), self._chunks, counts, fraction)
+
+    def coarsened(self, rule: Rule) -> tuple["Objective", Transfer]:
+        """The loss of a network of half the depth on the same ranks, and the transfer to it.
+
+        Its work is added to the same counts, in units of this network.
+
+        Raises:
+            NetworkError: the network has no half.
+        """
+        source = self.source
+        if not isinstance(source, CoarsenableSource):
+            raise TypeError(f"the network of {type(source).__name__} has no coarser ones")
+        coarse, transfer = source.coarsened(rule)
+        made = Objective.of(coarse, self.communicator, self._chunks, self.threads, self.counts)
+        return made, transfer
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether `of_samples` is there."""
+        return isinstance(self._source, DivisibleSource)
+
+    @property
+    def is_coarsenable(self) -> bool:
+        """Whether `coarsened` is there."""
+        return isinstance(self._source, CoarsenableSource)
 
     @property
     def untraced(self) -> str | None:
         """See `TracedLoss`; on this rank."""
         return self._share.untraced if isinstance(self._share, TracedLoss) else None
+
+    @property
+    def chunks(self) -> int:
+        """Leaves of the summation tree over all ranks."""
+        return self._chunks
 
     def at(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ, and ∇L if it is asked for, which then costs an evaluation more."""

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.objective.evaluation import SampledLoss
+from hpctrain.objective import SampledLoss
 from hpctrain.parallel.communicator import Communicator
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpctrain.decomposition.blocks import Decomposition, by_layers, sample_shares
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job
 from hpctrain.kernels import native_available, precision
@@ -21,7 +20,6 @@ from hpctrain.linalg.randomness import seeded_generators
 from hpctrain.networks import classifiers
 from hpctrain.networks.checks.probe import BATCH
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.networks.options import (
     ConvolutionalOptions,
@@ -33,10 +31,9 @@ from hpctrain.networks.options import (
     ResNetOptions,
 )
 from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Objective
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.grid import assign_blocks, block_communicator
 from hpctrain.problems.base import Monitor, Problem
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data import shipped
@@ -61,9 +58,6 @@ from hpctrain.problems.options import (
     PinnOptions,
 )
 from hpctrain.solvers import Setting, Solver, make_solver
-from hpctrain.solvers.apts_data import APTSDataOptions
-from hpctrain.solvers.base import CoarseNetwork, LocalWork, Subdomain, Subdomains
-from hpctrain.solvers.rmtr import RMTROptions
 from hpctrain.store.data_sets import read_data_set
 from hpctrain.store.samples import read_samples
 from hpctrain.user_code.faults import explain
@@ -340,123 +334,16 @@ def _module(file: str) -> ModuleType:
 
 
 def make_objective(
-    job: Job,
-    problem: Problem,
-    communicator: Communicator,
-    threads: int,
-    counts: Counts | None = None,
+    job: Job, problem: Problem, communicator: Communicator, threads: int
 ) -> Objective:
-    """The job's loss on all ranks of `communicator`, its work added to `counts` or from zero."""
-    share = communicator.on_all(
-        lambda: problem.share(job.parallel.chunks, communicator.rank, communicator.size, threads)
-    )
-    counts = counts or Counts(share.loss_cost, share.gradient_cost)
-    return Objective(share, communicator, problem.samples, job.parallel.chunks, counts)
+    """The job's loss on all ranks of `communicator`, its work counted from zero."""
+    chunks = job.parallel.chunks
+    return communicator.on_all(lambda: Objective.of(problem, communicator, chunks, threads))
 
 
-def make_job_solver(job: Job, problem: Problem, objective: Objective, threads: int) -> Solver[Any]:
+def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:
     """The job's solver for its problem on the objective's ranks; collective."""
-    blocks, overlap = getattr(job.solver, "blocks", 1), getattr(job.solver, "overlap", 0)
-    _check_blocks(len(problem.layers), blocks, overlap)
-    decomposition = by_layers(problem.layers, blocks, overlap)
-    local = _local_work(job, problem, objective, decomposition, threads)
-    shares = _subdomains(job, problem, objective, threads)
-    coarser = _coarser(job, problem, objective, threads)
-    setting = Setting(objective, decomposition, local, threads, job.seed, shares, coarser)
-    solver = make_solver(setting, job.solver)
-    if solver.needs_residuals and not objective.has_residuals:
-        raise InputError(
-            f'solver.name = "{job.solver.name}" is not allowed: the loss of problem.name ='
-            f' "{job.problem.name}" is no sum of squared residuals'
-        )
-    return solver
-
-
-def _check_blocks(layers: int, blocks: int, overlap: int) -> None:
-    for key, given, most in (("blocks", blocks, layers), ("overlap", overlap, layers - 1)):
-        if given > most:
-            raise InputError(
-                f"solver.{key} = {given} is not allowed: at most {most}, as the network has"
-                f" {layers} layers"
-            )
-
-
-def _local_work(
-    job: Job,
-    problem: Problem,
-    objective: Objective,
-    decomposition: Decomposition,
-    threads: int,
-) -> LocalWork:
-    """Where blocks are solved: on this rank alone, or on the group of ranks that share a block."""
-    communicator = objective.communicator
-    costs = [_solve_cost(problem, block.first) for block in decomposition.blocks]
-    block_map = assign_blocks(costs, communicator.size)
-    group = block_communicator(communicator, block_map)
-    blocks = block_map.blocks[communicator.rank]
-    if group.size == communicator.size:
-        return LocalWork(objective, blocks, block_map.groups)
-    return LocalWork(make_objective(job, problem, group, threads), blocks, block_map.groups)
-
-
-def _subdomains(
-    job: Job, problem: Problem, objective: Objective, threads: int
-) -> Subdomains | None:
-    """Where shares of the samples are solved, if the job's method has any."""
-    options = job.solver
-    if not isinstance(options, APTSDataOptions):
-        return None
-    if not isinstance(problem, ClassificationProblem):
-        raise InputError(
-            f'solver.name = "{options.name}" is not allowed: it shares out the samples of'
-            ' problem.name = "classification"'
-        )
-    chunks, most = job.parallel.chunks, problem.samples // job.parallel.chunks
-    if options.subdomains > most:
-        raise InputError(
-            f"solver.subdomains = {options.subdomains} is not allowed: at most {most}, so that"
-            f" each has a sample in every one of its {chunks} chunks (parallel.chunks)"
-        )
-    communicator = objective.communicator
-    numbers = sample_shares(job.seed, problem.samples, options.subdomains, options.sample_overlap)
-    share_map = assign_blocks([len(each) for each in numbers], communicator.size)
-    group = block_communicator(communicator, share_map)
-    own = {}
-    for index in share_map.blocks[communicator.rank]:
-        chosen = numbers[index]
-        share = problem.share(chunks, group.rank, group.size, threads, chosen)
-        counts = Counts(objective.counts.loss_cost, objective.counts.gradient_cost)
-        fraction = len(chosen) / problem.samples
-        loss = Objective(share, group, len(chosen), chunks, counts, fraction)
-        own[index] = Subdomain(chosen, loss)
-    return Subdomains(own, share_map.groups)
-
-
-def _coarser(
-    job: Job, problem: Problem, objective: Objective, threads: int
-) -> tuple[CoarseNetwork, ...]:
-    """The losses of smaller networks, if the job's method has levels in depth."""
-    options = job.solver
-    if not isinstance(options, RMTROptions):
-        return ()
-    found, refused = list[CoarseNetwork](), f"solver.levels = {options.levels} is not allowed"
-    for _ in range(1, options.levels):
-        if not isinstance(problem, ClassificationProblem):
-            raise InputError(
-                f'{refused}: coarser networks are there for problem.name = "classification"'
-            )
-        try:
-            problem, transfer = problem.coarsened(options.transfer)
-        except NetworkError as error:
-            raise InputError(f"{refused}: {error}") from error
-        coarse = make_objective(job, problem, objective.communicator, threads, objective.counts)
-        found.append(CoarseNetwork(coarse, transfer))
-    return tuple(found)
-
-
-def _solve_cost(problem: Problem, first: int) -> int:
-    """What a gradient of a block costs: it sweeps the network from the block's first layer on."""
-    return sum(layer.cost for layer in problem.layers[first:])
+    return make_solver(Setting(objective, job.seed), job.solver)
 
 
 def wanted_device(job: Job) -> str:

@@ -22,7 +22,7 @@ from hpctrain.job.settings import Job, resolved_toml
 from hpctrain.kernels import kernels_on
 from hpctrain.linalg.arrays import to_array
 from hpctrain.linalg.vectors import norm
-from hpctrain.objective.evaluation import Objective
+from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device, choose_device
 from hpctrain.parallel.phases import PHASES, peak_memory_mb
@@ -37,7 +37,7 @@ from hpctrain.run.output import Output, checkpoint_folder, claim_new_file, claim
 from hpctrain.run.resume import Kept, Past, Tally, find, fingerprint, restore
 from hpctrain.run.stop import Reason
 from hpctrain.solvers import Solver
-from hpctrain.solvers.base import Point, Record
+from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.claim import Claim
 from hpctrain.store.run_file import RunWriter
@@ -162,7 +162,7 @@ def _train_on(
     for caution in problem.cautions if communicator.is_root else ():
         warnings.warn(caution, stacklevel=2)
     objective = build.make_objective(job, problem, communicator, threads)
-    solver = build.make_job_solver(job, problem, objective, threads)
+    solver = build.make_job_solver(job, objective)
     monitor = build.make_monitor(job, problem, communicator, threads)
     theta = problem.initial_parameters(job.seed)
     with place as output, nullcontext(signals) if signals else StopSignals() as signals:
@@ -390,7 +390,7 @@ class _Loop:
                 self._wall_seconds(),
                 fingerprint(self._job),
             )
-            led = self._solver.setting.led_blocks
+            led = self._solver.led
             self._checkpoints.write(self._tally.iteration, state, kept.to_json(), led)
 
     def _finish(self, state: Any, record: Record, reason: Reason) -> Outcome:

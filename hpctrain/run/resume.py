@@ -12,7 +12,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.methods.quasi_newton.factors import row_ranges
-from hpctrain.objective.evaluation import Objective
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.output import checkpoint_folder
 from hpctrain.run.stop import Reason

@@ -17,12 +17,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.methods.sampling.shares import ShareWork
 from hpctrain.methods.trust_region.additive import APTS, APTSOptions, LocalProblem
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.methods.trust_region.subproblem import Norm
-from hpctrain.objective.corrected import Corrected
-from hpctrain.objective.evaluation import Objective
-from hpctrain.solvers.base import Point, Setting
+from hpctrain.objective import Objective, Point, consistent, evaluate
+from hpctrain.solvers.base import Need, Setting
 
 
 class DataRegionOptions(TrustRegionOptions):
@@ -49,13 +49,18 @@ class APTSDataOptions(APTSOptions):
 
 
 class APTSData(APTS):
-    """The subdomains are `setting.subdomains`."""
+    """The subdomains are shares of the samples."""
+
+    names = ("apts-data",)
+    Options = APTSDataOptions
+    needs = frozenset({Need.SHARES})
 
     def __init__(self, setting: Setting, options: APTSDataOptions) -> None:
-        assert setting.subdomains is not None, "APTS in data needs shares of the samples"
-        groups = setting.subdomains.groups
-        super().__init__(setting, options, groups, [setting.objective.parameters] * len(groups))
-        self._subdomains = setting.subdomains.own
+        self.check_needs(setting, options)
+        L, N = setting.objective, options.subdomains
+        work = ShareWork.of(L, N, options.sample_overlap, setting.seed)
+        super().__init__(setting, options, work.groups, [L.parameters] * N)
+        self._subdomains = work.own
 
     def _solved_here(self) -> Sequence[int]:
         return sorted(self._subdomains)
@@ -66,11 +71,10 @@ class APTSData(APTS):
         L_p = self._share_of(p, chosen)
         if L_p is None:
             return None
-        found = L_p.with_gradient(point.theta)
         if not self.options.first_order_correction:
-            return LocalProblem(L_p, Point(point.theta, found.loss, found.gradient), L_p.counts)
-        h_p = Corrected(L_p, point.gradient - found.gradient, point.theta)
-        return LocalProblem(h_p, Point(point.theta, found.loss, point.gradient), L_p.counts)
+            return LocalProblem(L_p, evaluate(L_p, point.theta), L_p.counts)
+        h_p, start = consistent(L_p, point.gradient, point.theta)
+        return LocalProblem(h_p, start, L_p.counts)
 
     def _share_of(self, p: int, chosen: Tensor | None) -> Objective | None:
         """L_p, its work counted from zero; None where share and mini-batch are disjoint."""
@@ -83,7 +87,7 @@ class APTSData(APTS):
         return share.objective.subset(common) if len(common) else None
 
     def _budget(self, radius: float) -> float:
-        return radius / len(self._groups)
+        return radius / self.options.subdomains
 
     def _sum(self, steps: Sequence[Tensor]) -> Tensor:
         total = steps[0].clone()

@@ -15,11 +15,12 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.methods.trust_region.additive import APTS, APTSOptions, LocalProblem
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.methods.trust_region.subproblem import Norm
-from hpctrain.objective.evaluation import Counts, Objective
-from hpctrain.solvers.base import Point, Setting
+from hpctrain.objective import Objective, Point
+from hpctrain.solvers.base import Setting
 
 
 class WeightsRegionOptions(TrustRegionOptions):
@@ -40,22 +41,24 @@ class APTSWeightsOptions(APTSOptions):
 
 
 class APTSWeights(APTS):
-    """The subdomains are the blocks of `setting.decomposition`."""
+    """The subdomains are blocks of layers."""
+
+    names = ("apts-weights",)
+    Options = APTSWeightsOptions
 
     def __init__(self, setting: Setting, options: APTSWeightsOptions) -> None:
-        self._blocks = setting.decomposition.blocks
-        sizes = [block.size for block in self._blocks]
-        super().__init__(setting, options, setting.local.groups, sizes)
+        self.work = BlockWork.of(setting.objective, options.blocks)
+        self._blocks = self.work.blocks
+        super().__init__(setting, options, self.work.groups, self.work.sizes)
         self._prepared: tuple[Objective, Objective] | None = None
 
     def _solved_here(self) -> Sequence[int]:
-        return self.setting.local.blocks
+        return self.work.own
 
     def _local_problem(
         self, p: int, L: Objective, chosen: Tensor | None, point: Point
     ) -> LocalProblem:
-        block, whole = self._blocks[p], self.setting.counts
-        counts = Counts(whole.loss_cost, whole.gradient_cost)
+        block, counts = self._blocks[p], self.work.fresh_counts()
         h_p = self._on_this_group(L, chosen).restrict(block, point.theta, counts)
         start = Point(
             block.restrict(point.theta).clone(), point.loss, block.restrict(point.gradient).clone()
@@ -64,7 +67,7 @@ class APTSWeights(APTS):
 
     def _on_this_group(self, L: Objective, chosen: Tensor | None) -> Objective:
         """L on the ranks that share this rank's blocks, made once a local phase."""
-        local = self.setting.local.objective
+        local = self.work.objective
         if local is self.setting.objective:
             return L
         if chosen is None:
@@ -81,7 +84,7 @@ class APTSWeights(APTS):
         )
 
     def _sum(self, steps: Sequence[Tensor]) -> Tensor:
-        return self.setting.decomposition.extend_add(steps)
+        return self.work.decomposition.extend_add(steps)
 
     def describe(self) -> list[str]:
         sizes = ", ".join(str(block.size) for block in self._blocks)

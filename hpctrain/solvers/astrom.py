@@ -40,10 +40,8 @@ from hpctrain.methods.trust_region.step import (
     curvature,
     described_region,
 )
-from hpctrain.objective.corrected import Corrected
-from hpctrain.objective.evaluation import Objective, Smooth
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
-from hpctrain.solvers.variance_reduction import effective_evaluations, require_subsets
+from hpctrain.objective import Objective, Point, Smooth, consistent, evaluate, point_of
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 
 class ASTROMOptions(ModelOptions):
@@ -94,11 +92,14 @@ class _Coarse:
 class ASTROM(Solver[ASTROMState]):
     """One iteration is one coarse phase and its control by the full loss."""
 
+    names = ("astrom",)
+    Options = ASTROMOptions
+    needs = frozenset({Need.SUBSETS})
+
     columns = ("samples", "hessian_evaluations", "cg_iterations", "shared_cg_iterations")
 
     def __init__(self, setting: Setting, options: ASTROMOptions) -> None:
         super().__init__(setting, options)
-        require_subsets(setting, options.name)
         order = generator(setting.seed, "nested samples").permutation(setting.objective.samples)
         self._order = to_tensor(order)
         self._coarse: tuple[int, Objective] | None = None
@@ -111,7 +112,7 @@ class ASTROM(Solver[ASTROMState]):
 
     def step(self, state: ASTROMState) -> tuple[ASTROMState, Record]:
         counts = self.setting.counts
-        before, products = effective_evaluations(counts), counts.hvp_evaluations
+        before, products = counts.effective_evaluations, counts.hvp_evaluations
         with self.setting.timer.phase("global"):
             new, steps, stalled = self._step(state)
         part = state.samples / self.setting.objective.samples
@@ -124,7 +125,7 @@ class ASTROM(Solver[ASTROMState]):
             loss=new.point.loss,
             gradient_norm=norm(new.point.gradient),
             step_length=norm(new.point.theta - state.point.theta),
-            nominal_gradient_evaluations=effective_evaluations(counts) - before,
+            nominal_gradient_evaluations=counts.effective_evaluations - before,
             update_cost=1,
             stalled=stalled,
             details=dict(
@@ -182,9 +183,7 @@ class ASTROM(Solver[ASTROMState]):
         if self._coarse is None or self._coarse[0] != state.samples:
             chosen = self._order[: state.samples].sort().values
             self._coarse = state.samples, L.subset(chosen)
-        own = self._coarse[1].with_gradient(old.theta)
-        h = Corrected(self._coarse[1], old.gradient - own.gradient, old.theta)
-        return h, Point(old.theta, own.loss, old.gradient)
+        return consistent(self._coarse[1], old.gradient, old.theta)
 
     def _coarse_phase(self, h: Smooth, start: Point, radius: float) -> _Coarse:
         """Trust-region steps on h, which together stay within the radius."""

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import Decomposition
-from hpctrain.networks.transfers import Transfer
-from hpctrain.objective.evaluation import Counts, Evaluation, Objective, Smooth
+from hpctrain.errors import InputError
+from hpctrain.objective import Counts, Objective
+from hpctrain.options import Options
 from hpctrain.parallel.phases import PhaseTimer
 
 
@@ -40,68 +41,21 @@ class Record:
     details: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class Point:
-    """θ (n,) with the loss and the gradient (n,) there."""
+class Need(Enum):
+    """What a solver asks of the loss, with the reason for which a problem is refused."""
 
-    theta: Tensor
-    loss: float
-    gradient: Tensor
+    RESIDUALS = "this problem's loss is no sum of squared residuals"
+    SUBSETS = "this problem's loss cannot be taken over some of its samples, with its Hessian"
+    SHARES = "this problem's samples cannot be shared out"
+    COARSER_NETWORKS = "this problem has no networks of several depths"
 
-
-@dataclass(frozen=True)
-class LocalWork:
-    """Where a Schwarz method solves its blocks.
-
-    Attributes:
-        objective: L on the ranks that share this rank's blocks.
-        blocks: indices of the blocks this rank works on, in order.
-        groups: for each block of the decomposition the ranks that work on it.
-    """
-
-    objective: Objective
-    blocks: tuple[int, ...]
-    groups: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Subdomain:
-    """A share of the samples that a method decomposes the loss into.
-
-    Attributes:
-        samples: their numbers in the whole set, ascending.
-        objective: the mean loss over them on the ranks that share this rank's subdomains, with
-            counts of its own.
-    """
-
-    samples: Tensor
-    objective: Objective
-
-
-@dataclass(frozen=True)
-class Subdomains:
-    """Where a method solves its shares of the samples.
-
-    Attributes:
-        own: by index, the subdomains that this rank works on.
-        groups: for each subdomain the ranks that work on it.
-    """
-
-    own: dict[int, Subdomain]
-    groups: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class CoarseNetwork:
-    """The loss of a smaller network, and the transfer to the next larger one.
-
-    Attributes:
-        objective: over the same samples on the same ranks, its work in units of the whole network.
-        transfer: between its parameters and those of the next finer level.
-    """
-
-    objective: Objective
-    transfer: Transfer
+    def is_met(self, objective: Objective) -> bool:
+        return {
+            Need.RESIDUALS: objective.has_residuals,
+            Need.SUBSETS: objective.has_subsets,
+            Need.SHARES: objective.is_divisible,
+            Need.COARSER_NETWORKS: objective.is_coarsenable,
+        }[self]
 
 
 @dataclass(frozen=True)
@@ -110,32 +64,15 @@ class Setting:
 
     Attributes:
         objective: L on all ranks.
-        decomposition: the blocks of a Schwarz method, else one block.
-        local: where blocks are solved.
-        threads: threads of this rank.
         seed: of all that is random in a method, such as its mini-batches.
-        subdomains: where a method that decomposes the samples solves its shares of them.
-        coarser: smaller networks of a method with several levels, the next to the finest first.
     """
 
     objective: Objective
-    decomposition: Decomposition
-    local: LocalWork
-    threads: int = 1
     seed: int = 0
-    subdomains: Subdomains | None = None
-    coarser: tuple[CoarseNetwork, ...] = ()
-    counts: Counts = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "counts", self.objective.counts)
 
     @property
-    def led_blocks(self) -> list[int]:
-        """The blocks, or shares of the samples, whose state this rank writes to checkpoints."""
-        rank = self.objective.communicator.rank
-        groups = self.local.groups if self.subdomains is None else self.subdomains.groups
-        return [block for block, group in enumerate(groups) if group[0] == rank]
+    def counts(self) -> Counts:
+        return self.objective.counts
 
     @property
     def timer(self) -> PhaseTimer:
@@ -149,19 +86,42 @@ class Solver(ABC, Generic[State]):
     """One method: `init` makes a state from θ₀, `step` advances it by one outer iteration.
 
     Everything that evolves is in the state, a dataclass with a field `point`, which checkpoints
-    walk (see `hpctrain.store.state`). A solver prints nothing and opens no files.
+    walk (see `hpctrain.store.state`). A solver prints nothing and opens no files. What it works on,
+    such as blocks of layers or shares of the samples, it makes of the objective.
 
     Attributes:
-        needs_residuals: whether the loss must be a sum of squared residuals.
+        names: by which a job file chooses it.
+        Options: its settings in a job file; their `name` is one of `names`.
+        needs: what the loss must give.
         columns: of the history, beyond those that every solver has.
     """
 
-    needs_residuals: ClassVar[bool] = False
+    names: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type[Options]]
+    needs: ClassVar[frozenset[Need]] = frozenset()
     columns: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, setting: Setting, options: Any) -> None:
+        """Collective.
+
+        Raises:
+            InputError: the loss does not give what the solver needs.
+        """
+        self.check_needs(setting, options)
         self.setting = setting
         self.options = options
+
+    @classmethod
+    def check_needs(cls, setting: Setting, options: Any) -> None:
+        """Raises an InputError where the loss does not give what the solver needs."""
+        for need in Need:
+            if need in cls.needs and not need.is_met(setting.objective):
+                raise InputError(f'solver.name = "{options.name}" is not allowed: {need.value}')
+
+    @property
+    def led(self) -> list[int]:
+        """The parts of a method with blocks or shares whose state this rank writes."""
+        return []
 
     @abstractmethod
     def init(self, theta: Tensor) -> State:
@@ -174,13 +134,3 @@ class Solver(ABC, Generic[State]):
     @abstractmethod
     def describe(self) -> list[str]:
         """How the method is composed, a line each part."""
-
-
-def evaluate(objective: Smooth, theta: Tensor) -> Point:
-    """L and ∇L at θ."""
-    return point_of(objective.with_gradient(theta))
-
-
-def point_of(evaluation: Evaluation) -> Point:
-    """The point of an evaluation; asks for its gradient, collectively."""
-    return Point(evaluation.theta, evaluation.loss, evaluation.gradient)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.objective import Point, evaluate
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.base import Record, Setting, Solver
 
 
 class _FirstOrderOptions(Options):
@@ -68,7 +69,7 @@ class _FirstOrder(Solver[State], Generic[State]):
 
     def __init__(self, setting: Setting, options: Any) -> None:
         super().__init__(setting, options)
-        self._batches = mini_batches(setting, options.batch_size)
+        self._batches = mini_batches(setting.objective, setting.seed, options.batch_size)
 
     def _evaluate(self, theta: Tensor, t: int) -> Point:
         """The loss and the gradient on the batch of step t."""
@@ -93,6 +94,9 @@ class SGD(_FirstOrder[SGDState]):
 
     Source: Polyak, USSR Computational Mathematics and Mathematical Physics 4(5), 1964.
     """
+
+    names = ("sgd",)
+    Options = SGDOptions
 
     def init(self, theta: Tensor) -> SGDState:
         with self.setting.timer.phase("global"):
@@ -121,6 +125,9 @@ class Adam(_FirstOrder[AdamState]):
 
     Source: Kingma and Ba, ICLR 2015, arXiv 1412.6980, algorithm 1.
     """
+
+    names = ("adam",)
+    Options = AdamOptions
 
     def init(self, theta: Tensor) -> AdamState:
         m, v = torch.zeros_like(theta), torch.zeros_like(theta)

@@ -29,8 +29,9 @@ from hpctrain.methods.least_squares.damped_systems import (
     Factored,
     PrimalSystem,
 )
+from hpctrain.objective import Point, evaluate, point_of
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
+from hpctrain.solvers.base import Need, Record, Solver
 
 
 class DampingOptions(Options):
@@ -81,7 +82,9 @@ class GaussNewtonState:
 class GaussNewton(Solver[GaussNewtonState]):
     """Levenberg-Marquardt with the identity as scaling (see the module)."""
 
-    needs_residuals = True
+    names = ("gauss-newton",)
+    Options = GaussNewtonOptions
+    needs = frozenset({Need.RESIDUALS})
 
     def init(self, theta: Tensor) -> GaussNewtonState:
         with self.setting.timer.phase("global"):

@@ -44,13 +44,8 @@ from hpctrain.methods.sampling.subsets import (
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.transfers import Identity
-from hpctrain.objective.corrected import consistent
-from hpctrain.objective.evaluation import Objective
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.variance_reduction import (
-    effective_evaluations,
-    require_subsets,
-)
+from hpctrain.objective import Objective, Point, consistent, evaluate
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 Method = Literal["gradient-descent", "lbfgs", "newton"]
 
@@ -137,7 +132,7 @@ class FreshSteps:
         theta = origin
         drawn = fresh_subsets(self.objective, self.samples, self.steps, self.seed, *self.indices)
         for subset in drawn:
-            h = consistent(subset, gradient, origin)
+            h, _ = consistent(subset, gradient, origin)
             theta = theta - self.learning_rate * h.with_gradient(theta).gradient
         return Correction(theta, float("nan"))
 
@@ -145,9 +140,12 @@ class FreshSteps:
 class MLVR(Solver[MLVRState]):
     """One iteration is one cycle; its cost is counted in effective gradient evaluations."""
 
+    names = ("mlvr",)
+    Options = MLVROptions
+    needs = frozenset({Need.SUBSETS})
+
     def __init__(self, setting: Setting, options: MLVROptions) -> None:
         super().__init__(setting, options)
-        require_subsets(setting, options.name)
         self._sizes = level_sizes(options, setting.objective.samples)
 
     def init(self, theta: Tensor) -> MLVRState:
@@ -157,7 +155,7 @@ class MLVR(Solver[MLVRState]):
 
     def step(self, state: MLVRState) -> tuple[MLVRState, Record]:
         L, old = self.setting.objective, state.point
-        before = effective_evaluations(self.setting.counts)
+        before = self.setting.counts.effective_evaluations
         with self.setting.timer.phase("global"):
             finest, coarser = self._levels(state)
             begin = coarser[0]
@@ -166,7 +164,7 @@ class MLVR(Solver[MLVRState]):
             start = LevelState(old, memory=state.pairs[0])
             end = finest.cycle(L, start, self.options.cycle, Room(old.theta))
         new = end.point
-        spent = effective_evaluations(self.setting.counts) - before
+        spent = self.setting.counts.effective_evaluations - before
         length = norm(new.theta - old.theta)
         record = Record(new.loss, norm(new.gradient), length, spent, 1, stalled=length == 0)
         pairs = [end.memory, *(level.memory for level in coarser)]

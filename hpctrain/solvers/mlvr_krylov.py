@@ -31,9 +31,8 @@ from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import SampleLevels, level_sizes, nested_subsets
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective.evaluation import Objective
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate, point_of
-from hpctrain.solvers.variance_reduction import effective_evaluations, require_subsets
+from hpctrain.objective import Objective, Point, evaluate, point_of
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # A coarser level gives the first θ where its gradient's norm has fallen by this. Closer to its
 # minimum few samples are all but separated: their Hessian is far too small, and so d too long.
@@ -71,9 +70,12 @@ class MLVRKrylovState:
 class MLVRKrylov(Solver[MLVRKrylovState]):
     """One iteration is one K-cycle and its line search; costs are effective evaluations."""
 
+    names = ("mlvr-krylov",)
+    Options = MLVRKrylovOptions
+    needs = frozenset({Need.SUBSETS})
+
     def __init__(self, setting: Setting, options: MLVRKrylovOptions) -> None:
         super().__init__(setting, options)
-        require_subsets(setting, options.name)
         self._sizes = level_sizes(options, setting.objective.samples)
         self._drawn: tuple[int, list[Objective]] | None = None
 
@@ -88,10 +90,10 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
             return MLVRKrylovState(evaluate(self.setting.objective, theta))
 
     def step(self, state: MLVRKrylovState) -> tuple[MLVRKrylovState, Record]:
-        before = effective_evaluations(self.setting.counts)
+        before = self.setting.counts.effective_evaluations
         with self.setting.timer.phase("global"):
             new = self._step(state)
-        spent = effective_evaluations(self.setting.counts) - before
+        spent = self.setting.counts.effective_evaluations - before
         length = norm(new.point.theta - state.point.theta)
         stalled = length == 0 and not state.pairs.s
         record = Record(new.point.loss, norm(new.point.gradient), length, spent, 1, stalled)

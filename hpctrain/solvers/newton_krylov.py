@@ -34,8 +34,9 @@ from hpctrain.decomposition.blocks import Block
 from hpctrain.kernels.dense import gram_of_rows
 from hpctrain.linalg.krylov.steihaug_cg import CGResult, Product, steihaug_cg
 from hpctrain.linalg.vectors import norm
-from hpctrain.objective.evaluation import Sketch
-from hpctrain.solvers.base import Point, Record, Solver, evaluate, point_of
+from hpctrain.methods.schwarz.blocks import BlockWork
+from hpctrain.objective import Point, Sketch, evaluate, point_of
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 from hpctrain.solvers.gauss_newton import DampingOptions
 
 # Least δ, in rounding errors of the greatest diagonal entry.
@@ -66,7 +67,13 @@ class NewtonKrylovState:
 class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
     """See the module."""
 
-    needs_residuals = True
+    names = ("newton-krylov-schwarz",)
+    Options = NewtonKrylovOptions
+    needs = frozenset({Need.RESIDUALS})
+
+    def __init__(self, setting: Setting, options: NewtonKrylovOptions) -> None:
+        super().__init__(setting, options)
+        self.work = BlockWork.of(setting.objective, options.blocks)
 
     def init(self, theta: Tensor) -> NewtonKrylovState:
         with self.setting.timer.phase("global"):
@@ -78,8 +85,8 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         with self.setting.timer.phase("local"):
             sketch = objective.sketch(old.theta, o.sketch, self.setting.seed, state.iteration)
             blocks = [
-                SketchedBlock(self.setting.decomposition.blocks[s], sketch, self.setting.threads)
-                for s in self.setting.led_blocks  # one rank solves a block, the first of its group
+                SketchedBlock(self.work.blocks[s], sketch, objective.threads)
+                for s in self.work.groups.led  # one rank solves a block, the first of its group
             ]
         with self.setting.timer.phase("global"):
             vectors = self._coarse_vectors(state) if o.coarse else []
@@ -135,23 +142,14 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
 
     def _add_blocks(self, own: list[Tensor]) -> Tensor:
         """Σ_s E_s z_s (n,), of this rank's z_s and those of the others; collective."""
-        ranks, parts = self.setting.objective.communicator, self.setting.decomposition
-        leaders = [group[0] for group in self.setting.local.groups]
-        sizes = [0] * ranks.size
-        for leader, block in zip(leaders, parts.blocks, strict=True):
-            sizes[leader] += block.size
-        L = self.setting.objective
-        flat = torch.cat([*own, torch.zeros(0, dtype=L.dtype, device=L.device)])
-        pieces = list(ranks.allgather_rows(flat, sizes).split(sizes))
-        corrections = []
-        for leader, block in zip(leaders, parts.blocks, strict=True):
-            corrections.append(pieces[leader][: block.size])
-            pieces[leader] = pieces[leader][block.size :]
-        return parts.extend_add(corrections)
+        L, work = self.setting.objective, self.work
+        led = dict(zip(work.groups.led, own, strict=True))
+        like = torch.zeros(0, dtype=L.dtype, device=L.device)
+        return work.decomposition.extend_add(work.groups.gather(led, work.sizes, like))
 
     def _coarse_vectors(self, state: NewtonKrylovState) -> list[Tensor]:
         """Each block's part (n,) of the gradient and of the last step, where it is not zero."""
-        parts = self.setting.decomposition
+        parts = self.work.decomposition
         vectors = [
             parts.extend(block, block.restrict(v).clone())
             for v in (state.point.gradient, state.last_step)
@@ -165,7 +163,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         return [
             f"newton-krylov-schwarz: conjugate gradients on JᵀJ ({n} x {n}, by products),"
             f" tolerance {o.tolerance:g}, at most {o.max_products} products",
-            f"{level} additive Schwarz over {len(self.setting.decomposition.blocks)} blocks of"
+            f"{level} additive Schwarz over {len(self.work.blocks)} blocks of"
             f" layers, from a sketch of {o.sketch} rows of J",
             f"damping {o.damping:g} at first, controlled by the ratio of decreases",
         ]

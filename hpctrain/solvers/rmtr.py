@@ -58,9 +58,9 @@ from hpctrain.methods.trust_region.step import (
     learnt,
 )
 from hpctrain.networks.transfers import Rule, Transfer
+from hpctrain.objective import Point, evaluate
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.variance_reduction import require_subsets
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # A batch that led to too small a decrease of the whole loss is made larger by this factor.
 BATCH_GROWTH = 2
@@ -190,13 +190,15 @@ class RMTRState:
 class RMTR(Solver[RMTRState]):
     """One iteration is one cycle on a mini-batch."""
 
+    names = ("rmtr",)
+    Options = RMTROptions
+    needs = frozenset({Need.SUBSETS})
     columns = ("batch_size", "radius", "reach", "level")
 
     def __init__(self, setting: Setting, options: RMTROptions) -> None:
         super().__init__(setting, options)
-        check_model(setting, options)
-        require_subsets(setting, options.name)
-        mini_batches(setting, options.batch_size)
+        check_model(setting.objective, options)
+        mini_batches(setting.objective, setting.seed, options.batch_size)
         samples = setting.objective.samples
         for size in (stage.batch_size or 1 for stage in options.cascade):
             if size > samples:
@@ -204,21 +206,24 @@ class RMTR(Solver[RMTRState]):
                     f"solver.cascade: batch_size = {size} is not allowed: at most {samples}, the"
                     " number of samples"
                 )
-        if len(setting.coarser) != options.levels - 1:
-            raise InputError(
-                f"solver.levels = {options.levels} is not allowed: this problem has"
-                f" {1 + len(setting.coarser)}"
-            )
-        self._networks = [setting.objective, *(each.objective for each in setting.coarser)]
-        self._transfers = [each.transfer for each in setting.coarser]
+        self.networks, self.transfers = [setting.objective], list[Transfer]()
+        for _ in range(1, options.levels):
+            try:
+                coarse, transfer = self.networks[-1].coarsened(options.transfer)
+            except InputError as error:
+                raise InputError(
+                    f"solver.levels = {options.levels} is not allowed: {error}"
+                ) from error
+            self.networks.append(coarse)
+            self.transfers.append(transfer)
 
     def init(self, theta: Tensor) -> RMTRState:
         o, samples = self.options, self.setting.objective.samples
         depth = self._depth(0)
         with self.setting.timer.phase("global"):
-            for transfer in self._transfers[:depth]:
+            for transfer in self.transfers[:depth]:
                 theta = transfer.sample(theta)
-            own = evaluate(self._networks[depth], theta)
+            own = evaluate(self.networks[depth], theta)
         return RMTRState(
             point=self._prolonged(own, depth),
             depth=depth,
@@ -296,7 +301,7 @@ class RMTR(Solver[RMTRState]):
         chosen, levels = self._chosen(state.epoch), list[Level]()
         depths = [state.depth] if alone else range(state.depth, self.options.levels)
         for depth in reversed(depths):
-            L = self._networks[depth]
+            L = self.networks[depth]
             known, corrects = state.levels[depth], depth > state.depth
             level = Level(
                 L if chosen is None else L.subset(chosen),
@@ -304,7 +309,7 @@ class RMTR(Solver[RMTRState]):
                 (alone, 0) if alone else self._steps(depth),
                 levels[0] if levels else None,
                 control,
-                self._transfers[depth - 1] if corrects else None,
+                self.transfers[depth - 1] if corrects else None,
                 known.radius,
                 known.memory,
                 known.reach,
@@ -338,7 +343,7 @@ class RMTR(Solver[RMTRState]):
         point, size = state.trained or state.point, epoch.batch_size
         loss = point.loss
         if size < samples and not math.isnan(epoch.loss):
-            loss = self._networks[state.depth].at(point.theta).loss
+            loss = self.networks[state.depth].at(point.theta).loss
             if not epoch.loss - loss > self.options.zeta * epoch.decreases:
                 size = min(BATCH_GROWTH * size, samples)
         return replace(state, epoch=Epoch(size, loss, epoch.number + 1))
@@ -352,14 +357,14 @@ class RMTR(Solver[RMTRState]):
             state = self._refined(state)
         point, loss = state.trained or state.point, math.nan
         if stage is None or stage.epochs >= 1:
-            loss = self._networks[state.depth].at(point.theta).loss
+            loss = self.networks[state.depth].at(point.theta).loss
         return replace(state, epoch=Epoch(size, loss, epoch.number + (epoch.index > 0)))
 
     def _refined(self, state: RMTRState) -> RMTRState:
         """The next finer network in the place of the one trained so far, whose θ is prolonged."""
         assert state.trained is not None
         depth = state.depth - 1
-        transfer, own, levels = self._transfers[depth], state.trained, list(state.levels)
+        transfer, own, levels = self.transfers[depth], state.trained, list(state.levels)
         levels[depth] = self._carried(levels[depth + 1], levels[depth].reach, transfer)
         own = Point(self._fitted(state), own.loss, transfer.lift(own.gradient))
         return replace(
@@ -374,8 +379,8 @@ class RMTR(Solver[RMTRState]):
     def _fitted(self, state: RMTRState) -> Tensor:
         """θ of the next finer network, whose blocks make half the steps of the trained one's."""
         assert state.trained is not None
-        theta, coarse = state.trained.theta, self._networks[state.depth]
-        transfer, size = self._transfers[state.depth - 1], self._fit_samples
+        theta, coarse = state.trained.theta, self.networks[state.depth]
+        transfer, size = self.transfers[state.depth - 1], self._fit_samples
         if size == 0:
             return transfer.prolong(theta)
         chosen = batch(self.setting.seed, state.epoch.number, 0, size, coarse.samples)
@@ -424,13 +429,13 @@ class RMTR(Solver[RMTRState]):
         if depth == 0:
             return point
         theta, gradient = point.theta, point.gradient
-        for transfer in reversed(self._transfers[:depth]):
+        for transfer in reversed(self.transfers[:depth]):
             theta, gradient = transfer.prolong(theta), transfer.prolong(gradient)
         return Point(theta, point.loss, gradient)
 
     def describe(self) -> list[str]:
         o = self.options
-        sizes = " > ".join(str(each.parameters) for each in self._networks)
+        sizes = " > ".join(str(each.parameters) for each in self.networks)
         batches = f"mini-batches of at most {o.batch_size} samples at first"
         steps = f"{o.pre_smoothing} + {o.post_smoothing} smoothing steps, {o.coarse_steps} coarse"
         begins = f"finer networks begin by half steps fitted on {self._fit_samples} samples"

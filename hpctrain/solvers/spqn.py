@@ -24,16 +24,18 @@ and Salvadó-Benasco et al., arXiv 2601.08709.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import Block
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
 from hpctrain.methods.schwarz.block_solvers import (
     BlockHessian,
     LocalLBFGS,
@@ -43,6 +45,7 @@ from hpctrain.methods.schwarz.block_solvers import (
     TrustRegionMemory,
     take_steps,
 )
+from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.methods.schwarz.global_steps import GlobalLBFGS, GlobalMethod, GlobalSelfScaled
 from hpctrain.methods.schwarz.synchronisation import (
     SYNCHRONISATIONS,
@@ -51,11 +54,10 @@ from hpctrain.methods.schwarz.synchronisation import (
 )
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.methods.trust_region.step import ModelOptions
+from hpctrain.objective import Counts, Objective, Point, evaluate
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
-from hpctrain.solvers.quasi_newton import LBFGSState, SelfScaledMethod, SelfScaledState
-from hpctrain.solvers.trust_region import TrustRegionSolverOptions
+from hpctrain.solvers.base import Record, Setting, Solver
 from hpctrain.store.state import BlockStates
 
 MOMENTUM = 0.9
@@ -118,85 +120,54 @@ class SPQNState:
         return self.outer.point
 
 
+@dataclass(frozen=True)
+class Costs:
+    """Of one iteration, as the papers count them."""
+
+    gradients: float
+    updates: float
+
+
 class SPQN(Solver[SPQNState]):
-    """All but the sweep over the blocks, which ASPQN and MSPQN do each in their way.
+    """What ASPQN and MSPQN have in common: all but how they go through the blocks.
 
     Nominal costs of an iteration count gradients of the full L and of blocks alike, as the papers
     do: for the coarse step k_c and one for its search, for the local step k_s one after the other
     (ASPQN, whose blocks work at once) or S k_s (MSPQN), for the synchronisation one a search, and
-    one for each global step.
+    one for each global step. Update costs are in updates of a memory of the full θ, of its own kind
+    each: n or n² numbers.
     """
+
+    Options = SPQNOptions
 
     def __init__(self, setting: Setting, options: SPQNOptions) -> None:
         super().__init__(setting, options)
-        self._decomposition = setting.decomposition
-        self._global = _global_method(options, setting)
-        self._local = _local_solver(options, setting)
+        self.work = BlockWork.of(setting.objective, options.blocks, options.overlap)
+        self._global = _global_method(options, setting.objective)
+        self._local = _local_solver(options, setting.objective)
 
-    def init(self, theta: Tensor) -> SPQNState:
+    @property
+    def led(self) -> list[int]:
+        return self.work.groups.led
+
+    def _start(self, theta: Tensor, solved_here: Sequence[int]) -> SPQNState:
         with self.setting.timer.phase("global"):
             outer = self._global.start(evaluate(self.setting.objective, theta))
-        return SPQNState(outer, self._kept({s: self._local.fresh() for s in self._solved_here()}))
+        return SPQNState(outer, self._keep({s: self._local.fresh() for s in solved_here}))
 
-    def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
-        was_fresh = state.outer.is_fresh
-        half, local_memory = self._precondition(state)
-        outer = self._global_steps(state.outer, half)
-        record = Record(
-            loss=outer.point.loss,
-            gradient_norm=norm(outer.point.gradient),
-            step_length=outer.step_length,
-            nominal_gradient_evaluations=self._nominal_gradients(),
-            update_cost=self._update_cost(),
-            stalled=not outer.point.loss < state.point.loss and was_fresh,
-        )
-        return SPQNState(outer, local_memory), record
-
-    def _precondition(self, state: SPQNState) -> tuple[Point, BlockStates[Any]]:
-        """θ_{k+1/2} = G(θ_k), evaluated, and the local solvers' memories: steps 0 to 2."""
-        point = self._coarse_step(state.point) if self.options.coarse_steps else state.point
-        half, memories = self._sweep(point, state.local_memory)
-        return half, self._kept(memories)
-
-    def _global_steps(self, outer: Any, half: Point) -> Any:
-        """Steps 3 to 6."""
-        with self.setting.timer.phase("global"):
-            return take_steps(
-                lambda state: self._global.step(self.setting.objective, state),
-                self._global.moved(outer, half),
-                self.options.global_steps,
-            )
-
-    def _coarse_step(self, point: Point) -> Point:
+    def _take_coarse_step(self, point: Point) -> Point:
         """Step 0, on all ranks together; the same point where no decrease is found."""
-        o, objective, coarse = self.options, self.setting.objective, self._decomposition.coarse
+        o, objective, coarse = self.options, self.setting.objective, self.work.decomposition.coarse
+        if not o.coarse_steps:
+            return point
         with self.setting.timer.phase("global"):
             restricted = objective.restrict(coarse, point.theta)
             start = coarse.restrict(point.theta)
             solver = LocalLBFGS(o.memory, o.line_search)
             at_start = evaluate(restricted, start)
             solved, _ = solver.solve(restricted, at_start, solver.fresh(), o.coarse_steps)
-            direction = self._decomposition.extend(coarse, solved.theta - start)
+            direction = self.work.decomposition.extend(coarse, solved.theta - start)
             return search_along(objective, point, direction, o.line_search)[0]
-
-    def _sweep(self, point: Point, kept: BlockStates[Any]) -> tuple[Point, dict[int, Any]]:
-        """Steps 1 and 2: the point after them and the blocks' memories."""
-        raise NotImplementedError
-
-    def _solved_here(self) -> list[int]:
-        """The blocks that this rank works on."""
-        raise NotImplementedError
-
-    def _local_gradients(self) -> int:
-        """Nominal gradients of steps 1 and 2."""
-        raise NotImplementedError
-
-    def _local_updates(self) -> float:
-        """Update cost of step 1."""
-        raise NotImplementedError
-
-    def _sweep_described(self) -> str:
-        raise NotImplementedError
 
     def _solve_block(
         self,
@@ -214,177 +185,178 @@ class SPQN(Solver[SPQNState]):
         solved, memory = self._local.solve(local, at_start, memory, self.options.local_steps)
         return solved.theta - start, memory
 
-    def _kept(self, memories: dict[int, Any]) -> BlockStates[Any]:
+    def _take_global_steps(self, outer: Any, half: Point) -> Any:
+        """Steps 3 to 6."""
+        with self.setting.timer.phase("global"):
+            return take_steps(
+                lambda state: self._global.step(self.setting.objective, state),
+                self._global.moved(outer, half),
+                self.options.global_steps,
+            )
+
+    def _keep(self, memories: dict[int, Any]) -> BlockStates[Any]:
         return BlockStates(memories if self.options.keep_local_memory else {})
 
-    def _nominal_gradients(self) -> float:
-        o = self.options
-        coarse = o.coarse_steps + 1 if o.coarse_steps else 0
-        return coarse + self._local_gradients() + o.global_steps
+    def _record(self, old: SPQNState, outer: Any, costs: Costs) -> Record:
+        return Record(
+            loss=outer.point.loss,
+            gradient_norm=norm(outer.point.gradient),
+            step_length=outer.step_length,
+            nominal_gradient_evaluations=costs.gradients,
+            update_cost=costs.updates,
+            stalled=not outer.point.loss < old.point.loss and old.outer.is_fresh,
+        )
 
-    def _update_cost(self) -> float:
-        """In updates of a memory of the full θ, of its own kind each: n or n² numbers."""
-        o = self.options
-        coarse = self._decomposition.coarse.size / self._decomposition.parameters * o.coarse_steps
-        return o.global_steps + coarse + self._local_updates()
+    def _costs(self, local_gradients: int, local_updates: float) -> Costs:
+        """Of an iteration, given those of steps 1 and 2."""
+        o, parts = self.options, self.work.decomposition
+        coarse_gradients = o.coarse_steps + 1 if o.coarse_steps else 0
+        coarse_updates = parts.coarse.size / parts.parameters * o.coarse_steps
+        return Costs(
+            coarse_gradients + local_gradients + o.global_steps,
+            o.global_steps + coarse_updates + local_updates,
+        )
 
     def _block_update_cost(self, block: Block) -> float:
-        fraction = block.size / self._decomposition.parameters
+        fraction = block.size / self.work.decomposition.parameters
         return self._local.update_cost(fraction) * self.options.local_steps
 
-    def describe(self) -> list[str]:
-        o = self.options
-        sizes = ", ".join(str(block.size) for block in self._decomposition.blocks)
+    def _describe(self, sweep: str, costs: Costs) -> list[str]:
+        o, parts = self.options, self.work.decomposition
+        sizes = ", ".join(str(block.size) for block in parts.blocks)
         steps = f"{o.global_steps} steps of " if o.global_steps > 1 else ""
         lines = [f"{o.name}: right-preconditioned {steps}{self._global.label}"]
         if o.coarse_steps:
             lines.append(
                 f"coarse: {o.coarse_steps} steps of L-BFGS on the first layer of each block"
-                f" (n_c = {self._decomposition.coarse.size}), accepted by a search"
+                f" (n_c = {parts.coarse.size}), accepted by a search"
             )
         lines.append(
             f"local: {o.local_steps} steps of {self._local.label} on each of {o.blocks} blocks of"
             f" layers, overlap {o.overlap} (n_s = {sizes}),"
             f" memory {'kept' if o.keep_local_memory else 'restarted'}"
         )
-        lines.append(f"synchronisation: {self._sweep_described()}")
+        lines.append(f"synchronisation: {sweep}")
         lines.append(
             f"strong Wolfe line searches, c1 {o.line_search.c1:g}, c2 {o.line_search.c2:g}"
         )
         lines.append(
-            f"nominal: {self._nominal_gradients():g} gradients and"
-            f" {self._update_cost():.3g} updates an iteration"
+            f"nominal: {costs.gradients:g} gradients and {costs.updates:.3g} updates an iteration"
         )
         return lines
-
-
-def _local_solver(options: SPQNOptions, setting: Setting) -> LocalSolver:
-    match options.local_solver:
-        case "lbfgs":
-            return LocalLBFGS(options.memory, options.line_search)
-        case "ssbroyden":
-            return LocalSelfScaled(options.local_solver, options.line_search, setting.threads)
-        case "trust-region":
-            region = TrustRegionSolverOptions(
-                memory=options.memory, trust_region=options.trust_region
-            )
-            return LocalTrustRegion(region)
-
-
-def _global_method(options: SPQNOptions, setting: Setting) -> GlobalMethod:
-    match options.global_solver:
-        case "lbfgs":
-            return GlobalLBFGS(options.memory, options.momentum, options.line_search)
-        case "ssbroyden":
-            ranks = setting.objective.communicator
-            return GlobalSelfScaled(
-                SelfScaledMethod(options.global_solver, options.line_search, ranks, setting.threads)
-            )
 
 
 class ASPQN(SPQN):
     """Additive: all blocks at once, one rank or rank group a block, then a synchronisation."""
 
-    def _sweep(self, point: Point, kept: BlockStates[Any]) -> tuple[Point, dict[int, Any]]:
-        setting = self.setting
-        solved, memories, work = [], {}, []
-        with setting.timer.phase("local"):
-            for index in setting.local.blocks:
-                block = self._decomposition.blocks[index]
-                counts = Counts(setting.counts.loss_cost, setting.counts.gradient_cost)
-                correction, memories[index] = self._solve_block(
-                    setting.local.objective, block, point.theta, kept, counts
-                )
-                solved.append(correction)
-                work.append(counts)
-        corrections = self._exchange(solved, work)
-        synchronise = SYNCHRONISATIONS[self.options.synchronisation]
-        with setting.timer.phase("global"):
+    names = ("aspqn",)
+
+    @property
+    def costs(self) -> Costs:
+        """Of an iteration, in which the others wait for the largest block's updates."""
+        o = self.options
+        gradients = o.local_steps + nominal_gradients(o.synchronisation, o.blocks)
+        return self._costs(gradients, max(map(self._block_update_cost, self.work.blocks)))
+
+    def init(self, theta: Tensor) -> SPQNState:
+        return self._start(theta, self.work.own)
+
+    def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
+        half, memories = self.precondition(state)
+        outer = self._take_global_steps(state.outer, half)
+        return SPQNState(outer, memories), self._record(state, outer, self.costs)
+
+    def precondition(self, state: SPQNState) -> tuple[Point, BlockStates[Any]]:
+        """θ_{k+1/2} = G(θ_k), evaluated, and the local solvers' memories: steps 0 to 2."""
+        o, objective = self.options, self.setting.objective
+        point = self._take_coarse_step(state.point)
+        corrections, memories = self._solve_blocks(point, state.local_memory)
+        with self.setting.timer.phase("global"):
+            synchronise = SYNCHRONISATIONS[o.synchronisation]
             half = synchronise(
-                setting.objective, self._decomposition, point, corrections, self.options.line_search
+                objective, self.work.decomposition, point, corrections, o.line_search
             )
         return half, memories
 
-    def _exchange(self, solved: list[Tensor], work: list[Counts]) -> list[Tensor]:
-        """Every block's correction on every rank, and every block's work into the counts.
+    def _solve_blocks(
+        self, point: Point, kept: BlockStates[Any]
+    ) -> tuple[list[Tensor], BlockStates[Any]]:
+        """Step 1: every block's correction on every rank, and this rank's memories."""
+        work, solved, memories = self.work, dict[int, tuple[Tensor, Counts]](), dict[int, Any]()
+        with self.setting.timer.phase("local"):
+            for s in work.own:
+                counts = work.fresh_counts()
+                correction, memories[s] = self._solve_block(
+                    work.objective, work.blocks[s], point.theta, kept, counts
+                )
+                solved[s] = correction, counts
+        received = work.groups.gather_with_work(solved, work.sizes, self.setting.counts)
+        return [each.to(point.theta.dtype) for each in received], self._keep(memories)
 
-        Group leaders send their blocks' corrections with the work behind them, in one gather;
-        numbers of multiply-adds are exact in float64 up to 2⁵³.
-        """
-        setting = self.setting
-        communicator, blocks = setting.objective.communicator, setting.decomposition.blocks
-        groups = setting.local.groups
-        led = [
-            [s for s in range(len(blocks)) if groups[s][0] == r] for r in range(communicator.size)
-        ]
-        counts = [sum(blocks[s].size + 3 for s in theirs) for theirs in led]
-        parts = [
-            _packed(c, w)
-            for s, c, w in zip(setting.local.blocks, solved, work, strict=True)
-            if groups[s][0] == communicator.rank
-        ]
-        empty = torch.zeros(0, dtype=torch.float64, device=setting.objective.device)
-        local = torch.cat(parts) if parts else empty
-        gathered = communicator.allgather_rows(local, counts)
-        order = [s for theirs in led for s in theirs]
-        received = dict(
-            zip(order, gathered.split([blocks[s].size + 3 for s in order]), strict=True)
-        )
-        for s in range(len(blocks)):
-            setting.counts.loss_work += int(received[s][-3])
-            setting.counts.gradient_work += int(received[s][-2])
-            setting.counts.hvp_work += int(received[s][-1])
-        dtype = setting.objective.dtype
-        return [received[s][:-3].to(dtype) for s in range(len(blocks))]
-
-    def _solved_here(self) -> list[int]:
-        return list(self.setting.local.blocks)
-
-    def _local_gradients(self) -> int:
-        o = self.options
-        return o.local_steps + nominal_gradients(o.synchronisation, o.blocks)
-
-    def _local_updates(self) -> float:
-        """That of the largest block, which the others wait for."""
-        return max(map(self._block_update_cost, self._decomposition.blocks))
-
-    def _sweep_described(self) -> str:
-        return {
+    def describe(self) -> list[str]:
+        sweep = {
             "common": "additive, one step length for all blocks by a search",
             "block-wise": "additive, a search along each block's correction in turn",
             "subspace": "additive, a step length for each block by BFGS in their subspace",
         }[self.options.synchronisation]
+        return self._describe(sweep, self.costs)
 
 
 class MSPQN(SPQN):
     """Multiplicative: block after block, all ranks on each, which share its samples."""
 
-    def _sweep(self, point: Point, kept: BlockStates[Any]) -> tuple[Point, dict[int, Any]]:
-        setting = self.setting
-        theta, memories = point.theta.clone(), {}
-        with setting.timer.phase("local"):
-            for block in self._decomposition.blocks:
+    names = ("mspqn",)
+
+    @property
+    def costs(self) -> Costs:
+        """Of an iteration, in which the blocks are solved one after the other."""
+        gradients = self.options.blocks * self.options.local_steps + 1
+        return self._costs(gradients, math.fsum(map(self._block_update_cost, self.work.blocks)))
+
+    def init(self, theta: Tensor) -> SPQNState:
+        return self._start(theta, range(len(self.work.blocks)))
+
+    def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
+        half, memories = self.precondition(state)
+        outer = self._take_global_steps(state.outer, half)
+        return SPQNState(outer, memories), self._record(state, outer, self.costs)
+
+    def precondition(self, state: SPQNState) -> tuple[Point, BlockStates[Any]]:
+        """θ_{k+1/2} = G(θ_k), evaluated, and the local solvers' memories: steps 0 to 2."""
+        objective = self.setting.objective
+        point = self._take_coarse_step(state.point)
+        theta, memories = point.theta.clone(), dict[int, Any]()
+        with self.setting.timer.phase("local"):
+            for block in self.work.blocks:
                 correction, memories[block.index] = self._solve_block(
-                    setting.objective, block, theta, kept
+                    objective, block, theta, state.local_memory
                 )
                 block.restrict(theta).add_(correction)
-        with setting.timer.phase("global"):
-            return evaluate(setting.objective, theta), memories
+        with self.setting.timer.phase("global"):
+            return evaluate(objective, theta), self._keep(memories)
 
-    def _solved_here(self) -> list[int]:
-        return list(range(len(self._decomposition.blocks)))
-
-    def _local_gradients(self) -> int:
-        return self.options.blocks * self.options.local_steps + 1
-
-    def _local_updates(self) -> float:
-        return math.fsum(map(self._block_update_cost, self._decomposition.blocks))
-
-    def _sweep_described(self) -> str:
-        return "multiplicative, each block sees its predecessors' results"
+    def describe(self) -> list[str]:
+        sweep = "multiplicative, each block sees its predecessors' results"
+        return self._describe(sweep, self.costs)
 
 
-def _packed(correction: Tensor, work: Counts) -> Tensor:
-    """A correction and the work behind it, in float64."""
-    row = correction.double()
-    return torch.cat([row, row.new_tensor([work.loss_work, work.gradient_work, work.hvp_work])])
+def _local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
+    match options.local_solver:
+        case "lbfgs":
+            return LocalLBFGS(options.memory, options.line_search)
+        case "ssbroyden":
+            return LocalSelfScaled(options.local_solver, options.line_search, objective.threads)
+        case "trust-region":
+            model = ModelOptions(memory=options.memory, trust_region=options.trust_region)
+            return LocalTrustRegion(model)
+
+
+def _global_method(options: SPQNOptions, objective: Objective) -> GlobalMethod:
+    match options.global_solver:
+        case "lbfgs":
+            return GlobalLBFGS(options.memory, options.momentum, options.line_search)
+        case "ssbroyden":
+            ranks, threads = objective.communicator, objective.threads
+            return GlobalSelfScaled(
+                SelfScaledMethod(options.global_solver, options.line_search, ranks, threads)
+            )

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
-from hpctrain.objective.evaluation import Evaluation, Objective
+from hpctrain.objective import Evaluation, Objective, Point, evaluate
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.base import Record, Setting, Solver
 
 # torch's default for a line search where nothing else limits it.
 TRIALS = 25
@@ -83,6 +83,9 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
     ranks and threads do not change the iterates. With the torch kernels all ranks must have the
     same number of threads, and other numbers agree to round-off.
     """
+
+    names = ("torch-lbfgs",)
+    Options = TorchLBFGSOptions
 
     def __init__(self, setting: Setting, options: TorchLBFGSOptions) -> None:
         super().__init__(setting, options)

@@ -7,19 +7,18 @@ Hessian-vector products: whatever takes the samples of D_used is one evaluation 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.multilevel.smoothers import StepRule, newton_direction
 from hpctrain.methods.sampling.subsets import random_subset, sample_gradients, share_size
 from hpctrain.methods.search.armijo import ArmijoOptions
-from hpctrain.objective.evaluation import Counts
+from hpctrain.objective import Point, evaluate
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.solvers.base import Need, Record, Solver
 
 
 class SVRGOptions(Options):
@@ -59,27 +58,20 @@ class IterateState:
     iteration: int = 0
 
 
-def effective_evaluations(counts: Counts) -> float:
-    """Σ |D_used| / |D| so far; `hvp_evaluations` counts a product as two gradients."""
-    return counts.loss_evaluations + counts.gradient_evaluations + 0.5 * counts.hvp_evaluations
-
-
 class _Baseline(Solver[IterateState]):
     """From one point with its full gradient to the next one."""
 
-    def __init__(self, setting: Setting, options: Any) -> None:
-        super().__init__(setting, options)
-        require_subsets(setting, options.name)
+    needs = frozenset({Need.SUBSETS})
 
     def init(self, theta: Tensor) -> IterateState:
         with self.setting.timer.phase("global"):
             return IterateState(evaluate(self.setting.objective, theta))
 
     def step(self, state: IterateState) -> tuple[IterateState, Record]:
-        before = effective_evaluations(self.setting.counts)
+        before = self.setting.counts.effective_evaluations
         with self.setting.timer.phase("global"):
             point = self._advance(state)
-        spent = effective_evaluations(self.setting.counts) - before
+        spent = self.setting.counts.effective_evaluations - before
         length = norm(point.theta - state.point.theta)
         g = norm(point.gradient)
         record = Record(point.loss, g, length, spent, 1, stalled=length == 0)
@@ -96,6 +88,9 @@ class SVRG(_Baseline):
 
     Source: Johnson and Zhang, NeurIPS 2013, with option I.
     """
+
+    names = ("svrg",)
+    Options = SVRGOptions
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
@@ -126,6 +121,9 @@ class SARAH(SVRG):
     Source: Nguyen, Liu, Scheinberg, Takáč, ICML 2017, arXiv 1703.00102.
     """
 
+    names = ("sarah",)
+    Options = SVRGOptions
+
     def _advance(self, state: IterateState) -> Point:
         alpha = self.options.learning_rate
         last, v = state.point.theta, state.point.gradient
@@ -143,6 +141,9 @@ class SSN(_Baseline):
 
     Source: Bollapragada, Byrd, Nocedal, IMA Journal of Numerical Analysis 39 (2019).
     """
+
+    names = ("ssn",)
+    Options = SSNOptions
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
@@ -163,6 +164,9 @@ class SSN(_Baseline):
 class Newton(_Baseline):
     """Newton's method with the Hessian of all samples, conjugate gradients and backtracking."""
 
+    names = ("newton",)
+    Options = NewtonOptions
+
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
         d = newton_direction(o.cg_iterations, o.cg_tolerance)(L, state.point)
@@ -172,12 +176,3 @@ class Newton(_Baseline):
         o = self.options
         cg = f"at most {o.cg_iterations} conjugate gradients to {o.cg_tolerance:g}"
         return [f"Newton, {cg}, Armijo backtracking"]
-
-
-def require_subsets(setting: Setting, name: str) -> None:
-    """Raises an InputError where the loss has no subsets of its samples, or no Hessian."""
-    if not setting.objective.has_subsets:
-        raise InputError(
-            f'solver.name = "{name}": this problem\'s loss has no subsets of its samples with'
-            ' Hessian products; allowed are problems such as "logistic"'
-        )

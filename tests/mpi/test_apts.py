@@ -61,7 +61,7 @@ def iterates(solver, communicator, precision="float64"):
     job = parse_job(JOB.format(solver=SOLVERS[solver], precision=precision), "job")
     made = problem(getattr(torch, precision))
     objective = build.make_objective(job, made, communicator, 1)
-    method = build.make_job_solver(job, made, objective, 1)
+    method = build.make_job_solver(job, objective)
     state, found = method.init(made.initial_parameters(0)), []
     for _ in range(ITERATIONS):
         state, _ = method.step(state)
@@ -90,7 +90,7 @@ def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):
     job = parse_job(JOB.format(solver=SOLVERS["data, linear"], precision="float64"), "job")
     made = problem(torch.float64)
     objective = build.make_objective(job, made, comm, 1)
-    method = build.make_job_solver(job, made, objective, 1)
+    method = build.make_job_solver(job, objective)
     state = method.init(made.initial_parameters(0))
     sums, tree_sum = [], objective.communicator.tree_sum
     objective.communicator.tree_sum = lambda *given: sums.append(1) or tree_sum(*given)

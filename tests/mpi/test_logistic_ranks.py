@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from hpctrain.decomposition.blocks import Block, Decomposition
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.astrom import ASTROMOptions
-from hpctrain.solvers.base import LocalWork, Setting
+from hpctrain.solvers.base import Setting
 from hpctrain.solvers.mlvr import MLVROptions
 from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
 from hpctrain.solvers.variance_reduction import NewtonOptions, SSNOptions, SVRGOptions
@@ -46,11 +45,7 @@ def problem(request):
 
 
 def setting_on(problem, communicator):
-    share = problem.share(CHUNKS, communicator.rank, communicator.size, 1)
-    counts = Counts(share.loss_cost, share.gradient_cost)
-    objective = Objective(share, communicator, SAMPLES, CHUNKS, counts)
-    everywhere = LocalWork(objective, (0,), ((0,),))
-    return Setting(objective, Decomposition(N, (Block(0, 0, 0, 0, N),)), everywhere, seed=SEED)
+    return Setting(Objective.of(problem, communicator, CHUNKS), SEED)
 
 
 def states(problem, communicator, options, steps):

@@ -63,7 +63,7 @@ name = "logistic"
 data = "{rows}"
 """
 # What a solver needs to have more to remember, and the methods of one name by other settings.
-SOLVERS = {name: f'name = "{name}"' for name in solvers._SOLVERS} | {
+SOLVERS = {name: f'name = "{name}"' for name in solvers.SOLVERS} | {
     "gauss-newton": 'name = "gauss-newton"\ndamping = 1e4\nacceleration = 0',
     "rmtr": 'name = "rmtr"\nlevels = 2\nbatch_size = 32',
     "sgd": 'name = "sgd"\nlearning_rate = 1e-9',
@@ -132,7 +132,7 @@ def job_of(solver, data, iterations=ITERATIONS):
 
 def make_solver(job):
     problem = build.make_problem(job)
-    build.make_job_solver(job, problem, build.make_objective(job, problem, Communicator(), 1), 1)
+    build.make_job_solver(job, build.make_objective(job, problem, Communicator(), 1))
 
 
 def interrupt(job, comm, path):

@@ -24,8 +24,7 @@ from torch import Tensor
 
 from hpctrain.linalg.block_rows import BlockRows, Cholesky, Layout
 from hpctrain.linalg.vectors import dot
-from hpctrain.objective.evaluation import Objective, Sketch
-from hpctrain.solvers.base import Point
+from hpctrain.objective import Objective, Point, Sketch
 
 
 class Factored(Protocol):

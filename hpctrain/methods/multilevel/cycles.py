@@ -26,9 +26,7 @@ from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.trust_region.control import TrustRegionOptions, judge, rounding_error
 from hpctrain.networks.transfers import Identity, Transfer
-from hpctrain.objective.corrected import Corrected
-from hpctrain.objective.evaluation import Objective, Smooth
-from hpctrain.solvers.base import Point, evaluate, point_of
+from hpctrain.objective import Objective, Point, Smooth, consistent, evaluate, point_of
 
 Cycle = Literal["V", "F"]
 
@@ -153,12 +151,9 @@ class Level:
     def correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
-        own = self.objective.with_gradient(origin)
-        h = Corrected(self.objective, gradient - own.gradient, origin)
-        end = self.visit(
-            h, Point(origin, own.loss, gradient), cycle, Room(origin, radius, self.transfer)
-        )
-        return Correction(end.point.theta, own.loss - end.point.loss)
+        h, start = consistent(self.objective, gradient, origin)
+        end = self.visit(h, start, cycle, Room(origin, radius, self.transfer))
+        return Correction(end.point.theta, start.loss - end.point.loss)
 
     def visit(self, h: Smooth, point: Point, cycle: Cycle, room: Room) -> LevelState:
         """One cycle from a point of h, with what is known from earlier visits."""

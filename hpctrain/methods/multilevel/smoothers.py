@@ -10,14 +10,13 @@ from torch import Tensor
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.multilevel.cycles import LevelState, Room
+from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.step import ModelOptions, attempt_step, curvature, learnt
-from hpctrain.objective.evaluation import Smooth
-from hpctrain.solvers.base import Point, evaluate, point_of
-from hpctrain.solvers.quasi_newton import LBFGSState, lbfgs_step
+from hpctrain.objective import Point, Smooth, evaluate, point_of
 
 # A radius that holds no Newton step back.
 UNBOUNDED = 1e100

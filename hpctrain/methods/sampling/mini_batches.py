@@ -11,8 +11,7 @@ from hpctrain.decomposition.blocks import with_overlap
 from hpctrain.errors import InputError
 from hpctrain.linalg.randomness import generator
 from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
-from hpctrain.objective.evaluation import Objective
-from hpctrain.solvers.base import Setting
+from hpctrain.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,14 @@ class MiniBatches:
         return objective if chosen is None else objective.subset(chosen)
 
 
-def mini_batches(setting: Setting, size: int | None, overlap: float = 0.0) -> MiniBatches:
+def mini_batches(
+    objective: Objective, seed: int, size: int | None, overlap: float = 0.0
+) -> MiniBatches:
     """The mini-batches of a solver's options.
 
     Raises:
         InputError: the loss cannot be taken over some of its samples, or has fewer of them.
     """
-    objective = setting.objective
     if size is not None and not objective.has_subsets:
         raise InputError(
             f"solver.batch_size = {size}: this problem's loss cannot be taken over some of its"
@@ -86,4 +86,4 @@ def mini_batches(setting: Setting, size: int | None, overlap: float = 0.0) -> Mi
             f"solver.batch_size = {size} is not allowed: at most {objective.samples}, the number"
             " of samples"
         )
-    return MiniBatches(setting.seed, objective.samples, size, overlap)
+    return MiniBatches(seed, objective.samples, size, overlap)

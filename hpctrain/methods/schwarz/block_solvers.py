@@ -14,18 +14,15 @@ from torch import Tensor
 
 from hpctrain.methods.quasi_newton.factors import Factors
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
+from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective.evaluation import Objective
+from hpctrain.methods.trust_region.sampled import TrustRegionState, trust_region_step
+from hpctrain.methods.trust_region.step import ModelOptions
+from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.solvers.base import Point
-from hpctrain.solvers.quasi_newton import LBFGSState, SelfScaledMethod, lbfgs_step
-from hpctrain.solvers.trust_region import (
-    TrustRegionSolverOptions,
-    TrustRegionState,
-    trust_region_step,
-)
 from hpctrain.store.state import RowBlock
 
 
@@ -128,7 +125,7 @@ class BlockHessian:
 
 @dataclass(frozen=True)
 class LocalSelfScaled:
-    """Self-scaled Broyden (`solvers.quasi_newton.SelfScaledMethod`); it keeps its H_s.
+    """Self-scaled Broyden (`quasi_newton.self_scaled`); it keeps its H_s.
 
     Every rank of a block's group has the whole of H_s: at most n_s² numbers, few where n² are many.
     The products by H_s need no messages, and the block's state is one rank's to write. The ranks of
@@ -178,7 +175,7 @@ class LocalTrustRegion:
     A rejected step is one of the `steps`; the solve ends early only where it stalls.
     """
 
-    options: TrustRegionSolverOptions
+    options: ModelOptions
 
     @property
     def label(self) -> str:

@@ -6,15 +6,10 @@ The preconditioner moves θ between two global steps; what the method remembers 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
+from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective.evaluation import Objective
-from hpctrain.solvers.base import Point
-from hpctrain.solvers.quasi_newton import (
-    LBFGSState,
-    SelfScaledMethod,
-    SelfScaledState,
-    lbfgs_step,
-)
+from hpctrain.objective import Objective, Point
 
 
 class GlobalMethod(Protocol):

@@ -21,8 +21,7 @@ from hpctrain.decomposition.blocks import Decomposition
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions, strong_wolfe
-from hpctrain.objective.evaluation import Objective
-from hpctrain.solvers.base import Point, point_of
+from hpctrain.objective import Objective, Point, point_of
 
 # Steps of BFGS for the α of a subspace synchronisation, after the common search.
 SUBSPACE_STEPS = 5

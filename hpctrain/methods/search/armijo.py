@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.methods.trust_region.control import rounding_error
-from hpctrain.objective.evaluation import Evaluation, Smooth
+from hpctrain.objective import Evaluation, Smooth
 from hpctrain.options import Options
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import dot
-from hpctrain.objective.evaluation import Evaluation, Smooth
+from hpctrain.objective import Evaluation, Smooth
 from hpctrain.options import Options
 
 # A trial lies at least this fraction of the bracket away from its ends.

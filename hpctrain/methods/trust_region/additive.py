@@ -38,6 +38,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.groups import Groups
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.mini_batches import mini_batches
 from hpctrain.methods.trust_region.control import judge, reference_loss, rounding_error, slid
@@ -58,8 +59,8 @@ from hpctrain.methods.trust_region.step import (
     learnt,
 )
 from hpctrain.methods.trust_region.subproblem import Norm, length, steepest_descent
-from hpctrain.objective.evaluation import Counts, Evaluation, Objective, Smooth
-from hpctrain.solvers.base import Point, Record, Setting, Solver, evaluate
+from hpctrain.objective import Counts, Evaluation, Objective, Point, Smooth, evaluate
+from hpctrain.solvers.base import Record, Setting, Solver
 from hpctrain.store.state import BlockStates
 
 # Trials of a forced decrease; the last one is along -g alone.
@@ -160,12 +161,14 @@ class APTS(Solver[APTSState]):
         self,
         setting: Setting,
         options: APTSOptions,
-        groups: Sequence[tuple[int, ...]],
+        groups: Groups,
         sizes: Sequence[int],
     ) -> None:
         super().__init__(setting, options)
-        check_model(setting, options)
-        self._batches = mini_batches(setting, options.batch_size, options.batch_overlap)
+        check_model(setting.objective, options)
+        self._batches = mini_batches(
+            setting.objective, setting.seed, options.batch_size, options.batch_overlap
+        )
         self._learns = options.model == "lsr1"
         self._groups, self._sizes = groups, sizes
 
@@ -249,15 +252,13 @@ class APTS(Solver[APTSState]):
             solved[p] = result, local.counts
         return solved, memories
 
+    @property
+    def led(self) -> list[int]:
+        return self._groups.led
+
     def _exchange(self, solved: dict[int, tuple[LocalResult, Counts]]) -> list[LocalResult]:
-        objective = self.setting.objective
-        return exchange(
-            objective,
-            self._groups,
-            self._sizes,
-            solved,
-            self.setting.counts,
-        )
+        dtype = self.setting.objective.dtype
+        return exchange(self._groups, self._sizes, solved, self.setting.counts, dtype)
 
     def _trial(self, L: Objective, state: APTSState, results: Sequence[LocalResult]) -> Trial:
         """Steps 2 and 3."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpctrain.methods.groups import Groups
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import AT_BOUNDARY, TrustRegionOptions
 from hpctrain.methods.trust_region.step import (
@@ -22,13 +23,12 @@ from hpctrain.methods.trust_region.step import (
     learnt,
 )
 from hpctrain.methods.trust_region.subproblem import length
-from hpctrain.objective.evaluation import Counts, Objective, Smooth
-from hpctrain.solvers.base import Point
+from hpctrain.objective import Counts, Point, Smooth
 
 # A local radius may fall to this fraction of the budget.
 SMALLEST = 1e-6
-# Numbers behind a step in a message: decrease, finite, and the work of three kinds.
-EXTRAS = 5
+# Numbers behind a step in a message: decrease, finite.
+EXTRAS = 2
 
 
 @dataclass(frozen=True)
@@ -107,51 +107,31 @@ def _within(budget: float, options: ModelOptions) -> ModelOptions:
 
 
 def exchange(
-    objective: Objective,
-    groups: Sequence[tuple[int, ...]],
+    groups: Groups,
     sizes: Sequence[int],
     solved: Mapping[int, tuple[LocalResult, Counts]],
     counts: Counts,
+    dtype: torch.dtype,
 ) -> list[LocalResult]:
     """Every subdomain's result on every rank, in their order, in one gather; collective.
 
-    Group leaders send their subdomains' results with the work behind them, which is added to
-    `counts` in the same order on all ranks.
-
     Args:
-        objective: L, on all ranks.
         groups: for each subdomain the ranks that work on it.
         sizes: for each subdomain the length of its step.
-        solved: what this rank has worked on.
-        counts: where work is added.
+        solved: what this rank has worked on, with the work behind it.
+        counts: where all work is added.
+        dtype: of steps.
     """
-    communicator, dtype = objective.communicator, objective.dtype
-    led = [[p for p in range(len(groups)) if groups[p][0] == r] for r in range(communicator.size)]
-    rows = [_packed(*solved[p]) for p in led[communicator.rank]]
-    empty = torch.zeros(0, dtype=torch.float64, device=objective.device)
-    local = torch.cat(rows) if rows else empty
-    sent = [sum(sizes[p] + EXTRAS for p in theirs) for theirs in led]
-    order = [p for theirs in led for p in theirs]
-    gathered = communicator.allgather_rows(local, sent).split([sizes[p] + EXTRAS for p in order])
-    received = dict(zip(order, gathered, strict=True))
-    return [_unpacked(received[p], dtype, counts) for p in range(len(groups))]
+    rows = {p: (_packed(result), work) for p, (result, work) in solved.items()}
+    received = groups.gather_with_work(rows, [size + EXTRAS for size in sizes], counts)
+    return [_unpacked(row, dtype) for row in received]
 
 
-def _packed(result: LocalResult, work: Counts) -> Tensor:
-    extras = [
-        result.decrease,
-        float(result.finite),
-        work.loss_work,
-        work.gradient_work,
-        work.hvp_work,
-    ]
+def _packed(result: LocalResult) -> Tensor:
     step = result.step.double()
-    return torch.cat([step, step.new_tensor(extras)])
+    return torch.cat([step, step.new_tensor([result.decrease, float(result.finite)])])
 
 
-def _unpacked(row: Tensor, dtype: torch.dtype, counts: Counts) -> LocalResult:
-    decrease, finite, *work = row[-EXTRAS:].tolist()
-    counts.loss_work += work[0]
-    counts.gradient_work += work[1]
-    counts.hvp_work += work[2]
+def _unpacked(row: Tensor, dtype: torch.dtype) -> LocalResult:
+    decrease, finite = row[-EXTRAS:].tolist()
     return LocalResult(row[:-EXTRAS].to(dtype), decrease, bool(finite))

@@ -23,9 +23,8 @@ from hpctrain.methods.trust_region.control import (
     rounding_error,
 )
 from hpctrain.methods.trust_region.subproblem import Curvature, minimise_model
-from hpctrain.objective.evaluation import Evaluation, Smooth
+from hpctrain.objective import Evaluation, Objective, Point, Smooth
 from hpctrain.options import Options
-from hpctrain.solvers.base import Point, Setting
 
 # Steps are longer than their radius by no more than rounding errors, in units of the precision.
 BOUND_UNITS = 100
@@ -127,9 +126,9 @@ def learnt(memory: LSR1, s: Tensor, y: Tensor, options: ModelOptions) -> LSR1:
     return memory.updated(s, y, options.memory) if bool(y.isfinite().all()) else memory
 
 
-def check_model(setting: Setting, options: ModelOptions) -> None:
+def check_model(objective: Objective, options: ModelOptions) -> None:
     """Raises an InputError where the loss cannot give what the model needs."""
-    if options.model == "hessian" and not setting.objective.has_subsets:
+    if options.model == "hessian" and not objective.has_subsets:
         raise InputError('solver.model = "hessian": this problem\'s loss has no Hessian products')
 
 

@@ -133,29 +133,37 @@ class ClassificationProblem:
         tensors = "1 tensor" if len(fixed) == 1 else f"{len(fixed)} tensors"
         return f" {tensors} of parameters ({numbers:,} numbers) fixed," if fixed else ""
 
-    def share(
-        self, chunks: int, rank: int, ranks: int, threads: int, samples: Tensor | None = None
+    def share(self, chunks: int, rank: int, ranks: int, threads: int) -> "CrossEntropy":
+        """The loss over the chunks of training samples that rank `rank` of `ranks` holds."""
+        key = chunks, rank, ranks
+        if key not in self._whole:
+            self._whole[key] = self._train_chunks(np.arange(self.samples), *key)
+        return self._loss(self._whole[key], threads)
+
+    def share_of(
+        self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int
     ) -> "CrossEntropy":
-        """The loss over the chunks of training samples that rank `rank` of `ranks` holds.
+        """The same over some training samples, cut into chunks of their own.
 
         Args:
-            samples: numbers of the training samples to take, ascending; by default all. They are
-                cut into chunks of their own.
+            samples: their numbers, ascending.
+
+        Raises:
+            DataError: a chunk would be left without a sample.
         """
-        key = chunks, rank, ranks
-        if samples is not None:
-            held = self._train_chunks(to_array(samples), *key)
-        elif key in self._whole:
-            held = self._whole[key]
-        else:
-            held = self._whole[key] = self._train_chunks(np.arange(self.samples), *key)
+        if len(samples) < chunks:
+            raise DataError(
+                f"{len(samples)} samples are too few for {chunks} chunks (parallel.chunks)"
+            )
+        return self._loss(self._train_chunks(to_array(samples), chunks, rank, ranks), threads)
+
+    def _loss(self, held: list[Chunk], threads: int) -> "CrossEntropy":
         return CrossEntropy(self.network, held, threads, self._dtype, self._output, self._device)
 
     def test_share(self, chunks: int, rank: int, ranks: int, threads: int) -> "CrossEntropy":
         """The same over the test samples."""
         numbers = _share_of(np.arange(self.data.test.count), chunks, rank, ranks)
-        held = self._read(self.data.test, numbers, numbers)
-        return CrossEntropy(self.network, held, threads, self._dtype, self._output, self._device)
+        return self._loss(self._read(self.data.test, numbers, numbers), threads)
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> AccuracyMonitor:
         """Accuracy and loss on the test set; collective."""

@@ -18,7 +18,7 @@ from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.linalg.vectors import dot
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.problems.logistic.features import MOST_FEATURES, Rows, dense, features_of

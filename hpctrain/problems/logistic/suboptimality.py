@@ -8,7 +8,7 @@ from torch import Tensor
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
-from hpctrain.objective.evaluation import Objective
+from hpctrain.objective import Objective
 
 # L* is known to this, by L - L* ≤ ‖∇L‖² / 2λ.
 LARGEST_GAP = 1e-13

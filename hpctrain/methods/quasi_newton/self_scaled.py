@@ -1,0 +1,85 @@
+"""Steps of self-scaled BFGS and Broyden methods, alone or as a part of another method."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hpctrain.linalg.vectors import dot
+from hpctrain.methods.quasi_newton.inverse_hessian import SCALINGS, InverseHessian
+from hpctrain.methods.quasi_newton.secant_pairs import is_safe
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions, first_trial, strong_wolfe
+from hpctrain.objective import Objective, Point, point_of
+from hpctrain.parallel.communicator import Communicator
+
+
+@dataclass
+class SelfScaledState:
+    """θ, H by rows, H ∇L(θ) (n,), and what the next first trial step is taken from."""
+
+    point: Point
+    H: InverseHessian
+    Hg: Tensor
+    previous_loss: float | None = None
+    step_length: float = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether H is still I, so that a failed step leaves nothing to try."""
+        return self.H.is_identity
+
+
+@dataclass(frozen=True)
+class SelfScaledMethod:
+    """Steps of self-scaled BFGS or Broyden (formulas: `inverse_hessian`).
+
+    Attributes:
+        name: the scaling, of `SCALINGS`.
+        line_search: constants of the search.
+        ranks: those that share the rows of H.
+        threads: of this rank, for products by H.
+        memory: H starts anew when it has so many updates; None if it never does.
+    """
+
+    name: str
+    line_search: LineSearchOptions
+    ranks: Communicator
+    threads: int
+    memory: int | None = None
+
+    def start(self, point: Point, H: InverseHessian | None = None) -> SelfScaledState:
+        """The state at a point, from H = I or from an H that was learnt before."""
+        H = InverseHessian() if H is None else H
+        return SelfScaledState(point, H, H.multiply(point.gradient, self.ranks, self.threads))
+
+    def step(self, objective: Objective, state: SelfScaledState) -> SelfScaledState:
+        """θ⁺ = θ - a H ∇L(θ) with the pair's update of H; where no step is found, H = I again."""
+        old, p = state.point, -state.Hg
+        slope = dot(old.gradient, p)
+        trial = first_trial(old.loss, state.previous_loss, slope)
+        found = strong_wolfe(objective, old.theta, p, old.loss, slope, trial, self.line_search)
+        if found.evaluation is None:
+            return self.start(old)
+        new = point_of(found.evaluation)
+        Hg = self._update(state, new, found.step)
+        return SelfScaledState(new, state.H, Hg, old.loss, found.step)
+
+    def _update(self, state: SelfScaledState, new: Point, a: float) -> Tensor:
+        """H⁺ (pending in `state.H`) and H⁺ g⁺ (n,), with one product by H."""
+        H, g, g_new = state.H, state.point.gradient, new.gradient
+        s, y = new.theta - state.point.theta, g_new - g
+        Hg_new = H.multiply(g_new, self.ranks, self.threads)
+        if not is_safe(s, y):
+            return Hg_new
+        ys = dot(y, s)
+        Hg, sBs = state.Hg, -a * dot(s, g)
+        if H.is_identity or len(H.factors) == self.memory:
+            # The first update: H is scaled by sᵀy / yᵀy before it.
+            factor = ys / dot(y, y)
+            H.set_identity(factor)
+            Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
+        Hy = Hg_new - Hg
+        h, b = dot(y, Hy) / ys, sBs / ys
+        if not (h > 0 and b > 0):  # in rounding
+            return Hg_new
+        scaling = SCALINGS[self.name](h, b, len(g))
+        return H.update(s, y, Hy, scaling, Hg_new, g_new, self.ranks)

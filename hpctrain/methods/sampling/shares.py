@@ -1,0 +1,66 @@
+"""Shares of the samples as the parts of a method: which ranks work on them, on which loss."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hpctrain.decomposition.blocks import sample_shares
+from hpctrain.errors import InputError
+from hpctrain.methods.groups import Groups
+from hpctrain.objective import Objective
+from hpctrain.parallel.grid import assign_blocks, block_communicator
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of the samples.
+
+    Attributes:
+        samples: their numbers in the whole set, ascending.
+        objective: the mean loss over them on the ranks that share this rank's shares, with counts
+            of its own.
+    """
+
+    samples: Tensor
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class ShareWork:
+    """Where a method works on its shares of the samples.
+
+    Attributes:
+        own: by index, the shares that this rank works on.
+        groups: for each share the ranks that work on it.
+    """
+
+    own: dict[int, Share]
+    groups: Groups
+
+    @classmethod
+    def of(cls, objective: Objective, count: int, overlap: float, seed: int) -> "ShareWork":
+        """Random shares of an objective's samples on its ranks; collective.
+
+        Args:
+            objective: over all samples.
+            count: N.
+            overlap: o, in percent: a share draws o % of the other samples too.
+            seed: of the draw.
+
+        Raises:
+            InputError: a share has fewer samples than it is cut into chunks.
+        """
+        ranks = objective.communicator
+        numbers = sample_shares(seed, objective.samples, count, overlap)
+        share_map = assign_blocks([len(each) for each in numbers], ranks.size)
+        group = block_communicator(ranks, share_map)
+        try:
+            own = ranks.on_all(
+                lambda: {
+                    index: Share(numbers[index], objective.of_samples(numbers[index], group))
+                    for index in share_map.blocks[ranks.rank]
+                }
+            )
+        except InputError as error:
+            raise InputError(f"solver.subdomains = {count} is not allowed: {error}") from error
+        return cls(own, Groups(ranks, share_map.groups))

@@ -1,0 +1,68 @@
+"""Blocks of layers as the parts of a Schwarz method: which ranks solve them, on which loss."""
+
+from dataclasses import dataclass
+
+from hpctrain.decomposition.blocks import Block, Decomposition, by_layers
+from hpctrain.errors import InputError
+from hpctrain.methods.groups import Groups
+from hpctrain.objective import Counts, Objective
+from hpctrain.parallel.grid import assign_blocks, block_communicator
+
+
+@dataclass(frozen=True)
+class BlockWork:
+    """Where a method solves its blocks.
+
+    Attributes:
+        decomposition: the blocks.
+        objective: L on the ranks that share this rank's blocks.
+        own: the blocks that this rank works on, in order.
+        groups: for each block the ranks that work on it.
+    """
+
+    decomposition: Decomposition
+    objective: Objective
+    own: tuple[int, ...]
+    groups: Groups
+
+    @classmethod
+    def of(cls, objective: Objective, blocks: int, overlap: int = 0) -> "BlockWork":
+        """Blocks of an objective's layers on its ranks, balanced by their cost; collective.
+
+        Raises:
+            InputError: the network has fewer layers.
+        """
+        layers = objective.layers
+        for key, given, most in (
+            ("blocks", blocks, len(layers)),
+            ("overlap", overlap, len(layers) - 1),
+        ):
+            if given > most:
+                raise InputError(
+                    f"solver.{key} = {given} is not allowed: at most {most}, as the network has"
+                    f" {len(layers)} layers"
+                )
+        decomposition = by_layers(layers, blocks, overlap)
+        # A gradient of a block sweeps the network from the block's first layer on.
+        costs = [sum(layer.cost for layer in layers[b.first :]) for b in decomposition.blocks]
+        ranks = objective.communicator
+        block_map = assign_blocks(costs, ranks.size)
+        group = block_communicator(ranks, block_map)
+        local = objective if group.size == ranks.size else objective.on(group)
+        own = block_map.blocks[ranks.rank]
+        return cls(decomposition, local, own, Groups(ranks, block_map.groups))
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """s = 1 … S, from input to output."""
+        return self.decomposition.blocks
+
+    @property
+    def sizes(self) -> list[int]:
+        """n_s of each block."""
+        return [block.size for block in self.blocks]
+
+    def fresh_counts(self) -> Counts:
+        """Of one block's solve, in units of the whole network."""
+        whole = self.objective.counts
+        return Counts(whole.loss_cost, whole.gradient_cost)

@@ -1,0 +1,69 @@
+"""A function of θ as a line search, a trust region or a quasi-Newton method sees it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hpctrain.objective.counts import Counts
+from hpctrain.parallel.communicator import Communicator
+
+
+class Smooth(Protocol):
+    """What a line search, a trust region or a quasi-Newton method needs of a function of θ (n,)."""
+
+    parameters: int
+    dtype: torch.dtype
+    communicator: Communicator
+    counts: Counts
+
+    def at(self, theta: Tensor) -> "Evaluation":
+        """The value; its gradient costs an evaluation more."""
+
+    def with_gradient(self, theta: Tensor) -> "Evaluation":
+        """The value and the gradient in one evaluation."""
+
+    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+        """The Hessian at θ times v (n,)."""
+
+
+class Evaluation:
+    """The loss at one θ, and its gradient, which is evaluated when it is first asked for.
+
+    To ask for it is a collective call: on all ranks or on none.
+    """
+
+    def __init__(
+        self, objective: Smooth, theta: Tensor, loss: float, gradient: Tensor | None = None
+    ) -> None:
+        self.theta = theta
+        self.loss = loss
+        self._objective = objective
+        self._gradient = gradient
+
+    @property
+    def gradient(self) -> Tensor:
+        """∇L(θ) (n,)."""
+        if self._gradient is None:
+            self._gradient = self._objective.with_gradient(self.theta).gradient
+        return self._gradient
+
+
+@dataclass
+class Point:
+    """θ (n,) with the loss and the gradient (n,) there."""
+
+    theta: Tensor
+    loss: float
+    gradient: Tensor
+
+
+def evaluate(objective: Smooth, theta: Tensor) -> Point:
+    """L and ∇L at θ."""
+    return point_of(objective.with_gradient(theta))
+
+
+def point_of(evaluation: Evaluation) -> Point:
+    """The point of an evaluation; asks for its gradient, collectively."""
+    return Point(evaluation.theta, evaluation.loss, evaluation.gradient)
