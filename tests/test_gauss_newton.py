@@ -8,7 +8,7 @@ from residuals import linear_problem, objective_of_residuals
 
 from hpctrain.kernels import TorchJets, dense, jet_evaluator, native_available
 from hpctrain.kernels.residual import TorchResidual, residual_loss
-from hpctrain.linalg.block_rows import Layout
+from hpctrain.linalg.block_layout import Layout
 from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels import native_for
-from hpctrain.linalg.block_rows import WIDTH, Layout
+from hpctrain.linalg.block_layout import WIDTH, Layout
 
 
 def update_and_multiply(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange, Region
-from hpctrain.linalg.block_rows import BlockRows, Layout
+from hpctrain.linalg.block_layout import Layout
 from hpctrain.networks.transfers import Rule, Transfer
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.losses import (
@@ -28,6 +28,7 @@ from hpctrain.objective.losses import (
 from hpctrain.objective.sketch import Sketch, random_signs
 from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import CoarsenableSource, DivisibleSource, LossSource
+from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
-from hpctrain.linalg.block_rows import Layout
+from hpctrain.linalg.block_layout import Layout
 from hpctrain.parallel.communicator import Communicator
 
 

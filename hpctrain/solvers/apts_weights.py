@@ -16,10 +16,10 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.methods.schwarz.blocks import BlockWork
-from hpctrain.methods.trust_region.additive import APTS, APTSOptions, LocalProblem
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.methods.trust_region.subproblem import Norm
 from hpctrain.objective import Objective, Point
+from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
 from hpctrain.solvers.base import Setting
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from residuals import packed
 
-from hpctrain.linalg.block_rows import WIDTH, BlockRows, Layout
+from hpctrain.linalg.block_layout import WIDTH, Layout
+from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
 
 ORDERS = [1, WIDTH - 1, WIDTH, WIDTH + 1, 3 * WIDTH + 7]

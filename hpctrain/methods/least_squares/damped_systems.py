@@ -22,9 +22,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpctrain.linalg.block_rows import BlockRows, Cholesky, Layout
+from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective import Objective, Point, Sketch
+from hpctrain.parallel.block_rows import BlockRows, Cholesky
 
 
 class Factored(Protocol):

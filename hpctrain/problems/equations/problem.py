@@ -21,7 +21,7 @@ from hpctrain.kernels.dense import accumulate_gram
 from hpctrain.kernels.jets import component_count
 from hpctrain.kernels.residual import Residual, residual_loss
 from hpctrain.linalg.arrays import CPU, chunk_sums
-from hpctrain.linalg.block_rows import Layout
+from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import norm
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 from hpctrain.parallel.communicator import Communicator
