@@ -10,10 +10,10 @@ from hpctrain.methods.quasi_newton import factors as factored
 from hpctrain.methods.quasi_newton import inverse_hessian as broyden
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scaling
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
+from hpctrain.objective import evaluate
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.solvers.base import evaluate
-from hpctrain.solvers.quasi_newton import SelfScaledMethod
 
 N = 12
 
