@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpctrain.job.groups import variants_of
+from hpctrain import solvers
 from hpctrain.job.settings import (
     Job,
     JobError,
@@ -45,7 +45,8 @@ name = "adam"
 """
 NAMES = ", ".join(f'"{name}"' for name in PROBLEMS.groups)
 KINDS = '"mlp", "residual", "fcnn", "lenet", "resnet-18", "dense-resnet", "conv-resnet"'
-SOLVERS = ", ".join(f'"{name}"' for name in variants_of(Job.model_fields["solver"]))
+SOLVERS = ", ".join(f'"{name}"' for name in solvers.SOLVERS)
+SOLVERS += ', or a class of your own as "my_method.py:MyMethod"'
 SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
 
 # An override of SMALL, and the line it leads to.

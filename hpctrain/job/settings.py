@@ -215,12 +215,29 @@ def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
     try:
         return Job.model_validate(settings)
     except ValidationError as error:
-        # An unknown key first: a misspelt one also leaves the right one missing.
-        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    key, line = _explain(faults[0], settings)
+        key, line = _first_fault(error, Job, "", settings)
     origin = f"{source} with --set" if key in overridden else source
+    raise JobError(f"{origin}: {line}")
+
+
+def explain_fault(error: ValidationError, group: type[Options], place: str) -> str:
+    """A line that says which setting of a group is wrong, what was given and what is allowed.
+
+    Args:
+        place: of the group in a job file, such as "solver".
+    """
+    return _first_fault(error, group, place, {})[1]
+
+
+def _first_fault(
+    error: ValidationError, group: type[Options], place: str, settings: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The dotted key that is wrong, and the line; of several the one that explains others."""
+    # An unknown key first: a misspelt one also leaves the right one missing.
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    key, line = _explain(faults[0], group, place, settings)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    raise JobError(f"{origin}: {line}{more}")
+    return key, f"{line}{more}"
 
 
 def resolved_toml(job: Job) -> str:
@@ -244,12 +261,15 @@ def _check_letters(value: Any, source: str, key: str = "") -> None:
             ) from error
 
 
-def _explain(fault: ErrorDetails, settings: Mapping[str, Any]) -> tuple[str, str]:
+def _explain(
+    fault: ErrorDetails, root: type[Options], place: str, settings: Mapping[str, Any]
+) -> tuple[str, str]:
     """The dotted key at fault, and a line that says what was given and what is allowed."""
     kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "disagreement":
         return context["key"], fault["msg"]
-    keys, group, field = _locate(Job, fault["loc"])
+    keys, group, field = _locate(root, fault["loc"])
+    keys = [*filter(None, [place]), *keys]
     key = ".".join(keys)
     if field is None:
         return key, _unknown(keys, list(group.model_fields), settings)
@@ -297,7 +317,7 @@ def _leading_number(location: list[str | int]) -> tuple[list[str | int], list[st
 def _unknown(keys: list[str], known: list[str], settings: Mapping[str, Any]) -> str:
     key, allowed = ".".join(keys), f"allowed: {', '.join(known)}{hint(keys[-1], known)}"
     field = Job.model_fields.get(keys[0])
-    if field is not None and is_choice(field) and len(keys) == 2:
+    if field is not None and is_choice(field) and len(keys) == 2 and keys[0] in settings:
         groups = named_groups(field).items()
         owners = [name for name, group in groups if keys[1] in group.model_fields]
         chosen = chosen_name(field, settings[keys[0]])

@@ -1,18 +1,17 @@
 """From a job file to the objects of a run: problem, objective, decomposition, solver."""
 
-import importlib.util
 import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hpctrain.errors import InputError
+from hpctrain.job.own_solver import own_solver
 from hpctrain.job.settings import Job
 from hpctrain.kernels import native_available, precision
 from hpctrain.linalg.arrays import CPU
@@ -57,12 +56,10 @@ from hpctrain.problems.options import (
     LogisticOptions,
     PinnOptions,
 )
-from hpctrain.solvers import Setting, Solver, make_solver
+from hpctrain.solvers import OwnSolverOptions, Setting, Solver, make_solver
 from hpctrain.store.data_sets import read_data_set
 from hpctrain.store.samples import read_samples
-from hpctrain.user_code.faults import explain
-
-Own = TypeVar("Own")
+from hpctrain.user_code.own_class import own_class
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 _PDES: dict[str, type[PDE]] = {
@@ -256,7 +253,7 @@ def _classifier(options: Options, samples: Tensor, classes: int, seed: int) -> M
             return _residual_classifier(options, samples, classes, seed)
         case OwnNetworkOptions():
             with seeded_generators(seed, "network file"):
-                made = _own_class("network.kind", options.kind, nn.Module)
+                made = own_class("network.kind", options.kind, nn.Module)
             return ModuleNetwork(options.kind, made, shape, seed, samples)
     raise TypeError(f"{options} is no network for classification: the job is checked")
 
@@ -292,45 +289,7 @@ def _residual_classifier(
 def _pde(name: str) -> PDE:
     if name in _PDES:
         return _PDES[name]()
-    return _own_class("problem.name", name, PDE)()  # type: ignore[type-abstract]
-
-
-def _own_class(key: str, name: str, base: type[Own]) -> Callable[[], Own]:
-    """What makes an object of the user's own class, given as "file.py:Class"."""
-    file, _, class_name = name.rpartition(":")
-    if not Path(file).is_file():
-        raise InputError(f"{key} = {name!r}: there is no file {file} (from {Path.cwd()})")
-
-    def fails(error: BaseException) -> InputError:
-        return InputError(f"{key} = {name!r} fails: {explain(error, file)}")
-
-    try:
-        found = getattr(_module(file), class_name, None)
-    except (Exception, SystemExit) as error:
-        raise fails(error) from error
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise InputError(
-            f"{key} = {name!r}: {file} has no class {class_name} of type {base.__name__}"
-        )
-
-    def make() -> Own:
-        try:
-            return found()
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise fails(error) from error
-
-    return make
-
-
-def _module(file: str) -> ModuleType:
-    """A Python file of the user's own, imported from where it lies."""
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert spec is not None and spec.loader is not None, "job files name *.py files only"
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return own_class("problem.name", name, PDE)()  # type: ignore[type-abstract]
 
 
 def make_objective(
@@ -342,8 +301,17 @@ def make_objective(
 
 
 def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:
-    """The job's solver for its problem on the objective's ranks; collective."""
-    return make_solver(Setting(objective, job.seed), job.solver)
+    """The job's solver for its problem on the objective's ranks; collective.
+
+    Raises:
+        InputError: the problem does not give what the solver needs; a solver of the user's own has
+            no such class, fails, or does not take the job's settings.
+    """
+    setting, options = Setting(objective, job.seed), job.solver
+    if not isinstance(options, OwnSolverOptions):
+        return make_solver(setting, options)
+    found = objective.communicator.on_all(lambda: own_solver(options))
+    return found.solver(setting, found.options)
 
 
 def wanted_device(job: Job) -> str:

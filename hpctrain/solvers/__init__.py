@@ -6,10 +6,18 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from hpctrain.options import Options
+from hpctrain.options import Choice, Options
 from hpctrain.solvers.base import Setting, Solver
+
+
+class OwnSolverOptions(Options):
+    """A solver in a Python file of the user's own; its class checks the other settings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description='such as "my_method.py:MyMethod"')
 
 
 def _found() -> dict[str, type[Solver[Any]]]:
@@ -24,13 +32,19 @@ def _found() -> dict[str, type[Solver[Any]]]:
 
 SOLVERS = _found()
 
-_OPTIONS: list[type[Options]] = list(dict.fromkeys(each.Options for each in SOLVERS.values()))
+CHOICE = Choice(
+    key="name",
+    groups={name: each.Options for name, each in SOLVERS.items()},
+    own=OwnSolverOptions,
+    example='or a class of your own as "my_method.py:MyMethod"',
+)
 
 # The settings of `[solver]` in a job file: those of the solver with its name.
 if TYPE_CHECKING:
     SolverOptions = Any
 else:
-    SolverOptions = Annotated[reduce(or_, _OPTIONS), Field(discriminator="name")]
+    _tagged = (Annotated[group, Tag(tag)] for tag, group in CHOICE.tags.items())
+    SolverOptions = Annotated[reduce(or_, _tagged), Discriminator(CHOICE.tag)]
 
 
 def make_solver(setting: Setting, options: Any) -> Solver[Any]:
