@@ -13,7 +13,7 @@ from hpctrain.problems.equations import PDE, ProblemError
 from hpctrain.problems.equations.checks.guard import guard
 from hpctrain.problems.equations.checks.jumps import describe_jumps
 from hpctrain.problems.equations.checks.probe import probe
-from hpctrain.problems.options import EQUATIONS
+from hpctrain.problems.equations.library import EQUATIONS
 from hpctrain.run.assemble import make_objective, make_problem
 
 NU = torch.nn.Parameter(torch.tensor(0.1, dtype=torch.float64))

@@ -14,9 +14,9 @@ from hpctrain.networks.options import (
     OwnNetworkOptions,
 )
 from hpctrain.options import Choice, Options, hint
+from hpctrain.problems.equations.library import EQUATIONS
 
 DATA_SETS = ("fashion-mnist", "mnist", "cifar-10", "svhn")
-EQUATIONS = ("burgers", "klein-gordon", "allen-cahn", "diffusion-transport")
 
 
 class ClusterOptions(Options):

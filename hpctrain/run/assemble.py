@@ -42,10 +42,7 @@ from hpctrain.problems.equations import PDE
 from hpctrain.problems.equations.checks.guard import guard
 from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.equations.conditions import SoftConstraints
-from hpctrain.problems.equations.library.allen_cahn import AllenCahn
-from hpctrain.problems.equations.library.burgers import Burgers
-from hpctrain.problems.equations.library.diffusion_transport import DiffusionTransport
-from hpctrain.problems.equations.library.klein_gordon import KleinGordon
+from hpctrain.problems.equations.library import EQUATIONS
 from hpctrain.problems.equations.points import Cluster
 from hpctrain.problems.equations.problem import PinnProblem
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
@@ -62,9 +59,6 @@ from hpctrain.store.samples import read_samples
 from hpctrain.user_code.own_class import own_class
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
-_PDES: dict[str, type[PDE]] = {
-    pde.name: pde for pde in (Burgers, KleinGordon, AllenCahn, DiffusionTransport)
-}
 
 
 def make_problem(job: Job, device: torch.device = CPU) -> Problem:
@@ -287,8 +281,8 @@ def _residual_classifier(
 
 
 def _pde(name: str) -> PDE:
-    if name in _PDES:
-        return _PDES[name]()
+    if name in EQUATIONS:
+        return EQUATIONS[name]()
     return own_class("problem.name", name, PDE)()  # type: ignore[type-abstract]
 
 

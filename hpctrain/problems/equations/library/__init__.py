@@ -1,1 +1,20 @@
-"""The equations that are shipped, one file each with its reference solution."""
+"""The equations that are shipped: every file of this folder is one, found by being there."""
+
+import importlib
+import pkgutil
+
+from hpctrain.problems.equations.system import PDE
+
+
+def _found() -> dict[str, type[PDE]]:
+    """The equations of this folder by the names under which a job file chooses them."""
+    found: dict[str, type[PDE]] = {}
+    for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
+        name = f"{__name__}.{module}"
+        for each in vars(importlib.import_module(name)).values():
+            if isinstance(each, type) and issubclass(each, PDE) and each.__module__ == name:
+                found[each.name] = each
+    return found
+
+
+EQUATIONS = _found()
