@@ -26,7 +26,7 @@ from tabulate import tabulate
 
 from benchmarks.overhead import overhead, overhead_rows
 from benchmarks.runs import kept, training_seconds
-from hpctrain.parallel.signals import StopSignals
+from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run
 
 FOLDER = Path("runs/apts")

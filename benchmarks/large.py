@@ -14,7 +14,7 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.runs import kept, training_seconds
-from hpctrain.parallel.signals import StopSignals
+from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run
 
 JOB = "diffusion-transport-large"

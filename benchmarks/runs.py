@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpctrain.job.settings import load_job
-from hpctrain.parallel.signals import StopSignals
+from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.study.starts import PlannedRun, ensure
 

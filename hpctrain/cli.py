@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpctrain.errors import InputError, RunError, UserCodeError
-from hpctrain.parallel.signals import StopSignals
 from hpctrain.run import streams
+from hpctrain.run.signals import StopSignals
 
 FAILED = 1
 BAD_INPUT = 2

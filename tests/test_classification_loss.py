@@ -184,12 +184,12 @@ def test_a_share_of_given_samples_is_the_loss_over_these():
     problem = tiny_problem()
     theta = theta_of(problem)
     samples = torch.tensor([2, 3, 11, 30, 31, 32, 33, 50])
-    sums = problem.share(4, 0, 1, 1, samples).losses_and_gradients(theta).sum(dim=0)
+    sums = problem.share_of(samples, 4, 0, 1, 1).losses_and_gradients(theta).sum(dim=0)
     loss, gradient = direct_loss(problem, theta, samples.numpy())
     assert float(sums[0]) / 8 == pytest.approx(loss, rel=1e-13)
     torch.testing.assert_close(sums[1:] / 8, gradient, rtol=1e-11, atol=1e-13)
     chosen = torch.tensor([3, 31, 33])
-    part = problem.share(4, 0, 1, 1, samples).subset(chosen).losses(theta).sum()
+    part = problem.share_of(samples, 4, 0, 1, 1).subset(chosen).losses(theta).sum()
     assert float(part) / 3 == pytest.approx(direct_loss(problem, theta, chosen.numpy())[0])
 
 

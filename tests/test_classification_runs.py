@@ -124,7 +124,7 @@ def test_any_solver_trains_a_classifier(job, tmp_path, solver):
 REFUSED = {
     (
         "solver.name=gauss-newton",
-    ): 'solver.name = "gauss-newton" is not allowed: the loss of problem.',
+    ): 'solver.name = "gauss-newton" is not allowed: this problem\'s loss is no sum',
     ("solver.name=aspqn", "solver.blocks=3"): "solver.blocks = 3 is not allowed: at most 2, as the",
     ("solver.name=mspqn", "solver.blocks=1", "solver.overlap=2"): "solver.overlap = 2 is not allow",
     ("parallel.chunks=128",): "parallel.chunks = 128 is not allowed: at most 64, the number of",

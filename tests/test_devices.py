@@ -148,7 +148,7 @@ def job_name(solver):
 
 def test_tensors_become_arrays_where_their_device_is_known():
     """In `arrays`, in files, and where compiled kernels or MPI take the memory of the CPU."""
-    allowed = {PACKAGE / "arrays.py", PACKAGE / "parallel" / "transports" / "mpi.py"}
+    allowed = {PACKAGE / "linalg" / "arrays.py", PACKAGE / "parallel" / "transports" / "mpi.py"}
     allowed |= {
         PACKAGE / "kernels" / f"{name}.py" for name in ("native", "dense", "panels", "pairs")
     }

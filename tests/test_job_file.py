@@ -146,8 +146,8 @@ FORBIDDEN_FOR_CLASSIFIERS = {
     " (did you mean cifar-10?)",
     "network.kind=resnet18": f'network.kind = "resnet18" is not allowed: one of {KINDS},'
     ' or a torch module of your own as "my_net.py:Net" (did you mean resnet-18?)',
-    "problem.points=10": "problem.points is a setting of burgers, klein-gordon, allen-cahn,"
-    " diffusion-transport, not of classification; allowed: name, data, data_path, samples,"
+    "problem.points=10": "problem.points is a setting of allen-cahn, burgers, diffusion-transport,"
+    " klein-gordon, not of classification; allowed: name, data, data_path, samples,"
     " scaling, output, train_accuracy",
     "problem.scaling=log": 'problem.scaling = "log" is not allowed:'
     ' one of "standard", "unit", "none"',

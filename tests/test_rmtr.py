@@ -442,6 +442,12 @@ def test_settings_that_contradict_each_other_are_refused(message):
         RMTROptions(**BAD[message])
 
 
+def test_several_levels_of_a_problem_without_coarser_networks_are_refused():
+    objective = objective_of_quadratic(random_quadratic(8))
+    with pytest.raises(InputError, match=r"^solver.levels = 3 is not allowed: this problem has no"):
+        make_solver(Setting(objective), RMTROptions(batch_size=2))
+
+
 def test_more_levels_than_the_network_can_be_halved_are_refused():
     problem = problem_of(blocks=6)
     with pytest.raises(InputError, match=r"^solver.levels = 3 is not allowed: .*3"):

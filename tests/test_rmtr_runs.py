@@ -77,7 +77,7 @@ REFUSED = {
     ),
     ("solver.batch_size=65",): "solver.batch_size = 65 is not allowed: at most 64, the number of",
     ("problem={name='burgers',points=64}", "network={depth=3,width=4}"): (
-        'solver.levels = 3 is not allowed: coarser networks are there for problem.name = "classifi'
+        'solver.name = "rmtr" is not allowed: this problem\'s loss cannot be taken over some of'
     ),
 }
 

@@ -114,7 +114,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_status_75(
 
 TWICE = """
 import os, signal
-from hpctrain.parallel.signals import StopSignals
+from hpctrain.run.signals import StopSignals
 with StopSignals() as signals:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)

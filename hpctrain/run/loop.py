@@ -26,7 +26,6 @@ from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device, choose_device
 from hpctrain.parallel.phases import PHASES, peak_memory_mb
-from hpctrain.parallel.signals import StopSignals
 from hpctrain.parallel.threads import set_threads
 from hpctrain.parallel.transports.choice import carried
 from hpctrain.problems.base import Monitor, Problem
@@ -35,6 +34,7 @@ from hpctrain.run.memory import keep_freed_memory
 from hpctrain.run.observers.progress import Progress
 from hpctrain.run.output import Output, checkpoint_folder, claim_new_file, claimed
 from hpctrain.run.resume import Kept, Past, Tally, find, fingerprint, restore
+from hpctrain.run.signals import StopSignals
 from hpctrain.run.stop import Reason
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record

@@ -207,6 +207,9 @@ class RMTR(Solver[RMTRState]):
                     " number of samples"
                 )
         self.networks, self.transfers = [setting.objective], list[Transfer]()
+        need = Need.COARSER_NETWORKS
+        if options.levels > 1 and not need.is_met(setting.objective):
+            raise InputError(f"solver.levels = {options.levels} is not allowed: {need.value}")
         for _ in range(1, options.levels):
             try:
                 coarse, transfer = self.networks[-1].coarsened(options.transfer)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hpctrain.job.settings import Job, load_job
 from hpctrain.parallel.launch import launched_ranks
-from hpctrain.parallel.signals import StopSignals
 from hpctrain.results import style
 from hpctrain.results.summary import StudyError, Summary
+from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import read_run
 from hpctrain.study import bands, seeds, starts
 from hpctrain.study.seeds import SeedRuns

@@ -18,9 +18,9 @@ from typing import Literal
 
 from hpctrain.job.settings import Job, load_job
 from hpctrain.parallel.launch import launched_ranks
-from hpctrain.parallel.signals import StopSignals
 from hpctrain.parallel.threads import visible_cores
 from hpctrain.results.summary import StudyError
+from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.store.table_file import write_table
 from hpctrain.study import projection, scaling_figure, scaling_rows, starts

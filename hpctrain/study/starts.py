@@ -15,8 +15,8 @@ from typing import Any
 from hpctrain.errors import HpctrainError
 from hpctrain.job.settings import Job, JobError, parse_job
 from hpctrain.parallel.launchers import find_mpirun
-from hpctrain.parallel.signals import StopSignals
 from hpctrain.results.summary import StudyError
+from hpctrain.run.signals import StopSignals
 from hpctrain.run.stop import Reason
 from hpctrain.store.run_file import RUNNING, RunFileError, read_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Lines of these are not the user's; those of this package neither.
-_LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(__file__).parent)
+_LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1])
 MOST_LETTERS = 400
 _PACKAGES = {"site-packages", "dist-packages"}
 
