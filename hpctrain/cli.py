@@ -177,7 +177,7 @@ def _trace(error: Exception) -> None:
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning as one line, in place of Python's two with the place in the source."""
-    _say(f"warning: {message}")
+    _say(f"warning: {' '.join(str(message).split())}")
 
 
 def _say(line: str) -> None:

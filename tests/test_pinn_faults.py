@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpctrain.errors import InputError
+from hpctrain.errors import InputError, UserCodeError
 from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import PDE, ProblemError
@@ -18,6 +18,18 @@ from hpctrain.run.assemble import make_objective, make_problem
 
 NU = torch.nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
 LEARNED = torch.tensor(2.0, requires_grad=True) ** 2
+
+
+class Mute(torch.autograd.Function):
+    """The identity, whose derivative fails."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, adjoint):
+        raise ArithmeticError("no way back")
 
 
 class Heat(PDE):
@@ -81,6 +93,10 @@ RESIDUALS = {
         lambda s, p, u: torch.heaviside(u.value, torch.ones(1).double()),
         "has no derivative in torch: ",
     ),
+    "a failing derivative": (
+        lambda s, p, u: Mute.apply(u.t),
+        "test_pinn_faults.py:32: ArithmeticError: no way back",
+    ),
     "never finite": (lambda s, p, u: u.t / 0 - u.t / 0, "is not finite at any of 64 points"),
     "a mean": (lambda s, p, u: u.t - u.value.mean(), "it must act on each point for itself"),
     "a neighbour": (lambda s, p, u: u.t - u.x.flip(0), "it must act on each point for itself"),
@@ -100,6 +116,10 @@ FUNCTIONS = {
     "no derivative": (
         lambda s, p: torch.heaviside(p[1] - 0.5, torch.ones(1).double()),
         "has no derivative in torch: ",
+    ),
+    "a failing derivative": (
+        lambda s, p: Mute.apply(p[1]),
+        "test_pinn_faults.py:32: ArithmeticError: no way back",
     ),
     "numpy": (lambda s, p: 2 + of_numpy(p[1]), "with respect to x: torch finds 0"),
     "a mean": (lambda s, p: p[0] + p[1].mean(), "it must act on each point for itself"),
@@ -216,6 +236,10 @@ REFERENCES = {
     "an error": ("[].pop()", r"Mine\.reference fails: .*mine\.py:14: IndexError: pop from empty"),
     "noise": ("torch.rand(points.shape[1])", "it must act on each point for itself"),
     "a mean": ("points[0] - points[1].mean()", "it must act on each point for itself"),
+    "a parameter": (
+        "torch.ones(1).double().requires_grad_() * points[0]",
+        r"mine\.py:13: Mine\.reference depends on a tensor of shape \(1,\), which requires",
+    ),
     "not finite": ("1 / points[0]", r"Mine\.reference is inf at t = 0, x = 0: it must be finite"),
 }
 
@@ -235,6 +259,28 @@ def test_a_residual_that_fails_at_some_points_is_refused_before_the_run(tmp_path
     problem = make_problem(asked)
     with pytest.raises(InputError, match=r"mine\.py:13: ValueError: not beyond 0\.997$"):
         make_objective(asked, problem, Communicator(), 1)
+
+
+SPOILT = f"""{HEAD}
+    spoil = False
+    def residual(self, points, u):
+        e = torch.exp(u.value)
+        r = u.t + torch.erf(e)
+        if self.spoil:
+            e.zero_()
+        return r
+"""
+
+
+def test_a_derivative_that_torch_cannot_take_later_on_is_told_with_the_residuals_place(tmp_path):
+    asked = job(mine(tmp_path, SPOILT))
+    problem = make_problem(asked)
+    objective = make_objective(asked, problem, Communicator(), 1)
+    theta = problem.initial_parameters(0)
+    objective.with_gradient(theta)
+    problem.pde.spoil = True
+    with pytest.raises(UserCodeError, match=r"residual fails: .*mine\.py:12: RuntimeError: one of"):
+        objective.with_gradient(theta + 1)
 
 
 JUMPS = {
@@ -295,6 +341,22 @@ def limit(value):
     if float(value.min()) < -0.01:
         raise ValueError("below zero")
 """
+MUTE = f"""{HEAD}
+    def residual(self, points, u):
+        return Mute.apply(u.t) - u.xx
+
+class Mute(torch.autograd.Function):
+    calls = 0
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+    @staticmethod
+    def backward(ctx, adjoint):
+        Mute.calls += 1
+        if Mute.calls > 9:
+            raise ArithmeticError("no way back")
+        return adjoint
+"""
 JOB = """
 [problem]
 name = "{file}:Mine"
@@ -316,8 +378,9 @@ max_iterations = 50
     [
         (LATE, "Mine.residual fails: {file}:13: ValueError: not beyond 0.997"),
         (STEEP, "Mine.residual fails: {file}:17: ValueError: below zero"),
+        (MUTE, "the derivative of the residual fails: {file}:23: ArithmeticError: no way back"),
     ],
-    ids=["at one rank's points", "at a later iterate"],
+    ids=["at one rank's points", "at a later iterate", "in its derivative"],
 )
 def test_a_failing_residual_ends_all_ranks_with_one_line_and_status_2(
     mpirun, write_job, tmp_path, text, said

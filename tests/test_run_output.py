@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,12 @@ def test_where_no_reference_is_known_no_error_is_shown(heat, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "nan" not in printed and "relative error" not in printed
     assert "error" not in read_run(tmp_path / "run.h5").history
+
+
+def test_a_warning_of_several_lines_is_shown_as_one(refusal, capsys):
+    refusal("run", "none.toml")
+    warnings.warn("torch says\n  two things", stacklevel=1)
+    assert capsys.readouterr().err == "hpctrain: warning: torch says two things\n"
 
 
 def closed_pipe(*words):

@@ -81,7 +81,7 @@ def test_summary_says_what_it_was_and_what_it_cost(tmp_path):
     assert row["solver"] == "aspqn" and row["problem"] == "burgers"
     assert row["network"] == "residual 8x20" and row["ranks x threads"] == "4x2"
     assert row["iterations"] == 59 and row["seconds"] == 29.5 and row["loss evals"] == 177
-    assert row["error"] == pytest.approx(np.exp(-5.5))
+    assert row["error"] == pytest.approx(np.exp(-5.5)) and row["error at iteration"] == 55
     assert row["stop reason"] == "error reached"
 
 

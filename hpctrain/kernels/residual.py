@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 import torch
 from torch import Tensor
 
+from hpctrain.errors import UserCodeError
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.pointwise import trace
 from hpctrain.kernels.program import NotTraceableError
 from hpctrain.linalg.arrays import chunk_sums
+from hpctrain.user_code.faults import explain, place_of
 
 if TYPE_CHECKING:
     from hpctrain.kernels.native import NativeJets
@@ -146,11 +148,19 @@ class TorchResidual:
     def _pull_back(
         self, jets: Tensor, weights: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """r (N,) of the network's jets, and the adjoint of the jets for weights w(r) (N,) on r."""
+        """r (N,) of the network's jets, and the adjoint of the jets for weights w(r) (N,) on r.
+
+        Raises:
+            UserCodeError: torch cannot differentiate the residual here.
+        """
         network = jets[:, 0].requires_grad_()
         with torch.enable_grad():
             r = self._residual(network)
-        (adjoint,) = torch.autograd.grad(r, network, weights(r.detach()))
+        try:
+            (adjoint,) = torch.autograd.grad(r, network, weights(r.detach()))
+        except (Exception, SystemExit) as error:
+            where = explain(error, place_of(self._residual))
+            raise UserCodeError(f"the derivative of the residual fails: {where}") from error
         return r.detach(), adjoint[:, None]
 
     @cached_property

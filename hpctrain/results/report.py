@@ -60,6 +60,7 @@ def summary_rows(runs: Sequence[Run]) -> list[Row]:
                 "iterations": int(max(run.history["iteration"], default=0)),
                 "loss": summary.final("loss"),
                 summary.measure.name: summary.final(summary.measure.column),
+                f"{summary.measure.name} at iteration": summary.measured_at,
                 "loss evals": summary.final("loss_evaluations"),
                 "gradient evals": summary.final("gradient_evaluations"),
                 "nominal gradients": summary.final("nominal_gradient_evaluations"),

@@ -83,6 +83,13 @@ class Summary:
         finite = values[np.isfinite(values)]
         return float(finite[-1]) if len(finite) else float("nan")
 
+    @property
+    def measured_at(self) -> float:
+        """The iteration of the last known value of the measure; NaN if there is none."""
+        values = self.run.history.get(self.measure.column, np.empty(0))
+        known = self.run.history["iteration"][: len(values)][np.isfinite(values)]
+        return float(known[-1]) if len(known) else float("nan")
+
     def time_shares(self) -> dict[str, float]:
         """Phase → its share of the wall seconds of all phases, summed over records and ranks."""
         wall = np.nansum(self.run.phases[..., 0], axis=(0, 1))

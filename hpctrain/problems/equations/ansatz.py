@@ -18,6 +18,7 @@ from hpctrain.kernels.jets import coordinates_of_order
 from hpctrain.problems.equations.checks.guard import named_place
 from hpctrain.problems.equations.points import grid_points
 from hpctrain.problems.equations.system import PDE, NotSmoothError, ProblemError
+from hpctrain.user_code.faults import explain
 
 # Points a coordinate to find the distance's maximum on: odd, so that midpoints are among them.
 _MAXIMUM_GRID = 41
@@ -104,7 +105,7 @@ def jets(function: Callable[[Tensor], Tensor], points: Tensor, orders: tuple[int
             second = [
                 spatial_gradient(gradient[i], points)[i] for i in coordinates_of_order(orders, 2)
             ]
-        except RuntimeError as error:
+        except Exception as error:
             raise no_derivative(function, error) from error
     components = torch.stack([value, *first, *second]).detach()
     _check_finite(function, components, points)
@@ -121,10 +122,9 @@ def spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
     return gradient
 
 
-def no_derivative(function: Callable[..., Any], error: RuntimeError) -> ProblemError:
+def no_derivative(function: Callable[..., Any], error: Exception) -> ProblemError:
     """Of a function that torch cannot differentiate, for the reason that autograd gave."""
-    reason = " ".join(str(error).split())
-    return ProblemError(f"{named_place(function)} has no derivative in torch: {reason}")
+    return ProblemError(f"{named_place(function)} has no derivative in torch: {explain(error)}")
 
 
 def _maximum_distance(pde: PDE) -> float:

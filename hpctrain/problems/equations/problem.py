@@ -8,6 +8,7 @@ sweep back to the gradient (`hpctrain.kernels.residual`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
@@ -29,7 +30,7 @@ from hpctrain.parallel.tree import shares
 from hpctrain.problems.equations.ansatz import Ansatz
 from hpctrain.problems.equations.checks.guard import named_place
 from hpctrain.problems.equations.checks.jumps import describe_jumps
-from hpctrain.problems.equations.checks.probe import check_pointwise
+from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
 from hpctrain.problems.equations.conditions import NoAnsatz, SoftConstraints, penalty_terms
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.points import Cluster, clustered, grid_points, hammersley_points
@@ -111,7 +112,8 @@ class PinnProblem:
         first = shares(chunks, ranks)[rank][0] * self.samples // chunks
         inputs = self._inputs(points)
         points = points.to(self._device, self._dtype)
-        residual = self._residual(points, first)
+        # Wrapped, so that what fails in its derivative can be told with its place.
+        residual = wraps(self.pde.residual, updated=())(self._residual(points, first))
         self._try_out(residual, points)
         return PinnLoss(self.network, self.pde.orders, residual, inputs, bounds, threads, first)
 
@@ -172,6 +174,7 @@ class PinnProblem:
         reference, pde = self.pde.reference(points), self.pde
         if reference is None:
             return None
+        check_untrainable(pde, pde.reference, reference, points)
         check_pointwise(pde.reference, points, reference, step=1 + len(reference) // 32)
         bad = ~reference.isfinite()
         if bool(bad.any()):

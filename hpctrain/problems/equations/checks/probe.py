@@ -76,7 +76,7 @@ def _check_equal(function: Callable[..., Tensor], values: Tensor, again: Tensor)
 def _probe_function_of_points(function: Function, pde: PDE, points: Tensor) -> None:
     leaf = points.clone().requires_grad_()
     value = function(leaf)
-    _check_untrainable(pde, function, value, leaf)
+    check_untrainable(pde, function, value, leaf)
     check_pointwise(function, points, value)
     along = coordinates_of_order(pde.orders, 1)
     found = jets(function, points, pde.orders)[1 : 1 + len(along)]
@@ -95,7 +95,7 @@ def _probe_residual(pde: PDE, points: Tensor, dtype: torch.dtype, device: torch.
         return pde.residual(points, pde.jet(components))
 
     r = residual(leaf)
-    _check_untrainable(pde, pde.residual, r, leaf)
+    check_untrainable(pde, pde.residual, r, leaf)
     with torch.no_grad():
         at_lifting = residual(lifted)
         part = (each[:, 1::2].contiguous() for each in (points, leaf))
@@ -114,7 +114,7 @@ def _check_gradient(pde: PDE, residual: Function, r: Tensor, leaf: Tensor) -> No
     if r.requires_grad:
         try:
             (gradient,) = torch.autograd.grad(r.sum(), leaf, allow_unused=True)
-        except RuntimeError as error:
+        except Exception as error:
             raise no_derivative(pde.residual, error) from error
     found = torch.zeros_like(leaf) if gradient is None else gradient
     with torch.no_grad():
@@ -132,9 +132,7 @@ def _stand_in(points: Tensor) -> Tensor:
     return torch.sin(1 + points.sum(dim=0)) * torch.cos(points.prod(dim=0) / 3)
 
 
-def _check_untrainable(
-    pde: PDE, function: Callable[..., Tensor], value: Tensor, leaf: Tensor
-) -> None:
+def check_untrainable(pde: PDE, function: Callable[..., Any], value: Tensor, leaf: Tensor) -> None:
     """Refuses what depends on a tensor that requires gradients other than `leaf`."""
     named = trainable_in(pde, function, value, leaf)
     if named is not None:
