@@ -133,8 +133,9 @@ def comparison(groups: Sequence[SeedRuns], style: str) -> str:
     """
     if style == "csv":
         return tables.csv_text([_numbers(group, _targets(groups)) for group in groups])
-    parts = [tables.table("At the end: median [range] over seeds", end_rows(groups), style)]
     measure = groups[0].measure
+    title = f"At the end ({measure.name} as last measured): median [range] over seeds"
+    parts = [tables.table(title, end_rows(groups), style)]
     titles = {
         f"{measure.name.capitalize()} after epochs": epoch_rows(groups),
         f"To the first record {measure.reaching}": target_rows(groups),
