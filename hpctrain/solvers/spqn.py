@@ -24,6 +24,7 @@ and Salvadó-Benasco et al., arXiv 2601.08709.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,6 +151,20 @@ class SPQN(Solver[SPQNState]):
     def led(self) -> list[int]:
         return self.work.groups.led
 
+    @property
+    @abstractmethod
+    def costs(self) -> Costs:
+        """Of an iteration."""
+
+    @abstractmethod
+    def precondition(self, state: SPQNState) -> tuple[Point, BlockStates[Any]]:
+        """θ_{k+1/2} = G(θ_k), evaluated, and the local solvers' memories: steps 0 to 2."""
+
+    def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
+        half, memories = self.precondition(state)
+        outer = self._take_global_steps(state.outer, half)
+        return SPQNState(outer, memories), self._record(state, outer)
+
     def _start(self, theta: Tensor, solved_here: Sequence[int]) -> SPQNState:
         with self.setting.timer.phase("global"):
             outer = self._global.start(evaluate(self.setting.objective, theta))
@@ -197,7 +212,8 @@ class SPQN(Solver[SPQNState]):
     def _keep(self, memories: dict[int, Any]) -> BlockStates[Any]:
         return BlockStates(memories if self.options.keep_local_memory else {})
 
-    def _record(self, old: SPQNState, outer: Any, costs: Costs) -> Record:
+    def _record(self, old: SPQNState, outer: Any) -> Record:
+        costs = self.costs
         return Record(
             loss=outer.point.loss,
             gradient_norm=norm(outer.point.gradient),
@@ -221,8 +237,8 @@ class SPQN(Solver[SPQNState]):
         fraction = block.size / self.work.decomposition.parameters
         return self._local.update_cost(fraction) * self.options.local_steps
 
-    def _describe(self, sweep: str, costs: Costs) -> list[str]:
-        o, parts = self.options, self.work.decomposition
+    def _describe(self, sweep: str) -> list[str]:
+        costs, o, parts = self.costs, self.options, self.work.decomposition
         sizes = ", ".join(str(block.size) for block in parts.blocks)
         steps = f"{o.global_steps} steps of " if o.global_steps > 1 else ""
         lines = [f"{o.name}: right-preconditioned {steps}{self._global.label}"]
@@ -261,13 +277,7 @@ class ASPQN(SPQN):
     def init(self, theta: Tensor) -> SPQNState:
         return self._start(theta, self.work.own)
 
-    def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
-        half, memories = self.precondition(state)
-        outer = self._take_global_steps(state.outer, half)
-        return SPQNState(outer, memories), self._record(state, outer, self.costs)
-
     def precondition(self, state: SPQNState) -> tuple[Point, BlockStates[Any]]:
-        """θ_{k+1/2} = G(θ_k), evaluated, and the local solvers' memories: steps 0 to 2."""
         o, objective = self.options, self.setting.objective
         point = self._take_coarse_step(state.point)
         corrections, memories = self._solve_blocks(point, state.local_memory)
@@ -299,7 +309,7 @@ class ASPQN(SPQN):
             "block-wise": "additive, a search along each block's correction in turn",
             "subspace": "additive, a step length for each block by BFGS in their subspace",
         }[self.options.synchronisation]
-        return self._describe(sweep, self.costs)
+        return self._describe(sweep)
 
 
 class MSPQN(SPQN):
@@ -316,13 +326,7 @@ class MSPQN(SPQN):
     def init(self, theta: Tensor) -> SPQNState:
         return self._start(theta, range(len(self.work.blocks)))
 
-    def step(self, state: SPQNState) -> tuple[SPQNState, Record]:
-        half, memories = self.precondition(state)
-        outer = self._take_global_steps(state.outer, half)
-        return SPQNState(outer, memories), self._record(state, outer, self.costs)
-
     def precondition(self, state: SPQNState) -> tuple[Point, BlockStates[Any]]:
-        """θ_{k+1/2} = G(θ_k), evaluated, and the local solvers' memories: steps 0 to 2."""
         objective = self.setting.objective
         point = self._take_coarse_step(state.point)
         theta, memories = point.theta.clone(), dict[int, Any]()
@@ -337,7 +341,7 @@ class MSPQN(SPQN):
 
     def describe(self) -> list[str]:
         sweep = "multiplicative, each block sees its predecessors' results"
-        return self._describe(sweep, self.costs)
+        return self._describe(sweep)
 
 
 def _local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
