@@ -147,7 +147,7 @@ def _until(on: Study, solver: str, seed: int, target: Target) -> Iterator[Stage]
             return
         state, record = method.step(state)
         iterations += 1
-        ends = record.stalled or not record.loss < DIVERGED
+        ends = record.outcome.is_final or not record.loss < DIVERGED
 
 
 def _stage(on: Study, state: Any, iterations: int, counts: Any) -> Stage:

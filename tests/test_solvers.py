@@ -63,9 +63,9 @@ def test_a_solver_at_the_minimum_says_that_it_is_stalled_and_stays(options):
     state = solver.init(minimum(loss))
     for _ in range(60):
         state, record = solver.step(state)
-        if record.stalled:
+        if record.outcome.is_final:
             break
-    assert record.stalled
+    assert record.outcome.is_final
     torch.testing.assert_close(state.point.theta, minimum(loss), rtol=1e-7, atol=1e-9)
 
 

@@ -58,9 +58,9 @@ def test_at_the_minimum_it_stalls_and_stays(variant):
     state = solver.init(minimum(loss))
     for _ in range(60):
         state, record = solver.step(state)
-        if record.stalled:
+        if record.outcome.is_final:
             break
-    assert record.stalled
+    assert record.outcome.is_final
     torch.testing.assert_close(state.point.theta, minimum(loss), rtol=1e-6, atol=1e-8)
 
 

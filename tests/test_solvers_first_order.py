@@ -108,7 +108,7 @@ def test_torch_lbfgs_is_one_long_call_of_torch_with_the_same_evaluations(history
     assert torch.equal(states[-1].point.theta, theta)
     assert counts.gradient_evaluations == len(seen)
     assert counts.loss_evaluations == 0
-    assert not any(record.stalled for record in records)
+    assert not any(record.outcome.is_final for record in records)
     assert states[-1].memory.func_evals == len(seen) + steps - 1  # torch counts known ones too
 
 
@@ -191,6 +191,6 @@ def test_torch_lbfgs_shows_a_loss_that_is_not_finite(factor):
     state = solver.init(START)
     loss.b = loss.b * factor
     state, record = solver.step(state)
-    assert record.stalled or not math.isfinite(record.loss)
+    assert record.outcome.is_final or not math.isfinite(record.loss)
     state, record = solver.step(state)
     assert not math.isfinite(record.loss) or record.step_length == 0

@@ -243,7 +243,7 @@ def test_every_step_keeps_its_radius_and_lowers_the_loss(model, radius):
     options = TrustRegionSolverOptions(model=model, trust_region=TrustRegionOptions(radius=radius))
     states = path(options, rosenbrock(), torch.tensor([-1.2, 1.0]).double(), 60)
     rejected = 0
-    for old, new in pairwise(takewhile(lambda state: not state.stalled, states)):
+    for old, new in pairwise(takewhile(lambda state: not state.outcome.is_final, states)):
         moved = float((new.point.theta - old.point.theta).norm())
         assert moved <= old.radius * (1 + 1e-12)
         assert moved == pytest.approx(new.step_length, rel=1e-9)
@@ -321,7 +321,7 @@ def test_without_a_finite_trial_the_solver_stays_and_says_so_at_the_least_radius
     assert states[-1].point is states[0].point
     assert not states[-1].memory.s
     assert states[-1].radius == 0.01
-    assert [state.stalled for state in states] == [False] * 8 + [True] * 5
+    assert [state.outcome.is_final for state in states] == [False] * 8 + [True] * 5
 
 
 def test_a_block_is_solved_with_the_others_frozen():

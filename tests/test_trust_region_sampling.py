@@ -68,7 +68,7 @@ def test_it_comes_near_the_minimum_and_never_ends_on_a_samples_word(case):
     objective = objective_of(loss)
     best, first = objective.at(minimum(loss)).loss, objective.at(ones()).loss
     assert objective.at(states[-1].point.theta).loss - best < 0.05 * (first - best)
-    assert not any(record.stalled for record in records)
+    assert not any(record.outcome.is_final for record in records)
 
 
 @pytest.mark.parametrize("case", SAMPLED)

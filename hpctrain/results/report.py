@@ -58,6 +58,7 @@ def summary_rows(runs: Sequence[Run]) -> list[Row]:
                 "network": summary.network,
                 "ranks x threads": summary.processes,
                 "iterations": int(max(run.history["iteration"], default=0)),
+                "of them refused": summary.refused,
                 "loss": summary.final("loss"),
                 summary.measure.name: summary.final(summary.measure.column),
                 f"{summary.measure.name} at iteration": summary.measured_at,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpctrain.errors import InputError
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.results.measures import Measure, measure_of
 from hpctrain.store.run_file import Run
 
@@ -89,6 +90,14 @@ class Summary:
         values = self.run.history.get(self.measure.column, np.empty(0))
         known = self.run.history["iteration"][: len(values)][np.isfinite(values)]
         return float(known[-1]) if len(known) else float("nan")
+
+    @property
+    def refused(self) -> float:
+        """Iterations that took no step; NaN where the run does not say."""
+        outcomes = self.run.history.get("outcome")
+        if outcomes is None:
+            return float("nan")
+        return float(np.count_nonzero(outcomes != Outcome.ACCEPTED.number))
 
     def time_shares(self) -> dict[str, float]:
         """Phase → its share of the wall seconds of all phases, summed over records and ranks."""

@@ -22,6 +22,7 @@ from hpctrain.job.settings import Job, resolved_toml
 from hpctrain.kernels import kernels_on
 from hpctrain.linalg.arrays import to_array
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome as SolverOutcome
 from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device, choose_device
@@ -40,9 +41,9 @@ from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.claim import Claim
-from hpctrain.store.run_file import RunWriter
+from hpctrain.store.run_file import ColumnType, RunWriter
 
-COLUMNS = {
+COLUMNS: dict[str, ColumnType] = {
     "iteration": "i8",
     "seconds": "f8",
     "wall_seconds": "f8",
@@ -54,6 +55,7 @@ COLUMNS = {
     "nominal_gradient_evaluations": "f8",
     "update_cost": "f8",
     "step_length": "f8",
+    "outcome": {outcome.name: outcome.number for outcome in SolverOutcome},
 }
 
 # A loss of squared residuals at the start, below which constants of some methods are too large.
@@ -235,11 +237,12 @@ class _Loop:
         self._tally, self._earlier_seconds = kept.tally, kept.wall_seconds
         self._monitored = dict(kept.monitored)
         reason = self._agree(state.point, kept.record)
-        if reason is not Reason.RUNNING and reason.text == past.stop_reason:
+        text = reason.explain(kept.record.outcome)
+        if reason is not Reason.RUNNING and text == past.stop_reason:
             self._monitored = self._monitor.values(state.point.theta)
             self._progress.begin(self._header())
-            lines = [f"nothing to do, {past.path} has ended: {reason.text}"]
-            self._progress.finish([*lines, *self._summary(state.point, reason)[1:]])
+            lines = [f"nothing to do, {past.path} has ended: {text}"]
+            self._progress.finish([*lines, *self._summary(state.point, text)[1:]])
             return Outcome(reason, self._tally.iteration, self._path)
         self._open_writer(past)
         return self._from(state, kept.record, reason)
@@ -292,6 +295,7 @@ class _Loop:
             "loss": record.loss,
             "gradient_norm": record.gradient_norm,
             "step_length": record.step_length,
+            "outcome": record.outcome.number,
             "loss_evaluations": counts.loss_evaluations,
             "gradient_evaluations": counts.gradient_evaluations,
             "hvp_evaluations": counts.hvp_evaluations,
@@ -339,7 +343,7 @@ class _Loop:
         """The reason to stop that weighs most on any rank: one reduction an iteration."""
         stop, tally = self._job.stop, self._tally
         # A search also fails where all trials are NaN: then so is the loss that was finite before.
-        loss = self._objective.at(point.theta).loss if record.stalled else record.loss
+        loss = self._objective.at(point.theta).loss if record.outcome.is_final else record.loss
         gradient_norm = self._deciding_gradient_norm(point, record)
         elapsed = time.perf_counter() - self._started
         reasons = {
@@ -347,7 +351,7 @@ class _Loop:
             Reason.MAX_ITERATIONS: tally.iteration >= stop.max_iterations,
             Reason.MAX_GRADIENT_EVALUATIONS: stop.max_gradient_evaluations is not None
             and self._objective.counts.gradient_evaluations >= stop.max_gradient_evaluations,
-            Reason.STALLED: record.stalled,
+            Reason.STALLED: record.outcome.is_final,
             Reason.GRADIENT_NORM: stop.gradient_norm is not None
             and gradient_norm <= stop.gradient_norm,
             Reason.ZERO_GRADIENT: gradient_norm == 0,
@@ -397,7 +401,7 @@ class _Loop:
         if reason is Reason.OUTPUT_FAILED:
             raise self._output_error(self._communicator.broadcast(self._broken))
         if reason is Reason.NON_FINITE:
-            self._end_history(reason, None)
+            self._end_history(reason.text, None)
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
                 f" infinite near the last point (loss {state.point.loss:g},"
@@ -406,16 +410,17 @@ class _Loop:
         self._checkpoint(state, record)
         solution = self._monitor.solution(state.point.theta) or None
         self._monitored = self._monitor.values(state.point.theta)
-        self._end_history(reason, solution)
-        self._progress.finish(self._summary(state.point, reason))
+        text = reason.explain(record.outcome)
+        self._end_history(text, solution)
+        self._progress.finish(self._summary(state.point, text))
         return Outcome(reason, self._tally.iteration, self._path)
 
-    def _end_history(self, reason: Reason, solution: dict[str, np.ndarray] | None) -> None:
+    def _end_history(self, reason: str, solution: dict[str, np.ndarray] | None) -> None:
         """The run file is complete when any rank goes on from here."""
         facts = {"peak_memory_mb": self._communicator.maximum([peak_memory_mb()])[0]}
         with self._communicator.timer.phase("io"):
             self._on_root(
-                lambda: self._writer.finish(reason.text, solution, facts) if self._writer else None
+                lambda: self._writer.finish(reason, solution, facts) if self._writer else None
             )
 
     def _on_root(self, write: Callable[[], Any]) -> None:
@@ -470,9 +475,9 @@ class _Loop:
             claim=self._claim,
         )
 
-    def _columns(self) -> dict[str, str]:
+    def _columns(self) -> dict[str, ColumnType]:
         """The history's columns: epochs for a loss that can be taken in batches."""
-        epoch = {"epoch": "f8"} if self._objective.has_subsets else {}
+        epoch: dict[str, ColumnType] = {"epoch": "f8"} if self._objective.has_subsets else {}
         more = (*self._solver.columns, *self._monitor.columns)
         return COLUMNS | epoch | dict.fromkeys(more, "f8")
 
@@ -487,11 +492,11 @@ class _Loop:
             f" output {self._path or 'none'}",
         ]
 
-    def _summary(self, point: Point, reason: Reason) -> list[str]:
+    def _summary(self, point: Point, reason: str) -> list[str]:
         counts, tally = self._objective.counts, self._tally
         measured = f"  loss {point.loss:.3e}", self._monitor.summary(self._monitored)
         return [
-            f"stopped: {reason.text}",
+            f"stopped: {reason}",
             f"  {tally.iteration} iterations in {tally.seconds:.2f} s of training"
             f" ({self._wall_seconds():.2f} s in all)",
             ", ".join(filter(None, measured)),

@@ -61,11 +61,11 @@ class Kept:
     job: int
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "record": self.record.to_json()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Kept":
-        tally, record = Tally(**content["tally"]), Record(**content["record"])
+        tally, record = Tally(**content["tally"]), Record.from_json(content["record"])
         return cls(**{**content, "tally": tally, "record": record})
 
 

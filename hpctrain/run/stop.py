@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from hpctrain.methods.outcomes import Outcome
+
 
 class Reason(IntEnum):
     """Ordered by weight: where ranks or criteria differ, the greatest wins."""
@@ -27,7 +29,7 @@ class Reason(IntEnum):
             Reason.RUNNING: "running",
             Reason.MAX_ITERATIONS: "stop.max_iterations reached",
             Reason.MAX_GRADIENT_EVALUATIONS: "stop.max_gradient_evaluations reached",
-            Reason.STALLED: "no further decrease found within round-off",
+            Reason.STALLED: "the solver has nothing left to try",
             Reason.GRADIENT_NORM: "stop.gradient_norm reached",
             Reason.ZERO_GRADIENT: "the gradient is zero",
             Reason.ERROR: "stop.error reached",
@@ -38,6 +40,10 @@ class Reason(IntEnum):
             Reason.NON_FINITE: "the loss is not finite",
             Reason.OUTPUT_FAILED: "the run file cannot be written",
         }[self]
+
+    def explain(self, outcome: Outcome) -> str:
+        """The reason in words; those of the solver's last outcome where that ends the run."""
+        return outcome.text if self is Reason.STALLED else self.text
 
     @property
     def status(self) -> int:

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.groups import Groups
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.mini_batches import mini_batches
 from hpctrain.methods.trust_region.control import judge, reference_loss, rounding_error, slid
@@ -222,11 +223,16 @@ class APTS(Solver[APTSState]):
             new = self._controlled(L, new, trial)
             foreseen = trial.predicted > rounding_error(point.loss, point.theta.dtype)
             at_end = not new.accepted and state.radius <= o.trust_region.min_radius
-            stuck = not foreseen or at_end
+            outcome = Outcome.ACCEPTED if new.accepted else Outcome.REFUSED
+            if not foreseen or at_end:
+                outcome = Outcome.LEAST_RADIUS if foreseen else Outcome.NO_DECREASE_FORESEEN
             for left in reversed(range(o.global_steps)):
-                new, hopeless = self._global_step(L, new, last=left == 0)
-                stuck = stuck and hopeless
-        return new, self._record(state.point, new, stuck and chosen is None)
+                new, stepped = self._global_step(L, new, last=left == 0)
+                if outcome.is_final or stepped is Outcome.ACCEPTED:
+                    outcome = stepped
+        return new, self._record(
+            state.point, new, outcome if chosen is None else outcome.of_samples()
+        )
 
     def _local_phase(
         self, L: Objective, chosen: Tensor | None, point: Point, state: APTSState
@@ -323,8 +329,8 @@ class APTS(Solver[APTSState]):
             accepted=True,
         )
 
-    def _global_step(self, L: Objective, state: APTSState, last: bool) -> tuple[APTSState, bool]:
-        """Step 5, and whether no decrease was left to find."""
+    def _global_step(self, L: Objective, state: APTSState, last: bool) -> tuple[APTSState, Outcome]:
+        """Step 5, and how it ended."""
         o, point = self.options, state.point
         B = curvature(L, point.theta, state.memory, o)
         tried = attempt_step(L, point, B, state.global_radius, o, self._goes_on(last), state.window)
@@ -335,7 +341,7 @@ class APTS(Solver[APTSState]):
             point = self._reached(tried.trial, point, last)
             window = slid(window, state.point.loss - point.loss, o.window)
         new = replace(state, point=point, global_radius=tried.radius, memory=memory, window=window)
-        return new, tried.hopeless
+        return new, tried.outcome
 
     def _goes_on(self, last: bool) -> bool:
         """Whether the gradient at a trial is asked for where it is accepted.
@@ -348,7 +354,7 @@ class APTS(Solver[APTSState]):
         gradient = trial.gradient if self._goes_on(last) else before.gradient
         return Point(trial.theta, trial.loss, gradient)
 
-    def _record(self, old: Point, new: APTSState, stalled: bool) -> Record:
+    def _record(self, old: Point, new: APTSState, outcome: Outcome) -> Record:
         o = self.options
         part = self._batches.fraction
         first = 0 if o.batch_size is None else 1
@@ -360,7 +366,7 @@ class APTS(Solver[APTSState]):
             step_length=length(new.point.theta - old.theta, o.trust_region.norm),
             nominal_gradient_evaluations=part * (first + o.local_steps + 1 + o.global_steps),
             update_cost=(1 + o.global_steps + local_update) if self._learns else 0.0,
-            stalled=stalled,
+            outcome=outcome,
             epoch=self._batches.epoch(new.iteration),
             ends_epoch=self._batches.ends_epoch(new.iteration),
             details={"radius": new.radius, "trial_accepted": float(new.accepted)},

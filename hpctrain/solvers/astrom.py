@@ -31,6 +31,7 @@ from torch import Tensor
 from hpctrain.linalg.arrays import to_tensor
 from hpctrain.linalg.randomness import generator
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.subsets import share_size
 from hpctrain.methods.trust_region.control import judge, rounding_error
@@ -86,7 +87,7 @@ class _Coarse:
     decrease: float
     radius: float
     steps: int
-    hopeless: bool
+    outcome: Outcome
 
 
 class ASTROM(Solver[ASTROMState]):
@@ -114,7 +115,7 @@ class ASTROM(Solver[ASTROMState]):
         counts = self.setting.counts
         before, products = counts.effective_evaluations, counts.hvp_evaluations
         with self.setting.timer.phase("global"):
-            new, steps, stalled = self._step(state)
+            new, steps, outcome = self._step(state)
         part = state.samples / self.setting.objective.samples
         # A product counts as two gradients.
         shared = 0.5 * (counts.hvp_evaluations - products)
@@ -127,7 +128,7 @@ class ASTROM(Solver[ASTROMState]):
             step_length=norm(new.point.theta - state.point.theta),
             nominal_gradient_evaluations=counts.effective_evaluations - before,
             update_cost=1,
-            stalled=stalled,
+            outcome=outcome,
             details=dict(
                 zip(
                     self.columns,
@@ -137,8 +138,8 @@ class ASTROM(Solver[ASTROMState]):
             ),
         )
 
-    def _step(self, state: ASTROMState) -> tuple[ASTROMState, int, bool]:
-        """The new state, how many Hessians the coarse phase took, and whether nothing is left."""
+    def _step(self, state: ASTROMState) -> tuple[ASTROMState, int, Outcome]:
+        """The new state, how many Hessians the coarse phase took, and the outcome."""
         L, o, old = self.setting.objective, self.options.trust_region, state.point
         if state.samples == L.samples:
             return self._batch_step(state)
@@ -147,9 +148,10 @@ class ASTROM(Solver[ASTROMState]):
         s = coarse.point.theta - old.theta
         length, rounding = norm(s), rounding_error(old.loss, s.dtype)
         if not length:  # no decrease of h¹ was found
-            if coarse.hopeless:
-                return self._rejected(state, state.radius), coarse.steps, False
-            return ASTROMState(old, coarse.radius, state.samples), coarse.steps, False
+            if coarse.outcome.is_final:
+                grown = self._rejected(state, state.radius)
+                return grown, coarse.steps, Outcome.SAMPLES_EXHAUSTED
+            return ASTROMState(old, coarse.radius, state.samples), coarse.steps, Outcome.REFUSED
         trial = L.at(coarse.point.theta)
         found = judge(old.loss, trial.loss, coarse.decrease, state.radius, length, rounding, o)
         if found.accepted:
@@ -157,17 +159,17 @@ class ASTROM(Solver[ASTROMState]):
             error = norm(new.gradient - coarse.point.gradient)
             poor = error > self.options.model_error * norm(old.gradient)
             samples = self._grown(state) if poor else state.samples
-            return ASTROMState(new, found.radius, samples), coarse.steps, False
+            return ASTROMState(new, found.radius, samples), coarse.steps, Outcome.ACCEPTED
         radius = state.radius if found.ratio > 0 else found.radius
-        return self._rejected(state, radius), coarse.steps, False
+        return self._rejected(state, radius), coarse.steps, Outcome.REFUSED
 
-    def _batch_step(self, state: ASTROMState) -> tuple[ASTROMState, int, bool]:
+    def _batch_step(self, state: ASTROMState) -> tuple[ASTROMState, int, Outcome]:
         """A step of the batch trust region, h¹ being L."""
         L, old = self.setting.objective, state.point
         B = curvature(L, old.theta, LSR1(), self.options)
         tried = attempt_step(L, old, B, state.radius, self.options, False)
         point = point_of(tried.trial) if tried.accepted else old
-        return ASTROMState(point, tried.radius, state.samples), 1, tried.hopeless
+        return ASTROMState(point, tried.radius, state.samples), 1, tried.outcome
 
     def _rejected(self, state: ASTROMState, radius: float) -> ASTROMState:
         return ASTROMState(state.point, radius, self._grown(state))
@@ -187,7 +189,7 @@ class ASTROM(Solver[ASTROMState]):
 
     def _coarse_phase(self, h: Smooth, start: Point, radius: float) -> _Coarse:
         """Trust-region steps on h, which together stay within the radius."""
-        point, inner, steps, hopeless = start, radius, 0, False
+        point, inner, steps, outcome = start, radius, 0, Outcome.ACCEPTED
         for step in range(self.options.coarse_steps):
             room = radius - norm(point.theta - start.theta)
             if step and (room <= 0 or norm(point.gradient) == 0):
@@ -195,10 +197,10 @@ class ASTROM(Solver[ASTROMState]):
             B = curvature(h, point.theta, LSR1(), self.options)
             tried = attempt_step(h, point, B, min(inner, room), self.options, True)
             steps += 1
-            inner, hopeless = tried.radius, tried.hopeless
+            inner, outcome = tried.radius, tried.outcome
             if tried.accepted:
                 point = point_of(tried.trial)
-        return _Coarse(point, start.loss - point.loss, inner, steps, hopeless)
+        return _Coarse(point, start.loss - point.loss, inner, steps, outcome)
 
     def describe(self) -> list[str]:
         o, samples = self.options, self.setting.objective.samples

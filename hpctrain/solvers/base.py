@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Counts, Objective
 from hpctrain.options import Options
 from hpctrain.parallel.phases import PhaseTimer
@@ -23,7 +24,7 @@ class Record:
         step_length: of the step that led there; 0 if none was accepted.
         nominal_gradient_evaluations: of this iteration, as the method's paper counts them.
         update_cost: of this iteration, in updates of one full-model quasi-Newton memory.
-        stalled: no decrease was found and nothing is left to try.
+        outcome: how it ended; a final one says that nothing is left to try.
         epoch: passes over the samples so far; None where every iteration takes all of them.
         ends_epoch: whether all samples have been seen since this was true last. The gradient may be
             that of a mini-batch: then all samples are asked before it ends a run as too small.
@@ -35,10 +36,17 @@ class Record:
     step_length: float
     nominal_gradient_evaluations: float
     update_cost: float
-    stalled: bool = False
+    outcome: Outcome = Outcome.ACCEPTED
     epoch: float | None = None
     ends_epoch: bool = True
     details: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "outcome": self.outcome.name}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Record":
+        return cls(**{**content, "outcome": Outcome[content["outcome"]]})
 
 
 class Need(Enum):

@@ -29,6 +29,7 @@ from hpctrain.methods.least_squares.damped_systems import (
     Factored,
     PrimalSystem,
 )
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate, point_of
 from hpctrain.options import Options
 from hpctrain.solvers.base import Need, Record, Solver
@@ -109,8 +110,8 @@ class GaussNewton(Solver[GaussNewtonState]):
                     return GaussNewtonState(new, o.eased(damping, rho), count), record
             damping, growth = damping * growth, 2 * growth
         # Another sketch may show a way down; the whole system that has none is at its end.
-        stalled = o.sketch is None
-        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, stalled)
+        outcome = Outcome.DAMPING_LIMIT if o.sketch is None else Outcome.SKETCH_EXHAUSTED
+        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, outcome)
         return GaussNewtonState(old, state.damping, count), record
 
     def _system(self, state: GaussNewtonState) -> DampedSystem:

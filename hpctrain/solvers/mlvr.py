@@ -34,6 +34,7 @@ from hpctrain.methods.multilevel.smoothers import (
     newton_direction,
     steepest_descent,
 )
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import (
     SampleLevels,
@@ -166,7 +167,8 @@ class MLVR(Solver[MLVRState]):
         new = end.point
         spent = self.setting.counts.effective_evaluations - before
         length = norm(new.theta - old.theta)
-        record = Record(new.loss, norm(new.gradient), length, spent, 1, stalled=length == 0)
+        outcome = Outcome.ACCEPTED if length else Outcome.NO_CHANGE_BY_CYCLE
+        record = Record(new.loss, norm(new.gradient), length, spent, 1, outcome)
         pairs = [end.memory, *(level.memory for level in coarser)]
         return MLVRState(new, pairs, state.iteration + 1), record
 

@@ -27,6 +27,7 @@ from hpctrain.linalg.krylov.flexible_cg import flexible_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.multilevel.cycles import LevelState, Room
 from hpctrain.methods.multilevel.smoothers import LBFGSSteps
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import SampleLevels, level_sizes, nested_subsets
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
@@ -95,8 +96,9 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
             new = self._step(state)
         spent = self.setting.counts.effective_evaluations - before
         length = norm(new.point.theta - state.point.theta)
-        stalled = length == 0 and not state.pairs.s
-        record = Record(new.point.loss, norm(new.point.gradient), length, spent, 1, stalled)
+        failed = Outcome.MEMORY_DROPPED if state.pairs.s else Outcome.NO_NEWTON_DESCENT
+        outcome = Outcome.ACCEPTED if length else failed
+        record = Record(new.point.loss, norm(new.point.gradient), length, spent, 1, outcome)
         return new, record
 
     def _step(self, state: MLVRKrylovState) -> MLVRKrylovState:

@@ -34,6 +34,7 @@ from hpctrain.decomposition.blocks import Block
 from hpctrain.kernels.dense import gram_of_rows
 from hpctrain.linalg.krylov.steihaug_cg import CGResult, Product, steihaug_cg
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.objective import Point, Sketch, evaluate, point_of
 from hpctrain.solvers.base import Need, Record, Setting, Solver
@@ -114,7 +115,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
                     eased = o.eased(damping, rho)
                     return NewtonKrylovState(new, eased, found.step, count), record
             damping, growth = damping * growth, 2 * growth
-        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1)
+        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, Outcome.SKETCH_EXHAUSTED)
         return NewtonKrylovState(old, o.damping, state.last_step, count), record
 
     def _solve(

@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
@@ -37,8 +38,7 @@ class LBFGS(Solver[LBFGSState]):
         o = self.options
         with self.setting.timer.phase("global"):
             new = lbfgs_step(self.setting.objective, state, o.memory, o.momentum, o.line_search)
-        stalled = new.step_length == 0 and state.is_fresh
-        return new, Record(new.point.loss, norm(new.point.gradient), new.step_length, 1, 1, stalled)
+        return new, _record(state.is_fresh, new)
 
     def describe(self) -> list[str]:
         o = self.options
@@ -82,8 +82,7 @@ class SelfScaled(Solver[SelfScaledState]):
         was_fresh = state.is_fresh
         with self.setting.timer.phase("global"):
             new = self._method.step(self.setting.objective, state)
-        stalled = new.step_length == 0 and was_fresh
-        return new, Record(new.point.loss, norm(new.point.gradient), new.step_length, 1, 1, stalled)
+        return new, _record(was_fresh, new)
 
     def describe(self) -> list[str]:
         n, ls = self.setting.objective.parameters, self.options.line_search
@@ -95,3 +94,11 @@ class SelfScaled(Solver[SelfScaledState]):
             f"strong Wolfe line search, c1 {ls.c1:g}, c2 {ls.c2:g},"
             " first trial from the last decrease",
         ]
+
+
+def _record(was_fresh: bool, new: LBFGSState | SelfScaledState) -> Record:
+    """The record of a step from a state that remembered nothing (`was_fresh`), or did."""
+    failed = Outcome.NO_DESCENT if was_fresh else Outcome.MEMORY_DROPPED
+    outcome = Outcome.ACCEPTED if new.step_length else failed
+    point = new.point
+    return Record(point.loss, norm(point.gradient), new.step_length, 1, 1, outcome)

@@ -46,6 +46,7 @@ from hpctrain.methods.multilevel.cycles import (
     TrustRegionControl,
 )
 from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
 from hpctrain.methods.sampling.mini_batches import mini_batches
@@ -173,7 +174,7 @@ class RMTRState:
         seen: samples of all mini-batches so far.
         stage: of the cascade; past its last one cycles are made from the finest level.
         trained: the point of the network that is trained, if that is a coarser one.
-        stalled: the last step found no decrease, and none is left to be found.
+        outcome: of the last step on the trained network.
     """
 
     point: Point
@@ -184,7 +185,7 @@ class RMTRState:
     seen: int = 0
     stage: int = 0
     trained: Point | None = None
-    stalled: bool = False
+    outcome: Outcome = Outcome.ACCEPTED
 
 
 class RMTR(Solver[RMTRState]):
@@ -251,13 +252,16 @@ class RMTR(Solver[RMTRState]):
             if new.stage < len(self._ends) and new.seen >= self._ends[new.stage]:
                 new = self._after_stage(new)
         is_exact = new.depth == 0 and state.epoch.batch_size == self.setting.objective.samples
+        outcome = new.outcome if is_exact else new.outcome.of_samples()
+        if length and not outcome.is_final:  # the last step may be refused where others were taken
+            outcome = Outcome.ACCEPTED
         return new, Record(
             loss=last.loss,
             gradient_norm=norm(last.gradient),
             step_length=length,
             nominal_gradient_evaluations=counts.gradient_evaluations - before,
             update_cost=1,
-            stalled=is_exact and new.stalled,
+            outcome=outcome,
             epoch=new.seen / self.setting.objective.samples,
             ends_epoch=new.epoch.index == 0,
             details={
@@ -289,7 +293,7 @@ class RMTR(Solver[RMTRState]):
             known=h.samples,
             seen=state.seen + h.samples,
             trained=end.point if depth else None,
-            stalled=end.stalled,
+            outcome=end.outcome,
         )
 
     def _levels(self, state: RMTRState) -> list[Level]:

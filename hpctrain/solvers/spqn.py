@@ -34,6 +34,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import Block
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
@@ -220,7 +221,7 @@ class SPQN(Solver[SPQNState]):
             step_length=outer.step_length,
             nominal_gradient_evaluations=costs.gradients,
             update_cost=costs.updates,
-            stalled=not outer.point.loss < old.point.loss and old.outer.is_fresh,
+            outcome=_outcome(old.outer, outer),
         )
 
     def _costs(self, local_gradients: int, local_updates: float) -> Costs:
@@ -342,6 +343,13 @@ class MSPQN(SPQN):
     def describe(self) -> list[str]:
         sweep = "multiplicative, each block sees its predecessors' results"
         return self._describe(sweep)
+
+
+def _outcome(old: LBFGSState | SelfScaledState, new: LBFGSState | SelfScaledState) -> Outcome:
+    """The outcome of an iteration from one state of the global method to the next."""
+    if new.point.loss < old.point.loss:
+        return Outcome.ACCEPTED
+    return Outcome.NO_BLOCK_DESCENT if old.is_fresh else Outcome.MEMORY_DROPPED
 
 
 def _local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Evaluation, Objective, Point, evaluate
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
@@ -115,9 +116,9 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
             kept.update(state.memory.to_torch())
             self._optimizer.step(trials.evaluate)
             new, memory = trials.reached(), Memory.of_torch(kept)
-        stalled = not new.loss < old.loss
-        step_length = 0.0 if stalled else memory.t or 0.0
-        record = Record(new.loss, norm(new.gradient), step_length, 1, 1, stalled)
+        outcome = Outcome.ACCEPTED if new.loss < old.loss else Outcome.NO_LOWER_LOSS
+        step_length = 0.0 if outcome.is_final else memory.t or 0.0
+        record = Record(new.loss, norm(new.gradient), step_length, 1, 1, outcome)
         return TorchLBFGSState(new, memory), record
 
     def describe(self) -> list[str]:

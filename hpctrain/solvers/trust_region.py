@@ -114,14 +114,15 @@ class TrustRegion(Solver[TrustRegionState]):
             new = sampled_step(self._functions(state), state, o)
         new.sample_size = self._next_sample_size(new)
         # A sample without a decrease says nothing of the next one.
-        new.stalled = new.stalled and exact
+        if not exact:
+            new.outcome = new.outcome.of_samples()
         return new, Record(
             loss=new.point.loss,
             gradient_norm=norm(new.point.gradient),
             step_length=new.step_length,
             nominal_gradient_evaluations=self._batches.fraction * new.gradients,
             update_cost=float(o.model == "lsr1"),
-            stalled=new.stalled,
+            outcome=new.outcome,
             epoch=self._batches.epoch(new.iteration),
             ends_epoch=self._batches.ends_epoch(new.iteration),
         )

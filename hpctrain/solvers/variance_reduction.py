@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.multilevel.smoothers import StepRule, newton_direction
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.subsets import random_subset, sample_gradients, share_size
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.objective import Point, evaluate
@@ -62,6 +63,7 @@ class _Baseline(Solver[IterateState]):
     """From one point with its full gradient to the next one."""
 
     needs = frozenset({Need.SUBSETS})
+    without_change = Outcome.STEP_UNDERFLOW
 
     def init(self, theta: Tensor) -> IterateState:
         with self.setting.timer.phase("global"):
@@ -73,8 +75,8 @@ class _Baseline(Solver[IterateState]):
             point = self._advance(state)
         spent = self.setting.counts.effective_evaluations - before
         length = norm(point.theta - state.point.theta)
-        g = norm(point.gradient)
-        record = Record(point.loss, g, length, spent, 1, stalled=length == 0)
+        outcome = Outcome.ACCEPTED if length else self.without_change
+        record = Record(point.loss, norm(point.gradient), length, spent, 1, outcome)
         return replace(state, point=point, iteration=state.iteration + 1), record
 
     def _advance(self, state: IterateState) -> Point:
@@ -166,6 +168,7 @@ class Newton(_Baseline):
 
     names = ("newton",)
     Options = NewtonOptions
+    without_change = Outcome.NO_NEWTON_DESCENT
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options

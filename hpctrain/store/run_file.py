@@ -46,6 +46,8 @@ PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 RUNNING = "running"
 
 T = TypeVar("T")
+# The NumPy type of a column, such as "f8" or "i8", or the numbers of an enumeration by their names.
+ColumnType = str | Mapping[str, int]
 
 
 class RunFileError(InputError):
@@ -152,7 +154,7 @@ class RunWriter:
         path: the new file; nothing may stand there, unless the run is resumed.
         job: the resolved job file (TOML).
         environment: name → scalar, kept as root attributes (ranks, threads, host, versions, …).
-        columns: history column → NumPy type, such as "f8" or "i8"; `iteration` is one of them.
+        columns: history column → its type; `iteration` is one of them.
         phases: names of the timed phases.
         ranks: number of ranks whose phases are recorded.
         iterate_size: length n of the snapshots of θ, where they are asked for.
@@ -172,7 +174,7 @@ class RunWriter:
         *,
         job: str,
         environment: Mapping[str, Scalar],
-        columns: Mapping[str, str],
+        columns: Mapping[str, ColumnType],
         phases: Sequence[str],
         ranks: int,
         iterate_size: int | None = None,
@@ -199,7 +201,7 @@ class RunWriter:
         self._reserve = Reserve(self.path)
 
     def _check_place(
-        self, past: Run | None, columns: Mapping[str, str], phases: Sequence[str]
+        self, past: Run | None, columns: Mapping[str, ColumnType], phases: Sequence[str]
     ) -> None:
         resumed = past is not None and past.path == self.path
         if self.path.exists() and not resumed and not holds_no_record(self.path):
@@ -209,7 +211,7 @@ class RunWriter:
 
     def _create_datasets(
         self,
-        columns: Mapping[str, str],
+        columns: Mapping[str, ColumnType],
         phases: Sequence[str],
         ranks: int,
         iterate_size: int | None,
@@ -218,7 +220,7 @@ class RunWriter:
         history = self._file.create_group("history")
         kept = past.history if past else {}
         self._columns = {
-            name: _Rows(history, name, np.dtype(kind), past=kept.get(name))
+            name: _Rows(history, name, _dtype(kind), past=kept.get(name))
             for name, kind in columns.items()
         }
         self._ranks = ranks
@@ -384,7 +386,12 @@ def _version() -> str:
         return "not installed"
 
 
-def _check_fits(past: Run, columns: Mapping[str, str], phases: Sequence[str]) -> None:
+def _dtype(kind: ColumnType) -> np.dtype:
+    """An enumeration is HDF5's own: any reader of the file sees the names."""
+    return np.dtype(kind) if isinstance(kind, str) else h5py.enum_dtype(kind, basetype="i1")
+
+
+def _check_fits(past: Run, columns: Mapping[str, ColumnType], phases: Sequence[str]) -> None:
     if past.history.keys() != columns.keys():
         raise RunFileError(
             f"{past.path}: cannot be resumed, its columns are {sorted(past.history)}, "

@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.trust_region.control import TrustRegionOptions, judge, rounding_error
 from hpctrain.networks.transfers import Identity, Transfer
@@ -62,14 +63,14 @@ class LevelState:
         radius: Δ of the level's own steps; ∞ without a trust region.
         memory: what the level's solver knows.
         reach: Δ of corrections by the coarser level; ∞ without a trust region.
-        stalled: the last step of a trust region found no decrease, and none is left to be found.
+        outcome: of the last step of a trust region.
     """
 
     point: Point
     radius: float = math.inf
     memory: Any = None
     reach: float = math.inf
-    stalled: bool = False
+    outcome: Outcome = Outcome.ACCEPTED
 
 
 class LevelSolver(Protocol):

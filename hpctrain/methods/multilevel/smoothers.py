@@ -10,6 +10,7 @@ from torch import Tensor
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.multilevel.cycles import LevelState, Room
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
@@ -113,7 +114,7 @@ class TrustRegionSteps:
             point, memory = state.point, state.memory or LSR1()
             left = room.left(point.theta)
             if norm(point.gradient) == 0:
-                return replace(state, stalled=True)
+                return replace(state, outcome=Outcome.NO_DECREASE_FORESEEN)
             if left <= SPENT * room.limit < math.inf or left <= o.trust_region.min_radius:
                 break
             B = curvature(h, point.theta, memory, o)
@@ -126,9 +127,9 @@ class TrustRegionSteps:
                 # A good step that the room held back says nothing against a larger radius.
                 new, next_radius = point_of(tried.trial), max(tried.radius, state.radius)
             state = replace(
-                state, point=new, radius=next_radius, memory=memory, stalled=tried.hopeless
+                state, point=new, radius=next_radius, memory=memory, outcome=tried.outcome
             )
-            if tried.hopeless:
+            if tried.outcome.is_final:
                 break
         return state
 

@@ -190,7 +190,7 @@ class LocalTrustRegion:
         state = TrustRegionState(point, memory.radius, memory.pairs)
         for _ in range(steps):
             state = trust_region_step(objective, state, self.options)
-            if state.stalled:
+            if state.outcome.is_final:
                 break
         return state.point, TrustRegionMemory(state.radius, state.memory)
 

@@ -88,7 +88,7 @@ def local_phase(
             s = s + tried.step
             gradient = tried.trial.gradient if needed else point.gradient
             point = Point(tried.trial.theta, tried.trial.loss, gradient)
-        elif tried.hopeless:
+        elif tried.outcome.is_final:
             break
         # What the budget cut short says nothing against a longer step.
         radius = max(radius, tried.radius) if tried.accepted else tried.radius

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import slid
 from hpctrain.methods.trust_region.step import ModelOptions, attempt_step, curvature, learnt
@@ -21,8 +22,7 @@ class TrustRegionState:
     Attributes:
         step_length: ‖s‖ of the last step; 0 if it was rejected.
         gradients: evaluated for the last step.
-        stalled: no decrease was found where the model foresees none that could be measured, or
-            the radius is at its minimum.
+        outcome: of the last step.
         window: how far the last W - 1 points lie above this one, of a nonmonotone acceptance.
         iteration: steps so far.
         sample_size: of the next step, where samples grow.
@@ -33,7 +33,7 @@ class TrustRegionState:
     memory: LSR1 = field(default_factory=LSR1)
     step_length: float = 0.0
     gradients: int = 0
-    stalled: bool = False
+    outcome: Outcome = Outcome.ACCEPTED
     window: list[float] = field(default_factory=list)
     iteration: int = 0
     sample_size: int = 0
@@ -91,7 +91,7 @@ def sampled_step(
         memory=memory,
         step_length=tried.length if tried.accepted else 0.0,
         gradients=int(not f.known) + int(at_once or (f.known and tried.accepted)),
-        stalled=tried.hopeless,
+        outcome=tried.outcome,
         window=window,
         iteration=state.iteration + 1,
     )

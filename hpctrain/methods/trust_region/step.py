@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
@@ -49,7 +50,8 @@ class ModelOptions(Options):
 class Attempt:
     """A trial step s (n,) of length ‖s‖, the loss there, and what became of it.
 
-    `hopeless`: no decrease that could be measured was foreseen, or none came at the least radius.
+    `outcome` is final where no decrease that could be measured was foreseen, or none came at the
+    least radius. `accepted` may then still be true, of a step that left the loss as it was.
     """
 
     step: Tensor
@@ -58,7 +60,7 @@ class Attempt:
     ratio: float
     accepted: bool
     radius: float
-    hopeless: bool
+    outcome: Outcome
 
 
 def attempt_step(
@@ -92,7 +94,12 @@ def attempt_step(
     verdict = judge(
         point.loss, trial.loss, found.predicted, radius, found.length, rounding, o, reference
     )
-    hopeless = not found.predicted > rounding or (not verdict.accepted and radius <= o.min_radius)
+    outcome = Outcome.ACCEPTED if verdict.accepted else Outcome.REFUSED
+    if not trial.loss < point.loss:
+        if not found.predicted > rounding:
+            outcome = Outcome.NO_DECREASE_FORESEEN
+        elif not verdict.accepted and radius <= o.min_radius:
+            outcome = Outcome.LEAST_RADIUS
     return Attempt(
         step=found.step,
         length=found.length,
@@ -100,7 +107,7 @@ def attempt_step(
         ratio=verdict.ratio,
         accepted=verdict.accepted,
         radius=verdict.radius,
-        hopeless=hopeless and not trial.loss < point.loss,
+        outcome=outcome,
     )
 
 

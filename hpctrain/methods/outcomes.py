@@ -1,0 +1,55 @@
+"""How an iteration of a method ended, in the method's own terms."""
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """How an iteration ended.
+
+    An iteration with a final outcome leaves nothing to try: the same one would follow again.
+
+    Attributes:
+        text: the outcome as users read it.
+        is_final: whether nothing is left to try.
+    """
+
+    ACCEPTED = "a step was taken", False
+    REFUSED = "the trial step was refused", False
+    MEMORY_DROPPED = "the search found no decrease: the secant pairs were dropped", False
+    SAMPLES_EXHAUSTED = "no decrease was found on these samples: others come next", False
+    SKETCH_EXHAUSTED = "no damping gave a decrease with this sketch: another one comes next", False
+
+    NO_DESCENT = (
+        "the line search found no decrease along the negative gradient within round-off",
+        True,
+    )
+    NO_NEWTON_DESCENT = (
+        "the line search found no decrease along the Newton direction within round-off",
+        True,
+    )
+    NO_BLOCK_DESCENT = (
+        "neither corrections of the blocks nor the negative gradient lower the loss",
+        True,
+    )
+    NO_LOWER_LOSS = "torch.optim.LBFGS found no lower loss and would repeat itself", True
+    NO_CHANGE_BY_CYCLE = "a cycle over the levels left the parameters as they were", True
+    STEP_UNDERFLOW = "the step is too short to change the parameters", True
+    DAMPING_LIMIT = "the damping reached solver.greatest_damping without a decrease", True
+    NO_DECREASE_FORESEEN = (
+        "the decrease that the trust-region model foresees is below round-off",
+        True,
+    )
+    LEAST_RADIUS = "no decrease was found within the least radius of the trust region", True
+
+    def __init__(self, text: str, is_final: bool) -> None:
+        self.text = text
+        self.is_final = is_final
+
+    @property
+    def number(self) -> int:
+        """By which a history column holds the outcome: its place in this list, from 0."""
+        return list(Outcome).index(self)
+
+    def of_samples(self) -> "Outcome":
+        """What the outcome means where the iteration saw some samples only: it is not final."""
+        return Outcome.SAMPLES_EXHAUSTED if self.is_final else self
