@@ -85,7 +85,7 @@ def test_a_run_says_what_is_trained_and_what_it_reached(job, capsys):
 def test_a_run_stops_at_a_test_accuracy(job, tmp_path):
     path = tmp_path / "run.h5"
     outcome = run(job("stop.test_accuracy=0.5", "output.error_every=1"), Communicator(), str(path))
-    assert (outcome.reason.name, outcome.status) == ("TEST_ACCURACY", 0)
+    assert (outcome.reason.key, outcome.status) == ("test_accuracy", 0)
     found = read_run(path)
     assert found.stop_reason == "stop.test_accuracy reached"
     assert found.history["test_accuracy"][-1] >= 0.5 > found.history["test_accuracy"][-2]

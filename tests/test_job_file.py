@@ -13,11 +13,11 @@ from hpctrain.job.settings import (
     JobError,
     OutputOptions,
     ParallelOptions,
-    StopOptions,
     load_job,
     parse_job,
     resolved_toml,
 )
+from hpctrain.job.stop import StopOptions
 from hpctrain.networks.options import NETWORKS, DenseOptions
 from hpctrain.problems.options import PROBLEMS, PinnOptions
 from hpctrain.solvers.spqn import SPQNOptions

@@ -9,11 +9,11 @@ from logistic import CHUNKS, objective_over, random_problem, random_rows
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import JobError, load_job, parse_job
+from hpctrain.job.stop import find_criterion
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.libsvm import write_libsvm
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.run.loop import run
-from hpctrain.run.stop import Reason
 from hpctrain.store.run_file import read_run
 
 
@@ -194,7 +194,7 @@ def test_shipped_jobs_are_jobs(path):
 def test_a_run_ends_at_the_suboptimality_it_was_asked_for(data, tmp_path):
     job = JOB.format(data=data, solver='name = "astrom"', stop="suboptimality = 1e-9")
     outcome = run(parse_job(job, "job"), Communicator(), str(tmp_path / "run.h5"))
-    assert outcome.reason is Reason.SUBOPTIMALITY
+    assert outcome.reason is find_criterion("suboptimality")
     history = read_run(tmp_path / "run.h5").history
     assert history["suboptimality"][-1] <= 1e-9 < history["suboptimality"][-2]
     assert np.isnan(history["cg_iterations"][0])

@@ -108,7 +108,7 @@ def test_the_job_is_checked_before_its_output_and_leaves_no_file(heat, tmp_path,
     output = tmp_path / "new" / "run.h5"
     line = refusal("run", heat, "-o", output, "--set", "stop.error=0.1")
     assert line.startswith("stop.error = 0.1 is not allowed: problem.name =")
-    assert line.endswith("has no reference solution to measure an error by")
+    assert line.endswith("has no reference to measure it by")
     assert not output.parent.exists()
 
 

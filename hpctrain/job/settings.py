@@ -37,6 +37,7 @@ from hpctrain.job.groups import (
     variants_of,
 )
 from hpctrain.job.overrides import apply_overrides
+from hpctrain.job.stop import StopOptions, list_asked, list_measures
 from hpctrain.networks.options import (
     NETWORKS,
     DenseOptions,
@@ -90,36 +91,6 @@ class OutputOptions(Options):
     )
 
 
-class StopOptions(Options):
-    """When a run ends: at the first criterion that is met."""
-
-    max_iterations: int = Field(1000, ge=1, description="outer iterations")
-    max_seconds: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="wall-clock time since the run was started or resumed, in seconds",
-    )
-    max_gradient_evaluations: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="true gradient evaluations, in units of the full network on all samples",
-    )
-    error: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="relative error against the reference"
-    )
-    test_accuracy: float | None = Field(
-        None, gt=0, le=1, description="share of the test samples that are classified rightly"
-    )
-    suboptimality: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="L - L* of logistic regression"
-    )
-    gradient_norm: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Euclidean norm of the loss's gradient"
-    )
-
-
 class Job(Options):
     """All settings of a run."""
 
@@ -153,13 +124,13 @@ class Job(Options):
             raise _disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
 
     def _check_measures(self) -> None:
-        for measure in ("error", "test_accuracy", "suboptimality"):
-            value = getattr(self.stop, measure)
-            if value is not None and measure not in self.problem.measures:
-                known = " or ".join(f"stop.{each}" for each in self.problem.measures)
+        measured = list_measures(self.problem.columns)
+        for criterion, value in list_asked(self.stop):
+            if criterion.shown and criterion not in measured:
+                known = " or ".join(f"stop.{each.key}" for each in measured)
                 name = shown(self.problem.name)
-                allowed = f"not measured for problem.name = {name}, which has {known}"
-                raise _disagreement(f"stop.{measure}", value, allowed)
+                allowed = f"not measured for problem.name = {name}, which has {known or 'none'}"
+                raise _disagreement(f"stop.{criterion.key}", value, allowed)
 
     def _check_blocks(self) -> None:
         assert isinstance(self.network, DenseOptions)

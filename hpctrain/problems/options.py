@@ -14,7 +14,10 @@ from hpctrain.networks.options import (
     OwnNetworkOptions,
 )
 from hpctrain.options import Choice, Options, hint
+from hpctrain.problems.classification.accuracy import name_columns
+from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.library import EQUATIONS
+from hpctrain.problems.logistic.suboptimality import SuboptimalityMonitor
 
 DATA_SETS = ("fashion-mnist", "mnist", "cifar-10", "svhn")
 
@@ -32,7 +35,7 @@ class PinnOptions(Options):
     """An equation to be solved by a network."""
 
     networks: ClassVar = (DenseOptions,)
-    measures: ClassVar = ("error",)
+    columns: ClassVar = ErrorMonitor.known_columns
 
     name: str = Field(description='a shipped equation, such as "burgers", or "my_pde.py:Heat"')
     points: int = Field(10_000, ge=1, description="collocation points, the samples of the loss")
@@ -70,7 +73,6 @@ class ClassificationOptions(Options):
         ConvResNetOptions,
         OwnNetworkOptions,
     )
-    measures: ClassVar = ("test_accuracy",)
 
     name: Literal["classification"] = Field(
         "classification", description="cross-entropy of a network's outputs"
@@ -98,6 +100,11 @@ class ClassificationOptions(Options):
         False, description="measure the accuracy on the training samples too"
     )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What its monitor measures."""
+        return name_columns(self.train_accuracy)
+
     @field_validator("data")
     @classmethod
     def _is_known_or_a_file(cls, data: str) -> str:
@@ -114,7 +121,7 @@ class LogisticOptions(Options):
     """Two classes, to be told apart by a plane."""
 
     networks: ClassVar = (NoNetworkOptions,)
-    measures: ClassVar = ("suboptimality",)
+    columns: ClassVar = SuboptimalityMonitor.columns
 
     name: Literal["logistic"] = Field("logistic", description="the l2-regularised logistic loss")
     data: str = Field(

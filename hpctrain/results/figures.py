@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpctrain.results import fields, style
+from hpctrain.results.measures import Measure, list_measures
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import Run, read_run
 
 # History column → its name on an axis.
-QUANTITIES = {"loss": "loss", "error": "relative error", "test_accuracy": "test accuracy"}
 COSTS = {
     "iteration": "iterations",
     "epoch": "epochs",
@@ -40,7 +40,7 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
     with matplotlib.rc_context(style.SETTINGS):
-        several = len(runs) > 1 or "test_accuracy" in _quantities(runs)
+        several = len(runs) > 1 or any(each.rises for each in _measures(runs))
         figure = _several_runs(runs) if several else _one_run(runs[0])
     style.save(figure, output)
 
@@ -57,8 +57,10 @@ def _one_run(run: Run) -> Figure:
     summary = Summary(run)
     figure.suptitle(f"{summary.problem}, {summary.solver}: {run.stop_reason}", fontsize=10)
     for axes, cost in zip(below.subplots(1, 2), costs, strict=True):
-        for index, quantity in enumerate(_quantities([run])):
-            _line(axes, run, cost, quantity, QUANTITIES[quantity], index)
+        for index, (quantity, name) in enumerate(_quantities([run]).items()):
+            _line(axes, run, cost, quantity, name, index)
+        for measure in _measures([run]):
+            draw_target(axes, [summary], measure)
         axes.set(xlabel=COSTS[cost], yscale="log")
         if axes.lines:
             axes.legend()
@@ -66,7 +68,8 @@ def _one_run(run: Run) -> Figure:
 
 
 def _several_runs(runs: Sequence[Run]) -> Figure:
-    quantities = _quantities(runs)
+    quantities, summaries = _quantities(runs), [Summary(run) for run in runs]
+    linear = [measure.column for measure in _measures(runs) if measure.rises]
     legend_rows = -(-len(runs) // 4)
     figure = style.new_figure(11, 2.5 * len(quantities) + 0.2 * legend_rows)
     has_epochs = any(np.isfinite(_column(run, "epoch")).any() for run in runs)
@@ -76,20 +79,40 @@ def _several_runs(runs: Sequence[Run]) -> Figure:
         for axes, cost in zip(panels, costs, strict=True):
             for index, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
                 _line(axes, run, cost, quantity, label, index)
+            for measure in _measures(runs):
+                if measure.column == quantity:
+                    draw_target(axes, summaries, measure)
             axes.set_xlabel(COSTS[cost])
-            if quantity != "test_accuracy":
-                axes.set_yscale("log")
-        panels[0].set_ylabel(QUANTITIES[quantity])
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+            axes.set_yscale("linear" if quantity in linear else "log")
+        panels[0].set_ylabel(quantities[quantity])
+    lines = [line for axes in grid[:, 0] for line in axes.lines]
+    named = {str(line.get_label()): line for line in lines}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4)
     return figure
 
 
-def _quantities(runs: Sequence[Run]) -> list[str]:
-    """The quantities that at least one of the runs has values of."""
-    return [
-        name for name in QUANTITIES if any(np.isfinite(_column(run, name)).any() for run in runs)
-    ]
+def draw_target(axes: Axes, summaries: Sequence[Summary], measure: Measure) -> None:
+    """Draws where the runs were to stop by a measure, if they were all to stop there."""
+    targets = {summary.asked_for(measure) for summary in summaries}
+    target = targets.pop() if len(targets) == 1 else None
+    if target is not None:
+        label = f"stop.{measure.key}"
+        axes.axhline(target, color="0.4", linewidth=0.8, linestyle=":", label=label)
+
+
+def _measures(runs: Sequence[Run]) -> list[Measure]:
+    """The measures that at least one of the runs has values of."""
+    return [each for each in list_measures() if _is_known(runs, each.column)]
+
+
+def _quantities(runs: Sequence[Run]) -> dict[str, str]:
+    """Column → name on an axis, of what at least one of the runs has values of."""
+    loss = {"loss": "loss"} if _is_known(runs, "loss") else {}
+    return loss | {each.column: each.axis for each in _measures(runs)}
+
+
+def _is_known(runs: Sequence[Run], name: str) -> bool:
+    return any(np.isfinite(_column(run, name)).any() for run in runs)
 
 
 def _column(run: Run, name: str) -> np.ndarray:

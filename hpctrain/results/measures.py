@@ -4,23 +4,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpctrain.job.stop import list_criteria
 from hpctrain.store.run_file import Run
-
-DECADES = tuple(10.0**-power for power in range(1, 9))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of the history that says how good the parameters are.
+    """A column of the history that says how good the parameters are; see `job.stop.Shown`.
 
     Attributes:
-        column: its name in the history, and in a job's `[stop]`.
-        name: in tables.
-        axis: its name on an axis.
-        marks: values whose first record tables tell, with the job's own.
+        key: by which a job's `[stop]` asks for a value of it.
+        column: its name in the history.
         rises: whether more is better.
     """
 
+    key: str
     column: str
     name: str
     axis: str
@@ -50,18 +48,16 @@ class Measure:
         return values >= mark if self.rises else values <= mark
 
 
-ERROR = Measure("error", "error", "relative error", DECADES)
-ACCURACY = Measure(
-    "test_accuracy",
-    "test accuracy",
-    "test accuracy",
-    (0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99),
-    rises=True,
-)
-SUBOPTIMALITY = Measure("suboptimality", "suboptimality", "L - L*", DECADES)
-MEASURES = (ERROR, ACCURACY, SUBOPTIMALITY)
+def list_measures() -> list[Measure]:
+    """A measure for each stop criterion that tables and figures show."""
+    return [
+        Measure(row.key, row.quantity, row.shown.name, row.shown.axis, row.shown.marks, row.rises)
+        for row in list_criteria()
+        if row.shown
+    ]
 
 
 def measure_of(run: Run) -> Measure:
-    """The measure that a run has a column of; the error where it has none."""
-    return next((each for each in MEASURES if each.column in run.history), ERROR)
+    """The measure that a run has a column of; the first, the error, where it has none."""
+    measures = list_measures()
+    return next((each for each in measures if each.column in run.history), measures[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from hpctrain.results.measures import MEASURES
+from hpctrain.results.measures import list_measures
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import Run, read_run
 
@@ -39,8 +39,8 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
         "": summary_rows(runs),
         "Share of time": [_percent(row) for row in share_rows(runs)],
     }
-    for measure in MEASURES:
-        judged = [run for run in runs if Summary(run).measure is measure]
+    for measure in list_measures():
+        judged = [run for run in runs if Summary(run).measure == measure]
         tables[f"First record {measure.reaching}"] = target_rows(judged)
     return "\n\n".join(table(title, rows, style) for title, rows in tables.items() if rows) + "\n"
 

@@ -128,7 +128,11 @@ class Summary:
     @property
     def asked(self) -> float | None:
         """The value of the measure at which the job was to stop."""
-        return self.job.get("stop", {}).get(self.measure.column)
+        return self.asked_for(self.measure)
+
+    def asked_for(self, measure: Measure) -> float | None:
+        """The value of a measure at which the job was to stop."""
+        return self.job.get("stop", {}).get(measure.key)
 
     def targets(self) -> list[Reached]:
         """When the measure came to each mark and to what the job asked for, where it did."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hpctrain.errors import InputError
 from hpctrain.job.own_solver import own_solver
 from hpctrain.job.settings import Job
+from hpctrain.job.stop import list_asked
 from hpctrain.kernels import native_available, precision
 from hpctrain.linalg.arrays import CPU
 from hpctrain.linalg.randomness import seeded_generators
@@ -197,11 +198,12 @@ def make_monitor(job: Job, problem: Problem, communicator: Communicator, threads
         InputError: the job is to stop by what this problem cannot measure.
     """
     monitor = problem.monitor(communicator, job.parallel.chunks, threads)
-    if job.stop.error is not None and "error" not in monitor.columns:
-        raise InputError(
-            f"stop.error = {job.stop.error:g} is not allowed: problem.name ="
-            f' "{job.problem.name}" has no reference solution to measure an error by'
-        )
+    for criterion, value in list_asked(job.stop):
+        if criterion.shown and criterion.quantity not in monitor.columns:
+            raise InputError(
+                f"stop.{criterion.key} = {value:g} is not allowed: problem.name ="
+                f' "{job.problem.name}" has no reference to measure it by'
+            )
     return monitor
 
 

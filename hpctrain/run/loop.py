@@ -19,6 +19,16 @@ import torch
 
 from hpctrain.errors import InputError, RunError
 from hpctrain.job.settings import Job, resolved_toml
+from hpctrain.job.stop import (
+    NON_FINITE,
+    OUTPUT_FAILED,
+    RUNNING,
+    SIGNAL,
+    STALLED,
+    ZERO_GRADIENT,
+    Criterion,
+    Reason,
+)
 from hpctrain.kernels import kernels_on
 from hpctrain.linalg.arrays import to_array
 from hpctrain.linalg.vectors import norm
@@ -36,7 +46,7 @@ from hpctrain.run.observers.progress import Progress
 from hpctrain.run.output import Output, checkpoint_folder, claim_new_file, claimed
 from hpctrain.run.resume import Kept, Past, Tally, find, fingerprint, restore
 from hpctrain.run.signals import StopSignals
-from hpctrain.run.stop import Reason
+from hpctrain.run.stop import agree_on_reason, explain
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import CheckpointStore
@@ -77,7 +87,7 @@ class OutputError(RunError):
 class Outcome:
     """How a run ended."""
 
-    reason: Reason
+    reason: Reason | Criterion
     iterations: int
     output: Path | None
 
@@ -237,8 +247,8 @@ class _Loop:
         self._tally, self._earlier_seconds = kept.tally, kept.wall_seconds
         self._monitored = dict(kept.monitored)
         reason = self._agree(state.point, kept.record)
-        text = reason.explain(kept.record.outcome)
-        if reason is not Reason.RUNNING and text == past.stop_reason:
+        text = explain(reason, kept.record.outcome)
+        if reason is not RUNNING and text == past.stop_reason:
             self._monitored = self._monitor.values(state.point.theta)
             self._progress.begin(self._header())
             lines = [f"nothing to do, {past.path} has ended: {text}"]
@@ -267,9 +277,9 @@ class _Loop:
                 stacklevel=2,
             )
 
-    def _from(self, state: Any, record: Record, reason: Reason) -> Outcome:
+    def _from(self, state: Any, record: Record, reason: Reason | Criterion) -> Outcome:
         """Steps until there is a reason to stop."""
-        while reason is Reason.RUNNING:
+        while reason is RUNNING:
             began = time.perf_counter()
             state, record = self._solver.step(state)
             self._tally.seconds += time.perf_counter() - began
@@ -280,7 +290,7 @@ class _Loop:
             self._record(state.point, record, evaluate=self._tally.iteration % every == 0)
             reason = self._agree(state.point, record)
             period = self._job.output.checkpoint_every
-            if reason is Reason.RUNNING and period and self._tally.iteration % period == 0:
+            if reason is RUNNING and period and self._tally.iteration % period == 0:
                 self._checkpoint(state, record)
         return self._finish(state, record, reason)
 
@@ -339,35 +349,28 @@ class _Loop:
         seconds, traffic = (np.stack(each) for each in zip(*gathered, strict=True))
         return seconds, traffic
 
-    def _agree(self, point: Point, record: Record) -> Reason:
+    def _agree(self, point: Point, record: Record) -> Reason | Criterion:
         """The reason to stop that weighs most on any rank: one reduction an iteration."""
-        stop, tally = self._job.stop, self._tally
+        tally = self._tally
         # A search also fails where all trials are NaN: then so is the loss that was finite before.
         loss = self._objective.at(point.theta).loss if record.outcome.is_final else record.loss
         gradient_norm = self._deciding_gradient_norm(point, record)
-        elapsed = time.perf_counter() - self._started
-        reasons = {
-            Reason.RUNNING: True,
-            Reason.MAX_ITERATIONS: tally.iteration >= stop.max_iterations,
-            Reason.MAX_GRADIENT_EVALUATIONS: stop.max_gradient_evaluations is not None
-            and self._objective.counts.gradient_evaluations >= stop.max_gradient_evaluations,
-            Reason.STALLED: record.outcome.is_final,
-            Reason.GRADIENT_NORM: stop.gradient_norm is not None
-            and gradient_norm <= stop.gradient_norm,
-            Reason.ZERO_GRADIENT: gradient_norm == 0,
-            Reason.ERROR: stop.error is not None
-            and self._monitored.get("error", math.nan) <= stop.error,
-            Reason.TEST_ACCURACY: stop.test_accuracy is not None
-            and self._monitored.get("test_accuracy", math.nan) >= stop.test_accuracy,
-            Reason.SUBOPTIMALITY: stop.suboptimality is not None
-            and self._monitored.get("suboptimality", math.nan) <= stop.suboptimality,
-            Reason.MAX_SECONDS: stop.max_seconds is not None and elapsed >= stop.max_seconds,
-            Reason.SIGNAL: self._signals.received,
-            Reason.NON_FINITE: not math.isfinite(loss + record.gradient_norm),
-            Reason.OUTPUT_FAILED: self._broken is not None,
+        numbers = {
+            **self._monitored,
+            "iteration": tally.iteration,
+            "gradient_evaluations": self._objective.counts.gradient_evaluations,
+            "gradient_norm": gradient_norm,
+            "elapsed_seconds": time.perf_counter() - self._started,
         }
-        own = max(reason for reason, holds in reasons.items() if holds)
-        return Reason(self._communicator.maximum([own])[0])
+        others = {
+            STALLED: record.outcome.is_final,
+            ZERO_GRADIENT: gradient_norm == 0,
+            SIGNAL: self._signals.received,
+            NON_FINITE: not math.isfinite(loss + record.gradient_norm),
+            OUTPUT_FAILED: self._broken is not None,
+        }
+        holding = [reason for reason, holds in others.items() if holds]
+        return agree_on_reason(self._communicator, self._job.stop, numbers, holding)
 
     def _deciding_gradient_norm(self, point: Point, record: Record) -> float:
         """‖∇L(θ)‖ over all samples where it may end the run, else ∞; collective.
@@ -397,10 +400,10 @@ class _Loop:
             led = self._solver.led
             self._checkpoints.write(self._tally.iteration, state, kept.to_json(), led)
 
-    def _finish(self, state: Any, record: Record, reason: Reason) -> Outcome:
-        if reason is Reason.OUTPUT_FAILED:
+    def _finish(self, state: Any, record: Record, reason: Reason | Criterion) -> Outcome:
+        if reason is OUTPUT_FAILED:
             raise self._output_error(self._communicator.broadcast(self._broken))
-        if reason is Reason.NON_FINITE:
+        if reason is NON_FINITE:
             self._end_history(reason.text, None)
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
@@ -410,7 +413,7 @@ class _Loop:
         self._checkpoint(state, record)
         solution = self._monitor.solution(state.point.theta) or None
         self._monitored = self._monitor.values(state.point.theta)
-        text = reason.explain(record.outcome)
+        text = explain(reason, record.outcome)
         self._end_history(text, solution)
         self._progress.finish(self._summary(state.point, text))
         return Outcome(reason, self._tally.iteration, self._path)

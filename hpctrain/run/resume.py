@@ -11,11 +11,11 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job, parse_job
+from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.methods.quasi_newton.factors import row_ranges
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.output import checkpoint_folder
-from hpctrain.run.stop import Reason
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
@@ -140,7 +140,7 @@ def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: Check
             f"{path}: cannot be resumed, none of its checkpoints is whole ({store.directory}:"
             f" {names}); run the job again into another file"
         )
-    ended = stop_reason not in (Reason.RUNNING.text, Reason.NON_FINITE.text)
+    ended = stop_reason not in (RUNNING.text, NON_FINITE.text)
     if ended or last > job.output.checkpoint_every > 0:
         raise ResumeError(
             f"{path}: cannot be resumed, its checkpoints are missing: put them back as"

@@ -1,53 +1,36 @@
-"""Why a run ends."""
+"""Whether a run ends: what holds on each rank, and the weightiest of it on any rank."""
 
-from enum import IntEnum
+from collections.abc import Collection, Mapping
+from typing import Any
 
+from hpctrain.job import stop as table
+from hpctrain.job.stop import Criterion, Reason
 from hpctrain.methods.outcomes import Outcome
+from hpctrain.parallel.communicator import Communicator
 
 
-class Reason(IntEnum):
-    """Ordered by weight: where ranks or criteria differ, the greatest wins."""
+def agree_on_reason(
+    communicator: Communicator,
+    stop: Any,
+    numbers: Mapping[str, float],
+    others: Collection[Reason],
+) -> Reason | Criterion:
+    """The reason that weighs most on any rank, `RUNNING` for none: one reduction.
 
-    RUNNING = 0
-    MAX_ITERATIONS = 1
-    MAX_GRADIENT_EVALUATIONS = 2
-    STALLED = 3
-    GRADIENT_NORM = 4
-    ZERO_GRADIENT = 5
-    ERROR = 6
-    TEST_ACCURACY = 7
-    SUBOPTIMALITY = 8
-    MAX_SECONDS = 9
-    SIGNAL = 10
-    NON_FINITE = 11
-    OUTPUT_FAILED = 12
+    Args:
+        stop: the job's `[stop]`.
+        numbers: what criteria are met by, by quantity.
+        others: what holds on this rank beside the criteria.
+    """
+    met = [
+        each
+        for each, asked in table.list_asked(stop)
+        if each.quantity in numbers and each.is_met(asked, numbers[each.quantity])
+    ]
+    own = max(table.REASONS.index(each) for each in (table.RUNNING, *met, *others))
+    return table.REASONS[communicator.maximum([own])[0]]
 
-    @property
-    def text(self) -> str:
-        """The reason in words."""
-        return {
-            Reason.RUNNING: "running",
-            Reason.MAX_ITERATIONS: "stop.max_iterations reached",
-            Reason.MAX_GRADIENT_EVALUATIONS: "stop.max_gradient_evaluations reached",
-            Reason.STALLED: "the solver has nothing left to try",
-            Reason.GRADIENT_NORM: "stop.gradient_norm reached",
-            Reason.ZERO_GRADIENT: "the gradient is zero",
-            Reason.ERROR: "stop.error reached",
-            Reason.TEST_ACCURACY: "stop.test_accuracy reached",
-            Reason.SUBOPTIMALITY: "stop.suboptimality reached",
-            Reason.MAX_SECONDS: "stop.max_seconds reached",
-            Reason.SIGNAL: "stopped by a signal",
-            Reason.NON_FINITE: "the loss is not finite",
-            Reason.OUTPUT_FAILED: "the run file cannot be written",
-        }[self]
 
-    def explain(self, outcome: Outcome) -> str:
-        """The reason in words; those of the solver's last outcome where that ends the run."""
-        return outcome.text if self is Reason.STALLED else self.text
-
-    @property
-    def status(self) -> int:
-        """The exit status: 75 means stopped before the end, with a checkpoint written."""
-        if self in (Reason.MAX_SECONDS, Reason.SIGNAL):
-            return 75
-        return 1 if self >= Reason.NON_FINITE else 0
+def explain(reason: Reason | Criterion, outcome: Outcome) -> str:
+    """The reason in words; those of the solver's last outcome where that ends the run."""
+    return outcome.text if reason is table.STALLED else reason.text

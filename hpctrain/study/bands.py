@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpctrain.results import style
+from hpctrain.results.figures import draw_target
 from hpctrain.results.measures import Measure
 from hpctrain.study.seeds import SeedRuns, column
 
@@ -90,11 +91,8 @@ def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Measure |
         look = style.line_style(index)
         axes.plot(x, mean, label=groups[index].label, **look)
         axes.fill_between(x, lowest, highest, color=look["color"], alpha=0.2, linewidth=0)
-    targets = {summary.asked for group in groups for summary in group.runs}
-    target = targets.pop() if len(targets) == 1 else None
-    if measure is not None and target is not None:
-        label = f"stop.{quantity}"
-        axes.axhline(target, color="0.4", linewidth=0.8, linestyle=":", label=label)
+    if measure is not None:
+        draw_target(axes, [summary for group in groups for summary in group.runs], measure)
     scale = "log" if logarithmic else "linear"
     axes.set(yscale=scale, xscale="log" if wide else "linear")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpctrain.job.settings import Job, load_job
+from hpctrain.job.stop import list_asked
 from hpctrain.parallel.launch import launched_ranks
 from hpctrain.parallel.threads import visible_cores
 from hpctrain.results.summary import StudyError
@@ -31,9 +32,6 @@ from hpctrain.study.stretch import Stretch
 
 # Of a stretch of fixed length, the part before it that warms up.
 WARM_UP = 0.25
-# Criteria that would end a run before its fixed number of iterations.
-ENDLESS = {"max_seconds": 1e9, "max_gradient_evaluations": 1e18, "error": 1e-300,
-           "test_accuracy": 1.0, "suboptimality": 1e-300, "gradient_norm": 0.0}  # fmt: skip
 SUFFIXES = (".h5", ".hdf5")
 SET_BY = {"output.path": "--runs", "parallel.transport": "--launcher"}
 
@@ -197,8 +195,12 @@ def _settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
         warm_up = _warm_up(study.iterations)
         settings += [f"output.error_every={warm_up}",
                      f"stop.max_iterations={warm_up + study.iterations}"]  # fmt: skip
-        asked = job.stop.model_dump(exclude_none=True)
-        settings += [f"stop.{key}={value!r}" for key, value in ENDLESS.items() if key in asked]
+        # Others would end a run before that.
+        settings += [
+            f"stop.{criterion.key}={criterion.out_of_reach!r}"
+            for criterion, _ in list_asked(job.stop)
+            if criterion.key != "max_iterations"
+        ]
     return settings
 
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpctrain.job.stop import NON_FINITE
 from hpctrain.results import report as tables
 from hpctrain.results.measures import Measure
 from hpctrain.results.report import Row
 from hpctrain.results.summary import Summary
-from hpctrain.run.stop import Reason
 
 # Attribute of `Reached` and column of the history → its name in tables.
 COSTS = {
@@ -113,7 +113,7 @@ def final(summary: Summary, name: str) -> float:
 
 
 def _at_end(summary: Summary, name: str, worst: float) -> float:
-    diverged = summary.run.stop_reason == Reason.NON_FINITE.text
+    diverged = summary.run.stop_reason == NON_FINITE.text
     return worst if diverged else final(summary, name)
 
 

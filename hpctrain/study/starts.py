@@ -14,13 +14,13 @@ from typing import Any
 
 from hpctrain.errors import HpctrainError
 from hpctrain.job.settings import Job, JobError, parse_job
+from hpctrain.job.stop import RUNNING, SIGNAL
 from hpctrain.parallel.launchers import find_mpirun
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
-from hpctrain.run.stop import Reason
-from hpctrain.store.run_file import RUNNING, RunFileError, read_run
+from hpctrain.store.run_file import RunFileError, read_run
 
-UNFINISHED = (RUNNING, Reason.SIGNAL.text)
+UNFINISHED = (RUNNING.text, SIGNAL.text)
 BAD_INPUT = 2
 # Seconds between looks at whether a signal came while a run goes on.
 POLL = 0.2

@@ -140,14 +140,14 @@ def test_a_run_says_why_it_ended(comm, folder):
     path = folder / "run.h5"
     job = job_of("ssbroyden", "plain", **{"stop.error": 0.9})
     outcome = run(job, comm, str(path))
-    assert (outcome.reason.name, outcome.status) == ("ERROR", 0)
+    assert (outcome.reason.key, outcome.status) == ("error", 0)
     assert read_run(path).stop_reason == "stop.error reached"
 
 
 def test_a_time_limit_ends_the_run_with_a_checkpoint_and_status_75(comm, folder):
     job = job_of("lbfgs", "plain", **{"stop.max_seconds": 1e-9})
     outcome = run(job, comm, str(folder / "run.h5"))
-    assert (outcome.reason.name, outcome.status) == ("MAX_SECONDS", 75)
+    assert (outcome.reason.key, outcome.status) == ("max_seconds", 75)
     assert CheckpointStore(folder / "run.ckpt", Communicator()).latest() is not None
 
 

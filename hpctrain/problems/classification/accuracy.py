@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from hpctrain.problems.classification.problem import ClassificationProblem, CrossEntropy
 
 
+def name_columns(train_accuracy: bool) -> tuple[str, ...]:
+    """The columns of a monitor: of the test set, and of the training set where it is asked for."""
+    sets = ("test", "train") if train_accuracy else ("test",)
+    return tuple(f"{name}_{measure}" for name in sets for measure in ("accuracy", "loss"))
+
+
 class AccuracyMonitor:
     """Accuracy and loss on the test set, and on the training set where the problem asks for it.
 
@@ -31,8 +37,7 @@ class AccuracyMonitor:
             self._sets = {"test": problem.test_share(*place)}
             if problem.train_accuracy:
                 self._sets["train"] = problem.share(*place)
-        columns = [f"{name}_{measure}" for name in self._sets for measure in ("accuracy", "loss")]
-        self.columns = tuple(columns)
+        self.columns = name_columns(problem.train_accuracy)
         self._communicator = communicator
         self._chunks = chunks
         self._first = shares(chunks, communicator.size)[communicator.rank][0]

@@ -23,6 +23,8 @@ class ErrorMonitor:
     without a reference has neither.
     """
 
+    known_columns: tuple[str, ...] = ("error", "error_paper")
+
     def __init__(
         self, problem: "PinnProblem", communicator: Communicator, chunks: int, threads: int
     ) -> None:
@@ -32,7 +34,7 @@ class ErrorMonitor:
             if len(set(communicator.allgather(self._grid.reference is None))) > 1:
                 raise InputError(f"{problem.pde.name}: reference is None for a part of the grid")
         known = self._grid.reference is not None
-        self.columns: tuple[str, ...] = ("error", "error_paper") if known else ()
+        self.columns = self.known_columns if known else ()
         self._problem = problem
         self._communicator = communicator
         self._chunks = chunks
