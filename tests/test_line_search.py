@@ -1,7 +1,6 @@
 """Strong-Wolfe line search on functions of one variable."""
 
 import math
-from functools import cached_property
 
 import pytest
 import torch
@@ -48,12 +47,13 @@ class _Evaluation:
             x = theta.clone().requires_grad_()
             self._value = objective.phi(x[0])
         self.loss = float(torch.as_tensor(self._value).detach())
-        self._objective, self._x = objective, x
+        self._objective, self._x, self._gradient = objective, x, None
 
-    @cached_property
-    def gradient(self):
-        self._objective.gradients += 1
-        return torch.autograd.grad(self._value, self._x, retain_graph=True)[0]
+    def evaluate_gradient(self):
+        if self._gradient is None:
+            self._objective.gradients += 1
+            self._gradient = torch.autograd.grad(self._value, self._x, retain_graph=True)[0]
+        return self._gradient
 
 
 class _Objective:
@@ -66,7 +66,7 @@ class _Objective:
 
     def with_gradient(self, theta):
         evaluation = _Evaluation(self, theta)
-        evaluation.gradient  # noqa: B018
+        evaluation.evaluate_gradient()
         return evaluation
 
 
@@ -74,7 +74,7 @@ def search(phi, trial, options=OPTIONS, likely=True):
     objective = _Objective(phi)
     theta, direction = torch.zeros(1).double(), torch.ones(1).double()
     start = _Evaluation(objective, theta)
-    slope = float(start.gradient)
+    slope = float(start.evaluate_gradient())
     objective.gradients = 0
     found = strong_wolfe(objective, theta, direction, start.loss, slope, trial, options, likely)
     return found, objective, start.loss, slope
@@ -82,7 +82,7 @@ def search(phi, trial, options=OPTIONS, likely=True):
 
 def holds(found, loss, slope, options):
     decrease = found.evaluation.loss <= loss + options.c1 * found.step * slope
-    return decrease and abs(float(found.evaluation.gradient)) <= options.c2 * abs(slope)
+    return decrease and abs(float(found.evaluation.evaluate_gradient())) <= options.c2 * abs(slope)
 
 
 @pytest.mark.parametrize("trial", [1e-3, 1e-1, 1e1, 1e3])

@@ -101,7 +101,9 @@ def test_the_coarse_model_has_the_restricted_gradient_at_its_origin(loss):
     expected = Pairs().restrict(state.point.gradient)
     origin = Pairs().project(state.point.theta)
     assert torch.equal(entered.point.theta, origin)
-    torch.testing.assert_close(h.with_gradient(origin).gradient, expected, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        h.with_gradient(origin).evaluate_gradient(), expected, rtol=1e-13, atol=1e-13
+    )
     assert torch.equal(entered.point.gradient, expected)
     assert entered.point.loss == h.at(origin).loss
 
@@ -121,8 +123,8 @@ def test_three_levels_are_consistent_all_the_way_down():
     left = spies[1].solver.steps(h, entered, 2, Room(entered.point.theta)).point
     h_coarse, start_coarse, _ = spies[0].visits[0]
     torch.testing.assert_close(
-        h_coarse.with_gradient(start_coarse.point.theta).gradient,
-        Pairs().restrict(h.with_gradient(left.theta).gradient),
+        h_coarse.with_gradient(start_coarse.point.theta).evaluate_gradient(),
+        Pairs().restrict(h.with_gradient(left.theta).evaluate_gradient()),
         rtol=1e-12, atol=1e-12,
     )  # fmt: skip
 
@@ -279,6 +281,6 @@ def test_likely_trials_of_armijo_cost_one_pass_each(loss, likely, losses, gradie
     objective.counts = Counts(loss.loss_cost, loss.gradient_cost)
     found = armijo(objective, point.theta, d, point.loss, slope, 6 * exact, ArmijoOptions(), likely)
     assert found.step == pytest.approx(1.5 * exact)
-    assert found.evaluation.gradient.shape == d.shape
+    assert found.evaluation.evaluate_gradient().shape == d.shape
     assert objective.counts.loss_evaluations == losses
     assert objective.counts.gradient_evaluations == gradients

@@ -304,7 +304,7 @@ class Nowhere(Objective):
         found = super().with_gradient(theta)
         if bool((theta == 1).all()):
             return found
-        return Evaluation(self, theta, math.nan, math.nan * found.gradient)
+        return Evaluation(self, theta, math.nan, math.nan * found.evaluate_gradient())
 
     def at(self, theta):
         return Evaluation(self, theta, math.nan)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective.evaluation import Objective
-from hpctrain.objective.smooth import Evaluation, Point
+from hpctrain.objective.smooth import Evaluation, Point, evaluate
 
 
 class Corrected:
@@ -34,13 +34,13 @@ class Corrected:
         self._origin = origin
 
     def at(self, theta: Tensor) -> Evaluation:
-        """Evaluates h at θ, and ∇h if it is asked for, which then costs an evaluation more."""
+        """Evaluates h at θ; ∇h there costs an evaluation more."""
         return Evaluation(self, theta, self._objective.at(theta).loss + self._linear(theta))
 
     def with_gradient(self, theta: Tensor) -> Evaluation:
         """Evaluates h and ∇h at θ together."""
         found = self._objective.with_gradient(theta)
-        gradient = found.gradient + self._correction
+        gradient = found.evaluate_gradient() + self._correction
         return Evaluation(self, theta, found.loss + self._linear(theta), gradient)
 
     def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
@@ -59,6 +59,6 @@ def consistent(objective: Objective, gradient: Tensor, origin: Tensor) -> tuple[
         gradient: g (n,), of the global loss, in the local variables.
         origin: θ₀ (n,).
     """
-    own = objective.with_gradient(origin)
+    own = evaluate(objective, origin)
     h = Corrected(objective, gradient - own.gradient, origin)
     return h, Point(origin, own.loss, gradient)

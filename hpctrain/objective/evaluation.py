@@ -165,7 +165,7 @@ class Objective:
         return self._chunks
 
     def at(self, theta: Tensor) -> Evaluation:
-        """Evaluates L at θ, and ∇L if it is asked for, which then costs an evaluation more."""
+        """Evaluates L at θ; ∇L there costs an evaluation more."""
         loss = self._sum(self._share.losses(theta)[:, None])[0]
         self.counts.loss_work += self._fraction * self._share.loss_cost
         return Evaluation(self, theta, float(loss) / self.samples)

@@ -29,10 +29,7 @@ class Smooth(Protocol):
 
 
 class Evaluation:
-    """The loss at one θ, and its gradient, which is evaluated when it is first asked for.
-
-    To ask for it is a collective call: on all ranks or on none.
-    """
+    """The loss at one θ, and its gradient where it is evaluated too."""
 
     def __init__(
         self, objective: Smooth, theta: Tensor, loss: float, gradient: Tensor | None = None
@@ -42,11 +39,10 @@ class Evaluation:
         self._objective = objective
         self._gradient = gradient
 
-    @property
-    def gradient(self) -> Tensor:
-        """∇L(θ) (n,)."""
+    def evaluate_gradient(self) -> Tensor:
+        """∇L(θ) (n,), evaluated by the first call unless it was with the loss; collective."""
         if self._gradient is None:
-            self._gradient = self._objective.with_gradient(self.theta).gradient
+            self._gradient = self._objective.with_gradient(self.theta).evaluate_gradient()
         return self._gradient
 
 
@@ -65,5 +61,5 @@ def evaluate(objective: Smooth, theta: Tensor) -> Point:
 
 
 def point_of(evaluation: Evaluation) -> Point:
-    """The point of an evaluation; asks for its gradient, collectively."""
-    return Point(evaluation.theta, evaluation.loss, evaluation.gradient)
+    """The point of an evaluation, with its gradient; collective."""
+    return Point(evaluation.theta, evaluation.loss, evaluation.evaluate_gradient())

@@ -33,7 +33,7 @@ from hpctrain.kernels import kernels_on
 from hpctrain.linalg.arrays import to_array
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome as SolverOutcome
-from hpctrain.objective import Objective, Point
+from hpctrain.objective import Objective, Point, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device, choose_device
 from hpctrain.parallel.phases import PHASES, peak_memory_mb
@@ -381,7 +381,7 @@ class _Loop:
         if not (record.ends_epoch and record.gradient_norm <= bound):
             return math.inf
         with self._communicator.timer.phase("validation"):
-            return norm(self._objective.uncounted().with_gradient(point.theta).gradient)
+            return norm(evaluate(self._objective.uncounted(), point.theta).gradient)
 
     def _checkpoint(self, state: Any, record: Record) -> None:
         """The records up to here are on the disk before a checkpoint counts on them."""

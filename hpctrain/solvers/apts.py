@@ -316,7 +316,7 @@ class APTS(Solver[APTSState]):
             accepted, radius = verdict.accepted, verdict.radius
         memory = state.memory
         if self._learns:
-            memory = learnt(memory, trial.step, found.gradient - point.gradient, o)
+            memory = learnt(memory, trial.step, found.evaluate_gradient() - point.gradient, o)
         if not accepted:
             return replace(state, radius=radius, memory=memory, accepted=False)
         return replace(
@@ -336,7 +336,7 @@ class APTS(Solver[APTSState]):
         tried = attempt_step(L, point, B, state.global_radius, o, self._goes_on(last), state.window)
         memory, window = state.memory, state.window
         if self._learns:
-            memory = learnt(memory, tried.step, tried.trial.gradient - point.gradient, o)
+            memory = learnt(memory, tried.step, tried.trial.evaluate_gradient() - point.gradient, o)
         if tried.accepted:
             point = self._reached(tried.trial, point, last)
             window = slid(window, state.point.loss - point.loss, o.window)
@@ -351,7 +351,7 @@ class APTS(Solver[APTSState]):
         return self._learns or self.options.batch_size is None or not last
 
     def _reached(self, trial: Evaluation, before: Point, last: bool) -> Point:
-        gradient = trial.gradient if self._goes_on(last) else before.gradient
+        gradient = trial.evaluate_gradient() if self._goes_on(last) else before.gradient
         return Point(trial.theta, trial.loss, gradient)
 
     def _record(self, old: Point, new: APTSState, outcome: Outcome) -> Record:

@@ -134,7 +134,7 @@ class FreshSteps:
         drawn = fresh_subsets(self.objective, self.samples, self.steps, self.seed, *self.indices)
         for subset in drawn:
             h, _ = consistent(subset, gradient, origin)
-            theta = theta - self.learning_rate * h.with_gradient(theta).gradient
+            theta = theta - self.learning_rate * evaluate(h, theta).gradient
         return Correction(theta, float("nan"))
 
 

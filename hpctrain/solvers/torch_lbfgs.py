@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Evaluation, Objective, Point, evaluate
+from hpctrain.objective import Objective, Point, evaluate
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
 
@@ -134,11 +134,11 @@ class _Trials:
     def __init__(self, objective: Objective, theta: Tensor, start: Point) -> None:
         self._objective = objective
         self._theta = theta.copy_(start.theta)
-        self._known: list[Point | Evaluation] = [start]
+        self._known = [start]
 
     def evaluate(self) -> float:
         """torch's closure: the loss where the parameter stands, the gradient into `.grad`."""
-        here = self._find() or self._objective.with_gradient(self._theta.clone())
+        here = self._find() or evaluate(self._objective, self._theta.clone())
         self._known.append(here)
         self._theta.grad = here.gradient
         return here.loss
@@ -147,9 +147,9 @@ class _Trials:
         """Where torch left the parameter: at the best of its trials, or where it started."""
         here = self._find()
         assert here is not None, "torch leaves the parameter where it evaluated it"
-        return Point(here.theta, here.loss, here.gradient)
+        return here
 
-    def _find(self) -> Point | Evaluation | None:
+    def _find(self) -> Point | None:
         here = self._theta
         return next((e for e in self._known if _equal(e.theta, here)), None)
 

@@ -121,7 +121,9 @@ class TrustRegionSteps:
             radius = min(state.radius, left)
             tried = attempt_step(h, point, B, radius, o, with_gradient=o.model == "lsr1")
             if o.model == "lsr1":
-                memory = learnt(memory, tried.step, tried.trial.gradient - point.gradient, o)
+                memory = learnt(
+                    memory, tried.step, tried.trial.evaluate_gradient() - point.gradient, o
+                )
             new, next_radius = point, tried.radius
             if tried.accepted:
                 # A good step that the room held back says nothing against a larger radius.

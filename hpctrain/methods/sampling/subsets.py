@@ -11,7 +11,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import to_tensor
 from hpctrain.linalg.randomness import generator
-from hpctrain.objective import Objective
+from hpctrain.objective import Objective, evaluate
 from hpctrain.options import Options
 
 # So many samples travel to all ranks at a time, for steps that take one or a few each.
@@ -112,7 +112,7 @@ def _gathered(
 
 
 def _gradient(objective: Objective, theta: Tensor) -> Tensor:
-    return objective.with_gradient(theta).gradient
+    return evaluate(objective, theta).gradient
 
 
 def share_size(share: float, samples: int) -> int:

@@ -66,7 +66,7 @@ class _Trial:
     def slope(self) -> float:
         if self.known_slope is None:
             assert self.evaluation is not None
-            self.known_slope = dot(self.evaluation.gradient, self._direction)
+            self.known_slope = dot(self.evaluation.evaluate_gradient(), self._direction)
         return self.known_slope
 
 

@@ -83,10 +83,10 @@ def local_phase(
         tried = attempt_step(h, point, B, min(radius, room), o, needed)
         finite = finite or math.isfinite(tried.trial.loss)
         if learns:
-            pairs = learnt(pairs, tried.step, tried.trial.gradient - point.gradient, o)
+            pairs = learnt(pairs, tried.step, tried.trial.evaluate_gradient() - point.gradient, o)
         if tried.accepted:
             s = s + tried.step
-            gradient = tried.trial.gradient if needed else point.gradient
+            gradient = tried.trial.evaluate_gradient() if needed else point.gradient
             point = Point(tried.trial.theta, tried.trial.loss, gradient)
         elif tried.outcome.is_final:
             break

@@ -12,7 +12,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import slid
 from hpctrain.methods.trust_region.step import ModelOptions, attempt_step, curvature, learnt
-from hpctrain.objective import Evaluation, Point, Smooth, point_of
+from hpctrain.objective import Evaluation, Point, Smooth, evaluate, point_of
 
 
 @dataclass
@@ -70,9 +70,9 @@ def sampled_step(
     """
     f, old, learns = functions, state.point, options.model == "lsr1"
     if not f.known:
-        model_gradient = f.gradient.with_gradient(old.theta)
-        loss = model_gradient.loss if f.loss is f.gradient else old.loss
-        old = Point(old.theta, loss, model_gradient.gradient)
+        model = evaluate(f.gradient, old.theta)
+        loss = model.loss if f.loss is f.gradient else old.loss
+        old = Point(old.theta, loss, model.gradient)
     at_once = learns and f.curvature is f.loss
     B = curvature(f.curvature, old.theta, state.memory, options)
     tried = attempt_step(f.loss, old, B, state.radius, options, at_once, state.window)
@@ -100,9 +100,9 @@ def sampled_step(
 def _gradient_change(f: Functions, old: Point, trial: Evaluation) -> Tensor:
     """y (n,) of the function that B is of."""
     if f.curvature is f.loss:
-        return trial.gradient - old.gradient
-    before = old if f.curvature is f.gradient else f.curvature.with_gradient(old.theta)
-    return f.curvature.with_gradient(trial.theta).gradient - before.gradient
+        return trial.evaluate_gradient() - old.gradient
+    before = old if f.curvature is f.gradient else evaluate(f.curvature, old.theta)
+    return evaluate(f.curvature, trial.theta).gradient - before.gradient
 
 
 def _moved(old: Point, trial: Evaluation) -> Point:

@@ -8,7 +8,7 @@ from torch import Tensor
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
-from hpctrain.objective import Objective
+from hpctrain.objective import Objective, evaluate
 
 # L* is known to this, by L - L* ≤ ‖∇L‖² / 2λ.
 LARGEST_GAP = 1e-13
@@ -52,7 +52,7 @@ def minimum(objective: Objective, convexity: float, theta: Tensor) -> float:
     """L* by inexact Newton steps, each along a direction of conjugate gradients; collective."""
     search = ArmijoOptions()
     for _ in range(MAX_ITERATIONS):
-        now = objective.with_gradient(theta)
+        now = evaluate(objective, theta)
         g = now.gradient
         if dot(g, g) <= 2 * convexity * LARGEST_GAP:
             break
