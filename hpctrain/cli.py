@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     def train(communicator: Any, signals: StopSignals) -> Any:
         from hpctrain.job.settings import load_job
-        from hpctrain.run import loop as runner
+        from hpctrain.run import train as runner
 
         job = communicator.on_root(lambda: load_job(options.job, options.overrides))
         return runner.run(job, communicator, options.output or job.output.path, signals)
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     def go_on(communicator: Any, signals: StopSignals) -> Any:
-        from hpctrain.run import loop as runner
+        from hpctrain.run import train as runner
 
         return runner.resume(options.run, communicator, options.overrides, signals)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.run import loop as runner
+from hpctrain.run import train as runner
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 

@@ -12,7 +12,7 @@ from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.results import figures
 from hpctrain.results import report as tables
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 from hpctrain.study import compare
 

@@ -20,7 +20,7 @@ from pretended_gpu import PLACE
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
-from hpctrain.run.loop import resume, run
+from hpctrain.run.train import resume, run
 from hpctrain.solvers import SOLVERS
 from hpctrain.store.run_file import read_run
 
@@ -128,7 +128,7 @@ def test_a_run_with_all_tensors_on_another_device_is_that_on_the_cpu(
 ):
     """To round-off: the kernels of the CPU and its sums do without another device's."""
     gpu = Device(PLACE, "a pretended GPU")
-    monkeypatch.setattr("hpctrain.run.loop.choose_device", lambda *_: gpu)
+    monkeypatch.setattr("hpctrain.run.train.choose_device", lambda *_: gpu)
     run(job_of(case, data), Communicator(), str(tmp_path / "run.h5"))
     resume(str(tmp_path / "run.h5"), Communicator(), ["stop.max_iterations=4"])
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from hpctrain.job.stop import find_criterion
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.libsvm import write_libsvm
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 

@@ -8,7 +8,7 @@ import hpctrain.solvers
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.solvers import SOLVERS
 from hpctrain.solvers.base import Solver
 from hpctrain.store.run_file import read_run

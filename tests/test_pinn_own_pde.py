@@ -12,7 +12,7 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.ansatz import Ansatz, jets
 from hpctrain.problems.equations.points import grid_points, hammersley_points
 from hpctrain.run.assemble import make_problem
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 ROOT = Path(__file__).parents[1]

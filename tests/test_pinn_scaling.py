@@ -15,7 +15,7 @@ from hpctrain.problems.equations import PDE
 from hpctrain.problems.equations.conditions import SoftConstraints
 from hpctrain.problems.equations.problem import PinnProblem
 from hpctrain.problems.equations.scaling import InputScaling
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 TWINS = """

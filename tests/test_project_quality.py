@@ -83,12 +83,18 @@ def test_a_room_imports_none_that_stands_above_it(place, room):
         assert climbing == [] or (room, above) in ALLOWED, above
 
 
+RUNNERS = ["run.assemble", "run.loop", "run.observers", "run.train"]
+
+
 @pytest.mark.parametrize(
     ("part", "forbidden"),
     [
         ("solvers", ["problems", "store.checkpoint", "store.run_file"]),
         ("networks", ["parallel"]),
-        ("study", ["solvers", "problems", "networks", "kernels", "run.loop", "run.assemble"]),
+        (
+            "study",
+            ["solvers", "problems", "networks", "kernels", *RUNNERS],
+        ),
     ],
 )
 def test_a_room_knows_nothing_of_some_below_it(part, forbidden):

@@ -9,7 +9,7 @@ from classifiers import write_mnist
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.run.loop import resume, run
+from hpctrain.run.train import resume, run
 from hpctrain.solvers.rmtr import RMTROptions
 from hpctrain.store.run_file import read_run
 

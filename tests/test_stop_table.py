@@ -11,8 +11,8 @@ from hpctrain.job.stop import Criterion, Shown
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.results import figures, report
 from hpctrain.results.summary import Summary
-from hpctrain.run.loop import run
 from hpctrain.run.stop import agree_on_reason
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 from hpctrain.study import bands
 from hpctrain.study.seeds import SeedRuns, comparison

@@ -25,7 +25,7 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.logistic.problem import LogisticProblem
 from hpctrain.run import assemble as build
-from hpctrain.run.loop import resume, run
+from hpctrain.run.train import resume, run
 from hpctrain.solvers import SOLVERS, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
 from hpctrain.solvers.spqn import SPQNOptions

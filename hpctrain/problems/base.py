@@ -1,7 +1,7 @@
 """What every problem is to a run: samples, parameters, a loss to share out, and a monitor.
 
 A problem knows nothing of how it is minimised. `hpctrain.run.assemble` makes one out of a job, an
-objective is made of its shares, and `hpctrain.run.loop` asks its monitor how good θ is.
+objective is made of its shares, and `hpctrain.run.loop` has its monitor asked how good θ is.
 """
 
 from collections.abc import Mapping

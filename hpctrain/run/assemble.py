@@ -1,6 +1,7 @@
 """From a job file to the objects of a run: problem, objective, decomposition, solver."""
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, de
 from hpctrain.objective import Objective
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import Device
+from hpctrain.parallel.threads import set_threads
 from hpctrain.problems.base import Monitor, Problem
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data import shipped
@@ -54,6 +57,14 @@ from hpctrain.problems.options import (
     LogisticOptions,
     PinnOptions,
 )
+from hpctrain.run.memory import keep_freed_memory
+from hpctrain.run.observers import Observers
+from hpctrain.run.observers.checkpoints import Checkpoints
+from hpctrain.run.observers.history import History
+from hpctrain.run.observers.progress import Progress
+from hpctrain.run.observers.validation import Validation
+from hpctrain.run.output import Output
+from hpctrain.run.parts import Parts, Place
 from hpctrain.solvers import OwnSolverOptions, Setting, Solver, make_solver
 from hpctrain.store.data_sets import read_data_set
 from hpctrain.store.samples import read_samples
@@ -189,6 +200,47 @@ def check_ranks(job: Job, ranks: int, resumed: bool) -> None:
         f"parallel.chunks = {chunks} is not allowed on {ranks} ranks: start at most {chunks} ranks,"
         f" {remedy}"
     )
+
+
+def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
+    """What the run of a job is made of, on all ranks; collective.
+
+    Raises:
+        InputError: a file that the job names cannot be used, the problem does not give what the
+            solver needs or the job is to stop by, or ranks make different networks.
+    """
+    place = _prepare_place(job, ranks, device)
+    problem = ranks.on_all(lambda: make_problem(job, device.place))
+    check_ranks_agree(problem, ranks)
+    for caution in problem.cautions if ranks.is_root else ():
+        warnings.warn(caution, stacklevel=2)
+    objective = make_objective(job, problem, ranks, place.threads)
+    solver = make_job_solver(job, objective)
+    monitor = make_monitor(job, problem, ranks, place.threads)
+    # Ranks trace at points of their own: what the first of them lacks is what the run says.
+    untraced = next((each for each in ranks.allgather(objective.untraced) if each), None)
+    return Parts(job, place, problem, objective, solver, monitor, untraced)
+
+
+def make_observers(parts: Parts, output: Output) -> Observers:
+    """What watches a run, and writes it where `output` says."""
+    job, ranks = parts.job, parts.place.ranks
+    history = History(parts, output)
+    return Observers(
+        validation=Validation(parts.monitor, job.output.error_every),
+        history=history,
+        progress=Progress(job.stop.max_iterations, ranks.is_root),
+        checkpoints=Checkpoints(parts, output.path, history.sync),
+        timer=ranks.timer,
+    )
+
+
+def _prepare_place(job: Job, ranks: Communicator, device: Device) -> Place:
+    threads = set_threads(ranks, job.parallel.threads)
+    keep_freed_memory()
+    leave_threads_to_kernels(job)
+    # On a GPU it is the GPU that computes.
+    return Place(ranks, 1 if device.is_gpu else threads, device)
 
 
 def make_monitor(job: Job, problem: Problem, communicator: Communicator, threads: int) -> Monitor:

@@ -27,8 +27,10 @@ class Output:
 
 
 @contextmanager
-def claimed(communicator: Communicator, claim_file: Callable[[], Claim | None]) -> Iterator[Output]:
-    """What `claim_file` claims on rank 0, given back at the end; collective.
+def hold_claim(
+    communicator: Communicator, claim_file: Callable[[], Claim | None]
+) -> Iterator[Output]:
+    """Holds what `claim_file` claims on rank 0 until the end; collective.
 
     Raises:
         InputError: the run file is in use, exists, or cannot be made.

@@ -16,6 +16,7 @@ from hpctrain.methods.quasi_newton.factors import row_ranges
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.output import checkpoint_folder
+from hpctrain.run.parts import Tally
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
@@ -29,16 +30,6 @@ FIXED = ("output.path",)
 
 class ResumeError(InputError):
     """A run that cannot go on; the message names the file and the remedy."""
-
-
-@dataclass
-class Tally:
-    """Where a run stands, beside its solver's state; written to checkpoints with it."""
-
-    iteration: int = 0
-    seconds: float = 0.0
-    nominal_gradient_evaluations: float = 0.0
-    update_cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ def fingerprint(job: Job) -> int:
     return zlib.crc32(fixed.encode())
 
 
-def find(run_file: str, overrides: Sequence[str], communicator: Communicator) -> Past:
+def find_past(run_file: str, overrides: Sequence[str], communicator: Communicator) -> Past:
     """Reads what a run goes on from; collective.
 
     Raises:

@@ -10,7 +10,7 @@ from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
 from hpctrain.run import assemble as build
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 JOB = """

@@ -13,7 +13,7 @@ from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run import assemble as build
-from hpctrain.run.loop import resume, run
+from hpctrain.run.train import resume, run
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 

@@ -5,7 +5,7 @@ import pytest
 
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 JOB = """

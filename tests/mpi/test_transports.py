@@ -9,7 +9,7 @@ from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import HOST, Device
 from hpctrain.parallel.transports.choice import TRANSPORTS, available, obstacle
-from hpctrain.run.loop import run
+from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 JOB = """
@@ -63,7 +63,7 @@ def test_tensors_of_another_device_are_staged(
     comm, folder, assert_everywhere, monkeypatch, solver, transport
 ):
     gpu = Device(PLACE, "a pretended GPU", is_shared=True)
-    monkeypatch.setattr("hpctrain.run.loop.choose_device", lambda *_: gpu)
+    monkeypatch.setattr("hpctrain.run.train.choose_device", lambda *_: gpu)
     monkeypatch.setattr("hpctrain.parallel.transports.choice.reports_cuda", lambda: False)
     run(job_of(solver, transport), comm, str(folder / "parallel.h5"))
     run(job_of(solver, "mpi"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))

@@ -37,8 +37,8 @@ def choose(name: str, device: Device, ranks: Communicator) -> Callable[[Any], Tr
 
 
 @contextmanager
-def carried(ranks: Communicator, name: str, device: Device) -> Iterator[Communicator]:
-    """The same ranks over the transport that `choose` finds, closed at the end; collective.
+def carry(ranks: Communicator, name: str, device: Device) -> Iterator[Communicator]:
+    """Has messages carried by the transport that `choose` finds, closed at the end; collective.
 
     After an error that all ranks raise alike it is closed too; any other one ends the job.
     """

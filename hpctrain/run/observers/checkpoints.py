@@ -1,0 +1,50 @@
+"""Writes what a run goes on from, every so many iterations and at its end."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hpctrain.run.output import checkpoint_folder
+from hpctrain.run.parts import Moment, Parts
+from hpctrain.run.resume import Kept, fingerprint
+from hpctrain.store.checkpoint import CheckpointStore
+
+
+class Checkpoints:
+    """Checkpoints of one run.
+
+    Args:
+        parts: what the run is made of.
+        run_file: beside which they lie; None for a run that writes nothing.
+        sync: sees to it that the records up to now are on the disk, collectively: a checkpoint
+            counts on them.
+    """
+
+    def __init__(self, parts: Parts, run_file: Path | None, sync: Callable[[], None]) -> None:
+        self._parts = parts
+        self._sync = sync
+        place = checkpoint_folder(run_file) if run_file else None
+        self._store = CheckpointStore(place, parts.place.ranks) if place else None
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether it is time for one."""
+        period = self._parts.job.output.checkpoint_every
+        return period > 0 and iteration % period == 0
+
+    def write(self, state: Any, moment: Moment) -> None:
+        """Writes the solver's state and what else a run goes on from; collective."""
+        if self._store is None:
+            return
+        kept = Kept(
+            moment.tally,
+            moment.record,
+            moment.known,
+            asdict(self._parts.objective.counts),
+            moment.wall_seconds,
+            fingerprint(self._parts.job),
+        )
+        with self._parts.place.ranks.timer.phase("io"):
+            self._sync()
+            led = self._parts.solver.led
+            self._store.write(moment.tally.iteration, state, kept.to_json(), led)

@@ -1,0 +1,229 @@
+"""Writes the run file: a row of the history for each iteration, and the end."""
+
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hpctrain.errors import InputError, RunError
+from hpctrain.job.settings import resolved_toml
+from hpctrain.linalg.arrays import to_array
+from hpctrain.methods.outcomes import Outcome
+from hpctrain.parallel.phases import PHASES, peak_memory_mb
+from hpctrain.run.output import Output
+from hpctrain.run.parts import Moment, Parts
+from hpctrain.run.resume import Past
+from hpctrain.store.run_file import ColumnType, RunWriter
+
+COLUMNS: dict[str, ColumnType] = {
+    "iteration": "i8",
+    "seconds": "f8",
+    "wall_seconds": "f8",
+    "loss": "f8",
+    "gradient_norm": "f8",
+    "loss_evaluations": "f8",
+    "gradient_evaluations": "f8",
+    "hvp_evaluations": "f8",
+    "nominal_gradient_evaluations": "f8",
+    "update_cost": "f8",
+    "step_length": "f8",
+    "outcome": {outcome.name: outcome.number for outcome in Outcome},
+}
+
+# What writing to a file that cannot grow raises, by way of HDF5.
+OUTPUT_FAULTS = (OSError, RuntimeError, ValueError)
+
+# Seconds (…, phases, 2) and traffic (…, 2).
+Timings = tuple[np.ndarray, np.ndarray]
+
+
+class OutputError(RunError):
+    """The run file cannot be written any more, such as where the disk is full."""
+
+
+class History:
+    """The run file of one run, written by rank 0; says nothing where there is none.
+
+    Args:
+        parts: what the run is made of.
+        output: where it is written.
+
+    Attributes:
+        fault: why a row could not be written, on rank 0; the loop ends the run for it.
+    """
+
+    def __init__(self, parts: Parts, output: Output) -> None:
+        self._parts = parts
+        self._ranks = parts.place.ranks
+        self._output = output
+        self._timed = self._snapshot()
+        self._writer: RunWriter | None = None
+        self._iteration = 0
+        self.fault: str | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Of the run file; None for none."""
+        return self._output.path
+
+    def open(self, past: Past | None) -> None:
+        """Makes the file, with what a run that goes on keeps; collective.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        if past is not None and past.checkpoint is not None:
+            self._iteration = past.checkpoint.iteration
+        failure = self._ranks.on_root(lambda: _try_to_write(lambda: self._make_writer(past)))
+        if failure is not None:
+            raise InputError(f"{self._output.path}: the run file cannot be made: {failure}")
+
+    def make_row(self, moment: Moment) -> dict[str, Any]:
+        """A value for each column; the monitor's are NaN where it was not asked."""
+        objective, solver, record = self._parts.objective, self._parts.solver, moment.record
+        counts = objective.counts
+        row = asdict(moment.tally) | {
+            "wall_seconds": moment.wall_seconds,
+            "loss": record.loss,
+            "gradient_norm": record.gradient_norm,
+            "step_length": record.step_length,
+            "outcome": record.outcome.number,
+            "loss_evaluations": counts.loss_evaluations,
+            "gradient_evaluations": counts.gradient_evaluations,
+            "hvp_evaluations": counts.hvp_evaluations,
+            **{column: record.details.get(column, math.nan) for column in solver.columns},
+            **dict.fromkeys(self._parts.monitor.columns, math.nan),
+            **(moment.known if moment.is_measured else {}),
+        }
+        if objective.has_subsets:
+            row["epoch"] = moment.tally.iteration if record.epoch is None else record.epoch
+        return row
+
+    def measure_time(self, moment: Moment) -> Timings | None:
+        """Seconds (ranks, phases, 2) and traffic (ranks, 2) since the last call, on rank 0.
+
+        Collective; asked for where the monitor was.
+        """
+        if not moment.is_measured:
+            return None
+        before, self._timed = self._timed, self._snapshot()
+        spent = [now - then for now, then in zip(self._timed, before, strict=True)]
+        gathered = self._ranks.gather(spent)
+        if gathered is None:
+            return None
+        seconds, traffic = (np.stack(each) for each in zip(*gathered, strict=True))
+        return seconds, traffic
+
+    def write(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:
+        """Adds a row, and θ (n,) where it is time to; what fails is noted as `fault`."""
+        self._iteration = row["iteration"]
+        self.fault = _try_to_write(lambda: self._append(row, timings, theta))
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk; collective.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        self._write_on_root(lambda writer: writer.sync())
+
+    def finish(self, reason: str, solution: Mapping[str, np.ndarray] | None) -> None:
+        """Completes the file before any rank goes on; collective.
+
+        Args:
+            reason: why the run ended.
+            solution: what is kept of the final θ.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        facts = {"peak_memory_mb": self._ranks.maximum([peak_memory_mb()])[0]}
+        with self._ranks.timer.phase("io"):
+            self._write_on_root(lambda writer: writer.finish(reason, solution, facts))
+
+    def explain_fault(self) -> OutputError:
+        """The error that ends the run on all ranks for rank 0's `fault`; collective."""
+        return self._error(self._ranks.broadcast(self.fault))
+
+    def _append(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:
+        if self._writer is None:
+            return
+        self._writer.append(row, *(timings or ()))
+        period, iteration = self._parts.job.output.iterates_every, row["iteration"]
+        if period and iteration % period == 0:
+            self._writer.append_iterate(iteration, to_array(theta))
+
+    def _snapshot(self) -> Timings:
+        """Seconds (phases, 2) and traffic (2,) of this rank so far."""
+        return self._ranks.timer.snapshot(), self._ranks.traffic.snapshot()
+
+    def _write_on_root(self, write: Callable[[RunWriter], None]) -> None:
+        writer = self._writer
+        failure = self._ranks.on_root(
+            lambda: _try_to_write(lambda: write(writer)) if writer else None
+        )
+        if failure is not None:
+            raise self._error(failure)
+
+    def _error(self, reason: str) -> OutputError:
+        return OutputError(
+            f"{self._output.path}: cannot be written at iteration {self._iteration}, the last"
+            f" checkpoint stands: {reason}"
+        )
+
+    def _make_writer(self, past: Past | None) -> None:
+        if self._output.path is None:
+            return
+        kept = past.history() if past else None
+        parameters = self._parts.objective.parameters
+        keeps_iterates = self._parts.job.output.iterates_every or (kept and kept.iterates)
+        self._writer = RunWriter(
+            self._output.path,
+            job=resolved_toml(self._parts.job),
+            environment={
+                **self._describe_place(),
+                "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,
+                "parameters": parameters,
+            },
+            columns=self._list_columns(),
+            phases=PHASES,
+            ranks=self._ranks.size,
+            iterate_size=parameters if keeps_iterates else None,
+            past=kept,
+            claim=self._output.claim,
+        )
+
+    def _describe_place(self) -> dict[str, str | int]:
+        place, untraced = self._parts.place, self._parts.untraced
+        return {
+            "ranks": place.ranks.size,
+            "threads": place.threads,
+            "host": platform.node(),
+            "mpi": place.ranks.mpi_version,
+            "torch": str(torch.__version__),
+            "numpy": str(np.__version__),
+            "python": platform.python_version(),
+            "kernels": place.kernels + (f", residual in torch: {untraced}" if untraced else ""),
+            "device": place.device.name,
+            "transport": place.ranks.transport,
+        }
+
+    def _list_columns(self) -> dict[str, ColumnType]:
+        """The columns; epochs too for a loss that can be taken in batches."""
+        epoch = {"epoch": "f8"} if self._parts.objective.has_subsets else {}
+        more = (*self._parts.solver.columns, *self._parts.monitor.columns)
+        return COLUMNS | epoch | dict.fromkeys(more, "f8")
+
+
+def _try_to_write(write: Callable[[], None]) -> str | None:
+    """Calls a function that writes the run file; how it failed, if it did."""
+    try:
+        write()
+    except OUTPUT_FAULTS as error:
+        return " ".join(str(error).split())
+    return None

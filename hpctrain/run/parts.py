@@ -1,0 +1,104 @@
+"""What a run is made of, and where it stands: the values that its loop and its observers share."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from hpctrain.job.settings import Job
+from hpctrain.kernels import kernels_on
+from hpctrain.objective import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import Device
+from hpctrain.problems.base import Monitor, Problem
+from hpctrain.solvers import Solver
+from hpctrain.solvers.base import Record
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes: its ranks, the threads of each, and the device of this one."""
+
+    ranks: Communicator
+    threads: int
+    device: Device
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels evaluate, in words."""
+        return f"{kernels_on(self.device.place)} kernels"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a job's run is made of.
+
+    Attributes:
+        untraced: what keeps a residual in torch between two native sweeps, if anything does.
+    """
+
+    job: Job
+    place: Place
+    problem: Problem
+    objective: Objective
+    solver: Solver[Any]
+    monitor: Monitor
+    untraced: str | None
+
+
+@dataclass
+class Tally:
+    """Where a run stands, beside its solver's state; written to checkpoints with it."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    nominal_gradient_evaluations: float = 0.0
+    update_cost: float = 0.0
+
+    def add_step(self, record: Record, seconds: float) -> None:
+        """Counts an iteration that took so many seconds."""
+        self.iteration += 1
+        self.seconds += seconds
+        self.nominal_gradient_evaluations += record.nominal_gradient_evaluations
+        self.update_cost += record.update_cost
+
+
+class Clock:
+    """Wall-clock seconds of a run, which may have been started several times."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.earlier = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Since the run was started or resumed."""
+        return time.perf_counter() - self._started
+
+    @property
+    def total(self) -> float:
+        """Since the run was first started, without the time between its parts."""
+        return self.earlier + self.elapsed
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A run after an iteration, as observers see it.
+
+    Attributes:
+        theta: (n,).
+        is_measured: whether the monitor was asked now.
+        known: what the monitor said last.
+        wall_seconds: since the run was first started, without the time between its parts.
+        elapsed_seconds: since it was started or resumed.
+    """
+
+    tally: Tally
+    record: Record
+    theta: Tensor
+    is_measured: bool
+    known: Mapping[str, float]
+    wall_seconds: float
+    elapsed_seconds: float

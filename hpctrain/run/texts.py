@@ -1,0 +1,59 @@
+"""What a run says of itself on rank 0: at its start, and at its end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpctrain.run.parts import Parts, Tally
+
+
+def describe_start(parts: Parts, path: Path | None) -> list[str]:
+    """What is run, on what, and where it is written."""
+    job, place = parts.job, parts.place
+    return [
+        f"{job.problem.name}: {parts.problem.describe()},"
+        f" n = {parts.objective.parameters}, {job.precision}, seed {job.seed}",
+        *(f"  {line}" for line in parts.solver.describe()),
+        *_explain_fallback(parts.untraced),
+        f"  {place.ranks.size} ranks x {place.threads} threads, {_describe_place(parts)},"
+        f" output {path or 'none'}",
+    ]
+
+
+def describe_end(
+    parts: Parts, loss: float, values: Mapping[str, float], tally: Tally, wall_seconds: float
+) -> list[str]:
+    """What was reached, and what it cost.
+
+    Args:
+        loss: at the final θ.
+        values: what the monitor says of it.
+        wall_seconds: since the run was first started.
+    """
+    counts = parts.objective.counts
+    measured = f"  loss {loss:.3e}", parts.monitor.summary(values)
+    return [
+        f"  {tally.iteration} iterations in {tally.seconds:.2f} s of training"
+        f" ({wall_seconds:.2f} s in all)",
+        ", ".join(filter(None, measured)),
+        f"  {counts.gradient_evaluations:.1f} gradient and {counts.loss_evaluations:.1f} loss"
+        f" evaluations (nominal gradients {tally.nominal_gradient_evaluations:.0f})",
+    ]
+
+
+def _describe_place(parts: Parts) -> str:
+    """Kernels, and what is not the usual: the GPU, the transport."""
+    place = parts.place
+    device = f" on {place.device.name}" if place.device.is_gpu else ""
+    name = place.ranks.transport
+    transport = "" if name in ("none", "mpi") else f", messages by {name}"
+    return place.kernels + device + transport
+
+
+def _explain_fallback(untraced: str | None) -> list[str]:
+    if untraced is None:
+        return []
+    return [
+        f"  residual in torch between two native sweeps: {untraced} is not among the"
+        " kernels' operations (an evaluation takes about 1.3 to 2.3 times as long, on several"
+        " threads more)"
+    ]

@@ -1,0 +1,81 @@
+"""What `hpctrain run` and `hpctrain resume` do: claim an output, assemble a run, and loop."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from hpctrain.job.settings import Job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.devices import choose_device
+from hpctrain.parallel.transports.choice import carry
+from hpctrain.run import assemble
+from hpctrain.run.loop import End, Loop
+from hpctrain.run.output import Output, claim_new_file, hold_claim
+from hpctrain.run.resume import Past, find_past
+from hpctrain.run.signals import StopSignals
+from hpctrain.store.claim import Claim
+
+
+def run(
+    job: Job,
+    communicator: Communicator,
+    output: str | None = None,
+    signals: StopSignals | None = None,
+) -> End:
+    """Trains as the job says; collective.
+
+    Args:
+        job: the checked job, equal on all ranks.
+        communicator: all ranks.
+        output: the run file; by default the job's `output.path`, numbered if it exists. None in
+            both writes nothing.
+        signals: entered by the caller, which may have noted some before; by default noted here.
+
+    Raises:
+        InputError: the output exists, is in use or cannot be made, a file named in the job cannot
+            be used, or there are more ranks than chunks.
+        RunError: the loss became NaN or infinite, or the output cannot be written.
+    """
+    held = hold_claim(communicator, lambda: claim_new_file(job, output))
+    return _train(job, communicator, held, None, signals)
+
+
+def resume(
+    run_file: str,
+    communicator: Communicator,
+    overrides: Sequence[str] = (),
+    signals: StopSignals | None = None,
+) -> End:
+    """Goes on with a run from its last checkpoint, on any number of ranks; collective.
+
+    The history and the final θ are those of a run that was never interrupted.
+
+    Args:
+        run_file: which it goes on to write.
+        overrides: of `stop.*`, `output.*`, `parallel.threads` and `parallel.transport`.
+        signals: as in `run`.
+
+    Raises:
+        InputError, RunError: as `run`; also where there is nothing to go on from.
+    """
+    with hold_claim(communicator, lambda: Claim(Path(run_file))) as output:
+        past = find_past(run_file, overrides, communicator)
+        return _train(past.job, communicator, nullcontext(output), past, signals)
+
+
+def _train(
+    job: Job,
+    communicator: Communicator,
+    held: AbstractContextManager[Output],
+    past: Past | None,
+    signals: StopSignals | None,
+) -> End:
+    """Trains, the run file being held from when all else is known to be possible."""
+    assemble.check_ranks(job, communicator.size, resumed=past is not None)
+    device = choose_device(assemble.wanted_device(job), communicator)
+    with carry(communicator, job.parallel.transport, device) as ranks:
+        parts = assemble.make_parts(job, ranks, device)
+        theta = parts.problem.initial_parameters(job.seed)
+        with held as output, nullcontext(signals) if signals else StopSignals() as noted:
+            loop = Loop(parts, assemble.make_observers(parts, output), noted)
+            return loop.start(theta) if past is None else loop.go_on(theta, past)
