@@ -237,7 +237,7 @@ def test_a_cut_off_copy_of_a_growing_run_is_refused(tmp_path):
 
 def refused(path, copies, monkeypatch):
     """How many of these copies of a run's file are refused, in one line each, at once."""
-    monkeypatch.setattr("hpctrain.store.run_file.PAUSES", ())
+    monkeypatch.setattr("hpctrain.store.run_file.reader.PAUSES", ())
     count = 0
     for copy in copies:
         path.write_bytes(copy)

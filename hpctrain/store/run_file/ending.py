@@ -1,0 +1,59 @@
+"""Completes the run file of a run that has ended: with its solution, and a checksum of all data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpctrain.store import attributes, files
+from hpctrain.store.attributes import Scalar
+from hpctrain.store.run_file.contents import checksum
+from hpctrain.store.space import Sink
+
+
+def replace_by_finished(
+    path: Path, ending: Mapping[str, Scalar], solution: Mapping[str, np.ndarray] | None
+) -> None:
+    """Puts a complete file in the place of one that has grown, which nobody writes any more.
+
+    Args:
+        path: of the run file.
+        ending: root attributes that are known at the end only.
+        solution: as `RunWriter.finish` takes it.
+    """
+    temporary = files.temporary_name(path.with_name(f"{path.name}.end"))
+    try:
+        _write(temporary, path, ending, solution)
+        files.sync(temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    files.rename(temporary, path)
+
+
+def _write(
+    temporary: Path,
+    path: Path,
+    ending: Mapping[str, Scalar],
+    solution: Mapping[str, np.ndarray] | None,
+) -> None:
+    with (
+        h5py.File(path, "r") as grown,
+        Sink(temporary) as sink,
+        h5py.File(sink, "w", libver="latest") as new,
+    ):
+        for name in grown:
+            grown.copy(name, new)
+        attributes.write(new, {**attributes.read(grown), **ending})
+        if solution is not None:
+            _write_solution(new, solution)
+        attributes.write(new, {"crc32": checksum(new)})
+    sink.check()
+
+
+def _write_solution(file: h5py.File, solution: Mapping[str, np.ndarray]) -> None:
+    group = file.create_group("solution")
+    for name, values in solution.items():
+        group[name] = values
+    attributes.write(group, {"order": list(solution)})

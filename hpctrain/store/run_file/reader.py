@@ -1,0 +1,137 @@
+"""Reads a run file, also one that is being written or was cut off."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+import numpy as np
+
+from hpctrain.store import attributes, growing
+from hpctrain.store.run_file.contents import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    NO_ITERATION,
+    Iterates,
+    Run,
+    RunFileError,
+    checksum,
+)
+
+# What reading a damaged file raises.
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+# Seconds between attempts to read a growing file: its writer may be within a record.
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+
+T = TypeVar("T")
+
+
+def read_run(path: Path | str) -> Run:
+    """Read a run file, also while its run goes on or after it was killed.
+
+    Raises:
+        RunFileError: the file is missing, damaged, not a run file, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such file; give one that `hpctrain run -o` wrote")
+    for pause in PAUSES:
+        try:
+            return _read(path, partial(_load, path))
+        except DAMAGE:
+            if not growing.is_marked(path):
+                break
+        time.sleep(pause)
+    try:
+        return _read(path, partial(_load, path))
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise RunFileError(f"{path}: damaged or not readable: {reason}") from error
+
+
+def holds_no_record(path: Path) -> bool:
+    """Whether this is the run file of a run that ended before its first record."""
+    try:
+        return path.is_file() and _read(path, lambda file: len(file["history/iteration"])) == 0
+    except (RunFileError, *DAMAGE):
+        return False
+
+
+def _read(path: Path, load: Callable[[h5py.File], T]) -> T:
+    if not h5py.is_hdf5(path):
+        raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
+    if growing.is_marked(path):
+        with growing.Unmarked(path) as bytes_, h5py.File(bytes_, "r", libver="latest") as file:
+            return _checked(path, file, load)
+    with h5py.File(path, "r", libver="latest") as file:
+        return _checked(path, file, load)
+
+
+def _checked(path: Path, file: h5py.File, load: Callable[[h5py.File], T]) -> T:
+    _check_format(path, attributes.read(file).get("format"))
+    return load(file)
+
+
+def _check_format(path: Path, given: object) -> None:
+    name, _, number = str(given).partition("/")
+    if name != FORMAT_NAME or not number.isdecimal():
+        raise RunFileError(
+            f"{path}: not a run of hpctrain (attribute format is {given!r}); "
+            "give a file that `hpctrain run -o` wrote"
+        )
+    if int(number) > FORMAT_VERSION:
+        raise RunFileError(
+            f"{path}: format {given} is newer than this hpctrain reads "
+            f"(up to {FORMAT_NAME}/{FORMAT_VERSION}); update hpctrain"
+        )
+
+
+def _load(path: Path, file: h5py.File) -> Run:
+    iteration = file["history/iteration"][:]
+    records = int(np.count_nonzero(iteration != NO_ITERATION))
+    measured = [file[name] for name in ("phases", "traffic") if name in file]
+    for dataset in (*file["history"].values(), *measured):
+        _check_whole(path, dataset, records)
+    history = {name: column[:records] for name, column in file["history"].items()}
+    environment = attributes.read(file)
+    if environment.pop("crc32", None) not in (None, checksum(file)):
+        raise ValueError("its data do not match their checksum")
+    phases = file["phases"][:records]
+    unknown = np.full((*phases.shape[:2], 2), np.nan)
+    return Run(
+        path=path,
+        job=str(environment.pop("job")),
+        attributes=environment,
+        history=history,
+        phases=phases,
+        traffic=file["traffic"][:records] if "traffic" in file else unknown,
+        phase_names=tuple(attributes.read_texts(file["phases"], "names")),
+        iterates=_load_iterates(file),
+        solution=_load_solution(file),
+    )
+
+
+def _check_whole(path: Path, dataset: h5py.Dataset, records: int) -> None:
+    """HDF5 reads zeros past the end of a file that was cut off while it was being written."""
+    size = path.stat().st_size
+    for index in range(dataset.id.get_num_chunks()):
+        chunk = dataset.id.get_chunk_info(index)
+        if chunk.chunk_offset[0] < records and chunk.byte_offset + chunk.size > size:
+            raise ValueError(f"cut off at {size} bytes, within {dataset.name}")
+
+
+def _load_iterates(file: h5py.File) -> Iterates | None:
+    if "iterates" not in file:
+        return None
+    iteration = file["iterates/iteration"][:]
+    iteration = iteration[iteration != NO_ITERATION]
+    return Iterates(iteration, file["iterates/theta"][: len(iteration)])
+
+
+def _load_solution(file: h5py.File) -> dict[str, np.ndarray] | None:
+    if "solution" not in file:
+        return None
+    group = file["solution"]
+    return {name: group[name][()] for name in attributes.read_texts(group, "order")}

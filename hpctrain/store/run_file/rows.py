@@ -1,0 +1,55 @@
+"""A dataset of a run file that grows row by row."""
+
+import h5py
+import numpy as np
+from h5py import h5s
+
+from hpctrain.store.run_file.contents import NO_ITERATION
+
+CHUNK_BYTES = 8192
+
+
+class Rows:
+    """A dataset that grows along its first axis. Low-level calls: a third of the time of h5py's.
+
+    Args:
+        group: where it is made.
+        name: in the group.
+        dtype: of its numbers.
+        row_shape: of one row.
+        past: the rows that it begins with, with shape (rows, *row_shape) or less in each extent.
+    """
+
+    def __init__(
+        self,
+        group: h5py.Group,
+        name: str,
+        dtype: np.dtype,
+        row_shape: tuple[int, ...] = (),
+        past: np.ndarray | None = None,
+    ) -> None:
+        self.shape, self.dtype = row_shape, dtype
+        self._length = 0 if past is None else len(past)
+        row_bytes = dtype.itemsize * int(np.prod(row_shape))
+        dataset = group.create_dataset(
+            name,
+            shape=(self._length, *row_shape),
+            maxshape=(None, *row_shape),
+            chunks=(max(1, CHUNK_BYTES // row_bytes), *row_shape),
+            dtype=dtype,
+            fillvalue=np.nan if dtype.kind == "f" else NO_ITERATION,
+        )
+        if past is not None:
+            dataset[tuple(slice(extent) for extent in past.shape)] = past
+        self._id = dataset.id
+        self._memory = h5s.create_simple((1, *row_shape))
+
+    def append(self, row: np.ndarray) -> None:
+        """Add one row and hand it to the operating system."""
+        start, count = (self._length, *(0 for _ in self.shape)), (1, *self.shape)
+        self._id.set_extent((self._length + 1, *self.shape))
+        space = self._id.get_space()
+        space.select_hyperslab(start, count)
+        self._id.write(self._memory, space, np.ascontiguousarray(row))
+        self._id.flush()
+        self._length += 1

@@ -1,0 +1,262 @@
+"""Writes a run file, a record at a time, so that it can be read while it grows."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from hpctrain.store import attributes, files
+from hpctrain.store.attributes import Scalar
+from hpctrain.store.claim import Claim
+from hpctrain.store.run_file.contents import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    RUNNING,
+    ColumnType,
+    Iterates,
+    Run,
+    RunFileError,
+)
+from hpctrain.store.run_file.ending import replace_by_finished
+from hpctrain.store.run_file.reader import holds_no_record
+from hpctrain.store.run_file.rows import CHUNK_BYTES, Rows
+from hpctrain.store.space import Reserve
+
+# Disk space that HDF5 may take for an index when a record is added, above that of its chunks.
+RESERVED_BYTES = 2**16
+
+
+class RunWriter:
+    """Writes a run file, on one rank. Each record is in the file when `append` returns.
+
+    Args:
+        path: the new file; nothing may stand there, unless the run is resumed.
+        job: the resolved job file (TOML).
+        environment: name → scalar, kept as root attributes (ranks, threads, host, versions, …).
+        columns: history column → its type; `iteration` is one of them.
+        phases: names of the timed phases.
+        ranks: number of ranks whose phases are recorded.
+        iterate_size: length n of the snapshots of θ, where they are asked for.
+        past: on resuming, what the run at `path` keeps: `read_run(path).until(iteration)`; the
+            new file, these records in it, takes the old one's place.
+        claim: the right to write it, which the writer gives back when it closes the file.
+
+    Raises:
+        RunFileError: a run is there already, or does not fit the one that is resumed.
+        InUseError: another process writes it.
+        OSError: it cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        job: str,
+        environment: Mapping[str, Scalar],
+        columns: Mapping[str, ColumnType],
+        phases: Sequence[str],
+        ranks: int,
+        iterate_size: int | None = None,
+        past: Run | None = None,
+        claim: Claim | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._claim = claim or Claim(self.path)
+        row_bytes = (len(columns) + 3) * CHUNK_BYTES + 8 * (iterate_size or 0)
+        self._ahead = 2 * row_bytes + RESERVED_BYTES
+        with ExitStack() as undo:
+            undo.callback(self._claim.release)
+            self._check_place(past, columns, phases)
+            temporary = self._claim.build()
+            Reserve(temporary).keep(self._ahead + (past.nbytes if past else 0))
+            self._file = undo.enter_context(h5py.File(temporary, "w", libver="latest"))
+            self._reserve = Reserve(temporary)
+            self._reserve.keep(self._ahead + (past.nbytes if past else 0))
+            attributes.write(self._file, _attributes(job, environment, past))
+            self._create_datasets(columns, phases, ranks, iterate_size, past)
+            self._file.swmr_mode = True
+            self._claim.put_in_place()
+            undo.pop_all()
+        self._reserve = Reserve(self.path)
+
+    def _check_place(
+        self, past: Run | None, columns: Mapping[str, ColumnType], phases: Sequence[str]
+    ) -> None:
+        resumed = past is not None and past.path == self.path
+        if self.path.exists() and not resumed and not holds_no_record(self.path):
+            raise RunFileError(f"{self.path}: exists already; choose another with -o, or remove it")
+        if past is not None:
+            _check_fits(past, columns, phases)
+
+    def _create_datasets(
+        self,
+        columns: Mapping[str, ColumnType],
+        phases: Sequence[str],
+        ranks: int,
+        iterate_size: int | None,
+        past: Run | None,
+    ) -> None:
+        history = self._file.create_group("history")
+        kept = past.history if past else {}
+        self._columns = {
+            name: Rows(history, name, _dtype(kind), past=kept.get(name))
+            for name, kind in columns.items()
+        }
+        self._ranks = ranks
+        timed = past.phases if past else np.empty((0, ranks, len(phases), 2))
+        shape = (max(ranks, timed.shape[1]), len(phases), 2)
+        self._phases = Rows(self._file, "phases", np.dtype("f8"), shape, timed)
+        attributes.write(self._file["phases"], {"names": phases, "clocks": ["wall", "cpu"]})
+        sent = past.traffic if past else np.empty((0, ranks, 2))
+        self._traffic = Rows(self._file, "traffic", np.dtype("f8"), (shape[0], 2), sent)
+        attributes.write(self._file["traffic"], {"names": ["messages", "bytes"]})
+        self._iterates = None
+        if iterate_size is not None:
+            group = self._file.create_group("iterates")
+            none = Iterates(np.empty(0, np.int64), np.empty((0, iterate_size)))
+            old = (past and past.iterates) or none
+            self._iterates = (
+                Rows(group, "theta", np.dtype("f8"), (iterate_size,), old.theta),
+                Rows(group, "iteration", np.dtype("i8"), (), old.iteration),
+            )
+
+    def append(
+        self,
+        row: Mapping[str, float | int],
+        phases: np.ndarray | None = None,
+        traffic: np.ndarray | None = None,
+    ) -> None:
+        """Add one record.
+
+        Args:
+            row: a value for every column; NaN where a floating-point one has none.
+            phases: (ranks, phases, 2), wall and CPU seconds spent since the last record.
+            traffic: (ranks, 2), messages and bytes since the last record.
+
+        Raises:
+            RunFileError: a column is unknown or missing, a value or an array does not fit.
+            OSError: the disk is full; all records before are in the file.
+        """
+        if row.keys() != self._columns.keys():
+            unknown = sorted(row.keys() - self._columns.keys())
+            missing = sorted(self._columns.keys() - row.keys())
+            raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
+        values = {name: self._value(name, row[name]) for name in row}
+        self._reserve.keep(self._file.id.get_filesize() + self._ahead)
+        self._phases.append(self._by_rank("phases", self._phases, phases))
+        self._traffic.append(self._by_rank("traffic", self._traffic, traffic))
+        for name, column in self._columns.items():
+            if name != "iteration":
+                column.append(values[name])
+        self._columns["iteration"].append(values["iteration"])
+
+    def _value(self, name: str, value: float | int) -> np.ndarray:
+        dtype = self._columns[name].dtype
+        try:
+            return np.asarray(operator.index(value) if dtype.kind in "iu" else value, dtype)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            message = f"{self.path}: column {name} holds {dtype}, given was {value!r}"
+            raise RunFileError(message) from error
+
+    def _by_rank(self, name: str, rows: Rows, given: np.ndarray | None) -> np.ndarray:
+        row = np.full(rows.shape, np.nan)
+        if given is None:
+            return row
+        expected = (self._ranks, *rows.shape[1:])
+        if given.shape != expected:
+            raise RunFileError(f"{self.path}: {name} of shape {given.shape}, not {expected}")
+        row[: self._ranks] = given
+        return row
+
+    def append_iterate(self, iteration: int, theta: np.ndarray) -> None:
+        """Add a snapshot of the parameters θ (n,); needs `iterate_size`."""
+        if self._iterates is None or theta.shape != self._iterates[0].shape:
+            expected = self._iterates and self._iterates[0].shape
+            raise RunFileError(f"{self.path}: iterate of shape {theta.shape}, not {expected}")
+        thetas, iterations = self._iterates
+        thetas.append(theta.astype(np.float64, copy=False))
+        iterations.append(np.asarray(iteration, np.int64))
+
+    def finish(
+        self,
+        stop_reason: str,
+        solution: Mapping[str, np.ndarray] | None = None,
+        facts: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        """End the run: its complete file, with the solution, takes the place of the growing one.
+
+        Args:
+            stop_reason: why it ended.
+            facts: what is known at the end only, as root attributes.
+            solution: `prediction`, `reference` (if any) and, in the order of the field's axes, one
+                array for each coordinate.
+        """
+        self._file.close()
+        replace_by_finished(self.path, {"stop_reason": stop_reason, **(facts or {})}, solution)
+        self.close()
+
+    def sync(self) -> None:
+        """Wait until all records are on the disk."""
+        self._file.flush()
+        files.sync(self.path)
+
+    def close(self) -> None:
+        """Close the file of a run that did not come to an end; it stays readable."""
+        self._file.close()
+        self._claim.release()
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _attributes(
+    job: str, environment: Mapping[str, Scalar], past: Run | None
+) -> Mapping[str, Scalar]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        **environment,
+        "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
+        "hpctrain_version": _version(),
+        "job": job,
+        "created": past.attributes["created"] if past else now,
+        "stop_reason": RUNNING,
+    }
+
+
+def _version() -> str:
+    try:
+        return version("hpctrain")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _dtype(kind: ColumnType) -> np.dtype:
+    """An enumeration is HDF5's own: any reader of the file sees the names."""
+    return np.dtype(kind) if isinstance(kind, str) else h5py.enum_dtype(kind, basetype="i1")
+
+
+def _check_fits(past: Run, columns: Mapping[str, ColumnType], phases: Sequence[str]) -> None:
+    if past.history.keys() != columns.keys():
+        raise RunFileError(
+            f"{past.path}: cannot be resumed, its columns are {sorted(past.history)}, "
+            f"this job's {sorted(columns)}"
+        )
+    if past.phase_names != tuple(phases):
+        raise RunFileError(
+            f"{past.path}: cannot be resumed, its phases are {list(past.phase_names)}, "
+            f"this job's {list(phases)}"
+        )
