@@ -129,6 +129,31 @@ class Decomposition:
         return total / self.owners.to(total.device)
 
 
+@dataclass(frozen=True)
+class Excess:
+    """What asks for more than the layers of a network give.
+
+    Attributes:
+        key: "blocks" or "overlap".
+        given: its value.
+        allowed: what it may be, in words.
+    """
+
+    key: str
+    given: int
+    allowed: str
+
+
+def find_excess(blocks: int, overlap: int, layers: int) -> Excess | None:
+    """What of blocks of layers cannot be had with so many layers, if anything."""
+    if blocks > layers:
+        return Excess("blocks", blocks, f"at most {layers}, the number of the network's layers")
+    if overlap >= layers:
+        most = f"at most {layers - 1}, below the number of the network's layers"
+        return Excess("overlap", overlap, most)
+    return None
+
+
 def by_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> Decomposition:
     """Cuts the layers into consecutive blocks, equal to within one layer, the larger ones first.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hpctrain.decomposition.blocks import Block, Decomposition, by_layers
+from hpctrain.decomposition.blocks import Block, Decomposition, by_layers, find_excess
 from hpctrain.errors import InputError
 from hpctrain.methods.groups import Groups
 from hpctrain.objective import Counts, Objective
@@ -33,15 +33,11 @@ class BlockWork:
             InputError: the network has fewer layers.
         """
         layers = objective.layers
-        for key, given, most in (
-            ("blocks", blocks, len(layers)),
-            ("overlap", overlap, len(layers) - 1),
-        ):
-            if given > most:
-                raise InputError(
-                    f"solver.{key} = {given} is not allowed: at most {most}, as the network has"
-                    f" {len(layers)} layers"
-                )
+        excess = find_excess(blocks, overlap, len(layers))
+        if excess is not None:
+            raise InputError(
+                f"solver.{excess.key} = {excess.given} is not allowed: {excess.allowed}"
+            )
         decomposition = by_layers(layers, blocks, overlap)
         # A gradient of a block sweeps the network from the block's first layer on.
         costs = [sum(layer.cost for layer in layers[b.first :]) for b in decomposition.blocks]
