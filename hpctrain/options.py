@@ -1,12 +1,18 @@
 """The base of every group of settings in a job file: typed, closed, frozen."""
 
 import difflib
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Tag
+
+Found = TypeVar("Found")
 
 # A class in a Python file of the user's own, such as "my_pde.py:Heat".
 OWN_CLASS = r".+\.py:[^\W\d]\w*"
@@ -22,6 +28,29 @@ class Options(BaseModel):
     """A group of settings: unknown keys and wrong types are errors, values cannot change later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def list_literals(group: type[Options], key: str) -> tuple[str, ...]:
+    """The values that a setting may have, where these are a list of words; none otherwise."""
+    field = group.model_fields.get(key)
+    is_list = field is not None and get_origin(field.annotation) is Literal
+    return get_args(field.annotation) if field is not None and is_list else ()
+
+
+def find_classes(package: str, folder: Iterable[str], base: type[Found]) -> list[type[Found]]:
+    """The subclasses of `base` that the files of a package define, by the files' names.
+
+    Args:
+        package: its dotted name.
+        folder: its `__path__`.
+    """
+    found = []
+    for module in sorted(each.name for each in pkgutil.iter_modules(folder)):
+        name = f"{package}.{module}"
+        for each in vars(importlib.import_module(name)).values():
+            if isinstance(each, type) and issubclass(each, base) and each.__module__ == name:
+                found.append(each)
+    return found
 
 
 @dataclass(frozen=True)
@@ -59,6 +88,11 @@ class Choice:
     def tags(self) -> dict[str, type[Options]]:
         """The groups by their tags."""
         return {group.__name__: group for group in (*self.groups.values(), self.own)}
+
+    @property
+    def union(self) -> Any:
+        """The type of a table that is any of the groups, for pydantic."""
+        return reduce(or_, (Annotated[group, Tag(tag)] for tag, group in self.tags.items()))
 
     def names(self, groups: tuple[type[Options], ...]) -> list[str]:
         """The values that lead to one of these groups, but for the user's own classes."""

@@ -17,9 +17,7 @@ width = 20
 name = "aspqn"
 blocks = 12
 """
-TOO_MANY_BLOCKS = (
-    "solver.blocks = 12 is not allowed: at most 8, the number of layers (network.depth)"
-)
+TOO_MANY_BLOCKS = "solver.blocks = 12 is not allowed: at most 8, the number of the network's layers"
 
 
 @pytest.fixture

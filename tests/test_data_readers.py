@@ -11,14 +11,15 @@ from classifiers import images, part, write_cifar, write_h5, write_idx, write_mn
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
+from hpctrain.problems.classification.options import ClassificationOptions, load_data
 from hpctrain.problems.data import idx, shipped
 from hpctrain.problems.data.sets import DataSet, Part, fit_scaling
-from hpctrain.problems.options import ClassificationOptions
 from hpctrain.run import assemble as build
 
 
 def load(**options):
-    return build._data(ClassificationOptions(**options))
+    asked = ClassificationOptions(**options)
+    return load_data(asked.data, asked.data_path)
 
 
 def all_of(part):

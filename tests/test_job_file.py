@@ -18,8 +18,10 @@ from hpctrain.job.settings import (
     resolved_toml,
 )
 from hpctrain.job.stop import StopOptions
-from hpctrain.networks.options import NETWORKS, DenseOptions
-from hpctrain.problems.options import PROBLEMS, PinnOptions
+from hpctrain.networks.kinds import NETWORKS
+from hpctrain.networks.kinds.dense import DenseOptions
+from hpctrain.problems.equations.options import PinnOptions
+from hpctrain.problems.options import PROBLEMS
 from hpctrain.solvers.spqn import SPQNOptions
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.toml"))
@@ -44,7 +46,7 @@ kind = "fcnn"
 name = "adam"
 """
 NAMES = ", ".join(f'"{name}"' for name in PROBLEMS.groups)
-KINDS = '"mlp", "residual", "fcnn", "lenet", "resnet-18", "dense-resnet", "conv-resnet"'
+KINDS = ", ".join(f'"{kind}"' for kind in NETWORKS.groups if kind != "none")
 SOLVERS = ", ".join(f'"{name}"' for name in solvers.SOLVERS)
 SOLVERS += ', or a class of your own as "my_method.py:MyMethod"'
 SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
@@ -52,7 +54,7 @@ SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
 # An override of SMALL, and the line it leads to.
 FORBIDDEN_VALUES = {
     "solver.blocks=12": "solver.blocks = 12 is not allowed:"
-    " at most 4, the number of layers (network.depth)",
+    " at most 4, the number of the network's layers",
     "parallel.chunks=256": "parallel.chunks = 256 is not allowed:"
     " at most 128, the number of problem.points",
     "parallel.chunks=48": "parallel.chunks = 48 is not allowed: a power of two",

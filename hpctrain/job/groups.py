@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import Discriminator
 from pydantic.fields import FieldInfo
 
-from hpctrain.networks.options import NoNetworkOptions
+from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.options import Choice, Options
 
 

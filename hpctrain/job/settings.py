@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic.types import AllowInfNan
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from hpctrain.decomposition.blocks import find_excess
 from hpctrain.errors import JobError
 from hpctrain.job.groups import (
     chosen_name,
@@ -38,15 +39,12 @@ from hpctrain.job.groups import (
 )
 from hpctrain.job.overrides import apply_overrides
 from hpctrain.job.stop import StopOptions, list_asked, list_measures
-from hpctrain.networks.options import (
-    NETWORKS,
-    DenseOptions,
-    NetworkOptions,
-    NoNetworkOptions,
-    OwnNetworkOptions,
-)
+from hpctrain.networks.kinds import NETWORKS, NetworkOptions
+from hpctrain.networks.kinds.dense import DenseOptions
+from hpctrain.networks.kinds.none import NoNetworkOptions
+from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Options, hint
-from hpctrain.problems.options import PinnOptions, ProblemOptions
+from hpctrain.problems.options import ProblemOptions
 from hpctrain.solvers import SolverOptions
 
 LARGEST_SEED = 2**63 - 1
@@ -107,8 +105,8 @@ class Job(Options):
     def _groups_agree(self) -> "Job":
         self._check_network()
         self._check_measures()
-        if isinstance(self.problem, PinnOptions):
-            self._check_blocks()
+        if isinstance(self.network, DenseOptions):
+            self._check_blocks(self.network.depth)
         self._check_chunks()
         return self
 
@@ -132,27 +130,18 @@ class Job(Options):
                 allowed = f"not measured for problem.name = {name}, which has {known or 'none'}"
                 raise _disagreement(f"stop.{criterion.key}", value, allowed)
 
-    def _check_blocks(self) -> None:
-        assert isinstance(self.network, DenseOptions)
-        blocks, depth = getattr(self.solver, "blocks", 1), self.network.depth
-        if blocks > depth:
-            raise _disagreement(
-                "solver.blocks", blocks, f"at most {depth}, the number of layers (network.depth)"
-            )
-        overlap = getattr(self.solver, "overlap", 0)
-        if overlap >= depth:
-            raise _disagreement(
-                "solver.overlap",
-                overlap,
-                f"at most {depth - 1}, below the number of layers (network.depth)",
-            )
+    def _check_blocks(self, layers: int) -> None:
+        blocks, overlap = getattr(self.solver, "blocks", 1), getattr(self.solver, "overlap", 0)
+        excess = find_excess(blocks, overlap, layers)
+        if excess is not None:
+            raise _disagreement(f"solver.{excess.key}", excess.given, excess.allowed)
 
     def _check_chunks(self) -> None:
-        key = "points" if isinstance(self.problem, PinnOptions) else "samples"
-        chunks, samples = self.parallel.chunks, getattr(self.problem, key)
+        chunks, samples = self.parallel.chunks, self.problem.samples_asked
         if samples is not None and chunks > samples:
+            key = f"problem.{self.problem.samples_key}"
             raise _disagreement(
-                "parallel.chunks", chunks, f"at most {samples}, the number of problem.{key}"
+                "parallel.chunks", chunks, f"at most {samples}, the number of {key}"
             )
 
 

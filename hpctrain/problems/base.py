@@ -1,17 +1,20 @@
 """What every problem is to a run: samples, parameters, a loss to share out, and a monitor.
 
-A problem knows nothing of how it is minimised. `hpctrain.run.assemble` makes one out of a job, an
-objective is made of its shares, and `hpctrain.run.loop` has its monitor asked how good θ is.
+A problem knows nothing of how it is minimised. The settings of its family make it, an objective is
+made of its shares, and a run has its monitor asked how good θ is.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.objective import SampledLoss
+from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 
 
@@ -67,3 +70,43 @@ class Problem(Protocol):
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> Monitor:
         """What measures θ on all ranks of the communicator; collective."""
+
+
+class FamilyOptions(Options, ABC):
+    """The settings of a family of problems, which make one of them.
+
+    Attributes:
+        name: by which a job file chooses the problem.
+        names: the names that lead to this family.
+        networks: the kinds of networks that its problems take.
+        samples_key: the setting that says how many samples there are.
+        evaluates_on_cpu: whether its loss is the CPU's work whatever the device.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    networks: ClassVar[tuple[type[Options], ...]]
+    samples_key: ClassVar[str] = "samples"
+    evaluates_on_cpu: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """What the problem's monitor measures, where it can."""
+
+    @property
+    def uses_torch_threads(self) -> bool:
+        """Whether torch's threads do the work, not threads that divide the samples."""
+        return False
+
+    @property
+    def samples_asked(self) -> int | None:
+        """How many samples the job asks for; None for all there are."""
+        return getattr(self, self.samples_key)
+
+    @abstractmethod
+    def make(self, network: Any, seed: int, precision: str, device: torch.device) -> Problem:
+        """The problem, with a network of these settings; the loss is evaluated on `device`.
+
+        Raises:
+            InputError: a file that is named cannot be used, or the network does not fit.
+        """

@@ -1,14 +1,10 @@
 """The solvers: every file of this folder is a method, found by being there."""
 
-import importlib
-import pkgutil
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field
 
-from hpctrain.options import Choice, Options
+from hpctrain.options import Choice, Options, find_classes
 from hpctrain.solvers.base import Setting, Solver
 
 
@@ -20,17 +16,12 @@ class OwnSolverOptions(Options):
     name: str = Field(description='such as "my_method.py:MyMethod"')
 
 
-def _found() -> dict[str, type[Solver[Any]]]:
-    """The solvers of this folder by the names under which a job file chooses them."""
-    found: dict[str, type[Solver[Any]]] = {}
-    for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
-        for each in vars(importlib.import_module(f"{__name__}.{module}")).values():
-            if isinstance(each, type) and issubclass(each, Solver):
-                found |= dict.fromkeys(vars(each).get("names", ()), each)
-    return found
-
-
-SOLVERS = _found()
+# By the names under which a job file chooses them.
+SOLVERS: dict[str, type[Solver[Any]]] = {
+    name: each
+    for each in find_classes(__name__, __path__, Solver)  # type: ignore[type-abstract]
+    for name in vars(each).get("names", ())
+}
 
 CHOICE = Choice(
     key="name",
@@ -43,8 +34,7 @@ CHOICE = Choice(
 if TYPE_CHECKING:
     SolverOptions = Any
 else:
-    _tagged = (Annotated[group, Tag(tag)] for tag, group in CHOICE.tags.items())
-    SolverOptions = Annotated[reduce(or_, _tagged), Discriminator(CHOICE.tag)]
+    SolverOptions = Annotated[CHOICE.union, Discriminator(CHOICE.tag)]
 
 
 def make_solver(setting: Setting, options: Any) -> Solver[Any]:

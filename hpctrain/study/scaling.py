@@ -174,23 +174,16 @@ def _check(study: ScalingStudy, job: Job) -> None:
     for key, instead in SET_BY.items():
         if any(override.partition("=")[0].strip() == key for override in study.overrides):
             raise StudyError(f"--set {key}: scaling sets it, by {instead}")
-    if study.weak and _samples(job) is None:
+    if study.weak and job.problem.samples_asked is None:
         raise StudyError("--weak: the job must say problem.samples, which grows with the ranks")
-
-
-def _samples(job: Job) -> int | None:
-    return getattr(job.problem, _samples_key(job))
-
-
-def _samples_key(job: Job) -> str:
-    return "points" if hasattr(job.problem, "points") else "samples"
 
 
 def _settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
     """What a run on so many ranks has in place of the job's settings."""
     settings = [f"parallel.threads={job.parallel.threads or 1}", "output.checkpoint_every=0"]
     if study.weak:
-        settings.append(f"problem.{_samples_key(job)}={ranks * (_samples(job) or 0)}")
+        samples = ranks * (job.problem.samples_asked or 0)
+        settings.append(f"problem.{job.problem.samples_key}={samples}")
     if study.iterations is not None:
         warm_up = _warm_up(study.iterations)
         settings += [f"output.error_every={warm_up}",

@@ -7,6 +7,7 @@ from hpctrain.problems.data.idx import read_cifar, read_idx
 from hpctrain.problems.data.sets import DataError, DataSet
 from hpctrain.problems.data.svhn import read_svhn
 
+DATA_SETS = ("fashion-mnist", "mnist", "cifar-10", "svhn")
 CLASSES = 10
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

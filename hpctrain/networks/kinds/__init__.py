@@ -1,0 +1,33 @@
+"""The kinds of networks: `[network]` of a job file, a group by its `kind`.
+
+A file of this folder holds the settings of some kinds, and how they make a network. It is found by
+being there; one whose settings are `ClassifierOptions` serves classification.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Discriminator
+
+from hpctrain.networks.kinds.base import ClassifierOptions
+from hpctrain.networks.kinds.own import OwnNetworkOptions
+from hpctrain.options import Choice, Options, find_classes, list_literals
+
+NETWORKS = Choice(
+    key="kind",
+    groups={
+        kind: group
+        for group in find_classes(__name__, __path__, Options)
+        for kind in list_literals(group, "kind")
+    },
+    own=OwnNetworkOptions,
+    example='or a torch module of your own as "my_net.py:Net"',
+    default="residual",
+)
+
+CLASSIFIERS = tuple(each for each in NETWORKS.tags.values() if issubclass(each, ClassifierOptions))
+
+# The settings of `[network]` in a job file: those of the kind that it names.
+if TYPE_CHECKING:
+    NetworkOptions = Any
+else:
+    NetworkOptions = Annotated[NETWORKS.union, Discriminator(NETWORKS.tag)]

@@ -1,0 +1,20 @@
+"""Networks in files of the user's own."""
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from hpctrain.linalg.randomness import seeded_generators
+from hpctrain.networks.kinds.base import ClassifierOptions
+from hpctrain.networks.module import ModuleNetwork
+from hpctrain.user_code.own_class import own_class
+
+
+class OwnNetworkOptions(ClassifierOptions):
+    """A torch module from a file of the user's own."""
+
+    kind: str = Field(description='such as "my_net.py:Net"')
+
+    def make(self, samples: Tensor, classes: int, seed: int) -> ModuleNetwork:
+        with seeded_generators(seed, "network file"):
+            made = own_class("network.kind", self.kind, nn.Module)
+        return ModuleNetwork(self.kind, made, tuple(samples.shape[1:]), seed, samples)
