@@ -13,7 +13,7 @@ from hpctrain.errors import InputError
 from hpctrain.parallel import cuda_support
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import HOST, Device, choose_device, gpu_number, gpus_visible
-from hpctrain.parallel.transports import HostMPI, Staged, choice
+from hpctrain.parallel.transports import HostMPI, Staged, choice, mpi, torch_distributed
 
 FAULTY = Path(__file__).parent / "mpi" / "faulty_run.py"
 GPU = Device(torch.device("cuda", 0), "a GPU")
@@ -73,11 +73,11 @@ def test_support_of_gpu_buffers_is_what_the_library_says(library, version, envir
     ],
 )
 def test_auto_takes_the_best_transport_there_is(monkeypatch, reported, nccl, device, expected):
-    monkeypatch.setattr(choice, "reports_cuda", lambda: reported)
-    monkeypatch.setattr(choice, "_has", lambda backend: nccl)
+    monkeypatch.setattr(mpi, "reports_cuda", lambda: reported)
+    monkeypatch.setattr(torch_distributed.dist, "is_nccl_available", lambda: nccl)
     # Groups of nccl need their GPUs: here only which of them would be started.
     started = SimpleNamespace(start=lambda mpi, backend: SimpleNamespace(name=backend))
-    monkeypatch.setattr(choice, "TorchDistributed", started)
+    monkeypatch.setattr(torch_distributed, "TorchDistributed", started)
     assert choice.choose("auto", device, Communicator())(None).name == expected
 
 
@@ -91,7 +91,7 @@ def test_auto_takes_the_best_transport_there_is(monkeypatch, reported, nccl, dev
     ],
 )
 def test_a_transport_that_cannot_be_had_says_why(monkeypatch, name, device, reason):
-    monkeypatch.setattr(choice, "reports_cuda", lambda: False)
+    monkeypatch.setattr(mpi, "reports_cuda", lambda: False)
     with pytest.raises(InputError, match=f'transport = "{name}" is not possible: {reason}'):
         choice.choose(name, device, Communicator())
 

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import tomli_w
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -44,18 +44,22 @@ from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Options, hint
+from hpctrain.parallel.transports.choice import OFFERS
 from hpctrain.problems.options import ProblemOptions
 from hpctrain.solvers import SolverOptions
 
 LARGEST_SEED = 2**63 - 1
 
+if TYPE_CHECKING:
+    TransportName = str
+else:
+    TransportName = Literal["auto", *OFFERS]
+
 
 class ParallelOptions(Options):
     """How ranks and threads share the work; only chunks and device affect the numbers."""
 
-    transport: Literal["auto", "mpi", "mpi-gpu", "nccl", "gloo"] = Field(
-        "auto", description="what carries tensors from rank to rank"
-    )
+    transport: TransportName = Field("auto", description="what carries tensors from rank to rank")
     threads: int | None = Field(
         None, ge=1, description="threads of a rank; by default cores / ranks, both of the node"
     )

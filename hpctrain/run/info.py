@@ -30,8 +30,8 @@ print(in_words(reports_cuda()))
 ASK_TRANSPORTS = """
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import choose_device
-from hpctrain.parallel.transports.choice import available
-print(", ".join(available(choose_device("auto", Communicator()))))
+from hpctrain.parallel.transports.choice import list_available
+print(", ".join(list_available(choose_device("auto", Communicator()))))
 """
 PROBE_RANKS = 2
 

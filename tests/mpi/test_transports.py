@@ -8,7 +8,7 @@ from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import HOST, Device
-from hpctrain.parallel.transports.choice import TRANSPORTS, available, obstacle
+from hpctrain.parallel.transports.choice import OFFERS, find_obstacle, list_available
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
@@ -44,7 +44,7 @@ def job_of(solver, transport):
     return parse_job(text, "a test")
 
 
-@pytest.mark.parametrize("transport", available(HOST))
+@pytest.mark.parametrize("transport", list_available(HOST))
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_run_has_the_same_bits_over_any_transport(
     comm, folder, assert_same_run, assert_everywhere, solver, transport
@@ -64,7 +64,7 @@ def test_tensors_of_another_device_are_staged(
 ):
     gpu = Device(PLACE, "a pretended GPU", is_shared=True)
     monkeypatch.setattr("hpctrain.run.train.choose_device", lambda *_: gpu)
-    monkeypatch.setattr("hpctrain.parallel.transports.choice.reports_cuda", lambda: False)
+    monkeypatch.setattr("hpctrain.parallel.transports.mpi.reports_cuda", lambda: False)
     run(job_of(solver, transport), comm, str(folder / "parallel.h5"))
     run(job_of(solver, "mpi"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))
     found, expected = (read_run(folder / name) for name in ("parallel.h5", f"alone-{comm.rank}.h5"))
@@ -75,7 +75,7 @@ def test_tensors_of_another_device_are_staged(
     assert_everywhere(close, "the iterates are those of one rank up to rounding")
 
 
-@pytest.mark.parametrize("transport", [t for t in TRANSPORTS if obstacle(t, HOST)])
+@pytest.mark.parametrize("transport", [t for t in OFFERS if find_obstacle(t, HOST)])
 def test_a_transport_that_is_not_possible_is_refused_on_all_ranks(
     comm, folder, assert_everywhere, transport
 ):

@@ -6,8 +6,10 @@ copies and never adds, so that sums have the same bits over any of them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -60,6 +62,38 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """Gives back what the transport has started; not before all messages have arrived."""
+
+
+class Holder(Protocol):
+    """Where the tensors of a rank lie; see `parallel.devices.Device`."""
+
+    @property
+    def place(self) -> torch.device: ...
+
+    @property
+    def is_shared(self) -> bool: ...
+
+    @property
+    def is_gpu(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A transport that a job can name; a file of this folder offers it by being there.
+
+    Attributes:
+        name: in `parallel.transport`.
+        make: makes it out of an mpi4py communicator.
+        find_obstacle: why a rank cannot have it, None if it can.
+        takes_gpu_memory: whether it carries tensors of a GPU without a copy on the host.
+        is_default_on_gpus: whether "auto" takes it there, before any other that comes later.
+    """
+
+    name: str
+    make: Callable[[Any], Transport]
+    find_obstacle: Callable[[Holder], str | None]
+    takes_gpu_memory: bool = False
+    is_default_on_gpus: bool = False
 
 
 def _nothing_to_wait_for() -> None:

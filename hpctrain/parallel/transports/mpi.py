@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.parallel.transports.base import Transport
+from hpctrain.parallel.cuda_support import in_words, reports_cuda
+from hpctrain.parallel.transports.base import Holder, Offer, Transport
 
 
 class HostMPI(Transport):
@@ -70,3 +71,23 @@ class DeviceMPI(HostMPI):
     def _buffer(self, tensor: Tensor) -> np.ndarray | Tensor:
         torch.cuda.current_stream(tensor.device).synchronize()
         return tensor.detach()
+
+
+def _find_obstacle_to_gpu_memory(device: Holder) -> str | None:
+    if not device.is_gpu:
+        return f"tensors are on the {device.place}, and it carries those of GPUs"
+    if not reports_cuda():
+        return f"the MPI library takes CUDA buffers: {in_words(reports_cuda())}"
+    return None
+
+
+OFFERS = (
+    Offer("mpi", HostMPI, lambda _: None),
+    Offer(
+        "mpi-gpu",
+        DeviceMPI,
+        _find_obstacle_to_gpu_memory,
+        takes_gpu_memory=True,
+        is_default_on_gpus=True,
+    ),
+)

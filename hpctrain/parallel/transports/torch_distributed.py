@@ -5,7 +5,7 @@ the others by MPI where. A process has one such group at a time, with parts of i
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from hpctrain.parallel.transports.base import Transport
+from hpctrain.parallel.transports.base import Holder, Offer, Transport
 
 # How long a rank may keep the others waiting: as with MPI, only a failure ends the wait.
 PATIENCE = timedelta(days=7)
@@ -116,3 +116,32 @@ def _store(mpi: Any) -> dist.TCPStore:
 def _bytes(tensor: Tensor) -> Tensor:
     """The memory of a contiguous tensor."""
     return tensor.detach().view(-1).view(torch.uint8)
+
+
+def _find_obstacle_to_nccl(device: Holder) -> str | None:
+    if not device.is_gpu:
+        return f"tensors are on the {device.place}, and it carries those of GPUs"
+    if device.is_shared:
+        return "several ranks share a GPU"
+    return _find_lack("nccl", dist.is_nccl_available)
+
+
+def _find_obstacle_to_gloo(device: Holder) -> str | None:
+    return _find_lack("gloo", dist.is_gloo_available)
+
+
+def _find_lack(backend: str, is_available: Callable[[], bool]) -> str | None:
+    has_backend = dist.is_available() and is_available()
+    return None if has_backend else f"this torch is built without {backend}"
+
+
+OFFERS = (
+    Offer(
+        "nccl",
+        lambda mpi: TorchDistributed.start(mpi, "nccl"),
+        _find_obstacle_to_nccl,
+        takes_gpu_memory=True,
+        is_default_on_gpus=True,
+    ),
+    Offer("gloo", lambda mpi: TorchDistributed.start(mpi, "gloo"), _find_obstacle_to_gloo),
+)
