@@ -1,43 +1,34 @@
 """How many samples a classifier gets right, measured by all ranks together."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from torch import Tensor
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
-
-if TYPE_CHECKING:
-    from hpctrain.problems.classification.problem import ClassificationProblem, CrossEntropy
+from hpctrain.problems.classification.loss import CrossEntropy
 
 
-def name_columns(train_accuracy: bool) -> tuple[str, ...]:
-    """The columns of a monitor: of the test set, and of the training set where it is asked for."""
-    sets = ("test", "train") if train_accuracy else ("test",)
+def name_columns(sets: Iterable[str]) -> tuple[str, ...]:
+    """The columns of a monitor of these sets of samples."""
     return tuple(f"{name}_{measure}" for name in sets for measure in ("accuracy", "loss"))
 
 
 class AccuracyMonitor:
-    """Accuracy and loss on the test set, and on the training set where the problem asks for it.
+    """Accuracy and loss on sets of samples, which ranks share; see `problems.base.Monitor`.
 
-    Ranks share the samples; see `problems.base.Monitor`.
+    Args:
+        sets: the chunks of each set that this rank holds, such as "test".
+        communicator: of all ranks.
+        chunks: of each set on all ranks.
     """
 
     def __init__(
-        self,
-        problem: "ClassificationProblem",
-        communicator: Communicator,
-        chunks: int,
-        threads: int,
+        self, sets: Mapping[str, CrossEntropy], communicator: Communicator, chunks: int
     ) -> None:
-        place = chunks, communicator.rank, communicator.size, threads
-        with communicator.timer.phase("validation"):
-            self._sets = {"test": problem.test_share(*place)}
-            if problem.train_accuracy:
-                self._sets["train"] = problem.share(*place)
-        self.columns = name_columns(problem.train_accuracy)
+        self.columns = name_columns(sets)
+        self._sets = sets
         self._communicator = communicator
         self._chunks = chunks
         self._first = shares(chunks, communicator.size)[communicator.rank][0]
@@ -63,6 +54,6 @@ class AccuracyMonitor:
             for name in self._sets
         )
 
-    def _sum(self, share: "CrossEntropy", theta: Tensor) -> list[float]:
+    def _sum(self, share: CrossEntropy, theta: Tensor) -> list[float]:
         nodes = reduce_leaves(share.scores(theta), self._first)
         return self._communicator.tree_sum(nodes, self._chunks).tolist()

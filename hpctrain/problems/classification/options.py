@@ -66,7 +66,7 @@ class ClassificationOptions(FamilyOptions):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return name_columns(self.train_accuracy)
+        return name_columns(("test", "train") if self.train_accuracy else ("test",))
 
     def make(
         self, network: Any, seed: int, precision: str, device: torch.device
