@@ -53,6 +53,21 @@ def find_classes(package: str, folder: Iterable[str], base: type[Found]) -> list
     return found
 
 
+def refuse_idle(options: Options, reasons: Mapping[str, str]) -> None:
+    """Refuses settings that have no effect beside the others, unless they are at their defaults.
+
+    Args:
+        options: a group of settings.
+        reasons: why a setting has no effect, by its name, such as "without batch_size".
+
+    Raises:
+        ValueError: the first such setting, with the reason.
+    """
+    for name, reason in reasons.items():
+        if getattr(options, name) != type(options).model_fields[name].get_default():
+            raise ValueError(f"{name} has no effect {reason}: leave it out")
+
+
 @dataclass(frozen=True)
 class Choice:
     """How the value of one key decides which group of settings a table is.

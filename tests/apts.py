@@ -150,3 +150,40 @@ def steps(options, loss, count, theta=None):
         states.append(state)
         records.append(record)
     return states, records
+
+
+class WatchedControl:
+    """The control of a solver, with the trials that it has judged and their ratios."""
+
+    def __init__(self, control):
+        self.control, self.trials, self.ratios = control, [], []
+
+    def decide(self, point, trial, radius, window):
+        self.trials.append(trial)
+        if trial.evaluation is not None:
+            self.ratios.append((point.loss - trial.evaluation.loss) / trial.predicted)
+        return self.control.decide(point, trial, radius, window)
+
+
+class WatchedSubdomains:
+    """The subdomains of a solver, with the last steps that were added, and their sum."""
+
+    def __init__(self, subdomains):
+        self.subdomains = subdomains
+
+    def __getattr__(self, name):
+        return getattr(self.subdomains, name)
+
+    def add(self, steps):
+        self.steps, self.sum = steps, self.subdomains.add(steps)
+        return self.sum
+
+
+def watch_trials(solver):
+    solver.control = WatchedControl(solver.control)
+    return solver.control
+
+
+def watch_sums(solver):
+    solver.subdomains = WatchedSubdomains(solver.subdomains)
+    return solver.subdomains

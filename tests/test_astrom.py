@@ -6,7 +6,7 @@ import pytest
 import torch
 from logistic import objective_over, random_problem, setting_over
 
-from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.astrom import ASTROMOptions
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
@@ -76,7 +76,7 @@ def test_samples_also_grow_after_a_step_whose_model_had_a_wrong_gradient(problem
     for before, after in pairwise(states):
         if torch.equal(after.point.theta, before.point.theta) or before.samples == 200:
             continue
-        h, _ = solver._model(before)
+        h, _ = solver.make_model(before)
         there = after.point.theta
         wrong = (after.point.gradient - h.with_gradient(there).evaluate_gradient()).norm()
         poor = bool(wrong > 0.3 * before.point.gradient.norm())
@@ -89,19 +89,22 @@ def test_a_rejection_keeps_the_radius_unless_the_loss_rose(problem):
     """ρ ≤ 0: half the step's length is left; 0 < ρ < η₁ is blamed on the samples alone."""
     seen = set()
     for seed, radius in ((0, 3.0), (1, 4.0), (2, 5.0), (3, 6.0)):
-        region = TrustRegionOptions(radius=radius)
+        region = RadiusOptions(radius=radius)
         solver = make_solver(
             setting_over(problem, seed),
             ASTROMOptions(share=0.02, model_error=1e9, trust_region=region),
         )
-        ends, phase = [], solver._coarse_phase
-        solver._coarse_phase = lambda *given, p=phase, e=ends: e.append(p(*given)) or e[-1]
+        phases, phase = [], solver.run_coarse_phase
+        solver.run_coarse_phase = lambda h, start, radius, p=phase, e=phases: (
+            e.append((start, p(h, start, radius))) or e[-1][1]
+        )
         state = solver.init(ZERO)
         for _ in range(8):
             old, (state, _) = state, solver.step(state)
             if old.samples == 200:
                 break
-            theta, decrease = ends[-1].point.theta, ends[-1].decrease
+            start, end = phases[-1]
+            theta, decrease = end.point.theta, start.loss - end.point.loss
             length = float((theta - old.point.theta).norm())
             rho = (old.point.loss - objective_over(problem).at(theta).loss) / decrease
             if rho >= 0.25:
@@ -116,7 +119,7 @@ def test_a_rejection_keeps_the_radius_unless_the_loss_rose(problem):
 @pytest.mark.parametrize("coarse_steps", [1, 4])
 def test_the_coarse_phase_stays_within_the_radius(problem, coarse_steps):
     options = ASTROMOptions(
-        share=0.1, coarse_steps=coarse_steps, trust_region=TrustRegionOptions(radius=0.05)
+        share=0.1, coarse_steps=coarse_steps, trust_region=RadiusOptions(radius=0.05)
     )
     _, states, records = run(problem, options, 10)
     lengths = [record.step_length for record in records]
@@ -127,7 +130,7 @@ def test_the_coarse_phase_stays_within_the_radius(problem, coarse_steps):
 
 def test_the_coarse_model_starts_with_the_full_gradient(problem):
     solver, states, _ = run(problem, ASTROMOptions(share=0.1), 2)
-    h, start = solver._model(states[-1])
+    h, start = solver.make_model(states[-1])
     full = objective_over(problem).at(states[-1].point.theta).evaluate_gradient()
     torch.testing.assert_close(
         h.with_gradient(start.theta).evaluate_gradient(), full, rtol=1e-12, atol=1e-15

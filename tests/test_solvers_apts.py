@@ -19,6 +19,8 @@ from apts import (
     quadratic,
     solver_of,
     steps,
+    watch_sums,
+    watch_trials,
     weights,
     wide_objective,
 )
@@ -29,13 +31,13 @@ from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, parse_job, resolved_toml
 from hpctrain.methods.sampling.shares import Share
-from hpctrain.methods.trust_region.sampled import TrustRegionState, trust_region_step
-from hpctrain.methods.trust_region.subproblem import length
-from hpctrain.objective import Counts, Evaluation, Objective, evaluate
+from hpctrain.methods.trust_region.options import make_rule
+from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
+from hpctrain.methods.trust_region.subproblem import length, steepest_descent
+from hpctrain.methods.trust_region.trials import ForcedDecrease, Trial
+from hpctrain.objective import Counts, Evaluation, Objective, Point, evaluate
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.solvers.apts_data import DataRegionOptions
 from hpctrain.solvers.apts_weights import APTSWeightsOptions
-from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs" / "apts").glob("*.toml"))
@@ -97,20 +99,17 @@ def test_every_trial_keeps_its_radius_and_every_radius_its_limits(variant):
     loss, o = logistic(), ALL[variant]
     region, kind = o.trust_region, o.trust_region.norm
     solver = solver_of(o, loss)
-    trials, local = [], []
-    trial_of, exchange = solver._trial, solver._exchange
-    solver._trial = lambda *given: trials.append(trial_of(*given)) or trials[-1]
-    solver._exchange = lambda solved: local.append(exchange(solved)) or local[-1]
+    control, subdomains = watch_trials(solver), watch_sums(solver)
     state = solver.init(ones())
     for _ in range(12):
         radius = state.radius
         state, _ = solver.step(state)
-        assert length(trials[-1].step, kind) <= radius * (1 + 1e-12)
-        budget = solver._budget(radius) * (1 + 1e-12)
-        assert all(length(result.step, kind) <= budget for result in local[-1])
+        assert length(control.trials[-1].step, kind) <= radius * (1 + 1e-12)
+        budget = subdomains.limit_step(radius) * (1 + 1e-12)
+        assert all(length(step, kind) <= budget for step in subdomains.steps)
         assert region.min_radius <= state.radius <= region.max_radius
         assert region.min_radius <= state.global_radius <= region.max_radius
-    assert any(length(trial.step, kind) > 0 for trial in trials)
+    assert any(length(trial.step, kind) > 0 for trial in control.trials)
 
 
 @pytest.mark.parametrize("options", [data(subdomains=4, sample_overlap=10.0), weights(blocks=4)])
@@ -120,14 +119,14 @@ def test_the_gradient_of_every_local_model_is_the_global_one(options, chosen):
     solver = solver_of(options, loss)
     L = wide_objective(loss) if chosen is None else wide_objective(loss).subset(chosen)
     point = evaluate(L, ones())
-    for p in solver._solved_here():
-        local = solver._local_problem(p, L, chosen, point)
+    for p in solver.subdomains.own:
+        local = solver.subdomains.pose_problem(p, L, chosen, point)
         if local is None:
             continue
         there = local.objective.with_gradient(local.start.theta)
         wanted = point.gradient
         if options.name == "apts-weights":
-            wanted = solver._blocks[p].restrict(wanted)
+            wanted = solver.subdomains.work.blocks[p].restrict(wanted)
         torch.testing.assert_close(there.evaluate_gradient(), wanted, rtol=1e-13, atol=1e-14)
         torch.testing.assert_close(local.start.gradient, wanted, rtol=1e-13, atol=1e-14)
         assert there.loss == pytest.approx(local.start.loss, rel=1e-13)
@@ -137,26 +136,10 @@ def test_without_correction_the_local_gradient_is_that_of_the_share():
     loss = logistic()
     solver = solver_of(data(subdomains=2, first_order_correction=False), loss)
     point = evaluate(wide_objective(loss), ones())
-    local = solver._local_problem(0, wide_objective(loss), None, point)
+    local = solver.subdomains.pose_problem(0, wide_objective(loss), None, point)
     share = wide_objective(loss).subset(sample_shares(0, SAMPLES, 2)[0]).with_gradient(ones())
     torch.testing.assert_close(local.start.gradient, share.evaluate_gradient())
     assert not torch.allclose(share.evaluate_gradient(), point.gradient, rtol=0.01)
-
-
-class Spy:
-    """The ratio of each trial of a solver."""
-
-    def __init__(self, solver):
-        self.ratios, trial_of = [], solver._trial
-
-        def trial(L, state, results):
-            found = trial_of(L, state, results)
-            if found.evaluation is not None:
-                actual = state.point.loss - found.evaluation.loss
-                self.ratios.append(actual / found.predicted)
-            return found
-
-        solver._trial = trial
 
 
 def test_the_ratio_is_one_where_subdomains_do_not_couple():
@@ -164,7 +147,7 @@ def test_the_ratio_is_one_where_subdomains_do_not_couple():
     loss = quadratic()
     loss.A = loss.A * torch.block_diag(*[torch.ones(3, 3)] * 4).double()
     solver = solver_of(weights(model="hessian", blocks=4, global_steps=0), loss)
-    spy, state = Spy(solver), solver.init(ones())
+    spy, state = watch_trials(solver), solver.init(ones())
     for _ in range(6):
         state, _ = solver.step(state)
     assert len(spy.ratios) == 6
@@ -173,7 +156,7 @@ def test_the_ratio_is_one_where_subdomains_do_not_couple():
 
 def test_the_ratio_is_one_with_one_share_of_all_samples():
     solver = solver_of(data(model="lsr1", subdomains=1, global_steps=0), logistic())
-    spy, state = Spy(solver), solver.init(ones())
+    spy, state = watch_trials(solver), solver.init(ones())
     for _ in range(6):
         state, _ = solver.step(state)
     assert spy.ratios == pytest.approx([1.0] * 6, rel=1e-9)
@@ -196,11 +179,8 @@ def test_one_share_of_all_samples_is_the_plain_trust_region_method(model, local_
     states, _ = steps(o, loss, 1)
     objective = wide_objective(loss)
     plain = TrustRegionState(evaluate(objective, ones()), radius)
-    settings = TrustRegionSolverOptions(
-        model=model, memory=o.memory, trust_region=DataRegionOptions(**region)
-    )
     for _ in range(local_steps):
-        plain = trust_region_step(objective, plain, settings)
+        plain = make_step(Exact(objective), plain, make_rule(o))
     assert float((plain.point.theta - ones()).norm()) > 0
     assert states[1].accepted
     torch.testing.assert_close(states[1].point.theta, plain.point.theta, rtol=1e-12, atol=1e-13)
@@ -212,14 +192,13 @@ def test_where_nothing_moves_locally_it_is_the_plain_trust_region_method(model):
     """The global step alone, with its own radius and memory."""
     loss = logistic()
     solver = solver_of(data(model=model, subdomains=2), loss)
-    solver._local_problem = lambda *_: None
+    watch_sums(solver).pose_problem = lambda *_: None
     state = solver.init(ones())
     objective, o = wide_objective(loss), solver.options
     plain = TrustRegionState(evaluate(objective, ones()), o.trust_region.radius)
-    settings = TrustRegionSolverOptions(model=model, memory=5, trust_region=o.trust_region)
     for _ in range(8):
         state, _ = solver.step(state)
-        plain = trust_region_step(objective, plain, settings)
+        plain = make_step(Exact(objective), plain, make_rule(o))
         torch.testing.assert_close(state.point.theta, plain.point.theta, rtol=1e-12, atol=1e-13)
         assert state.global_radius == plain.radius
     assert state.silent == 2
@@ -266,22 +245,30 @@ def test_forced_decrease_never_increases_the_loss_and_saves_steps():
     assert all(b <= a for a, b in pairwise(losses))
 
 
-def test_a_forced_step_stays_within_the_shrunk_radius():
-    solver = solver_of(
-        weights(model="linear", blocks=4, forced_decrease=True, region=WIDE), coupled()
-    )
-    L = solver.setting.objective
-    state = solver.init(overshooting())
+@pytest.mark.parametrize("kind", [2, "inf"])
+def test_a_forced_step_stays_within_the_shrunk_radius_and_ends_along_the_gradient(kind):
+    """A loss that only -g lowers: all five trials are made."""
+    point = Point(torch.zeros(3).double(), 0.0, torch.tensor([3.0, -2.0, 1.0]).double())
     tried = []
-    at = L.at
-    L.at = lambda theta: tried.append(theta - overshooting()) or at(theta)
-    trial_of = solver._forced
-    solver._forced = lambda *given: tried.clear() or trial_of(*given)
-    solver._goes_on = lambda last: True
-    solver.step(state)
-    assert 1 <= len(tried) <= 6
-    for j, s in enumerate(tried[:5], start=1):
-        assert length(s, "inf") <= 0.5**j * (1 + 1e-12)
+
+    class Ridge:
+        def at(self, theta):
+            tried.append(theta)
+            return Evaluation(self, theta, 1.0 if len(tried) < 5 else -1.0)
+
+    first = Trial(torch.tensor([0.0, 0.5, 0.5]).double(), 1.0, None)
+    found = ForcedDecrease(0.5, kind)(Ridge(), point, first, 1.0)
+    assert len(tried) == 5 and found.forced and found.evaluation.loss == -1.0
+    for j, s in enumerate(tried, start=1):
+        assert length(s, kind) <= 0.5**j * (1 + 1e-12)
+    torch.testing.assert_close(found.step, steepest_descent(point.gradient, 0.5**5, kind))
+    assert found.predicted == pytest.approx(-float(point.gradient @ found.step))
+
+
+def test_a_trial_that_does_not_raise_the_loss_is_not_shortened():
+    point = Point(torch.zeros(2).double(), 1.0, torch.ones(2).double())
+    trial = Trial(-torch.ones(2).double(), 1.0, Evaluation(None, point.theta, 1.0))
+    assert ForcedDecrease(0.5, 2)(None, point, trial, 1.0) is trial
 
 
 def test_the_radius_follows_the_ratio_alone():
@@ -290,7 +277,7 @@ def test_the_radius_follows_the_ratio_alone():
     for loss, start, largest in ((coupled(), overshooting(), 4.0), (logistic(), ones(), 0.5)):
         region = {"radius": 0.2, "min_radius": 0.15, "max_radius": largest}
         solver = solver_of(weights(model="linear", blocks=4, global_steps=0, region=region), loss)
-        spy, state = Spy(solver), solver.init(start)
+        spy, state = watch_trials(solver), solver.init(start)
         for _ in range(8):
             before, (state, _) = state.radius, solver.step(state)
             rho = spy.ratios.pop()
@@ -306,18 +293,15 @@ def test_the_radius_follows_the_ratio_alone():
 def test_momentum_adds_a_part_of_the_last_trial_to_the_next():
     """s = Σ_p s_p + μ v, shortened to Δ; v is the last trial that was taken."""
     solver = solver_of(data(model="lsr1", momentum=0.5, global_steps=0, region=FREE), logistic())
-    sums, sum_of = [], solver._sum
-    trials, trial_of = [], solver._trial
-    solver._sum = lambda steps: sums.append(sum_of(steps)) or sums[-1]
-    solver._trial = lambda *given: trials.append(trial_of(*given)) or trials[-1]
+    control, subdomains = watch_trials(solver), watch_sums(solver)
     state, v, shortened = solver.init(ones()), torch.zeros(len(ones())).double(), set()
     for _ in range(8):
         radius, (state, _) = state.radius, solver.step(state)
-        s = sums[-1] + 0.5 * v
+        s = subdomains.sum + 0.5 * v
         shortened |= {bool(s.norm() > radius)}
         s = s * min(1.0, radius / float(s.norm()))
-        torch.testing.assert_close(trials[-1].step, s, rtol=1e-12, atol=1e-15)
-        v = trials[-1].step if state.accepted else v
+        torch.testing.assert_close(control.trials[-1].step, s, rtol=1e-12, atol=1e-15)
+        v = control.trials[-1].step if state.accepted else v
     assert float(v.norm()) > 0 and False in shortened
 
 
@@ -334,8 +318,7 @@ def test_the_window_lets_pass_what_lies_below_its_greatest_loss_and_no_more():
     size = 3
     o = weights(model="linear", blocks=4, global_steps=0, window=size, region={"radius": 0.1})
     solver = solver_of(o, coupled())
-    trials, trial_of = [], solver._trial
-    solver._trial = lambda *given: trials.append(trial_of(*given)) or trials[-1]
+    control = watch_trials(solver)
     state, history = solver.init(overshooting()), []
     accepted_above = 0
     for _ in range(30):
@@ -344,7 +327,7 @@ def test_the_window_lets_pass_what_lies_below_its_greatest_loss_and_no_more():
             [*history, state.point.loss] if state.accepted or not history else history,
         )
         state, _ = solver.step(state)
-        trial = trials[-1]
+        trial = control.trials[-1]
         if trial.evaluation is None:
             continue
         reference = max(history[-size:])
@@ -370,9 +353,10 @@ class NotFinite(Objective):
 def test_a_share_that_is_not_finite_contributes_nothing_and_says_so(model):
     loss, o = logistic(), data(model=model, subdomains=2, global_steps=0)
     solver = solver_of(o, loss)
-    share = solver._subdomains[1]
+    shares = solver.subdomains.work.own
+    share = shares[1]
     broken = NotFinite(loss.subset(share.samples), Communicator(), 4, SAMPLES, Counts(1, 3))
-    solver._subdomains[1] = Share(share.samples, broken)
+    shares[1] = Share(share.samples, broken)
     state = solver.init(ones())
     for _ in range(3):
         old, (state, _) = state, solver.step(state)

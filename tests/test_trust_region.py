@@ -14,11 +14,12 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1, Hessian
 from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
     is_accepted,
-    next_radius,
     reduction_ratio,
     rounding_error,
+    update_radius,
 )
-from hpctrain.methods.trust_region.sampled import TrustRegionState, trust_region_step
+from hpctrain.methods.trust_region.options import make_rule
+from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.objective import Counts, Evaluation, Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers import make_solver
@@ -46,14 +47,14 @@ OPTIONS = TrustRegionOptions(min_radius=0.1, max_radius=4.0)
         (5.0, 1.0, True, 2.0),
     ],
 )
-def test_acceptance_and_the_next_radius(ratio, step_norm, taken, radius):
+def test_acceptance_and_the_update_radius(ratio, step_norm, taken, radius):
     assert is_accepted(ratio, OPTIONS) is taken
-    assert next_radius(1.0, ratio, step_norm, OPTIONS) == radius
+    assert update_radius(1.0, ratio, step_norm, OPTIONS) == radius
 
 
 def test_the_radius_keeps_its_limits():
-    assert next_radius(0.15, 0.0, 0.15, OPTIONS) == 0.1
-    assert next_radius(3.0, 1.0, 3.0, OPTIONS) == 4.0
+    assert update_radius(0.15, 0.0, 0.15, OPTIONS) == 0.1
+    assert update_radius(3.0, 1.0, 3.0, OPTIONS) == 4.0
 
 
 @pytest.mark.parametrize("change", [{"radius": 5.0}, {"radius": 0.01}, {"eta1": 0.8}])
@@ -67,7 +68,7 @@ def test_contradictory_settings_are_refused(change):
 def test_a_trial_that_is_not_finite_is_rejected(trial):
     ratio = reduction_ratio(1.0, trial, 0.5, 1e-15)
     assert not is_accepted(ratio, OPTIONS)
-    assert next_radius(1.0, ratio, 1.0, OPTIONS) == 0.5
+    assert update_radius(1.0, ratio, 1.0, OPTIONS) == 0.5
 
 
 @pytest.mark.parametrize("predicted", [0.0, -1.0, math.nan])
@@ -195,7 +196,7 @@ def test_one_step_with_the_exact_model_is_newtons():
     loss = random_quadratic(N)
     point = evaluate(objective_of(loss), torch.ones(N, dtype=torch.float64))
     state = TrustRegionState(point, 100.0, knowing(loss.A.mean(0)))
-    new = trust_region_step(objective_of(loss), state, TrustRegionSolverOptions(memory=N))
+    new = make_step(Exact(objective_of(loss)), state, make_rule(TrustRegionSolverOptions(memory=N)))
     torch.testing.assert_close(new.point.theta, minimum(loss), rtol=1e-7, atol=1e-9)
 
 
@@ -233,7 +234,7 @@ def rosenbrock():
 def path(options, objective, theta, steps):
     states = [TrustRegionState(evaluate(objective, theta), options.trust_region.radius)]
     for _ in range(steps):
-        states.append(trust_region_step(objective, states[-1], options))
+        states.append(make_step(Exact(objective), states[-1], make_rule(options)))
     return states
 
 

@@ -13,7 +13,7 @@ from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
     judge,
     reference_loss,
-    slid,
+    slide_window,
 )
 from hpctrain.objective import evaluate
 from hpctrain.solvers import Setting, make_solver
@@ -133,11 +133,11 @@ def test_settings_without_a_meaning_are_refused():
 def test_the_reference_is_the_greatest_of_the_last_losses_with_the_present_one():
     window, losses = [], [5.0, 3.0, 4.0, 1.0, 0.5]
     for old, new in pairwise(losses):
-        window = slid(window, old - new, 3)
+        window = slide_window(window, old - new, 3)
         assert len(window) <= 2
     assert reference_loss(window, losses[-1]) == 4.0
-    assert reference_loss(slid([], -1.0, 3), 2.0) == 2.0
-    assert slid([], 5.0, 1) == []
+    assert reference_loss(slide_window([], -1.0, 3), 2.0) == 2.0
+    assert slide_window([], 5.0, 1) == []
     assert reference_loss([], 2.0) == 2.0
 
 

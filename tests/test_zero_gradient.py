@@ -20,7 +20,7 @@ from hpctrain.methods.quasi_newton.inverse_hessian import ssbroyden
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.epochs import batch
 from hpctrain.methods.search.strong_wolfe import first_trial
-from hpctrain.methods.trust_region.control import TrustRegionOptions, next_radius
+from hpctrain.methods.trust_region.control import TrustRegionOptions, update_radius
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.logistic.problem import LogisticProblem
@@ -262,7 +262,7 @@ def test_all_samples_are_asked_where_an_epoch_ends(trial, begin, tmp_path):
 
 @pytest.mark.parametrize("ratio", [-math.inf, 1.0])
 def test_no_step_says_nothing_of_the_radius(ratio):
-    assert next_radius(0.3, ratio, 0.0, TrustRegionOptions()) == 0.3
+    assert update_radius(0.3, ratio, 0.0, TrustRegionOptions()) == 0.3
 
 
 def test_a_radius_outlives_mini_batches_without_a_gradient(trial, begin):
@@ -333,7 +333,7 @@ def separable_quadratic():
 def test_a_share_without_a_gradient_does_not_hold_up_the_others(corrected):
     loss = apts_quadratic()
     options = data(model="lsr1", subdomains=4, first_order_correction=corrected, region=FREE)
-    flat = solver_of(options, loss)._subdomains[1].samples
+    flat = solver_of(options, loss).subdomains.work.own[1].samples
     loss.A[flat], loss.b[flat] = 0, 0
     solver = solver_of(options, loss)
     state = solver.init(torch.ones(loss.parameters).double())

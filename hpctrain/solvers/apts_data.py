@@ -11,17 +11,21 @@ Kopaničáková, Krause, arXiv 2502.05133.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.methods.sampling.shares import ShareWork
+from hpctrain.methods.groups import Groups
+from hpctrain.methods.sampling.shares import Share, ShareWork
 from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.subdomains import LocalProblem
 from hpctrain.methods.trust_region.subproblem import Norm
 from hpctrain.objective import Objective, Point, consistent, evaluate
-from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
+from hpctrain.options import refuse_idle
+from hpctrain.solvers.apts import APTS, APTSOptions
 from hpctrain.solvers.base import Need, Setting
 
 
@@ -47,28 +51,45 @@ class APTSDataOptions(APTSOptions):
     )
     trust_region: DataRegionOptions = DataRegionOptions()
 
+    @model_validator(mode="after")
+    def _refuse_settings_of_several_shares(self) -> "APTSDataOptions":
+        if self.subdomains == 1:
+            reason = "with subdomains = 1, whose share is all samples"
+            refuse_idle(self, {"sample_overlap": reason, "first_order_correction": reason})
+        return self
 
-class APTSData(APTS):
-    """The subdomains are shares of the samples."""
 
-    names = ("apts-data",)
-    Options = APTSDataOptions
-    needs = frozenset({Need.SHARES})
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the samples, each with all parameters, as the subdomains of APTS.
 
-    def __init__(self, setting: Setting, options: APTSDataOptions) -> None:
-        self.check_needs(setting, options)
-        L, N = setting.objective, options.subdomains
-        work = ShareWork.of(L, N, options.sample_overlap, setting.seed)
-        super().__init__(setting, options, work.groups, [L.parameters] * N)
-        self._subdomains = work.own
+    Attributes:
+        work: which ranks work on which share, on which L_p.
+        options: N, the overlap, whether h_p is corrected.
+        parameters: n.
+    """
 
-    def _solved_here(self) -> Sequence[int]:
-        return sorted(self._subdomains)
+    work: ShareWork
+    options: APTSDataOptions
+    parameters: int
 
-    def _local_problem(
+    @property
+    def own(self) -> Sequence[int]:
+        return sorted(self.work.own)
+
+    @property
+    def groups(self) -> Groups:
+        return self.work.groups
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return [self.parameters] * self.options.subdomains
+
+    def pose_problem(
         self, p: int, L: Objective, chosen: Tensor | None, point: Point
     ) -> LocalProblem | None:
-        L_p = self._share_of(p, chosen)
+        """h_p at θ_k; None where share p and the mini-batch have no sample in common."""
+        L_p = _restrict_share(self.work.own[p], chosen)
         if L_p is None:
             return None
         if not self.options.first_order_correction:
@@ -76,29 +97,42 @@ class APTSData(APTS):
         h_p, start = consistent(L_p, point.gradient, point.theta)
         return LocalProblem(h_p, start, L_p.counts)
 
-    def _share_of(self, p: int, chosen: Tensor | None) -> Objective | None:
-        """L_p, its work counted from zero; None where share and mini-batch are disjoint."""
-        share = self._subdomains[p]
-        counts = share.objective.counts
-        counts.loss_work = counts.gradient_work = counts.hvp_work = 0
-        if chosen is None:
-            return share.objective
-        common = share.samples[torch.isin(share.samples, chosen, assume_unique=True)]
-        return share.objective.subset(common) if len(common) else None
-
-    def _budget(self, radius: float) -> float:
+    def limit_step(self, radius: float) -> float:
+        """Δ/N."""
         return radius / self.options.subdomains
 
-    def _sum(self, steps: Sequence[Tensor]) -> Tensor:
+    def add(self, steps: Sequence[Tensor]) -> Tensor:
         total = steps[0].clone()
         for step in steps[1:]:
             total += step
         return total
 
-    def describe(self) -> list[str]:
+    def describe(self) -> str:
         o = self.options
         overlap = f", overlap {o.sample_overlap:g} %" if o.sample_overlap else ""
         consistent = "" if o.first_order_correction else ", without first-order correction"
-        return self._described(
-            f"apts-data: {o.subdomains} shares of the samples{overlap}, all parameters{consistent}"
-        )
+        return f"{o.subdomains} shares of the samples{overlap}, all parameters{consistent}"
+
+
+def _restrict_share(share: Share, chosen: Tensor | None) -> Objective | None:
+    """L_p over the samples of the share among the chosen ones, its work counted from zero."""
+    counts = share.objective.counts
+    counts.loss_work = counts.gradient_work = counts.hvp_work = 0
+    if chosen is None:
+        return share.objective
+    common = share.samples[torch.isin(share.samples, chosen, assume_unique=True)]
+    return share.objective.subset(common) if len(common) else None
+
+
+class APTSData(APTS):
+    """APTS whose subdomains are shares of the samples."""
+
+    names = ("apts-data",)
+    Options = APTSDataOptions
+    needs = frozenset({Need.SHARES})
+
+    def __init__(self, setting: Setting, options: APTSDataOptions) -> None:
+        self.check_needs(setting, options)
+        L, o = setting.objective, options
+        work = ShareWork.of(L, o.subdomains, o.sample_overlap, setting.seed)
+        super().__init__(setting, options, Shares(work, options, L.parameters))

@@ -15,11 +15,13 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.methods.groups import Groups
 from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.subdomains import LocalProblem
 from hpctrain.methods.trust_region.subproblem import Norm
 from hpctrain.objective import Objective, Point
-from hpctrain.solvers.apts import APTS, APTSOptions, LocalProblem
+from hpctrain.solvers.apts import APTS, APTSOptions
 from hpctrain.solvers.base import Setting
 
 
@@ -40,54 +42,65 @@ class APTSWeightsOptions(APTSOptions):
     trust_region: WeightsRegionOptions = WeightsRegionOptions()
 
 
-class APTSWeights(APTS):
-    """The subdomains are blocks of layers."""
+class LayerBlocks:
+    """Blocks of layers, each with all samples of the iteration, as the subdomains of APTS.
 
-    names = ("apts-weights",)
-    Options = APTSWeightsOptions
+    Args:
+        objective: L over all samples on all ranks.
+        work: which ranks work on which block.
+        norm: of steps.
+    """
 
-    def __init__(self, setting: Setting, options: APTSWeightsOptions) -> None:
-        self.work = BlockWork.of(setting.objective, options.blocks)
-        self._blocks = self.work.blocks
-        super().__init__(setting, options, self.work.groups, self.work.sizes)
-        self._prepared: tuple[Objective, Objective] | None = None
+    def __init__(self, objective: Objective, work: BlockWork, norm: Norm) -> None:
+        self.work = work
+        self.own: Sequence[int] = work.own
+        self.groups: Groups = work.groups
+        self.sizes: Sequence[int] = work.sizes
+        self._objective = objective
+        self._norm = norm
+        self._on_group: tuple[Objective, Objective] | None = None
 
-    def _solved_here(self) -> Sequence[int]:
-        return self.work.own
-
-    def _local_problem(
+    def pose_problem(
         self, p: int, L: Objective, chosen: Tensor | None, point: Point
     ) -> LocalProblem:
-        block, counts = self._blocks[p], self.work.fresh_counts()
-        h_p = self._on_this_group(L, chosen).restrict(block, point.theta, counts)
+        """L as a function of θ_p, all else frozen as in θ_k."""
+        block, counts = self.work.blocks[p], self.work.fresh_counts()
+        h_p = self._share_with_group(L, chosen).restrict(block, point.theta, counts)
         start = Point(
             block.restrict(point.theta).clone(), point.loss, block.restrict(point.gradient).clone()
         )
         return LocalProblem(h_p, start, counts)
 
-    def _on_this_group(self, L: Objective, chosen: Tensor | None) -> Objective:
+    def _share_with_group(self, L: Objective, chosen: Tensor | None) -> Objective:
         """L on the ranks that share this rank's blocks, made once a local phase."""
         local = self.work.objective
-        if local is self.setting.objective:
+        if local is self._objective:
             return L
         if chosen is None:
             return local
-        if self._prepared is None or self._prepared[0] is not L:
-            self._prepared = L, local.subset(chosen)
-        return self._prepared[1]
+        if self._on_group is None or self._on_group[0] is not L:
+            self._on_group = L, local.subset(chosen)
+        return self._on_group[1]
 
-    def _budget(self, radius: float) -> float:
-        return (
-            radius
-            if self.options.trust_region.norm == "inf"
-            else radius / math.sqrt(len(self._blocks))
-        )
+    def limit_step(self, radius: float) -> float:
+        """Δ in the infinity norm, Δ/√N in the 2-norm."""
+        return radius if self._norm == "inf" else radius / math.sqrt(len(self.sizes))
 
-    def _sum(self, steps: Sequence[Tensor]) -> Tensor:
+    def add(self, steps: Sequence[Tensor]) -> Tensor:
         return self.work.decomposition.extend_add(steps)
 
-    def describe(self) -> list[str]:
-        sizes = ", ".join(str(block.size) for block in self._blocks)
-        return self._described(
-            f"apts-weights: {len(self._blocks)} blocks of layers (n_p = {sizes}), all samples"
-        )
+    def describe(self) -> str:
+        sizes = ", ".join(str(size) for size in self.sizes)
+        return f"{len(self.sizes)} blocks of layers (n_p = {sizes}), all samples"
+
+
+class APTSWeights(APTS):
+    """APTS whose subdomains are blocks of layers."""
+
+    names = ("apts-weights",)
+    Options = APTSWeightsOptions
+
+    def __init__(self, setting: Setting, options: APTSWeightsOptions) -> None:
+        L = setting.objective
+        blocks = LayerBlocks(L, BlockWork.of(L, options.blocks), options.norm)
+        super().__init__(setting, options, blocks)

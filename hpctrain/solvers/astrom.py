@@ -7,25 +7,25 @@ gradients, of total length ‖s‖ ≤ Δ. Then
 
     ρ = (L(θ) - L(θ+s)) / (h¹(θ) - h¹(θ+s));   θ ← θ + s if ρ ≥ η₁;  else D¹ grows, nested
 
-so that the method becomes the batch trust region when D¹ is D. A rejection is blamed on the samples
-and keeps the radius; only where ρ is not positive the radius shrinks as well.
+so that the method becomes the batch trust region when D¹ is D. After a refused step D¹ grows and Δ
+stays; only where ρ is not positive Δ shrinks as well.
 
-Where h¹ descends as L does (ρ is good) but its minimiser is not L's, steps are accepted and
-contract slowly. D¹ therefore grows after an accepted step, too, if
+Where h¹ descends as L does (ρ is good) but has another minimiser, steps are accepted and converge
+slowly. D¹ therefore grows after an accepted step, too, if
 
     ‖∇L(θ+s) - ∇h¹(θ+s)‖ > κ ‖∇L(θ)‖,
 
-by which the gradient of L cannot fall below about κ times its norm with these samples. The test is
+since with these samples the gradient of L cannot fall below about κ times its norm. This test is
 not a part of the published method; a large κ switches it off.
 
 Source: the adaptive sub-sampled trust-region method of Kopaničáková and Krause's multilevel talks;
 trust-region control as in Gratton, Sartenaer, Toint, SIAM Journal on Optimization 19 (2008).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
@@ -35,23 +35,22 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.subsets import share_size
 from hpctrain.methods.trust_region.control import judge, rounding_error
-from hpctrain.methods.trust_region.step import (
-    ModelOptions,
-    attempt_step,
-    curvature,
-    described_region,
-)
+from hpctrain.methods.trust_region.local_phase import Budget, Phase, run_local_phase
+from hpctrain.methods.trust_region.models import HessianModel
+from hpctrain.methods.trust_region.options import StepOptions
+from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
+from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.objective import Objective, Point, Smooth, consistent, evaluate, point_of
+from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 
-class ASTROMOptions(ModelOptions):
+class ASTROMOptions(StepOptions):
     """Settings of ASTROM."""
 
     name: Literal["astrom"] = "astrom"
-    model: Literal["hessian"] = Field("hessian", description="of h¹: its exact Hessian")
     share: float = Field(0.1, gt=0, le=1, description="|D¹| / |D| at the start; 1 is batch TR")
-    growth: float = Field(2.0, gt=1, description="factor of |D¹| after a rejection")
+    growth: float = Field(2.0, gt=1, description="factor of |D¹| after a refused step")
     coarse_steps: int = Field(1, ge=1, description="trust-region steps on h¹ an iteration")
     model_error: float = Field(
         0.1,
@@ -60,6 +59,13 @@ class ASTROMOptions(ModelOptions):
         " end is wrong by more than this part of the last gradient's norm; 1e9: never",
     )
 
+    @model_validator(mode="after")
+    def _refuse_settings_of_samples(self) -> "ASTROMOptions":
+        if self.share == 1:
+            reason = "with share = 1, which takes all samples"
+            refuse_idle(self, dict.fromkeys(["growth", "coarse_steps", "model_error"], reason))
+        return self
+
 
 @dataclass
 class ASTROMState:
@@ -67,7 +73,7 @@ class ASTROMState:
 
     Attributes:
         hessians: Hessians made, in parts of the full one.
-        cg: conjugate gradient iterations, each of them one whatever the samples.
+        cg: conjugate gradient iterations, each counted as one whatever the samples.
         shared_cg: the same, each weighted with |D¹| / |D|.
     """
 
@@ -77,17 +83,6 @@ class ASTROMState:
     hessians: float = 0.0
     cg: int = 0
     shared_cg: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Coarse:
-    """Where the coarse phase ended: θ with h¹ and ∇h¹, and what led there."""
-
-    point: Point
-    decrease: float
-    radius: float
-    steps: int
-    outcome: Outcome
 
 
 class ASTROM(Solver[ASTROMState]):
@@ -101,8 +96,9 @@ class ASTROM(Solver[ASTROMState]):
 
     def __init__(self, setting: Setting, options: ASTROMOptions) -> None:
         super().__init__(setting, options)
-        order = generator(setting.seed, "nested samples").permutation(setting.objective.samples)
-        self._order = to_tensor(order)
+        o, samples = options, setting.objective.samples
+        self.rule = TrialRule(HessianModel(), o.trust_region, 2, o.cg_iterations, o.debug)
+        self._order = to_tensor(generator(setting.seed, "nested samples").permutation(samples))
         self._coarse: tuple[int, Objective] | None = None
 
     def init(self, theta: Tensor) -> ASTROMState:
@@ -112,74 +108,28 @@ class ASTROM(Solver[ASTROMState]):
         return ASTROMState(point, o.trust_region.radius, share_size(o.share, L.samples))
 
     def step(self, state: ASTROMState) -> tuple[ASTROMState, Record]:
-        counts = self.setting.counts
-        before, products = counts.effective_evaluations, counts.hvp_evaluations
+        counts, samples = self.setting.counts, self.setting.objective.samples
+        spent, products = counts.effective_evaluations, counts.hvp_evaluations
         with self.setting.timer.phase("global"):
-            new, steps, outcome = self._step(state)
-        part = state.samples / self.setting.objective.samples
+            if state.samples == samples:
+                new, outcome, hessians = self._make_batch_step(state)
+            else:
+                h, start = self.make_model(state)
+                coarse = self.run_coarse_phase(h, start, state.radius)
+                new, outcome = self._control(state, start, coarse)
+                hessians = coarse.trials
+        part = state.samples / samples
         # A product counts as two gradients.
         shared = 0.5 * (counts.hvp_evaluations - products)
-        new.hessians = state.hessians + part * steps
-        new.cg = state.cg + round(shared / part)
-        new.shared_cg = state.shared_cg + shared
-        return new, Record(
-            loss=new.point.loss,
-            gradient_norm=norm(new.point.gradient),
-            step_length=norm(new.point.theta - state.point.theta),
-            nominal_gradient_evaluations=counts.effective_evaluations - before,
-            update_cost=1,
-            outcome=outcome,
-            details=dict(
-                zip(
-                    self.columns,
-                    (float(new.samples), new.hessians, float(new.cg), new.shared_cg),
-                    strict=True,
-                )
-            ),
+        new = replace(
+            new,
+            hessians=state.hessians + part * hessians,
+            cg=state.cg + round(shared / part),
+            shared_cg=state.shared_cg + shared,
         )
+        return new, self._record(state, new, outcome, counts.effective_evaluations - spent)
 
-    def _step(self, state: ASTROMState) -> tuple[ASTROMState, int, Outcome]:
-        """The new state, how many Hessians the coarse phase took, and the outcome."""
-        L, o, old = self.setting.objective, self.options.trust_region, state.point
-        if state.samples == L.samples:
-            return self._batch_step(state)
-        h, start = self._model(state)
-        coarse = self._coarse_phase(h, start, state.radius)
-        s = coarse.point.theta - old.theta
-        length, rounding = norm(s), rounding_error(old.loss, s.dtype)
-        if not length:  # no decrease of h¹ was found
-            if coarse.outcome.is_final:
-                grown = self._rejected(state, state.radius)
-                return grown, coarse.steps, Outcome.SAMPLES_EXHAUSTED
-            return ASTROMState(old, coarse.radius, state.samples), coarse.steps, Outcome.REFUSED
-        trial = L.at(coarse.point.theta)
-        found = judge(old.loss, trial.loss, coarse.decrease, state.radius, length, rounding, o)
-        if found.accepted:
-            new = point_of(trial)
-            error = norm(new.gradient - coarse.point.gradient)
-            poor = error > self.options.model_error * norm(old.gradient)
-            samples = self._grown(state) if poor else state.samples
-            return ASTROMState(new, found.radius, samples), coarse.steps, Outcome.ACCEPTED
-        radius = state.radius if found.ratio > 0 else found.radius
-        return self._rejected(state, radius), coarse.steps, Outcome.REFUSED
-
-    def _batch_step(self, state: ASTROMState) -> tuple[ASTROMState, int, Outcome]:
-        """A step of the batch trust region, h¹ being L."""
-        L, old = self.setting.objective, state.point
-        B = curvature(L, old.theta, LSR1(), self.options)
-        tried = attempt_step(L, old, B, state.radius, self.options, False)
-        point = point_of(tried.trial) if tried.accepted else old
-        return ASTROMState(point, tried.radius, state.samples), 1, tried.outcome
-
-    def _rejected(self, state: ASTROMState, radius: float) -> ASTROMState:
-        return ASTROMState(state.point, radius, self._grown(state))
-
-    def _grown(self, state: ASTROMState) -> int:
-        """The next |D¹|."""
-        grown = max(round(self.options.growth * state.samples), state.samples + 1)
-        return min(grown, self.setting.objective.samples)
-
-    def _model(self, state: ASTROMState) -> tuple[Smooth, Point]:
+    def make_model(self, state: ASTROMState) -> tuple[Smooth, Point]:
         """h¹, and where it starts: θ_k with h¹(θ_k) and ∇h¹(θ_k) = ∇L(θ_k)."""
         L, old = self.setting.objective, state.point
         if self._coarse is None or self._coarse[0] != state.samples:
@@ -187,28 +137,67 @@ class ASTROM(Solver[ASTROMState]):
             self._coarse = state.samples, L.subset(chosen)
         return consistent(self._coarse[1], old.gradient, old.theta)
 
-    def _coarse_phase(self, h: Smooth, start: Point, radius: float) -> _Coarse:
-        """Trust-region steps on h, which together stay within the radius."""
-        point, inner, steps, outcome = start, radius, 0, Outcome.ACCEPTED
-        for step in range(self.options.coarse_steps):
-            room = radius - norm(point.theta - start.theta)
-            if step and (room <= 0 or norm(point.gradient) == 0):
-                break
-            B = curvature(h, point.theta, LSR1(), self.options)
-            tried = attempt_step(h, point, B, min(inner, room), self.options, True)
-            steps += 1
-            inner, outcome = tried.radius, tried.outcome
-            if tried.accepted:
-                point = point_of(tried.trial)
-        return _Coarse(point, start.loss - point.loss, inner, steps, outcome)
+    def run_coarse_phase(self, h: Smooth, start: Point, radius: float) -> Phase:
+        """Trust-region steps on h¹ with ‖s‖ ≤ Δ."""
+        steps, budget = self.options.coarse_steps, Budget(radius)
+        return run_local_phase(h, start, radius, LSR1(), steps, budget, self.rule)
+
+    def _control(
+        self, state: ASTROMState, start: Point, coarse: Phase
+    ) -> tuple[ASTROMState, Outcome]:
+        """Takes s, or refuses it and lets D¹ grow, by ρ; D¹ also grows where ∇h¹ was wrong."""
+        L, old, end = self.setting.objective, state.point, coarse.point
+        s = end.theta - old.theta
+        size, rounding = norm(s), rounding_error(old.loss, s.dtype)
+        if size == 0 and coarse.outcome.is_final:  # h¹ has nothing left to find
+            return replace(state, samples=self._grow(state)), Outcome.SAMPLES_EXHAUSTED
+        if size == 0:
+            return replace(state, radius=coarse.radius), Outcome.REFUSED
+        trial = L.at(end.theta)
+        predicted = start.loss - end.loss
+        verdict = judge(
+            old.loss, trial.loss, predicted, state.radius, size, rounding, self.rule.control
+        )
+        if not verdict.accepted:
+            radius = state.radius if verdict.ratio > 0 else verdict.radius
+            return replace(state, radius=radius, samples=self._grow(state)), Outcome.REFUSED
+        point = point_of(trial)
+        error = norm(point.gradient - end.gradient)
+        is_poor = error > self.options.model_error * norm(old.gradient)
+        samples = self._grow(state) if is_poor else state.samples
+        return replace(state, point=point, radius=verdict.radius, samples=samples), Outcome.ACCEPTED
+
+    def _make_batch_step(self, state: ASTROMState) -> tuple[ASTROMState, Outcome, int]:
+        """A step of the batch trust region, h¹ being L; it makes one Hessian."""
+        L = self.setting.objective
+        end = make_step(Exact(L), TrustRegionState(state.point, state.radius), self.rule)
+        return replace(state, point=end.point, radius=end.radius), end.outcome, 1
+
+    def _grow(self, state: ASTROMState) -> int:
+        """The next larger |D¹|."""
+        grown = max(round(self.options.growth * state.samples), state.samples + 1)
+        return min(grown, self.setting.objective.samples)
+
+    def _record(
+        self, old: ASTROMState, new: ASTROMState, outcome: Outcome, evaluations: float
+    ) -> Record:
+        work = (float(new.samples), new.hessians, float(new.cg), new.shared_cg)
+        return Record(
+            loss=new.point.loss,
+            gradient_norm=norm(new.point.gradient),
+            step_length=norm(new.point.theta - old.point.theta),
+            nominal_gradient_evaluations=evaluations,
+            update_cost=1,
+            outcome=outcome,
+            details=dict(zip(self.columns, work, strict=True)),
+        )
 
     def describe(self) -> list[str]:
         o, samples = self.options, self.setting.objective.samples
         size = share_size(o.share, samples)
         return [
             f"adaptive sub-sampled trust region, {size} of {samples} samples at first,"
-            f" x {o.growth:g} after a rejection or a model error above {o.model_error:g}",
-            f"{o.coarse_steps} coarse step(s) with the exact Hessian, at most {o.cg_iterations}"
-            " conjugate gradients",
-            *described_region(o),
+            f" x {o.growth:g} after a refused step or a model error above {o.model_error:g}",
+            f"{o.coarse_steps} coarse step(s), {self.rule.describe_model()}",
+            self.rule.describe_control(),
         ]

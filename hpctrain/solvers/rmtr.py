@@ -29,6 +29,7 @@ SIAM Journal on Scientific Computing 45(3) (2023), arXiv 2107.07572.
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -51,13 +52,7 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
 from hpctrain.methods.sampling.mini_batches import mini_batches
 from hpctrain.methods.search.armijo import ArmijoOptions
-from hpctrain.methods.trust_region.step import (
-    ModelOptions,
-    check_model,
-    described_model,
-    described_region,
-    learnt,
-)
+from hpctrain.methods.trust_region.options import ModelOptions, check_model, make_rule
 from hpctrain.networks.transfers import Rule, Transfer
 from hpctrain.objective import Point, evaluate
 from hpctrain.options import Options
@@ -84,7 +79,6 @@ class RMTROptions(ModelOptions):
     """Settings of RMTR; the model and the trust region are those of the steps on every level."""
 
     name: Literal["rmtr"] = "rmtr"
-    window: Literal[1] = Field(1, description="acceptance is monotone")
     levels: int = Field(3, ge=1, description="L; 1 is the single-level trust region")
     transfer: Rule = Field(
         "constant", description="of blocks in depth: constant for K = 2 K_c, linear for 2 K_c - 1"
@@ -122,8 +116,6 @@ class RMTROptions(ModelOptions):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "RMTROptions":
-        if self.trust_region.norm != 2:
-            raise ValueError("trust_region.norm = 2: corrections are measured in it")
         if self.pre_smoothing == 0 and self.levels == 1:
             raise ValueError("a level without a coarser one needs pre_smoothing of at least 1")
         trained = [stage.level for stage in self.cascade]
@@ -199,6 +191,7 @@ class RMTR(Solver[RMTRState]):
     def __init__(self, setting: Setting, options: RMTROptions) -> None:
         super().__init__(setting, options)
         check_model(setting.objective, options)
+        self.rule = make_rule(options)
         mini_batches(setting.objective, setting.seed, options.batch_size)
         samples = setting.objective.samples
         for size in (stage.batch_size or 1 for stage in options.cascade):
@@ -299,7 +292,7 @@ class RMTR(Solver[RMTRState]):
     def _levels(self, state: RMTRState) -> list[Level]:
         """The trained level and those below it that are visited, on the next mini-batch."""
         solver, control, stage = (
-            TrustRegionSteps(self.options),
+            TrustRegionSteps(self.rule),
             self._control,
             self._stage(state.stage),
         )
@@ -397,7 +390,7 @@ class RMTR(Solver[RMTRState]):
         """What a level knows at first of what was learnt on the next coarser one."""
         memory = LSR1()
         for s, y in zip(below.memory.s, below.memory.y, strict=True):
-            memory = learnt(memory, transfer.prolong(s), transfer.lift(y), self.options)
+            memory = self.rule.model.learn(memory, transfer.prolong(s), partial(transfer.lift, y))
         radius = min(transfer.stretch * below.radius, self.options.trust_region.max_radius)
         return LevelKnowledge(radius, reach, memory)
 
@@ -447,17 +440,18 @@ class RMTR(Solver[RMTRState]):
         steps = f"{o.pre_smoothing} + {o.post_smoothing} smoothing steps, {o.coarse_steps} coarse"
         begins = f"finer networks begin by half steps fitted on {self._fit_samples} samples"
         fits = [begins] if o.cascade and self._fit_samples else []
-        region = [*map(self._described, o.cascade), *fits, *described_region(o)]
+        region = [*map(self._described, o.cascade), *fits, self.rule.describe_control()]
         if o.levels == 1:
             return [
-                f"single-level trust region, {o.pre_smoothing} steps a batch, {described_model(o)}",
+                f"single-level trust region, {o.pre_smoothing} steps a batch,"
+                f" {self.rule.describe_model()}",
                 f"{batches}, doubled below zeta = {o.zeta:g}",
                 *region,
             ]
         return [
             f"recursive multilevel trust region, {o.levels} levels of {sizes} parameters,"
             f" {o.transfer} in depth",
-            f"{o.cycle}-cycle, {steps}, {described_model(o)}, corrections controlled by"
+            f"{o.cycle}-cycle, {steps}, {self.rule.describe_model()}, corrections controlled by"
             f" {o.control}, kappa {o.kappa:g}",
             f"{batches}, doubled below zeta = {o.zeta:g}",
             *region,

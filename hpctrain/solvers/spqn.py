@@ -56,7 +56,6 @@ from hpctrain.methods.schwarz.synchronisation import (
 )
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
-from hpctrain.methods.trust_region.step import ModelOptions
 from hpctrain.objective import Counts, Objective, Point, evaluate
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
@@ -359,8 +358,7 @@ def _local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
         case "ssbroyden":
             return LocalSelfScaled(options.local_solver, options.line_search, objective.threads)
         case "trust-region":
-            model = ModelOptions(memory=options.memory, trust_region=options.trust_region)
-            return LocalTrustRegion(model)
+            return LocalTrustRegion(options.memory, options.trust_region)
 
 
 def _global_method(options: SPQNOptions, objective: Objective) -> GlobalMethod:

@@ -1,9 +1,9 @@
 """Trust-region training with a linear model, an L-SR1 model or the exact Hessian.
 
-    θ ← θ + s if ρ ≥ η₁;  Δ shrinks or grows with ρ     (`methods.trust_region.step`)
+    s ≈ argmin m(s), ‖s‖ ≤ Δ;   θ ← θ + s if ρ ≥ η₁;   Δ shrinks or grows with ρ
 
-L, g and B may each be of all samples or of some, which are drawn anew in every
-step:
+(`methods.trust_region.step`). L, g and B may each be of all samples or of some, which are drawn
+anew in every step (`methods.trust_region.sampling`):
 
     sampling       L         g         B         as in
     exact          all       all       all       Conn, Gould, Toint 2000, algorithm 6.1.1
@@ -12,14 +12,12 @@ step:
     growing        sample    sample    sample    Chen, Menickelly, Scheinberg, Mathematical
                                                  Programming 169; Blanchet et al., INFORMS JO 1
 
-The growing sample keeps the error of g in proportion to the step, |S_k+1| = |S_0| (Δ₀/‖s_k‖)², at
-most twice as large as the last one and never smaller: short steps need a sharp gradient. With
-`batch_size` L, g and B are those of mini-batches, which go through all samples epoch by epoch.
+With `batch_size` L, g and B are those of mini-batches, which go through all samples epoch by epoch.
 
 Sources, beside those: Nocedal and Wright, Numerical Optimization (2006), algorithm 6.2 (SR1).
 """
 
-import math
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -28,22 +26,27 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.sampling.mini_batches import mini_batches
-from hpctrain.methods.sampling.subsets import random_subset
-from hpctrain.methods.trust_region.sampled import Functions, TrustRegionState, sampled_step
-from hpctrain.methods.trust_region.step import (
-    ModelOptions,
+from hpctrain.methods.trust_region.options import (
+    NormedModelOptions,
     check_model,
-    described_model,
-    described_region,
+    describe_window,
+    make_rule,
 )
-from hpctrain.objective import evaluate
+from hpctrain.methods.trust_region.sampled import TrustRegionState, make_step
+from hpctrain.methods.trust_region.sampling import (
+    AllSamples,
+    GrowingSampling,
+    MiniBatchSampling,
+    Sampling,
+    derivatives_sampling,
+    hessian_sampling,
+)
+from hpctrain.objective import Objective, evaluate
+from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Record, Setting, Solver
 
-# By how much a growing sample may grow from one step to the next.
-SAMPLE_GROWTH = 2
 
-
-class TrustRegionSolverOptions(ModelOptions):
+class TrustRegionSolverOptions(NormedModelOptions):
     """Settings of the trust-region solver."""
 
     name: Literal["trust-region"] = "trust-region"
@@ -61,11 +64,15 @@ class TrustRegionSolverOptions(ModelOptions):
     )
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> "TrustRegionSolverOptions":
+    def _refuse_contradictions(self) -> "TrustRegionSolverOptions":
         if self.sampling != "exact" and self.batch_size is not None:
             raise ValueError(f'sampling = "{self.sampling}" draws from all samples, not batch_size')
         if self.sampling == "hessian" and self.model == "linear":
             raise ValueError('sampling = "hessian" samples B, which model = "linear" has not')
+        if self.sampling == "exact":
+            refuse_idle(self, {"sample_size": 'with sampling = "exact"'})
+        if self.batch_size is None:
+            refuse_idle(self, {"batch_overlap": "without batch_size"})
         return self
 
 
@@ -81,25 +88,24 @@ class TrustRegion(Solver[TrustRegionState]):
 
     def __init__(self, setting: Setting, options: TrustRegionSolverOptions) -> None:
         super().__init__(setting, options)
-        check_model(setting.objective, options)
-        self._batches = mini_batches(
-            setting.objective, setting.seed, options.batch_size, options.batch_overlap
-        )
-        if options.sampling != "exact":
-            if not setting.objective.has_subsets:
-                raise InputError(
-                    f'solver.sampling = "{options.sampling}": this problem\'s loss cannot be taken'
-                    ' over some of its samples; allowed is "exact"'
-                )
-            self._check_size(options.sample_size)
+        L, o = setting.objective, options
+        check_model(L, o)
+        if o.sampling != "exact":
+            _check_sample(L, o)
+        self.batches = mini_batches(L, setting.seed, o.batch_size, o.batch_overlap)
+        self.rule = make_rule(o)
+        self.sampling = self._choose_sampling()
 
-    def _check_size(self, size: int) -> None:
-        samples = self.setting.objective.samples
-        if size > samples:
-            raise InputError(
-                f"solver.sample_size = {size} is not allowed: at most {samples}, the number of"
-                " samples"
-            )
+    def _choose_sampling(self) -> Sampling:
+        L, seed, o = self.setting.objective, self.setting.seed, self.options
+        match o.sampling:
+            case "hessian":
+                return hessian_sampling(L, seed, o.sample_size)
+            case "derivatives":
+                return derivatives_sampling(L, seed, o.sample_size)
+            case "growing":
+                return GrowingSampling(L, seed, o.sample_size, o.trust_region.radius)
+        return AllSamples(L) if o.batch_size is None else MiniBatchSampling(L, self.batches)
 
     def init(self, theta: Tensor) -> TrustRegionState:
         o = self.options
@@ -108,60 +114,39 @@ class TrustRegion(Solver[TrustRegionState]):
             return TrustRegionState(point, o.trust_region.radius, sample_size=o.sample_size)
 
     def step(self, state: TrustRegionState) -> tuple[TrustRegionState, Record]:
-        o = self.options
-        exact = o.sampling == "exact" and o.batch_size is None
         with self.setting.timer.phase("global"):
-            new = sampled_step(self._functions(state), state, o)
-        new.sample_size = self._next_sample_size(new)
-        # A sample without a decrease says nothing of the next one.
-        if not exact:
-            new.outcome = new.outcome.of_samples()
+            functions = self.sampling.functions(state)  # L, g and B of this step
+            new = make_step(functions, state, self.rule, self.options.window)
+            new = replace(new, sample_size=self.sampling.next_size(new))
         return new, Record(
             loss=new.point.loss,
             gradient_norm=norm(new.point.gradient),
             step_length=new.step_length,
-            nominal_gradient_evaluations=self._batches.fraction * new.gradients,
-            update_cost=float(o.model == "lsr1"),
+            nominal_gradient_evaluations=self.batches.fraction * new.gradients,
+            update_cost=float(self.rule.model.learns),
             outcome=new.outcome,
-            epoch=self._batches.epoch(new.iteration),
-            ends_epoch=self._batches.ends_epoch(new.iteration),
+            epoch=self.batches.epoch(new.iteration),
+            ends_epoch=self.batches.ends_epoch(new.iteration),
         )
 
-    def _functions(self, state: TrustRegionState) -> Functions:
-        """Where this step takes L, g and B from."""
-        L = self.setting.objective
-        if self.options.batch_size is not None:
-            batch = self._batches.objective(L, state.iteration)
-            return Functions(batch, batch, batch, known=False)
-        if self.options.sampling == "exact":
-            return Functions(L, L, L)
-        chosen = random_subset(self.setting.seed, L.samples, state.sample_size, state.iteration)
-        sample = L.subset(chosen)
-        match self.options.sampling:
-            case "hessian":
-                return Functions(L, L, sample)
-            case "derivatives":
-                return Functions(L, sample, sample, known=False)
-        return Functions(sample, sample, sample, known=False)
-
-    def _next_sample_size(self, state: TrustRegionState) -> int:
-        if self.options.sampling != "growing" or not state.step_length:
-            return state.sample_size
-        ratio = self.options.trust_region.radius / state.step_length
-        wanted = self.options.sample_size * min(ratio**2, self.setting.objective.samples)
-        largest = min(SAMPLE_GROWTH * state.sample_size, self.setting.objective.samples)
-        return max(state.sample_size, min(math.ceil(wanted), largest))
-
     def describe(self) -> list[str]:
-        o = self.options
-        sampled = {
-            "exact": self._batches.described(),
-            "hessian": f"B of {o.sample_size} samples drawn for a step, L and g of all",
-            "derivatives": f"g and B of {o.sample_size} samples drawn for a step, L of all",
-            "growing": f"L, g and B of samples drawn for a step, {o.sample_size} at first, growing",
-        }
         return [
-            f"trust region, {described_model(o)}",
-            sampled[o.sampling],
-            *described_region(o),
+            f"trust region, {self.rule.describe_model()}",
+            self.sampling.describe(),
+            self.rule.describe_control(),
+            *describe_window(self.options.window),
         ]
+
+
+def _check_sample(objective: Objective, options: TrustRegionSolverOptions) -> None:
+    """Raises an InputError where the loss cannot be taken over such a sample."""
+    if not objective.has_subsets:
+        raise InputError(
+            f'solver.sampling = "{options.sampling}": this problem\'s loss cannot be taken'
+            ' over some of its samples; allowed is "exact"'
+        )
+    if options.sample_size > objective.samples:
+        raise InputError(
+            f"solver.sample_size = {options.sample_size} is not allowed: at most"
+            f" {objective.samples}, the number of samples"
+        )

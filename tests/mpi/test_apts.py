@@ -96,7 +96,7 @@ def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):
     objective.communicator.tree_sum = lambda *given: sums.append(1) or tree_sum(*given)
     gathers, gather = [], objective.communicator.allgather_rows
     objective.communicator.allgather_rows = lambda *given: gathers.append(1) or gather(*given)
-    own = method._subdomains
+    own = method.subdomains.work.own
     shared = any(each.objective.communicator is objective.communicator for each in own.values())
     method.step(state)
     objective.communicator.tree_sum, objective.communicator.allgather_rows = tree_sum, gather

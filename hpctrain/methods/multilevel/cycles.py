@@ -9,7 +9,7 @@ comes from an F-cycle, and after smoothing steps another one from a V-cycle. On 
 only the steps of its solver are made.
 
 A method is made of levels: what L^l is (fewer samples, fewer layers), who makes the steps
-(`level_solvers`), how parameters are transferred, and how a correction is controlled.
+(`smoothers`), how parameters are transferred, and how a correction is controlled.
 
 Sources: Nash, MG/OPT, Optimization Methods and Software 14 (2000); Gratton, Sartenaer, Toint,
 Recursive trust-region methods, SIAM Journal on Optimization 19 (2008); Kopaničáková and Krause,
@@ -25,7 +25,7 @@ from torch import Tensor
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
-from hpctrain.methods.trust_region.control import TrustRegionOptions, judge, rounding_error
+from hpctrain.methods.trust_region.control import RadiusOptions, judge, rounding_error
 from hpctrain.networks.transfers import Identity, Transfer
 from hpctrain.objective import Objective, Point, Smooth, consistent, evaluate, point_of
 
@@ -235,7 +235,7 @@ class TrustRegionControl:
         kappa: a coarse level is visited only if ‖R g‖ ≥ κ ‖g‖.
     """
 
-    options: TrustRegionOptions
+    options: RadiusOptions
     kappa: float = 0.0
 
     def is_worthwhile(self, fine: Tensor, coarse: Tensor) -> bool:

@@ -10,18 +10,18 @@ from torch import Tensor
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.multilevel.cycles import LevelState, Room
-from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.methods.trust_region.step import ModelOptions, attempt_step, curvature, learnt
+from hpctrain.methods.trust_region.local_phase import Phase, run_local_phase
+from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.objective import Point, Smooth, evaluate, point_of
 
 # A radius that holds no Newton step back.
 UNBOUNDED = 1e100
-# A level's steps end where only this part of its room is left.
+# Trust-region steps on a level end where no more than this part of its room is left.
 SPENT = 0.1
 
 
@@ -97,49 +97,50 @@ class LBFGSSteps:
 
 
 @dataclass(frozen=True)
+class LevelLimit:
+    """The room of a level, as the limit of a phase of trust-region steps on it.
+
+    Attributes:
+        room: ‖I (θ - θ₀)‖ ≤ Δ of the finer level, θ₀ where the level was entered.
+        smallest: the least Δ of steps.
+    """
+
+    room: Room
+    smallest: float
+
+    @property
+    def least(self) -> float:
+        """A part of the room, or the least Δ: shorter steps are left to the next visit."""
+        spent = 0.0 if math.isinf(self.room.limit) else SPENT * self.room.limit
+        return max(spent, self.smallest)
+
+    def left(self, phase: Phase) -> float:
+        return self.room.left(phase.point.theta)
+
+
+@dataclass(frozen=True)
 class TrustRegionSteps:
     """Trust-region steps that stay in the level's room; L-SR1 learns from corrections too.
 
-    Steps end where nothing is left: no gradient, no room, or no decrease at the least radius.
-
     Attributes:
-        options: the model of h and the control of the radius, in the 2-norm.
+        rule: the model of h and the control of the radius, in the 2-norm.
     """
 
-    options: ModelOptions
+    rule: TrialRule
 
     def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
-        o = self.options
-        for _ in range(count):
-            point, memory = state.point, state.memory or LSR1()
-            left = room.left(point.theta)
-            if norm(point.gradient) == 0:
-                return replace(state, outcome=Outcome.NO_DECREASE_FORESEEN)
-            if left <= SPENT * room.limit < math.inf or left <= o.trust_region.min_radius:
-                break
-            B = curvature(h, point.theta, memory, o)
-            radius = min(state.radius, left)
-            tried = attempt_step(h, point, B, radius, o, with_gradient=o.model == "lsr1")
-            if o.model == "lsr1":
-                memory = learnt(
-                    memory, tried.step, tried.trial.evaluate_gradient() - point.gradient, o
-                )
-            new, next_radius = point, tried.radius
-            if tried.accepted:
-                # A good step that the room held back says nothing against a larger radius.
-                new, next_radius = point_of(tried.trial), max(tried.radius, state.radius)
-            state = replace(
-                state, point=new, radius=next_radius, memory=memory, outcome=tried.outcome
-            )
-            if tried.outcome.is_final:
-                break
-        return state
+        limit = LevelLimit(room, self.rule.control.min_radius)
+        pairs = state.memory or LSR1()
+        end = run_local_phase(h, state.point, state.radius, pairs, count, limit, self.rule)
+        if end.trials == 0 and not end.outcome.is_final:  # the outcome is that of earlier steps
+            return state
+        return replace(
+            state, point=end.point, radius=end.radius, memory=end.pairs, outcome=end.outcome
+        )
 
     def learn(self, memory: LSR1 | None, old: Point, new: Point) -> LSR1:
-        known = memory or LSR1()
-        if self.options.model != "lsr1":
-            return known
-        return learnt(known, new.theta - old.theta, new.gradient - old.gradient, self.options)
+        s = new.theta - old.theta
+        return self.rule.model.learn(memory or LSR1(), s, lambda: new.gradient - old.gradient)
 
 
 def steepest_descent(h: Smooth, point: Point) -> Tensor:

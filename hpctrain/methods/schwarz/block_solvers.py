@@ -19,8 +19,10 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.methods.trust_region.sampled import TrustRegionState, trust_region_step
-from hpctrain.methods.trust_region.step import ModelOptions
+from hpctrain.methods.trust_region.control import TrustRegionOptions
+from hpctrain.methods.trust_region.models import LSR1Model
+from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
+from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.store.state import RowBlock
@@ -175,21 +177,23 @@ class LocalTrustRegion:
     A rejected step is one of the `steps`; the solve ends early only where it stalls.
     """
 
-    options: ModelOptions
+    memory: int
+    region: TrustRegionOptions
 
     @property
     def label(self) -> str:
-        return f"trust region with L-SR1, {self.options.memory} pairs"
+        return f"trust region with L-SR1, {self.memory} pairs"
 
     def fresh(self) -> TrustRegionMemory:
-        return TrustRegionMemory(self.options.trust_region.radius, LSR1())
+        return TrustRegionMemory(self.region.radius, LSR1())
 
     def solve(
         self, objective: Objective, point: Point, memory: TrustRegionMemory, steps: int
     ) -> tuple[Point, TrustRegionMemory]:
         state = TrustRegionState(point, memory.radius, memory.pairs)
+        rule = TrialRule(LSR1Model(self.memory), self.region, self.region.norm)
         for _ in range(steps):
-            state = trust_region_step(objective, state, self.options)
+            state = make_step(Exact(objective), state, rule)
             if state.outcome.is_final:
                 break
         return state.point, TrustRegionMemory(state.radius, state.memory)

@@ -1,9 +1,9 @@
-"""Trust-region control: how well a model predicted, whether its step is taken, the next radius.
+"""Control of a trust region: judge a trial step by its ratio ρ, take or refuse it, update Δ.
 
     ρ = (L(θ) - L(θ+s)) / (m(0) - m(s));  the step is taken if ρ ≥ η₁;  Δ shrinks or grows with ρ
 
-Acceptance may be nonmonotone: L(θ) in ρ is then replaced by the greatest of the last W losses. The
-step may so raise the loss for a while; the radius still grows only where ρ itself is very good.
+A nonmonotone acceptance replaces L(θ) in ρ by the greatest of the last W losses. A step may then
+raise the loss for a while; the radius still grows only where ρ itself exceeds η₂.
 
 Sources: Conn, Gould, Toint, Trust-Region Methods (2000), algorithm 6.1.1, with its guard against
 rounding errors (section 17.4.2); nonmonotone: Deng, Xiao, Zhou, Journal of Optimization Theory and
@@ -26,10 +26,9 @@ ROUNDING_UNITS = 10
 AT_BOUNDARY = 0.99
 
 
-class TrustRegionOptions(Options):
-    """Constants of the radius control."""
+class RadiusOptions(Options):
+    """Constants of the radius control, for methods that measure steps in the 2-norm."""
 
-    norm: Norm = Field(2, description='of a step: 2, or "inf" for its largest component')
     radius: float = Field(1.0, gt=0, description="Δ at the start")
     min_radius: float = Field(1e-10, gt=0, description="least Δ")
     max_radius: float = Field(100.0, gt=0, description="greatest Δ")
@@ -39,7 +38,7 @@ class TrustRegionOptions(Options):
     grow: float = Field(2.0, gt=1, description="factor of Δ after a very good step")
 
     @model_validator(mode="after")
-    def _in_order(self) -> "TrustRegionOptions":
+    def _order_limits(self) -> "RadiusOptions":
         if not self.min_radius <= self.radius <= self.max_radius:
             raise ValueError("min_radius <= radius <= max_radius must hold")
         if not self.eta1 <= self.eta2:
@@ -47,21 +46,27 @@ class TrustRegionOptions(Options):
         return self
 
 
+class TrustRegionOptions(RadiusOptions):
+    """The norm of a trust region, and the constants of its radius control."""
+
+    norm: Norm = Field(2, description='of a step: 2, or "inf" for its largest component')
+
+
 def rounding_error(loss: float, dtype: torch.dtype) -> float:
-    """δ, below which a difference of two losses near `loss` says nothing."""
+    """δ: a difference of two losses near `loss` that is smaller is rounding error."""
     return ROUNDING_UNITS * torch.finfo(dtype).eps * abs(loss)
 
 
 def reduction_ratio(loss: float, trial_loss: float, predicted: float, rounding: float) -> float:
     """ρ = (L(θ) - L(θ+s) + δ) / (m(0) - m(s) + δ); -∞ for a useless trial.
 
-    δ is the losses' rounding error: where both reductions are smaller, they agree as far as can be
-    known, and ρ tends to 1; elsewhere δ changes nothing. Conn, Gould and Toint take δ from
-    max(1, |L|); here losses may be tiny, and δ is relative to |L|.
+    δ is the rounding error of the losses. Where both reductions are smaller than δ they agree as
+    far as can be known, and ρ tends to 1; where they are larger δ changes nothing. Conn, Gould and
+    Toint take δ from max(1, |L|); here losses may be tiny, and δ is relative to |L|.
 
     Args:
-        loss, trial_loss: L(θ) and L(θ+s); a trial that is not finite is useless.
-        predicted: m(0) - m(s); a model that foresees no decrease is useless.
+        loss, trial_loss: L(θ) and L(θ+s); a trial whose loss is not finite is useless.
+        predicted: m(0) - m(s); a trial for which it is not positive is useless.
         rounding: δ.
     """
     if not math.isfinite(trial_loss) or not predicted > 0:
@@ -69,19 +74,17 @@ def reduction_ratio(loss: float, trial_loss: float, predicted: float, rounding: 
     return (loss - trial_loss + rounding) / (predicted + rounding)
 
 
-def is_accepted(ratio: float, options: TrustRegionOptions) -> bool:
+def is_accepted(ratio: float, options: RadiusOptions) -> bool:
     """Whether the step is taken: ρ ≥ η₁."""
     return ratio >= options.eta1
 
 
-def next_radius(
-    radius: float, ratio: float, step_norm: float, options: TrustRegionOptions
-) -> float:
+def update_radius(radius: float, ratio: float, step_norm: float, options: RadiusOptions) -> float:
     """Δ for the next step.
 
-    A rejected step leaves a fraction of its own length, which may have been less than Δ: the same
-    model must not propose it again. A very good step (ρ > η₂) that Δ held back lets Δ grow.
-    Where the gradient is zero there is no step, which says nothing of Δ.
+    After a refused step Δ is a fraction of the step's length, which may have been less than Δ: the
+    same model must not propose the same step again. Δ grows after a step with ρ > η₂ that reached
+    the boundary. A step of length 0, from a point where the gradient is zero, leaves Δ unchanged.
     """
     if step_norm == 0:
         return radius
@@ -108,38 +111,43 @@ def judge(
     radius: float,
     step_norm: float,
     rounding: float,
-    options: TrustRegionOptions,
+    options: RadiusOptions,
     reference: float | None = None,
 ) -> Verdict:
-    """What becomes of a trial step.
+    """Decides whether a trial step is taken, and updates the radius.
 
     Args:
         loss, trial_loss, predicted, rounding: as for `reduction_ratio`.
         radius, step_norm: Δ and ‖s‖.
-        reference: what a nonmonotone acceptance compares with in place of L(θ), at least that.
+        reference: the loss with which a nonmonotone acceptance compares the trial, at least L(θ).
     """
     rho = reduction_ratio(loss, trial_loss, predicted, rounding)
     tolerant = rho
     if reference is not None:
         tolerant = reduction_ratio(reference, trial_loss, predicted, rounding)
     accepted = is_accepted(tolerant, options)
-    # A step that only the window lets pass neither shrinks Δ nor lets it grow.
+    # A step that is taken for the sake of the window alone neither shrinks Δ nor lets it grow.
     held = max(rho, options.eta1) if accepted else rho
-    return Verdict(rho, accepted, next_radius(radius, held, step_norm, options))
+    return Verdict(rho, accepted, update_radius(radius, held, step_norm, options))
 
 
 def reference_loss(window: Sequence[float], loss: float) -> float:
-    """The greatest loss of the window: that of L(θ) and of the points that lie above it."""
+    """The greatest of the last W losses: L(θ), or that of the highest point of the window."""
     return loss + max(0.0, *window) if window else loss
 
 
-def slid(window: Sequence[float], decrease: float, size: int) -> list[float]:
-    """The window after a step: how far the last W - 1 points lie above the new one.
+def slide_window(window: Sequence[float], decrease: float, size: int) -> list[float]:
+    """The window after a step: how far the losses of the last W - 1 points lie above the new one.
 
-    Each step adds the decrease of the loss, which may be negative, by the samples that it was
-    judged on. Heights can so be added where every step has a mini-batch of its own, whose losses
-    cannot be compared with those of others; where all steps have all samples they are differences
-    of losses.
+    A step adds the decrease of the loss, which may be negative, to each height. Where all steps
+    see all samples, the heights are differences of losses. Where each step has a mini-batch of its
+    own, each decrease is that of its mini-batch: losses of different mini-batches cannot be
+    compared, their decreases can be added.
+
+    Args:
+        window: the heights before the step, the oldest first, W - 1 at most.
+        decrease: L(θ) - L(θ+s) on the samples of this step.
+        size: W.
     """
     heights = [*(height + decrease for height in window), decrease]
     return heights[max(len(heights) + 1 - size, 0) :]

@@ -1,137 +1,156 @@
-"""The local phase of APTS: some trust-region steps within a budget, and the exchange of results.
+"""A local phase: some trust-region steps on one function, within a budget of length.
 
-Every subdomain p works on its h_p from θ_k and gives a step s_p with ‖s_p‖ no longer than the
-budget, and the decrease h_p(θ_k) - h_p(θ_k + s_p). One that finds no finite trial contributes
-nothing, and says so.
+    for i = 1 … n:   s_i ≈ argmin m_i(s), ‖s‖ ≤ min(Δ, what is left of the budget)
+                     θ ← θ + s_i if ρ_i ≥ η₁;  Δ follows ρ_i
+
+By the triangle inequality the sum of the steps keeps the budget. The subdomains of APTS, the coarse
+model of ASTROM and the levels of RMTR are all minimised by such phases. They differ in arguments:
+
+    limit     `Budget`, ‖Σ s_i‖ ≤ β, in APTS and ASTROM; in RMTR ‖I Σ s_i‖ ≤ Δ of the finer level,
+              counted from where the level was entered, and the phase ends where more of it is left
+    rule      Δ ≤ β in APTS; the method's own limits of Δ in ASTROM and RMTR
+    keeps_gradient   not in APTS, which adds up steps and needs no gradient at their ends
+
+Sources: Groß and Krause 2009 (APTS); Gratton, Sartenaer, Toint, SIAM Journal on Optimization 19
+(2008), with the limit on coarse steps of Kopaničáková and Krause, arXiv 2107.07572 (RMTR).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from hpctrain.methods.groups import Groups
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
-from hpctrain.methods.trust_region.control import AT_BOUNDARY, TrustRegionOptions
-from hpctrain.methods.trust_region.step import (
-    ModelOptions,
-    attempt_step,
-    check_bound,
-    curvature,
-    learnt,
-)
-from hpctrain.methods.trust_region.subproblem import length
-from hpctrain.objective import Counts, Point, Smooth
-
-# A local radius may fall to this fraction of the budget.
-SMALLEST = 1e-6
-# Numbers behind a step in a message: decrease, finite.
-EXTRAS = 2
+from hpctrain.methods.trust_region.control import AT_BOUNDARY
+from hpctrain.methods.trust_region.step import TrialRule
+from hpctrain.methods.trust_region.subproblem import Norm, length
+from hpctrain.objective import Point, Smooth
 
 
 @dataclass(frozen=True)
-class LocalResult:
-    """s_p, the decrease of h_p, and whether any trial was finite."""
+class Phase:
+    """Where a local phase stands.
 
+    Attributes:
+        point: θ with h and ∇h; without `keeps_gradient` its last ∇h may be that of an earlier θ.
+        step: Σ s_i (n,) of the steps taken.
+        radius: Δ of the next step, whatever is left of the budget.
+        pairs: what L-SR1 knows of h.
+        trials: so far, refused ones included.
+        finite: trials with a finite h.
+        outcome: of the last trial.
+    """
+
+    point: Point
     step: Tensor
-    decrease: float
-    finite: bool
-
-
-@dataclass
-class LocalMemory:
-    """What a subdomain keeps between local phases: the radius of its steps and its pairs."""
-
     radius: float
     pairs: LSR1
+    trials: int = 0
+    finite: int = 0
+    outcome: Outcome = Outcome.ACCEPTED
 
 
-def local_phase(
+class Limit(Protocol):
+    """How far a phase may go.
+
+    Attributes:
+        least: a phase ends where no more than this is left.
+    """
+
+    @property
+    def least(self) -> float: ...
+
+    def left(self, phase: Phase) -> float:
+        """The longest step that surely keeps the limit."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """‖Σ s_i‖ ≤ β; the phase ends where less than SPENT of it is left.
+
+    Attributes:
+        most: β.
+        norm: of the steps.
+    """
+
+    SPENT: ClassVar[float] = 1 - AT_BOUNDARY
+
+    most: float
+    norm: Norm = 2
+
+    @property
+    def least(self) -> float:
+        return self.SPENT * self.most
+
+    def left(self, phase: Phase) -> float:
+        return self.most - length(phase.step, self.norm)
+
+
+def run_local_phase(
     h: Smooth,
     start: Point,
-    budget: float,
-    first_radius: float,
+    radius: float,
+    pairs: LSR1,
     steps: int,
-    memory: LocalMemory,
-    options: ModelOptions,
-) -> tuple[LocalResult, LocalMemory]:
-    """At most `steps` trust-region steps on h_p with ‖s_p‖ ≤ budget, and the memory after them.
+    limit: Limit,
+    rule: TrialRule,
+    keeps_gradient: bool = True,
+) -> Phase:
+    """Makes at most `steps` trial steps on h that keep the limit; collective.
 
-    A step's radius is at most what is left of the budget, hence by the triangle inequality the
-    sum keeps it. The phase ends early where that is used up, or no decrease is left to find.
-
-    Args:
-        h: h_p.
-        start: θ_k with h_p and ∇h_p there.
-        budget: of ‖s_p‖.
-        first_radius: most of the first step, as a fraction of the budget.
-        steps: trial steps at most, rejected ones included.
-        memory: the radius to begin with, and the secant pairs of h_p.
-        options: the model and the constants of the radius control, but for its limits.
-    """
-    o, kind, learns = _within(budget, options), options.trust_region.norm, options.model == "lsr1"
-    s, point, finite = torch.zeros_like(start.theta), start, False
-    radius, pairs = min(memory.radius, first_radius * budget), memory.pairs
-    for step in range(steps):
-        room = budget - length(s, kind)
-        if room <= (1 - AT_BOUNDARY) * budget:
-            break
-        B = curvature(h, point.theta, pairs, o)
-        needed = learns or step < steps - 1
-        tried = attempt_step(h, point, B, min(radius, room), o, needed)
-        finite = finite or math.isfinite(tried.trial.loss)
-        if learns:
-            pairs = learnt(pairs, tried.step, tried.trial.evaluate_gradient() - point.gradient, o)
-        if tried.accepted:
-            s = s + tried.step
-            gradient = tried.trial.evaluate_gradient() if needed else point.gradient
-            point = Point(tried.trial.theta, tried.trial.loss, gradient)
-        elif tried.outcome.is_final:
-            break
-        # What the budget cut short says nothing against a longer step.
-        radius = max(radius, tried.radius) if tried.accepted else tried.radius
-    if options.debug:
-        check_bound(length(s, kind), budget, s.dtype)
-    # Without a step there is no decrease either, be the loss NaN where it starts.
-    decrease = 0.0 if point is start else start.loss - point.loss
-    return LocalResult(s, decrease, finite), LocalMemory(radius, pairs)
-
-
-def _within(budget: float, options: ModelOptions) -> ModelOptions:
-    """The options with the budget for the limits of the radius, and monotone."""
-    limits = {"radius": budget, "min_radius": SMALLEST * budget, "max_radius": budget}
-    region = TrustRegionOptions(**(options.trust_region.model_dump() | limits))
-    return options.model_copy(update={"trust_region": region, "window": 1})
-
-
-def exchange(
-    groups: Groups,
-    sizes: Sequence[int],
-    solved: Mapping[int, tuple[LocalResult, Counts]],
-    counts: Counts,
-    dtype: torch.dtype,
-) -> list[LocalResult]:
-    """Every subdomain's result on every rank, in their order, in one gather; collective.
+    The phase ends early where the limit is reached, the gradient is zero, or an outcome is final.
 
     Args:
-        groups: for each subdomain the ranks that work on it.
-        sizes: for each subdomain the length of its step.
-        solved: what this rank has worked on, with the work behind it.
-        counts: where all work is added.
-        dtype: of steps.
+        h: the function that is minimised.
+        start: θ with h and ∇h there.
+        radius: Δ of the first step.
+        pairs: what L-SR1 knows of h.
+        steps: trial steps at most, refused ones included.
+        limit: of the sum of the steps.
+        rule: of the steps.
+        keeps_gradient: evaluate ∇h at the end of the phase, too.
     """
-    rows = {p: (_packed(result), work) for p, (result, work) in solved.items()}
-    received = groups.gather_with_work(rows, [size + EXTRAS for size in sizes], counts)
-    return [_unpacked(row, dtype) for row in received]
+    phase = Phase(start, torch.zeros_like(start.theta), radius, pairs)
+    for last in (i == steps - 1 for i in range(steps)):
+        left = limit.left(phase)
+        if left <= limit.least:
+            break
+        if norm(phase.point.gradient) == 0:
+            return replace(phase, outcome=Outcome.NO_DECREASE_FORESEEN)
+        phase = _step(h, phase, left, rule, gradient_needed=keeps_gradient or not last)
+        if phase.outcome.is_final:
+            break
+    return phase
 
 
-def _packed(result: LocalResult) -> Tensor:
-    step = result.step.double()
-    return torch.cat([step, step.new_tensor([result.decrease, float(result.finite)])])
-
-
-def _unpacked(row: Tensor, dtype: torch.dtype) -> LocalResult:
-    decrease, finite = row[-EXTRAS:].tolist()
-    return LocalResult(row[:-EXTRAS].to(dtype), decrease, bool(finite))
+def _step(h: Smooth, phase: Phase, left: float, rule: TrialRule, gradient_needed: bool) -> Phase:
+    """One trial step of a phase, no longer than what is left."""
+    point, model = phase.point, rule.model
+    B = model.curvature(h, point.theta, phase.pairs)
+    evaluate = model.choose_evaluation(h, gradient_needed)
+    tried = rule.attempt(evaluate, point, B, min(phase.radius, left))
+    trial, before = tried.trial, phase.radius
+    phase = replace(
+        phase,
+        radius=tried.radius,
+        pairs=model.learn(
+            phase.pairs, tried.step, lambda: trial.evaluate_gradient() - point.gradient
+        ),
+        trials=phase.trials + 1,
+        finite=phase.finite + math.isfinite(trial.loss),
+        outcome=tried.outcome,
+    )
+    if not tried.accepted:
+        return phase
+    gradient = trial.evaluate_gradient() if gradient_needed else point.gradient
+    return replace(
+        phase,
+        point=Point(trial.theta, trial.loss, gradient),
+        step=phase.step + tried.step,
+        # What the limit cut short says nothing against a longer step.
+        radius=max(before, tried.radius),
+    )

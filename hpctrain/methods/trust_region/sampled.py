@@ -1,18 +1,25 @@
 """Trust-region steps whose L, g and B are each of all samples, or of some.
 
+    g, B at θ;   s ≈ argmin m(s), ‖s‖ ≤ Δ;   θ ← θ + s if ρ ≥ η₁;   Δ follows ρ;   B learns from s
+
+`Functions` say what L, g and B of a step are of: `Exact`, `SampledHessian`, `SampledDerivatives`,
+or `Sampled` altogether. `Sampling` says which samples these are, step by step.
+
 Sources: Nocedal and Wright, Numerical Optimization (2006), algorithm 6.2 (SR1); those of the
 sampling variants are in `solvers.trust_region`.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from torch import Tensor
 
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
-from hpctrain.methods.trust_region.control import slid
-from hpctrain.methods.trust_region.step import ModelOptions, attempt_step, curvature, learnt
-from hpctrain.objective import Evaluation, Point, Smooth, evaluate, point_of
+from hpctrain.methods.trust_region.control import slide_window
+from hpctrain.methods.trust_region.models import Evaluate, Model
+from hpctrain.methods.trust_region.step import TrialRule
+from hpctrain.objective import Evaluation, Point, Smooth, point_of
 
 
 @dataclass
@@ -20,10 +27,10 @@ class TrustRegionState:
     """θ, the radius Δ of the next step, the pairs of L-SR1, and how the last step went.
 
     Attributes:
-        step_length: ‖s‖ of the last step; 0 if it was rejected.
-        gradients: evaluated for the last step.
+        step_length: ‖s‖ of the last step; 0 if it was refused.
+        gradients: evaluated for the last step, of the function that g is of.
         outcome: of the last step.
-        window: how far the last W - 1 points lie above this one, of a nonmonotone acceptance.
+        window: how far the losses of the last W - 1 points lie above the present one.
         iteration: steps so far.
         sample_size: of the next step, where samples grow.
     """
@@ -39,71 +46,173 @@ class TrustRegionState:
     sample_size: int = 0
 
 
+class Functions(Protocol):
+    """Where L, g and B of one step come from."""
+
+    @property
+    def curvature(self) -> Smooth:
+        """What B is of."""
+
+    def start(self, point: Point) -> Point:
+        """θ with the L and the g of this step, from where the last step ended."""
+
+    def choose_evaluation(self, model: Model) -> Evaluate:
+        """How L is evaluated at the trial."""
+
+    def change(self, start: Point, trial: Evaluation) -> Tensor:
+        """y (n,), the change of the gradient of what B is of."""
+
+    def reach(self, start: Point, trial: Evaluation) -> Point:
+        """The point at a trial that is taken."""
+
+    def count_gradients(self, model: Model, accepted: bool) -> int:
+        """Gradients that a step has evaluated of what g is of."""
+
+    def qualify(self, outcome: Outcome) -> Outcome:
+        """What an outcome of the step means for the method."""
+
+
 @dataclass(frozen=True)
-class Functions:
-    """Where L, g and B of a step come from; L and g of all samples are known from the last one."""
+class Exact:
+    """L, g and B of one function, whose value and gradient are known from the last step."""
 
-    loss: Smooth
-    gradient: Smooth
     curvature: Smooth
-    known: bool = True
+
+    def start(self, point: Point) -> Point:
+        return point
+
+    def choose_evaluation(self, model: Model) -> Evaluate:
+        return model.choose_evaluation(self.curvature, gradient_likely=False)
+
+    def change(self, start: Point, trial: Evaluation) -> Tensor:
+        return trial.evaluate_gradient() - start.gradient
+
+    def reach(self, start: Point, trial: Evaluation) -> Point:
+        return point_of(trial)
+
+    def count_gradients(self, model: Model, accepted: bool) -> int:
+        return int(model.learns or accepted)
+
+    def qualify(self, outcome: Outcome) -> Outcome:
+        return outcome
 
 
-def trust_region_step(
-    objective: Smooth, state: TrustRegionState, options: ModelOptions
-) -> TrustRegionState:
-    """One trial step from a point whose gradient is known; where it is rejected θ stays.
+@dataclass(frozen=True)
+class SampledHessian:
+    """B of a sample; L and g of all samples are known from the last step."""
 
-    The linear and the Hessian model evaluate the loss of a trial first, and its gradient only if
-    the step is accepted. L-SR1 evaluates both in one pass: B learns from rejected steps too, where
-    it was wrong, and they would be repeated if it did not.
+    whole: Smooth
+    curvature: Smooth
+
+    def start(self, point: Point) -> Point:
+        return point
+
+    def choose_evaluation(self, model: Model) -> Evaluate:
+        return self.whole.at
+
+    def change(self, start: Point, trial: Evaluation) -> Tensor:
+        after = self.curvature.with_gradient(trial.theta).evaluate_gradient()
+        return after - self.curvature.with_gradient(start.theta).evaluate_gradient()
+
+    def reach(self, start: Point, trial: Evaluation) -> Point:
+        return point_of(trial)
+
+    def count_gradients(self, model: Model, accepted: bool) -> int:
+        return int(accepted)
+
+    def qualify(self, outcome: Outcome) -> Outcome:
+        return outcome.of_samples()
+
+
+@dataclass(frozen=True)
+class SampledDerivatives:
+    """g and B of a sample; L of all samples is known from the last step.
+
+    The point at a trial has the gradient of the model that led there: the next one has its own.
     """
-    return sampled_step(Functions(objective, objective, objective), state, options)
+
+    whole: Smooth
+    curvature: Smooth
+
+    def start(self, point: Point) -> Point:
+        return Point(
+            point.theta, point.loss, self.curvature.with_gradient(point.theta).evaluate_gradient()
+        )
+
+    def choose_evaluation(self, model: Model) -> Evaluate:
+        return self.whole.at
+
+    def change(self, start: Point, trial: Evaluation) -> Tensor:
+        return self.curvature.with_gradient(trial.theta).evaluate_gradient() - start.gradient
+
+    def reach(self, start: Point, trial: Evaluation) -> Point:
+        return Point(trial.theta, trial.loss, start.gradient)
+
+    def count_gradients(self, model: Model, accepted: bool) -> int:
+        return 1
+
+    def qualify(self, outcome: Outcome) -> Outcome:
+        return outcome.of_samples()
 
 
-def sampled_step(
-    functions: Functions, state: TrustRegionState, options: ModelOptions
-) -> TrustRegionState:
-    """`trust_region_step` with L, g and B each from its own function.
+@dataclass(frozen=True)
+class Sampled:
+    """L, g and B of the samples of this step.
 
-    Where these are of this step only, the new point's gradient is the model's at the old one.
+    The point at a trial has the gradient of the model that led there: the next one has its own.
     """
-    f, old, learns = functions, state.point, options.model == "lsr1"
-    if not f.known:
-        model = evaluate(f.gradient, old.theta)
-        loss = model.loss if f.loss is f.gradient else old.loss
-        old = Point(old.theta, loss, model.gradient)
-    at_once = learns and f.curvature is f.loss
-    B = curvature(f.curvature, old.theta, state.memory, options)
-    tried = attempt_step(f.loss, old, B, state.radius, options, at_once, state.window)
 
-    memory = state.memory
-    if learns:
-        memory = learnt(memory, tried.step, _gradient_change(f, old, tried.trial), options)
-    new, window = old, state.window
-    if tried.accepted:
-        new = point_of(tried.trial) if f.known else _moved(old, tried.trial)
-        window = slid(window, old.loss - new.loss, options.window)
-    return replace(
+    curvature: Smooth
+
+    def start(self, point: Point) -> Point:
+        return point_of(self.curvature.with_gradient(point.theta))
+
+    def choose_evaluation(self, model: Model) -> Evaluate:
+        return model.choose_evaluation(self.curvature, gradient_likely=False)
+
+    def change(self, start: Point, trial: Evaluation) -> Tensor:
+        return trial.evaluate_gradient() - start.gradient
+
+    def reach(self, start: Point, trial: Evaluation) -> Point:
+        return Point(trial.theta, trial.loss, start.gradient)
+
+    def count_gradients(self, model: Model, accepted: bool) -> int:
+        return 1 + model.learns
+
+    def qualify(self, outcome: Outcome) -> Outcome:
+        return outcome.of_samples()
+
+
+def make_step(
+    functions: Functions, state: TrustRegionState, rule: TrialRule, window: int = 1
+) -> TrustRegionState:
+    """One trial step; where it is refused θ stays. Collective.
+
+    Args:
+        functions: what L, g and B are of.
+        state: where the step starts.
+        rule: of the step.
+        window: W of a nonmonotone acceptance, 1 for a monotone one.
+    """
+    f, model = functions, rule.model
+    start = f.start(state.point)
+    B = model.curvature(f.curvature, start.theta, state.memory)
+    tried = rule.attempt(f.choose_evaluation(model), start, B, state.radius, state.window)
+    new = replace(
         state,
-        point=new,
+        point=start,
         radius=tried.radius,
-        memory=memory,
-        step_length=tried.length if tried.accepted else 0.0,
-        gradients=int(not f.known) + int(at_once or (f.known and tried.accepted)),
-        outcome=tried.outcome,
-        window=window,
+        memory=model.learn(state.memory, tried.step, lambda: f.change(start, tried.trial)),
+        step_length=0.0,
+        gradients=f.count_gradients(model, tried.accepted),
+        outcome=f.qualify(tried.outcome),
         iteration=state.iteration + 1,
     )
-
-
-def _gradient_change(f: Functions, old: Point, trial: Evaluation) -> Tensor:
-    """y (n,) of the function that B is of."""
-    if f.curvature is f.loss:
-        return trial.evaluate_gradient() - old.gradient
-    before = old if f.curvature is f.gradient else evaluate(f.curvature, old.theta)
-    return evaluate(f.curvature, trial.theta).gradient - before.gradient
-
-
-def _moved(old: Point, trial: Evaluation) -> Point:
-    return Point(trial.theta, trial.loss, old.gradient)
+    if not tried.accepted:
+        return new
+    return replace(
+        new,
+        point=f.reach(start, tried.trial),
+        step_length=tried.length,
+        window=slide_window(state.window, start.loss - tried.trial.loss, window),
+    )
