@@ -14,6 +14,7 @@ from torch import nn
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.multilevel.cascade import Stage
 from hpctrain.methods.multilevel.cycles import Level, LevelState, Room, TrustRegionControl
 from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
 from hpctrain.methods.trust_region.control import RadiusOptions
@@ -26,7 +27,7 @@ from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Setting
-from hpctrain.solvers.rmtr import RMTROptions, Stage
+from hpctrain.solvers.rmtr import RMTROptions
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
 
@@ -254,7 +255,9 @@ def share_of(problem):
 def test_a_level_with_too_small_a_restricted_gradient_costs_nothing():
     problem = problem_of()
     never = solver_of(problem, levels=2, kappa=0.999999, post_smoothing=0, **WHOLE)
-    never.transfers[0].restrict = lambda g: 0.5 * g[: never.networks[1].parameters]
+    never.hierarchy.transfers[0].restrict = lambda g: (
+        0.5 * g[: never.hierarchy.networks[1].parameters]
+    )
     [_, state], [record] = run(never, problem.initial_parameters(0), 1)
     assert record.nominal_gradient_evaluations == 2
     assert not state.levels[1].memory.s
@@ -305,7 +308,7 @@ def test_the_coarsest_network_makes_its_coarse_steps_while_it_is_trained():
     options = {"pre_smoothing": 0, "coarse_steps": 3, "cascade": cascade(1.0, 1.0)}
     solver = solver_of(problem, batch_size=30, **options)
     _, records = run(solver, problem.initial_parameters(0), 1)
-    fine, coarse = objective_of(problem), solver.networks[-1]
+    fine, coarse = objective_of(problem), solver.hierarchy.networks[-1]
     cost = coarse._share.gradient_cost / fine._share.gradient_cost
     # Where the mini-batch begins, and after each step.
     assert records[0].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 30 / SAMPLES)
@@ -323,7 +326,7 @@ def test_a_stage_of_steps_leaves_the_coarser_levels_alone_and_may_end_within_an_
     assert [record.details["batch_size"] for record in records] == [15] * 6 + [30, 20]
     assert [record.epoch for record in records[5:]] == pytest.approx([1.5, 2, 2 + 1 / 3])
     assert [state.epoch.number for state in states] == [0, 0, 0, 0, 1, 1, 2, 3, 3]
-    middle = solver.networks[1]
+    middle = solver.hierarchy.networks[1]
     cost = middle._share.gradient_cost / solver.setting.objective._share.gradient_cost
     assert records[1].nominal_gradient_evaluations == pytest.approx((1 + 3) * cost * 15 / SAMPLES)
     assert records[6].nominal_gradient_evaluations >= (1 + 2) * 30 / SAMPLES
@@ -345,7 +348,7 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
     solver = solver_of(problem, levels=2, cascade=cascade(1.0, steps=4), batch_size=30)
     states, _ = run(solver, problem.initial_parameters(0), 2)
     [fine, coarse] = states[2].levels
-    transfer = solver.transfers[0]
+    transfer = solver.hierarchy.transfers[0]
     assert states[1].depth == 1 and states[2].depth == 0 and len(fine.memory.s) > 1
     assert fine.radius == pytest.approx(transfer.stretch * coarse.radius)
     s, y = coarse.memory.s[-1], coarse.memory.y[-1]

@@ -1,23 +1,18 @@
 """RMTR: recursive multilevel trust region for networks whose depth is halved from level to level.
 
-Every iteration is one cycle (`multilevel`) on a mini-batch, with trust-region steps on each level,
-whose L-SR1 memories and radii are kept: the networks stay the same where the samples change. Coarse
-steps keep ‖I s‖ ≤ Δ, and a correction is taken, and Δ adapted, by ρ = fine decrease / coarse
-decrease. This Δ is not that of the level's own steps: the coarser network and L-SR1 are two models
-of the same loss, and the network is good much farther.
+    for each mini-batch:
+        one cycle on it, from the network that is trained down       (`multilevel.cycles`)
+        at the end of an epoch: the mini-batches double if they misled   (`multilevel.batch_growth`)
+        at the end of a stage: the next finer network is trained
+            (`multilevel.cascade`), from what was learnt so far          (`multilevel.refinement`)
 
-After an epoch, with L of all samples and L_b, s_b of its mini-batches,
+Each level makes trust-region steps; its L-SR1 memory and its radius are kept from cycle to cycle,
+since its network stays the same where the samples change. Coarse steps keep ‖I s‖ ≤ Δ, and a
+correction is taken, and Δ adapted, by ρ = fine decrease / coarse decrease. This Δ is not that of
+the level's own steps: the coarser network and L-SR1 are two models of the same loss, and the
+network is good much farther.
 
-    (L(θ_before) - L(θ_after)) / Σ_b (L_b(θ_b) - L_b(θ_b + s_b)) < ζ   ⇒   the batches are doubled
-
-so that the stochastic method ends as the deterministic one. With one level it is the single-level
-trust region; with line-search control it is MG/OPT.
-
-A cascade trains shallower networks first, in stages. The next finer network begins at their
-prolonged θ, with their L-SR1 prolonged too: I s and Pᵀ y, as (I s)ᵀ(Pᵀ y) = sᵀy. Copies of blocks
-make two half steps for one, with an error of dt²/4 F'F a block, which costs accuracy; so the second
-of the two is fitted (`transfers.second_half_step`). As in full multigrid, the first guess
-on a level takes a prolongation of higher order than corrections do.
+With one level it is the single-level trust region; with line-search control it is MG/OPT.
 
 A work unit is one gradient of the finest network on all samples. A gradient on level l and a batch
 B costs c_l / c_L · |B| / |D| of it, c_l being the multiply-adds of the level's network for one
@@ -28,9 +23,7 @@ SIAM Journal on Scientific Computing 45(3) (2023), arXiv 2107.07572.
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import accumulate, pairwise
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -38,6 +31,8 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.multilevel.batch_growth import BatchGrowth, Epoch
+from hpctrain.methods.multilevel.cascade import Cascade, Stage, check_batch_sizes, check_stages
 from hpctrain.methods.multilevel.cycles import (
     Control,
     Cycle,
@@ -46,33 +41,17 @@ from hpctrain.methods.multilevel.cycles import (
     Room,
     TrustRegionControl,
 )
+from hpctrain.methods.multilevel.hierarchy import Hierarchy
+from hpctrain.methods.multilevel.refinement import HalfStepFit, LevelKnowledge, carry_knowledge
 from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.methods.quasi_newton.lsr1 import LSR1
-from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
 from hpctrain.methods.sampling.mini_batches import mini_batches
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.trust_region.options import ModelOptions, check_model, make_rule
-from hpctrain.networks.transfers import Rule, Transfer
+from hpctrain.networks.transfers import Rule
 from hpctrain.objective import Point, evaluate
-from hpctrain.options import Options
+from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Need, Record, Setting, Solver
-
-# A batch that led to too small a decrease of the whole loss is made larger by this factor.
-BATCH_GROWTH = 2
-
-
-class Stage(Options):
-    """A part of the cascade: the network of one level is trained for some epochs."""
-
-    level: int = Field(ge=1, description="of the network; 1 is the coarsest")
-    epochs: float = Field(gt=0, description="passes over the samples, also a part of one")
-    batch_size: int | None = Field(
-        None, ge=1, description="samples of a mini-batch at first; as the stage before left it"
-    )
-    steps: int | None = Field(
-        None, ge=1, description="on a mini-batch, without coarser levels; a cycle if left out"
-    )
 
 
 class RMTROptions(ModelOptions):
@@ -115,41 +94,27 @@ class RMTROptions(ModelOptions):
     line_search: ArmijoOptions = ArmijoOptions()
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> "RMTROptions":
+    def _refuse_contradictions(self) -> "RMTROptions":
         if self.pre_smoothing == 0 and self.levels == 1:
             raise ValueError("a level without a coarser one needs pre_smoothing of at least 1")
-        trained = [stage.level for stage in self.cascade]
-        if any(b < a for a, b in pairwise([*trained, self.levels])):
-            raise ValueError(f"cascade: its levels must not fall, nor exceed {self.levels}")
+        check_stages(self.cascade, self.levels)
+        self._refuse_idle_settings()
         return self
 
-
-@dataclass
-class Epoch:
-    """Where the mini-batches stand.
-
-    Attributes:
-        batch_size: at most so many samples each.
-        number: epochs so far.
-        index: mini-batches of this epoch so far.
-        loss: L of all samples where the epoch began; NaN in a stage that ends before the epoch.
-        decreases: the sum of its mini-batches' decreases.
-    """
-
-    batch_size: int
-    loss: float
-    number: int = 0
-    index: int = 0
-    decreases: float = 0.0
-
-
-@dataclass
-class LevelKnowledge:
-    """What a level keeps from one cycle to the next: see `LevelState`."""
-
-    radius: float
-    reach: float
-    memory: LSR1 = field(default_factory=LSR1)
+    def _refuse_idle_settings(self) -> None:
+        if self.levels == 1:
+            of_several = "transfer", "post_smoothing", "coarse_steps", "control", "kappa"
+            refuse_idle(self, dict.fromkeys([*of_several, "line_search"], "with levels = 1"))
+        if self.levels < 3:
+            refuse_idle(self, {"cycle": f"with levels = {self.levels}: V and F are the same"})
+        if self.control == "line-search":
+            refuse_idle(self, {"kappa": 'with control = "line-search"'})
+        else:
+            refuse_idle(self, {"line_search": 'with control = "trust-region"'})
+        if self.transfer == "linear":
+            refuse_idle(self, {"fit_samples": 'with transfer = "linear"'})
+        if all(stage.level == self.levels for stage in self.cascade):
+            refuse_idle(self, {"fit_samples": "without a coarser level in the cascade"})
 
 
 @dataclass
@@ -190,46 +155,33 @@ class RMTR(Solver[RMTRState]):
 
     def __init__(self, setting: Setting, options: RMTROptions) -> None:
         super().__init__(setting, options)
-        check_model(setting.objective, options)
-        self.rule = make_rule(options)
-        mini_batches(setting.objective, setting.seed, options.batch_size)
-        samples = setting.objective.samples
-        for size in (stage.batch_size or 1 for stage in options.cascade):
-            if size > samples:
-                raise InputError(
-                    f"solver.cascade: batch_size = {size} is not allowed: at most {samples}, the"
-                    " number of samples"
-                )
-        self.networks, self.transfers = [setting.objective], list[Transfer]()
+        L, o, seed, samples = setting.objective, options, setting.seed, setting.objective.samples
+        check_model(L, o)
+        mini_batches(L, seed, o.batch_size)
+        check_batch_sizes(o.cascade, samples)
         need = Need.COARSER_NETWORKS
-        if options.levels > 1 and not need.is_met(setting.objective):
-            raise InputError(f"solver.levels = {options.levels} is not allowed: {need.value}")
-        for _ in range(1, options.levels):
-            try:
-                coarse, transfer = self.networks[-1].coarsened(options.transfer)
-            except InputError as error:
-                raise InputError(
-                    f"solver.levels = {options.levels} is not allowed: {error}"
-                ) from error
-            self.networks.append(coarse)
-            self.transfers.append(transfer)
+        if o.levels > 1 and not need.is_met(L):
+            raise InputError(f"solver.levels = {o.levels} is not allowed: {need.value}")
+        self.hierarchy = Hierarchy.halve(L, o.levels, o.transfer)
+        self.rule = make_rule(o)
+        self.control = _choose_control(o)
+        self.batches = BatchGrowth(samples, seed, o.zeta)
+        self.cascade = Cascade(o.cascade, o.levels, o.batch_size, samples)
+        # No two blocks of a network with linear transfer make half steps of one.
+        fitted = min(o.fit_samples, samples) if o.transfer == "constant" else 0
+        self.fit = HalfStepFit(fitted, seed)
 
     def init(self, theta: Tensor) -> RMTRState:
-        o, samples = self.options, self.setting.objective.samples
-        depth = self._depth(0)
+        o, depth = self.options, self.cascade.depth(0)
         with self.setting.timer.phase("global"):
-            for transfer in self.transfers[:depth]:
-                theta = transfer.sample(theta)
-            own = evaluate(self.networks[depth], theta)
+            own = evaluate(self.hierarchy.networks[depth], self.hierarchy.sample(theta, depth))
+        radius = o.trust_region.radius
         return RMTRState(
-            point=self._prolonged(own, depth),
+            point=self.hierarchy.prolong(own, depth),
             depth=depth,
-            levels=[
-                LevelKnowledge(o.trust_region.radius, o.trust_region.radius)
-                for _ in range(o.levels)
-            ],
-            epoch=Epoch(self._first_size(0, o.batch_size), own.loss),
-            known=samples,
+            levels=[LevelKnowledge(radius, radius) for _ in range(o.levels)],
+            epoch=Epoch(self.cascade.first_batch_size(0, o.batch_size), own.loss),
+            known=self.setting.objective.samples,
             trained=own if depth else None,
         )
 
@@ -237,227 +189,147 @@ class RMTR(Solver[RMTRState]):
         counts = self.setting.counts
         before = counts.gradient_evaluations
         with self.setting.timer.phase("global"):
-            new = self._cycle(state)
-            last = new.trained or new.point
-            length = norm(new.point.theta - state.point.theta)
-            if new.epoch.index == self._batches(state.epoch):
-                new = self._after_epoch(new)
-            if new.stage < len(self._ends) and new.seen >= self._ends[new.stage]:
-                new = self._after_stage(new)
-        is_exact = new.depth == 0 and state.epoch.batch_size == self.setting.objective.samples
-        outcome = new.outcome if is_exact else new.outcome.of_samples()
-        if length and not outcome.is_final:  # the last step may be refused where others were taken
-            outcome = Outcome.ACCEPTED
-        return new, Record(
-            loss=last.loss,
-            gradient_norm=norm(last.gradient),
-            step_length=length,
-            nominal_gradient_evaluations=counts.gradient_evaluations - before,
-            update_cost=1,
-            outcome=outcome,
-            epoch=new.seen / self.setting.objective.samples,
-            ends_epoch=new.epoch.index == 0,
-            details={
-                "batch_size": float(state.epoch.batch_size),
-                "radius": new.levels[state.depth].radius,
-                "reach": new.levels[state.depth].reach,
-                "level": float(self.options.levels - state.depth),
-            },
-        )
+            after_cycle = new = self._make_cycle(state)
+            if self.batches.is_over(new.epoch):
+                new = self._end_epoch(new)
+            if self.cascade.is_over(new.stage, new.seen):
+                new = self._begin_next_stage(new)
+        return new, self._record(state, after_cycle, new, counts.gradient_evaluations - before)
 
-    def _cycle(self, state: RMTRState) -> RMTRState:
+    def _make_cycle(self, state: RMTRState) -> RMTRState:
         """One cycle on the next mini-batch, from the network that is trained down."""
-        levels, depth, epoch = self._levels(state), state.depth, state.epoch
+        levels, depth = self._assemble_levels(state), state.depth
         h, start = levels[0].objective, state.trained or state.point
         # Only what is known of all samples holds for the next iteration's too.
         if not h.samples == state.known == self.setting.objective.samples:
             start = evaluate(h, start.theta)
         end = levels[0].visit(h, start, self.options.cycle, Room(start.theta))
-        decreases = epoch.decreases + start.loss - end.point.loss
+        visited = [LevelKnowledge(each.radius, each.reach, each.memory) for each in levels]
+        below = depth + len(levels)
         return replace(
             state,
-            point=self._prolonged(end.point, depth),
-            levels=[
-                *state.levels[:depth],
-                *(LevelKnowledge(each.radius, each.reach, each.memory) for each in levels),
-                *state.levels[depth + len(levels) :],
-            ],
-            epoch=replace(epoch, index=epoch.index + 1, decreases=decreases),
+            point=self.hierarchy.prolong(end.point, depth),
+            levels=[*state.levels[:depth], *visited, *state.levels[below:]],
+            epoch=self.batches.add(state.epoch, start.loss - end.point.loss),
             known=h.samples,
             seen=state.seen + h.samples,
             trained=end.point if depth else None,
             outcome=end.outcome,
         )
 
-    def _levels(self, state: RMTRState) -> list[Level]:
+    def _assemble_levels(self, state: RMTRState) -> list[Level]:
         """The trained level and those below it that are visited, on the next mini-batch."""
-        solver, control, stage = (
-            TrustRegionSteps(self.rule),
-            self._control,
-            self._stage(state.stage),
-        )
-        # Of a stage on the trained level only; None where cycles are made.
-        alone = None if stage is None else stage.steps
-        chosen, levels = self._chosen(state.epoch), list[Level]()
-        depths = [state.depth] if alone else range(state.depth, self.options.levels)
-        for depth in reversed(depths):
-            L = self.networks[depth]
-            known, corrects = state.levels[depth], depth > state.depth
+        chosen, alone = self.batches.choose(state.epoch), self.cascade.steps(state.stage)
+        last = state.depth if alone else self.options.levels - 1
+        levels = list[Level]()
+        for depth in range(last, state.depth - 1, -1):
+            L, known = self.hierarchy.networks[depth], state.levels[depth]
             level = Level(
                 L if chosen is None else L.subset(chosen),
-                solver,
-                (alone, 0) if alone else self._steps(depth),
-                levels[0] if levels else None,
-                control,
-                self.transfers[depth - 1] if corrects else None,
-                known.radius,
-                known.memory,
-                known.reach,
+                TrustRegionSteps(self.rule),
+                (alone, 0) if alone else self._count_steps(depth),
+                coarser=levels[0] if levels else None,
+                control=self.control,
+                transfer=self.hierarchy.transfers[depth - 1] if depth > state.depth else None,
+                radius=known.radius,
+                memory=known.memory,
+                reach=known.reach,
             )
             levels.insert(0, level)
         return levels
 
-    def _chosen(self, epoch: Epoch) -> Tensor | None:
-        """The numbers of the next mini-batch's samples, ascending; None for all of them."""
-        samples = self.setting.objective.samples
-        if epoch.batch_size == samples:
-            return None
-        return batch(self.setting.seed, epoch.number, epoch.index, epoch.batch_size, samples)
-
-    def _steps(self, depth: int) -> tuple[int, int]:
+    def _count_steps(self, depth: int) -> tuple[int, int]:
         """(μ₁, μ₂) in a cycle."""
         o = self.options
         is_coarsest = depth == o.levels - 1 > 0
         return (o.coarse_steps, 0) if is_coarsest else (o.pre_smoothing, o.post_smoothing)
 
-    @property
-    def _control(self) -> Control:
-        o = self.options
-        if o.control == "line-search":
-            return LineSearchControl(o.line_search)
-        return TrustRegionControl(o.trust_region, o.kappa)
+    def _end_epoch(self, state: RMTRState) -> RMTRState:
+        """The mini-batches double if they misled."""
+        point, L = state.trained or state.point, self.hierarchy.networks[state.depth]
+        epoch = self.batches.begin_next(state.epoch, point.loss, lambda: L.at(point.theta).loss)
+        return replace(state, epoch=epoch)
 
-    def _after_epoch(self, state: RMTRState) -> RMTRState:
-        """Doubles the batches if they misled."""
-        samples, epoch = self.setting.objective.samples, state.epoch
-        point, size = state.trained or state.point, epoch.batch_size
-        loss = point.loss
-        if size < samples and not math.isnan(epoch.loss):
-            loss = self.networks[state.depth].at(point.theta).loss
-            if not epoch.loss - loss > self.options.zeta * epoch.decreases:
-                size = min(BATCH_GROWTH * size, samples)
-        return replace(state, epoch=Epoch(size, loss, epoch.number + 1))
-
-    def _after_stage(self, state: RMTRState) -> RMTRState:
+    def _begin_next_stage(self, state: RMTRState) -> RMTRState:
         """The next stage, or what follows the last one, in an epoch of its own."""
         number, epoch = state.stage + 1, state.epoch
-        stage, size = self._stage(number), self._first_size(number, epoch.batch_size)
         state = replace(state, stage=number)
-        while state.depth > self._depth(number):
-            state = self._refined(state)
+        while state.depth > self.cascade.depth(number):
+            state = self._refine_network(state)
         point, loss = state.trained or state.point, math.nan
-        if stage is None or stage.epochs >= 1:
-            loss = self.networks[state.depth].at(point.theta).loss
+        if self.cascade.fills_epoch(number):
+            loss = self.hierarchy.networks[state.depth].at(point.theta).loss
+        size = self.cascade.first_batch_size(number, epoch.batch_size)
         return replace(state, epoch=Epoch(size, loss, epoch.number + (epoch.index > 0)))
 
-    def _refined(self, state: RMTRState) -> RMTRState:
-        """The next finer network in the place of the one trained so far, whose θ is prolonged."""
-        assert state.trained is not None
-        depth = state.depth - 1
-        transfer, own, levels = self.transfers[depth], state.trained, list(state.levels)
-        levels[depth] = self._carried(levels[depth + 1], levels[depth].reach, transfer)
-        own = Point(self._fitted(state), own.loss, transfer.lift(own.gradient))
+    def _refine_network(self, state: RMTRState) -> RMTRState:
+        """The next finer network takes the place of the one trained so far, and goes on from it."""
+        own, depth, levels = state.trained, state.depth - 1, list(state.levels)
+        assert own is not None
+        coarse, transfer = self.hierarchy.networks[state.depth], self.hierarchy.transfers[depth]
+        theta = self.fit.refine(coarse, transfer, own.theta, draw=state.epoch.number)
+        levels[depth] = carry_knowledge(levels[depth + 1], levels[depth].reach, transfer, self.rule)
+        own = Point(theta, own.loss, transfer.lift(own.gradient))
         return replace(
             state,
-            point=self._prolonged(own, depth),
+            point=self.hierarchy.prolong(own, depth),
             depth=depth,
             levels=levels,
             known=0,
             trained=own if depth else None,
         )
 
-    def _fitted(self, state: RMTRState) -> Tensor:
-        """θ of the next finer network, whose blocks make half the steps of the trained one's."""
-        assert state.trained is not None
-        theta, coarse = state.trained.theta, self.networks[state.depth]
-        transfer, size = self.transfers[state.depth - 1], self._fit_samples
-        if size == 0:
-            return transfer.prolong(theta)
-        chosen = batch(self.setting.seed, state.epoch.number, 0, size, coarse.samples)
-        return transfer.refine(theta, coarse.subset(chosen).half_step_systems(theta))
-
-    def _carried(self, below: LevelKnowledge, reach: float, transfer: Transfer) -> LevelKnowledge:
-        """What a level knows at first of what was learnt on the next coarser one."""
-        memory = LSR1()
-        for s, y in zip(below.memory.s, below.memory.y, strict=True):
-            memory = self.rule.model.learn(memory, transfer.prolong(s), partial(transfer.lift, y))
-        radius = min(transfer.stretch * below.radius, self.options.trust_region.max_radius)
-        return LevelKnowledge(radius, reach, memory)
-
-    @property
-    def _fit_samples(self) -> int:
-        """Samples of a fit; 0 where blocks are copied, or no two make half steps of one."""
-        o = self.options
-        return min(o.fit_samples, self.setting.objective.samples) if o.transfer == "constant" else 0
-
-    @property
-    def _ends(self) -> list[int]:
-        """Samples seen at the end of each stage."""
-        epochs = accumulate(stage.epochs for stage in self.options.cascade)
-        return [round(each * self.setting.objective.samples) for each in epochs]
-
-    def _stage(self, number: int) -> Stage | None:
-        """A stage of the cascade; None past its last one."""
-        stages = self.options.cascade
-        return stages[number] if number < len(stages) else None
-
-    def _depth(self, number: int) -> int:
-        """How far below the finest level a stage's network is."""
-        stage = self._stage(number)
-        return 0 if stage is None else self.options.levels - stage.level
-
-    def _first_size(self, number: int, before: int) -> int:
-        """Samples of the first mini-batches of a stage."""
-        stage = self._stage(number)
-        return self.options.batch_size if stage is None else stage.batch_size or before
-
-    def _batches(self, epoch: Epoch) -> int:
-        return batches_per_epoch(self.setting.objective.samples, epoch.batch_size)
-
-    def _prolonged(self, point: Point, depth: int) -> Point:
-        """A point of the network at a depth below the finest, as one of the finest."""
-        if depth == 0:
-            return point
-        theta, gradient = point.theta, point.gradient
-        for transfer in reversed(self.transfers[:depth]):
-            theta, gradient = transfer.prolong(theta), transfer.prolong(gradient)
-        return Point(theta, point.loss, gradient)
+    def _record(
+        self, old: RMTRState, after_cycle: RMTRState, new: RMTRState, gradients: float
+    ) -> Record:
+        last = after_cycle.trained or after_cycle.point
+        length = norm(after_cycle.point.theta - old.point.theta)
+        is_exact = new.depth == 0 and old.epoch.batch_size == self.setting.objective.samples
+        outcome = new.outcome if is_exact else new.outcome.of_samples()
+        if length and not outcome.is_final:  # the last step may be refused where others were taken
+            outcome = Outcome.ACCEPTED
+        return Record(
+            loss=last.loss,
+            gradient_norm=norm(last.gradient),
+            step_length=length,
+            nominal_gradient_evaluations=gradients,
+            update_cost=1,
+            outcome=outcome,
+            epoch=new.seen / self.setting.objective.samples,
+            ends_epoch=new.epoch.index == 0,
+            details={
+                "batch_size": float(old.epoch.batch_size),
+                "radius": new.levels[old.depth].radius,
+                "reach": new.levels[old.depth].reach,
+                "level": float(self.options.levels - old.depth),
+            },
+        )
 
     def describe(self) -> list[str]:
-        o = self.options
-        sizes = " > ".join(str(each.parameters) for each in self.networks)
-        batches = f"mini-batches of at most {o.batch_size} samples at first"
+        o, model = self.options, self.rule.describe_model()
+        sizes = " > ".join(str(each.parameters) for each in self.hierarchy.networks)
         steps = f"{o.pre_smoothing} + {o.post_smoothing} smoothing steps, {o.coarse_steps} coarse"
-        begins = f"finer networks begin by half steps fitted on {self._fit_samples} samples"
-        fits = [begins] if o.cascade and self._fit_samples else []
-        region = [*map(self._described, o.cascade), *fits, self.rule.describe_control()]
-        if o.levels == 1:
-            return [
-                f"single-level trust region, {o.pre_smoothing} steps a batch,"
-                f" {self.rule.describe_model()}",
-                f"{batches}, doubled below zeta = {o.zeta:g}",
-                *region,
+        begins = f"finer networks begin by half steps fitted on {self.fit.samples} samples"
+        method = [f"single-level trust region, {o.pre_smoothing} steps a batch, {model}"]
+        if o.levels > 1:
+            method = [
+                f"recursive multilevel trust region, {o.levels} levels of {sizes} parameters,"
+                f" {o.transfer} in depth",
+                f"{o.cycle}-cycle, {steps}, {model}, corrections controlled by {o.control}, kappa"
+                f" {o.kappa:g}",
             ]
         return [
-            f"recursive multilevel trust region, {o.levels} levels of {sizes} parameters,"
-            f" {o.transfer} in depth",
-            f"{o.cycle}-cycle, {steps}, {self.rule.describe_model()}, corrections controlled by"
-            f" {o.control}, kappa {o.kappa:g}",
-            f"{batches}, doubled below zeta = {o.zeta:g}",
-            *region,
+            *method,
+            f"mini-batches of at most {o.batch_size} samples at first, doubled below zeta ="
+            f" {o.zeta:g}",
+            *(stage.describe() for stage in o.cascade),
+            *([begins] if o.cascade and self.fit.samples else []),
+            self.rule.describe_control(),
         ]
 
-    def _described(self, stage: Stage) -> str:
-        work = f"{stage.steps} steps a batch" if stage.steps else "by cycles"
-        size = f", batches of {stage.batch_size} at first" if stage.batch_size else ""
-        return f"before, level {stage.level} for {stage.epochs:g} epochs, {work}{size}"
+
+def _choose_control(options: RMTROptions) -> Control:
+    """Of corrections."""
+    if options.control == "line-search":
+        return LineSearchControl(options.line_search)
+    return TrustRegionControl(options.trust_region, options.kappa)
