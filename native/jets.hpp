@@ -1,50 +1,44 @@
 // Taylor-mode jets of dense networks and their reverse sweep to the parameter gradient.
 //
-// A jet carries the value, first and second derivatives of every unit along each coordinate through
-// the layers (components: value; first derivatives; second derivatives; each in coordinate order).
-// Points are cut into chunks (the leaves of the summation tree) and chunks into tiles that stay in
-// cache; a tile is stored [unit][component][point], so that a layer is one small matrix product.
+// A jet carries a value and derivatives of every unit through the layers: the components, in the
+// order of hpctrain/kernels/jets.py. Points are cut into chunks (the leaves of the summation tree)
+// and chunks into tiles of T points that stay in cache; a tile is stored [unit][component][point],
+// so that a layer is one small matrix product.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "network.hpp"
 #include "pointwise.hpp"
 
 namespace hpctrain {
 
-// Points of a tile.
-template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
-
-template <class Real> using TileResidual = PointwiseResidual<Real, tile_points<Real>>;
-
-// One linear map, with tanh behind it unless it is the output. Offsets into the flat parameters;
-// scale_offset < 0 where the layer has no adaptive scale a (w = 10 a (W y + b)).
-struct Layer {
-  int inputs, outputs;
-  std::ptrdiff_t weight_offset, bias_offset, scale_offset;
-  bool residual;  // y <- y + time_step * tanh(w)
-};
-
-template <class Real> class JetKernel {
+template <class Real, int T> class JetKernel {
  public:
-  // points: (coordinates, count) row-major. orders: highest derivative along each coordinate.
-  // bounds: chunk c holds points bounds[c] .. bounds[c+1].
-  JetKernel(std::vector<Layer> layers, std::vector<int> orders, Real time_step, const Real* points,
-            std::vector<int64_t> bounds, int threads);
+  using Residual = PointwiseResidual<Real, T>;
 
-  int components() const { return components_; }
+  // bounds: chunk c holds points bounds[c] .. bounds[c+1].
+  JetKernel(TileNetwork<Real, T> network, std::vector<int64_t> bounds, int threads);
+  ~JetKernel();
+
+  int components() const { return network_.components(); }
+  int outputs() const { return network_.outputs(); }
   int64_t count() const { return bounds_.back(); }
   int64_t chunks() const { return int64_t(bounds_.size()) - 1; }
   int64_t points_of(int64_t first_chunk, int64_t last_chunk) const {
     return bounds_[last_chunk] - bounds_[first_chunk];
   }
   // Numbers that hold the jets entering layer `layer`, for all points, in tile order.
-  int64_t activation_size(int layer) const;
-  // Numbers of parameters of layers first..last.
-  int64_t parameter_count(int first, int last) const;
+  int64_t activation_size(int layer) const {
+    return tile_of_chunk_.back() * network_.layer(layer).inputs * network_.columns();
+  }
+  // Numbers of parameters of layers first..last, and of all.
+  int64_t parameter_count(int first, int last) const {
+    return network_.parameter_count(first, last);
+  }
+  int64_t parameters() const { return parameter_count(0, network_.depth() - 1); }
 
   // jets (components, outputs, points) from layer `first` on; activations (jets entering `first`) is
   // null for first == 0. With keep, the reverse sweep's data are kept on the tape.
@@ -55,78 +49,51 @@ template <class Real> class JetKernel {
   // the jets of the last forward sweep, which must have started at `first` and been kept.
   void reverse(const Real* theta, int first, int last, const Real* activations, const Real* adjoint,
                Real* leaves);
+  // The derivative of the jets along v (parameters), (components, outputs, points).
+  void tangent(const Real* theta, const Real* v, Real* jets_dot);
+
+  // In what follows theta ends with the residual's q unknowns; m is the number of its results.
 
   // The sums of r^2 by chunk, (chunks); activations as for `forward`.
-  void losses(const Real* theta, int first, const Real* activations,
-              const TileResidual<Real>& residual, Real* sums);
-  // By chunk the sum of r^2 and then its gradient, (chunks, 1 + parameter_count), tile after tile
-  // forward and back, so that nothing leaves the cache.
+  void losses(const Real* theta, int first, const Real* activations, const Residual& residual,
+              Real* sums);
+  // By chunk the sum of r^2, its gradient, and if wanted that for the unknowns, (chunks, 1 +
+  // parameter_count + q), tile after tile forward and back, so that nothing leaves the cache.
   void losses_and_gradients(const Real* theta, int first, int last, const Real* activations,
-                            const TileResidual<Real>& residual, Real* leaves);
-  // The residuals (points).
-  void residuals(const Real* theta, const TileResidual<Real>& residual, Real* r);
-  // By chunk sum_j weights_j dr_j/dtheta, (chunks, parameters), for weights (points).
-  void weighted_gradients(const Real* theta, const TileResidual<Real>& residual,
-                          const Real* weights, Real* leaves);
-  // A row (r, dr/dtheta) for each point of the chunks from first_chunk to last_chunk - 1,
-  // (points, 1 + parameters).
-  void jacobian(const Real* theta, const TileResidual<Real>& residual, int64_t first_chunk,
+                            const Residual& residual, bool unknowns_wanted, Real* leaves);
+  // The residuals (points, m).
+  void residuals(const Real* theta, const Residual& residual, Real* r);
+  // By chunk sum_j weights_j dr_j/dtheta, (chunks, parameters + q), for weights (points, m).
+  void weighted_gradients(const Real* theta, const Residual& residual, const Real* weights,
+                          Real* leaves);
+  // A row (r, dr/dtheta) for each residual of the points of chunks first_chunk .. last_chunk - 1,
+  // (points, m, 1 + parameters + q).
+  void jacobian(const Real* theta, const Residual& residual, int64_t first_chunk,
                 int64_t last_chunk, Real* rows);
+  // The derivative of the residuals along v (parameters + q), (points, m).
+  void jacobian_product(const Real* theta, const Real* v, const Residual& residual, Real* product);
 
  private:
-  struct Buffer;   // aligned memory that is not initialised
-  struct Weights;  // weights with the adaptive scale folded in, and their transposes
   struct Scratch;  // a thread's working memory
-
-  // The points start .. stop-1, tile number `tile` of all.
-  struct Tile {
-    int64_t number, start, stop;
-  };
 
   // For each chunk from first to last - 1, on any thread: begin(scratch), run(tile, scratch) for its
   // tiles in turn, and end(chunk, scratch).
   template <class Begin, class Run, class End>
   void for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end);
-  // Forward and back, tile by tile: seed(tile, r, scratch) sets the adjoint of the residuals r.
+  // Forward and back, tile by tile: seed(tile, scratch) sets the adjoints of the residuals.
   template <class Seed, class End>
   void sweep_residual(const Real* theta, int first, int last, const Real* activations,
-                      const TileResidual<Real>& residual, Seed seed, End end);
-  void add_gradient(int first, int l, const Real* y, Scratch& s) const;
-  void clear_sums(int first, int last, Scratch& s) const;
-  void fold_scales(const Real* theta);
-  void input_jets(const Tile& tile, Real* y) const;
-  void hidden_jets(const Layer& layer, Real* w, Real* y) const;
-  const Real* activations_of(const Tile& tile, int layer, const Real* activations) const;
-  // Leaves the jets of the output in s.jets; the tape may be null.
-  void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
-                    Scratch& s) const;
-  // Starts from the adjoint of the output in s.w_bar; calls take(layer, y) for the layers from last
-  // to first, with the adjoint of the layer's w in s.w_bar and the jets y that enter it.
-  template <class Take>
-  void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
-                    const Real* tape, Scratch& s, Take take) const;
-  void unfold_scale(const Real* theta, const Layer& layer, Real* gradient) const;
-  void write_rows(const Real* theta, int l, const Real* w_bar, const Real* y, int64_t valid,
-                  int64_t length, Real* rows) const;
-  void write_leaf(const Real* theta, int first, int last, const Scratch& scratch, Real* leaf) const;
-  int64_t sums_offset(int first, int layer) const;
-  int64_t tape_size() const;
-  int64_t tape_offset(int layer) const;
+                      const Residual& residual, Seed seed, End end);
+  void evaluate(const Real* theta, const Tile& tile, int first, const Real* activations, Real* tape,
+                const Residual& residual, Scratch& s) const;
+  void copy_out(const Tile& tile, const Real* from, Real* jets) const;
+  int64_t rows() const { return int64_t(outputs()) * components(); }
 
-  std::vector<Layer> layers_;
-  std::vector<int> orders_;
-  int firsts_ = 0, components_ = 1, widest_ = 0;
-  unsigned seconds_ = 0;  // bit j: a second derivative stands beside first derivative j
-  Real time_step_;
-  std::vector<Real> points_;
-  std::vector<int64_t> bounds_, tile_of_chunk_, sums_start_;
+  TileNetwork<Real, T> network_;
+  std::vector<int64_t> bounds_, tile_of_chunk_;
   int threads_;
-  std::unique_ptr<Weights> weights_;
-  std::unique_ptr<Buffer> tape_;
+  Buffer<Real> tape_;
   std::vector<std::unique_ptr<Scratch>> scratch_;
-
- public:
-  ~JetKernel();
 };
 
 }  // namespace hpctrain

@@ -37,19 +37,77 @@ template <class Real> const Real* optional_data(const nb::object& array, int64_t
   return buffer.data();
 }
 
-template <class Real> void bind_jets(nb::module_& m, const char* name) {
-  using Kernel = JetKernel<Real>;
-  nb::class_<Kernel>(m, name)
+using ProductTuple = std::tuple<double, std::vector<int>>;
+using ComponentList = std::vector<std::vector<ProductTuple>>;
+using EntryTuple = std::tuple<int, int, int>;
+
+// The products of each component, whose factors are components, or their tangents, which follow them.
+template <class Real> Rules<Real> rules_of(const ComponentList& components, int T, int64_t distance) {
+  Rules<Real> rules;
+  const int count = int(components.size());
+  for (const auto& products : components) {
+    for (const auto& [coefficient, factors] : products) {
+      require(!factors.empty() && factors.size() <= most_factors, "a product has 1 to 5 factors");
+      Product<Real> product{Real(coefficient), int(factors.size()), {}};
+      for (int k = 0; k < product.degree; ++k)
+        product.factors[k] = factors[k] < count ? int64_t(factors[k]) * T
+                                                : distance + int64_t(factors[k] - count) * T;
+      rules.degree = std::max(rules.degree, product.degree);
+      rules.products.push_back(product);
+    }
+    rules.starts.push_back(int(rules.products.size()));
+  }
+  return rules;
+}
+
+template <class Real, int T>
+TileNetwork<Real, T> network_of(const std::vector<LayerTuple>& layers, const std::string& activation,
+                                double time_step, std::tuple<bool, int, unsigned> compiled,
+                                const ComponentList& rules, const ComponentList& tangents,
+                                const std::vector<EntryTuple>& entries, const Array<Real>& rows) {
+  const int components = int(rules.size());
+  std::vector<Layer> list;
+  int64_t distance = 0;
+  for (const auto& [inputs, outputs, weight, bias, scale, residual] : layers) {
+    list.push_back({inputs, outputs, weight, bias, scale, residual});
+    distance = std::max(distance, int64_t(outputs) * components * T);
+  }
+  require(!list.empty() && rows.ndim() == 2, "a network has layers, its inputs are (rows, count)");
+  require(!std::get<0>(compiled) || T == tile_points<Real>, "compiled shapes have full tiles");
+  std::vector<InputEntry> jets;
+  for (const auto& [component, input, row] : entries) {
+    require(component < components && input < list[0].inputs && row < int(rows.shape(0)),
+            "no such input");
+    jets.push_back({component, input, row});
+  }
+  JetShape<Real> shape{std::get<0>(compiled), std::get<1>(compiled), std::get<2>(compiled),
+                       rules_of<Real>(rules, T, distance), rules_of<Real>(tangents, T, distance)};
+  InputJets<Real, T> inputs(std::move(jets), rows.data(), rows.size(), rows.shape(1),
+                            list[0].inputs, components);
+  return {std::move(list), activation == "sin" ? Activation::sine : Activation::tanh,
+          Real(time_step), std::move(shape), std::move(inputs), distance};
+}
+
+template <class Real, int T> void bind_jets(nb::module_& m, const std::string& name) {
+  using Kernel = JetKernel<Real, T>;
+  using Residual = PointwiseResidual<Real, T>;
+  const auto require_residual = [](const Kernel& self, const Residual& residual,
+                                   const Array<Real>& theta) {
+    require(residual.points() == self.count(), "the residual belongs to other points");
+    require(int64_t(theta.size()) == self.parameters() + residual.unknowns(),
+            "theta must be (parameters + unknowns,)");
+  };
+  nb::class_<Kernel>(m, name.c_str())
       .def("__init__",
-           [](Kernel* self, const std::vector<LayerTuple>& layers, std::vector<int> orders,
-              double time_step, Array<Real> points, std::vector<int64_t> bounds, int threads) {
-             std::vector<Layer> list;
-             for (const auto& [inputs, outputs, weight, bias, scale, residual] : layers)
-               list.push_back({inputs, outputs, weight, bias, scale, residual});
-             require(!bounds.empty() && int64_t(points.size()) ==
-                                            int64_t(orders.size()) * bounds.back(),
-                     "points must be (coordinates, count) with count = bounds[-1]");
-             new (self) Kernel(std::move(list), std::move(orders), Real(time_step), points.data(),
+           [](Kernel* self, const std::vector<LayerTuple>& layers, const std::string& activation,
+              double time_step, std::tuple<bool, int, unsigned> compiled,
+              const ComponentList& rules, const ComponentList& tangents,
+              const std::vector<EntryTuple>& entries, Array<Real> rows,
+              std::vector<int64_t> bounds, int threads) {
+             require(!bounds.empty() && int64_t(rows.shape(1)) == bounds.back(),
+                     "inputs must be (rows, count) with count = bounds[-1]");
+             new (self) Kernel(network_of<Real, T>(layers, activation, time_step, compiled, rules,
+                                                   tangents, entries, rows),
                                std::move(bounds), threads);
            })
       .def_prop_ro("components", &Kernel::components)
@@ -83,62 +141,87 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
            nb::arg("adjoint"), nb::arg("leaves"))
+      .def("tangent",
+           [](Kernel& self, Array<Real> theta, Array<Real> v, Array<Real> jets) {
+             require(int64_t(v.size()) >= self.parameters() &&
+                         int64_t(jets.size()) ==
+                             self.count() * self.outputs() * self.components(),
+                     "v must be (parameters,), jets (components, outputs, count)");
+             nb::gil_scoped_release release;
+             self.tangent(theta.data(), v.data(), jets.data());
+           },
+           nb::arg("theta"), nb::arg("v"), nb::arg("jets"))
       .def("losses",
-           [](Kernel& self, Array<Real> theta, int first, nb::object activations,
-              const TileResidual<Real>& residual, Array<Real> sums) {
+           [=](Kernel& self, Array<Real> theta, int first, nb::object activations,
+               const Residual& residual, Array<Real> sums) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(sums.size()) == self.chunks(), "sums must be (chunks,)");
-             require(residual.points() == self.count(), "the residual belongs to other points");
+             require_residual(self, residual, theta);
              nb::gil_scoped_release release;
              self.losses(theta.data(), first, cached, residual, sums.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("residual"),
            nb::arg("sums"))
       .def("losses_and_gradients",
-           [](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
-              const TileResidual<Real>& residual, Array<Real> leaves) {
+           [=](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
+               const Residual& residual, bool unknowns_wanted, Array<Real> leaves) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(leaves.size()) ==
-                         self.chunks() * (1 + self.parameter_count(first, last)),
-                     "leaves must be (chunks, 1 + parameters of the layers)");
-             require(residual.points() == self.count(), "the residual belongs to other points");
+                         self.chunks() * (1 + self.parameter_count(first, last) +
+                                          (unknowns_wanted ? residual.unknowns() : 0)),
+                     "leaves must be (chunks, 1 + parameters of the layers, and unknowns)");
+             require_residual(self, residual, theta);
              nb::gil_scoped_release release;
-             self.losses_and_gradients(theta.data(), first, last, cached, residual, leaves.data());
+             self.losses_and_gradients(theta.data(), first, last, cached, residual,
+                                       unknowns_wanted, leaves.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("residual"), nb::arg("leaves"))
+           nb::arg("residual"), nb::arg("unknowns_wanted"), nb::arg("leaves"))
       .def("residuals",
-           [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual, Array<Real> r) {
-             require(residual.points() == self.count() && int64_t(r.size()) == self.count(),
-                     "residuals must be (points,)");
+           [=](Kernel& self, Array<Real> theta, const Residual& residual, Array<Real> r) {
+             require_residual(self, residual, theta);
+             require(int64_t(r.size()) == self.count() * residual.results(),
+                     "residuals must be (points x results,)");
              nb::gil_scoped_release release;
              self.residuals(theta.data(), residual, r.data());
            },
            nb::arg("theta"), nb::arg("residual"), nb::arg("r"))
       .def("weighted_gradients",
-           [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual,
-              Array<Real> weights, Array<Real> leaves) {
-             require(residual.points() == self.count() && int64_t(weights.size()) == self.count() &&
+           [=](Kernel& self, Array<Real> theta, const Residual& residual, Array<Real> weights,
+               Array<Real> leaves) {
+             require_residual(self, residual, theta);
+             require(int64_t(weights.size()) == self.count() * residual.results() &&
                          leaves.size() == self.chunks() * theta.size(),
-                     "weights must be (points,), leaves (chunks, parameters)");
+                     "weights must be (points x results,), leaves (chunks, parameters)");
              nb::gil_scoped_release release;
              self.weighted_gradients(theta.data(), residual, weights.data(), leaves.data());
            },
            nb::arg("theta"), nb::arg("residual"), nb::arg("weights"), nb::arg("leaves"))
       .def("jacobian",
-           [](Kernel& self, Array<Real> theta, const TileResidual<Real>& residual,
-              int64_t first_chunk, int64_t last_chunk, Array<Real> rows) {
+           [=](Kernel& self, Array<Real> theta, const Residual& residual, int64_t first_chunk,
+               int64_t last_chunk, Array<Real> rows) {
              require(0 <= first_chunk && first_chunk <= last_chunk && last_chunk <= self.chunks(),
                      "no such chunks");
-             require(residual.points() == self.count(), "the residual belongs to other points");
+             require_residual(self, residual, theta);
              require(int64_t(rows.size()) == self.points_of(first_chunk, last_chunk) *
-                                                 int64_t(1 + theta.size()),
-                     "rows must be (points, 1 + parameters)");
+                                                 residual.results() * int64_t(1 + theta.size()),
+                     "rows must be (points x results, 1 + parameters)");
              nb::gil_scoped_release release;
              self.jacobian(theta.data(), residual, first_chunk, last_chunk, rows.data());
            },
            nb::arg("theta"), nb::arg("residual"), nb::arg("first_chunk"), nb::arg("last_chunk"),
-           nb::arg("rows"));
+           nb::arg("rows"))
+      .def("jacobian_product",
+           [=](Kernel& self, Array<Real> theta, Array<Real> v, const Residual& residual,
+               Array<Real> product) {
+             require_residual(self, residual, theta);
+             require(v.size() == theta.size() &&
+                         int64_t(product.size()) == self.count() * residual.results(),
+                     "v must be as theta, the product (points x results,)");
+             nb::gil_scoped_release release;
+             self.jacobian_product(theta.data(), v.data(), residual, product.data());
+           },
+           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("product"));
 }
 
 using InstructionTuple = std::tuple<std::string, int, int, int, double>;
@@ -146,8 +229,8 @@ using InstructionTuple = std::tuple<std::string, int, int, int, double>;
 Operation operation_of(const std::string& name) {
   static const std::map<std::string, Operation> operations{
       {"input", Operation::input},           {"array", Operation::array},
-      {"constant", Operation::constant},     {"add", Operation::add},
-      {"subtract", Operation::subtract},     {"multiply", Operation::multiply},
+      {"constant", Operation::constant},     {"unknown", Operation::unknown},
+      {"add", Operation::add},               {"subtract", Operation::subtract},     {"multiply", Operation::multiply},
       {"divide", Operation::divide},         {"negate", Operation::negate},
       {"exp", Operation::exp},               {"expm1", Operation::expm1},
       {"log", Operation::log},               {"log1p", Operation::log1p},
@@ -167,19 +250,36 @@ Operation operation_of(const std::string& name) {
   return found->second;
 }
 
-template <class Real> void bind_residual(nb::module_& m, const char* name) {
-  using Residual = TileResidual<Real>;
-  nb::class_<Residual>(m, name).def(
-      "__init__",
-      [](Residual* self, const std::vector<InstructionTuple>& instructions, Array<Real> arrays) {
-        require(arrays.ndim() == 2, "arrays must be (rows, points)");
-        require(!instructions.empty(), "a residual needs instructions");
-        std::vector<Instruction> list;
-        for (const auto& [operation, a, b, c, constant] : instructions)
-          list.push_back({operation_of(operation), a, b, c, constant});
-        new (self) Residual(std::move(list), arrays.data(), arrays.size(), arrays.shape(1));
-      },
-      nb::arg("instructions"), nb::arg("arrays"));
+template <class Real, int T> void bind_residual(nb::module_& m, const std::string& name) {
+  using Residual = PointwiseResidual<Real, T>;
+  nb::class_<Residual>(m, name.c_str())
+      .def(
+          "__init__",
+          [](Residual* self, const std::vector<InstructionTuple>& instructions,
+             std::vector<int> results, int unknowns, Array<Real> arrays) {
+            require(arrays.ndim() == 2, "arrays must be (rows, points)");
+            require(!results.empty(), "a residual needs results");
+            std::vector<Instruction> list;
+            for (const auto& [operation, a, b, c, constant] : instructions)
+              list.push_back({operation_of(operation), a, b, c, constant});
+            for (const int result : results)
+              require(0 <= result && result < int(list.size()), "no such instruction");
+            new (self) Residual(std::move(list), std::move(results), unknowns, arrays.data(),
+                                arrays.size(), arrays.shape(1));
+          },
+          nb::arg("instructions"), nb::arg("results"), nb::arg("unknowns"), nb::arg("arrays"))
+      .def_prop_ro("results", &Residual::results);
+}
+
+// Kernels and residuals of a precision, by the points of a tile: full, half, quarter.
+template <class Real> void bind_tiles(nb::module_& m, const std::string& real) {
+  constexpr int T = tile_points<Real>;
+  bind_residual<Real, T>(m, "PointwiseResidual" + real);
+  bind_residual<Real, T / 2>(m, "PointwiseResidual" + real + "Half");
+  bind_residual<Real, T / 4>(m, "PointwiseResidual" + real + "Quarter");
+  bind_jets<Real, T>(m, "JetKernel" + real);
+  bind_jets<Real, T / 2>(m, "JetKernel" + real + "Half");
+  bind_jets<Real, T / 4>(m, "JetKernel" + real + "Quarter");
 }
 
 template <class Real> void bind_dense(nb::module_& m) {
@@ -298,10 +398,8 @@ template <class Real> void bind_pairs(nb::module_& m) {
 NB_MODULE(_kernels, m) {
   m.doc() = "Native kernels: jets of dense networks, sweeps over the dense inverse Hessian.";
   m.attr("description") = std::to_string(8 * vector_bytes) + "-bit vectors, OpenMP";
-  bind_residual<double>(m, "PointwiseResidualDouble");
-  bind_residual<float>(m, "PointwiseResidualFloat");
-  bind_jets<double>(m, "JetKernelDouble");
-  bind_jets<float>(m, "JetKernelFloat");
+  bind_tiles<double>(m, "Double");
+  bind_tiles<float>(m, "Float");
   bind_dense<double>(m);
   bind_dense<float>(m);
   bind_panels<double>(m);

@@ -1,9 +1,10 @@
-// Short vectors of the target's width, and tanh on them.
+// Short vectors of the target's width; tanh, sine and cosine on them.
 //
 // GCC and Clang vector extensions, so that one source serves AVX-512, AVX2, NEON and SSE. All lanes
 // go through the same instructions: a result never depends on where in a tile its point lies.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -35,6 +36,9 @@ template <> struct Simd<double> {
   static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
   static constexpr int mantissa_bits = 52, exponent_bias = 1023;
   static constexpr double saturation = 20.0;
+  // pi/2 in three parts, the first two so short that their products with whole numbers are exact.
+  static constexpr double half_pi[] = {0x1.921fb544p0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
+  static constexpr double two_over_pi = 0x1.45f306dc9c883p-1, largest_angle = 1e5;
 };
 
 template <> struct Simd<float> {
@@ -44,6 +48,8 @@ template <> struct Simd<float> {
   static constexpr float ln2_high = 0x1.62e400p-1f, ln2_low = 0x1.7f7d1cp-20f;
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
   static constexpr float saturation = 10.0f;
+  static constexpr float half_pi[] = {1.5703125f, 4.837512969970703125e-4f, 7.54978995489188e-8f};
+  static constexpr float two_over_pi = 0x1.45f306p-1f, largest_angle = 5e3f;
 };
 
 template <class Real> using Vector = typename Simd<Real>::Vector;
@@ -131,6 +137,65 @@ template <class Real> inline Vector<Real> tanh(Vector<Real> x) {
   const V expm1_twice = power * expm1_r + (power - Real(1));
   const V result = expm1_twice / (expm1_twice + Real(2));
   return x < zero ? -result : result;
+}
+
+// sin(r)/r - 1 and cos(r) - 1 + r^2/2 for |r| <= pi/4, by polynomials in z = r^2 (FreeBSD's msun,
+// Cephes).
+inline VectorD sine_tail(VectorD z) {
+  VectorD q = z * 1.58969099521155010221e-10 - 2.50507602534068634195e-08;
+  q = q * z + 2.75573137070700676789e-06;
+  q = q * z - 1.98412698298579493134e-04;
+  q = q * z + 8.33333333332248946124e-03;
+  return (q * z - 1.66666666666666324348e-01) * z;
+}
+
+inline VectorD cosine_tail(VectorD z) {
+  VectorD q = z * -1.13596475577881948265e-11 + 2.08757232129817482790e-09;
+  q = q * z - 2.75573143513906633035e-07;
+  q = q * z + 2.48015872894767294178e-05;
+  q = q * z - 1.38888888888741095749e-03;
+  return (q * z + 4.16666666666666019037e-02) * (z * z);
+}
+
+inline VectorF sine_tail(VectorF z) {
+  const VectorF q = z * -1.9515295891e-4f + 8.3321608736e-3f;
+  return (q * z - 1.6666654611e-1f) * z;
+}
+
+inline VectorF cosine_tail(VectorF z) {
+  const VectorF q = z * 2.443315711809948e-5f - 1.388731625493765e-3f;
+  return (q * z + 4.166664568298827e-2f) * (z * z);
+}
+
+// sin(x) and cos(x): x less the nearest multiple of pi/2, polynomials there, and the quadrant; to
+// about one unit in the last place. Large angles, infinities and NaN go by the C library.
+template <class Real>
+inline void sine_and_cosine(Vector<Real> x, Vector<Real>& sine, Vector<Real>& cosine) {
+  using V = Vector<Real>;
+  using Bits = typename Simd<Real>::Bits;
+  using S = Simd<Real>;
+  const V shifted = x * S::two_over_pi + S::round_to_integer;
+  const V k = shifted - S::round_to_integer;
+  V r = x - k * S::half_pi[0];
+  r = r - k * S::half_pi[1];
+  r = r - k * S::half_pi[2];
+  const V z = r * r, s = r + r * sine_tail(z), half = Real(0.5) * z, one = V{} + Real(1);
+  const V c = (one - half) + ((one - (one - half)) - half + cosine_tail(z));
+  const Bits quadrant = bit_cast<Bits>(shifted), swapped = (quadrant & 1) != 0;
+  sine = swapped ? c : s;
+  cosine = swapped ? s : c;
+  sine = (quadrant & 2) != 0 ? -sine : sine;
+  cosine = ((quadrant + 1) & 2) != 0 ? -cosine : cosine;
+  const V magnitude = x < V{} ? -x : x;
+  const Bits small = magnitude <= S::largest_angle;
+  bool all_small = true;
+  for (int l = 0; l < lanes<Real>; ++l) all_small &= small[l] != 0;
+  if (all_small) return;
+  for (int l = 0; l < lanes<Real>; ++l)
+    if (!small[l]) {
+      sine[l] = std::sin(x[l]);
+      cosine[l] = std::cos(x[l]);
+    }
 }
 
 }  // namespace hpctrain

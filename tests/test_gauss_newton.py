@@ -6,7 +6,7 @@ import pytest
 import torch
 from residuals import linear_problem, objective_of_residuals
 
-from hpctrain.kernels import TorchJets, dense, jet_evaluator, native_available
+from hpctrain.kernels import JetShape, TorchJets, dense, jet_evaluator, native_available
 from hpctrain.kernels.residual import TorchResidual, residual_loss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
@@ -96,13 +96,14 @@ def test_jacobian_rows_are_the_gradients_of_single_residuals(kernels, adaptive, 
     points = torch.rand(2, BOUNDS[-1], dtype=torch.float64)
     theta = network.initial_parameters(0)
     make = jet_evaluator if kernels == "native" else TorchJets
-    evaluator = make(network, (1, 2), points, BOUNDS)
-    burgers = lambda u: u[1] + u[0] * u[2] - 0.01 * u[3]  # noqa: E731
+    shape = JetShape.closed(2, [(0,), (1, 1)])
+    evaluator = make(network, shape, points, BOUNDS)
+    burgers = lambda u, _: (u[1][0] + u[0][0] * u[2][0] - 0.01 * u[3][0],)  # noqa: E731
     rows = residual_loss(evaluator, burgers, torch.float64).jacobian(theta, 1, 3)
     assert rows.shape == (BOUNDS[3] - BOUNDS[1], 1 + network.parameters)
     for row in (0, 17, len(rows) - 1):
         point = points[:, BOUNDS[1] + row, None]
-        alone = TorchResidual(TorchJets(network, (1, 2), point, [0, 1]), burgers)
+        alone = TorchResidual(TorchJets(network, shape, point, [0, 1]), burgers)
         leaf = alone.losses_and_gradients(theta, 0, network.depth - 1, None)[0]
         r = rows[row, 0]
         torch.testing.assert_close(r.square(), leaf[0], rtol=1e-11, atol=0)

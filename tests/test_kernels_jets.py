@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hpctrain.kernels import TorchJets, jet_evaluator, jets, native_available
+from hpctrain.kernels import JetShape, TorchJets, jet_evaluator, jets, native_available
 from hpctrain.networks.dense import DenseNetwork
 
 NETWORKS = {
@@ -26,7 +26,7 @@ ORDERS = {
     2: [(1, 2), (2, 2), (0, 0), (2, 0), (1, 1)],
     3: [(1, 2, 2), (0, 1, 2)],
     4: [(1, 2, 0, 2), (1, 1, 2, 2), (2, 1, 2, 2)],
-    5: [(1, 2, 1, 2, 2)],  # in torch: more than the native kernel takes
+    5: [(1, 2, 1, 2, 2)],  # more than the native kernels are compiled for
 }
 CASES = [
     pytest.param(network, orders, id=f"{name} {orders}")
@@ -43,6 +43,11 @@ def _seed():
 
 needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
 EVALUATORS = [pytest.param(jet_evaluator, marks=needs_native, id="native"), TorchJets]
+
+
+def shape_of(orders):
+    """The highest pure derivative along each coordinate."""
+    return JetShape.closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
 
 
 def some_parameters(network, dtype=torch.float64):
@@ -81,7 +86,7 @@ def relative(found, expected):
 def test_jets_and_their_gradient_equal_nested_autograd(make, network, orders):
     theta, points = some_parameters(network).requires_grad_(), some_points(network)
     expected = nested_autograd(network, theta, points, orders)
-    evaluator = make(network, orders, points, BOUNDS)
+    evaluator = make(network, shape_of(orders), points, BOUNDS)
     found = evaluator.forward(theta.detach(), keep=True)
     assert relative(found, expected) < 1e-12
     adjoint = torch.randn(expected.shape, dtype=torch.float64)
@@ -94,7 +99,7 @@ def test_jets_and_their_gradient_equal_nested_autograd(make, network, orders):
 def test_a_leaf_is_the_gradient_of_its_chunk(make):
     network, orders = NETWORKS["residual adaptive"], (1, 2)
     theta, points = some_parameters(network).requires_grad_(), some_points(network)
-    evaluator = make(network, orders, points, BOUNDS)
+    evaluator = make(network, shape_of(orders), points, BOUNDS)
     evaluator.forward(theta.detach(), keep=True)
     adjoint = torch.randn(evaluator.components, 1, BOUNDS[-1], dtype=torch.float64)
     leaves = evaluator.reverse(theta.detach(), adjoint)
@@ -109,7 +114,7 @@ def test_a_leaf_is_the_gradient_of_its_chunk(make):
 def test_a_suffix_from_its_activations_equals_the_whole(make, name):
     network, orders = NETWORKS[name], (1, 2)
     theta, points = some_parameters(network), some_points(network)
-    evaluator = make(network, orders, points, BOUNDS)
+    evaluator = make(network, shape_of(orders), points, BOUNDS)
     whole = evaluator.forward(theta, keep=True)
     adjoint = torch.randn(whole.shape, dtype=torch.float64)
     gradient = evaluator.reverse(theta, adjoint)
@@ -134,7 +139,7 @@ def test_values_only_have_the_bits_of_kept_evaluations_on_any_number_of_threads(
     adjoint = torch.randn(4, 1, BOUNDS[-1], dtype=torch.float64)
     results = []
     for threads in (1, 2, 3):
-        evaluator = jet_evaluator(network, orders, points, BOUNDS, threads)
+        evaluator = jet_evaluator(network, shape_of(orders), points, BOUNDS, threads)
         kept = evaluator.forward(theta, keep=True)
         assert torch.equal(kept, evaluator.forward(theta, keep=False))
         results.append((kept, evaluator.reverse(theta, adjoint)))
@@ -147,8 +152,10 @@ def test_values_only_have_the_bits_of_kept_evaluations_on_any_number_of_threads(
 def test_a_points_jets_do_not_depend_on_the_chunk_it_lies_in():
     network, orders = NETWORKS["residual adaptive"], (1, 2)
     theta, points = some_parameters(network), some_points(network)
-    whole = jet_evaluator(network, orders, points, [0, BOUNDS[-1]]).forward(theta, keep=False)
-    cut = jet_evaluator(network, orders, points, BOUNDS).forward(theta, keep=False)
+    whole, cut = (
+        jet_evaluator(network, shape_of(orders), points, bounds).forward(theta, keep=False)
+        for bounds in ([0, BOUNDS[-1]], BOUNDS)
+    )
     assert torch.equal(whole, cut)
 
 
@@ -156,11 +163,11 @@ def test_a_points_jets_do_not_depend_on_the_chunk_it_lies_in():
 @pytest.mark.parametrize("network, orders", CASES)
 def test_float32_agrees_to_its_precision(network, orders):
     theta, points = some_parameters(network), some_points(network)
-    adjoint = torch.randn(jet_evaluator(network, orders, points, BOUNDS).components,
+    adjoint = torch.randn(jet_evaluator(network, shape_of(orders), points, BOUNDS).components,
                           network.outputs, BOUNDS[-1])  # fmt: skip
     found = []
     for dtype in (torch.float64, torch.float32):
-        evaluator = jet_evaluator(network, orders, points.to(dtype), BOUNDS)
+        evaluator = jet_evaluator(network, shape_of(orders), points.to(dtype), BOUNDS)
         kept = evaluator.forward(theta.to(dtype), keep=True)
         found.append((kept, evaluator.reverse(theta.to(dtype), adjoint.to(dtype)).sum(0)))
     (jets64, gradient64), (jets32, gradient32) = found
@@ -178,7 +185,7 @@ def test_the_autograd_function_gives_a_loss_written_in_torch_its_gradient(make):
         return (u[1] + u[0] * u[2] - 0.01 * u[3]).square().mean()
 
     (expected,) = torch.autograd.grad(loss(nested_autograd(network, theta, points, orders)), theta)
-    loss(jets(make(network, orders, points, BOUNDS), theta)).backward()
+    loss(jets(make(network, shape_of(orders), points, BOUNDS), theta)).backward()
     assert relative(theta.grad, expected) < 1e-12
 
 
@@ -186,7 +193,7 @@ def test_the_autograd_function_gives_a_loss_written_in_torch_its_gradient(make):
 def test_the_gradient_equals_central_differences(make):
     network, orders = NETWORKS["residual adaptive"], (2, 2)
     theta, points = some_parameters(network), some_points(network)
-    evaluator = make(network, orders, points, BOUNDS)
+    evaluator = make(network, shape_of(orders), points, BOUNDS)
     jets_at = evaluator.forward(theta, keep=True)
     adjoint = torch.randn(jets_at.shape, dtype=torch.float64)
     gradient = evaluator.reverse(theta, adjoint).sum(0)
@@ -206,7 +213,8 @@ def test_tanh_is_accurate_relative_to_its_value_over_all_magnitudes(dtype, toler
     x = torch.cat([torch.logspace(-30, 2.5, 2000), torch.tensor([0.0])]).to(dtype)[None]
     x = torch.cat([x, -x], dim=1)
     identity = torch.tensor([1, 0, 1, 0], dtype=dtype)
-    found = jet_evaluator(network, (0,), x, [0, x.shape[1]]).forward(identity, keep=False)[0, 0]
+    evaluator = jet_evaluator(network, shape_of((0,)), x, [0, x.shape[1]])
+    found = evaluator.forward(identity, keep=False)[0, 0]
     expected = torch.tanh(x[0].double())
     error = (found.double() - expected).abs()
     assert bool((error <= tolerance * expected.abs()).all())
@@ -218,7 +226,7 @@ def test_what_is_not_finite_shows(bad):
     network = NETWORKS["plain"]
     theta = some_parameters(network)
     theta[-2] = bad
-    evaluator = jet_evaluator(network, (1, 2), some_points(network), BOUNDS)
+    evaluator = jet_evaluator(network, shape_of((1, 2)), some_points(network), BOUNDS)
     assert not bool(evaluator.forward(theta, keep=False).isfinite().any())
     theta = some_parameters(network)
     theta[0] = float("nan")

@@ -183,19 +183,23 @@ def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
 
 
 def test_a_component_whose_factor_is_one_gets_no_instruction():
-    raw = trace(lambda jet: jet[0] + jet[1] + jet[2] + jet[3], 4, 5)
+    raw = trace(lambda jet, _: (sum_of(jet),), 4, 5)
     for domain, more in (
         (((-1.0, 1.0), (-1.0, 1.0)), 0),
         (((0.0, 2.0), (3.0, 5.0)), 0),
         (((-1.0, 1.0), (0.0, 1.0)), 4),  # 2 and 4, each a constant and a product
     ):
         scaling = InputScaling(domain, (1, 2))
-        scaled = trace(lambda jet, scaling=scaling: sum_of(scaling.jet(jet)), 4, 5)
+        scaled = trace(lambda jet, _, scaling=scaling: (scaled_sum(scaling, jet),), 4, 5)
         assert len(scaled.instructions) == len(raw.instructions) + more
 
 
 def sum_of(jet):
-    return jet[0] + jet[1] + jet[2] + jet[3]
+    return jet[0][0] + jet[1][0] + jet[2][0] + jet[3][0]
+
+
+def scaled_sum(scaling, jet):
+    return sum_of([[u] for u in scaling.jet([component[0] for component in jet])])
 
 
 def test_ends_of_the_domain_become_ends_of_the_network_inputs():

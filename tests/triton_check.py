@@ -10,17 +10,18 @@ import sys
 import torch
 
 from hpctrain.kernels.fallback import TorchJets
+from hpctrain.kernels.jets import JetShape
 from hpctrain.kernels.triton_jets import TritonJets
 from hpctrain.networks.dense import DenseNetwork
 
 BOUNDS = [0, 4, 9, 13]
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-# residual, adaptive, orders
+# residual, adaptive, orders, outputs
 CASES = {
-    "plain": (False, False, (1, 2)),
-    "residual, adaptive": (True, True, (2, 2)),
-    "values only": (True, False, (0, 0)),
-    "three coordinates": (False, True, (0, 2, 1)),
+    "plain": (False, False, (1, 2), 1),
+    "residual, adaptive": (True, True, (2, 2), 1),
+    "values only": (True, False, (0, 0), 1),
+    "three coordinates, two outputs": (False, True, (0, 2, 1), 2),
 }
 
 
@@ -28,16 +29,19 @@ def difference(found, expected):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def differences(residual, adaptive, orders):
+def differences(residual, adaptive, orders, outputs):
     """Largest relative differences of jets and gradients, of the network and of suffixes."""
     random = torch.Generator().manual_seed(3)
-    network = DenseNetwork(len(orders), 5, 4, residual=residual, adaptive=adaptive, time_step=0.3)
+    network = DenseNetwork(
+        len(orders), 5, 4, outputs, residual=residual, adaptive=adaptive, time_step=0.3
+    )
+    shape = JetShape.closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
 
     def drawn(*shape):
         return torch.randn(*shape, generator=random, dtype=torch.float64).to(DEVICE)
 
     theta, points = 0.5 * drawn(network.parameters), drawn(len(orders), BOUNDS[-1])
-    made = [kind(network, orders, points, BOUNDS) for kind in (TritonJets, TorchJets)]
+    made = [kind(network, shape, points, BOUNDS) for kind in (TritonJets, TorchJets)]
     jets, gradients = [], []
     for first in (0, 2):
         below = [each.prefix(theta, first) if first else None for each in made]

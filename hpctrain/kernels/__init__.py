@@ -12,11 +12,12 @@ from torch import Tensor
 
 from hpctrain.kernels.autograd import jets
 from hpctrain.kernels.fallback import TorchJets
-from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.networks.dense import DenseNetwork
 
 __all__ = [
     "JetEvaluator",
+    "JetShape",
     "TorchJets",
     "jet_evaluator",
     "jets",
@@ -24,9 +25,6 @@ __all__ = [
     "native_available",
     "native_for",
 ]
-
-# Coordinates with derivatives that the native kernels are compiled for.
-NATIVE_COORDINATES = 4
 
 
 def native_available() -> bool:
@@ -63,31 +61,36 @@ def kernels_on(device: torch.device) -> str:
 
 def jet_evaluator(
     network: DenseNetwork,
-    orders: tuple[int, ...],
+    shape: JetShape,
     points: Tensor,
     bounds: list[int],
     threads: int = 1,
+    inputs: Tensor | None = None,
 ) -> JetEvaluator:
     """The fastest evaluator of a network's jets at fixed points that is installed.
 
     Args:
         network: what is differentiated.
-        orders: the highest derivative, 0 to 2, along each coordinate.
+        shape: the derivatives.
         points: coordinates (d, N), float64 or float32, which is also the precision of the jets.
         bounds: chunk c holds points bounds[c] … bounds[c + 1] - 1.
         threads: threads of the native kernels.
+        inputs: jets (components, p, N) of the network's p inputs, such as an embedding of the
+            coordinates; by default those of the coordinates themselves.
     """
-    differentiated = sum(order >= 1 for order in orders)
     kernels = kernels_on(points.device)
-    if kernels == "native" and differentiated <= NATIVE_COORDINATES:
+    if kernels == "native":
         from hpctrain.kernels.native import NativeJets
 
-        return NativeJets(network, orders, points, bounds, threads)
+        return NativeJets(network, shape, points, bounds, threads, inputs)
     if kernels == "triton":
-        from hpctrain.kernels.triton_jets import TritonJets
+        from hpctrain.kernels.triton_jets import TritonJets, not_in_triton
 
-        return TritonJets(network, orders, points, bounds)
-    return TorchJets(network, orders, points, bounds)
+        fallback = not_in_triton(network, shape)
+        if fallback is None:
+            return TritonJets(network, shape, points, bounds, inputs)
+        return TorchJets(network, shape, points, bounds, inputs, fallback)
+    return TorchJets(network, shape, points, bounds, inputs)
 
 
 def precision(name: str) -> torch.dtype:

@@ -3,40 +3,48 @@
 Every chunk has a copy of θ of its own, so that autograd gives the gradient by chunk.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetEvaluator, coordinates_of_order
+from hpctrain.kernels.jets import JetEvaluator, JetShape, Product, input_jets
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 
 class TorchJets(JetEvaluator):
-    """See `JetEvaluator`; activations are (C, units, components, points of the longest chunk)."""
+    """See `JetEvaluator`; activations are (C, units, components, points of the longest chunk).
+
+    Args:
+        points: coordinates (d, N).
+        inputs: jets (components, p, N) that enter the network in the place of the coordinates'.
+        fallback: why these jets are in torch.
+    """
 
     def __init__(
-        self, network: DenseNetwork, orders: tuple[int, ...], points: Tensor, bounds: list[int]
+        self,
+        network: DenseNetwork,
+        shape: JetShape,
+        points: Tensor,
+        bounds: list[int],
+        inputs: Tensor | None = None,
+        fallback: str | None = None,
     ) -> None:
-        super().__init__(network, orders, bounds)
-        self._points = points
+        super().__init__(network, shape, bounds)
+        self.fallback = fallback
+        self._inputs = input_jets(shape, points) if inputs is None else inputs
         starts, stops = (torch.tensor(b, device=points.device) for b in (bounds[:-1], bounds[1:]))
         longest = int((stops - starts).max())
         # Shorter chunks repeat their last point, whose adjoint is then zero.
         places = starts[:, None] + torch.arange(longest, device=points.device)
         self._inside = places < stops[:, None]
         self._places = torch.minimum(places, stops[:, None] - 1).clamp(min=0)
-        self._input = self._input_jets(points)
+        self._input = self._inputs[:, :, self._places].permute(2, 1, 0, 3)
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def rebound(self, bounds: list[int]) -> "TorchJets":
-        return TorchJets(self.network, self.orders, self._points, bounds)
-
-    def _input_jets(self, points: Tensor) -> Tensor:
-        chunks, longest = self._places.shape
-        y = points.new_zeros(chunks, len(self.orders), self.components, longest)
-        y[:, :, 0] = points[:, self._places].transpose(0, 1)
-        for component, coordinate in enumerate(coordinates_of_order(self.orders, 1), start=1):
-            y[:, coordinate, component] = 1
-        return y
+        points = self._inputs[0]
+        return TorchJets(self.network, self.shape, points, bounds, self._inputs, self.fallback)
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
@@ -44,9 +52,7 @@ class TorchJets(JetEvaluator):
         by_chunk = theta.detach().expand(self.chunks, -1).clone().requires_grad_(keep)
         y = self._input if activations is None else activations
         with torch.set_grad_enabled(keep):
-            for layer in self.network.layers[first:-1]:
-                y = self._hidden(layer, by_chunk, y)
-            jets = self._linear(self.network.layers[-1], by_chunk, y)
+            jets = self._jets(by_chunk, y, first)
         if keep:
             self._kept = (by_chunk, jets)
         return self._by_point(jets.detach())
@@ -76,6 +82,22 @@ class TorchJets(JetEvaluator):
         layers = self.network.layers
         return gradient[:, layers[first].start : layers[-1 if last is None else last].stop]
 
+    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+        """As the derivative of uᵀ ∂jets/∂θ v, which is linear in u, with respect to u."""
+        theta = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            jets = self._jets(theta.expand(self.chunks, -1), self._input, 0)
+            u = torch.zeros_like(jets, requires_grad=True)
+            (pulled_back,) = torch.autograd.grad(jets, theta, u, create_graph=True)
+        (tangent,) = torch.autograd.grad(pulled_back, u, v)
+        return self._by_point(tangent)
+
+    def _jets(self, theta: Tensor, y: Tensor, first: int) -> Tensor:
+        """The output's jets (C, outputs, components, longest) from what enters layer `first`."""
+        for layer in self.network.layers[first:-1]:
+            y = self._hidden(layer, theta, y)
+        return self._linear(self.network.layers[-1], theta, y)
+
     def _linear(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
         chunks, inputs, components, longest = y.shape
         z = torch.bmm(layer.weight(theta), y.reshape(chunks, inputs, components * longest))
@@ -88,16 +110,41 @@ class TorchJets(JetEvaluator):
 
     def _hidden(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
         w = self._linear(layer, theta, y)
-        h = torch.tanh(w[:, :, 0])
-        s1 = 1 - h * h
-        first = coordinates_of_order(self.orders, 1)
-        components = [h, *(s1 * w[:, :, 1 + j] for j in range(len(first)))]
-        for j, coordinate in enumerate(coordinates_of_order(self.orders, 2), start=1 + len(first)):
-            w_j = w[:, :, 1 + first.index(coordinate)]
-            components.append(s1 * (w[:, :, j] - 2 * h * w_j * w_j))
-        update = torch.stack(components, dim=2)
+        products = self.shape.products
+        highest = max((len(p.factors) for each in products for p in each), default=0)
+        slopes = derivatives(self.network.activation, w[:, :, 0], highest)
+        derived = [_sum_of(each, slopes, w) for each in products[1:]]
+        update = torch.stack([slopes[0], *derived], dim=2)
         return y + self.network.time_step * update if layer.residual else update
 
     def _by_point(self, jets: Tensor) -> Tensor:
         """(C, outputs, components, longest) → (components, outputs, N), without the padding."""
         return jets.permute(2, 1, 0, 3)[:, :, self._inside]
+
+
+def derivatives(activation: str, w: Tensor, highest: int) -> list[Tensor]:
+    """f, f', … f^(highest) of "tanh" or "sin" at w.
+
+    Of h = tanh w with h' = 1 - h² those further are h^(n+1) = -Σ_k binomial(n, k) h^(k) h^(n-k).
+    """
+    if activation == "sin":
+        cycle = [torch.sin(w), torch.cos(w)]
+        cycle += [-cycle[0], -cycle[1]]
+        return [cycle[k % 4] for k in range(highest + 1)]
+    h = torch.tanh(w)
+    found = [h, 1 - h * h]
+    for n in range(1, highest):
+        terms = (math.comb(n, k) * found[k] * found[n - k] for k in range(n + 1))
+        found.append(-sum(terms, torch.zeros_like(h)))
+    return found[: highest + 1]
+
+
+def _sum_of(products: tuple[Product, ...], slopes: list[Tensor], w: Tensor) -> Tensor:
+    """Σ coefficient f^(k) Π w_c of a component, for w (C, units, components, longest)."""
+    total = torch.zeros_like(w[:, :, 0])
+    for product in products:
+        term = product.coefficient * slopes[len(product.factors)]
+        for factor in product.factors:
+            term = term * w[:, :, factor]
+        total = total + term
+    return total

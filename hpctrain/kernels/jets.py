@@ -1,26 +1,23 @@
 """The interface of Taylor-mode jets of dense networks.
 
-A jet is a function's value with its first and second derivatives along single coordinates, in the
-order: value; first derivatives; second derivatives; each in coordinate order (Burgers, orders
-(1, 2): N, N_t, N_x, N_xx). Jets go forward through the layers,
+A jet is a function's value with some of its derivatives (`JetShape`; Burgers: N, N_t, N_x, N_xx).
+Jets go forward through the layers,
 
-    w = W y + b,  w_j = W y_j,  w_jj = W y_jj;
-    y = h,  y_j = s₁ w_j,  y_jj = s₁ w_jj + s₂ w_j²,   h = tanh w, s₁ = 1 - h², s₂ = -2 h s₁,
+    w_α = W y_α (+ b for the value),   y = f(w) by Faà di Bruno's formula,   f = tanh or sin,
 
 and one reverse sweep takes an adjoint of the jets to the gradient with respect to θ, in parts that
-belong to fixed chunks of points, so that they can be added along a fixed tree.
+belong to fixed chunks of points, so that they can be added along a fixed tree. What enters the
+first layer are the jets of the bare coordinates, or given ones, which are constants of the points.
 """
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from hpctrain.kernels.shape import Index, JetShape, Product
 from hpctrain.networks.dense import DenseNetwork
 
-
-def component_count(orders: tuple[int, ...]) -> int:
-    """The number of components of a jet."""
-    return 1 + len(coordinates_of_order(orders, 1)) + len(coordinates_of_order(orders, 2))
+__all__ = ["Index", "JetEvaluator", "JetShape", "Product", "coordinates_of_order", "input_jets"]
 
 
 def coordinates_of_order(orders: tuple[int, ...], least: int) -> list[int]:
@@ -28,19 +25,40 @@ def coordinates_of_order(orders: tuple[int, ...], least: int) -> list[int]:
     return [i for i, order in enumerate(orders) if order >= least]
 
 
+def input_jets(shape: JetShape, points: Tensor) -> Tensor:
+    """The jets (components, d, N) of the coordinates themselves at points (d, N)."""
+    d, count = points.shape
+    y = points.new_zeros(shape.components, d, count)
+    y[0] = points
+    for position, index in enumerate(shape.indices):
+        if len(index) == 1:
+            y[position, index[0]] = 1
+    return y
+
+
 class JetEvaluator(ABC):
     """Jets of a network at fixed points, which are cut into C chunks.
 
     Layers are numbered from the input. A suffix is the network from layer `first` on; it starts
     from `prefix(theta, first)`, the jets that enter that layer, as long as the layers below keep
-    their parameters. Kept evaluations leave what `reverse` needs, until the next kept one.
+    their parameters. Kept evaluations leave what `reverse` needs, until the next kept one. θ may be
+    longer than the network's parameters, which come first.
+
+    Attributes:
+        fallback: what of this network or shape the device's kernels do not have, so that its jets
+            are evaluated in torch; None where they have all.
     """
 
-    def __init__(self, network: DenseNetwork, orders: tuple[int, ...], bounds: list[int]) -> None:
+    fallback: str | None = None
+
+    def __init__(self, network: DenseNetwork, shape: JetShape, bounds: list[int]) -> None:
         self.network = network
-        self.orders = orders
+        self.shape = shape
         self.bounds = bounds
-        self.components = component_count(orders)
+
+    @property
+    def components(self) -> int:
+        return self.shape.components
 
     @property
     def chunks(self) -> int:
@@ -49,6 +67,10 @@ class JetEvaluator(ABC):
     @property
     def points(self) -> int:
         return self.bounds[-1]
+
+    def with_unknowns(self, last: int, wanted: bool | None) -> bool:
+        """Whether columns up to layer `last` end with the unknowns, by default those of all do."""
+        return last == self.network.depth - 1 if wanted is None else wanted
 
     @abstractmethod
     def rebound(self, bounds: list[int]) -> "JetEvaluator":
@@ -85,3 +107,7 @@ class JetEvaluator(ABC):
         Returns:
             (C, m), m the number of these layers' parameters.
         """
+
+    @abstractmethod
+    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+        """The derivative of the jets (components, outputs, N) at θ along v, both (n,)."""

@@ -1,32 +1,43 @@
-"""Jets by the compiled kernel (native/jets.cpp): tiles of points in cache, OpenMP over chunks."""
+"""Jets by the compiled kernels (native/): tiles of points in cache, OpenMP over chunks.
+
+Shapes of values, first and pure second derivatives with tanh are compiled; all others go by the
+lists of products of `JetShape`, in smaller tiles where they have many components.
+"""
 
 import torch
 from torch import Tensor
 
 from hpctrain import _kernels
-from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.program import Program
+from hpctrain.kernels.shape import Product
 from hpctrain.networks.dense import DenseNetwork
 
-_KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
-_RESIDUALS = {
-    torch.float64: _kernels.PointwiseResidualDouble,
-    torch.float32: _kernels.PointwiseResidualFloat,
-}
+_REALS = {torch.float64: "Double", torch.float32: "Float"}
+# Coordinates with derivatives of the compiled shapes.
+COMPILED_COORDINATES = 4
+# Up to so many components a tile is full, or half as long; beyond a quarter.
+FULL_TILE, HALF_TILE = 8, 24
 
 
 class NativeJets(JetEvaluator):
-    """See `JetEvaluator`; `threads` share the chunks, which does not change the results."""
+    """See `JetEvaluator`; `threads` share the chunks, which does not change the results.
+
+    Args:
+        points: coordinates (d, N).
+        inputs: jets (components, p, N) that enter the network in the place of the coordinates'.
+    """
 
     def __init__(
         self,
         network: DenseNetwork,
-        orders: tuple[int, ...],
+        shape: JetShape,
         points: Tensor,
         bounds: list[int],
         threads: int = 1,
+        inputs: Tensor | None = None,
     ) -> None:
-        super().__init__(network, orders, bounds)
+        super().__init__(network, shape, bounds)
         layers = [
             (
                 layer.inputs,
@@ -39,13 +50,19 @@ class NativeJets(JetEvaluator):
             for layer in network.layers
         ]
         self.dtype = points.dtype
-        self._points, self._threads = points, threads
-        self.kernel = _KERNELS[points.dtype](
-            layers, list(orders), network.time_step, _buffer(points), bounds, threads
-        )
+        self._points, self._inputs, self._threads = points, inputs, threads
+        compiled = compiled_shape(network, shape)
+        entries, rows = _input_entries(shape, points, inputs)
+        self.tile = _REALS[points.dtype] + _tile(shape, compiled[0])
+        self.kernel = getattr(_kernels, f"JetKernel{self.tile}")(
+            layers, network.activation, network.time_step, compiled, _lists(shape.products),
+            _lists(shape.tangents), entries, _buffer(rows), bounds, threads,
+        )  # fmt: skip
 
     def rebound(self, bounds: list[int]) -> "NativeJets":
-        return NativeJets(self.network, self.orders, self._points, bounds, self._threads)
+        return NativeJets(
+            self.network, self.shape, self._points, bounds, self._threads, self._inputs
+        )
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
@@ -80,6 +97,54 @@ class NativeJets(JetEvaluator):
         )
         return leaves
 
+    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+        jets = torch.empty(
+            self.components, self.network.outputs, self.points, dtype=self.dtype, device="cpu"
+        )
+        self.kernel.tangent(_buffer(theta), _buffer(v), jets.numpy())
+        return jets
+
+
+def compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, int]:
+    """Whether a shape is compiled, its first derivatives, and bits of those with a second one."""
+    firsts = [index[0] for index in shape.indices if len(index) == 1]
+    others = [index for index in shape.indices if len(index) > 1]
+    pure = all(len(index) == 2 and index[0] == index[1] for index in others)
+    compiled = (
+        pure
+        and not shape.laplacian
+        and len(firsts) <= COMPILED_COORDINATES
+        and network.activation == "tanh"
+    )
+    if not compiled:
+        return False, 0, 0
+    return True, len(firsts), sum(1 << firsts.index(index[0]) for index in others)
+
+
+def _tile(shape: JetShape, compiled: bool) -> str:
+    if compiled or shape.components <= FULL_TILE:
+        return ""
+    return "Half" if shape.components <= HALF_TILE else "Quarter"
+
+
+def _input_entries(
+    shape: JetShape, points: Tensor, inputs: Tensor | None
+) -> tuple[list[tuple[int, int, int]], Tensor]:
+    """(component, input, row) of the input jets that are not zero everywhere, and rows (R, N)."""
+    if inputs is not None:
+        places = [(c, i) for c, i in inputs.ne(0).any(dim=2).nonzero().tolist()]
+        rows = [inputs[c, i] for c, i in places]
+        entries = [(c, i, row) for row, (c, i) in enumerate(places)]
+        return entries, torch.stack(rows) if rows else points.new_zeros(0, points.shape[1])
+    d = len(points)
+    firsts = [index[0] for index in shape.indices if len(index) == 1]
+    ones = [(1 + position, coordinate, d) for position, coordinate in enumerate(firsts)]
+    return [*((0, i, i) for i in range(d)), *ones], torch.cat([points, torch.ones_like(points[:1])])
+
+
+def _lists(components: tuple[tuple[Product, ...], ...]) -> list[list[tuple[float, list[int]]]]:
+    return [[(float(p.coefficient), list(p.factors)) for p in each] for each in components]
+
 
 class FusedResidual:
     """See `residual.ResidualLoss`: the kernel evaluates jets, residual and gradient by tiles."""
@@ -90,28 +155,38 @@ class FusedResidual:
         self._jets = evaluator
         self._program = program
         arrays = program.arrays.to(dtype).contiguous()
-        self._residual = _RESIDUALS[dtype](program.instructions, arrays.numpy())
+        self._residual = getattr(_kernels, f"PointwiseResidual{evaluator.tile}")(
+            program.instructions, program.results, program.unknowns, arrays.numpy()
+        )
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
-        sums = torch.empty(self._jets.chunks, dtype=self._jets.dtype, device="cpu")
+        sums = self._empty(self._jets.chunks)
         self._jets.kernel.losses(
             _buffer(theta), first, _optional(activations), self._residual, sums.numpy()
         )
         return sums
 
     def losses_and_gradients(
-        self, theta: Tensor, first: int, last: int, activations: Tensor | None
+        self,
+        theta: Tensor,
+        first: int,
+        last: int,
+        activations: Tensor | None,
+        *,
+        unknowns_wanted: bool | None = None,
     ) -> Tensor:
         kernel = self._jets.kernel
-        size = 1 + kernel.parameter_count(first, last)
-        leaves = torch.empty(self._jets.chunks, size, dtype=self._jets.dtype, device="cpu")
+        wanted = self._jets.with_unknowns(last, unknowns_wanted)
+        size = 1 + kernel.parameter_count(first, last) + (self._program.unknowns if wanted else 0)
+        leaves = self._empty(self._jets.chunks, size)
         kernel.losses_and_gradients(
-            _buffer(theta), first, last, _optional(activations), self._residual, leaves.numpy()
-        )
+            _buffer(theta), first, last, _optional(activations), self._residual, wanted,
+            leaves.numpy(),
+        )  # fmt: skip
         return leaves
 
     def residuals(self, theta: Tensor) -> Tensor:
-        r = torch.empty(self._jets.points, dtype=self._jets.dtype, device="cpu")
+        r = self._empty(self._jets.points * len(self._program.results))
         self._jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
         return r
 
@@ -119,17 +194,27 @@ class FusedResidual:
         return FusedResidual(self._jets.rebound(bounds), self._program, self._jets.dtype)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        leaves = torch.empty(self._jets.chunks, len(theta), dtype=self._jets.dtype, device="cpu")
+        leaves = self._empty(self._jets.chunks, len(theta))
         self._jets.kernel.weighted_gradients(
             _buffer(theta), self._residual, _buffer(weights), leaves.numpy()
         )
         return leaves
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        count = self._jets.bounds[last] - self._jets.bounds[first]
-        rows = torch.empty(count, 1 + len(theta), dtype=self._jets.dtype, device="cpu")
+        points = self._jets.bounds[last] - self._jets.bounds[first]
+        rows = self._empty(points * len(self._program.results), 1 + len(theta))
         self._jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
         return rows
+
+    def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+        product = self._empty(self._jets.points * len(self._program.results))
+        self._jets.kernel.jacobian_product(
+            _buffer(theta), _buffer(v), self._residual, product.numpy()
+        )
+        return product
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self._jets.dtype, device="cpu")
 
 
 def _buffer(tensor: Tensor):

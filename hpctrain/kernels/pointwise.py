@@ -16,28 +16,37 @@ from hpctrain.kernels.symbols import Symbol, symbol
 
 
 def trace(
-    residual: Callable[[Sequence[Any]], Any],
+    residual: Callable[[Any, Sequence[Any]], Sequence[Any]],
     components: int,
     points: int,
     dtype: torch.dtype = torch.float64,
+    outputs: int = 1,
+    unknowns: int = 0,
 ) -> Program:
-    """The program of a residual of one network output.
+    """The program of residuals of a network's outputs.
 
     Args:
-        residual: takes a network's jet, a sequence of components (N,), gives the residual (N,);
-            called with symbols in their place.
+        residual: takes the jet of the network, jet[c][o] component c (N,) of output o, and the
+            unknowns; gives the residuals, each (N,); called with symbols in their place.
         components: of a jet.
         points: N.
         dtype: of the values.
+        outputs: of the network.
+        unknowns: how many there are.
 
     Raises:
         NotTraceableError: the residual cannot be expressed; any exception that the residual itself
             raises on symbols counts as that.
     """
-    program = Program(points, dtype)
-    jet = [Symbol(program, program.add("input", component)) for component in range(components)]
+    program = Program(points, dtype, unknowns)
+    jet = [
+        [Symbol(program, program.add("input", o * components + c)) for o in range(outputs)]
+        for c in range(components)
+    ]
+    scalars = [Symbol(program, program.add("unknown", number)) for number in range(unknowns)]
     try:
-        program.end_with(symbol(program, residual(jet)).index)
+        results = residual(jet, scalars)
+        program.results = [symbol(program, each).index for each in results]
     except NotTraceableError:
         raise
     except Exception as error:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-# An operation, its three operands (earlier instructions; for "input" a component, for "array" a
-# row) and a number.
+# An operation, its three operands (earlier instructions; for "input" a row of the jets, output by
+# output, for "array" a row, for "unknown" which) and a number.
 Instruction = tuple[str, int, int, int, float]
 
 
@@ -26,10 +26,15 @@ class Program:
     Args:
         points: N.
         dtype: of the values, as torch would compute them.
+        unknowns: q, how many scalars it may read.
+
+    Attributes:
+        results: the instructions whose values are the residuals.
     """
 
-    def __init__(self, points: int, dtype: torch.dtype) -> None:
-        self.points, self.dtype = points, dtype
+    def __init__(self, points: int, dtype: torch.dtype, unknowns: int = 0) -> None:
+        self.points, self.dtype, self.unknowns = points, dtype, unknowns
+        self.results: list[int] = []
         self.instructions: list[Instruction] = []
         self._arrays: list[Tensor] = []
         self._known: dict[Instruction, int] = {}
@@ -57,8 +62,3 @@ class Program:
         if row == len(self._arrays):
             self._arrays.append(array)
         return self.add("array", row)
-
-    def end_with(self, index: int) -> None:
-        """Makes the value of an instruction that of the last one."""
-        if index != len(self.instructions) - 1:
-            self.instructions.append(("add", index, self.add("constant"), 0, 0.0))

@@ -1,36 +1,42 @@
 """Sums of squared residuals over chunks of points, and their gradients.
 
+A residual reads the jets of a network's outputs at a point and q unknown scalars, and gives m
+numbers. θ (n + q,) holds the network's n parameters and then the unknowns; the loss of a chunk is
+Σ_i Σ_j r_ij² over its points i and the m residuals j.
+
 `FusedResidual` runs a traced residual inside the jet kernel, tile by tile, so that nothing leaves
 the cache between the jets, the residual and the reverse sweep. `TorchResidual` evaluates it in
-torch between two sweeps over all points; it takes any residual, and any jets.
+torch between two sweeps over all points; it takes any residual, any jets, and residuals that read
+the jets of several points.
 """
 
-from collections.abc import Callable
-from functools import cached_property, partial, reduce
-from operator import add, mul
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from hpctrain.errors import UserCodeError
 from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.linearised import Linearised, LinearJets, is_native
 from hpctrain.kernels.pointwise import trace
 from hpctrain.kernels.program import NotTraceableError
 from hpctrain.linalg.arrays import chunk_sums
 from hpctrain.user_code.faults import explain, place_of
 
-if TYPE_CHECKING:
-    from hpctrain.kernels.native import NativeJets
+# Takes the jet, jet[c][o] component c (N,) of output o, and the unknowns, a sequence of q scalars;
+# gives the m residuals, each (N,).
+Residual = Callable[[Any, Any], Sequence[Any]]
 
-# Takes the jet of the network's output, its components (N,) in order; gives the residual (N,).
-Residual = Callable[[Any], Any]
+OF_GROUPS = "a residual of groups of points"
 
 
 class ResidualLoss(Protocol):
-    """Sums over the C chunks of an evaluator's points of the squared residual.
+    """Sums over the C chunks of an evaluator's points of the squared residuals.
 
-    `first`, `last` and `activations` choose layers as in `JetEvaluator`.
+    `first`, `last` and `activations` choose layers as in `JetEvaluator`. Residuals are listed point
+    by point, the m of each point one after the other.
 
     Attributes:
         untraced: what of the residual has no instruction, so that it stays in torch although the
@@ -43,130 +49,206 @@ class ResidualLoss(Protocol):
         """The sums (C,)."""
 
     def losses_and_gradients(
-        self, theta: Tensor, first: int, last: int, activations: Tensor | None
+        self,
+        theta: Tensor,
+        first: int,
+        last: int,
+        activations: Tensor | None,
+        *,
+        unknowns_wanted: bool | None = None,
     ) -> Tensor:
-        """(C, 1 + m): the sums, then their gradients with respect to layers first … last."""
+        """The sums and their gradients with respect to layers first … last, and the unknowns.
+
+        Args:
+            unknowns_wanted: whether those for the unknowns follow; by default where `last` is the
+                network's last layer.
+
+        Returns:
+            (C, 1 + their number).
+        """
 
     def residuals(self, theta: Tensor) -> Tensor:
-        """r (N,) at all points."""
+        """r (N·m,) at all points."""
 
     def regrouped(self, bounds: list[int]) -> "ResidualLoss":
         """The same at the same points, cut into other chunks."""
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        """Σ_j w_j ∂r_j/∂θ over each chunk, (C, n), for weights w (N,)."""
+        """Σ_k w_k ∂r_k/∂θ over each chunk, (C, n + q), for weights w (N·m,)."""
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        """[r ∂r/∂θ] (k, 1 + n), a row for each of the k points of chunks first … last - 1."""
+        """[r ∂r/∂θ] (k·m, 1 + n + q), rows of the k points of chunks first … last - 1."""
+
+    def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+        """(∂r/∂θ) v (N·m,) along v (n + q,)."""
 
 
-def residual_loss(evaluator: JetEvaluator, residual: Residual, dtype: torch.dtype) -> ResidualLoss:
-    """The fastest loss that the evaluator and the residual allow."""
+def residual_loss(
+    evaluator: JetEvaluator,
+    residual: Residual,
+    dtype: torch.dtype,
+    unknowns: int = 0,
+    group: int = 1,
+) -> ResidualLoss:
+    """The fastest loss that the evaluator and the residual allow.
+
+    Args:
+        unknowns: q.
+        group: g > 1 for a residual that reads g points at a time, g·j … g·j + g - 1 of the
+            evaluator for sample j; it takes jets (components, outputs, g, N).
+    """
     if not is_native(evaluator):
-        return TorchResidual(evaluator, residual)
+        return TorchResidual(evaluator, residual, unknowns, group)
+    if group > 1:
+        return TorchResidual(evaluator, residual, unknowns, group, OF_GROUPS)
     from hpctrain.kernels.native import FusedResidual
 
     try:
-        program = trace(residual, evaluator.components, evaluator.points, dtype)
+        program = trace(
+            residual,
+            evaluator.components,
+            evaluator.points,
+            dtype,
+            evaluator.network.outputs,
+            unknowns,
+        )
     except NotTraceableError as error:
-        return TorchResidual(evaluator, residual, error.operation)
+        return TorchResidual(evaluator, residual, unknowns, untraced=error.operation)
     return FusedResidual(evaluator, program, dtype)
 
 
-def is_native(evaluator: JetEvaluator) -> TypeGuard["NativeJets"]:
-    """Whether a residual can be evaluated inside the native jet kernel."""
-    from hpctrain.kernels import native_available
-
-    if not native_available():
-        return False
-    from hpctrain.kernels.native import NativeJets
-
-    return isinstance(evaluator, NativeJets) and evaluator.network.outputs == 1
-
-
-def _weighted_sum(weights: Tensor, jet: Any) -> Any:
-    return reduce(add, map(mul, weights, jet))
-
-
 class TorchResidual:
-    """See the module; the residual may use all of torch, point by point."""
+    """See the module; the residual may use all of torch, point by point or group by group.
+
+    Each point has a copy (N,) of the unknowns of its own, so that their gradients come by chunk.
+    """
 
     def __init__(
-        self, evaluator: JetEvaluator, residual: Residual, untraced: str | None = None
+        self,
+        evaluator: JetEvaluator,
+        residual: Residual,
+        unknowns: int = 0,
+        group: int = 1,
+        untraced: str | None = None,
     ) -> None:
         self._jets = evaluator
         self._residual = residual
+        self._unknowns = unknowns
+        self._group = group
+        self._bounds = [bound // group for bound in evaluator.bounds]
         self.untraced = untraced
-        self._kept: tuple[Tensor, Tensor, ResidualLoss] | None = None
+        self._linear = LinearJets(evaluator)
+        self._kept: Linearised | None = None
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
         with torch.no_grad():
-            return self._sums(self._residual(jets[:, 0]).square())
+            r = self._evaluate(jets, self._copies(theta))
+        return self._sums(r.square().sum(0))
 
     def losses_and_gradients(
-        self, theta: Tensor, first: int, last: int, activations: Tensor | None
+        self,
+        theta: Tensor,
+        first: int,
+        last: int,
+        activations: Tensor | None,
+        *,
+        unknowns_wanted: bool | None = None,
     ) -> Tensor:
         jets = self._jets.forward(theta, keep=True, first=first, activations=activations)
-        r, adjoint = self._pull_back(jets, lambda r: 2 * r)
+        r, by_jet, by_unknown = self._pull_back(theta, jets, lambda r: 2 * r)
         gradients = self._jets.reverse(
-            theta, adjoint, first=first, last=last, activations=activations
+            theta, by_jet, first=first, last=last, activations=activations
         )
-        return torch.cat([self._sums(r.square())[:, None], gradients], dim=1)
+        parts = [self._sums(r.square().sum(0))[:, None], gradients]
+        if self._jets.with_unknowns(last, unknowns_wanted):
+            parts.append(self._sums(by_unknown).T)
+        return torch.cat(parts, dim=1)
 
     def residuals(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._residual(self._jets.forward(theta, keep=False)[:, 0])
+            r = self._evaluate(self._jets.forward(theta, keep=False), self._copies(theta))
+        return r.T.flatten()
 
     def regrouped(self, bounds: list[int]) -> "TorchResidual":
-        return TorchResidual(self._jets.rebound(bounds), self._residual, self.untraced)
+        jets = self._jets.rebound([self._group * bound for bound in bounds])
+        return TorchResidual(jets, self._residual, self._unknowns, self._group, self.untraced)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        _, adjoint = self._pull_back(self._jets.forward(theta, keep=True), lambda _: weights)
-        return self._jets.reverse(theta, adjoint)
+        jets = self._jets.forward(theta, keep=True)
+        by_point = weights.reshape(self._bounds[-1], -1).T
+        _, by_jet, by_unknown = self._pull_back(theta, jets, lambda _: by_point)
+        gradients = self._jets.reverse(theta, by_jet)
+        return torch.cat([gradients, self._sums(by_unknown).T], dim=1)
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        rows = slice(self._jets.bounds[first], self._jets.bounds[last])
-        if is_native(self._jets):
-            r, linear = self._linearised(theta)
-            J = linear.jacobian(theta, first, last)
-            J[:, 0] = r[rows]
-            return J
-        r, adjoint = self._pull_back(self._single.forward(theta, keep=True), torch.ones_like)
-        J = self._single.reverse(theta, adjoint)
-        return torch.cat([r[rows, None], J[rows]], dim=1)
+        return self._linearised(theta).jacobian(first, last)
 
-    def _linearised(self, theta: Tensor) -> tuple[Tensor, ResidualLoss]:
-        """r (N,) at θ, and its linear part in the jets there, which traces: Σ_c ∂r/∂u_c u_c."""
-        if self._kept is None or not torch.equal(self._kept[0], theta):
-            r, adjoint = self._pull_back(self._jets.forward(theta, keep=False), torch.ones_like)
-            weights = adjoint[:, 0]
-            linear = residual_loss(self._jets, partial(_weighted_sum, weights), weights.dtype)
-            self._kept = (theta.clone(), r, linear)
-        return self._kept[1:]
+    def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+        return self._linearised(theta).product(v)
+
+    def _linearised(self, theta: Tensor) -> Linearised:
+        if self._kept is None or not torch.equal(self._kept.theta, theta):
+            jets = self._jets.forward(theta, keep=False)
+            r, leaf, copies = self._recorded(theta, jets)
+            parts = [self._derivative(each, leaf, copies, torch.ones_like(each)) for each in r]
+            by_jet, by_unknown = (torch.stack(part) for part in zip(*parts, strict=True))
+            self._kept = Linearised(
+                theta.clone(), r.detach(), by_jet, by_unknown, self._group, self._linear
+            )
+        return self._kept
 
     def _pull_back(
-        self, jets: Tensor, weights: Callable[[Tensor], Tensor]
+        self, theta: Tensor, jets: Tensor, weights: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """r (m, N) of the network's jets, and the adjoints of these and of the unknowns (q, N).
+
+        Args:
+            weights: the adjoint w(r) (m, N) of r.
+        """
+        r, leaf, copies = self._recorded(theta, jets)
+        return r.detach(), *self._derivative(r, leaf, copies, weights(r.detach()))
+
+    def _recorded(self, theta: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """r (m, N), with the jets and the copies of unknowns (q, N) that it was recorded from."""
+        leaf, copies = jets.requires_grad_(), self._copies(theta).requires_grad_()
+        with torch.enable_grad():
+            return self._evaluate(leaf, copies), leaf, copies
+
+    def _derivative(
+        self, r: Tensor, leaf: Tensor, copies: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """r (N,) of the network's jets, and the adjoint of the jets for weights w(r) (N,) on r.
+        """Σ weights · ∂r/∂jets and Σ weights · ∂r/∂copies.
 
         Raises:
             UserCodeError: torch cannot differentiate the residual here.
         """
-        network = jets[:, 0].requires_grad_()
-        with torch.enable_grad():
-            r = self._residual(network)
         try:
-            (adjoint,) = torch.autograd.grad(r, network, weights(r.detach()))
+            by_jet, by_copy = torch.autograd.grad(
+                r, (leaf, copies), weights, retain_graph=True, materialize_grads=True
+            )
         except (Exception, SystemExit) as error:
             where = explain(error, place_of(self._residual))
             raise UserCodeError(f"the derivative of the residual fails: {where}") from error
-        return r.detach(), adjoint[:, None]
+        return by_jet, by_copy
 
-    @cached_property
-    def _single(self) -> JetEvaluator:
-        """The same points as chunks of one, whose gradients are the Jacobian's rows."""
-        return self._jets.rebound(list(range(self._jets.points + 1)))
+    def _evaluate(self, jets: Tensor, copies: Tensor) -> Tensor:
+        """r (m, N)."""
+        if self._group > 1:
+            jets = jets.unflatten(2, (-1, self._group)).transpose(2, 3)
+        return torch.stack(tuple(self._residual(jets, copies.unbind())))
 
-    def _sums(self, squares: Tensor) -> Tensor:
-        return chunk_sums(squares, self._jets.bounds)
+    def _copies(self, theta: Tensor) -> Tensor:
+        """The unknowns (q, N), those of each point."""
+        first = self._jets.network.parameters
+        scalars = theta[first : first + self._unknowns].detach()
+        return scalars[:, None].repeat(1, self._bounds[-1])
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """Sums (…, C) over the chunks of values (…, N); an empty chunk's are zero."""
+        filled = [c for c, (first, last) in enumerate(pairwise(self._bounds)) if last > first]
+        sums = values.new_zeros(*values.shape[:-1], len(self._bounds) - 1)
+        if filled:
+            starts = [self._bounds[c] for c in filled]
+            sums[..., filled] = chunk_sums(values, [*starts, self._bounds[-1]])
+        return sums

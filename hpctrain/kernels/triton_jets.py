@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetEvaluator, coordinates_of_order
+from hpctrain.kernels.fallback import TorchJets
+from hpctrain.kernels.jets import JetEvaluator, JetShape, input_jets
 from hpctrain.linalg.arrays import chunk_sums
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
@@ -26,29 +27,54 @@ TILE = 64
 GRADIENT_ROWS = 8
 
 
+def not_in_triton(network: DenseNetwork, shape: JetShape) -> str | None:
+    """What these kernels do not have of a network or shape; None if they have all."""
+    if network.activation != "tanh":
+        return f"the activation {network.activation}"
+    if shape.laplacian:
+        return "a Laplacian as one component"
+    further = [i for i in shape.indices if len(i) > 2 or (len(i) == 2 and i[0] != i[1])]
+    return "mixed derivatives, or derivatives beyond the second" if further else None
+
+
 class TritonJets(JetEvaluator):
-    """See `JetEvaluator`; the points are on a GPU, or on the CPU in Triton's interpreter."""
+    """See `JetEvaluator`; the points are on a GPU, or on the CPU in Triton's interpreter.
+
+    Args:
+        points: coordinates (d, N).
+        inputs: jets (components, p, N) that enter the network in the place of the coordinates'.
+    """
 
     def __init__(
-        self, network: DenseNetwork, orders: tuple[int, ...], points: Tensor, bounds: list[int]
+        self,
+        network: DenseNetwork,
+        shape: JetShape,
+        points: Tensor,
+        bounds: list[int],
+        inputs: Tensor | None = None,
     ) -> None:
-        super().__init__(network, orders, bounds)
-        self._coordinates = points
+        super().__init__(network, shape, bounds)
+        self._points = points
+        self._inputs = input_jets(shape, points) if inputs is None else inputs
         self._bounds = torch.tensor(bounds, device=points.device)
         self._time_step = points.new_tensor([network.time_step])
         self._first_of, self._second_of = self._partners(points.device)
         self._tape: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def rebound(self, bounds: list[int]) -> "TritonJets":
-        return TritonJets(self.network, self.orders, self._coordinates, bounds)
+        return TritonJets(self.network, self.shape, self._points, bounds, self._inputs)
+
+    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+        in_torch = TorchJets(self.network, self.shape, self._points, self.bounds, self._inputs)
+        return in_torch.tangent(theta, v)
 
     def _partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """By component: of a second derivative the first one, and the other way; 0 for none."""
-        first, second = coordinates_of_order(self.orders, 1), coordinates_of_order(self.orders, 2)
         first_of, second_of = [0] * self.components, [0] * self.components
-        for place, coordinate in enumerate(second, start=1 + len(first)):
-            partner = 1 + first.index(coordinate)
-            first_of[place], second_of[partner] = partner, place
+        for place, index in enumerate(self.shape.indices):
+            if len(index) == 2:
+                partner = self.shape.position(index[:1])
+                first_of[place], second_of[partner] = partner, place
         return torch.tensor(first_of, device=device), torch.tensor(second_of, device=device)
 
     def forward(
@@ -98,12 +124,7 @@ class TritonJets(JetEvaluator):
         return leaves
 
     def _input(self) -> Tensor:
-        d, count = self._coordinates.shape
-        y = self._coordinates.new_zeros(d, self.components, count)
-        y[:, 0] = self._coordinates
-        for component, coordinate in enumerate(coordinates_of_order(self.orders, 1), start=1):
-            y[coordinate, component] = 1
-        return y
+        return self._inputs.transpose(0, 1).contiguous()
 
     def _hidden(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z, h = tanh(α z) of the value, and the jet that leaves the layer."""

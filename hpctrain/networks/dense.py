@@ -1,16 +1,17 @@
-"""Dense networks over one flat parameter vector: plain and residual, tanh and adaptive tanh.
+"""Dense networks over one flat parameter vector: plain and residual, of tanh or sine.
 
-    plain      y ← tanh(10 a (W y + b))
-    residual   y ← y + dt tanh(10 a (W y + b)), behind a first layer y = tanh(W x + b)
+    plain      y ← f(10 a (W y + b))
+    residual   y ← y + dt f(10 a (W y + b)), behind a first layer y = f(W x + b)
 
-with a linear output. The adaptive tanh has one trainable scalar a a layer, 0.1 at first; the plain
-tanh has 1 in place of 10 a. Depth counts all linear maps. Source: Kopaničáková, Kothari,
-Karniadakis, Krause, SISC 46(5), 2024.
+with a linear output and f = tanh or sin. An adaptive activation has one trainable scalar a a layer,
+0.1 at first; a plain one has 1 in place of 10 a. Depth counts all linear maps. Source:
+Kopaničáková, Kothari, Karniadakis, Krause, SISC 46(5), 2024.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -65,6 +66,7 @@ class DenseNetwork:
     residual: bool = False
     adaptive: bool = False
     time_step: float = 1.0
+    activation: Literal["tanh", "sin"] = "tanh"
 
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
@@ -108,6 +110,7 @@ class DenseNetwork:
             z = layer.weight(theta) @ y + layer.bias(theta)[:, None]
             if layer.scale_index is not None:
                 z = 10 * theta[layer.scale_index] * z
-            y = y + self.time_step * torch.tanh(z) if layer.residual else torch.tanh(z)
+            update = torch.sin(z) if self.activation == "sin" else torch.tanh(z)
+            y = y + self.time_step * update if layer.residual else update
         output = self.layers[-1]
         return output.weight(theta) @ y + output.bias(theta)[:, None]

@@ -19,11 +19,10 @@ from torch import Tensor
 from hpctrain.decomposition.blocks import LayerRange, LayerSet, Region
 from hpctrain.kernels import jet_evaluator
 from hpctrain.kernels.dense import accumulate_gram
-from hpctrain.kernels.jets import component_count
+from hpctrain.kernels.jets import JetShape
 from hpctrain.kernels.residual import Residual, residual_loss
 from hpctrain.linalg.arrays import CPU, chunk_sums
 from hpctrain.linalg.block_layout import Layout
-from hpctrain.linalg.vectors import norm
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
@@ -35,13 +34,10 @@ from hpctrain.problems.equations.conditions import NoAnsatz, SoftConstraints, pe
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.points import Cluster, clustered, grid_points, hammersley_points
 from hpctrain.problems.equations.scaling import InputScaling, caution_of_sizes
-from hpctrain.problems.equations.system import PDE, ProblemError
+from hpctrain.problems.equations.system import PDE, ProblemError, jet_shape
 
 # Chunks whose Jacobian rows are in memory at a time.
 JACOBIAN_CHUNKS = 8
-# Central differences of residuals are taken over this part of θ: about the cube root of rounding.
-DIFFERENCE = 1e-5
-TINY = 1e-300
 
 
 class PinnProblem:
@@ -115,7 +111,8 @@ class PinnProblem:
         # Wrapped, so that what fails in its derivative can be told with its place.
         residual = wraps(self.pde.residual, updated=())(self._residual(points, first))
         self._try_out(residual, points)
-        return PinnLoss(self.network, self.pde.orders, residual, inputs, bounds, threads, first)
+        shape = jet_shape(self.pde.orders)
+        return PinnLoss(self.network, shape, residual, inputs, bounds, threads, first)
 
     def _inputs(self, points: Tensor) -> Tensor:
         """What the network takes at points (d, N)."""
@@ -126,20 +123,21 @@ class PinnProblem:
         pde, scaling = self.pde, self._scaling
         if self._terms is not None:
             terms = self._terms.part(first, first + points.shape[1], self._dtype, self._device)
-            return lambda jet: terms.residual(pde, scaling.jet(jet))
+            return lambda jet, _: (terms.residual(pde, scaling.jet(_single_output(jet))),)
         ansatz = self._ansatz(self._points[:, first : first + points.shape[1]])
 
-        def residual(jet: Any) -> Any:
-            jet = scaling.jet(jet)
+        def residual(jet: Any, _unknowns: Any) -> tuple[Any]:
+            jet = scaling.jet(_single_output(jet))
             u = ansatz.apply(jet) if isinstance(jet, Tensor) else ansatz.apply_each(jet)
-            return pde.residual(points, pde.jet(u))
+            return (pde.residual(points, pde.jet(u)),)
 
         return residual
 
     def _try_out(self, residual: Residual, points: Tensor) -> None:
         """Evaluates the residual once, so that one which fails at a point does so before a run."""
         with torch.no_grad():
-            residual(points.new_zeros(component_count(self.pde.orders), points.shape[1]))
+            components = jet_shape(self.pde.orders).components
+            residual(points.new_zeros(components, 1, points.shape[1]), ())
 
     def _ansatz(self, points: Tensor) -> Ansatz | NoAnsatz:
         if self._terms is not None:
@@ -194,6 +192,11 @@ class PinnProblem:
         }
 
 
+def _single_output(jet: Any) -> Any:
+    """The components of the jet of a network's only output."""
+    return jet[:, 0] if isinstance(jet, Tensor) else [component[0] for component in jet]
+
+
 def _share_of(points: Tensor, chunks: int, rank: int, ranks: int) -> tuple[Tensor, list[int]]:
     """A rank's points (d, N) and the bounds of its chunks among them."""
     count = points.shape[1]
@@ -218,7 +221,7 @@ class PinnLoss:
     def __init__(
         self,
         network: DenseNetwork,
-        orders: tuple[int, ...],
+        shape: JetShape,
         residual: Residual,
         inputs: Tensor,
         bounds: list[int],
@@ -228,7 +231,7 @@ class PinnLoss:
         self.dtype, self.device = inputs.dtype, inputs.device
         self._threads = threads
         self._first_sample = first_sample
-        self._jets = jet_evaluator(network, orders, inputs, bounds, threads)
+        self._jets = jet_evaluator(network, shape, inputs, bounds, threads)
         self._loss = residual_loss(self._jets, residual, inputs.dtype)
         self.untraced = self._loss.untraced
         self._set_region(None)
@@ -287,9 +290,7 @@ class PinnLoss:
         return self._loss.weighted_gradients(theta, weights)
 
     def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
-        h = DIFFERENCE * (1 + norm(theta)) / max(norm(v), TINY)
-        ahead, behind = (self._loss.residuals(theta + step * v) for step in (h, -h))
-        return self._loss.weighted_gradients(theta, (ahead - behind) / (2 * h))
+        return self._loss.weighted_gradients(theta, self._loss.jacobian_product(theta, v))
 
     def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
         own = self._own_signs(signs)
@@ -350,7 +351,7 @@ class SolutionError:
         self._ansatz = ansatz
         self._bounds = bounds
         self.reference = None if reference is None else reference.to(inputs.device)
-        values_only = (0,) * len(inputs)
+        values_only = JetShape.closed(len(inputs), [])
         self._values = jet_evaluator(network, values_only, inputs, bounds, threads)
 
     def prediction(self, theta: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from hpctrain.errors import UserCodeError
-from hpctrain.kernels.jets import coordinates_of_order
+from hpctrain.kernels.jets import JetShape, coordinates_of_order
 from hpctrain.problems.equations.checks.jet_misuse import JetMisuse
 
 MAX_COORDINATES = 4
@@ -104,6 +104,11 @@ def jet_fields(coordinates: tuple[str, ...], orders: tuple[int, ...]) -> Callabl
     second = [coordinates[i] * 2 for i in coordinates_of_order(orders, 2)]
     bases = (JetMisuse, namedtuple("Jet", ["value", *first, *second]))
     return type("Jet", bases, {"__slots__": (), "_coordinates": coordinates, "_orders": orders})
+
+
+def jet_shape(orders: tuple[int, ...]) -> JetShape:
+    """The components of a jet in the order above."""
+    return JetShape.closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
 
 
 def _check_class_data(pde: type[PDE]) -> None:

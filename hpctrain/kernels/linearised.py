@@ -1,0 +1,112 @@
+"""The linear part of residuals at some θ: rows of their Jacobian, and its products with vectors.
+
+    ∂r_ij/∂θ = Σ ∂r_ij/∂u ∂u/∂θ,   u all jets that sample i reads,
+
+where ∂r/∂u comes from torch and the network's part from the jet kernels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial, reduce
+from operator import add, mul
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.pointwise import trace
+
+if TYPE_CHECKING:
+    from hpctrain.kernels.native import FusedResidual, NativeJets
+
+
+def is_native(evaluator: JetEvaluator) -> TypeGuard["NativeJets"]:
+    """Whether a residual can be evaluated inside the native jet kernel."""
+    from hpctrain.kernels import native_available
+
+    if not native_available():
+        return False
+    from hpctrain.kernels.native import NativeJets
+
+    return isinstance(evaluator, NativeJets)
+
+
+class LinearJets:
+    """Gradients of single numbers that are linear in the jets of a point."""
+
+    def __init__(self, evaluator: JetEvaluator) -> None:
+        self.evaluator = evaluator
+
+    def rows(self, theta: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+        """∂/∂θ of Σ weights · jets, (k, m, n), at the k points of chunks first … last - 1.
+
+        Args:
+            theta: θ, the network's n parameters first.
+            weights: (m, components, outputs, N).
+        """
+        n = self.evaluator.network.parameters
+        if is_native(self.evaluator):
+            J = _fused(self.evaluator, weights).jacobian(theta[:n], first, last)[:, 1:]
+            return J.reshape(-1, len(weights), n)
+        part = slice(self.evaluator.bounds[first], self.evaluator.bounds[last])
+        self._single.forward(theta, keep=True)
+        return torch.stack([self._single.reverse(theta, w)[part] for w in weights], dim=1)
+
+    @cached_property
+    def _single(self) -> JetEvaluator:
+        """The same points as chunks of one, whose gradients are single rows."""
+        return self.evaluator.rebound(list(range(self.evaluator.points + 1)))
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """Residuals of samples, each of which reads the jets of a group of g points.
+
+    Attributes:
+        theta: θ (n + q,).
+        r: (m, N).
+        by_jet: ∂r_j/∂u (m, components, outputs, N·g), each beside the jet of one point.
+        by_unknown: ∂r_j/∂(unknown) (m, q, N).
+        group: g.
+    """
+
+    theta: Tensor
+    r: Tensor
+    by_jet: Tensor
+    by_unknown: Tensor
+    group: int
+    jets: LinearJets
+
+    def jacobian(self, first: int, last: int) -> Tensor:
+        """[r ∂r/∂θ] (k·m, 1 + n + q), rows of the k samples of chunks first … last - 1."""
+        bounds = self.jets.evaluator.bounds
+        part = slice(bounds[first] // self.group, bounds[last] // self.group)
+        by_point = self.jets.rows(self.theta, self.by_jet, first, last)
+        if self.group > 1:
+            by_point = by_point.unflatten(0, (-1, self.group)).sum(1)
+        r, by_unknown = self.r[:, part].T[..., None], self.by_unknown[..., part].permute(2, 0, 1)
+        return torch.cat([r, by_point, by_unknown], dim=2).flatten(0, 1)
+
+    def product(self, v: Tensor) -> Tensor:
+        """(∂r/∂θ) v (N·m,)."""
+        u_dot = self.jets.evaluator.tangent(self.theta, v)
+        n = self.jets.evaluator.network.parameters
+        by_point = (self.by_jet * u_dot).sum((1, 2)).unflatten(1, (-1, self.group)).sum(2)
+        by_unknown = (self.by_unknown * v[None, n:, None]).sum(1)
+        return (by_point + by_unknown).T.flatten()
+
+
+def _fused(jets: "NativeJets", weights: Tensor) -> "FusedResidual":
+    """The residuals Σ weights · jets, traced."""
+    from hpctrain.kernels.native import FusedResidual
+
+    residual, outputs = partial(_weighted_sums, weights), jets.network.outputs
+    program = trace(residual, jets.components, jets.points, weights.dtype, outputs)
+    return FusedResidual(jets, program, weights.dtype)
+
+
+def _weighted_sums(weights: Tensor, jet: Sequence[Sequence[Any]], _unknowns: Any) -> list[Any]:
+    """Σ weights · jet for each of the m weights (components, outputs, N)."""
+    flat = [u for component in jet for u in component]
+    return [reduce(add, map(mul, w.flatten(0, 1), flat)) for w in weights]

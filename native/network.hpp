@@ -1,0 +1,398 @@
+// A dense network on one tile of points: its jets, the reverse sweep, the tangent along parameters.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "inputs.hpp"
+#include "rules.hpp"
+#include "shapes.hpp"
+#include "simd.hpp"
+#include "tile.hpp"
+
+namespace hpctrain {
+
+// One linear map, with the activation behind it unless it is the output. Offsets into the flat
+// parameters; scale_offset < 0 where the layer has no adaptive scale a (w = 10 a (W y + b)).
+struct Layer {
+  int inputs, outputs;
+  std::ptrdiff_t weight_offset, bias_offset, scale_offset;
+  bool residual;  // y <- y + time_step * f(w)
+};
+
+// The components of a jet. `compiled` shapes have tanh, first and pure second derivatives only.
+template <class Real> struct JetShape {
+  bool compiled;
+  int firsts;
+  unsigned seconds;  // bit j: a second derivative stands beside first derivative j
+  Rules<Real> rules, tangents;
+};
+
+// The points start .. stop-1, tile number `number` of all.
+struct Tile {
+  int64_t number, start, stop;
+};
+
+// Aligned memory that is not initialised.
+template <class Real> struct Buffer {
+  Real* data = nullptr;
+  int64_t size = 0;
+
+  void reserve(int64_t wanted) {
+    if (wanted <= size) return;
+    std::free(data);
+    size = wanted;
+    const std::size_t bytes = (std::size_t(wanted) * sizeof(Real) + 63) / 64 * 64;
+    data = static_cast<Real*>(std::aligned_alloc(64, bytes));
+    if (!data) throw std::bad_alloc();
+  }
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(data); }
+};
+
+template <class Real, int T> class TileNetwork {
+ public:
+  // A thread's memory: `jets` holds the jets of the output, `w_bar` the adjoint of a layer's w.
+  struct Memory {
+    Buffer<Real> w, y, w_bar, y_bar, jets;
+    Real* jets_dot() const { return w.data; }  // after tangent_tile
+  };
+
+  // tangent_distance: from a component of w to its tangent; no layer's jets are longer.
+  TileNetwork(std::vector<Layer> layers, Activation activation, Real time_step,
+              JetShape<Real> shape, InputJets<Real, T> inputs, int64_t tangent_distance)
+      : layers_(std::move(layers)),
+        activation_(activation),
+        time_step_(time_step),
+        shape_(std::move(shape)),
+        inputs_(std::move(inputs)),
+        tangent_distance_(tangent_distance),
+        columns_(shape_.rules.components() * T) {
+    sums_start_.push_back(0);
+    for (int l = 0; l < depth(); ++l)
+      sums_start_.push_back(sums_start_.back() +
+                            (by_entries(l)
+                                 ? inputs_.sums_size(layers_[l].outputs)
+                                 : sums_size<Real>(layers_[l].outputs, layers_[l].inputs)));
+  }
+
+  int depth() const { return int(layers_.size()); }
+  int components() const { return shape_.rules.components(); }
+  int columns() const { return columns_; }
+  int outputs() const { return layers_.back().outputs; }
+  const Layer& layer(int l) const { return layers_[l]; }
+
+  // Numbers of parameters of layers first..last.
+  int64_t parameter_count(int first, int last) const {
+    int64_t count = 0;
+    for (int l = first; l <= last; ++l)
+      count += int64_t(layers_[l].outputs) * (layers_[l].inputs + 1) +
+               (layers_[l].scale_offset >= 0 ? 1 : 0);
+    return count;
+  }
+
+  // Where the sums of `layer` stand among those of the layers from `first` on.
+  int64_t sums_offset(int first, int layer) const { return sums_start_[layer] - sums_start_[first]; }
+
+  // A tile's tape: activated w of every hidden layer, then, for residual networks, the jets entering
+  // the output layer, from which the sweep recovers those below.
+  int64_t tape_offset(int layer) const {
+    int64_t units = 0;
+    for (int l = 0; l < layer; ++l) units += layers_[l].outputs;
+    return units * columns_;
+  }
+  int64_t tape_size() const {
+    return tape_offset(depth() - 1) + int64_t(layers_.back().inputs) * columns_;
+  }
+
+  void reserve(Memory& m) const {
+    const int64_t entering = int64_t(layers_[0].inputs) * (by_entries(0) ? T : columns_);
+    int64_t size = std::max(entering, inputs_.size());
+    for (const Layer& layer : layers_) size = std::max(size, int64_t(layer.outputs) * columns_);
+    m.w.reserve(std::max(size, 2 * tangent_distance_));
+    for (Buffer<Real>* buffer : {&m.y, &m.w_bar, &m.y_bar, &m.jets}) buffer->reserve(size);
+  }
+
+  // w = 10 a (W y + b) is a plain layer with weights 10 a W and bias 10 a b.
+  void set_parameters(const Real* theta) {
+    fold(theta, nullptr, folded_);
+    transposed_.resize(layers_.size());
+    for (int l = 0; l < depth(); ++l) {
+      const auto [rows, inner] = std::pair(layers_[l].outputs, layers_[l].inputs);
+      transposed_[l].resize(folded_[l].weight.size());
+      for (int r = 0; r < rows; ++r)
+        for (int i = 0; i < inner; ++i)
+          transposed_[l][std::size_t(i) * rows + r] = folded_[l].weight[std::size_t(r) * inner + i];
+    }
+  }
+
+  // The derivatives of these weights along v.
+  void set_direction(const Real* theta, const Real* v) { fold(theta, v, folded_dot_); }
+
+  // Leaves the jets of the output in m.jets; the tape may be null. activations: those that enter
+  // layer `first` > 0, of all tiles.
+  void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
+                    Memory& m) const {
+    const int output = depth() - 1;
+    enter(tile, first, activations, m.y.data);
+    for (int l = first; l < output; ++l) {
+      Real* w = tape ? tape + tape_offset(l) : m.w.data;
+      linear(folded_[l], l, m.y.data, w);
+      hidden_jets(layers_[l], w, m.y.data);
+    }
+    if (tape && output > first && layers_[output - 1].residual)
+      std::copy_n(m.y.data, int64_t(layers_[output].inputs) * columns_, tape + tape_offset(output));
+    linear(folded_[output], output, m.y.data, m.jets.data);
+  }
+
+  // The jets that enter `layer`, in m.y.
+  void prefix_tile(const Tile& tile, int layer, Memory& m) const {
+    enter(tile, 0, nullptr, m.y.data);
+    for (int l = 0; l < layer; ++l) {
+      linear(folded_[l], l, m.y.data, m.w.data);
+      hidden_jets(layers_[l], m.w.data, m.y.data);
+    }
+  }
+
+  // Starts from the adjoint of the output in m.w_bar; calls take(layer, y) for the layers from last
+  // to first, with the adjoint of the layer's w in m.w_bar and the jets y that enter it.
+  template <class Take>
+  void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
+                    const Real* tape, Memory& m, Take take) const {
+    const int output = depth() - 1;
+    for (int l = output; l >= first; --l) {
+      const Layer& layer = layers_[l];
+      if (l < output)
+        pull_back(layer, tape + tape_offset(l), m.y_bar.data, m.w_bar.data);
+      const Real* y = entering(tile, l, first, activations, tape, m);
+      if (l <= last) take(l, y);
+      if (l == first) break;
+      Real* y_bar = layer.residual ? m.w.data : m.y_bar.data;
+      product<Real, T>(transposed_[l].data(), layer.inputs, layer.outputs, m.w_bar.data, columns_,
+                       nullptr, y_bar);
+      if (layer.residual)
+        for (int64_t k = 0; k < int64_t(layer.inputs) * columns_; ++k)
+          m.y_bar.data[k] += y_bar[k];
+    }
+  }
+
+  // The jets of the output in m.jets, and their tangents along the direction in m.jets_dot().
+  //
+  // With K, k the folded weights and biases and K', k' their derivatives,
+  //   w = K y + k,   w' = K y' + K' y + k'.
+  void tangent_tile(const Tile& tile, Memory& m) const {
+    Real *w = m.w.data, *w_dot = m.w.data + tangent_distance_, *y_dot = m.y_bar.data;
+    const int output = depth() - 1;
+    enter(tile, 0, nullptr, m.y.data);
+    for (int l = 0; l < output; ++l) {
+      const Layer& layer = layers_[l];
+      linear(folded_[l], l, m.y.data, w);
+      linear_dot(l, m, w_dot);
+      activate<Real, T>(activation_, layer.outputs, columns_, w);
+      if (layer.residual)
+        rule_jets<Real, T, true>(shape_.tangents, activation_, 0, layer.outputs, time_step_, w, y_dot);
+      else
+        rule_jets<Real, T, false>(shape_.tangents, activation_, 0, layer.outputs, Real(1), w, y_dot);
+      activated_jets(layer, w, m.y.data);
+    }
+    linear(folded_[output], output, m.y.data, m.jets.data);
+    linear_dot(output, m, m.jets_dot());
+  }
+
+  // Adds a tile's part of the gradient of layer l to its sums.
+  void add_gradient(int l, const Real* y, const Memory& m, Real* sums) const {
+    if (by_entries(l))
+      inputs_.accumulate(m.w_bar.data, layers_[l].outputs, y, sums);
+    else
+      accumulate_gradient<Real, T>(m.w_bar.data, layers_[l].outputs, y, layers_[l].inputs, columns_,
+                                   sums);
+  }
+
+  // The gradients of layers first..last out of their sums.
+  void collect(const Real* theta, int first, int last, const Real* sums, Real* gradient) const {
+    for (int l = first; l <= last; ++l) {
+      const Layer& layer = layers_[l];
+      const Real* own = sums + sums_offset(first, l);
+      if (by_entries(l))
+        inputs_.collect(own, layer.outputs, gradient);
+      else
+        collect_gradient(own, layer.outputs, layer.inputs, gradient);
+      unfold_scale(theta, layer, gradient);
+      gradient += parameter_count(l, l);
+    }
+  }
+
+  // A layer's part of the Jacobian's rows of a tile: for every point the sum over components of
+  // w_bar y^T, and w_bar of the value for the bias. Rows are `stride` numbers apart.
+  void write_rows(const Real* theta, int l, const Real* y, int64_t valid, int64_t stride,
+                  const Memory& m, Real* rows) const {
+    const Layer& layer = layers_[l];
+    const int64_t weights = int64_t(layer.outputs) * layer.inputs;
+    const Real* w_bar = m.w_bar.data;
+    Real *to = rows + layer.weight_offset, *entries = m.y_bar.data;
+    for (int r = 0; r < layer.outputs; ++r, w_bar += columns_) {
+      if (by_entries(l)) {
+        inputs_.weight_rows(w_bar, y, entries);
+        for (int i = 0; i < layer.inputs; ++i)
+          for (int64_t t = 0; t < valid; ++t)
+            to[t * stride + r * layer.inputs + i] = entries[i * T + t];
+      } else {
+        for (int i = 0; i < layer.inputs; ++i) {
+          Real entry[T] = {};
+          for (int c = 0; c < columns_; c += T)
+            for (int t = 0; t < T; ++t) entry[t] += w_bar[c + t] * y[i * columns_ + c + t];
+          for (int64_t t = 0; t < valid; ++t) to[t * stride + r * layer.inputs + i] = entry[t];
+        }
+      }
+      for (int64_t t = 0; t < valid; ++t) to[t * stride + weights + r] = w_bar[t];
+    }
+    for (int64_t t = 0; t < valid; ++t) unfold_scale(theta, layer, to + t * stride);
+  }
+
+ private:
+  struct Folded {
+    std::vector<Real> weight, bias;
+  };
+
+  // Whether layer l takes the entries of the input jets, not a tile of them.
+  bool by_entries(int l) const { return l == 0 && !shape_.compiled; }
+
+  // Calls run with the compiled shape. Compiled shapes have full tiles.
+  template <class Run> void with_compiled(Run run) const {
+    if constexpr (T == tile_points<Real>) with_shape(shape_.firsts, shape_.seconds, run);
+  }
+
+  // The folded weights at theta, or their derivatives along v: 10 a W, or 10 (a' W + a W').
+  void fold(const Real* theta, const Real* v, std::vector<Folded>& folded) const {
+    folded.resize(layers_.size());
+    for (int l = 0; l < depth(); ++l) {
+      const Layer& layer = layers_[l];
+      const bool scales = layer.scale_offset >= 0;
+      const Real scale = scales ? 10 * theta[layer.scale_offset] : Real(1);
+      const Real growth = scales && v ? 10 * v[layer.scale_offset] : Real(0);
+      const auto entry = [&](std::ptrdiff_t k) {
+        return v ? growth * theta[k] + scale * v[k] : scale * theta[k];
+      };
+      const std::size_t count = std::size_t(layer.outputs) * layer.inputs;
+      folded[l].weight.resize(count);
+      folded[l].bias.resize(layer.outputs);
+      for (std::size_t k = 0; k < count; ++k)
+        folded[l].weight[k] = entry(layer.weight_offset + std::ptrdiff_t(k));
+      for (int r = 0; r < layer.outputs; ++r) folded[l].bias[r] = entry(layer.bias_offset + r);
+    }
+  }
+
+  // Takes the adaptive scale k = 10 a out of a layer's gradient (dW', db') by the folded weights:
+  // dW = k dW', db = k db', da = 10 (<W, dW'> + <b, db'>).
+  void unfold_scale(const Real* theta, const Layer& layer, Real* gradient) const {
+    if (layer.scale_offset < 0) return;
+    const int64_t count = int64_t(layer.outputs) * (layer.inputs + 1);
+    const Real scale = 10 * theta[layer.scale_offset];
+    const Real* parameters = theta + layer.weight_offset;
+    Real inner = 0;
+    for (int64_t k = 0; k < count; ++k) {
+      inner += parameters[k] * gradient[k];
+      gradient[k] *= scale;
+    }
+    gradient[count] = 10 * inner;
+  }
+
+  const Real* activations_of(const Tile& tile, int layer, const Real* activations) const {
+    return activations + tile.number * int64_t(layers_[layer].inputs) * columns_;
+  }
+
+  // What layer `first` takes.
+  void enter(const Tile& tile, int first, const Real* activations, Real* y) const {
+    if (first > 0)
+      std::copy_n(activations_of(tile, first, activations),
+                  int64_t(layers_[first].inputs) * columns_, y);
+    else if (by_entries(0))
+      inputs_.load(tile.start, tile.stop, y);
+    else
+      inputs_.fill(tile.start, tile.stop, y);
+  }
+
+  void linear(const Folded& folded, int l, const Real* y, Real* w) const {
+    const Layer& layer = layers_[l];
+    if (by_entries(l))
+      inputs_.product(folded.weight.data(), folded.bias.data(), layer.outputs, y, w);
+    else
+      product<Real, T>(folded.weight.data(), layer.outputs, layer.inputs, y, columns_,
+                       folded.bias.data(), w);
+  }
+
+  // w' of layer l, from y in m.y and y' in m.y_bar; that of the inputs is zero.
+  void linear_dot(int l, const Memory& m, Real* w_dot) const {
+    linear(folded_dot_[l], l, m.y.data, w_dot);
+    if (l == 0) return;
+    const Layer& layer = layers_[l];
+    product<Real, T>(folded_[l].weight.data(), layer.outputs, layer.inputs, m.y_bar.data, columns_,
+                     nullptr, m.w_bar.data);
+    for (int64_t k = 0; k < int64_t(layer.outputs) * columns_; ++k) w_dot[k] += m.w_bar.data[k];
+  }
+
+  // Jets through a hidden layer; w is activated, y is the layer's input and becomes its output.
+  void hidden_jets(const Layer& layer, Real* w, Real* y) const {
+    activate<Real, T>(activation_, layer.outputs, columns_, w);
+    activated_jets(layer, w, y);
+  }
+
+  void activated_jets(const Layer& layer, const Real* w, Real* y) const {
+    if (layer.residual)
+      jets<true>(layer.outputs, time_step_, w, y);
+    else
+      jets<false>(layer.outputs, Real(1), w, y);
+  }
+
+  template <bool Add> void jets(int units, Real factor, const Real* w, Real* y) const {
+    if (shape_.compiled)
+      with_compiled([&](auto shape) { tanh_jets<Real, Add>(shape, units, factor, w, y); });
+    else
+      rule_jets<Real, T, Add>(shape_.rules, activation_, 1, units, factor, w, y);
+  }
+
+  void pull_back(const Layer& layer, const Real* w, const Real* y_bar, Real* w_bar) const {
+    const Real factor = layer.residual ? time_step_ : Real(1);
+    if (shape_.compiled)
+      with_compiled([&](auto shape) {
+        tanh_reverse<Real>(shape, layer.outputs, factor, w, y_bar, w_bar);
+      });
+    else
+      rule_reverse<Real, T>(shape_.rules, activation_, layer.outputs, factor, w, y_bar, w_bar);
+  }
+
+  // The jets that enter layer l in the reverse sweep; m.y holds those that enter the layer above.
+  const Real* entering(const Tile& tile, int l, int first, const Real* activations,
+                       const Real* tape, Memory& m) const {
+    const int64_t size = int64_t(layers_[l].inputs) * columns_;
+    if (l == first && first > 0) return activations_of(tile, first, activations);
+    if (l == first)
+      enter(tile, 0, nullptr, m.y.data);
+    else if (!layers_[l - 1].residual)
+      jets<false>(layers_[l].inputs, Real(1), tape + tape_offset(l - 1), m.y.data);
+    else if (l == depth() - 1)
+      std::copy_n(tape + tape_offset(l), size, m.y.data);
+    else
+      jets<true>(layers_[l].inputs, -time_step_, tape + tape_offset(l), m.y.data);
+    return m.y.data;
+  }
+
+  std::vector<Layer> layers_;
+  Activation activation_;
+  Real time_step_;
+  JetShape<Real> shape_;
+  InputJets<Real, T> inputs_;
+  int64_t tangent_distance_;
+  int columns_;
+  std::vector<int64_t> sums_start_;
+  std::vector<Folded> folded_, folded_dot_;
+  std::vector<std::vector<Real>> transposed_;
+};
+
+}  // namespace hpctrain
