@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from benchmarks.runs import MPIRUN
-from hpctrain.methods.quasi_newton.factors import row_ranges
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
 from hpctrain.parallel import Communicator, finish, start
+from hpctrain.parallel.rows import row_ranges
 from hpctrain.store import files
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.state import RowBlock, Share

@@ -14,6 +14,7 @@ from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.objective import evaluate
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.rows import row_ranges
 
 N = 12
 
@@ -86,13 +87,12 @@ def test_factors_and_then_rows_with_waiting_updates_equal_the_dense_recursion(up
     """The factors become rows at N/2 = 6 updates, when the next product is asked for."""
     _, pairs = random_pairs(updates)
     communicator, x = Communicator(), torch.randn(N, dtype=torch.float64)
-    H, dense = InverseHessian(), 0.3 * torch.eye(N, dtype=torch.float64)
-    H.set_identity(0.3)
+    H, dense = InverseHessian(0.3), 0.3 * torch.eye(N, dtype=torch.float64)
     for k, (s, y) in enumerate(pairs):
         scaling = Scaling(tau=0.5 + 0.1 * k, phi=0.2 * k)
         Hx, Hy = H.multiply(x, communicator, 1), H.multiply(y, communicator, 1)
         assert (H.rows is None) == (k < N // 2)
-        after = H.update(s, y, Hy, scaling, Hx, x, communicator)
+        H, after = H.update(s, y, Hy, scaling, Hx, x)
         dense = dense_update(dense, s, y, scaling)
         torch.testing.assert_close(after, dense @ x, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(H.multiply(x, communicator, 1), dense @ x, rtol=1e-10, atol=1e-12)
@@ -107,12 +107,54 @@ def test_more_updates_than_a_panel_holds_equal_the_dense_recursion():
         s = torch.randn(n, dtype=torch.float64)
         y, scaling = s + 0.1 * torch.roll(s, 1), Scaling(tau=0.9, phi=0.8)
         Hs, Hy = H.multiply(s, communicator, 2), H.multiply(y, communicator, 2)
-        H.update(s, y, Hy, scaling, Hs, s, communicator)
+        H, _ = H.update(s, y, Hy, scaling, Hs, s)
         dense = dense_update(dense, s, y, scaling)
     assert H.rows is None and len(H.factors.panels) == 2
     x = torch.randn(n, dtype=torch.float64)
     product = H.multiply(x, communicator, 1)
     torch.testing.assert_close(product, dense @ x, rtol=1e-9, atol=1e-9)
+
+
+def follow(H, pairs, vectors):
+    """The H after an update by each pair, and what it makes of some vectors."""
+    alone = Communicator()
+    for s, y in pairs:
+        Hs, Hy = H.multiply(s, alone, 1), H.multiply(y, alone, 1)
+        H, _ = H.update(s, y, Hy, Scaling(0.9, 0.8), Hs, s)
+    return H, [H.multiply(x, alone, 1) for x in vectors]
+
+
+@pytest.mark.parametrize("learnt", [0, 3, N // 2 - 1, N // 2, N // 2 + 3])
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_updates_leave_the_inverse_hessian_that_they_start_from(learnt, kernels, monkeypatch):
+    """As factors, where these become rows, and as rows; the first of three stays in use."""
+    monkeypatch.setenv("HPCTRAIN_KERNELS", kernels)
+    _, pairs = random_pairs(learnt + 4)
+    vectors = torch.randn(3, N, dtype=torch.float64)
+    first, _ = follow(InverseHessian(), pairs[:learnt], [])
+    same, before = follow(InverseHessian(), pairs[:learnt], vectors)
+    one, ahead = follow(first, pairs[learnt : learnt + 2], vectors)
+    _other, _ = follow(first, pairs[learnt + 2 :], vectors)
+    _, again = follow(first, pairs[learnt : learnt + 2], vectors)
+    _, expected = follow(same, pairs[learnt : learnt + 2], vectors)
+    for found, wanted in (
+        (again, ahead),
+        (ahead, expected),
+        (follow(first, [], vectors)[1], before),
+    ):
+        assert all(map(torch.equal, found, wanted))
+    assert all(map(torch.equal, follow(one, [], vectors)[1], ahead))
+
+
+@pytest.mark.parametrize("learnt", [3, N // 2 + 3])
+def test_an_update_of_the_only_inverse_hessian_in_use_is_written_in_place(learnt):
+    _, pairs = random_pairs(learnt + 3)
+    H, places = InverseHessian(), []
+    for pair in pairs:
+        H, _ = follow(H, [pair], [])
+        buffers = [H.rows] if H.rows else H.factors.panels
+        places.append([each.rows.data_ptr() for each in buffers])
+    assert places[learnt] and places[learnt:] == 3 * [places[learnt]]
 
 
 def test_the_update_without_scaling_is_bfgs():
@@ -196,6 +238,6 @@ def test_a_run_updates_its_inverse_hessian_as_published(name):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 100])
 def test_rows_are_divided_completely_and_in_whole_parts(ranks):
-    ranges = factored.row_ranges(1000, ranks)
+    ranges = row_ranges(1000, ranks)
     assert [row for first, last in ranges for row in range(first, last)] == list(range(1000))
     assert max(last - first for first, last in ranges) <= 1000 / ranks + 2 * 1000 / 64

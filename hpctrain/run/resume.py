@@ -12,9 +12,9 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
-from hpctrain.methods.quasi_newton.factors import row_ranges
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.rows import row_ranges
 from hpctrain.run.output import checkpoint_folder
 from hpctrain.run.parts import Tally
 from hpctrain.solvers import Solver

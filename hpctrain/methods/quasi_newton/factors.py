@@ -8,34 +8,19 @@ product reads the factors twice, which costs less as long as k < n/2, and a netw
 n² numbers is trained all the same.
 """
 
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from hpctrain.kernels.panels import add_outer_products, add_product, transposed_product
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.rows import row_parts, row_ranges
+from hpctrain.parallel.tree import reduce_leaves
 from hpctrain.store.state import RowBlock
 
 # Updates whose vectors share a panel: rows of 2 x 64 numbers are whole cache lines.
 PANEL = 64
-# Inner products over the rows are summed by so many parts, the same on any ranks.
-PARTS = 64
-
-
-@cache
-def row_parts(n: int, ranks: int) -> tuple[tuple[int, ...], ...]:
-    """The bounds of each rank's parts of the rows 0 … n - 1; its rows are from first to last."""
-    parts = max(PARTS, 1 << (ranks - 1).bit_length())
-    bounds = [part * n // parts for part in range(parts + 1)]
-    return tuple(tuple(bounds[first : last + 1]) for first, last in shares(parts, ranks))
-
-
-def row_ranges(n: int, ranks: int) -> list[tuple[int, int]]:
-    """The rows (first, last) of n that each rank holds."""
-    return [(bounds[0], bounds[-1]) for bounds in row_parts(n, ranks)]
 
 
 @dataclass
@@ -55,6 +40,16 @@ class Factors:
     def __len__(self) -> int:
         """k, the number of updates."""
         return len(self.D)
+
+    def share(self) -> "Factors":
+        """The same sum in the same panels; what is appended to one may show in the other."""
+        return Factors([*self.panels], self.D)
+
+    def copy_open_panel(self) -> None:
+        """Takes a copy of the panel that the next term goes into, if it has others already."""
+        if len(self) % PANEL:
+            open_panel = self.panels[-1]
+            self.panels[-1] = replace(open_panel, rows=open_panel.rows.clone())
 
     def append(self, q: Tensor, s: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
         """Divides the sum by τ and adds the term of q, s (n,) and C (2, 2)."""

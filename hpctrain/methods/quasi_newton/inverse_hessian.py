@@ -9,21 +9,28 @@ Sources: Al-Baali, Computational Optimization and Applications 9 (1998); Urbán,
 arXiv 2405.04230; Kiyani et al., arXiv 2501.16371.
 
 Since v lies in the span of s and q = Hy, the update is H⁺ = H/τ + [q s] C [q s]ᵀ with a 2 × 2
-matrix C. While there are few updates, H is the sum of their factors (`factored`). Later it is a
-matrix, and an update waits until the next product is asked for: one sweep applies and multiplies.
+matrix C. While there are few updates, H is the sum of their factors (`factors`), later it is a
+matrix. An update waits until the next product: of a matrix one sweep applies and multiplies.
+
+H is a value: an update makes another H and leaves the first as it was. Both have their numbers in
+the same buffers. The waiting update is written into them in place if no other H in use has them,
+else into a copy. A method that goes on from its last state alone, as a run does, never copies.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.vectors import dot
-from hpctrain.methods.quasi_newton.factors import Factors, row_ranges
+from hpctrain.methods.quasi_newton.factors import Factors
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.rows import row_ranges
 from hpctrain.store.state import RowBlock
 
 # A and σ are positive in exact arithmetic; this keeps rounding errors from dividing by zero.
@@ -70,71 +77,91 @@ def update_coefficients(scaling: Scaling, yHy: float, ys: float) -> Tensor:
     return torch.tensor([[qq, qs], [qs, ss]], dtype=torch.float64, device="cpu")
 
 
-@dataclass
+@dataclass(frozen=True)
+class Update:
+    """H⁺ = H/τ + [q s] C [q s]ᵀ, with [q s]ᵀ (2, n) as `vectors` and C (2, 2)."""
+
+    vectors: Tensor
+    C: Tensor
+    tau: float
+
+    def multiply(self, Hx: Tensor, x: Tensor) -> Tensor:
+        """H⁺ x (n,) for a vector whose H x is known, with no pass over H."""
+        q, s = self.vectors
+        C, qx, sx = self.C, dot(q, x), dot(s, x)
+        q_weight = float(C[0, 0]) * qx + float(C[0, 1]) * sx
+        s_weight = float(C[1, 0]) * qx + float(C[1, 1]) * sx
+        return Hx / self.tau + q_weight * q + s_weight * s
+
+
+@dataclass(eq=False)
 class InverseHessian:
     """H in the form that costs least: c I + factors of its updates, then the matrix by rows.
 
     Attributes:
-        scale: c as long as there are no rows; then 1/τ of the pending update.
-        factors: of all updates, as long as there are no rows.
+        scale: c, as long as there are no rows.
+        factors: of all updates but the waiting one, as long as there are no rows.
         rows: of the matrix, which takes the factors' place when these cost as much: k ≥ n/2.
-        pending: [q s]ᵀ (2, n) of an update of the rows, None when nothing is pending.
-        coefficients: C (2, 2) of that update.
+        waiting: the last update, until a product is asked for.
     """
 
     scale: float = 1.0
     factors: Factors = field(default_factory=Factors)
     rows: RowBlock | None = None
-    pending: Tensor | None = None
-    coefficients: Tensor | None = None
+    waiting: Update | None = None
+
+    def __post_init__(self) -> None:
+        # All that is in use and has its numbers in the same buffers.
+        self._users = WeakSet[Any]([self])
 
     @property
     def is_identity(self) -> bool:
         """Whether H is still a multiple of I."""
-        return self.rows is None and not len(self.factors)
+        return self.rows is None and self.waiting is None and not len(self.factors)
 
-    def set_identity(self, scale: float) -> None:
-        """H = scale · I, with the memory of all else given back."""
-        self.scale, self.factors = scale, Factors()
-        self.rows, self.pending, self.coefficients = None, None, None
+    def share_with(self, user: Any) -> None:
+        """Lets another object read the buffers too: H leaves them as they are while it lives."""
+        self._users.add(user)
 
     def multiply(self, x: Tensor, ranks: Communicator, threads: int) -> Tensor:
-        """H x (n,), in one pass over H, which also applies the pending update; collective."""
-        if self.rows is None and 2 * len(self.factors) >= len(x) > 1:
-            self._make_dense(x, ranks, threads)
+        """H x (n,), in one pass over H, which also applies the waiting update; collective."""
+        if self.rows is None:
+            self._append_waiting(ranks)
+            if 2 * len(self.factors) >= len(x) > 1:
+                self._make_dense(x, ranks, threads)
         if self.rows is None:
             return self.factors.times(x, self.scale, ranks, threads)
         ranges = row_ranges(len(x), ranks.size)
         first, last = ranges[ranks.rank]
-        local = update_and_multiply(self.rows.rows, x, threads, *self._take_pending(first, last))
+        update = self._take_waiting(first, last)
+        local = update_and_multiply(self.rows.rows, x, threads, *update)
         return ranks.allgather_rows(local, [stop - start for start, stop in ranges])
 
     def update(
-        self,
-        s: Tensor,
-        y: Tensor,
-        Hy: Tensor,
-        scaling: Scaling,
-        Hx: Tensor,
-        x: Tensor,
-        ranks: Communicator,
-    ) -> Tensor:
-        """Makes H into H⁺, and H x into H⁺ x (n,), with no pass over H."""
-        ys, yHy = dot(y, s), dot(y, Hy)
-        C = update_coefficients(scaling, yHy, ys)
-        if self.rows is None:
-            self.factors.append(Hy, s, C, scaling.tau, ranks)
-            self.scale /= scaling.tau
-        else:
-            self.coefficients, self.pending = C, torch.stack([Hy, s])
-            self.scale = 1 / scaling.tau
-        qx, sx = dot(Hy, x), dot(s, x)
-        q_weight = float(C[0, 0]) * qx + float(C[0, 1]) * sx
-        s_weight = float(C[1, 0]) * qx + float(C[1, 1]) * sx
-        return Hx / scaling.tau + q_weight * Hy + s_weight * s
+        self, s: Tensor, y: Tensor, Hy: Tensor, scaling: Scaling, Hx: Tensor, x: Tensor
+    ) -> tuple["InverseHessian", Tensor]:
+        """H⁺ and H⁺ x (n,), given H y and H x (n,), with no pass over H."""
+        assert self.waiting is None, "H y has applied it"
+        C = update_coefficients(scaling, dot(y, Hy), dot(y, s))
+        update = Update(torch.stack([Hy, s]), C, scaling.tau)
+        new = InverseHessian(self.scale, self.factors.share(), self.rows, update)
+        new._users = self._users
+        new._users.add(new)
+        return new, update.multiply(Hx, x)
+
+    def _append_waiting(self, ranks: Communicator) -> None:
+        update, self.waiting = self.waiting, None
+        if update is None:
+            return
+        if self._leave_buffers():
+            self.factors.copy_open_panel()
+        q, s = update.vectors
+        self.factors.append(q, s, update.C, update.tau, ranks)
+        self.scale /= update.tau
 
     def _make_dense(self, like: Tensor, ranks: Communicator, threads: int) -> None:
         """Rows in place of factors, of the type and on the device of a vector (n,)."""
+        self._leave_buffers()
         n = len(like)
         first, last = row_ranges(n, ranks.size)[ranks.rank]
         rows = like.new_zeros(last - first, n)
@@ -142,13 +169,23 @@ class InverseHessian:
         self.factors.move_to(rows, ranks, threads)
         self.rows, self.scale = RowBlock(rows, first, n), 1.0
 
-    def _take_pending(self, first: int, last: int) -> tuple[float, Tensor | None, Tensor | None]:
-        if self.pending is None or self.coefficients is None:
+    def _take_waiting(self, first: int, last: int) -> tuple[float, Tensor | None, Tensor | None]:
+        """1/τ and the factors of the update for these rows, which are then H's alone to write."""
+        update, self.waiting = self.waiting, None
+        if update is None:
             return 1.0, None, None
-        right, scale = self.pending, self.scale
+        if self._leave_buffers() and self.rows is not None:
+            self.rows = replace(self.rows, rows=self.rows.rows.clone())
+        right = update.vectors
         # An explicit sum of two products: a BLAS call might sum a row differently on other ranks.
         q, s = right[0, first:last, None], right[1, first:last, None]
-        C = self.coefficients.to(right)
-        left = q * C[0] + s * C[1]
-        self.pending, self.coefficients, self.scale = None, None, 1.0
-        return scale, left, right
+        C = update.C.to(right)
+        return 1 / update.tau, q * C[0] + s * C[1], right
+
+    def _leave_buffers(self) -> bool:
+        """Whether others in use have the same buffers; H is no longer one of their users then."""
+        if len(self._users) == 1:
+            return False
+        self._users.discard(self)
+        self._users = WeakSet([self])
+        return True

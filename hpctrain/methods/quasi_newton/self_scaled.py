@@ -60,26 +60,27 @@ class SelfScaledMethod:
         if found.evaluation is None:
             return self.start(old)
         new = point_of(found.evaluation)
-        Hg = self._update(state, new, found.step)
-        return SelfScaledState(new, state.H, Hg, old.loss, found.step)
+        H, Hg = self._update(state, new, found.step)
+        return SelfScaledState(new, H, Hg, old.loss, found.step)
 
-    def _update(self, state: SelfScaledState, new: Point, a: float) -> Tensor:
-        """H⁺ (pending in `state.H`) and H⁺ g⁺ (n,), with one product by H."""
+    def _update(
+        self, state: SelfScaledState, new: Point, a: float
+    ) -> tuple[InverseHessian, Tensor]:
+        """H⁺ and H⁺ g⁺ (n,), with one product by H."""
         H, g, g_new = state.H, state.point.gradient, new.gradient
         s, y = new.theta - state.point.theta, g_new - g
         Hg_new = H.multiply(g_new, self.ranks, self.threads)
         if not is_safe(s, y):
-            return Hg_new
+            return H, Hg_new
         ys = dot(y, s)
         Hg, sBs = state.Hg, -a * dot(s, g)
         if H.is_identity or len(H.factors) == self.memory:
             # The first update: H is scaled by sᵀy / yᵀy before it.
             factor = ys / dot(y, y)
-            H.set_identity(factor)
+            H = InverseHessian(factor)
             Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
         Hy = Hg_new - Hg
         h, b = dot(y, Hy) / ys, sBs / ys
         if not (h > 0 and b > 0):  # in rounding
-            return Hg_new
-        scaling = SCALINGS[self.name](h, b, len(g))
-        return H.update(s, y, Hy, scaling, Hg_new, g_new, self.ranks)
+            return H, Hg_new
+        return H.update(s, y, Hy, SCALINGS[self.name](h, b, len(g)), Hg_new, g_new)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from hpctrain.methods.quasi_newton.factors import Factors
-from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
+from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Update
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
@@ -107,7 +107,7 @@ class LocalLBFGS:
         return fraction
 
 
-@dataclass
+@dataclass(eq=False)
 class BlockHessian:
     """An `InverseHessian` of a block between local phases, its rows all together.
 
@@ -121,8 +121,7 @@ class BlockHessian:
     panels: list[Tensor] = field(default_factory=list)
     D: Tensor = field(default_factory=lambda: Factors().D)
     matrix: Tensor | None = None
-    pending: Tensor | None = None
-    coefficients: Tensor | None = None
+    waiting: Update | None = None
 
 
 @dataclass(frozen=True)
@@ -205,14 +204,15 @@ class LocalTrustRegion:
 def _with_row_blocks(memory: BlockHessian) -> InverseHessian:
     panels = [_whole(panel) for panel in memory.panels]
     rows = None if memory.matrix is None else _whole(memory.matrix)
-    factors = Factors(panels, memory.D)
-    return InverseHessian(memory.scale, factors, rows, memory.pending, memory.coefficients)
+    H = InverseHessian(memory.scale, Factors(panels, memory.D), rows, memory.waiting)
+    H.share_with(memory)
+    return H
 
 
 def _without_row_blocks(H: InverseHessian) -> BlockHessian:
     panels = [panel.rows for panel in H.factors.panels]
     matrix = None if H.rows is None else H.rows.rows
-    return BlockHessian(H.scale, panels, H.factors.D, matrix, H.pending, H.coefficients)
+    return BlockHessian(H.scale, panels, H.factors.D, matrix, H.waiting)
 
 
 def _whole(matrix: Tensor) -> RowBlock:
