@@ -47,7 +47,7 @@ class Logistic:
     def subset(self, chosen):
         kept = torch.zeros(len(self.X)).double()
         kept[chosen] = 1
-        return Logistic(self.X, kept)
+        return type(self)(self.X, kept)
 
     def restrict(self, region, theta):
         return Restricted(self, region, theta.clone())
@@ -91,6 +91,32 @@ class Restricted:
 def logistic(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return Logistic(3 * torch.randn(SAMPLES, N, generator=generator, dtype=torch.float64))
+
+
+class Coupled(Logistic):
+    """So strongly coupled that the sum of the blocks' steps overshoots."""
+
+    pull = 40.0
+
+    def losses(self, theta):
+        return super().losses(theta) + self.kept * 0.5 * self.pull * theta.sum() ** 2
+
+    def losses_and_gradients(self, theta):
+        found = super().losses_and_gradients(theta)
+        found[:, 1:] += self.kept[:, None] * self.pull * theta.sum()
+        return found
+
+    def hessian_vectors(self, theta, v):
+        return super().hessian_vectors(theta, v) + self.kept[:, None] * self.pull * v.sum()
+
+
+def coupled():
+    return Coupled(logistic().X)
+
+
+def overshooting():
+    """Where every block, alone, would undo the whole sum."""
+    return 0.25 * ones()
 
 
 def quadratic(spread=1.0):

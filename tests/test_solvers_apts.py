@@ -12,10 +12,11 @@ from apts import (
     MODELS,
     SAMPLES,
     VARIANTS,
-    Logistic,
+    coupled,
     data,
     logistic,
     ones,
+    overshooting,
     quadratic,
     solver_of,
     steps,
@@ -29,7 +30,7 @@ from quadratic import minimum, objective_of
 
 from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
-from hpctrain.job.settings import load_job, parse_job, write_toml
+from hpctrain.job.settings import load_job, parse_job, resolved_toml
 from hpctrain.methods.sampling.shares import Share
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
@@ -202,31 +203,6 @@ def test_where_nothing_moves_locally_it_is_the_plain_trust_region_method(model):
         torch.testing.assert_close(state.point.theta, plain.point.theta, rtol=1e-12, atol=1e-13)
         assert state.global_radius == plain.radius
     assert state.silent == 2
-
-
-class Coupled(Logistic):
-    """So strongly coupled that the sum of the blocks' steps overshoots."""
-
-    def __init__(self, X, kept=None):
-        super().__init__(X, kept)
-        self.pull = 40.0
-
-    def losses(self, theta):
-        return super().losses(theta) + self.kept * 0.5 * self.pull * theta.sum() ** 2
-
-    def losses_and_gradients(self, theta):
-        found = super().losses_and_gradients(theta)
-        found[:, 1:] += self.kept[:, None] * self.pull * theta.sum()
-        return found
-
-
-def coupled():
-    return Coupled(logistic().X)
-
-
-def overshooting():
-    """Where every block, alone, would undo the whole sum."""
-    return 0.25 * ones()
 
 
 WIDE = {"radius": 1.0, "max_radius": 4.0}
@@ -423,4 +399,4 @@ def test_a_solver_describes_its_subdomains_and_its_control():
 def test_the_jobs_of_the_published_figures_are_valid(path):
     job = load_job(path)
     assert job.solver.name == f"apts-{path.stem.split('-')[0]}"
-    assert parse_job(write_toml(job), "again") == job
+    assert parse_job(resolved_toml(job), "again") == job
