@@ -102,7 +102,7 @@ def write_plain(path: Path, rows: torch.Tensor) -> None:
 
 
 def restore(communicator: Communicator, store: CheckpointStore) -> None:
-    checkpoint = store.latest()
+    checkpoint = store.find_latest()
     assert checkpoint is not None
     share = Share(None, lambda total: row_ranges(total, communicator.size)[communicator.rank])
     example = State(torch.zeros(PARAMETERS, dtype=torch.float64), InverseHessian())

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.logistic_runs import Stage
-from hpctrain.results.style import line_style, new_figure, save
+from hpctrain.results.style import choose_line_style, make_figure, save
 
 # Stages of a run by the method's name.
 Curves = dict[str, list[Stage]]
@@ -15,7 +15,7 @@ WORK = "effective gradient evaluations"
 
 def mlvr_figure(sets: dict[str, Curves], target: float, output: Path) -> None:
     """L - L* against effective gradient evaluations, a panel a set."""
-    figure = new_figure(4.2 * len(sets), 3.3)
+    figure = make_figure(4.2 * len(sets), 3.3)
     panels = np.atleast_1d(np.array(figure.subplots(1, len(sets))))
     for axes, (name, curves) in zip(panels, sets.items(), strict=True):
         for index, (label, run) in enumerate(curves.items()):
@@ -29,7 +29,7 @@ def mlvr_figure(sets: dict[str, Curves], target: float, output: Path) -> None:
 
 def astrom_figure(curves: Curves, samples: int, target: float, output: Path) -> None:
     """‖∇L‖ against effective gradient evaluations, and |D¹| / |D| of TR and ASTROM by iteration."""
-    figure = new_figure(8.4, 3.3)
+    figure = make_figure(8.4, 3.3)
     left, right = figure.subplots(1, 2)
     for index, (label, run) in enumerate(curves.items()):
         _draw(left, index, label, [s.effective for s in run], [s.gradient_norm for s in run])
@@ -44,4 +44,4 @@ def astrom_figure(curves: Curves, samples: int, target: float, output: Path) -> 
 
 
 def _draw(axes: Axes, index: int, label: str, x: list[float], y: list[float]) -> None:
-    axes.plot(x, y, marker=".", markersize=3, label=label, **line_style(index))
+    axes.plot(x, y, marker=".", markersize=3, label=label, **choose_line_style(index))

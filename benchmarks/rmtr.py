@@ -30,7 +30,7 @@ from tabulate import tabulate
 from hpctrain.job.settings import Job, load_job
 from hpctrain.objective import Counts
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.results.style import line_style, new_figure, save
+from hpctrain.results.style import choose_line_style, make_figure, save
 from hpctrain.run.assemble import make_job_solver, make_objective, make_problem
 
 METHODS = {"RMTR, 3 levels": "", "TR, 1 level": "-single"}
@@ -288,11 +288,11 @@ def _race(
 
 def draw(found: dict[str, dict[str, list[Curve]]], output: Path) -> None:
     """Accuracy against work units, mean and range over the seeds, a panel for each network."""
-    figure = new_figure(3.2 * len(found), 2.6)
+    figure = make_figure(3.2 * len(found), 2.6)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (name, curves) in zip(panels, found.items(), strict=True):
         for number, (method, runs) in enumerate(curves.items()):
-            its, style = accuracies(runs, "units"), line_style(number)
+            its, style = accuracies(runs, "units"), choose_line_style(number)
             panel.plot(its.spent, its.mean, label=method, **style)
             low, high = its.accuracy.min(axis=0), its.accuracy.max(axis=0)
             panel.fill_between(its.spent, low, high, color=style["color"], alpha=0.2, linewidth=0)

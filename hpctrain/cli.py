@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status.
     """
     streams.show_every_letter()
-    options = _parser().parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     warnings.showwarning = _warn
     try:
         return options.command(options)
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         job = communicator.on_root(lambda: load_job(options.job, options.overrides))
         return runner.run(job, communicator, options.output or job.output.path, signals)
 
-    return _on_all_ranks(train)
+    return _train_on_all_ranks(train)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -56,10 +56,10 @@ def _resume(options: argparse.Namespace) -> int:
 
         return runner.resume(options.run, communicator, options.overrides, signals)
 
-    return _on_all_ranks(go_on)
+    return _train_on_all_ranks(go_on)
 
 
-def _on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
+def _train_on_all_ranks(train: Callable[[Any, StopSignals], Any]) -> int:
     """Runs what gives a run's outcome on the ranks of this job."""
     with StopSignals() as signals:  # one that comes while the parts are imported counts too
         from hpctrain.parallel import launch
@@ -130,13 +130,13 @@ def _print_study(study: Callable[[], str]) -> int:
         _say(str(error))
         return error.status
     except BrokenPipeError:  # of the progress on standard error
-        return _closed_pipe()
+        return _end_quietly()
 
 
 def _info(options: argparse.Namespace) -> int:
     from hpctrain.run import info
 
-    return _print(info.table(options.probe_gpu) + "\n")
+    return _print(info.describe_installation(options.probe_gpu) + "\n")
 
 
 def _print(text: str) -> int:
@@ -144,7 +144,7 @@ def _print(text: str) -> int:
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
-        return _closed_pipe()
+        return _end_quietly()
     except OSError as error:
         streams.drop_unwritten(sys.stdout)
         _say(f"standard output cannot be written: {error.strerror}")
@@ -152,7 +152,7 @@ def _print(text: str) -> int:
     return 0
 
 
-def _closed_pipe() -> int:
+def _end_quietly() -> int:
     """Ends quietly, as other commands do: `hpctrain report RUN.h5 | head`."""
     for stream in (sys.stdout, sys.stderr):
         streams.drop_unwritten(stream)
@@ -187,7 +187,7 @@ def _say(line: str) -> None:
         streams.drop_unwritten(sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hpctrain",
         description="Trains neural networks by domain decomposition and multilevel optimisation.",
@@ -196,24 +196,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    run = _command(commands, "run", _run, "train as a job file says, alone or as ranks of MPI")
+    run = _add_command(commands, "run", _run, "train as a job file says, alone or as ranks of MPI")
     run.add_argument("job", metavar="JOB.toml", help="the job file")
     run.add_argument("-o", "--output", metavar="RUN.h5", help="the run file, instead of the job's")
     _add_overrides(run)
 
-    resume = _command(commands, "resume", _resume, "go on with a run, on any number of ranks")
+    resume = _add_command(commands, "resume", _resume, "go on with a run, on any number of ranks")
     resume.add_argument("run", metavar="RUN.h5", help="its run file; RUN.ckpt lies beside it")
     _add_overrides(resume, "stop.max_iterations=2000")
 
-    report = _command(commands, "report", _report, "print tables of finished or running runs")
+    report = _add_command(commands, "report", _report, "print tables of finished or running runs")
     report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
     report.add_argument("--format", choices=FORMATS, default="text")
 
-    plot = _command(commands, "plot", _plot, "draw the convergence of runs")
+    plot = _add_command(commands, "plot", _plot, "draw the convergence of runs")
     plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
     plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
 
-    compare = _command(commands, "compare", _compare, "run jobs of one problem and compare them")
+    compare = _add_command(
+        commands, "compare", _compare, "run jobs of one problem and compare them"
+    )
     compare.add_argument("jobs", metavar="JOB.toml", nargs="+", help="job files of one problem")
     compare.add_argument("--seeds", metavar="0,1,2", default="0,1,2", help="a run for each")
     compare.add_argument("-o", "--output", metavar="FIG.png", help="draw mean and range over seeds")
@@ -222,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--runs", metavar="DIR", help="run files, by default runs/compare-PROBLEM")
     _add_overrides(compare)
 
-    scaling = _command(commands, "scaling", _scaling, "run a job on several rank counts")
+    scaling = _add_command(commands, "scaling", _scaling, "run a job on several rank counts")
     scaling.add_argument("job", metavar="JOB.toml", help="the job file")
     scaling.add_argument("--ranks", metavar="1,2,4", default="1,2,4", help="the rank counts")
     scaling.add_argument(
@@ -241,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     scaling.add_argument("--runs", metavar="DIR", help="run files, by default runs/scaling-…")
     _add_overrides(scaling)
 
-    info = _command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
+    info = _add_command(commands, "info", _info, "print versions, MPI, threads, device and kernels")
     info.add_argument(
         "--probe-gpu", action="store_true", help="try MPI with GPU buffers, in a job of its own"
     )
@@ -259,7 +261,7 @@ def _add_overrides(parser: argparse.ArgumentParser, example: str = "solver.block
     )
 
 
-def _command(
+def _add_command(
     commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str
 ) -> argparse.ArgumentParser:
     description = f"{summary[0].upper()}{summary[1:]}."

@@ -18,7 +18,7 @@ Found = TypeVar("Found")
 OWN_CLASS = r".+\.py:[^\W\d]\w*"
 
 
-def hint(given: object, known: Iterable[str]) -> str:
+def suggest(given: object, known: Iterable[str]) -> str:
     """The known name that a misspelt one is most like, as a question; empty if it is like none."""
     close = difflib.get_close_matches(given, list(known), n=1) if isinstance(given, str) else []
     return f" (did you mean {close[0]}?)" if close else ""
@@ -88,7 +88,7 @@ class Choice:
     example: str
     default: str | None = None
 
-    def tag(self, table: Any) -> str | None:
+    def find_tag(self, table: Any) -> str | None:
         """The tag of the group that a table, or a group, is; None where nothing fits."""
         if isinstance(table, Options):
             return type(table).__name__
@@ -109,6 +109,6 @@ class Choice:
         """The type of a table that is any of the groups, for pydantic."""
         return reduce(or_, (Annotated[group, Tag(tag)] for tag, group in self.tags.items()))
 
-    def names(self, groups: tuple[type[Options], ...]) -> list[str]:
+    def list_names(self, groups: tuple[type[Options], ...]) -> list[str]:
         """The values that lead to one of these groups, but for the user's own classes."""
         return [name for name, group in self.groups.items() if group in groups]

@@ -116,7 +116,7 @@ def nothing_lost(output: Path, kept: int) -> int:
     """The iteration of the last checkpoint, not before the one that was there."""
     iterations = read_run(output).history["iteration"]
     assert (iterations == range(len(iterations))).all()
-    found = latest(output).iteration
+    found = find_latest(output).iteration
     assert found >= kept, f"checkpoint {kept} is gone, the last is {found}"
     assert len(iterations) > found, f"iteration {found} is not in the history"
     return found
@@ -125,7 +125,7 @@ def nothing_lost(output: Path, kept: int) -> int:
 def differences(found: Path, expected: Path) -> list[str]:
     """The columns of the history and the leaves of the state that are not equal bit by bit."""
     histories = [read_run(path).history for path in (found, expected)]
-    states = [latest(path).load() for path in (found, expected)]
+    states = [find_latest(path).load() for path in (found, expected)]
     columns = [
         name for name in histories[1].keys() - set(TIMES)
         if histories[0][name].tobytes() != histories[1][name].tobytes()
@@ -141,8 +141,8 @@ def same(states: list[dict], path: str) -> bool:
     return one == other
 
 
-def latest(output: Path) -> Checkpoint:
-    checkpoint = CheckpointStore(folder(output), Communicator()).latest()
+def find_latest(output: Path) -> Checkpoint:
+    checkpoint = CheckpointStore(folder(output), Communicator()).find_latest()
     assert checkpoint is not None, f"{folder(output)}: no checkpoint"
     return checkpoint
 

@@ -44,7 +44,7 @@ def status(child: int) -> int:
 def reached(output: Path) -> tuple[int, int]:
     """The last iteration recorded, and that of the last checkpoint; -1 for none."""
     iterations = read_run(output).history["iteration"]
-    latest = CheckpointStore(output.with_suffix(".ckpt"), Communicator()).latest()
+    latest = CheckpointStore(output.with_suffix(".ckpt"), Communicator()).find_latest()
     assert (iterations == range(len(iterations))).all()
     return len(iterations) - 1, latest.iteration if latest else -1
 

@@ -120,6 +120,6 @@ def test_info_tells_of_a_library_that_does_not_start(monkeypatch):
 
     monkeypatch.setattr(info, "ASK_MPI", "raise RuntimeError('cannot load MPI library')")
     monkeypatch.setattr(info, "ASK_HDF5", "import os; os.abort()")
-    table = info.table()
+    table = info.describe_installation()
     assert "does not start (RuntimeError: cannot load MPI library)" in table
     assert "(HDF5 does not start (status -6))" in table

@@ -15,7 +15,7 @@ from hpctrain.job.settings import (
     ParallelOptions,
     load_job,
     parse_job,
-    resolved_toml,
+    write_toml,
 )
 from hpctrain.job.stop import StopOptions
 from hpctrain.networks.kinds import NETWORKS
@@ -186,7 +186,7 @@ def test_more_chunks_than_samples_are_refused():
 def test_a_classifier_takes_any_network_for_images(kind):
     job = parse_job(CLASSIFIER, "x.toml", [f"network.kind={kind}"])
     assert job.network.kind == kind
-    assert parse_job(resolved_toml(job), "resolved") == job
+    assert parse_job(write_toml(job), "resolved") == job
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
@@ -286,12 +286,12 @@ def test_file_without_permission_is_named(tmp_path):
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 def test_shipped_job_survives_being_written_and_read(path):
     job = load_job(path)
-    assert parse_job(resolved_toml(job), "resolved") == job
+    assert parse_job(write_toml(job), "resolved") == job
     assert job.output.path == f"runs/{path.stem}.h5"
 
 
 def test_resolved_job_states_its_defaults():
-    resolved = resolved_toml(parse_job(SMALL, "x.toml"))
+    resolved = write_toml(parse_job(SMALL, "x.toml"))
     for line in ("seed = 0", "chunks = 64", "local_steps = 50", "c1 = 0.0001", "error_every = 10"):
         assert line in resolved.splitlines()
 
@@ -316,7 +316,7 @@ def test_any_job_survives_being_written_and_read(name, time_step, stop):
         solver=SPQNOptions(),
         stop=stop,
     )
-    assert parse_job(resolved_toml(job), "resolved") == job
+    assert parse_job(write_toml(job), "resolved") == job
 
 
 GROUPS = [

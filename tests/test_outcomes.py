@@ -10,7 +10,7 @@ from residuals import linear_problem
 
 from hpctrain import cli
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.results.report import summary_rows
+from hpctrain.results.report import make_summary_rows
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Record, Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
@@ -95,7 +95,7 @@ def test_a_run_that_has_nothing_left_says_why_and_goes_no_further(write_job, tmp
     with h5py.File(output) as file:
         names = h5py.check_enum_dtype(file["history/outcome"].dtype)
     assert run.history["outcome"].tolist() == [names["ACCEPTED"], names["DAMPING_LIMIT"]]
-    [row] = summary_rows([run])
+    [row] = make_summary_rows([run])
     assert (row["iterations"], row["of them refused"]) == (1, 1)
     assert cli.main(["resume", str(output)]) == 0
     assert f"nothing to do, {output} has ended: {why}\n" in capsys.readouterr().out

@@ -108,7 +108,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_status_75(
     assert "stopped: stopped by a signal" in printed
     run = read_run(output)
     assert run.stop_reason == "stopped by a signal"
-    checkpoint = CheckpointStore(output.with_suffix(".ckpt"), Communicator()).latest()
+    checkpoint = CheckpointStore(output.with_suffix(".ckpt"), Communicator()).find_latest()
     assert checkpoint.iteration == run.history["iteration"][-1]
 
 

@@ -17,7 +17,7 @@ from logistic import random_rows
 from pydantic import TypeAdapter, ValidationError
 
 from hpctrain.errors import InputError
-from hpctrain.job.groups import inner_group, kinds_of
+from hpctrain.job.groups import find_inner_group, list_kinds
 from hpctrain.job.settings import parse_job
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
@@ -167,7 +167,7 @@ WITHOUT_EFFECT = {
 def list_settings(group: type[Options], place: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted keys of a group's settings but for its name, and what they are."""
     for name, field in group.model_fields.items():
-        inner = inner_group(field)
+        inner = find_inner_group(field)
         if inner is not None and get_origin(field.annotation) is not list:
             yield from list_settings(inner, f"{place}{name}.")
         elif f"{place}{name}" != "name":
@@ -178,7 +178,7 @@ def list_others(field: Any) -> Iterator[str]:
     """Other values of a setting than its default that it may have by itself, as a job has them."""
     default = field.default
     candidates: list[Any] = []
-    for kind in kinds_of(field):
+    for kind in list_kinds(field):
         if get_origin(kind) is Literal:
             candidates += get_args(kind)
         elif kind is bool:

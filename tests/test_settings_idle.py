@@ -1,4 +1,4 @@
-"""Settings of trust-region methods that have no effect beside others are refused with the reason."""
+"""Settings of trust-region methods without an effect are refused, with the reason."""
 
 import pytest
 from pydantic import ValidationError

@@ -15,7 +15,7 @@ from hpctrain.run.stop import agree_on_reason
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 from hpctrain.study import bands
-from hpctrain.study.seeds import SeedRuns, comparison
+from hpctrain.study.seeds import SeedRuns, format_comparison
 
 JOB = """
 [problem]
@@ -78,7 +78,7 @@ def test_a_new_row_stops_a_run_and_is_shown_in_every_table_and_figure(job, tmp_p
     tables = report.report([path])
     assert "First record at or below a test loss" in tables and "test loss at iteration" in tables
     group = SeedRuns("adam", (Summary(found),))
-    assert "To the first record at or below a test loss" in comparison([group], "text")
+    assert "To the first record at or below a test loss" in format_comparison([group], "text")
     drawn = []
     monkeypatch.setattr(figures.style, "save", lambda figure, _: drawn.append(figure))
     figures.plot([path], tmp_path / "a.png")

@@ -150,7 +150,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("readers", [1, 2, 5])
 def test_any_number_of_ranks_reads_what_others_wrote(tmp_path, writers, readers):
     write_on(writers, tmp_path, 50)
-    latest = store(tmp_path).latest()
+    latest = store(tmp_path).find_latest()
     assert (latest.iteration, latest.ranks, latest.extra) == (50, writers, {"seconds": 1.5})
     for rank in range(readers):
         assert_same(latest.restore(State, share(rank, readers)), state(50, rank, readers))
@@ -159,13 +159,13 @@ def test_any_number_of_ranks_reads_what_others_wrote(tmp_path, writers, readers)
 
 def test_all_ranks_see_the_same_latest(tmp_path):
     paths = write_on(3, tmp_path, 50)
-    latest = on_ranks(3, lambda comm: CheckpointStore(tmp_path / "run.ckpt", comm).latest())
+    latest = on_ranks(3, lambda comm: CheckpointStore(tmp_path / "run.ckpt", comm).find_latest())
     assert {found.path for found in latest} == set(paths) == {tmp_path / "run.ckpt" / "00000050"}
 
 
 def test_rows_are_joined_over_parts(tmp_path):
     write_on(3, tmp_path, 50)
-    latest = store(tmp_path).latest()
+    latest = store(tmp_path).find_latest()
     assert torch.equal(latest.rows("inverse_hessian", 1, 6), matrix(50)[1:6])
     assert torch.equal(latest.load()["inverse_hessian"], matrix(50))
 
@@ -173,18 +173,18 @@ def test_rows_are_joined_over_parts(tmp_path):
 def test_large_rows_are_written_piece_by_piece(tmp_path, monkeypatch):
     monkeypatch.setattr("hpctrain.store.parts.PIECE_BYTES", 2 * N * 8)
     store(tmp_path).write(1, state(1))
-    assert_same(store(tmp_path).latest().restore(State), state(1))
+    assert_same(store(tmp_path).find_latest().restore(State), state(1))
 
 
 def test_there_is_none_at_first(tmp_path):
-    assert store(tmp_path).latest() is None
+    assert store(tmp_path).find_latest() is None
 
 
 def test_the_newest_two_are_kept(tmp_path):
     for iteration in (10, 20, 30, 40):
         store(tmp_path).write(iteration, state(iteration))
     assert sorted(os.listdir(tmp_path / "run.ckpt")) == ["00000030", "00000040"]
-    assert store(tmp_path).latest().iteration == 40
+    assert store(tmp_path).find_latest().iteration == 40
 
 
 def test_the_course_that_was_left_goes_and_the_same_iteration_is_replaced(tmp_path):
@@ -192,7 +192,7 @@ def test_the_course_that_was_left_goes_and_the_same_iteration_is_replaced(tmp_pa
         store(tmp_path, keep=3).write(iteration, state(iteration))
     store(tmp_path).write(20, state(20), {"again": True})
     assert sorted(os.listdir(tmp_path / "run.ckpt")) == ["00000010", "00000020"]
-    assert store(tmp_path).latest().extra == {"again": True}
+    assert store(tmp_path).find_latest().extra == {"again": True}
 
 
 def truncate(path):
@@ -212,10 +212,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
     write_on(3, tmp_path, 100)
     damage(tmp_path / "run.ckpt" / "00000100" / name)
     with pytest.warns(UserWarning, match="00000100: damaged, the one before it is used"):
-        latest = store(tmp_path).latest()
+        latest = store(tmp_path).find_latest()
     assert latest.iteration == 50
     write_on(3, tmp_path, 100)
-    assert store(tmp_path).latest().iteration == 100
+    assert store(tmp_path).find_latest().iteration == 100
 
 
 def test_one_failing_rank_fails_all_alike_and_leaves_the_others_checkpoints(tmp_path, monkeypatch):
@@ -233,7 +233,7 @@ def test_one_failing_rank_fails_all_alike_and_leaves_the_others_checkpoints(tmp_
     assert len({str(error) for error in errors}) == 1
     assert "rank 1: OSError: [Errno 28] No space left on device" in str(errors[0])
     assert os.listdir(tmp_path / "run.ckpt") == ["00000050"]
-    assert store(tmp_path).latest().iteration == 50
+    assert store(tmp_path).find_latest().iteration == 50
 
 
 DISK_FULL = """
@@ -249,10 +249,10 @@ try:
     store(folder).write(2, large)
 except CheckpointError as error:
     print(error)
-assert store(folder).latest().iteration == 1
+assert store(folder).find_latest().iteration == 1
 assert os.listdir(folder / "run.ckpt") == ["00000001"]
 store(folder).write(3, state(3))
-assert store(folder).latest().iteration == 3
+assert store(folder).find_latest().iteration == 3
 """
 
 
@@ -288,7 +288,7 @@ def test_members_of_a_group_let_their_leader_write_the_block(tmp_path):
         return CheckpointStore(tmp_path / "run.ckpt", comm).write(1, shared, blocks=led)
 
     on_ranks(3, write)
-    assert_same(store(tmp_path).latest().restore(State), state(1))
+    assert_same(store(tmp_path).find_latest().restore(State), state(1))
 
 
 def test_missing_rows_are_found_when_written(tmp_path):
@@ -327,18 +327,18 @@ def test_kill_while_writing_leaves_a_whole_checkpoint(tmp_path, request, seed):
     time.sleep(random.Random(seed).uniform(0, 0.05))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    latest = store(tmp_path).latest()
+    latest = store(tmp_path).find_latest()
     restored = latest.restore(State)
     assert_same(restored, state(restored.iteration))
     store(tmp_path).write(10**6, state(7))
-    assert store(tmp_path).latest().iteration == 10**6
+    assert store(tmp_path).find_latest().iteration == 10**6
     assert not list((tmp_path / "run.ckpt").glob(".tmp*"))
 
 
 def test_a_replacement_cut_short_falls_back_to_what_it_replaced(tmp_path):
     path = store(tmp_path).write(5, state(5))
     path.rename(path.with_name(path.name + ".replaced"))
-    assert store(tmp_path).latest().iteration == 5
+    assert store(tmp_path).find_latest().iteration == 5
     store(tmp_path).write(5, state(5))
     assert os.listdir(tmp_path / "run.ckpt") == ["00000005"]
 
@@ -374,7 +374,7 @@ def test_a_large_matrix_is_written_and_read_without_a_second_copy_in_memory(tmp_
     before = memory("VmRSS")
     store.write(1, Matrix(RowBlock(rows, 0, 4000)))
     assert memory("VmHWM") - before < rows.nbytes / 2
-    checkpoint = store.latest()
+    checkpoint = store.find_latest()
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     back = checkpoint.restore(Matrix)

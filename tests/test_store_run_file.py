@@ -152,7 +152,7 @@ def test_resumed_run_goes_on_after_the_kept_records_on_more_ranks(tmp_path):
             run.append(row(i), times(i))
             run.append_iterate(i, np.array([float(i)]))
     created = read_run(path).attributes["created"]
-    past = read_run(path).until(3)
+    past = read_run(path).keep_until(3)
     with writer(path, ranks=3, environment={"ranks": 3}, iterate_size=1, past=past) as run:
         run.append(row(4), times(4, ranks=3))
     back = read_run(path)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hpctrain.results.measures import measure_of
+from hpctrain.results.measures import find_measure
 from hpctrain.results.summary import Summary
 from hpctrain.store.run_file import RunWriter, read_run
 from hpctrain.study import bands, seeds
@@ -40,16 +40,16 @@ def group(tmp_path):
 def test_a_mark_is_reached_by_the_first_record_at_or_above_it(group):
     runs = group("adam", [0.1, 0.7, math.nan, 0.85, 0.8], [0.1, 0.2, 0.3])
     first, other = runs.runs
-    assert measure_of(first.run).column == "test_accuracy"
-    assert [(at.target, at.iteration, at.epoch) for at in first.targets()] == [
+    assert find_measure(first.run).column == "test_accuracy"
+    assert [(at.target, at.iteration, at.epoch) for at in first.list_targets()] == [
         (0.5, 1, 0.5),
         (0.7, 1, 0.5),
         (0.8, 3, 1.5),
         (0.85, 3, 1.5),
     ]
-    assert other.targets() == []
+    assert other.list_targets() == []
     assert runs.cost_to(0.8, "epoch") == (math.inf, 1.5, math.inf)
-    assert runs.reached(0.8) == 1 and runs.measured == (pytest.approx(0.55), 0.3, 0.8)
+    assert runs.count_reached(0.8) == 1 and runs.measured == (pytest.approx(0.55), 0.3, 0.8)
 
 
 def test_the_accuracy_after_an_epoch_is_the_last_known_one_of_runs_that_came_so_far(group):
@@ -57,7 +57,7 @@ def test_the_accuracy_after_an_epoch_is_the_last_known_one_of_runs_that_came_so_
     assert runs.at_epoch(1).median == 0.3
     assert runs.at_epoch(2).median == 0.3
     assert math.isnan(runs.at_epoch(3).median)
-    (row,) = seeds.epoch_rows([runs])
+    (row,) = seeds.make_epoch_rows([runs])
     assert row == {"solver": "adam", "epoch 1": "0.3", "epoch 2": "0.3"}
 
 
@@ -68,13 +68,13 @@ def test_a_run_that_diverged_has_no_accuracy(group):
 
 def test_targets_ascend_and_hold_what_the_job_asked_for(group):
     runs = group("adam", [0.1, 0.75], job="[stop]\ntest_accuracy = 0.6")
-    rows = seeds.target_rows([runs])
+    rows = seeds.make_target_rows([runs])
     assert [row["test accuracy"] for row in rows] == ["0.5", "0.6", "0.7"]
     assert [row["epochs"] for row in rows] == ["0.5"] * 3
-    text = seeds.comparison([runs], "text")
+    text = seeds.format_comparison([runs], "text")
     assert text.startswith("At the end (test accuracy as last measured)")
     assert "To the first record at or above a test accuracy" in text
-    assert "at test accuracy >= 0.6" in seeds.comparison([runs], "csv")
+    assert "at test accuracy >= 0.6" in seeds.format_comparison([runs], "csv")
 
 
 def test_a_band_of_accuracies_is_linear_between_records():
@@ -82,7 +82,7 @@ def test_a_band_of_accuracies_is_linear_between_records():
         (np.array([0.0, 2.0]), np.array([0.2, 0.6])),
         (np.array([0.0, 1.0]), np.array([0.1, 0.8])),
     ]
-    x, mean, lowest, highest = bands.band(curves, logarithmic=False)
+    x, mean, lowest, highest = bands.find_band(curves, logarithmic=False)
     np.testing.assert_allclose(x, [0, 1, 2])
     np.testing.assert_allclose(lowest, [0.1, 0.4, 0.6])
     np.testing.assert_allclose(highest, [0.2, 0.8, 0.8])
@@ -94,4 +94,4 @@ def test_a_run_without_a_measure_is_judged_by_its_error(tmp_path):
         tmp_path / "run.h5", job="", environment={}, columns=KINDS, phases=["local"], ranks=1
     )
     writer.finish("running", None)
-    assert measure_of(read_run(tmp_path / "run.h5")).column == "error"
+    assert find_measure(read_run(tmp_path / "run.h5")).column == "error"

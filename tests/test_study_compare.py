@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from hpctrain.job.settings import load_job, resolved_toml
+from hpctrain.job.settings import load_job, write_toml
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunWriter, read_run
 from hpctrain.study import bands, compare, seeds, starts
@@ -108,7 +108,7 @@ def test_parallel_time_is_the_slowest_ranks_cpu_time_and_the_least_waiting(tmp_p
     summary = Summary(read_run(path))
     expected = [3 + 1.5 + 0.25, math.nan, 4.75 + 4 + 0.5 + 0.5]
     np.testing.assert_array_equal(summary.parallel_seconds, expected)
-    assert summary.reached(0.1).parallel_seconds == 9.75
+    assert summary.find_reached(0.1).parallel_seconds == 9.75
 
 
 def test_a_spread_is_the_median_and_the_range():
@@ -128,7 +128,7 @@ def test_rows_hold_median_range_and_how_many_seeds_reached_an_error(tmp_path):
     assert runs.cost_to(0.1, "iteration") == (2, 1, math.inf)
     assert runs.cost_to(0.4, "update_cost") == (6, 3, 6)
     assert runs.cost_to(0.1, "parallel_seconds") == (4.5, 3, math.inf)
-    rows = seeds.target_rows([runs])
+    rows = seeds.make_target_rows([runs])
     assert [(row["error"], row["reached"]) for row in rows] == [
         ("0.4", "3 of 3"),
         ("0.1", "2 of 3"),
@@ -149,12 +149,12 @@ def test_tables_name_solvers_networks_and_what_parallel_time_is(tmp_path):
         group(tmp_path, "adam", [1, 0.05], job=network.format(3)),
         group(tmp_path, "lbfgs", [1, 0.2], job=network.format(4)),
     ]
-    text = seeds.comparison(groups, "text")
+    text = seeds.format_comparison(groups, "text")
     assert "mlp 3x4" in text and "the jobs train different networks" in text
     assert "a model, not a measurement; ranks x threads: 1x1" in text
-    assert "0 of 1" in text and "|" in seeds.comparison(groups, "markdown")
-    assert "network" not in seeds.comparison(groups[:1], "text")
-    rows = list(csv.DictReader(io.StringIO(seeds.comparison(groups, "csv"))))
+    assert "0 of 1" in text and "|" in seeds.format_comparison(groups, "markdown")
+    assert "network" not in seeds.format_comparison(groups[:1], "text")
+    rows = list(csv.DictReader(io.StringIO(seeds.format_comparison(groups, "csv"))))
     assert [row["solver"] for row in rows] == ["adam", "lbfgs"]
     assert rows[0]["error median"] == "0.05" and rows[1]["seeds at error <= 0.1"] == "0"
     assert rows[1]["seconds at error <= 0.1 median"] == "inf"
@@ -163,7 +163,7 @@ def test_tables_name_solvers_networks_and_what_parallel_time_is(tmp_path):
 def test_a_band_holds_mean_and_range_and_an_ended_curve_keeps_its_last_value():
     slow = np.array([0.0, 2.0, 4.0]), np.array([1.0, 1e-2, 1e-4])
     fast = np.array([0.0, 1.0]), np.array([1.0, 1e-3])
-    x, mean, lowest, highest = bands.band([slow, fast])
+    x, mean, lowest, highest = bands.find_band([slow, fast])
     np.testing.assert_allclose(x, [0, 1, 2, 4])
     np.testing.assert_allclose(lowest, [1, 1e-3, 1e-3, 1e-4])
     np.testing.assert_allclose(highest, [1, 0.1, 1e-2, 1e-3])
@@ -172,7 +172,7 @@ def test_a_band_holds_mean_and_range_and_an_ended_curve_keeps_its_last_value():
 
 def test_a_band_begins_where_all_curves_have_begun():
     curves = [(np.array([0.1, 1.0]), np.ones(2)), (np.array([0.3, 2.0]), np.ones(2))]
-    assert bands.band(curves).x[0] == 0.3
+    assert bands.find_band(curves).x[0] == 0.3
 
 
 @pytest.mark.parametrize("suffix, magic", [(".png", b"\x89PNG"), (".pdf", b"%PDF")])
@@ -192,8 +192,8 @@ def test_figures_are_drawn_of_errors_or_losses_close_and_far_apart(tmp_path, suf
 def test_finished_runs_of_the_very_same_job_are_taken_and_others_are_not(tmp_path, jobs, no_starts):
     folder = tmp_path / "runs"
     study = Study(jobs[:1], [4], folder=str(folder))
-    job = resolved_toml(load_job(jobs[0], ["seed=4", "output.path=elsewhere.h5"]))
-    other = resolved_toml(load_job(jobs[0], ["seed=4", "solver.beta1=0.5"]))
+    job = write_toml(load_job(jobs[0], ["seed=4", "output.path=elsewhere.h5"]))
+    other = write_toml(load_job(jobs[0], ["seed=4", "solver.beta1=0.5"]))
     folder.mkdir()
     write_run(folder / "adam-seed4.h5", other, [1.0])
     write_run(folder / "adam-seed4-2.h5", job, [1.0], reason="stopped by a signal")

@@ -30,25 +30,25 @@ def test_calls_that_cost_time_of_their_own_add_up_with_the_network():
 def test_the_fit_of_calls_that_follow_the_model_is_exact():
     messages, sent = np.array([1, 1, 2, 2, 3]), np.array([8, 1e5, 16, 1e6, 1e4])
     seconds = 2e-6 * messages + sent / 5e9
-    found = projection.fitted("here", messages, sent, seconds)
+    found = projection.fit_network("here", messages, sent, seconds)
     assert found.latency == pytest.approx(2e-6) and found.bandwidth == pytest.approx(5e9)
 
 
 def test_the_fit_has_no_negative_latency_or_bandwidth():
-    growing = projection.fitted("here", [1, 1], [1e3, 1e6], [1e-6, 2e-3])
+    growing = projection.fit_network("here", [1, 1], [1e3, 1e6], [1e-6, 2e-3])
     assert growing.latency >= 0 and growing.bandwidth > 0
-    falling = projection.fitted("here", [1, 1], [1e3, 1e6], [2e-3, 1e-3])
+    falling = projection.fit_network("here", [1, 1], [1e3, 1e6], [2e-3, 1e-3])
     assert falling.bandwidth == math.inf and 1e-3 < falling.latency < 2e-3
 
 
 def test_speed_up_and_efficiency_of_strong_and_of_weak_scaling():
     ranks, seconds = [1, 2, 4], [8.0, 5.0, 4.0]
-    assert projection.speed_ups(ranks, seconds, weak=False) == [1, 1.6, 2]
-    assert projection.efficiencies(ranks, seconds, weak=False) == [1, 0.8, 0.5]
-    assert projection.efficiencies(ranks, seconds, weak=True) == [1, 1.6, 2]
-    assert projection.speed_ups(ranks, seconds, weak=True) == [1, 3.2, 8]
+    assert projection.compute_speed_ups(ranks, seconds, weak=False) == [1, 1.6, 2]
+    assert projection.compute_efficiencies(ranks, seconds, weak=False) == [1, 0.8, 0.5]
+    assert projection.compute_efficiencies(ranks, seconds, weak=True) == [1, 1.6, 2]
+    assert projection.compute_speed_ups(ranks, seconds, weak=True) == [1, 3.2, 8]
     # From two ranks on: they count as twice as fast as one.
-    assert projection.speed_ups([2, 4], [6.0, 3.0], weak=False) == [2, 4]
+    assert projection.compute_speed_ups([2, 4], [6.0, 3.0], weak=False) == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_speed_up_and_efficiency_of_strong_and_of_weak_scaling():
     ],
 )
 def test_the_largest_useful_number_of_ranks(seconds, weak, useful):
-    assert projection.largest_useful([1, 2, 4, 8], seconds, weak) == useful
+    assert projection.find_largest_useful([1, 2, 4, 8], seconds, weak) == useful
 
 
 def test_an_unknown_network_is_refused_with_those_that_are_known():
     with pytest.raises(StudyError, match=r"--network token-ring: allowed are .*ethernet-10g"):
-        projection.named_network("token-ring")
+        projection.find_network("token-ring")
 
 
 @pytest.fixture
@@ -114,6 +114,6 @@ def test_a_projection_is_the_slowest_rank_of_each_phase_and_the_network(stretch)
 
 
 def test_a_run_too_short_to_be_timed_is_named(stretch):
-    short = Stretch(stretch.run.until(1))
+    short = Stretch(stretch.run.keep_until(1))
     with pytest.raises(StudyError, match="too few to be timed"):
         _ = short.seconds

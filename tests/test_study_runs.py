@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hpctrain.results.figures import plot
-from hpctrain.results.report import report, share_rows, summary_rows, target_rows
+from hpctrain.results.report import make_share_rows, make_summary_rows, make_target_rows, report
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunFileError, RunWriter, read_run
 
@@ -77,7 +77,7 @@ def solution(dimensions):
 
 
 def test_summary_says_what_it_was_and_what_it_cost(tmp_path):
-    [row] = summary_rows([read_run(make_run(tmp_path / "a.h5"))])
+    [row] = make_summary_rows([read_run(make_run(tmp_path / "a.h5"))])
     assert row["solver"] == "aspqn" and row["problem"] == "burgers"
     assert row["network"] == "residual 8x20" and row["ranks x threads"] == "4x2"
     assert row["iterations"] == 59 and row["seconds"] == 29.5 and row["loss evals"] == 177
@@ -86,12 +86,12 @@ def test_summary_says_what_it_was_and_what_it_cost(tmp_path):
 
 
 def test_time_shares_are_of_all_ranks_and_records(tmp_path):
-    [row] = share_rows([read_run(make_run(tmp_path / "a.h5"))])
+    [row] = make_share_rows([read_run(make_run(tmp_path / "a.h5"))])
     assert row == {"file": "a.h5", "local": 0.75, "global": 0.25}
 
 
 def test_targets_are_the_first_records_at_or_below(tmp_path):
-    rows = target_rows([read_run(make_run(tmp_path / "a.h5"))])
+    rows = make_target_rows([read_run(make_run(tmp_path / "a.h5"))])
     # exp(-0.1 i) at i = 0, 5, …: 0.1 is passed at 25 (0.082), 0.02 at 40 (0.018), 0.01 at 50.
     assert [(row["error"], row["iteration"]) for row in rows] == [
         ("0.1", 25),

@@ -65,8 +65,8 @@ def test_ranks_beyond_the_cores_are_projected_and_marked(python, mpirun, job, tm
     assert (facts["kind"], facts["network"]) == ("strong", "infiniband-hdr")
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     found = {P: [read_run(runs / f"ranks-{P}-run-1.h5")] for P in (1, 2, 4)}
-    network = projection.named_network("infiniband-hdr")
-    text = scaling_rows.report(scaling_rows.made(found, {1, 2}, False, network, network, 1))
+    network = projection.find_network("infiniband-hdr")
+    text = scaling_rows.report(scaling_rows.make_scaling(found, {1, 2}, False, network, network, 1))
     assert "Strong scaling" in text and "a model, not a measurement" in text
     assert "P = 2: projected" in text and "P = 4: projected" not in text
 
@@ -95,12 +95,12 @@ def test_runs_on_all_rank_counts_come_before_the_next_repeat(job):
 def test_srun_packs_ranks_onto_nodes_and_overcommits_beyond_the_allocation(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_NNODES", "4")
-    found = {ranks: scaling._launcher("slurm", ranks)[2:] for ranks in (1, 2, 3, 16)}
+    found = {ranks: scaling._choose_launcher("slurm", ranks)[2:] for ranks in (1, 2, 3, 16)}
     assert found[1] == ("--nodes=1", "--ntasks=1") and found[2] == ("--nodes=1", "--ntasks=2")
     assert found[3] == ("--nodes=2", "--ntasks=3")
     assert found[16] == ("--nodes=4", "--ntasks=16", "--overcommit")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert scaling._cores("slurm") == 24
+    assert scaling._count_cores("slurm") == 24
 
 
 REFUSED = {

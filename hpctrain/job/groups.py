@@ -12,7 +12,7 @@ from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.options import Choice, Options
 
 
-def kinds_of(field: FieldInfo) -> list[Any]:
+def list_kinds(field: FieldInfo) -> list[Any]:
     """The types that a setting may have; None, which TOML cannot write, left out."""
     annotation = field.annotation
     if get_origin(annotation) not in (Union, UnionType):
@@ -20,58 +20,64 @@ def kinds_of(field: FieldInfo) -> list[Any]:
     return [kind for kind in get_args(annotation) if kind is not NoneType]
 
 
-def item_of(kind: Any) -> Any:
+def find_item_type(kind: Any) -> Any:
     """The type of a list's items, or a type that is no list."""
     return get_args(kind)[0] if get_origin(kind) is list else kind
 
 
-def named_groups(field: FieldInfo) -> Mapping[str, type[Options]]:
+def list_named_groups(field: FieldInfo) -> Mapping[str, type[Options]]:
     """The groups among which a table's key chooses, by its values, without the user's own."""
-    chooser = chooser_of(field)
-    return variants_of(field) if chooser is None else chooser.groups
+    chooser = find_chooser(field)
+    return list_variants(field) if chooser is None else chooser.groups
 
 
-def deciding_key(field: FieldInfo) -> str:
+def find_deciding_key(field: FieldInfo) -> str:
     """The key that decides which group a table is."""
-    chooser = chooser_of(field)
+    chooser = find_chooser(field)
     return str(field.discriminator) if chooser is None else chooser.key
 
 
-def chosen_name(field: FieldInfo, table: Mapping[str, Any]) -> Any:
+def find_chosen_name(field: FieldInfo, table: Mapping[str, Any]) -> Any:
     """What a table gives for its deciding key, or the default of that."""
-    chooser = chooser_of(field)
-    return table.get(deciding_key(field), chooser and chooser.default)
+    chooser = find_chooser(field)
+    return table.get(find_deciding_key(field), chooser and chooser.default)
 
 
-def group_of(field: FieldInfo, table: Any) -> type[Options] | None:
+def find_group(field: FieldInfo, table: Any) -> type[Options] | None:
     """The group that a table of a job file is; None where its deciding key fits none."""
-    chooser = chooser_of(field)
+    chooser = find_chooser(field)
     if chooser is not None:
-        return chooser.tags.get(chooser.tag(table) or "")
+        return chooser.tags.get(chooser.find_tag(table) or "")
     name = table.get(field.discriminator) if isinstance(table, dict) else None
-    return variants_of(field).get(name) if isinstance(name, str) else None
+    return list_variants(field).get(name) if isinstance(name, str) else None
 
 
-def inner_group(field: FieldInfo) -> type[Options] | None:
+def find_inner_group(field: FieldInfo) -> type[Options] | None:
     """The group of a setting that is a table, or a list of tables; None for any other."""
-    return next((kind for kind in map(item_of, kinds_of(field)) if is_group(kind)), None)
+    return next((kind for kind in map(find_item_type, list_kinds(field)) if is_group(kind)), None)
 
 
 def is_choice(field: FieldInfo) -> bool:
     """Whether the setting is a table whose group one of its keys decides."""
-    return field.discriminator is not None or chooser_of(field) is not None
+    return field.discriminator is not None or find_chooser(field) is not None
 
 
-def names_allowed(field: FieldInfo) -> str:
+def describe_names(field: FieldInfo) -> str:
     """What the deciding key may be."""
-    names = [name for name, group in named_groups(field).items() if group is not NoNetworkOptions]
-    chooser = chooser_of(field)
-    return one_of(names) if chooser is None else f"{one_of(names)}, {chooser.example}"
+    names = [
+        name for name, group in list_named_groups(field).items() if group is not NoNetworkOptions
+    ]
+    chooser = find_chooser(field)
+    return (
+        describe_choice(names)
+        if chooser is None
+        else f"{describe_choice(names)}, {chooser.example}"
+    )
 
 
-def variants_of(field: FieldInfo) -> dict[str, type[Options]]:
+def list_variants(field: FieldInfo) -> dict[str, type[Options]]:
     """The groups among which a table's key chooses, by the tags that pydantic puts into places."""
-    chooser = chooser_of(field)
+    chooser = find_chooser(field)
     if chooser is not None:
         return chooser.tags
     groups = get_args(field.annotation)
@@ -79,7 +85,7 @@ def variants_of(field: FieldInfo) -> dict[str, type[Options]]:
     return {tag: group for group in groups for tag in get_args(tags[group])}
 
 
-def chooser_of(field: FieldInfo) -> Choice | None:
+def find_chooser(field: FieldInfo) -> Choice | None:
     """The `Choice` of a table whose groups are not told apart by a plain list of names."""
     tags = (each.discriminator for each in field.metadata if isinstance(each, Discriminator))
     owners = (getattr(tag, "__self__", None) for tag in tags)
@@ -90,11 +96,11 @@ def is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Options)
 
 
-def one_of(names: Iterable[Any]) -> str:
-    return f"one of {', '.join(map(shown, names))}"
+def describe_choice(names: Iterable[Any]) -> str:
+    return f"one of {', '.join(map(show, names))}"
 
 
-def shown(value: Any) -> str:
+def show(value: Any) -> str:
     """A value on one line, much as TOML writes it, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,7 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hpctrain.errors import JobError
-from hpctrain.job.groups import chosen_name, deciding_key, group_of, inner_group, is_choice
+from hpctrain.job.groups import (
+    find_chosen_name,
+    find_deciding_key,
+    find_group,
+    find_inner_group,
+    is_choice,
+)
 from hpctrain.options import Options
 
 
@@ -30,16 +36,16 @@ def apply_overrides(
         JobError: it is no key with a value, or its place is no table.
     """
     tables = {key: field for key, field in job.model_fields.items() if is_choice(field)}
-    before = {key: group_of(field, settings.get(key)) for key, field in tables.items()}
+    before = {key: find_group(field, settings.get(key)) for key, field in tables.items()}
     replaced = [_override(settings, override) for override in overrides]
     for key, field in tables.items():
-        old, new, table = before[key], group_of(field, settings.get(key)), settings.get(key)
+        old, new, table = before[key], find_group(field, settings.get(key)), settings.get(key)
         if old is None or new is None or old is new or table is None:
             continue
         left_out = [*_leave_out(table, old, new, key, replaced)]
         if left_out:
             warnings.warn(
-                f"{key}.{deciding_key(field)}={chosen_name(field, table)} does not have"
+                f"{key}.{find_deciding_key(field)}={find_chosen_name(field, table)} does not have"
                 f" {', '.join(left_out)}: left out",
                 stacklevel=3,
             )
@@ -59,7 +65,10 @@ def _leave_out(
         if name not in old.model_fields or _is_within(key, kept):
             continue
         if name in new.model_fields:
-            inner = inner_group(old.model_fields[name]), inner_group(new.model_fields[name])
+            inner = (
+                find_inner_group(old.model_fields[name]),
+                find_inner_group(new.model_fields[name]),
+            )
             if isinstance(value, dict) and inner[0] and inner[1]:
                 yield from _leave_out(value, inner[0], inner[1], key, kept)
         elif not any(_is_within(given, [key]) for given in kept):

@@ -21,7 +21,7 @@ class OwnSolver:
     options: Options
 
 
-def own_solver(options: OwnSolverOptions) -> OwnSolver:
+def find_own_solver(options: OwnSolverOptions) -> OwnSolver:
     """The class that a job names, with the rest of `[solver]` as its `Options` take it.
 
     Raises:

@@ -1,7 +1,7 @@
 """The job file: every setting of a run, its default, its meaning and its check.
 
 A job is a TOML file. `load_job` reads one, applies overrides such as `solver.blocks=4` and checks
-everything; whatever is wrong ends in a `JobError` of one line. `resolved_toml` writes a job back,
+everything; whatever is wrong ends in a `JobError` of one line. `write_toml` writes a job back,
 defaults included.
 """
 
@@ -24,18 +24,18 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from hpctrain.decomposition.blocks import find_excess
 from hpctrain.errors import JobError
 from hpctrain.job.groups import (
-    chosen_name,
-    deciding_key,
-    inner_group,
+    describe_choice,
+    describe_names,
+    find_chosen_name,
+    find_deciding_key,
+    find_inner_group,
+    find_item_type,
     is_choice,
     is_group,
-    item_of,
-    kinds_of,
-    named_groups,
-    names_allowed,
-    one_of,
-    shown,
-    variants_of,
+    list_kinds,
+    list_named_groups,
+    list_variants,
+    show,
 )
 from hpctrain.job.overrides import apply_overrides
 from hpctrain.job.stop import StopOptions, list_asked, list_measures
@@ -43,7 +43,7 @@ from hpctrain.networks.kinds import NETWORKS, NetworkOptions
 from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.networks.kinds.own import OwnNetworkOptions
-from hpctrain.options import Options, hint
+from hpctrain.options import Options, suggest
 from hpctrain.parallel.transports.choice import OFFERS
 from hpctrain.problems.options import ProblemOptions
 from hpctrain.solvers import SolverOptions
@@ -116,35 +116,35 @@ class Job(Options):
 
     def _check_network(self) -> None:
         kinds = self.problem.networks
-        allowed = one_of(NETWORKS.names(kinds))
+        allowed = describe_choice(NETWORKS.list_names(kinds))
         if OwnNetworkOptions in kinds:
             allowed += f", {NETWORKS.example}"
         if isinstance(self.network, NoNetworkOptions) and NoNetworkOptions not in kinds:
-            raise _missing("network", f"a table with kind, {allowed}")
+            raise _make_missing("network", f"a table with kind, {allowed}")
         if not isinstance(self.network, kinds):
-            problem = f"for problem.name = {shown(self.problem.name)}"
-            raise _disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
+            problem = f"for problem.name = {show(self.problem.name)}"
+            raise _make_disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
 
     def _check_measures(self) -> None:
         measured = list_measures(self.problem.columns)
         for criterion, value in list_asked(self.stop):
             if criterion.shown and criterion not in measured:
                 known = " or ".join(f"stop.{each.key}" for each in measured)
-                name = shown(self.problem.name)
+                name = show(self.problem.name)
                 allowed = f"not measured for problem.name = {name}, which has {known or 'none'}"
-                raise _disagreement(f"stop.{criterion.key}", value, allowed)
+                raise _make_disagreement(f"stop.{criterion.key}", value, allowed)
 
     def _check_blocks(self, layers: int) -> None:
         blocks, overlap = getattr(self.solver, "blocks", 1), getattr(self.solver, "overlap", 0)
         excess = find_excess(blocks, overlap, layers)
         if excess is not None:
-            raise _disagreement(f"solver.{excess.key}", excess.given, excess.allowed)
+            raise _make_disagreement(f"solver.{excess.key}", excess.given, excess.allowed)
 
     def _check_chunks(self) -> None:
         chunks, samples = self.parallel.chunks, self.problem.samples_asked
         if samples is not None and chunks > samples:
             key = f"problem.{self.problem.samples_key}"
-            raise _disagreement(
+            raise _make_disagreement(
                 "parallel.chunks", chunks, f"at most {samples}, the number of {key}"
             )
 
@@ -179,7 +179,7 @@ def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
     try:
         return Job.model_validate(settings)
     except ValidationError as error:
-        key, line = _first_fault(error, Job, "", settings)
+        key, line = _find_first_fault(error, Job, "", settings)
     origin = f"{source} with --set" if key in overridden else source
     raise JobError(f"{origin}: {line}")
 
@@ -190,10 +190,10 @@ def explain_fault(error: ValidationError, group: type[Options], place: str) -> s
     Args:
         place: of the group in a job file, such as "solver".
     """
-    return _first_fault(error, group, place, {})[1]
+    return _find_first_fault(error, group, place, {})[1]
 
 
-def _first_fault(
+def _find_first_fault(
     error: ValidationError, group: type[Options], place: str, settings: Mapping[str, Any]
 ) -> tuple[str, str]:
     """The dotted key that is wrong, and the line; of several the one that explains others."""
@@ -204,7 +204,7 @@ def _first_fault(
     return key, f"{line}{more}"
 
 
-def resolved_toml(job: Job) -> str:
+def write_toml(job: Job) -> str:
     """The job as TOML with every default written out; `parse_job` reads it back to an equal job."""
     return tomli_w.dumps(job.model_dump(exclude_none=True))
 
@@ -236,17 +236,17 @@ def _explain(
     keys = [*filter(None, [place]), *keys]
     key = ".".join(keys)
     if field is None:
-        return key, _unknown(keys, list(group.model_fields), settings)
-    allowed = str(context["error"]) if kind == "value_error" else _allowed(field)
+        return key, _explain_unknown(keys, list(group.model_fields), settings)
+    allowed = str(context["error"]) if kind == "value_error" else _describe_allowed(field)
     if kind.startswith("union_tag") and isinstance(given, dict):
-        name = deciding_key(field)
+        name = find_deciding_key(field)
         key, given = f"{key}.{name}", given.get(name)
-        allowed = names_allowed(field) + hint(given, named_groups(field))
+        allowed = describe_names(field) + suggest(given, list_named_groups(field))
     if kind == "missing" or (kind.startswith("union_tag") and given is None):
         return key, f"{key} is missing: {allowed}"
     if kind == "value_error" and isinstance(given, dict):
         return key, f"{key} is not allowed: {allowed}"
-    return key, f"{key} = {shown(given)} is not allowed: {allowed}"
+    return key, f"{key} = {show(given)} is not allowed: {allowed}"
 
 
 def _locate(
@@ -262,57 +262,57 @@ def _locate(
     field = group.model_fields.get(str(key))
     if field is not None and rest:
         if is_choice(field):
-            inner, rest = variants_of(field).get(str(rest[0])), rest[1:]
+            inner, rest = list_variants(field).get(str(rest[0])), rest[1:]
         else:
-            inner = inner_group(field)
-        number, rest = _leading_number(rest)
+            inner = find_inner_group(field)
+        number, rest = _split_leading_number(rest)
         if inner is not None and rest:
             keys, owner, setting = _locate(inner, rest)
             return [str(key), *map(str, number), *keys], owner, setting
-    return [_shown_key(str(key))], group, field
+    return [_show_key(str(key))], group, field
 
 
-def _leading_number(location: list[str | int]) -> tuple[list[str | int], list[str | int]]:
+def _split_leading_number(location: list[str | int]) -> tuple[list[str | int], list[str | int]]:
     """The place in a list that a location begins with, if it does, and the rest."""
     count = int(bool(location) and isinstance(location[0], int))
     return location[:count], location[count:]
 
 
-def _unknown(keys: list[str], known: list[str], settings: Mapping[str, Any]) -> str:
-    key, allowed = ".".join(keys), f"allowed: {', '.join(known)}{hint(keys[-1], known)}"
+def _explain_unknown(keys: list[str], known: list[str], settings: Mapping[str, Any]) -> str:
+    key, allowed = ".".join(keys), f"allowed: {', '.join(known)}{suggest(keys[-1], known)}"
     field = Job.model_fields.get(keys[0])
     if field is not None and is_choice(field) and len(keys) == 2 and keys[0] in settings:
-        groups = named_groups(field).items()
+        groups = list_named_groups(field).items()
         owners = [name for name, group in groups if keys[1] in group.model_fields]
-        chosen = chosen_name(field, settings[keys[0]])
+        chosen = find_chosen_name(field, settings[keys[0]])
         if owners:
             return f"{key} is a setting of {', '.join(owners)}, not of {chosen}; {allowed}"
     return f"unknown key {key}; {allowed}"
 
 
-def _allowed(field: FieldInfo) -> str:
+def _describe_allowed(field: FieldInfo) -> str:
     """What a setting may be, such as "an integer, at least 1"."""
     if is_choice(field):
-        return f"a table with {deciding_key(field)}, {names_allowed(field)}"
-    kinds = " or ".join(_described(kind) for kind in kinds_of(field))
-    bounds = " and ".join(filter(None, map(_bound, field.metadata)))
+        return f"a table with {find_deciding_key(field)}, {describe_names(field)}"
+    kinds = " or ".join(_describe_kind(kind) for kind in list_kinds(field))
+    bounds = " and ".join(filter(None, map(_describe_bound, field.metadata)))
     return f"{kinds}, {bounds}" if bounds else kinds
 
 
-def _described(kind: Any) -> str:
+def _describe_kind(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return one_of(get_args(kind))
+        return describe_choice(get_args(kind))
     if is_group(kind):
         return f"a table with {', '.join(kind.model_fields)}"
-    if is_group(item_of(kind)):
-        return f"a list of tables with {', '.join(item_of(kind).model_fields)}"
+    if is_group(find_item_type(kind)):
+        return f"a list of tables with {', '.join(find_item_type(kind).model_fields)}"
     if get_origin(kind) is list:
         return "a list of integers, at least 1 each"
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     return names.get(kind, str(kind))
 
 
-def _bound(constraint: Any) -> str:
+def _describe_bound(constraint: Any) -> str:
     match constraint:
         case Ge(ge=bound):
             return f"at least {bound}"
@@ -329,17 +329,17 @@ def _bound(constraint: Any) -> str:
     return ""
 
 
-def _shown_key(key: str) -> str:
-    return key if re.fullmatch(r"[\w-]+", key) else shown(key)
+def _show_key(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key) else show(key)
 
 
-def _disagreement(key: str, value: Any, allowed: str) -> PydanticCustomError:
+def _make_disagreement(key: str, value: Any, allowed: str) -> PydanticCustomError:
     message = "{key} = {value} is not allowed: {allowed}"
     return PydanticCustomError(
-        "disagreement", message, {"key": key, "value": shown(value), "allowed": allowed}
+        "disagreement", message, {"key": key, "value": show(value), "allowed": allowed}
     )
 
 
-def _missing(key: str, allowed: str) -> PydanticCustomError:
+def _make_missing(key: str, allowed: str) -> PydanticCustomError:
     message = "{key} is missing: {allowed}"
     return PydanticCustomError("disagreement", message, {"key": key, "allowed": allowed})

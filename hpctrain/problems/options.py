@@ -38,4 +38,4 @@ PROBLEMS = Choice(
 if TYPE_CHECKING:
     ProblemOptions = Any
 else:
-    ProblemOptions = Annotated[PROBLEMS.union, Discriminator(PROBLEMS.tag)]
+    ProblemOptions = Annotated[PROBLEMS.union, Discriminator(PROBLEMS.find_tag)]

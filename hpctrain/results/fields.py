@@ -16,25 +16,25 @@ def can_draw(solution: Solution | None) -> bool:
     """Whether it lies on a grid of one or two coordinates."""
     if solution is None or "prediction" not in solution:
         return False
-    axes = _coordinates(solution)
+    axes = _list_coordinates(solution)
     shape = solution["prediction"].shape
     return len(axes) in (1, 2) and shape == tuple(len(values) for values in axes.values())
 
 
 def draw(figure: FigureBase, solution: Solution) -> None:
     """Fill the figure with the panels that there is data for."""
-    if len(_coordinates(solution)) == 1:
+    if len(_list_coordinates(solution)) == 1:
         _draw_curves(figure, solution)
     else:
         _draw_maps(figure, solution)
 
 
-def _coordinates(solution: Solution) -> dict[str, np.ndarray]:
+def _list_coordinates(solution: Solution) -> dict[str, np.ndarray]:
     return {k: v for k, v in solution.items() if k not in ("prediction", "reference")}
 
 
 def _draw_curves(figure: FigureBase, solution: Solution) -> None:
-    [(name, x)] = _coordinates(solution).items()
+    [(name, x)] = _list_coordinates(solution).items()
     prediction, reference = solution["prediction"], solution.get("reference")
     axes = figure.subplots(1, 1 if reference is None else 2, squeeze=False)[0]
     if reference is not None:
@@ -51,26 +51,26 @@ def _draw_maps(figure: FigureBase, solution: Solution) -> None:
     axes = figure.subplots(1, 1 if reference is None else 3, squeeze=False)[0]
     shown = prediction if reference is None else reference
     limits = {"vmin": float(np.nanmin(shown)), "vmax": float(np.nanmax(shown))}
-    _map(figure, axes[0], "prediction", prediction, solution, **limits)
+    _draw_map(figure, axes[0], "prediction", prediction, solution, **limits)
     if reference is not None:
-        _map(figure, axes[1], "reference", reference, solution, **limits)
+        _draw_map(figure, axes[1], "reference", reference, solution, **limits)
         error = np.abs(prediction - reference)
-        norm, floored = _log_scale(error)
-        _map(figure, axes[2], "absolute error", floored, solution, norm=norm, cmap="magma")
+        norm, floored = _make_log_scale(error)
+        _draw_map(figure, axes[2], "absolute error", floored, solution, norm=norm, cmap="magma")
 
 
-def _log_scale(error: np.ndarray) -> tuple[LogNorm, np.ndarray]:
+def _make_log_scale(error: np.ndarray) -> tuple[LogNorm, np.ndarray]:
     """A logarithmic scale over the top decades of the error, and the error raised to its floor."""
     top = max(float(np.nanmax(error)), float(np.finfo(float).eps))
     floor = min(top / 10, max(top * SHOWN_RANGE, float(np.nanmin(error))))
     return LogNorm(floor, top), np.maximum(error, floor)
 
 
-def _map(
+def _draw_map(
     figure: FigureBase, axes: Axes, title: str, field: np.ndarray, solution: Solution, **scale
 ) -> None:
     """A field (first coordinate, second coordinate) as colours, with time t to the right."""
-    (first, x), (second, y) = _coordinates(solution).items()
+    (first, x), (second, y) = _list_coordinates(solution).items()
     if second == "t":
         first, x, second, y, field = second, y, first, x, field.T
     mesh = axes.pcolormesh(x, y, field.T, shading="auto", rasterized=True, **scale)

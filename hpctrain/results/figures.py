@@ -40,26 +40,26 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
     with matplotlib.rc_context(style.SETTINGS):
-        several = len(runs) > 1 or any(each.rises for each in _measures(runs))
-        figure = _several_runs(runs) if several else _one_run(runs[0])
+        several = len(runs) > 1 or any(each.rises for each in _list_measures(runs))
+        figure = _draw_several_runs(runs) if several else _draw_one_run(runs[0])
     style.save(figure, output)
 
 
-def _one_run(run: Run) -> Figure:
+def _draw_one_run(run: Run) -> Figure:
     costs = ("seconds", "gradient_evaluations")
     if fields.can_draw(run.solution) and run.solution is not None:
-        figure = style.new_figure(9.5, 5.4)
+        figure = style.make_figure(9.5, 5.4)
         above, below = np.ravel(figure.subfigures(2, 1, squeeze=False))
         fields.draw(above, run.solution)
     else:
-        figure = style.new_figure(7.5, 3)
+        figure = style.make_figure(7.5, 3)
         below = figure.subfigures(1, 1)
     summary = Summary(run)
     figure.suptitle(f"{summary.problem}, {summary.solver}: {run.stop_reason}", fontsize=10)
     for axes, cost in zip(below.subplots(1, 2), costs, strict=True):
-        for index, (quantity, name) in enumerate(_quantities([run]).items()):
-            _line(axes, run, cost, quantity, name, index)
-        for measure in _measures([run]):
+        for index, (quantity, name) in enumerate(_name_quantities([run]).items()):
+            _draw_line(axes, run, cost, quantity, name, index)
+        for measure in _list_measures([run]):
             draw_target(axes, [summary], measure)
         axes.set(xlabel=COSTS[cost], yscale="log")
         if axes.lines:
@@ -67,19 +67,19 @@ def _one_run(run: Run) -> Figure:
     return figure
 
 
-def _several_runs(runs: Sequence[Run]) -> Figure:
-    quantities, summaries = _quantities(runs), [Summary(run) for run in runs]
-    linear = [measure.column for measure in _measures(runs) if measure.rises]
+def _draw_several_runs(runs: Sequence[Run]) -> Figure:
+    quantities, summaries = _name_quantities(runs), [Summary(run) for run in runs]
+    linear = [measure.column for measure in _list_measures(runs) if measure.rises]
     legend_rows = -(-len(runs) // 4)
-    figure = style.new_figure(11, 2.5 * len(quantities) + 0.2 * legend_rows)
-    has_epochs = any(np.isfinite(_column(run, "epoch")).any() for run in runs)
+    figure = style.make_figure(11, 2.5 * len(quantities) + 0.2 * legend_rows)
+    has_epochs = any(np.isfinite(_read_column(run, "epoch")).any() for run in runs)
     costs = [cost for cost in COSTS if cost != "epoch" or has_epochs]
     grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
     for panels, quantity in zip(grid, quantities, strict=True):
         for axes, cost in zip(panels, costs, strict=True):
-            for index, (run, label) in enumerate(zip(runs, _labels(runs), strict=True)):
-                _line(axes, run, cost, quantity, label, index)
-            for measure in _measures(runs):
+            for index, (run, label) in enumerate(zip(runs, _name_runs(runs), strict=True)):
+                _draw_line(axes, run, cost, quantity, label, index)
+            for measure in _list_measures(runs):
                 if measure.column == quantity:
                     draw_target(axes, summaries, measure)
             axes.set_xlabel(COSTS[cost])
@@ -93,42 +93,44 @@ def _several_runs(runs: Sequence[Run]) -> Figure:
 
 def draw_target(axes: Axes, summaries: Sequence[Summary], measure: Measure) -> None:
     """Draws where the runs were to stop by a measure, if they were all to stop there."""
-    targets = {summary.asked_for(measure) for summary in summaries}
+    targets = {summary.find_asked(measure) for summary in summaries}
     target = targets.pop() if len(targets) == 1 else None
     if target is not None:
         label = f"stop.{measure.key}"
         axes.axhline(target, color="0.4", linewidth=0.8, linestyle=":", label=label)
 
 
-def _measures(runs: Sequence[Run]) -> list[Measure]:
+def _list_measures(runs: Sequence[Run]) -> list[Measure]:
     """The measures that at least one of the runs has values of."""
     return [each for each in list_measures() if _is_known(runs, each.column)]
 
 
-def _quantities(runs: Sequence[Run]) -> dict[str, str]:
+def _name_quantities(runs: Sequence[Run]) -> dict[str, str]:
     """Column → name on an axis, of what at least one of the runs has values of."""
     loss = {"loss": "loss"} if _is_known(runs, "loss") else {}
-    return loss | {each.column: each.axis for each in _measures(runs)}
+    return loss | {each.column: each.axis for each in _list_measures(runs)}
 
 
 def _is_known(runs: Sequence[Run], name: str) -> bool:
-    return any(np.isfinite(_column(run, name)).any() for run in runs)
+    return any(np.isfinite(_read_column(run, name)).any() for run in runs)
 
 
-def _column(run: Run, name: str) -> np.ndarray:
+def _read_column(run: Run, name: str) -> np.ndarray:
     """A history column, or NaN where the run has none."""
     return run.history.get(name, np.full(len(run.history["iteration"]), np.nan))
 
 
-def _line(axes: Axes, run: Run, cost: str, quantity: str, label: str, index: int) -> None:
+def _draw_line(axes: Axes, run: Run, cost: str, quantity: str, label: str, index: int) -> None:
     """The values that there are; a few of them are marked as points."""
-    x, y = _column(run, cost), _column(run, quantity)
+    x, y = _read_column(run, cost), _read_column(run, quantity)
     known = np.isfinite(x) & np.isfinite(y)
     marker = "o" if np.count_nonzero(known) < 12 else ""
-    axes.plot(x[known], y[known], marker=marker, ms=3, label=label, **style.line_style(index))
+    axes.plot(
+        x[known], y[known], marker=marker, ms=3, label=label, **style.choose_line_style(index)
+    )
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _name_runs(runs: Sequence[Run]) -> list[str]:
     """The solvers' names, with the files' where a solver comes twice."""
     solvers = [Summary(run).solver for run in runs]
     return [

@@ -43,7 +43,7 @@ class Measure:
         """What stands for a run that diverged."""
         return 0.0 if self.rises else float("inf")
 
-    def reached(self, values: np.ndarray, mark: float) -> np.ndarray:
+    def is_reached(self, values: np.ndarray, mark: float) -> np.ndarray:
         """Which values are as good as a mark, or better; NaN is not."""
         return values >= mark if self.rises else values <= mark
 
@@ -57,7 +57,7 @@ def list_measures() -> list[Measure]:
     ]
 
 
-def measure_of(run: Run) -> Measure:
+def find_measure(run: Run) -> Measure:
     """The measure that a run has a column of; the first, the error, where it has none."""
     measures = list_measures()
     return next((each for each in measures if each.column in run.history), measures[0])

@@ -33,19 +33,24 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
         raise StudyError(f"report style {style!r}: allowed are {', '.join(STYLES)}")
     runs = [read_run(path) for path in paths]
     if style == "csv":
-        rows = zip(summary_rows(runs), share_rows(runs), _wide_targets(runs), strict=True)
-        return csv_text([{**summary, **share, **target} for summary, share, target in rows])
+        rows = zip(
+            make_summary_rows(runs), make_share_rows(runs), _make_wide_targets(runs), strict=True
+        )
+        return format_csv([{**summary, **share, **target} for summary, share, target in rows])
     tables = {
-        "": summary_rows(runs),
-        "Share of time": [_percent(row) for row in share_rows(runs)],
+        "": make_summary_rows(runs),
+        "Share of time": [_format_percent(row) for row in make_share_rows(runs)],
     }
     for measure in list_measures():
         judged = [run for run in runs if Summary(run).measure == measure]
-        tables[f"First record {measure.reaching}"] = target_rows(judged)
-    return "\n\n".join(table(title, rows, style) for title, rows in tables.items() if rows) + "\n"
+        tables[f"First record {measure.reaching}"] = make_target_rows(judged)
+    return (
+        "\n\n".join(format_table(title, rows, style) for title, rows in tables.items() if rows)
+        + "\n"
+    )
 
 
-def summary_rows(runs: Sequence[Run]) -> list[Row]:
+def make_summary_rows(runs: Sequence[Run]) -> list[Row]:
     """One row a run: what it was, what it reached, what it cost."""
     rows: list[Row] = []
     for run in runs:
@@ -59,26 +64,26 @@ def summary_rows(runs: Sequence[Run]) -> list[Row]:
                 "ranks x threads": summary.processes,
                 "iterations": int(max(run.history["iteration"], default=0)),
                 "of them refused": summary.refused,
-                "loss": summary.final("loss"),
-                summary.measure.name: summary.final(summary.measure.column),
+                "loss": summary.find_final("loss"),
+                summary.measure.name: summary.find_final(summary.measure.column),
                 f"{summary.measure.name} at iteration": summary.measured_at,
-                "loss evals": summary.final("loss_evaluations"),
-                "gradient evals": summary.final("gradient_evaluations"),
-                "nominal gradients": summary.final("nominal_gradient_evaluations"),
-                "update cost": summary.final("update_cost"),
-                "seconds": summary.final("seconds"),
+                "loss evals": summary.find_final("loss_evaluations"),
+                "gradient evals": summary.find_final("gradient_evaluations"),
+                "nominal gradients": summary.find_final("nominal_gradient_evaluations"),
+                "update cost": summary.find_final("update_cost"),
+                "seconds": summary.find_final("seconds"),
                 "stop reason": run.stop_reason,
             }
         )
     return rows
 
 
-def share_rows(runs: Sequence[Run]) -> list[Row]:
+def make_share_rows(runs: Sequence[Run]) -> list[Row]:
     """One row a run: the share of its time that each phase took, between 0 and 1."""
-    return [{"file": run.path.name, **Summary(run).time_shares()} for run in runs]
+    return [{"file": run.path.name, **Summary(run).measure_time_shares()} for run in runs]
 
 
-def target_rows(runs: Sequence[Run]) -> list[Row]:
+def make_target_rows(runs: Sequence[Run]) -> list[Row]:
     """One row for each run and each target that it reached: when, and at what cost."""
     return [
         {
@@ -91,17 +96,17 @@ def target_rows(runs: Sequence[Run]) -> list[Row]:
             "gradient evals": reached.gradient_evaluations,
         }
         for run in runs
-        for reached in Summary(run).targets()
+        for reached in Summary(run).list_targets()
     ]
 
 
-def _wide_targets(runs: Sequence[Run]) -> list[Row]:
+def _make_wide_targets(runs: Sequence[Run]) -> list[Row]:
     """The targets of each run in one row, a column a target and measure."""
     rows: list[Row] = []
     for run in runs:
         row: dict[str, Cell] = {}
         measure = Summary(run).measure
-        for reached in Summary(run).targets():
+        for reached in Summary(run).list_targets():
             target = f"{measure.name} {measure.sign} {reached.target:g}"
             row[f"iteration at {target}"] = reached.iteration
             row[f"seconds at {target}"] = reached.seconds
@@ -110,32 +115,32 @@ def _wide_targets(runs: Sequence[Run]) -> list[Row]:
     return rows
 
 
-def _percent(row: Row) -> Row:
+def _format_percent(row: Row) -> Row:
     return {k: f"{v:.1%}" if isinstance(v, float) else v for k, v in row.items()}
 
 
-def table(title: str, rows: Sequence[Row], style: str) -> str:
+def format_table(title: str, rows: Sequence[Row], style: str) -> str:
     """The rows as text or Markdown, under a title if there is one."""
     headers = {name: name for row in rows for name in row}
-    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    cells = [{name: _format_cell(value) for name, value in row.items()} for row in rows]
     # Numbers come formatted; disable_numparse keeps them so.
     text = tabulate(
         cells,
         headers,
         tablefmt=TABULATE_STYLES[style],
         disable_numparse=True,
-        colalign=[_alignment(name, rows) for name in headers],
+        colalign=[_find_alignment(name, rows) for name in headers],
     )
     return f"{title}\n\n{text}" if title else text
 
 
-def _alignment(name: str, rows: Sequence[Row]) -> str:
+def _find_alignment(name: str, rows: Sequence[Row]) -> str:
     values = [row[name] for row in rows if name in row]
     texts = all(isinstance(value, str) and not value.endswith("%") for value in values)
     return "left" if texts else "right"
 
 
-def _cell(value: Cell) -> str:
+def _format_cell(value: Cell) -> str:
     """Counts in full, measures to four digits; what there is not, as a dash."""
     if isinstance(value, str):
         return value
@@ -146,7 +151,7 @@ def _cell(value: Cell) -> str:
     return f"{value:.4g}"
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def format_csv(rows: Sequence[Row]) -> str:
     """The rows as CSV; a column for every name that some row has."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list({name: None for row in rows for name in row}), restval="")

@@ -34,7 +34,7 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
-def line_style(index: int) -> dict[str, Any]:
+def choose_line_style(index: int) -> dict[str, Any]:
     """Colour and dash of the index-th line; the dash changes when the colours are used up."""
     dash = DASHES[index // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash}
@@ -46,7 +46,7 @@ def check_suffix(output: Path) -> None:
         raise StudyError(f"{output}: a figure's name ends in {' or '.join(SUFFIXES)}")
 
 
-def new_figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, drawn without a display."""
     return Figure(figsize=(width, height), layout="constrained")
 

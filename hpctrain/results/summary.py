@@ -10,7 +10,7 @@ import numpy as np
 
 from hpctrain.errors import InputError
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.results.measures import Measure, measure_of
+from hpctrain.results.measures import Measure, find_measure
 from hpctrain.store.run_file import Run
 
 NOT_COMPUTED = ("communication", "validation", "io")
@@ -46,19 +46,19 @@ class Summary:
 
     @property
     def solver(self) -> str:
-        return self._of_job("solver", "name")
+        return self._read_job("solver", "name")
 
     @property
     def problem(self) -> str:
         """Its name; a classifier's data."""
-        return self._of_job("problem", "data", "name")
+        return self._read_job("problem", "data", "name")
 
     @property
     def network(self) -> str:
         """The network's kind with its size, such as "residual 8x20" or "fcnn 32-32"."""
         settings = self.job.get("network", {})
         size = [str(settings.get(key, "")) for key in ("depth", "width")]
-        kind = self._of_job("network", "name", "kind")
+        kind = self._read_job("network", "name", "kind")
         if "hidden" in settings:
             return f"{kind} {'-'.join(map(str, settings['hidden']))}"
         return f"{kind} {'x'.join(size)}" if all(size) else kind
@@ -66,7 +66,7 @@ class Summary:
     @property
     def measure(self) -> Measure:
         """What the run is judged by."""
-        return measure_of(self.run)
+        return find_measure(self.run)
 
     @property
     def processes(self) -> str:
@@ -74,11 +74,11 @@ class Summary:
         environment = self.run.attributes
         return f"{environment.get('ranks', '?')}x{environment.get('threads', '?')}"
 
-    def _of_job(self, table: str, *keys: str) -> str:
+    def _read_job(self, table: str, *keys: str) -> str:
         settings = self.job.get(table, {})
         return str(next((settings[key] for key in keys if key in settings), "?"))
 
-    def final(self, column: str) -> float:
+    def find_final(self, column: str) -> float:
         """The last finite value of a history column; NaN if there is none."""
         values = self.run.history.get(column, np.empty(0))
         finite = values[np.isfinite(values)]
@@ -99,7 +99,7 @@ class Summary:
             return float("nan")
         return float(np.count_nonzero(outcomes != Outcome.ACCEPTED.number))
 
-    def time_shares(self) -> dict[str, float]:
+    def measure_time_shares(self) -> dict[str, float]:
         """Phase → its share of the wall seconds of all phases, summed over records and ranks."""
         wall = np.nansum(self.run.phases[..., 0], axis=(0, 1))
         total = wall.sum()
@@ -128,24 +128,24 @@ class Summary:
     @property
     def asked(self) -> float | None:
         """The value of the measure at which the job was to stop."""
-        return self.asked_for(self.measure)
+        return self.find_asked(self.measure)
 
-    def asked_for(self, measure: Measure) -> float | None:
+    def find_asked(self, measure: Measure) -> float | None:
         """The value of a measure at which the job was to stop."""
         return self.job.get("stop", {}).get(measure.key)
 
-    def targets(self) -> list[Reached]:
+    def list_targets(self) -> list[Reached]:
         """When the measure came to each mark and to what the job asked for, where it did."""
         targets = {*self.measure.marks, self.asked or self.measure.marks[0]}
         ordered = sorted(targets, reverse=not self.measure.rises)
-        reached = [self.reached(target) for target in ordered]
+        reached = [self.find_reached(target) for target in ordered]
         return [first for first in reached if first is not None]
 
-    def reached(self, target: float) -> Reached | None:
+    def find_reached(self, target: float) -> Reached | None:
         """The first record that is as good as a target, if there is one."""
         history = self.run.history
         values = history.get(self.measure.column, np.empty(0))
-        there = np.flatnonzero(self.measure.reached(values, target))
+        there = np.flatnonzero(self.measure.is_reached(values, target))
         if not len(there):
             return None
         first = there[0]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from hpctrain.errors import InputError
-from hpctrain.job.own_solver import own_solver
+from hpctrain.job.own_solver import find_own_solver
 from hpctrain.job.settings import Job
 from hpctrain.job.stop import list_asked
 from hpctrain.linalg.arrays import CPU
@@ -161,11 +161,11 @@ def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:
     setting, options = Setting(objective, job.seed), job.solver
     if not isinstance(options, OwnSolverOptions):
         return make_solver(setting, options)
-    found = objective.communicator.on_all(lambda: own_solver(options))
+    found = objective.communicator.on_all(lambda: find_own_solver(options))
     return found.solver(setting, found.options)
 
 
-def wanted_device(job: Job) -> str:
+def choose_device_name(job: Job) -> str:
     """The job's `parallel.device`; "auto" is the CPU where the loss is evaluated there anyway."""
     if job.parallel.device == "auto" and job.problem.evaluates_on_cpu:
         return "cpu"

@@ -36,33 +36,33 @@ print(", ".join(list_available(choose_device("auto", Communicator()))))
 PROBE_RANKS = 2
 
 
-def table(probe_gpu: bool = False) -> str:
+def describe_installation(probe_gpu: bool = False) -> str:
     """The installation as an aligned text table, one property a line.
 
     Args:
         probe_gpu: try MPI with buffers in GPU memory, in a job of its own.
     """
-    rows = {**_versions(), **_hardware()}
+    rows = {**_list_versions(), **_list_hardware()}
     if probe_gpu:
         rows["MPI with GPU buffers"] = _probe()
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
 
-def _versions() -> dict[str, str]:
+def _list_versions() -> dict[str, str]:
     return {
-        "hpctrain": _version("hpctrain"),
+        "hpctrain": _find_version("hpctrain"),
         "Python": platform.python_version(),
-        "torch": _version("torch"),
-        "numpy": _version("numpy"),
-        "h5py": f"{_version('h5py')} (HDF5 {_ask(ASK_HDF5)})",
-        "mpi4py": _version("mpi4py"),
+        "torch": _find_version("torch"),
+        "numpy": _find_version("numpy"),
+        "h5py": f"{_find_version('h5py')} (HDF5 {_ask(ASK_HDF5)})",
+        "mpi4py": _find_version("mpi4py"),
         "MPI": _ask(ASK_MPI),
         "MPI takes CUDA buffers": _ask(ASK_MPI_CUDA),
     }
 
 
-def _hardware() -> dict[str, str]:
+def _list_hardware() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     return {
         "cores visible": str(cores),
@@ -70,18 +70,18 @@ def _hardware() -> dict[str, str]:
         "GPUs": _ask(ASK_CUDA_DEVICES),
         "device": "cuda by default where there are GPUs, else cpu",
         "transports": _ask(ASK_TRANSPORTS),
-        "kernels": _kernels(),
+        "kernels": _describe_kernels(),
     }
 
 
-def _version(package: str) -> str:
+def _find_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
-def _kernels() -> str:
+def _describe_kernels() -> str:
     try:
         return f"native: {import_module('hpctrain._kernels').description}"
     except ImportError:
@@ -90,7 +90,7 @@ def _kernels() -> str:
 
 def _ask(question: str) -> str:
     """The first line that a short Python program prints, run alone: not as a rank of a job."""
-    return _answer([sys.executable, "-c", question])
+    return _read_answer([sys.executable, "-c", question])
 
 
 def _probe() -> str:
@@ -99,10 +99,10 @@ def _probe() -> str:
     if launcher is None:
         return "not tried: there is no mpirun"
     probe = [sys.executable, "-m", "hpctrain.parallel.gpu_probe"]
-    return _answer([launcher, "-n", str(PROBE_RANKS), *probe], "fails")
+    return _read_answer([launcher, "-n", str(PROBE_RANKS), *probe], "fails")
 
 
-def _answer(command: list[str], failure: str = "does not start") -> str:
+def _read_answer(command: list[str], failure: str = "does not start") -> str:
     """The first line that a command prints, run without the variables of a launcher."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)

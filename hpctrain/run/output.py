@@ -68,7 +68,7 @@ def claim_new_file(job: Job, output: str | None) -> Claim | None:
     raise AssertionError("there is always another number")
 
 
-def checkpoint_folder(run_file: Path) -> Path:
+def name_checkpoint_folder(run_file: Path) -> Path:
     """Where the checkpoints of a run lie: beside its file."""
     return run_file.with_suffix(".ckpt")
 
@@ -79,7 +79,9 @@ def _claim(path: Path, asked: str) -> Claim:
         claim = Claim(path)
         try:
             unused = holds_no_record(path)
-            _check_free((checkpoint_folder(path),) if unused else (path, checkpoint_folder(path)))
+            _check_free(
+                (name_checkpoint_folder(path),) if unused else (path, name_checkpoint_folder(path))
+            )
             claim.build()
         except BaseException:
             claim.release()

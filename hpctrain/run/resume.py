@@ -15,7 +15,7 @@ from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import row_ranges
-from hpctrain.run.output import checkpoint_folder
+from hpctrain.run.output import name_checkpoint_folder
 from hpctrain.run.parts import Tally
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
@@ -41,7 +41,7 @@ class Kept:
         monitored: what the monitor said last.
         counts: the work done, as `objective.Counts` has it.
         wall_seconds: since the run was first started, without the time between its parts.
-        job: the `fingerprint` of its job.
+        job: the `compute_fingerprint` of its job.
     """
 
     tally: Tally
@@ -76,12 +76,12 @@ class Past:
     stop_reason: str
     checkpoint: Checkpoint | None
 
-    def history(self) -> Run:
+    def read_history(self) -> Run:
         """The records that the run keeps; read on one rank."""
-        return read_run(self.path).until(self.checkpoint.iteration if self.checkpoint else -1)
+        return read_run(self.path).keep_until(self.checkpoint.iteration if self.checkpoint else -1)
 
 
-def fingerprint(job: Job) -> int:
+def compute_fingerprint(job: Job) -> int:
     """CRC-32 of all settings that cannot change when a run goes on."""
     parallel = job.parallel.model_copy(update={"transport": "auto"})
     fixed = job.model_copy(update={"parallel": parallel}).model_dump_json(
@@ -99,9 +99,9 @@ def find_past(run_file: str, overrides: Sequence[str], communicator: Communicato
     """
     path = Path(run_file)
     job, stop_reason, last = communicator.on_root(lambda: _read(path, overrides))
-    store = CheckpointStore(checkpoint_folder(path), communicator)
-    checkpoint = store.latest(until=last)
-    if checkpoint is not None and checkpoint.extra["job"] != fingerprint(job):
+    store = CheckpointStore(name_checkpoint_folder(path), communicator)
+    checkpoint = store.find_latest(until=last)
+    if checkpoint is not None and checkpoint.extra["job"] != compute_fingerprint(job):
         raise ResumeError(f"{path}: cannot be resumed, {checkpoint.path} is of another job")
     if checkpoint is None:
         communicator.on_root(lambda: _check_early(path, job, stop_reason, last, store))
@@ -125,8 +125,8 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[Job, str, int]:
 
 def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: CheckpointStore) -> None:
     """A run without a checkpoint starts again, if it was killed before it wrote its first."""
-    if store.directory.exists() and store.names():
-        names = ", ".join(store.names())
+    if store.directory.exists() and store.list_names():
+        names = ", ".join(store.list_names())
         raise ResumeError(
             f"{path}: cannot be resumed, none of its checkpoints is whole ({store.directory}:"
             f" {names}); run the job again into another file"

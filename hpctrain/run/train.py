@@ -72,7 +72,7 @@ def _train(
 ) -> End:
     """Trains, the run file being held from when all else is known to be possible."""
     assemble.check_ranks(job, communicator.size, resumed=past is not None)
-    device = choose_device(assemble.wanted_device(job), communicator)
+    device = choose_device(assemble.choose_device_name(job), communicator)
     with carry(communicator, job.parallel.transport, device) as ranks:
         parts = assemble.make_parts(job, ranks, device)
         theta = parts.problem.initial_parameters(job.seed)

@@ -34,7 +34,7 @@ CHOICE = Choice(
 if TYPE_CHECKING:
     SolverOptions = Any
 else:
-    SolverOptions = Annotated[CHOICE.union, Discriminator(CHOICE.tag)]
+    SolverOptions = Annotated[CHOICE.union, Discriminator(CHOICE.find_tag)]
 
 
 def make_solver(setting: Setting, options: Any) -> Solver[Any]:

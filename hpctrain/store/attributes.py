@@ -16,10 +16,10 @@ Scalar = str | bool | int | float
 def write(target: h5py.HLObject, values: Mapping[str, Scalar | Sequence[str]]) -> None:
     """Sets attributes: texts, lists of texts, and numbers."""
     for name, value in values.items():
-        target.attrs[name] = value if isinstance(value, bool | int | float) else _encoded(value)
+        target.attrs[name] = value if isinstance(value, bool | int | float) else _encode(value)
 
 
-def _encoded(value: str | Sequence[str]) -> np.ndarray:
+def _encode(value: str | Sequence[str]) -> np.ndarray:
     texts = [value] if isinstance(value, str) else value
     encoded = [text.encode() for text in texts]
     length = max(1, *map(len, encoded)) if encoded else 1
@@ -29,16 +29,16 @@ def _encoded(value: str | Sequence[str]) -> np.ndarray:
 
 def read(source: h5py.HLObject) -> dict[str, Scalar]:
     """All attributes that are single values; texts may be of variable length too."""
-    values = {name: _decoded(value) for name, value in source.attrs.items()}
+    values = {name: _decode(value) for name, value in source.attrs.items()}
     return {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
 
 
 def read_texts(source: h5py.HLObject, name: str) -> list[str]:
     """An attribute that is a list of texts."""
-    return [_decoded(text) for text in source.attrs[name].tolist()]
+    return [_decode(text) for text in source.attrs[name].tolist()]
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     return value.item() if isinstance(value, np.generic) else value

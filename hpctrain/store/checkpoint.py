@@ -136,17 +136,17 @@ class CheckpointStore:
             self._communicator.on_root(lambda: shutil.rmtree(temporary, ignore_errors=True))
             raise
 
-    def latest(self, until: int | None = None) -> Checkpoint | None:
+    def find_latest(self, until: int | None = None) -> Checkpoint | None:
         """The newest checkpoint that is whole; a damaged one is named in a warning on rank 0.
 
         Args:
             until: leave out those of later iterations.
         """
-        return self._communicator.on_root(lambda: _newest_whole(self.directory, until))
+        return self._communicator.on_root(lambda: _find_newest_whole(self.directory, until))
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """The checkpoints that are there, whole or not, the newest first; not collective."""
-        return [path.name for path in _checkpoints(self.directory)]
+        return [path.name for path in _list_checkpoints(self.directory)]
 
     def _on_root(self, function: Callable[[], T]) -> T:
         """Rank 0's result on all ranks, or its failure as a `CheckpointError`."""
@@ -202,12 +202,12 @@ def _write_manifest(
     }
     content = json.loads(json.dumps(content))  # as it will be read: keys are strings
     manifest = directory / MANIFEST
-    manifest.write_text(json.dumps({"crc32": _content_crc32(content), "content": content}))
+    manifest.write_text(json.dumps({"crc32": _compute_content_crc32(content), "content": content}))
     files.sync(manifest)
     files.sync(directory)
 
 
-def _content_crc32(content: Any) -> int:
+def _compute_content_crc32(content: Any) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
@@ -220,40 +220,40 @@ def _put_in_place(temporary: Path, iteration: int, keep: int) -> Path:
         shutil.rmtree(replaced, ignore_errors=True)
         files.rename(target, replaced)
     files.rename(temporary, target)
-    older = [path for path in _checkpoints(directory) if _iteration(path) < iteration]
+    older = [path for path in _list_checkpoints(directory) if _parse_iteration(path) < iteration]
     kept = {target, *older[: keep - 1]}
-    for path in _checkpoints(directory):
+    for path in _list_checkpoints(directory):
         if path not in kept:
             files.remove_tree(path, directory / f".tmp-{path.name}")
     return target
 
 
-def _iteration(path: Path) -> int:
+def _parse_iteration(path: Path) -> int:
     return int(path.name.removesuffix(REPLACED))
 
 
-def _checkpoints(directory: Path) -> list[Path]:
+def _list_checkpoints(directory: Path) -> list[Path]:
     """Newest first; what a checkpoint has replaced, and is not yet removed, comes after it."""
     named = [path for path in directory.glob("*") if path.name.removesuffix(REPLACED).isdecimal()]
-    return sorted(named, key=lambda path: (-_iteration(path), path.name))
+    return sorted(named, key=lambda path: (-_parse_iteration(path), path.name))
 
 
-def _newest_whole(directory: Path, until: int | None) -> Checkpoint | None:
-    for path in _checkpoints(directory):
-        if until is not None and _iteration(path) > until:
+def _find_newest_whole(directory: Path, until: int | None) -> Checkpoint | None:
+    for path in _list_checkpoints(directory):
+        if until is not None and _parse_iteration(path) > until:
             warnings.warn(f"{path}: left out, the run file ends at {until}", stacklevel=2)
             continue
         try:
-            return _verified(path)
+            return _verify(path)
         except (OSError, KeyError, TypeError, ValueError) as error:
             warnings.warn(f"{path}: damaged, the one before it is used: {error}", stacklevel=2)
     return None
 
 
-def _verified(path: Path) -> Checkpoint:
+def _verify(path: Path) -> Checkpoint:
     manifest = json.loads((path / MANIFEST).read_bytes())
     content = manifest["content"]
-    if _content_crc32(content) != manifest["crc32"]:
+    if _compute_content_crc32(content) != manifest["crc32"]:
         raise ValueError(f"{MANIFEST} does not match its checksum")
     if content["format"] != FORMAT:
         raise ValueError(f"{MANIFEST} is of format {content['format']}, not {FORMAT}")

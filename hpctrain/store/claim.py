@@ -50,11 +50,11 @@ class Claim:
         """
         if self._built is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = files.temporary_name(self.path)
+            temporary = files.make_temporary_name(self.path)
             self._hold(temporary, os.O_CREAT)
             self._built = temporary
-            if _identity(self.path) != self._found:
-                raise self._in_use()
+            if _identify(self.path) != self._found:
+                raise self._make_in_use_error()
         return self._built
 
     def put_in_place(self) -> None:
@@ -78,15 +78,15 @@ class Claim:
             except OSError:
                 if flags:
                     raise
-                return _identity(path)  # none, or one that nobody can lock
+                return _identify(path)  # none, or one that nobody can lock
             self._descriptors.append(descriptor)
             if not _lock(descriptor):
-                raise self._in_use()
-            if _identity(descriptor) == _identity(path):
-                return _identity(descriptor)
+                raise self._make_in_use_error()
+            if _identify(descriptor) == _identify(path):
+                return _identify(descriptor)
             os.close(self._descriptors.pop())  # its writer has just replaced it
 
-    def _in_use(self) -> InUseError:
+    def _make_in_use_error(self) -> InUseError:
         self.release()
         return InUseError(f"{self.path}: another process writes this run file")
 
@@ -103,7 +103,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _identity(file: Path | int) -> Identity | None:
+def _identify(file: Path | int) -> Identity | None:
     """What tells a file from all others, whatever its name."""
     try:
         found = os.stat(file)

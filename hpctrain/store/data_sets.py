@@ -38,8 +38,8 @@ class StoredPart:
         self.source = f"{path} ({part})"
         try:
             with h5py.File(path, "r") as file:
-                inputs = _dataset(path, file, f"{part}/inputs", "iuf")
-                labels = _dataset(path, file, f"{part}/labels", "iu")
+                inputs = _find_dataset(path, file, f"{part}/inputs", "iuf")
+                labels = _find_dataset(path, file, f"{part}/labels", "iu")
                 found = inputs.shape, labels.shape
                 self.labels: np.ndarray = labels[:]
         except OSError as error:
@@ -50,7 +50,7 @@ class StoredPart:
                 " expected are (N, …) and (N,)"
             )
         self.shape: tuple[int, ...] = found[0][1:]
-        self.blocks = partial(_blocks, path, f"{part}/inputs")
+        self.blocks = partial(_read_blocks, path, f"{part}/inputs")
 
 
 def read_data_set(path: Path) -> tuple[StoredPart, StoredPart]:
@@ -65,7 +65,7 @@ def read_data_set(path: Path) -> tuple[StoredPart, StoredPart]:
     return train, test
 
 
-def _dataset(path: Path, file: h5py.File, name: str, kinds: str) -> h5py.Dataset:
+def _find_dataset(path: Path, file: h5py.File, name: str, kinds: str) -> h5py.Dataset:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         wanted = ", ".join(f"{part}/{each}" for part in PARTS for each in ("inputs", "labels"))
@@ -76,7 +76,7 @@ def _dataset(path: Path, file: h5py.File, name: str, kinds: str) -> h5py.Dataset
     return found
 
 
-def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
+def _read_blocks(path: Path, name: str) -> Iterator[np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             inputs = file[name]

@@ -20,7 +20,7 @@ def rename(source: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def temporary_name(path: Path) -> Path:
+def make_temporary_name(path: Path) -> Path:
     """Where the successor of `path` is built: beside it, so that `rename` is one step."""
     return path.with_name(f"{path.name}.tmp")
 

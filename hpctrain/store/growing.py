@@ -42,7 +42,7 @@ class Unmarked(io.FileIO):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
-        self._superblock = _unmarked(self.read(SUPERBLOCK_BYTES))
+        self._superblock = _remove_mark(self.read(SUPERBLOCK_BYTES))
 
     def readinto(self, buffer: Any) -> int:
         start, view = self.tell(), memoryview(buffer).cast("B")
@@ -58,7 +58,7 @@ class Unmarked(io.FileIO):
         return super().seek(offset, whence)
 
 
-def _unmarked(superblock: bytes) -> bytes:
+def _remove_mark(superblock: bytes) -> bytes:
     """The superblock without its mark, with a far end, and with the checksum of that.
 
     Left as it is where its checksum is wrong, for HDF5 to find.
@@ -84,25 +84,25 @@ def lookup3(data: bytes) -> int:
             (x + word) & 0xFFFFFFFF
             for x, word in zip((a, b, c), words[start : start + 3], strict=True)
         )
-        a, b, c = _mixed(a, b, c) if start + 3 < len(words) else _final(a, b, c)
+        a, b, c = _mix(a, b, c) if start + 3 < len(words) else _mix_at_end(a, b, c)
     return c
 
 
-def _mixed(a: int, b: int, c: int) -> tuple[int, int, int]:
+def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
     for turns in (4, 6, 8, 16, 19, 4):
-        a = ((a - c) & 0xFFFFFFFF) ^ _rotated(c, turns)
+        a = ((a - c) & 0xFFFFFFFF) ^ _rotate(c, turns)
         c = (c + b) & 0xFFFFFFFF
         a, b, c = b, c, a
     return a, b, c
 
 
-def _final(a: int, b: int, c: int) -> tuple[int, int, int]:
+def _mix_at_end(a: int, b: int, c: int) -> tuple[int, int, int]:
     for turns in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - _rotated(b, turns)) & 0xFFFFFFFF
+        c = ((c ^ b) - _rotate(b, turns)) & 0xFFFFFFFF
         a, b, c = b, c, a
     # After seven turns the last one to change stands in b.
     return c, a, b
 
 
-def _rotated(x: int, turns: int) -> int:
+def _rotate(x: int, turns: int) -> int:
     return ((x << turns) | (x >> (32 - turns))) & 0xFFFFFFFF

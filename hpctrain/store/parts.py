@@ -185,14 +185,14 @@ def merge_leaves(parts: Iterable[Part]) -> dict[str, StoredLeaf]:
     merged: dict[str, StoredLeaf] = {}
     for part in parts:
         for path, leaf in part.leaves.items():
-            merged[path] = _joined(path, merged[path], leaf) if path in merged else leaf
+            merged[path] = _join(path, merged[path], leaf) if path in merged else leaf
     for path, leaf in merged.items():
         if leaf.ownership == Ownership.ROWS.value:
             _check_rows(path, leaf)
     return merged
 
 
-def _joined(path: str, one: StoredLeaf, other: StoredLeaf) -> StoredLeaf:
+def _join(path: str, one: StoredLeaf, other: StoredLeaf) -> StoredLeaf:
     if one.ownership != Ownership.ROWS.value:
         raise ValueError(f"{path}: two ranks store it, only one may")
     if (one.shape, one.dtype) != (other.shape, other.dtype):

@@ -26,7 +26,7 @@ def read_samples(path: str | PathLike[str]) -> tuple[np.ndarray | csr_array, np.
     try:
         with h5py.File(path, "r") as file:
             labels = np.asarray(file["labels"][()], dtype=np.float64)
-            features = _features(file["features"])
+            features = _read_features(file["features"])
     except (OSError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise InputError(f"{path}: not samples in HDF5 format: {reason}") from error
@@ -53,7 +53,7 @@ def write_samples(
             group.create_dataset(name, data=getattr(features, name), **COMPRESSION)
 
 
-def _features(stored: Any) -> np.ndarray | csr_array:
+def _read_features(stored: Any) -> np.ndarray | csr_array:
     if isinstance(stored, h5py.Dataset):
         return np.asarray(stored[()], dtype=np.float64)
     arrays = tuple(stored[name][()] for name in ("data", "indices", "indptr"))

@@ -85,10 +85,10 @@ def flatten(state: Any, blocks: Collection[int] | None = None) -> Iterator[Leaf]
     Raises:
         StateError: a value is of a type that a state may not hold.
     """
-    return _leaves(state, "", Ownership.REPLICATED, blocks)
+    return _walk(state, "", Ownership.REPLICATED, blocks)
 
 
-def _leaves(
+def _walk(
     value: Any, path: str, ownership: Ownership, blocks: Collection[int] | None
 ) -> Iterator[Leaf]:
     match value:
@@ -99,17 +99,17 @@ def _leaves(
             yield Leaf(path, value, Ownership.ROWS)
         case BlockStates():
             for block in sorted(value.keys() if blocks is None else value.keys() & set(blocks)):
-                yield from _leaves(value[block], _join(path, block), Ownership.BLOCK, None)
+                yield from _walk(value[block], _join(path, block), Ownership.BLOCK, None)
         case list() | tuple() if type(value) in (list, tuple):
             yield Leaf(_join(path, "#"), len(value), ownership)
             for index, item in enumerate(value):
-                yield from _leaves(item, _join(path, index), ownership, blocks)
+                yield from _walk(item, _join(path, index), ownership, blocks)
         case _ if is_dataclass(value) and not isinstance(value, type):
             for field in fields(value):
                 if not field.init:
                     raise StateError(f"{_join(path, field.name)}: not an argument of its class")
                 inner = getattr(value, field.name)
-                yield from _leaves(inner, _join(path, field.name), ownership, blocks)
+                yield from _walk(inner, _join(path, field.name), ownership, blocks)
         case _:
             yield Leaf(path, _plain(value, path), ownership)
 
@@ -189,12 +189,12 @@ class _Builder:
 
     def build(self, hint: Any, example: Any, path: str) -> Any:
         if path in self.leaves:
-            return self._leaf(hint, example, path)
+            return self._build_leaf(hint, example, path)
         if _join(path, "#") in self.leaves:
-            return self._sequence(hint, example, path)
-        kind = _class_of(hint, example, path)
+            return self._build_sequence(hint, example, path)
+        kind = _find_class(hint, example, path)
         if kind is BlockStates:
-            return self._blocks(hint, example, path)
+            return self._build_blocks(hint, example, path)
         hints = get_type_hints(kind)
         values = {}
         for field in fields(kind):
@@ -202,12 +202,12 @@ class _Builder:
             values[field.name] = self.build(hints[field.name], inner, inner_path)
         return kind(**values)
 
-    def _leaf(self, hint: Any, example: Any, path: str) -> Any:
+    def _build_leaf(self, hint: Any, example: Any, path: str) -> Any:
         value, options = self.leaves[path], (type(example), *_options(hint))
         if RowBlock in options and value is not None:
-            return self._row_block(value)
+            return self._build_row_block(value)
         if isinstance(value, Tensor):
-            return self._placed(value, example)
+            return self._place(value, example)
         enums = [o for o in options if isinstance(o, type) and issubclass(o, Enum)]
         if enums and isinstance(value, str):
             if value not in enums[0].__members__:
@@ -215,23 +215,23 @@ class _Builder:
             return enums[0][value]
         return value
 
-    def _placed(self, tensor: Tensor, example: Any) -> Tensor:
+    def _place(self, tensor: Tensor, example: Any) -> Tensor:
         if isinstance(example, Tensor):
             return tensor.to(example.device)
         return tensor.to(self.share.device) if self.share else tensor
 
-    def _row_block(self, value: Any) -> RowBlock:
+    def _build_row_block(self, value: Any) -> RowBlock:
         if isinstance(value, RowBlock):
             return value
         total = value.shape[0]
         first, last = self.share.rows(total) if self.share else (0, total)
-        return RowBlock(self._placed(value[first:last], None), first, total)
+        return RowBlock(self._place(value[first:last], None), first, total)
 
-    def _sequence(self, hint: Any, example: Any, path: str) -> list | tuple:
+    def _build_sequence(self, hint: Any, example: Any, path: str) -> list | tuple:
         length = self.leaves[_join(path, "#")]
         options = [o for o in _options(hint) if (get_origin(o) or o) in (list, tuple)]
         declared = options[0] if options else type(example) if example is not None else list
-        hints = _item_hints(declared, length)
+        hints = _find_item_hints(declared, length)
         examples = list(example) if isinstance(example, list | tuple) else []
         items = []
         for index in range(length):
@@ -239,7 +239,7 @@ class _Builder:
             items.append(self.build(hints[index], item_example, _join(path, index)))
         return (get_origin(declared) or declared)(items)
 
-    def _blocks(self, hint: Any, example: Any, path: str) -> BlockStates:
+    def _build_blocks(self, hint: Any, example: Any, path: str) -> BlockStates:
         options = [o for o in _options(hint) if get_origin(o) is BlockStates]
         inner = get_args(options[0])[0] if options else Any
         prefix = _join(path, "")
@@ -254,7 +254,7 @@ class _Builder:
         )
 
 
-def _class_of(hint: Any, example: Any, path: str) -> Any:
+def _find_class(hint: Any, example: Any, path: str) -> Any:
     """The dataclass, or BlockStates, that stands at this path."""
     if isinstance(example, BlockStates):
         return BlockStates
@@ -274,7 +274,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
-def _item_hints(declared: Any, length: int) -> list[Any]:
+def _find_item_hints(declared: Any, length: int) -> list[Any]:
     """The type hint of each item of a `list[T]`, `tuple[T, ...]` or `tuple[T, U, …]`."""
     arguments = get_args(declared)
     if get_origin(declared) is tuple and Ellipsis not in arguments and len(arguments) == length:

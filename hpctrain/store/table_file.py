@@ -22,7 +22,7 @@ Columns = Mapping[str, Sequence[float] | Sequence[str]]
 def write_table(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> None:
     """Writes columns of numbers or of texts, and facts as root attributes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = files.temporary_name(path)
+    temporary = files.make_temporary_name(path)
     try:
         with Sink(temporary) as sink, h5py.File(sink, "w", libver="latest") as file:
             for name, values in columns.items():

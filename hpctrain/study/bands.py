@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hpctrain.results import style
 from hpctrain.results.figures import draw_target
 from hpctrain.results.measures import Measure
-from hpctrain.study.seeds import SeedRuns, column
+from hpctrain.study.seeds import SeedRuns, read_column
 
 ABSCISSAE = {
     "iteration": "iterations",
@@ -38,10 +38,10 @@ class Band(NamedTuple):
 def draw(groups: Sequence[SeedRuns], output: Path) -> None:
     """Draw the errors or accuracies of these jobs, or their losses where none is known."""
     with matplotlib.rc_context(style.SETTINGS):
-        style.save(_figure(groups), output)
+        style.save(_draw_figure(groups), output)
 
 
-def band(curves: Sequence[tuple[np.ndarray, np.ndarray]], logarithmic: bool = True) -> Band:
+def find_band(curves: Sequence[tuple[np.ndarray, np.ndarray]], logarithmic: bool = True) -> Band:
     """Mean and range of positive curves (x, y), of which each keeps its last y after its end.
 
     Taken at every x of any curve, from where all have begun; between its own x a curve is linear in
@@ -56,39 +56,39 @@ def band(curves: Sequence[tuple[np.ndarray, np.ndarray]], logarithmic: bool = Tr
     return Band(x, y.mean(axis=0), y.min(axis=0), y.max(axis=0))
 
 
-def _figure(groups: Sequence[SeedRuns]) -> Figure:
+def _draw_figure(groups: Sequence[SeedRuns]) -> Figure:
     measure = groups[0].measure
-    shown = measure if _known(groups, measure.column) else None
+    shown = measure if _is_known(groups, measure.column) else None
     # Epochs, where they are known, say more than update costs.
-    left_out = "update_cost" if _known(groups, "epoch") else "epoch"
+    left_out = "update_cost" if _is_known(groups, "epoch") else "epoch"
     costs = {cost: name for cost, name in ABSCISSAE.items() if cost != left_out}
-    figure = style.new_figure(9.5, 5.4)
+    figure = style.make_figure(9.5, 5.4)
     panels = figure.subplots(2, 3, sharey=True)
     for axes, (cost, name) in zip(panels.flat, costs.items(), strict=False):
-        _panel(axes, groups, cost, shown)
+        _draw_panel(axes, groups, cost, shown)
         axes.set_xlabel(name)
     for axes in panels[:, 0]:
         axes.set_ylabel(shown.axis if shown else "loss")
-    _legend(panels[1, 2], panels[0, 0], groups)
+    _draw_legend(panels[1, 2], panels[0, 0], groups)
     return figure
 
 
-def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Measure | None) -> None:
+def _draw_panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Measure | None) -> None:
     """A measure, or the loss, against a cost."""
     quantity = measure.column if measure else "loss"
     logarithmic = measure is None or not measure.rises
     bands = {}
     for index, group in enumerate(groups):
-        curves = [_curve(summary, cost, quantity) for summary in group.runs]
+        curves = [_read_curve(summary, cost, quantity) for summary in group.runs]
         curves = [curve for curve in curves if len(curve[0])]
         if curves:
-            bands[index] = band(curves, logarithmic)
+            bands[index] = find_band(curves, logarithmic)
     ends = [drawn.x[-1] for drawn in bands.values()]
     wide = bool(ends) and max(ends) > LINEAR_RATIO * min(ends) > 0
     for index, drawn in bands.items():
         shown = drawn.x > 0 if wide else slice(None)
         x, mean, lowest, highest = (values[shown] for values in drawn)
-        look = style.line_style(index)
+        look = style.choose_line_style(index)
         axes.plot(x, mean, label=groups[index].label, **look)
         axes.fill_between(x, lowest, highest, color=look["color"], alpha=0.2, linewidth=0)
     if measure is not None:
@@ -97,17 +97,17 @@ def _panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Measure |
     axes.set(yscale=scale, xscale="log" if wide else "linear")
 
 
-def _curve(summary, cost: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    x, y = column(summary, cost), column(summary, quantity)
+def _read_curve(summary, cost: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    x, y = read_column(summary, cost), read_column(summary, quantity)
     known = np.isfinite(x) & np.isfinite(y) & (y > 0)
     return x[known], y[known]
 
 
-def _known(groups: Sequence[SeedRuns], quantity: str) -> bool:
-    return any(np.isfinite(column(s, quantity)).any() for group in groups for s in group.runs)
+def _is_known(groups: Sequence[SeedRuns], quantity: str) -> bool:
+    return any(np.isfinite(read_column(s, quantity)).any() for group in groups for s in group.runs)
 
 
-def _legend(empty: Axes, drawn: Axes, groups: Sequence[SeedRuns]) -> None:
+def _draw_legend(empty: Axes, drawn: Axes, groups: Sequence[SeedRuns]) -> None:
     """The legend in the panel that is left over."""
     empty.axis("off")
     handles, labels = drawn.get_legend_handles_labels()

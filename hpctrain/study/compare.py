@@ -46,12 +46,12 @@ def compare(study: Study, table_style: str = "text", figure: str | None = None) 
     if figure is not None:
         style.check_suffix(Path(figure))
     planned = _plan(study)
-    folder = Path(study.folder or _default_folder(planned[0].job))
+    folder = Path(study.folder or _name_default_folder(planned[0].job))
     folder.mkdir(parents=True, exist_ok=True)
     groups = _run_all(planned, folder)
     if figure is not None:
         bands.draw(groups, Path(figure))
-    return seeds.comparison(groups, table_style)
+    return seeds.format_comparison(groups, table_style)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -62,7 +62,7 @@ def parse_seeds(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _default_folder(job: Job) -> str:
+def _name_default_folder(job: Job) -> str:
     name = getattr(job.problem, "data", job.problem.name).rpartition(":")[2]
     return f"runs/compare-{Path(name).stem.lower()}"
 
@@ -74,13 +74,13 @@ def _plan(study: Study) -> list[PlannedRun]:
     for file, job in zip(study.jobs, jobs, strict=True):
         if job.problem != jobs[0].problem:
             raise StudyError(
-                f"{file}: its problem ({_problem(job)}) is not that of {study.jobs[0]}"
-                f" ({_problem(jobs[0])}): compare jobs of one problem"
+                f"{file}: its problem ({_describe_problem(job)}) is not that of {study.jobs[0]}"
+                f" ({_describe_problem(jobs[0])}): compare jobs of one problem"
             )
-    planned, words = list[PlannedRun](), starts.mpirun(study.ranks)
+    planned, words = list[PlannedRun](), starts.find_launcher_words(study.ranks)
     for seed in study.seeds:
         overrides = (*study.overrides, f"seed={seed}")
-        for file, label in zip(study.jobs, _labels(study.jobs, jobs), strict=True):
+        for file, label in zip(study.jobs, _name_jobs(study.jobs, jobs), strict=True):
             job, name = load_job(file, overrides), f"{Path(file).stem}-seed{seed}"
             planned.append(
                 PlannedRun(label, f"seed {seed}", name, file, overrides, job, study.ranks, words)
@@ -93,7 +93,7 @@ def _check_request(study: Study) -> None:
         raise StudyError("compare starts the ranks itself: run it alone, with --ranks")
     if study.ranks < 1:
         raise StudyError(f"--ranks {study.ranks}: at least 1")
-    starts.mpirun(study.ranks)
+    starts.find_launcher_words(study.ranks)
     if len({Path(file).resolve() for file in study.jobs}) < len(study.jobs):
         raise StudyError(f"a job is given twice: {' '.join(study.jobs)}")
     for key, instead in {"seed": "--seeds", "output.path": "--runs"}.items():
@@ -101,11 +101,11 @@ def _check_request(study: Study) -> None:
             raise StudyError(f"--set {key}: compare sets it, by {instead}")
 
 
-def _problem(job: Job) -> str:
+def _describe_problem(job: Job) -> str:
     return ", ".join(f"{key} {value}" for key, value in job.problem.model_dump().items())
 
 
-def _labels(files: Sequence[str], jobs: Sequence[Job]) -> list[str]:
+def _name_jobs(files: Sequence[str], jobs: Sequence[Job]) -> list[str]:
     """The solvers' names, with the files' where a solver comes twice."""
     names = [job.solver.name for job in jobs]
     stems = [Path(file).stem for file in files]

@@ -64,7 +64,7 @@ NETWORKS = {
 }
 
 
-def named_network(name: str) -> Network:
+def find_network(name: str) -> Network:
     """One of NETWORKS.
 
     Raises:
@@ -75,7 +75,7 @@ def named_network(name: str) -> Network:
     return NETWORKS[name]
 
 
-def fitted(
+def fit_network(
     name: str, messages: Sequence[float], sent: Sequence[float], seconds: Sequence[float]
 ) -> Network:
     """The network that comes closest to measured calls, in relative terms; α and 1/B not negative.
@@ -91,7 +91,7 @@ def fitted(
     return Network(name, latency, 1 / inverse if inverse > 0 else np.inf)
 
 
-def worst_ratio(
+def find_worst_ratio(
     network: Network,
     messages: Sequence[float],
     sent: Sequence[float],
@@ -103,7 +103,7 @@ def worst_ratio(
     return float(np.max(np.maximum(ratios, 1 / ratios)))
 
 
-def speed_ups(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> list[float]:
+def compute_speed_ups(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> list[float]:
     """S_P, on top of the first rank count P₀, whose S is P₀ itself.
 
     Strong: P₀ T_{P₀} / T_P. Weak, with P times the samples: P T_{P₀} / T_P.
@@ -112,19 +112,19 @@ def speed_ups(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> lis
     return [(P if weak else ranks[0]) * first / T for P, T in zip(ranks, seconds, strict=True)]
 
 
-def efficiencies(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> list[float]:
+def compute_efficiencies(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> list[float]:
     """S_P / P: T₁ / (P T_P) strong, T₁ / T_P weak."""
-    found = speed_ups(ranks, seconds, weak)
+    found = compute_speed_ups(ranks, seconds, weak)
     return [S / P for P, S in zip(ranks, found, strict=True)]
 
 
-def largest_useful(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> int:
+def find_largest_useful(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> int:
     """The largest P up to which the efficiency is at least one half, and each P is faster.
 
     With weak scaling the time has no reason to fall, and only the efficiency counts.
     """
     useful, fastest = ranks[0], seconds[0]
-    rows = zip(ranks, seconds, efficiencies(ranks, seconds, weak), strict=True)
+    rows = zip(ranks, seconds, compute_efficiencies(ranks, seconds, weak), strict=True)
     for P, T, efficiency in list(rows)[1:]:
         is_slower = not weak and fastest <= T
         if efficiency < USEFUL or is_slower:

@@ -86,8 +86,8 @@ def scale(study: ScalingStudy) -> Scaling:
         UnfinishedError: a run failed, or a signal came.
     """
     planned = _plan(study)
-    named = projection.named_network(study.network) if study.network else None
-    cores = _cores(study.launcher)
+    named = projection.find_network(study.network) if study.network else None
+    cores = _count_cores(study.launcher)
     threads = planned[0].job.parallel.threads or 1
     if study.ranks[0] * threads > cores:
         raise StudyError(
@@ -100,7 +100,7 @@ def scale(study: ScalingStudy) -> Scaling:
     folder.mkdir(parents=True, exist_ok=True)
     runs: dict[int, list[Run]] = {}
     with StopSignals() as signals:
-        calls = _fitted(study) if cores > 1 else None
+        calls = _fit_network(study) if cores > 1 else None
         for count, run in enumerate(planned, start=1):
             path = starts.ensure(run, folder, signals, f"[{count}/{len(planned)}]")
             runs.setdefault(run.ranks, []).append(read_run(path))
@@ -108,7 +108,9 @@ def scale(study: ScalingStudy) -> Scaling:
     networks = [network for network in (named, calls) if network is not None]
     network = networks[0] if len(networks) == 1 else networks[0].beside(networks[1])
     measurable = {P for P in study.ranks if P * threads <= cores}
-    return scaling_rows.made(runs, measurable, study.weak, network, calls or network, threads)
+    return scaling_rows.make_scaling(
+        runs, measurable, study.weak, network, calls or network, threads
+    )
 
 
 def save(scaling: Scaling, output: Path) -> None:
@@ -124,7 +126,7 @@ def save(scaling: Scaling, output: Path) -> None:
         "bandwidth": network.bandwidth,
         "largest_useful": scaling.largest_useful,
     }
-    write_table(output, scaling_rows.columns(scaling), facts)
+    write_table(output, scaling_rows.list_columns(scaling), facts)
     scaling_figure.draw(scaling, output.with_suffix(".png"))
 
 
@@ -144,7 +146,7 @@ def _plan(study: ScalingStudy) -> list[PlannedRun]:
     planned = []
     for repeat in range(1, study.repeats + 1):
         for P in study.ranks:
-            settings = (*study.overrides, *_settings(study, job, P))
+            settings = (*study.overrides, *_choose_settings(study, job, P))
             planned.append(
                 PlannedRun(
                     label=f"{study.kind}, {P} rank{'s' if P > 1 else ''}",
@@ -154,7 +156,7 @@ def _plan(study: ScalingStudy) -> list[PlannedRun]:
                     overrides=settings,
                     job=load_job(study.job, settings),
                     ranks=P,
-                    launcher=_launcher(study.launcher, P),
+                    launcher=_choose_launcher(study.launcher, P),
                 )
             )
     return planned
@@ -178,14 +180,14 @@ def _check(study: ScalingStudy, job: Job) -> None:
         raise StudyError("--weak: the job must say problem.samples, which grows with the ranks")
 
 
-def _settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
+def _choose_settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
     """What a run on so many ranks has in place of the job's settings."""
     settings = [f"parallel.threads={job.parallel.threads or 1}", "output.checkpoint_every=0"]
     if study.weak:
         samples = ranks * (job.problem.samples_asked or 0)
         settings.append(f"problem.{job.problem.samples_key}={samples}")
     if study.iterations is not None:
-        warm_up = _warm_up(study.iterations)
+        warm_up = _count_warm_up(study.iterations)
         settings += [f"output.error_every={warm_up}",
                      f"stop.max_iterations={warm_up + study.iterations}"]  # fmt: skip
         # Others would end a run before that.
@@ -197,13 +199,13 @@ def _settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
     return settings
 
 
-def _warm_up(iterations: int) -> int:
+def _count_warm_up(iterations: int) -> int:
     """Iterations before the ones that are timed, of which they are a multiple."""
     most = max(1, int(WARM_UP * iterations))
     return next(each for each in range(most, 0, -1) if iterations % each == 0)
 
 
-def _cores(launcher: str) -> int:
+def _count_cores(launcher: str) -> int:
     """The cores that the ranks have together."""
     if launcher == "mpirun":
         return len(visible_cores())
@@ -213,29 +215,29 @@ def _cores(launcher: str) -> int:
     return int(tasks) * int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
 
 
-def _launcher(launcher: str, ranks: int) -> tuple[str, ...]:
+def _choose_launcher(launcher: str, ranks: int) -> tuple[str, ...]:
     """The words that start so many ranks; under SLURM packed onto as few nodes as hold them."""
     if launcher == "mpirun":
-        return starts.mpirun(ranks)
+        return starts.find_launcher_words(ranks)
     tasks, nodes = (int(os.environ.get(f"SLURM_{name}", "1")) for name in ("NTASKS", "NNODES"))
     needed = min(nodes, math.ceil(ranks / max(1, tasks // nodes)))
     more = () if ranks <= tasks else ("--overcommit",)
     return ("srun", "--kill-on-bad-exit=1", f"--nodes={needed}", f"--ntasks={ranks}", *more)
 
 
-def _fitted(study: ScalingStudy) -> Network:
+def _fit_network(study: ScalingStudy) -> Network:
     """The network that the calls on two ranks tell of."""
     with tempfile.TemporaryDirectory(dir=None if study.launcher == "mpirun" else ".") as folder:
         output = Path(folder) / "calls.json"
         words = [sys.executable, "-m", "hpctrain.parallel.collectives", str(output)]
-        command = [*_launcher(study.launcher, 2), *words]
+        command = [*_choose_launcher(study.launcher, 2), *words]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         if ended.returncode:
             raise starts.UnfinishedError(f"no calls could be timed: {ended.stderr.strip()}", 1)
         calls = json.loads(output.read_text())
     columns = [[call[key] for call in calls] for key in ("messages", "bytes", "seconds")]
-    found = projection.fitted("calls between 2 ranks here", *columns)
-    off = projection.worst_ratio(found, *columns)
+    found = projection.fit_network("calls between 2 ranks here", *columns)
+    off = projection.find_worst_ratio(found, *columns)
     print(f"{found}; the worst is off by a factor of {off:.2g}", file=sys.stderr, flush=True)
     return found

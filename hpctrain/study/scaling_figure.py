@@ -14,14 +14,14 @@ from hpctrain.study.stretch import SHARES
 def draw(scaling: Scaling, output: Path) -> None:
     """Draw measured points filled, projected ones hollow, and the shares as bars."""
     with matplotlib.rc_context(style.SETTINGS):
-        figure = style.new_figure(8.0, 3.4)
+        figure = style.make_figure(8.0, 3.4)
         left, right = figure.subplots(1, 2)
-        _curve(left, scaling)
-        _bars(right, scaling)
+        _draw_curve(left, scaling)
+        _draw_bars(right, scaling)
         style.save(figure, output)
 
 
-def _curve(axes: Axes, scaling: Scaling) -> None:
+def _draw_curve(axes: Axes, scaling: Scaling) -> None:
     """S_P against P for strong scaling, the efficiency for weak."""
     ranks = [row.ranks for row in scaling.rows]
     values = [row.efficiency if scaling.weak else row.speed_up for row in scaling.rows]
@@ -47,7 +47,7 @@ def _curve(axes: Axes, scaling: Scaling) -> None:
     axes.legend()
 
 
-def _bars(axes: Axes, scaling: Scaling) -> None:
+def _draw_bars(axes: Axes, scaling: Scaling) -> None:
     """Stacked shares of the time, one bar a rank count; bars of projected ones are hatched."""
     places = np.arange(len(scaling.rows))
     totals = np.array([sum(row.shares.values()) for row in scaling.rows])

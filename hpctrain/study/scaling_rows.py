@@ -78,10 +78,10 @@ class Scaling:
     @property
     def largest_useful(self) -> int:
         ranks = [row.ranks for row in self.rows]
-        return projection.largest_useful(ranks, [row.seconds for row in self.rows], self.weak)
+        return projection.find_largest_useful(ranks, [row.seconds for row in self.rows], self.weak)
 
 
-def made(
+def make_scaling(
     runs: Mapping[int, Sequence[Run]],
     measurable: Collection[int],
     weak: bool,
@@ -98,17 +98,17 @@ def made(
     first = next(iter(runs.values()))
     per_cpu = median(Stretch(run).wall_per_cpu for run in first) if threads > 1 else 1.0
     rows = [
-        _row(P, each, P in measurable, here if P in measurable else network, per_cpu)
+        _make_row(P, each, P in measurable, here if P in measurable else network, per_cpu)
         for P, each in runs.items()
     ]
     ranks, seconds = [row.ranks for row in rows], [row.seconds for row in rows]
-    found = zip(rows, projection.speed_ups(ranks, seconds, weak), strict=True)
+    found = zip(rows, projection.compute_speed_ups(ranks, seconds, weak), strict=True)
     completed = tuple(replace(row, speed_up=S) for row, S in found)
     host = str(first[0].attributes.get("host", ""))
     return Scaling(completed, weak, network, threads, first[0].job, host)
 
 
-def _row(
+def _make_row(
     ranks: int, runs: Sequence[Run], measured: bool, network: Network, per_cpu: float
 ) -> ScalingRow:
     stretches = [Stretch(run) for run in runs]
@@ -143,26 +143,26 @@ def _row(
 def report(scaling: Scaling, style: str = "text") -> str:
     """Tables of the times and of where they went, with notes; as CSV one row a rank count."""
     if style == "csv":
-        return tables.csv_text([_numbers(row) for row in scaling.rows])
+        return tables.format_csv([_list_numbers(row) for row in scaling.rows])
     title = f"{scaling.kind.capitalize()} scaling: time of the timed iterations, median [range]"
     parts = [
-        tables.table(title, [_time_row(row) for row in scaling.rows], style),
-        tables.table("Where it goes", [_share_row(row) for row in scaling.rows], style),
-        "\n".join(_notes(scaling)),
+        tables.format_table(title, [_make_time_row(row) for row in scaling.rows], style),
+        tables.format_table("Where it goes", [_make_share_row(row) for row in scaling.rows], style),
+        "\n".join(_write_notes(scaling)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def columns(scaling: Scaling) -> dict[str, list[Any]]:
+def list_columns(scaling: Scaling) -> dict[str, list[Any]]:
     """Column → values by rank count: what is stored."""
-    numbers = [_numbers(row) for row in scaling.rows]
+    numbers = [_list_numbers(row) for row in scaling.rows]
     return {name.replace(" ", "_"): [row[name] for row in numbers] for name in numbers[0]}
 
 
-def _numbers(row: ScalingRow) -> Row:
+def _list_numbers(row: ScalingRow) -> Row:
     plain: dict[str, Cell] = {
         "ranks": row.ranks,
-        "how": _how(row),
+        "how": _say_how(row),
         "seconds": row.seconds,
         "lowest": row.lowest,
         "highest": row.highest,
@@ -184,14 +184,14 @@ def _numbers(row: ScalingRow) -> Row:
     return {**plain, **shares, **more}
 
 
-def _how(row: ScalingRow) -> str:
+def _say_how(row: ScalingRow) -> str:
     return "measured" if row.measured else "projected"
 
 
-def _time_row(row: ScalingRow) -> Row:
+def _make_time_row(row: ScalingRow) -> Row:
     return {
         "ranks": row.ranks,
-        "time": _how(row),
+        "time": _say_how(row),
         "seconds": f"{row.seconds:.4g} [{row.lowest:.4g}, {row.highest:.4g}]",
         "speed-up": f"{row.speed_up:.2f}",
         "efficiency": f"{row.efficiency:.1%}",
@@ -203,7 +203,7 @@ def _time_row(row: ScalingRow) -> Row:
     }
 
 
-def _share_row(row: ScalingRow) -> Row:
+def _make_share_row(row: ScalingRow) -> Row:
     total = sum(row.shares.values())
     return {
         "ranks": row.ranks,
@@ -214,7 +214,7 @@ def _share_row(row: ScalingRow) -> Row:
     }
 
 
-def _notes(scaling: Scaling) -> list[str]:
+def _write_notes(scaling: Scaling) -> list[str]:
     falls = "" if scaling.weak else ", and a time that still falls"
     notes = [
         f"largest useful number of ranks of these: {scaling.largest_useful}"

@@ -65,27 +65,27 @@ class SeedRuns:
     def measured(self) -> Spread:
         """The last values of the measure; the worst where the loss became infinite."""
         column, worst = self.measure.column, self.measure.worst
-        return Spread.of(_at_end(summary, column, worst) for summary in self.runs)
+        return Spread.of(_find_at_end(summary, column, worst) for summary in self.runs)
 
     @property
     def loss(self) -> Spread:
-        return Spread.of(_at_end(summary, "loss", math.inf) for summary in self.runs)
+        return Spread.of(_find_at_end(summary, "loss", math.inf) for summary in self.runs)
 
     def at_epoch(self, epoch: float) -> Spread:
         """The measure as it was last known after so many epochs; NaN if a run did not get there."""
-        return Spread.of(_at_epoch(summary, epoch) for summary in self.runs)
+        return Spread.of(_find_at_epoch(summary, epoch) for summary in self.runs)
 
     def cost(self, measure: str) -> Spread:
         """What the whole runs cost."""
-        return Spread.of(final(summary, measure) for summary in self.runs)
+        return Spread.of(find_final(summary, measure) for summary in self.runs)
 
-    def reached(self, target: float) -> int:
+    def count_reached(self, target: float) -> int:
         """How many seeds came to a target of the measure."""
-        return sum(summary.reached(target) is not None for summary in self.runs)
+        return sum(summary.find_reached(target) is not None for summary in self.runs)
 
     def cost_to(self, target: float, measure: str) -> Spread:
         """What it cost to come to a target; infinite for a seed that did not."""
-        found = (summary.reached(target) for summary in self.runs)
+        found = (summary.find_reached(target) for summary in self.runs)
         return Spread.of(math.inf if first is None else getattr(first, measure) for first in found)
 
     @property
@@ -97,7 +97,7 @@ class SeedRuns:
         return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def column(summary: Summary, name: str) -> np.ndarray:
+def read_column(summary: Summary, name: str) -> np.ndarray:
     """A column of the history or the parallel time; NaN where the run has none."""
     if name == "parallel_seconds":
         return summary.parallel_seconds
@@ -105,46 +105,46 @@ def column(summary: Summary, name: str) -> np.ndarray:
     return history.get(name, np.full(len(history["iteration"]), np.nan))
 
 
-def final(summary: Summary, name: str) -> float:
+def find_final(summary: Summary, name: str) -> float:
     """The last finite value of a column; NaN if there is none."""
-    values = column(summary, name)
+    values = read_column(summary, name)
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else math.nan
 
 
-def _at_end(summary: Summary, name: str, worst: float) -> float:
+def _find_at_end(summary: Summary, name: str, worst: float) -> float:
     diverged = summary.run.stop_reason == NON_FINITE.text
-    return worst if diverged else final(summary, name)
+    return worst if diverged else find_final(summary, name)
 
 
-def _at_epoch(summary: Summary, epoch: float) -> float:
-    epochs, values = column(summary, "epoch"), column(summary, summary.measure.column)
+def _find_at_epoch(summary: Summary, epoch: float) -> float:
+    epochs, values = read_column(summary, "epoch"), read_column(summary, summary.measure.column)
     if not (epochs >= epoch - 1e-9).any():
         return math.nan
     known = values[(epochs <= epoch + 1e-9) & np.isfinite(values)]
     return float(known[-1]) if len(known) else math.nan
 
 
-def comparison(groups: Sequence[SeedRuns], style: str) -> str:
+def format_comparison(groups: Sequence[SeedRuns], style: str) -> str:
     """Tables of several jobs, one row each: what they reached, and what it cost.
 
     A seed that did not reach a target counts as infinitely expensive, and one whose loss became
     infinite as having the worst error or accuracy. As CSV: one row a job, a column a number.
     """
     if style == "csv":
-        return tables.csv_text([_numbers(group, _targets(groups)) for group in groups])
+        return tables.format_csv([_list_numbers(group, _list_targets(groups)) for group in groups])
     measure = groups[0].measure
     title = f"At the end ({measure.name} as last measured): median [range] over seeds"
-    parts = [tables.table(title, end_rows(groups), style)]
+    parts = [tables.format_table(title, make_end_rows(groups), style)]
     titles = {
-        f"{measure.name.capitalize()} after epochs": epoch_rows(groups),
-        f"To the first record {measure.reaching}": target_rows(groups),
+        f"{measure.name.capitalize()} after epochs": make_epoch_rows(groups),
+        f"To the first record {measure.reaching}": make_target_rows(groups),
     }
-    parts += [tables.table(title, rows, style) for title, rows in titles.items() if rows]
-    return "\n\n".join([*parts, "\n".join(_notes(groups))]) + "\n"
+    parts += [tables.format_table(title, rows, style) for title, rows in titles.items() if rows]
+    return "\n\n".join([*parts, "\n".join(_write_notes(groups))]) + "\n"
 
 
-def end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
+def make_end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
     """One row a job: where its runs ended, after what."""
     networks = len({summary.network for group in groups for summary in group.runs}) > 1
     return [
@@ -154,14 +154,14 @@ def end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
             "seeds": len(group.runs),
             group.measure.name: str(group.measured),
             "loss": str(group.loss),
-            **{name: str(group.cost(measure)) for measure, name in _costs(groups).items()},
+            **{name: str(group.cost(measure)) for measure, name in _list_costs(groups).items()},
             "stop reason": group.ends,
         }
         for group in groups
     ]
 
 
-def epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
+def make_epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
     """One row a job: the measure after some numbers of epochs that any job came to."""
     known = [(group, {epoch: group.at_epoch(epoch) for epoch in EPOCHS}) for group in groups]
     shown = [epoch for epoch in EPOCHS if any(not math.isnan(at[epoch].median) for _, at in known)]
@@ -173,50 +173,52 @@ def epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
     ]
 
 
-def target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
+def make_target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
     """One row for each target that any run came to, and each job."""
     return [
         {
             group.measure.name: f"{target:g}",
             "solver": group.label,
-            "reached": f"{group.reached(target)} of {len(group.runs)}",
-            **{name: str(group.cost_to(target, cost)) for cost, name in _costs(groups).items()},
+            "reached": f"{group.count_reached(target)} of {len(group.runs)}",
+            **{
+                name: str(group.cost_to(target, cost)) for cost, name in _list_costs(groups).items()
+            },
         }
-        for target in _targets(groups)
+        for target in _list_targets(groups)
         for group in groups
     ]
 
 
-def _targets(groups: Sequence[SeedRuns]) -> list[float]:
+def _list_targets(groups: Sequence[SeedRuns]) -> list[float]:
     """The marks of the measure that any run reached, and where every job was to stop."""
     summaries = [summary for group in groups for summary in group.runs]
     measure = groups[0].measure
     asked = {summary.asked for summary in summaries if summary.asked is not None}
-    reached = {mark for mark in measure.marks if any(s.reached(mark) for s in summaries)}
+    reached = {mark for mark in measure.marks if any(s.find_reached(mark) for s in summaries)}
     return sorted(asked | reached, reverse=not measure.rises)
 
 
-def _costs(groups: Sequence[SeedRuns]) -> dict[str, str]:
+def _list_costs(groups: Sequence[SeedRuns]) -> dict[str, str]:
     """The costs that tables tell, with epochs where there are any."""
     has_epochs = all("epoch" in summary.run.history for group in groups for summary in group.runs)
     return {"epoch": "epochs", **COSTS} if has_epochs else COSTS
 
 
-def _numbers(group: SeedRuns, targets: Sequence[float]) -> Row:
-    measure, costs = group.measure, _costs([group])
+def _list_numbers(group: SeedRuns, targets: Sequence[float]) -> Row:
+    measure, costs = group.measure, _list_costs([group])
     spreads = {measure.name: group.measured, "loss": group.loss}
     spreads |= {name: group.cost(cost) for cost, name in costs.items()}
     reached = {}
     for target in targets:
         at = f"at {measure.name} {measure.sign} {target:g}"
-        reached[f"seeds {at}"] = group.reached(target)
+        reached[f"seeds {at}"] = group.count_reached(target)
         spreads |= {f"{name} {at}": group.cost_to(target, cost) for cost, name in costs.items()}
     network = {"solver": group.label, "network": group.runs[0].network, "seeds": len(group.runs)}
     numbers = {f"{k} {part}": v for k, s in spreads.items() for part, v in s._asdict().items()}
     return {**network, "stop reason": group.ends, **reached, **numbers}
 
 
-def _notes(groups: Sequence[SeedRuns]) -> list[str]:
+def _write_notes(groups: Sequence[SeedRuns]) -> list[str]:
     summaries = [summary for group in groups for summary in group.runs]
     shapes = sorted({summary.processes for summary in summaries})
     notes = [f"{MODEL}; ranks x threads: {', '.join(shapes)}"]

@@ -62,7 +62,7 @@ class PlannedRun:
         return f"{self.label}, {self.variant}"
 
 
-def mpirun(ranks: int) -> tuple[str, ...]:
+def find_launcher_words(ranks: int) -> tuple[str, ...]:
     """The words that start ranks on this machine; none for one alone."""
     if ranks == 1:
         return ()
@@ -79,32 +79,32 @@ def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -
         StudyError: the run ended as one that was asked for wrongly.
         UnfinishedError: the run failed, or a signal came.
     """
-    path = _finished_file(run, folder)
+    path = _find_finished_file(run, folder)
     if path is not None:
         print(f"{progress} {run}: {path} is there", file=sys.stderr, flush=True)
         return path
-    path = _free_file(run, folder)
+    path = _find_free_file(run, folder)
     print(f"{progress} {run}: {path} …", file=sys.stderr, flush=True)
     start(run, path, signals)
     return path
 
 
-def _candidates(run: PlannedRun, folder: Path) -> Iterator[Path]:
+def _list_candidates(run: PlannedRun, folder: Path) -> Iterator[Path]:
     """Where its file may lie: job-seed0.h5, job-seed0-2.h5, …"""
     yield folder / f"{run.name}.h5"
     yield from (folder / f"{run.name}-{k}.h5" for k in itertools.count(2))
 
 
-def _finished_file(run: PlannedRun, folder: Path) -> Path | None:
-    there = itertools.takewhile(Path.exists, _candidates(run, folder))
+def _find_finished_file(run: PlannedRun, folder: Path) -> Path | None:
+    there = itertools.takewhile(Path.exists, _list_candidates(run, folder))
     return next((path for path in there if _is_finished(path, run)), None)
 
 
-def _free_file(run: PlannedRun, folder: Path) -> Path:
+def _find_free_file(run: PlannedRun, folder: Path) -> Path:
     """Nothing that exists is written over, be it what a killed run left."""
     return next(
         path
-        for path in _candidates(run, folder)
+        for path in _list_candidates(run, folder)
         if not path.exists() and not path.with_suffix(".ckpt").exists()
     )
 
@@ -116,11 +116,14 @@ def _is_finished(path: Path, run: PlannedRun) -> bool:
         job = parse_job(found.job, str(path))
     except (RunFileError, JobError):
         return False
-    same = _settings(job) == _settings(run.job) and found.attributes.get("ranks") == run.ranks
+    same = (
+        _read_settings(job) == _read_settings(run.job)
+        and found.attributes.get("ranks") == run.ranks
+    )
     return same and found.stop_reason not in UNFINISHED
 
 
-def _settings(job: Job) -> dict[str, Any]:
+def _read_settings(job: Job) -> dict[str, Any]:
     """All but where the run file lies."""
     return job.model_dump(exclude={"output": {"path"}})
 

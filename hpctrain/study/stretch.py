@@ -40,22 +40,22 @@ class Stretch:
         """Raises a StudyError if there is nothing that can be timed."""
         _ = self._records
 
-    def _grown(self, column: str) -> float:
+    def _measure_growth(self, column: str) -> float:
         values = self.run.history[column]
         return float(values[self._records[-1]] - values[self._records[0]])
 
     @property
     def iterations(self) -> int:
-        return int(self._grown("iteration"))
+        return int(self._measure_growth("iteration"))
 
     @property
     def seconds(self) -> float:
         """Of training, measured on rank 0."""
-        return self._grown("seconds")
+        return self._measure_growth("seconds")
 
     @property
     def gradient_evaluations(self) -> float:
-        return self._grown("gradient_evaluations")
+        return self._measure_growth("gradient_evaluations")
 
     def _phases(self, clock: int) -> dict[str, np.ndarray]:
         """Phase → seconds (intervals, ranks); clock 0 is wall time, 1 CPU time."""

@@ -165,7 +165,7 @@ def assert_same_run(one, other):
         assert np.array_equal(found.solution[name], expected.solution[name]), name
     assert found.attributes["resumes"] == 2
     state, whole = (
-        CheckpointStore(f"{run}.ckpt", Communicator()).latest().load() for run in (one, other)
+        CheckpointStore(f"{run}.ckpt", Communicator()).find_latest().load() for run in (one, other)
     )
     assert state.keys() == whole.keys()
     for path, value in whole.items():

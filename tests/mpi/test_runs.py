@@ -128,7 +128,7 @@ def test_the_last_checkpoint_holds_the_state_of_one_rank(comm, folder, solver):
     run(job_of(solver, "residual"), comm, str(folder / "parallel.h5"))
     run(job_of(solver, "residual"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))
     found, expected = (
-        CheckpointStore(folder / name, Communicator()).latest().load()
+        CheckpointStore(folder / name, Communicator()).find_latest().load()
         for name in ("parallel.ckpt", f"alone-{comm.rank}.ckpt")
     )
     assert found.keys() == expected.keys()
@@ -148,7 +148,7 @@ def test_a_time_limit_ends_the_run_with_a_checkpoint_and_status_75(comm, folder)
     job = job_of("lbfgs", "plain", **{"stop.max_seconds": 1e-9})
     outcome = run(job, comm, str(folder / "run.h5"))
     assert (outcome.reason.key, outcome.status) == ("max_seconds", 75)
-    assert CheckpointStore(folder / "run.ckpt", Communicator()).latest() is not None
+    assert CheckpointStore(folder / "run.ckpt", Communicator()).find_latest() is not None
 
 
 def test_an_output_that_exists_is_never_written_over(comm, folder):

@@ -30,4 +30,4 @@ CLASSIFIERS = tuple(each for each in NETWORKS.tags.values() if issubclass(each, 
 if TYPE_CHECKING:
     NetworkOptions = Any
 else:
-    NetworkOptions = Annotated[NETWORKS.union, Discriminator(NETWORKS.tag)]
+    NetworkOptions = Annotated[NETWORKS.union, Discriminator(NETWORKS.find_tag)]

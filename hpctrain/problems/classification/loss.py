@@ -59,7 +59,7 @@ class CrossEntropy:
     def _set_region(self, frozen: _Frozen | None) -> None:
         layers = self._network.layers
         self._frozen = frozen
-        self._trained = _layers_of(frozen.region) if frozen else list(range(len(layers)))
+        self._trained = _list_layers(frozen.region) if frozen else list(range(len(layers)))
         self._first = self._trained[0] if self._network.is_chain else 0
         self.parameters = frozen.region.size if frozen else self._network.parameters
         # Forward through the layers from the first on, back through all of them but that one (of
@@ -83,7 +83,7 @@ class CrossEntropy:
         if restricted._first > 0:
             for replica in self._replicas:
                 replica.load(theta, 0)
-            restricted._chunks = self._map(partial(_behind, restricted._first))
+            restricted._chunks = self._map(partial(_evaluate_below, restricted._first))
         return restricted
 
     def subset(self, chosen: Tensor) -> "CrossEntropy":
@@ -118,7 +118,7 @@ class CrossEntropy:
 
         def evaluate(replica: Replica, index: int) -> None:
             loss = self._loss(replica, index)
-            parameters = self._trained_in(replica)
+            parameters = self._list_trained_in(replica)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             parts = [loss.detach().view(1), *(each.reshape(-1) for each in gradients)]
             torch.cat(parts, out=sums[index])
@@ -130,7 +130,7 @@ class CrossEntropy:
         sums = theta.new_empty(len(self._chunks), self.parameters)
 
         def evaluate(replica: Replica, index: int) -> None:
-            parameters = self._trained_in(replica)
+            parameters = self._list_trained_in(replica)
             gradients = torch.autograd.grad(
                 self._loss(replica, index), parameters, create_graph=True, materialize_grads=True
             )
@@ -178,7 +178,7 @@ class CrossEntropy:
         for layer, stage in enumerate(self._network.stages):
             if block_of(stage):
                 yield fed._half_step_systems(layer)
-            fed = fed._advanced(layer, layer + 1)
+            fed = fed._advance_half(layer, layer + 1)
 
     def _half_step_systems(self, layer: int) -> Tensor:
         """Of the block that the chunks are fed to, (C, q + 1, q + 1 + c)."""
@@ -191,7 +191,7 @@ class CrossEntropy:
         self._each(sum_up)
         return torch.stack([found[index] for index in range(len(self._chunks))])
 
-    def _advanced(self, first: int, last: int) -> "CrossEntropy":
+    def _advance_half(self, first: int, last: int) -> "CrossEntropy":
         """The same samples behind the layers `first` to `last` - 1, whose θ is in the replicas."""
         advanced = copy.copy(self)
         advanced._chunks = self._map(
@@ -261,18 +261,18 @@ class CrossEntropy:
         outputs = self._outputs(replica, index)
         return functional.cross_entropy(outputs, self._chunks[index].labels, reduction="sum")
 
-    def _trained_in(self, replica: Replica) -> list[Tensor]:
+    def _list_trained_in(self, replica: Replica) -> list[Tensor]:
         return [each for layer in self._trained for each in replica.parameters[layer]]
 
 
-def _behind(last: int, replica: Replica, chunk: Chunk) -> Chunk:
+def _evaluate_below(last: int, replica: Replica, chunk: Chunk) -> Chunk:
     """A chunk behind the layers below `last`; an empty one is never evaluated, nor can all be."""
     if not len(chunk.labels):
         return chunk
     return replace(chunk, inputs=replica.run(chunk.inputs, 0, last))
 
 
-def _layers_of(region: Region) -> list[int]:
+def _list_layers(region: Region) -> list[int]:
     """The layers in a region, ascending."""
     runs = region.runs if isinstance(region, LayerSet) else (region,)
     return [layer for run in runs for layer in range(run.first, run.last + 1)]

@@ -11,7 +11,7 @@ from hpctrain.kernels import precision as type_of
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.checks.probe import BATCH
 from hpctrain.networks.kinds import CLASSIFIERS
-from hpctrain.options import hint
+from hpctrain.options import suggest
 from hpctrain.problems.base import FamilyOptions
 from hpctrain.problems.classification.accuracy import name_columns
 from hpctrain.problems.classification.problem import ClassificationProblem
@@ -60,7 +60,7 @@ class ClassificationOptions(FamilyOptions):
             known = ", ".join(f'"{name}"' for name in DATA_SETS)
             raise ValueError(
                 f'one of {known}, or an HDF5 file of your own as "my_data.h5"'
-                + hint(data, DATA_SETS)
+                + suggest(data, DATA_SETS)
             )
         return data
 

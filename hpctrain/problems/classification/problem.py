@@ -93,7 +93,7 @@ class ClassificationProblem:
         self._output = output
         self._scaling = scaling or fit_scaling(data.train, "standard")
         check_finite(data.test)
-        self.cautions = tuple(_cautions(data, network, output))
+        self.cautions = tuple(_list_cautions(data, network, output))
         order = generator(seed, "training set").permutation(data.train.count)
         self._order = order[: self.samples]
         self._whole: dict[tuple[int, int, int], list[Chunk]] = {}
@@ -109,10 +109,10 @@ class ClassificationProblem:
     def describe(self) -> str:
         return (
             f"{self.data.name}, {self.samples} training and {self.data.test.count} test samples,"
-            f" network {self.network.name},{self._described_fixed()} {self._output}"
+            f" network {self.network.name},{self._describe_fixed()} {self._output}"
         )
 
-    def _described_fixed(self) -> str:
+    def _describe_fixed(self) -> str:
         """The parameters that the network's module does not let train, if there are any."""
         fixed = self.network.fixed
         numbers = sum(shape.numel() for shape in fixed)
@@ -148,7 +148,7 @@ class ClassificationProblem:
 
     def test_share(self, chunks: int, rank: int, ranks: int, threads: int) -> CrossEntropy:
         """The same over the test samples."""
-        numbers = _share_of(np.arange(self.data.test.count), chunks, rank, ranks)
+        numbers = _cut_share(np.arange(self.data.test.count), chunks, rank, ranks)
         return self._loss(self._read(self.data.test, numbers, numbers), threads)
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> AccuracyMonitor:
@@ -174,7 +174,7 @@ class ClassificationProblem:
         return coarse, transfer
 
     def _train_chunks(self, numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[Chunk]:
-        held = _share_of(numbers, chunks, rank, ranks)
+        held = _cut_share(numbers, chunks, rank, ranks)
         rows = [self._order[each] for each in held]
         return self._read(self.data.train, held, rows)
 
@@ -195,7 +195,7 @@ class ClassificationProblem:
         return chunks
 
 
-def _cautions(data: DataSet, network: ModuleNetwork, output: str) -> Iterator[str]:
+def _list_cautions(data: DataSet, network: ModuleNetwork, output: str) -> Iterator[str]:
     if network.gives_probabilities and output == "logits":
         yield (
             f"{network.name}: its outputs are probabilities, but the loss takes logits and makes"
@@ -211,7 +211,7 @@ def _cautions(data: DataSet, network: ModuleNetwork, output: str) -> Iterator[st
         )
 
 
-def _share_of(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[np.ndarray]:
+def _cut_share(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[np.ndarray]:
     """The numbers of each chunk that a rank holds."""
     first, last = shares(chunks, ranks)[rank]
     bounds = [chunk * len(numbers) // chunks for chunk in range(first, last + 1)]

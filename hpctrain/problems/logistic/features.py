@@ -52,7 +52,7 @@ class SparseFeatures:
     def __init__(self, rows: csr_array, bounds: Sequence[int]) -> None:
         self.rows = rows
         self._bounds = bounds
-        self._transposed = [_rows_between(rows, *ends).T for ends in pairwise(bounds)]
+        self._transposed = [_cut_rows(rows, *ends).T for ends in pairwise(bounds)]
 
     def products(self, theta: np.ndarray) -> np.ndarray:
         return self.rows @ theta
@@ -67,18 +67,18 @@ class SparseFeatures:
         return sums
 
 
-def features_of(rows: Rows, bounds: Sequence[int]) -> Features:
+def make_features(rows: Rows, bounds: Sequence[int]) -> Features:
     """Dense or sparse, as the rows are."""
     kind = DenseFeatures if isinstance(rows, np.ndarray) else SparseFeatures
     return kind(rows, bounds)
 
 
-def dense(rows: Rows) -> np.ndarray:
+def make_dense(rows: Rows) -> np.ndarray:
     """The rows as an array, for a few of them."""
     return rows if isinstance(rows, np.ndarray) else rows.toarray()
 
 
-def _rows_between(rows: csr_array, first: int, last: int) -> csr_array:
+def _cut_rows(rows: csr_array, first: int, last: int) -> csr_array:
     """Some rows as a view; slicing would copy them."""
     start, stop = rows.indptr[first], rows.indptr[last]
     arrays = (

@@ -21,7 +21,7 @@ from hpctrain.linalg.vectors import dot
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
-from hpctrain.problems.logistic.features import MOST_FEATURES, Rows, dense, features_of
+from hpctrain.problems.logistic.features import MOST_FEATURES, Rows, make_dense, make_features
 from hpctrain.problems.logistic.suboptimality import SuboptimalityMonitor
 
 
@@ -66,7 +66,7 @@ class LogisticProblem:
         self.ridge = 1 / self.samples if ridge is None else ridge
         self.source = source
         precision = np.dtype(str(dtype).removeprefix("torch."))
-        self._labels = _signs(data.labels, source).astype(precision)
+        self._labels = _make_signs(data.labels, source).astype(precision)
         with np.errstate(over="ignore"):  # what becomes infinite is refused below
             self._rows = data.features.astype(precision)
         self._dtype = dtype
@@ -140,7 +140,7 @@ class LogisticLoss:
         self.parameters = rows.shape[1]
         self.dtype, self.device = to_tensor(labels).dtype, device
         self.loss_cost, self.gradient_cost = self.parameters, 2 * self.parameters
-        self._features = features_of(rows, bounds.tolist())
+        self._features = make_features(rows, bounds.tolist())
         self._labels = labels
         self._numbers = numbers
         self._bounds = bounds
@@ -149,16 +149,16 @@ class LogisticLoss:
         self._known: tuple[Tensor, np.ndarray] | None = None
 
     def losses(self, theta: Tensor) -> Tensor:
-        return to_tensor(self._losses(theta), self.device)
+        return to_tensor(self._compute_losses(theta), self.device)
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        weights = -self._labels * expit(-self._margins(theta))
+        weights = -self._labels * expit(-self._compute_margins(theta))
         gradients = self._features.chunk_sums(weights)
         gradients += np.outer(self._sizes, self._ridge * to_array(theta))
-        return to_tensor(np.column_stack([self._losses(theta), gradients]), self.device)
+        return to_tensor(np.column_stack([self._compute_losses(theta), gradients]), self.device)
 
     def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
-        sigma = expit(self._margins(theta))
+        sigma = expit(self._compute_margins(theta))
         direction = to_array(v)
         weights = sigma * (1 - sigma) * self._features.products(direction)
         sums = self._features.chunk_sums(weights)
@@ -166,16 +166,16 @@ class LogisticLoss:
         return to_tensor(sums, self.device)
 
     def subset(self, chosen: Tensor) -> "LogisticLoss":
-        kept, _ = self._held(to_array(chosen))
+        kept, _ = self._find_held(to_array(chosen))
         bounds = np.searchsorted(kept, self._bounds)
         rows, labels = self._features.rows[kept], self._labels[kept]
         return LogisticLoss(rows, labels, self._numbers[kept], bounds, self._ridge, self.device)
 
     def gathered(self, chosen: Tensor, communicator: Communicator) -> "LogisticLoss":
         """See `objective.PortableLoss`."""
-        kept, places = self._held(to_array(chosen))
+        kept, places = self._find_held(to_array(chosen))
         found = communicator.allgather(
-            (places, dense(self._features.rows[kept]), self._labels[kept])
+            (places, make_dense(self._features.rows[kept]), self._labels[kept])
         )
         order = np.argsort(np.concatenate([places for places, _, _ in found]))
         rows = np.concatenate([rows for _, rows, _ in found])[order]
@@ -195,22 +195,22 @@ class LogisticLoss:
             raise ValueError("logistic regression has one block of parameters")
         return self
 
-    def _held(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _find_held(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which rows held are among the chosen samples, and at which places of `chosen`."""
         rows = np.searchsorted(self._numbers, chosen)
         inside = rows < len(self._numbers)
         inside[inside] = self._numbers[rows[inside]] == chosen[inside]
         return rows[inside], np.flatnonzero(inside)
 
-    def _losses(self, theta: Tensor) -> np.ndarray:
-        each = np.logaddexp(0, -self._margins(theta))
+    def _compute_losses(self, theta: Tensor) -> np.ndarray:
+        each = np.logaddexp(0, -self._compute_margins(theta))
         held = self._sizes > 0
         sums = np.zeros(len(self._sizes), each.dtype)
         if held.any():
             sums[held] = np.add.reduceat(each, self._bounds[:-1][held])
         return sums + self._sizes * (0.5 * self._ridge * dot(theta, theta))
 
-    def _margins(self, theta: Tensor) -> np.ndarray:
+    def _compute_margins(self, theta: Tensor) -> np.ndarray:
         """c_j x_jᵀθ (N,); kept for the next call, which is often at the same θ."""
         if self._known is None or not torch.equal(self._known[0], theta):
             products = self._features.products(to_array(theta))
@@ -218,7 +218,7 @@ class LogisticLoss:
         return self._known[1]
 
 
-def _signs(labels: np.ndarray, source: str) -> np.ndarray:
+def _make_signs(labels: np.ndarray, source: str) -> np.ndarray:
     """The lower of two labels as -1, the other as 1."""
     values = np.unique(labels)
     if len(values) != 2 or not np.isfinite(values).all():

@@ -32,7 +32,7 @@ class SuboptimalityMonitor:
     def __init__(self, objective: Objective, convexity: float, start: Tensor) -> None:
         self._objective = objective
         self._timer = objective.communicator.timer
-        self.minimum = minimum(objective, convexity, start)
+        self.minimum = find_minimum(objective, convexity, start)
 
     def values(self, theta: Tensor) -> dict[str, float]:
         with self._timer.phase("validation"):
@@ -48,7 +48,7 @@ class SuboptimalityMonitor:
         return f"L - L* {values['suboptimality']:.3e}, L* {self.minimum:.15g}"
 
 
-def minimum(objective: Objective, convexity: float, theta: Tensor) -> float:
+def find_minimum(objective: Objective, convexity: float, theta: Tensor) -> float:
     """L* by inexact Newton steps, each along a direction of conjugate gradients; collective."""
     search = ArmijoOptions()
     for _ in range(MAX_ITERATIONS):

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpctrain.run.output import checkpoint_folder
+from hpctrain.run.output import name_checkpoint_folder
 from hpctrain.run.parts import Moment, Parts
-from hpctrain.run.resume import Kept, fingerprint
+from hpctrain.run.resume import Kept, compute_fingerprint
 from hpctrain.store.checkpoint import CheckpointStore
 
 
@@ -24,7 +24,7 @@ class Checkpoints:
     def __init__(self, parts: Parts, run_file: Path | None, sync: Callable[[], None]) -> None:
         self._parts = parts
         self._sync = sync
-        place = checkpoint_folder(run_file) if run_file else None
+        place = name_checkpoint_folder(run_file) if run_file else None
         self._store = CheckpointStore(place, parts.place.ranks) if place else None
 
     def is_due(self, iteration: int) -> bool:
@@ -42,7 +42,7 @@ class Checkpoints:
             moment.known,
             asdict(self._parts.objective.counts),
             moment.wall_seconds,
-            fingerprint(self._parts.job),
+            compute_fingerprint(self._parts.job),
         )
         with self._parts.place.ranks.timer.phase("io"):
             self._sync()

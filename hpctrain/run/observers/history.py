@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hpctrain.errors import InputError, RunError
-from hpctrain.job.settings import resolved_toml
+from hpctrain.job.settings import write_toml
 from hpctrain.linalg.arrays import to_array
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.parallel.phases import PHASES, peak_memory_mb
@@ -61,7 +61,7 @@ class History:
         self._parts = parts
         self._ranks = parts.place.ranks
         self._output = output
-        self._timed = self._snapshot()
+        self._timed = self._take_snapshot()
         self._writer: RunWriter | None = None
         self._iteration = 0
         self.fault: str | None = None
@@ -111,7 +111,7 @@ class History:
         """
         if not moment.is_measured:
             return None
-        before, self._timed = self._timed, self._snapshot()
+        before, self._timed = self._timed, self._take_snapshot()
         spent = [now - then for now, then in zip(self._timed, before, strict=True)]
         gathered = self._ranks.gather(spent)
         if gathered is None:
@@ -148,7 +148,7 @@ class History:
 
     def explain_fault(self) -> OutputError:
         """The error that ends the run on all ranks for rank 0's `fault`; collective."""
-        return self._error(self._ranks.broadcast(self.fault))
+        return self._make_error(self._ranks.broadcast(self.fault))
 
     def _append(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:
         if self._writer is None:
@@ -158,7 +158,7 @@ class History:
         if period and iteration % period == 0:
             self._writer.append_iterate(iteration, to_array(theta))
 
-    def _snapshot(self) -> Timings:
+    def _take_snapshot(self) -> Timings:
         """Seconds (phases, 2) and traffic (2,) of this rank so far."""
         return self._ranks.timer.snapshot(), self._ranks.traffic.snapshot()
 
@@ -168,9 +168,9 @@ class History:
             lambda: _try_to_write(lambda: write(writer)) if writer else None
         )
         if failure is not None:
-            raise self._error(failure)
+            raise self._make_error(failure)
 
-    def _error(self, reason: str) -> OutputError:
+    def _make_error(self, reason: str) -> OutputError:
         return OutputError(
             f"{self._output.path}: cannot be written at iteration {self._iteration}, the last"
             f" checkpoint stands: {reason}"
@@ -179,12 +179,12 @@ class History:
     def _make_writer(self, past: Past | None) -> None:
         if self._output.path is None:
             return
-        kept = past.history() if past else None
+        kept = past.read_history() if past else None
         parameters = self._parts.objective.parameters
         keeps_iterates = self._parts.job.output.iterates_every or (kept and kept.iterates)
         self._writer = RunWriter(
             self._output.path,
-            job=resolved_toml(self._parts.job),
+            job=write_toml(self._parts.job),
             environment={
                 **self._describe_place(),
                 "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,

@@ -67,7 +67,7 @@ class Run:
         measured = self.phases.nbytes + self.traffic.nbytes
         return measured + iterates + sum(map(len, self.history.values())) * 8
 
-    def until(self, iteration: int) -> "Run":
+    def keep_until(self, iteration: int) -> "Run":
         """The records up to and including an iteration: what a run resumed from there keeps."""
         kept = self.history["iteration"] <= iteration
         iterates = self.iterates
@@ -80,7 +80,7 @@ class Run:
         return replace(found, iterates=iterates, solution=None)
 
 
-def checksum(file: h5py.File) -> int:
+def compute_checksum(file: h5py.File) -> int:
     """CRC-32 of all data of a finished run; HDF5 itself checks the rest of the file."""
     datasets: list[h5py.Dataset] = []
     file.visititems(lambda _, each: datasets.append(each) if hasattr(each, "dtype") else None)

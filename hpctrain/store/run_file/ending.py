@@ -8,7 +8,7 @@ import numpy as np
 
 from hpctrain.store import attributes, files
 from hpctrain.store.attributes import Scalar
-from hpctrain.store.run_file.contents import checksum
+from hpctrain.store.run_file.contents import compute_checksum
 from hpctrain.store.space import Sink
 
 
@@ -22,7 +22,7 @@ def replace_by_finished(
         ending: root attributes that are known at the end only.
         solution: as `RunWriter.finish` takes it.
     """
-    temporary = files.temporary_name(path.with_name(f"{path.name}.end"))
+    temporary = files.make_temporary_name(path.with_name(f"{path.name}.end"))
     try:
         _write(temporary, path, ending, solution)
         files.sync(temporary)
@@ -48,7 +48,7 @@ def _write(
         attributes.write(new, {**attributes.read(grown), **ending})
         if solution is not None:
             _write_solution(new, solution)
-        attributes.write(new, {"crc32": checksum(new)})
+        attributes.write(new, {"crc32": compute_checksum(new)})
     sink.check()
 
 

@@ -17,7 +17,7 @@ from hpctrain.store.run_file.contents import (
     Iterates,
     Run,
     RunFileError,
-    checksum,
+    compute_checksum,
 )
 
 # What reading a damaged file raises.
@@ -64,12 +64,12 @@ def _read(path: Path, load: Callable[[h5py.File], T]) -> T:
         raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
     if growing.is_marked(path):
         with growing.Unmarked(path) as bytes_, h5py.File(bytes_, "r", libver="latest") as file:
-            return _checked(path, file, load)
+            return _load_checked(path, file, load)
     with h5py.File(path, "r", libver="latest") as file:
-        return _checked(path, file, load)
+        return _load_checked(path, file, load)
 
 
-def _checked(path: Path, file: h5py.File, load: Callable[[h5py.File], T]) -> T:
+def _load_checked(path: Path, file: h5py.File, load: Callable[[h5py.File], T]) -> T:
     _check_format(path, attributes.read(file).get("format"))
     return load(file)
 
@@ -96,7 +96,7 @@ def _load(path: Path, file: h5py.File) -> Run:
         _check_whole(path, dataset, records)
     history = {name: column[:records] for name, column in file["history"].items()}
     environment = attributes.read(file)
-    if environment.pop("crc32", None) not in (None, checksum(file)):
+    if environment.pop("crc32", None) not in (None, compute_checksum(file)):
         raise ValueError("its data do not match their checksum")
     phases = file["phases"][:records]
     unknown = np.full((*phases.shape[:2], 2), np.nan)

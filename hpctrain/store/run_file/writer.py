@@ -43,7 +43,7 @@ class RunWriter:
         phases: names of the timed phases.
         ranks: number of ranks whose phases are recorded.
         iterate_size: length n of the snapshots of θ, where they are asked for.
-        past: on resuming, what the run at `path` keeps: `read_run(path).until(iteration)`; the
+        past: on resuming, what the run at `path` keeps: `read_run(path).keep_until(iteration)`; the
             new file, these records in it, takes the old one's place.
         claim: the right to write it, which the writer gives back when it closes the file.
 
@@ -78,7 +78,7 @@ class RunWriter:
             self._file = undo.enter_context(h5py.File(temporary, "w", libver="latest"))
             self._reserve = Reserve(temporary)
             self._reserve.keep(self._ahead + (past.nbytes if past else 0))
-            attributes.write(self._file, _attributes(job, environment, past))
+            attributes.write(self._file, _make_attributes(job, environment, past))
             self._create_datasets(columns, phases, ranks, iterate_size, past)
             self._file.swmr_mode = True
             self._claim.put_in_place()
@@ -105,7 +105,7 @@ class RunWriter:
         history = self._file.create_group("history")
         kept = past.history if past else {}
         self._columns = {
-            name: Rows(history, name, _dtype(kind), past=kept.get(name))
+            name: Rows(history, name, _make_dtype(kind), past=kept.get(name))
             for name, kind in columns.items()
         }
         self._ranks = ranks
@@ -147,16 +147,16 @@ class RunWriter:
             unknown = sorted(row.keys() - self._columns.keys())
             missing = sorted(self._columns.keys() - row.keys())
             raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
-        values = {name: self._value(name, row[name]) for name in row}
+        values = {name: self._convert(name, row[name]) for name in row}
         self._reserve.keep(self._file.id.get_filesize() + self._ahead)
-        self._phases.append(self._by_rank("phases", self._phases, phases))
-        self._traffic.append(self._by_rank("traffic", self._traffic, traffic))
+        self._phases.append(self._fill_by_rank("phases", self._phases, phases))
+        self._traffic.append(self._fill_by_rank("traffic", self._traffic, traffic))
         for name, column in self._columns.items():
             if name != "iteration":
                 column.append(values[name])
         self._columns["iteration"].append(values["iteration"])
 
-    def _value(self, name: str, value: float | int) -> np.ndarray:
+    def _convert(self, name: str, value: float | int) -> np.ndarray:
         dtype = self._columns[name].dtype
         try:
             return np.asarray(operator.index(value) if dtype.kind in "iu" else value, dtype)  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ class RunWriter:
             message = f"{self.path}: column {name} holds {dtype}, given was {value!r}"
             raise RunFileError(message) from error
 
-    def _by_rank(self, name: str, rows: Rows, given: np.ndarray | None) -> np.ndarray:
+    def _fill_by_rank(self, name: str, rows: Rows, given: np.ndarray | None) -> np.ndarray:
         row = np.full(rows.shape, np.nan)
         if given is None:
             return row
@@ -223,28 +223,28 @@ class RunWriter:
         self.close()
 
 
-def _attributes(
+def _make_attributes(
     job: str, environment: Mapping[str, Scalar], past: Run | None
 ) -> Mapping[str, Scalar]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         **environment,
         "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
-        "hpctrain_version": _version(),
+        "hpctrain_version": _find_version(),
         "job": job,
         "created": past.attributes["created"] if past else now,
         "stop_reason": RUNNING,
     }
 
 
-def _version() -> str:
+def _find_version() -> str:
     try:
         return version("hpctrain")
     except PackageNotFoundError:
         return "not installed"
 
 
-def _dtype(kind: ColumnType) -> np.dtype:
+def _make_dtype(kind: ColumnType) -> np.dtype:
     """An enumeration is HDF5's own: any reader of the file sees the names."""
     return np.dtype(kind) if isinstance(kind, str) else h5py.enum_dtype(kind, basetype="i1")
 
