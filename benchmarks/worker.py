@@ -18,9 +18,10 @@ from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import At
+from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.library.burgers import Burgers
-from hpctrain.problems.equations.points import hammersley_points
-from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 THREADS = 2
 POINTS = 10_000
@@ -43,7 +44,7 @@ def objective(
     network: DenseNetwork, device: torch.device = CPU
 ) -> tuple[PinnProblem, Objective, torch.Tensor]:
     torch.set_num_threads(1)
-    problem = PinnProblem(Burgers(), network, POINTS, device=device)
+    problem = PinnProblem(Burgers(), network, Formulation(POINTS), device=device)
     share = problem.share(CHUNKS, 0, 1, THREADS)
     counts = Counts(share.loss_cost, share.gradient_cost)
     theta = problem.initial_parameters(seed=0)
@@ -93,15 +94,16 @@ def suffix(name: str) -> float:
 def nested(name: str) -> float:
     """Loss and gradient by nested torch autograd of the network's definition."""
     torch.set_num_threads(THREADS)
-    network, pde = NETWORKS[name], Burgers()
+    network, burgers = NETWORKS[name], Burgers()
     theta = network.initial_parameters(seed=0).requires_grad_()
-    points = hammersley_points(pde.domain, POINTS).requires_grad_()
+    points = interior_points(burgers.frame.region, POINTS).requires_grad_()
 
     def loss_and_gradient() -> None:
-        u = pde.lifting(points) + pde.distance(points) * network(theta, points)[0]
+        G, D = burgers.ansatz(At(burgers.frame.axes, points))["u"]
+        u = G + D * network(theta, points)[0]
         (first,) = torch.autograd.grad(u.sum(), points, create_graph=True)
         (second,) = torch.autograd.grad(first[1].sum(), points, create_graph=True)
-        residual = first[0] + u * first[1] - pde.nu * second[1]
+        residual = first[0] + u * first[1] - burgers.nu * second[1]
         torch.autograd.grad(residual.square().mean(), theta)
 
     return median_ms(loss_and_gradient, 10)

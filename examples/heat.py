@@ -1,34 +1,28 @@
-"""The heat equation in two dimensions of space: an equation of one's own (docs/own_pde.md)."""
+"""The heat equation in two dimensions of space: equations of one's own (docs/own_equations.md)."""
 
 import math
 
 import torch
-from torch import Tensor
 
-from hpctrain.problems.equations import PDE, Jet
+from hpctrain.problems.equations import Box, Dirichlet, Equations, Initial
 
 
-class Heat(PDE):
-    """u_t = κ (u_xx + u_yy), u(0, x, y) = sin πx sin πy, u = 0 on the sides of the unit square."""
+class Heat(Equations):
+    """u_t = κ Δu, u(0, x, y) = sin πx sin πy, u = 0 on the sides of the unit square."""
 
-    name = "heat"
-    coordinates = ("t", "x", "y")
-    domain = ((0.0, 1.0), (0.0, 1.0), (0.0, 1.0))
-    orders = (1, 2, 2)
-    test_grid = (21, 41, 41)
+    geometry = Box(t=(0, 1), x=(0, 1), y=(0, 1))
     kappa = 0.05
+    conditions = (
+        Initial(
+            {"u": lambda at: torch.sin(math.pi * at.x) * torch.sin(math.pi * at.y)}, exact=True
+        ),
+        Dirichlet({"u": 0.0}, exact=True),
+    )
+    test_grid = (21, 41, 41)
 
-    def lifting(self, points: Tensor) -> Tensor:
-        _, x, y = points
-        return torch.sin(math.pi * x) * torch.sin(math.pi * y)
+    def residuals(self, at, u):
+        return u.t - self.kappa * u.laplacian
 
-    def distance(self, points: Tensor) -> Tensor:
-        t, x, y = points
-        return t * x * (1 - x) * y * (1 - y)
-
-    def residual(self, points: Tensor, u: Jet) -> Tensor:
-        return u.t - self.kappa * (u.xx + u.yy)
-
-    def reference(self, points: Tensor) -> Tensor:
-        t, _, _ = points
-        return torch.exp(-2 * math.pi**2 * self.kappa * t) * self.lifting(points)
+    def reference(self, at):
+        decay = torch.exp(-2 * math.pi**2 * self.kappa * at.t)
+        return decay * torch.sin(math.pi * at.x) * torch.sin(math.pi * at.y)

@@ -18,8 +18,9 @@ class Residuals(LeastSquaresLoss):
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
     dtype, device = torch.float64, torch.device("cpu")
 
-    def __init__(self, function, parameters):
+    def __init__(self, function, parameters, rows):
         self.residuals = function
+        self.rows = rows
         self.parameters = parameters
 
     def jacobian(self, theta):
@@ -63,7 +64,7 @@ class Residuals(LeastSquaresLoss):
 
 
 def objective_of_residuals(function, samples, parameters):
-    loss = Residuals(function, parameters)
+    loss = Residuals(function, parameters, samples)
     return objective_of(loss, samples=samples)
 
 

@@ -15,7 +15,7 @@ from hpctrain.objective import Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
 from hpctrain.problems.equations.library.burgers import Burgers
-from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions, damped_step
 
@@ -30,7 +30,7 @@ def _seed():
 
 def small_burgers():
     network = DenseNetwork(2, 6, 4, residual=True, adaptive=True)
-    problem = PinnProblem(Burgers(), network, points=200)
+    problem = PinnProblem(Burgers(), network, Formulation(200))
     return problem, Objective.of(problem, Communicator(), 16, 2)
 
 
@@ -194,14 +194,14 @@ def test_residual_curvature_is_that_of_autograd():
     problem, objective = small_burgers()
     theta = problem.initial_parameters(0)
     p = 0.1 * torch.randn(len(theta), dtype=torch.float64)
-    network, points, pde = problem.network, problem._points, Burgers()
+    network, points = problem.network, problem.terms[0].points
 
     def residuals(theta):
         x = points.clone().requires_grad_()
-        u = pde.lifting(x) + pde.distance(x) * network(theta, x)[0]
+        u = -torch.sin(torch.pi * x[1]) + x[0] * (1 - x[1] ** 2) * network(theta, x)[0]
         (first,) = torch.autograd.grad(u.sum(), x, create_graph=True)
         (second,) = torch.autograd.grad(first[1].sum(), x, create_graph=True)
-        return first[0] + u * first[1] - pde.nu * second[1]
+        return first[0] + u * first[1] - Burgers.nu * second[1]
 
     h = 1e-3
     r_pp = (residuals(theta + h * p) - 2 * residuals(theta) + residuals(theta - h * p)) / h**2
@@ -229,8 +229,9 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     problem, objective = small_burgers()
     theta = problem.initial_parameters(0)
     sketch = objective.sketch(theta, rows, seed=3, iteration=7)
-    J = objective._share._loss.jacobian(theta, 0, 16)
-    bounds = objective._share._group_bounds(sketch.groups)
+    (term,) = objective._share._terms
+    J = term.loss.jacobian(theta, 0, 16)
+    bounds = term.group_bounds(sketch.groups)
     expected = torch.stack(
         [
             (sketch.signs[first:last, None] * J[first:last]).sum(0)

@@ -8,7 +8,7 @@ from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.burgers import Burgers
-from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 CHUNKS = 8
 
@@ -16,7 +16,7 @@ CHUNKS = 8
 @pytest.fixture
 def problem():
     network = DenseNetwork(2, 10, 5, residual=True, adaptive=True)
-    return PinnProblem(Burgers(), network, points=200)
+    return PinnProblem(Burgers(), network, Formulation(200))
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def theta(problem):
 
 
 def test_the_loss_is_the_mean_squared_residual_by_nested_autograd(problem, objective, theta):
-    points = problem._points.clone().requires_grad_()
-    pde = Burgers()
-    u = pde.lifting(points) + pde.distance(points) * problem.network(theta, points)[0]
+    x = points = problem.terms[0].points.clone().requires_grad_()
+    network = problem.network
+    u = -torch.sin(torch.pi * x[1]) + x[0] * (1 - x[1] ** 2) * network(theta, x)[0]
     (gradient,) = torch.autograd.grad(u.sum(), points, create_graph=True)
     (second,) = torch.autograd.grad(gradient[1].sum(), points)
-    residual = gradient[0] + u * gradient[1] - pde.nu * second[1]
+    residual = gradient[0] + u * gradient[1] - Burgers.nu * second[1]
     assert objective.at(theta).loss == pytest.approx(float(residual.square().mean()), rel=1e-13)
 
 

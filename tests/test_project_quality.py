@@ -103,17 +103,8 @@ def test_a_room_knows_nothing_of_some_below_it(part, forbidden):
         assert not importers_of(f"hpctrain.{other}", PACKAGE / part), other
 
 
-# Modules that still import each other, and why that is not mended yet.
-KNOWN_CIRCLES = {
-    ("hpctrain.problems.equations.errors", "hpctrain.problems.equations.problem"): "a monitor and"
-    " its problem",
-}
-
-
 def test_no_modules_import_each_other():
-    found = circles(PACKAGE)
-    assert [circle for circle in found if circle not in KNOWN_CIRCLES] == []
-    assert [circle for circle in KNOWN_CIRCLES if circle not in found] == [], "mended: take it out"
+    assert circles(PACKAGE) == []
 
 
 def test_a_circle_of_three_modules_is_found_also_where_it_is_for_types_only(tmp_path):

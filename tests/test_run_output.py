@@ -38,19 +38,15 @@ error_every = 2
 max_iterations = 3
 """
 HEAT = """
-from hpctrain.problems.equations import PDE
+from hpctrain.problems.equations import Box, Equations
 
-class Heat(PDE):
-    name, coordinates, orders = "heat", ("t", "x"), (1, 2)
-    domain, test_grid = ((0.0, 1.0), (0.0, 1.0)), (5, 6)
+class Heat(Equations):
+    geometry, test_grid = Box(t=(0.0, 1.0), x=(0.0, 1.0)), (5, 6)
 
-    def lifting(self, points):
-        return points[1] * (1 - points[1])
+    def ansatz(self, at):
+        return {"u": (at.x * (1 - at.x), at.t * at.x * (1 - at.x))}
 
-    def distance(self, points):
-        return points[0] * points[1] * (1 - points[1])
-
-    def residual(self, points, u):
+    def residuals(self, at, u):
         return u.t - u.xx
 """
 

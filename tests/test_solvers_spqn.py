@@ -17,7 +17,7 @@ from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.burgers import Burgers
-from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledOptions
 from hpctrain.solvers.spqn import SPQNOptions
@@ -394,7 +394,7 @@ def test_settings_without_a_meaning_together_are_refused(settings, message):
 
 
 def test_a_loss_restricted_to_separate_layers_has_their_gradient():
-    problem = PinnProblem(Burgers(), DenseNetwork(2, 8, 6, True, True), points=100)
+    problem = PinnProblem(Burgers(), DenseNetwork(2, 8, 6, 1, True, True), Formulation(100))
     share = problem.share(8, rank=0, ranks=1, threads=1)
     counts = Counts(share.loss_cost, share.gradient_cost)
     objective = Objective(share, Communicator(), problem.samples, 8, counts)

@@ -46,22 +46,12 @@ max_iterations = 8
 """
 PDE = """
 import torch
-from hpctrain.problems.equations.system import PDE
+from hpctrain.problems.equations import Box, Equations
 
-class Mine(PDE):
-    name = "mine"
-    coordinates = ("t", "x")
-    domain = ((0.0, 1.0), (-1.0, 1.0))
-    orders = (1, 2)
-    test_grid = (3, 3)
+class Mine(Equations):
+    geometry, test_grid = Box(t=(0.0, 1.0), x=(-1.0, 1.0)), (3, 3)
 
-    def lifting(self, points):
-        return points[1] * 0
-
-    def distance(self, points):
-        return 1 + points[0] * 0
-
-    def residual(self, points, u):
+    def residuals(self, at, u):
         return {residual}
 """
 PINN = (

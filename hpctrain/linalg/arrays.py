@@ -25,13 +25,17 @@ def to_tensor(array: np.ndarray, device: torch.device = CPU) -> Tensor:
 
 
 def chunk_sums(values: Tensor, bounds: list[int]) -> Tensor:
-    """Sums (…, C) of values (…, N) over the chunks bounds[c] … bounds[c + 1] - 1, none empty.
+    """Sums (…, C) of values (…, N) over the chunks bounds[c] … bounds[c + 1] - 1, 0 over none.
 
     A sum's order depends on its chunk alone. On the CPU the sums are NumPy's, in one thread; on a
     GPU each is one of torch's along a row that zeros fill up, which is the same in every call.
     """
     if values.device == CPU:
-        return to_tensor(np.add.reduceat(to_array(values), np.array(bounds[:-1]), axis=-1))
+        held = np.flatnonzero(np.diff(bounds))
+        totals = np.zeros((*values.shape[:-1], len(bounds) - 1), to_array(values).dtype)
+        if len(held):
+            totals[..., held] = np.add.reduceat(to_array(values), np.array(bounds)[held], axis=-1)
+        return to_tensor(totals)
     starts, stops = (torch.tensor(b, device=values.device) for b in (bounds[:-1], bounds[1:]))
     longest = max(last - first for first, last in pairwise(bounds))
     places = starts[:, None] + torch.arange(longest, device=values.device)

@@ -229,12 +229,12 @@ class Objective:
     def sketch(self, theta: Tensor, rows: int, seed: int, iteration: int) -> "Sketch":
         """S [r J] with about `rows` rows: signed sums of rows of [r J] over groups of samples.
 
-        Each sample is in one group and has a random sign of its own (a count sketch; Charikar,
+        Each row is in one group and has a random sign of its own (a count sketch; Charikar,
         Chen, Farach-Colton 2002): E SᵀS = I, and SᵀS = I where there are as many rows as samples.
         The rows of all ranks come together by one gather.
         """
         share, groups = self._least_squares, math.ceil(min(rows, self.samples) / self._chunks)
-        signs = random_signs(self.samples, seed, iteration)
+        signs = random_signs(share.rows, seed, iteration)
         ranges = shares(self._chunks, self.communicator.size)
         counts = [groups * (last - first) for first, last in ranges]
         self.counts.gradient_work += self._fraction * self._share.gradient_cost

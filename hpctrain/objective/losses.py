@@ -41,7 +41,15 @@ class SampledLoss(Protocol):
 
 @runtime_checkable
 class LeastSquaresLoss(SampledLoss, Protocol):
-    """A loss ℓ_j = r_j² of residuals, with their Jacobian: what Gauss-Newton needs."""
+    """A loss ℓ_j = Σ_i r_ij² of residuals, with their Jacobian: what Gauss-Newton needs.
+
+    Its rows are the residuals of all samples; a share holds those of its own samples.
+
+    Attributes:
+        rows: their number over the whole set.
+    """
+
+    rows: int
 
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
@@ -52,10 +60,10 @@ class LeastSquaresLoss(SampledLoss, Protocol):
         """
 
     def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """r_pp (N,) at this share's samples: the second difference of r along p, at ± h p."""
+        """r_pp of this share's rows: the second difference of r along p, at ± h p."""
 
     def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
-        """Jᵀw over each chunk, (C, n), for weights w (N,) on this share's residuals."""
+        """Jᵀw over each chunk, (C, n), for weights w on this share's rows."""
 
     def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
         """JᵀJ v over each chunk, (C, n)."""
@@ -63,11 +71,11 @@ class LeastSquaresLoss(SampledLoss, Protocol):
     def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
         """S [r J] (C · groups, 1 + n): in each chunk, `groups` sums of rows with signs.
 
-        `signs` (|D|,), ± 1 for every sample of the whole set.
+        `signs`, ± 1 for every row of the whole set.
         """
 
     def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
-        """S v (C · groups,), of values v (N,) at this share's samples."""
+        """S v (C · groups,), of values v of this share's rows."""
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ class Sketch:
 
     Attributes:
         rows: S [r J] (k, 1 + n), on every rank.
-        signs: of all samples (|D|,).
+        signs: of all rows.
         groups: rows from each chunk of samples.
         counts: rows from each rank.
     """
@@ -29,7 +29,7 @@ class Sketch:
     counts: list[int]
 
 
-def random_signs(samples: int, seed: int, iteration: int) -> Tensor:
-    """± 1 for each sample (N,), int8, on the CPU."""
-    drawn = generator(seed, "sketch", iteration).integers(0, 2, samples, dtype=np.int8)
+def random_signs(rows: int, seed: int, iteration: int) -> Tensor:
+    """± 1 for each row, int8, on the CPU."""
+    drawn = generator(seed, "sketch", iteration).integers(0, 2, rows, dtype=np.int8)
     return to_tensor(2 * drawn - 1)

@@ -11,7 +11,7 @@ import time
 
 from hpctrain import __main__
 from hpctrain.parallel.phases import PhaseTimer
-from hpctrain.problems.equations.problem import PinnLoss
+from hpctrain.problems.equations.loss import PinnLoss
 
 LAUNCHERS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 

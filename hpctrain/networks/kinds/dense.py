@@ -3,7 +3,10 @@
 from typing import Literal
 
 from pydantic import Field
+from torch import Tensor
 
+from hpctrain.linalg.arrays import to_tensor
+from hpctrain.linalg.randomness import generator
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.options import Options
 
@@ -16,14 +19,20 @@ class DenseOptions(Options):
     )
     depth: int = Field(ge=2, description="number of layers: all linear maps, the output's too")
     width: int = Field(ge=1, description="neurons of a hidden layer")
-    activation: Literal["tanh", "adaptive-tanh"] = Field(
-        "adaptive-tanh", description="tanh(z), or tanh(10 a z) with one trainable a per layer"
+    activation: Literal["tanh", "adaptive-tanh", "sin", "adaptive-sin"] = Field(
+        "adaptive-tanh", description="f(z), or f(10 a z) with one trainable a per layer"
     )
     time_step: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="dt, the weight of a residual layer's update"
     )
     scale_inputs: bool = Field(
         True, description="take coordinates scaled from the equation's domain to [-1, 1]"
+    )
+    fourier: int = Field(
+        0, ge=0, description="random frequencies whose sine and cosine are further inputs"
+    )
+    fourier_scale: float = Field(
+        1.0, gt=0, description="standard deviation of the frequencies, on [-1, 1]"
     )
 
     def make(self, inputs: int) -> DenseNetwork:
@@ -33,6 +42,18 @@ class DenseOptions(Options):
             width=self.width,
             depth=self.depth,
             residual=self.kind == "residual",
-            adaptive=self.activation == "adaptive-tanh",
+            adaptive=self.activation.startswith("adaptive-"),
             time_step=self.time_step,
+            activation="sin" if self.activation.endswith("sin") else "tanh",
         )
+
+    def draw_frequencies(self, coordinates: int, seed: int) -> Tensor | None:
+        """The frequencies (m, d) of further inputs; None where there are none.
+
+        Source: M. Tancik et al., Fourier features let networks learn high frequency functions in
+        low dimensional domains, NeurIPS 33 (2020).
+        """
+        if not self.fourier:
+            return None
+        size = (self.fourier, coordinates)
+        return to_tensor(generator(seed, "fourier").normal(0, self.fourier_scale, size))

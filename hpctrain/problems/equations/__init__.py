@@ -1,5 +1,48 @@
-"""Physics-informed networks: equations, their points, and networks that meet their conditions."""
+"""Problems of equations: what a user states them with."""
 
-from hpctrain.problems.equations.system import PDE, Jet, NotSmoothError, ProblemError
+from hpctrain.problems.equations.conditions import (
+    Condition,
+    Dirichlet,
+    Initial,
+    Integral,
+    Neumann,
+    Observations,
+    Periodic,
+    Robin,
+)
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.geometry import (
+    Ball,
+    Box,
+    Disk,
+    GeometryError,
+    HalfSpace,
+    Interval,
+    Polygon,
+)
+from hpctrain.problems.equations.terms import ProblemError
+from hpctrain.problems.equations.unknowns import Unknown
 
-__all__ = ["PDE", "Jet", "NotSmoothError", "ProblemError"]
+__all__ = [
+    "At",
+    "Ball",
+    "Box",
+    "Condition",
+    "Dirichlet",
+    "Disk",
+    "Equations",
+    "Field",
+    "GeometryError",
+    "HalfSpace",
+    "Initial",
+    "Integral",
+    "Interval",
+    "Neumann",
+    "Observations",
+    "Periodic",
+    "Polygon",
+    "ProblemError",
+    "Robin",
+    "Unknown",
+]

@@ -1,115 +1,127 @@
-"""Hard constraints: u = G₀ + len·N meets the initial and boundary conditions for any network N.
+"""Fields of the form u = G + D·N: the jets of a product, and of functions of the points.
 
-On jets (order of components in `pde.py`) this is an affine map. With D = len the Leibniz rule gives
+With multi-indices α and β ≤ α, Leibniz's rule gives
 
-    u = G₀ + D N,    u_i = G₀_i + D N_i + D_i N,    u_ii = G₀_ii + D N_ii + D_ii N + 2 D_i N_i.
+    u_α = G_α + Σ_β (α over β) D_β N_{α−β},    Δu = ΔG + D ΔN + 2 ∇D·∇N + N ΔD.
 
 Source: I. E. Lagaris, A. Likas, D. I. Fotiadis, IEEE Trans. Neural Networks 9 (1998), 987-1000.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import coordinates_of_order
-from hpctrain.problems.equations.checks.guard import named_place
-from hpctrain.problems.equations.points import grid_points
-from hpctrain.problems.equations.system import PDE, NotSmoothError, ProblemError
+from hpctrain.problems.equations.fields import LAPLACIAN, Component, Index
+from hpctrain.problems.equations.terms import ProblemError
 from hpctrain.user_code.faults import explain
 
-# Points a coordinate to find the distance's maximum on: odd, so that midpoints are among them.
-_MAXIMUM_GRID = 41
+Function = Callable[[Tensor], Tensor]
 
 
-class Ansatz:
-    """The map from a network's jets to those of G₀ + len·N at fixed points.
+class NotSmoothError(ProblemError):
+    """A function is not finite at a point, perhaps one that a single rank holds."""
+
+
+@lru_cache(maxsize=4096)
+def splits(index: Index) -> tuple[tuple[int, Index, Index], ...]:
+    """(α over β), β and α − β for all 0 ≤ β ≤ α, β in the order 0, α, and then the others."""
+    counts = Counter(index)
+    found = []
+    for taken in product(*(range(count + 1) for count in counts.values())):
+        beta = tuple(i for i, k in zip(counts, taken, strict=True) for _ in range(k))
+        rest = tuple(
+            i for (i, count), k in zip(counts.items(), taken, strict=True) for _ in range(count - k)
+        )
+        ways = math.prod(math.comb(c, k) for c, k in zip(counts.values(), taken, strict=True))
+        found.append((ways, beta, rest))
+    return tuple(sorted(found, key=lambda s: (len(s[1]) > 0, s[1] != index, len(s[1]), s[1])))
+
+
+class Form:
+    """G and D of one field at fixed points, with the derivatives that are needed.
 
     Args:
-        pde: gives G₀ (`lifting`), len (`distance`) and the orders of the jets.
-        points: coordinates (d, N).
-        scale_distance: divide len by its maximum over the domain, whatever the points are; the
-            maximum is taken on a grid of 41 points a coordinate.
-
-    Raises:
-        ProblemError: the lifting or the distance has no derivative, or no positive maximum.
-        NotSmoothError: the lifting, the distance or a derivative is not finite at a point.
+        lifting: G_α (N,) by component.
+        distance: D_α (N,).
+        space: the coordinates of the Laplacian.
     """
 
-    def __init__(self, pde: PDE, points: Tensor, scale_distance: bool = False) -> None:
-        points = points.to(torch.float64)
-        self._lifting = jets(pde.lifting, points, pde.orders)
-        distance = jets(pde.distance, points, pde.orders)
-        if scale_distance:
-            distance /= _maximum_distance(pde)
-        self._set_leibniz_factors(distance, pde.orders)
+    def __init__(
+        self,
+        lifting: Mapping[Component, Tensor],
+        distance: Mapping[Component, Tensor],
+        space: tuple[int, ...] = (),
+    ) -> None:
+        self._lifting, self._distance, self._space = lifting, distance, space
 
-    def _set_leibniz_factors(self, D: Tensor, orders: tuple[int, ...]) -> None:
-        """D beside the same component; D_i, D_ii beside N; 2 D_i beside N_i for u_ii; else zero."""
-        first = coordinates_of_order(orders, 1)
-        first_row = [1 + first.index(i) for i in coordinates_of_order(orders, 2)]
-        second_start = 1 + len(first)
-        self._distance = D[0].clone()
-        self._beside_value = D.clone()
-        self._beside_value[0] = 0
-        self._beside_first = torch.zeros_like(D)
-        self._beside_first[second_start:] = 2 * D[first_row]
-        self._first_row = torch.tensor([0] * second_start + first_row, device=D.device)
-
-    def to(self, dtype: torch.dtype, device: torch.device) -> "Ansatz":
-        """The same map in another precision and place; this object is changed and returned."""
-        for name in ("_lifting", "_distance", "_beside_value", "_beside_first"):
-            setattr(self, name, getattr(self, name).to(device, dtype))
-        self._first_row = self._first_row.to(device)
-        return self
-
-    def apply(self, network: Tensor) -> Tensor:
-        """The jets (C, N) of u from the jets (C, N) of the network; differentiable."""
-        u = torch.addcmul(self._lifting, self._distance, network)
-        u = torch.addcmul(u, self._beside_value, network[0])
-        return torch.addcmul(u, self._beside_first, network.index_select(0, self._first_row))
-
-    def apply_each(self, network: Sequence[Any]) -> list[Any]:
-        """The same on the components one by one, with nothing but + and *, so that it traces."""
-        value, count = network[0], len(self._beside_value)
-        u = [self._lifting[c] + self._distance * network[c] for c in range(count)]
-        for c in range(1, count):
-            u[c] = u[c] + self._beside_value[c] * value
-            if int(self._first_row[c]) > 0:
-                u[c] = u[c] + self._beside_first[c] * network[int(self._first_row[c])]
+    def component(self, wanted: Component, network: Callable[[Component], Any]) -> Any:
+        """u_α, of the components of N: numbers (N,), or symbols."""
+        G, D = self._lifting, self._distance
+        if wanted == LAPLACIAN:
+            u = G[LAPLACIAN] + D[()] * network(LAPLACIAN) + D[LAPLACIAN] * network(())
+            for i in self._space:
+                u = u + (2 * D[(i,)]) * network((i,))
+            return u
+        assert not isinstance(wanted, str)
+        u = G[wanted]
+        for ways, beta, rest in splits(wanted):
+            factor = D[beta] if ways == 1 else ways * D[beta]
+            u = u + factor * network(rest)
         return u
 
-    def apply_to_values(self, network: Tensor) -> Tensor:
-        """The values (N,) of u from the values (N,) of the network, where no derivatives matter."""
-        return torch.addcmul(self._lifting[0], self._distance, network)
 
-
-def jets(function: Callable[[Tensor], Tensor], points: Tensor, orders: tuple[int, ...]) -> Tensor:
-    """The jets (C, N) of a function of the coordinates at points (d, N), by nested autograd.
+def function_jets(
+    function: Function,
+    points: Tensor,
+    components: Iterable[Component],
+    space: tuple[int, ...],
+    place: str,
+) -> dict[Component, Tensor]:
+    """The derivatives (N,) of a function of the points (d, N), by nested autograd.
 
     The function acts point by point. It may be constant or linear in a coordinate: what does not
     depend on the points has derivative zero.
+
+    Args:
+        components: indices, closed downwards, and perhaps `LAPLACIAN` over `space`.
+        place: what messages call the function.
 
     Raises:
         ProblemError: torch has no derivative of the function.
         NotSmoothError: the function or a derivative is not finite at a point.
     """
+    wanted = sorted((c for c in components if not isinstance(c, str)), key=len)
     with torch.enable_grad():
-        points = points.detach().requires_grad_()
-        value = function(points)
+        leaf = points.detach().requires_grad_()
+        value = function(leaf)
+        found: dict[Component, Tensor] = {(): value}
+        gradients: dict[Index, Tensor] = {}
         try:
-            gradient = spatial_gradient(value, points)
-            first = [gradient[i] for i in coordinates_of_order(orders, 1)]
-            second = [
-                spatial_gradient(gradient[i], points)[i] for i in coordinates_of_order(orders, 2)
-            ]
+            for index in wanted[1:]:
+                below, along = index[:-1], index[-1]
+                if below not in gradients:
+                    gradients[below] = spatial_gradient(found[below], leaf)
+                found[index] = gradients[below][along]
+            if LAPLACIAN in components:
+                found[LAPLACIAN] = _laplacian(found, leaf, space)
         except Exception as error:
-            raise no_derivative(function, error) from error
-    components = torch.stack([value, *first, *second]).detach()
-    _check_finite(function, components, points)
-    return components
+            raise no_derivative(place, error) from error
+    jets = {component: each.detach() for component, each in found.items()}
+    _check_finite(place, jets, points)
+    return jets
+
+
+def _laplacian(found: Mapping[Component, Tensor], points: Tensor, space: tuple[int, ...]) -> Tensor:
+    total = torch.zeros_like(points[0])
+    for i in space:
+        total = total + spatial_gradient(found[(i,)], points)[i]
+    return total
 
 
 def spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
@@ -122,26 +134,15 @@ def spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
     return gradient
 
 
-def no_derivative(function: Callable[..., Any], error: Exception) -> ProblemError:
+def no_derivative(place: str, error: Exception) -> ProblemError:
     """Of a function that torch cannot differentiate, for the reason that autograd gave."""
-    return ProblemError(f"{named_place(function)} has no derivative in torch: {explain(error)}")
+    return ProblemError(f"{place} has no derivative in torch: {explain(error)}")
 
 
-def _maximum_distance(pde: PDE) -> float:
-    grid = grid_points(pde.domain, (_MAXIMUM_GRID,) * len(pde.domain))
-    maximum = float(pde.distance(grid).max())
-    if not 0 < maximum < math.inf:
-        raise ProblemError(
-            f"{pde.name}: the largest distance in the domain is {maximum}: "
-            "it must be positive and finite"
-        )
-    return maximum
-
-
-def _check_finite(function: Callable[..., Tensor], components: Tensor, points: Tensor) -> None:
-    bad = ~components.isfinite().all(dim=0)
+def _check_finite(place: str, jets: Mapping[Component, Tensor], points: Tensor) -> None:
+    bad = ~torch.stack(list(jets.values())).isfinite().all(dim=0)
     if bool(bad.any()):
         raise NotSmoothError(
-            f"{named_place(function)} or a derivative of it is not finite at the point "
-            f"{points[:, bad][:, 0].tolist()}: it must be smooth at every point used"
+            f"{place} or a derivative of it is not finite at the point"
+            f" {points[:, bad][:, 0].tolist()}: it must be smooth at every point used"
         )

@@ -1,78 +1,230 @@
-"""The error of a PINN against its reference, measured by all ranks together."""
+"""The errors of a solution against its reference, and its unknowns, measured by all ranks."""
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.linalg.arrays import to_array
+from hpctrain.kernels.jets import JetEvaluator, JetShape
+from hpctrain.linalg.arrays import chunk_sums, to_array
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.problems.equations.checks.guard import guarded, named_place
+from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.fields import At
+from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.points import grid_points
+from hpctrain.problems.equations.solution import Composition
+from hpctrain.problems.equations.terms import ProblemError, check_values
 
-if TYPE_CHECKING:
-    from hpctrain.problems.equations.problem import PinnProblem
+# Points at which errors are measured where there is no grid.
+SCATTERED = 10_000
+
+
+class Solution(Protocol):
+    """What the monitor needs of a problem: its fields at any points."""
+
+    equations: Equations
+
+    def evaluator(
+        self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
+    ) -> JetEvaluator: ...
+
+    def composition(self, shape: JetShape, points: Tensor) -> Composition: ...
+
+    def unknowns(self, theta: Tensor) -> dict[str, float]: ...
+
+
+def test_points(equations: Equations) -> Tensor:
+    """The points (d, N) at which errors are measured: a grid, or points inside."""
+    region, grid = equations.frame.region, equations.grid
+    if grid is None:
+        return interior_points(region, SCATTERED)
+    return grid_points(region.bounds, grid)
 
 
 class ErrorMonitor:
-    """‖u_NN - u‖ / ‖u‖, and the same divided by ‖u_NN‖ as in Kopaničáková et al. 2024.
+    """‖u_NN − u‖ / ‖u‖ of each field that has a reference; see `problems.base.Monitor`.
 
-    Evaluated on the test grid, whose points ranks share; see `problems.base.Monitor`. An equation
-    without a reference has neither.
+    `error` is the largest of them. An equation of one field has `error_paper` too, which is divided
+    by ‖u_NN‖ as in Kopaničáková et al. 2024; one of several has `error_u` for each field u. The
+    unknowns are columns under their names.
     """
 
     known_columns: tuple[str, ...] = ("error", "error_paper")
 
     def __init__(
-        self, problem: "PinnProblem", communicator: Communicator, chunks: int, threads: int
+        self, problem: Solution, communicator: Communicator, chunks: int, threads: int
     ) -> None:
-        rank, ranks = communicator.rank, communicator.size
+        self._problem, self._communicator, self._chunks = problem, communicator, chunks
+        first, last = shares(chunks, communicator.size)[communicator.rank]
+        self._first = first
+        equations = problem.equations
         with communicator.timer.phase("validation"):
-            self._grid = communicator.on_all(lambda: problem.error(chunks, rank, ranks, threads))
-            if len(set(communicator.allgather(self._grid.reference is None))) > 1:
-                raise InputError(f"{problem.pde.name}: reference is None for a part of the grid")
-        known = self._grid.reference is not None
-        self.columns = self.known_columns if known else ()
-        self._problem = problem
-        self._communicator = communicator
-        self._chunks = chunks
-        self._first = shares(chunks, ranks)[rank][0]
+            self._part = communicator.on_all(lambda: _Part(problem, chunks, first, last, threads))
+            known = communicator.allgather(tuple(self._part.references))
+            if len(set(known)) > 1:
+                raise InputError(
+                    f"{equations.frame.title}.reference is None for a part of the points"
+                )
+        self._known = known[0]
+        fields = tuple(equations.fields)
+        paired = ("error_paper",) if len(fields) == 1 else ()
+        each = tuple(f"error_{name}" for name in self._known) if len(fields) > 1 else ()
+        self._errors = ("error", *paired, *each) if self._known else ()
+        self.columns: tuple[str, ...] = (*self._errors, *equations.unknowns)
 
     def values(self, theta: Tensor) -> dict[str, float]:
-        if self._grid.reference is None:
-            return {}
+        found = self._problem.unknowns(theta)
+        if not self._known:
+            return found
         with self._communicator.timer.phase("validation"):
-            nodes = reduce_leaves(self._grid.sums(theta), self._first)
-            difference, exact, network = self._communicator.tree_sum(nodes, self._chunks).tolist()
-        return {
-            "error": _root_ratio(difference, exact),
-            "error_paper": _root_ratio(difference, network),
+            nodes = reduce_leaves(self._part.sums(theta), self._first)
+            sums = self._communicator.tree_sum(nodes, self._chunks).reshape(-1, 3).tolist()
+        errors = {
+            name: _root_ratio(difference, exact)
+            for name, (difference, exact, _) in zip(self._known, sums, strict=True)
         }
+        measured = {"error": max(errors.values())}
+        if "error_paper" in self.columns:
+            measured["error_paper"] = _root_ratio(sums[0][0], sums[0][2])
+        else:
+            measured |= {f"error_{name}": error for name, error in errors.items()}
+        return measured | found
 
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
-        """The field on its grid, with the reference and the coordinates."""
+        """The fields at the test points, with their references and the coordinates."""
         with self._communicator.timer.phase("validation"):
-            fields = {"prediction": self._gather(self._grid.prediction(theta))}
-            if self._grid.reference is not None:
-                fields["reference"] = self._gather(self._grid.reference)
-        return fields | self._problem.grid_axes()
+            predicted = self._part.predictions(theta)
+            fields = {
+                self._title("prediction", name): self._gather(values)
+                for name, values in predicted.items()
+            }
+            fields |= {
+                self._title("reference", name): self._gather(values)
+                for name, values in self._part.references.items()
+            }
+        return fields | self._coordinates()
 
     def progress(self, values: Mapping[str, float]) -> str:
-        return f"error {values['error']:.2e}" if values else ""
+        words = [f"error {values['error']:.2e}"] if "error" in values else []
+        words += [
+            f"{name} {values[name]:.6g}"
+            for name in self._problem.equations.unknowns
+            if name in values
+        ]
+        return ", ".join(words)
 
     def summary(self, values: Mapping[str, float]) -> str:
-        if not values:
-            return ""
-        return (
-            f"relative error {values['error']:.3e} (divided by |u_NN|: {values['error_paper']:.3e})"
-        )
+        words = []
+        if "error_paper" in values:
+            words.append(
+                f"relative error {values['error']:.3e}"
+                f" (divided by |u_NN|: {values['error_paper']:.3e})"
+            )
+        elif "error" in values:
+            each = ", ".join(f"{name} {values[f'error_{name}']:.3e}" for name in self._known)
+            words.append(f"largest relative error {values['error']:.3e} ({each})")
+        for name in self._problem.equations.unknowns:
+            if name in values:
+                words.append(f"{name} = {values[name]:.8g}")
+        return ", ".join(words)
+
+    def _title(self, what: str, field: str) -> str:
+        """The name of an array of a field in a run file."""
+        return what if len(self._problem.equations.fields) == 1 else f"{what}_{field}"
+
+    def _coordinates(self) -> dict[str, np.ndarray]:
+        """The axes of the grid, or the coordinates of every point, by name."""
+        equations = self._problem.equations
+        names, bounds = equations.frame.axes.names, equations.frame.region.bounds
+        if equations.grid is None:
+            return dict(zip(names, to_array(test_points(equations)), strict=True))
+        pairs = zip(names, bounds, equations.grid, strict=True)
+        return {name: np.linspace(low, high, count) for name, (low, high), count in pairs}
 
     def _gather(self, local: Tensor) -> np.ndarray:
         counts = self._communicator.allgather(len(local))
-        values = self._communicator.allgather_rows(local, counts)
-        return to_array(values).reshape(self._problem.pde.test_grid)
+        values = to_array(self._communicator.allgather_rows(local, counts))
+        grid = self._problem.equations.grid
+        return values if grid is None else values.reshape(grid)
+
+
+class _Part:
+    """The test points of one rank: predictions there, references, and sums over its chunks."""
+
+    def __init__(self, problem: Solution, chunks: int, first: int, last: int, threads: int) -> None:
+        equations = problem.equations
+        points = test_points(equations)
+        bounds = [chunk * points.shape[1] // chunks for chunk in range(first, last + 1)]
+        points = points[:, bounds[0] : bounds[-1]].contiguous()
+        self._bounds = [bound - bounds[0] for bound in bounds]
+        shape = JetShape.closed(len(points), {()})
+        self._evaluator = problem.evaluator(shape, points, self._bounds, threads)
+        self._composition = problem.composition(shape, points)
+        self.references = _references(equations, points)
+
+    def predictions(self, theta: Tensor) -> dict[str, Tensor]:
+        """Each field (N,) at this rank's points."""
+        jet = self._evaluator.forward(theta, keep=False)
+        return {name: field.value for name, field in self._composition.fields(jet).items()}
+
+    def sums(self, theta: Tensor) -> Tensor:
+        """Σ (u_NN − u)², Σ u², Σ u_NN² of each known field over each chunk, (C, 3 k)."""
+        predicted = self.predictions(theta)
+        squares = []
+        for name, reference in self.references.items():
+            u, exact = predicted[name].double(), reference.to(predicted[name].device)
+            squares += [(u - exact).square(), exact.square(), u.square()]
+        return chunk_sums(torch.stack(squares), self._bounds).T.contiguous()
+
+
+def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:
+    """The true fields (N,) at points, those that are known.
+
+    Raises:
+        ProblemError: what the class gives is no such values.
+    """
+    frame = equations.frame
+    title = f"{frame.title}.reference"
+    place = named_place(title, equations.reference)
+
+    def evaluate(points: Tensor) -> dict[str, Tensor]:
+        given: Any = guarded(equations.reference, title)(At(frame.axes, points))
+        if given is None:
+            return {}
+        named = given if isinstance(given, Mapping) else {frame.fields[0]: given}
+        for name in named:
+            if name not in frame.fields:
+                raise ProblemError(
+                    f"{place} names {name!r}: the fields are {', '.join(frame.fields)}"
+                )
+        like = points[0]
+        return {n: check_values(each, like, f"{place}: {n}") for n, each in named.items()}
+
+    def one(name: str, points: Tensor) -> Tensor:
+        return evaluate(points)[name]
+
+    found = evaluate(points)
+    for name, values in found.items():
+        called = f"{place}: {name}"
+        check_untrainable(equations, equations.reference, called, values, [points])
+        step = 1 + len(values) // 32
+        check_pointwise(partial(one, name), called, points, values, step)
+        bad = ~values.isfinite()
+        if bool(bad.any()):
+            raise ProblemError(
+                f"{called} is {float(values[bad][0])} at"
+                f" {frame.axes.describe(points[:, bad][:, 0])}: it must be finite in the closed"
+                " domain"
+            )
+    return {name: values.detach().double() for name, values in found.items()}
 
 
 def _root_ratio(numerator: float, denominator: float) -> float:

@@ -11,14 +11,12 @@ from hpctrain.kernels import precision as type_of
 from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.options import Options
 from hpctrain.problems.base import FamilyOptions
-from hpctrain.problems.equations import PDE
-from hpctrain.problems.equations.checks.guard import guard
 from hpctrain.problems.equations.checks.probe import probe
-from hpctrain.problems.equations.conditions import SoftConstraints
+from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.library import EQUATIONS
 from hpctrain.problems.equations.points import Cluster
-from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.user_code.own_class import own_class
 
 
@@ -32,7 +30,7 @@ class ClusterOptions(Options):
 
 
 class PinnOptions(FamilyOptions):
-    """An equation to be solved by a network."""
+    """Equations to be solved by a network."""
 
     names: ClassVar = tuple(EQUATIONS)
     networks: ClassVar = (DenseOptions,)
@@ -47,11 +45,13 @@ class PinnOptions(FamilyOptions):
         [], description="layers around which the points are denser; by default none"
     )
     constraints: Literal["hard", "soft"] = Field(
-        "hard", description="conditions hold exactly, or by penalty terms of the loss"
+        "hard",
+        description="exact conditions, and those of a written form, hold for every θ; or all are"
+        " penalty terms of the loss",
     )
-    penalty: float = Field(1.0, gt=0, description="weight of each penalty term (soft)")
+    penalty: float = Field(1.0, gt=0, description="a factor of the weights of all conditions")
     condition_points: int = Field(
-        200, ge=1, description="points of each condition on a face of the domain (soft)"
+        200, ge=1, description="points of each condition that names no number itself"
     )
 
     @field_validator("clusters")
@@ -72,36 +72,42 @@ class PinnOptions(FamilyOptions):
         return not native_available()
 
     def make(self, network: Any, seed: int, precision: str, device: torch.device) -> PinnProblem:
-        pde, dtype = guard(_make_pde(self.name)), type_of(precision)
-        probe(pde, dtype, device)
-        soft = SoftConstraints(self.condition_points, self.penalty)
-        return PinnProblem(
-            pde,
-            network.make(len(pde.coordinates)),
-            self.points,
-            dtype,
-            self.scale_distance,
-            [_place_cluster(pde, number, each) for number, each in enumerate(self.clusters)],
-            soft if self.constraints == "soft" else None,
-            device,
-            network.scale_inputs,
+        equations, dtype = find_equations(self.name), type_of(precision)
+        names = equations.frame.axes.names
+        clusters = [_place_cluster(equations, k, each) for k, each in enumerate(self.clusters)]
+        formulation = Formulation(
+            points=self.points,
+            condition_points=self.condition_points,
+            is_soft=self.constraints == "soft",
+            penalty=self.penalty,
+            scale_distance=self.scale_distance,
+            scale_inputs=network.scale_inputs,
+            clusters=tuple(clusters),
+            fourier=network.draw_frequencies(len(names), seed),
         )
+        made = PinnProblem(equations, network.make(len(names)), formulation, dtype, device)
+        probe(made, dtype)
+        return made
 
 
-def _place_cluster(pde: PDE, number: int, options: ClusterOptions) -> Cluster:
+def find_equations(name: str) -> Equations:
+    """The shipped equations of this name, or a user's own as "file.py:Class".
+
+    Raises:
+        InputError: there are none, or they cannot be made.
+    """
+    if name in EQUATIONS:
+        return EQUATIONS[name]()
+    return own_class("problem.name", name, Equations)()  # type: ignore[type-abstract]
+
+
+def _place_cluster(equations: Equations, number: int, options: ClusterOptions) -> Cluster:
     key, name = f"problem.clusters.{number}", options.coordinate
-    if name not in pde.coordinates:
-        known = ", ".join(pde.coordinates)
-        raise InputError(f"{key}.coordinate = {name!r} is not allowed: one of {known}")
-    index = pde.coordinates.index(name)
-    low, high = pde.domain[index]
+    names = equations.frame.axes.names
+    if name not in names:
+        raise InputError(f"{key}.coordinate = {name!r} is not allowed: one of {', '.join(names)}")
+    index = names.index(name)
+    low, high = equations.frame.region.bounds[index]
     if not low <= options.at <= high:
         raise InputError(f"{key}.at = {options.at:g} is not allowed: from {low:g} to {high:g}")
     return Cluster(index, options.at, options.width, options.share)
-
-
-def _make_pde(name: str) -> PDE:
-    """A shipped equation, or one of a file of the user's own."""
-    if name in EQUATIONS:
-        return EQUATIONS[name]()
-    return own_class("problem.name", name, PDE)()  # type: ignore[type-abstract]

@@ -1,8 +1,4 @@
-"""Point sets in a box: Hammersley points to train on, denser where asked for, and test grids.
-
-Source: J. M. Hammersley, Monte Carlo methods for solving multivariable problems, Ann. New York
-Acad. Sci. 86 (1960).
-"""
+"""Points that are denser where asked for, and test grids."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +9,6 @@ from torch import Tensor
 
 Domain = tuple[tuple[float, float], ...]
 
-_BASES = (2, 3, 5)
 # Halvings of an interval that leave no more than rounding errors of it.
 _BISECTIONS = 60
 
@@ -35,30 +30,7 @@ class Cluster:
     share: float
 
 
-def hammersley_points(domain: Domain, count: int) -> Tensor:
-    """The Hammersley set in a box of up to four dimensions.
-
-    In the unit box point i = 1..N is ((i − ½)/N, φ₂(i), φ₃(i), φ₅(i)), φ_b the radical inverse in
-    base b. The textbook set starts at i = 0 and has i/N first, which puts points on the faces.
-    Centring the first coordinate and starting at i = 1 keeps every point strictly inside, where a
-    residual can be asked for even if the lifting or the distance is not smooth on the boundary.
-
-    Args:
-        domain: a pair (low, high) for each coordinate; the first is the equidistant one.
-        count: the number of points N.
-
-    Returns:
-        Coordinates (d, N), float64, on the CPU.
-    """
-    index = torch.arange(1, count + 1, device="cpu")
-    rows = [(index.double() - 0.5) / count]
-    rows += [radical_inverse(index, base) for base in _BASES[: len(domain) - 1]]
-    return torch.stack(
-        [low + (high - low) * row for (low, high), row in zip(domain, rows, strict=True)]
-    )
-
-
-def clustered(points: Tensor, domain: Domain, clusters: Sequence[Cluster]) -> Tensor:
+def move_into_clusters(points: Tensor, domain: Domain, clusters: Sequence[Cluster]) -> Tensor:
     """The points moved along each coordinate, so that clusters get their shares of them.
 
     Evenly distributed values are taken as those of the distribution function of a mixture, of the
@@ -73,11 +45,11 @@ def clustered(points: Tensor, domain: Domain, clusters: Sequence[Cluster]) -> Te
         own = [cluster for cluster in clusters if cluster.coordinate == coordinate]
         if own:
             values = (points[coordinate] - low) / (high - low)
-            moved[coordinate] = _inverse_distribution(values, low, high, own)
+            moved[coordinate] = _invert_distribution(values, low, high, own)
     return moved
 
 
-def _inverse_distribution(
+def _invert_distribution(
     values: Tensor, low: float, high: float, clusters: Sequence[Cluster]
 ) -> Tensor:
     below, above = torch.full_like(values, low), torch.full_like(values, high)
@@ -95,16 +67,6 @@ def _distribution(x: Tensor, low: float, high: float, clusters: Sequence[Cluster
         angle = torch.atan((x - cluster.at) / cluster.width)
         total = total + cluster.share * (angle - start) / (end - start)
     return total
-
-
-def radical_inverse(index: Tensor, base: int) -> Tensor:
-    """φ_b(i), in float64: the digits of the integers i in base b, mirrored at the radix point."""
-    inverse = torch.zeros(index.shape, dtype=torch.float64, device=index.device)
-    rest, place = index, base
-    while bool(rest.any()):
-        inverse += (rest % base).double() / place
-        rest, place = rest // base, place * base
-    return inverse
 
 
 def grid_points(domain: Domain, counts: tuple[int, ...]) -> Tensor:

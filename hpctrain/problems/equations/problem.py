@@ -1,367 +1,338 @@
-"""Physics-informed training: the mean squared residual of an equation over collocation points.
+"""Physics-informed training: weighted mean squares of residuals of equations and conditions.
 
-    u(x) = G₀(x) + len(x) N(x; θ),   L(θ) = (1/|D|) Σ_j R(u)(x_j)²
+    u(x) = G(x) + D(x) N(x; θ),   L(θ) = Σ_t w_t (1/N_t) Σ_j Σ_i r_ij(u)²
 
-The equation's residual is written in torch; the kernels evaluate it with the network's jets and
-sweep back to the gradient (`hpctrain.kernels.residual`).
+Residuals are written in torch; the kernels evaluate them with the network's jets and sweep back to
+the gradient (`hpctrain.kernels.residual`).
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import wraps
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import cached_property, wraps
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import LayerRange, LayerSet, Region
+from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.kernels import jet_evaluator
-from hpctrain.kernels.dense import accumulate_gram
-from hpctrain.kernels.jets import JetShape
+from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.residual import Residual, residual_loss
-from hpctrain.linalg.arrays import CPU, chunk_sums
-from hpctrain.linalg.block_layout import Layout
-from hpctrain.networks.dense import DenseLayer, DenseNetwork
+from hpctrain.linalg.arrays import CPU
+from hpctrain.networks.dense import DenseNetwork
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import shares
-from hpctrain.problems.equations.ansatz import Ansatz
-from hpctrain.problems.equations.checks.guard import named_place
+from hpctrain.problems.equations import unknowns as unknown_values
+from hpctrain.problems.equations.checks.guard import guarded, named_place
 from hpctrain.problems.equations.checks.jumps import describe_jumps
-from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
-from hpctrain.problems.equations.conditions import NoAnsatz, SoftConstraints, penalty_terms
+from hpctrain.problems.equations.conditions import Dirichlet, Initial
+from hpctrain.problems.equations.conditions.base import AnyCondition
+from hpctrain.problems.equations.conditions.boundary import OnBoundary
+from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
-from hpctrain.problems.equations.points import Cluster, clustered, grid_points, hammersley_points
-from hpctrain.problems.equations.scaling import InputScaling, caution_of_sizes
-from hpctrain.problems.equations.system import PDE, ProblemError, jet_shape
+from hpctrain.problems.equations.exact import describe_corners, exact_forms, periodic_inputs
+from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
+from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
+from hpctrain.problems.equations.requests import (
+    Trial,
+    check_residual,
+    points_of,
+    shape_for,
+    try_out,
+)
+from hpctrain.problems.equations.scaling import NetworkInputs, caution_of_sizes
+from hpctrain.problems.equations.solution import Composition
+from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
+from hpctrain.user_code.faults import place_of
 
-# Chunks whose Jacobian rows are in memory at a time.
-JACOBIAN_CHUNKS = 8
-
-
-class PinnProblem:
-    """An equation, a network, and the points at which the residual is made small.
-
-    Args:
-        pde: the equation.
-        network: N, with as many inputs as the equation has coordinates.
-        points: the number of collocation points |D|, of a Hammersley set.
-        dtype: the precision of all numbers.
-        scale_distance: divide len by its maximum over the domain.
-        clusters: where the points lie denser.
-        soft: conditions as penalty terms, in the place of G₀ + len·N.
-        device: where the loss is evaluated.
-        scale_inputs: the network takes coordinates that are scaled from the domain to [-1, 1].
-    """
-
-    def __init__(
-        self,
-        pde: PDE,
-        network: DenseNetwork,
-        points: int,
-        dtype: torch.dtype = torch.float64,
-        scale_distance: bool = False,
-        clusters: Sequence[Cluster] = (),
-        soft: SoftConstraints | None = None,
-        device: torch.device = CPU,
-        scale_inputs: bool = False,
-    ) -> None:
-        self.pde = pde
-        self.network = network
-        self._scales_inputs = scale_inputs
-        self._scaling = InputScaling(pde.domain if scale_inputs else None, pde.orders)
-        self.parameters = network.parameters
-        interior = clustered(hammersley_points(pde.domain, points), pde.domain, clusters)
-        self._terms = penalty_terms(pde, interior, soft.points, soft.penalty) if soft else None
-        self._points = interior if self._terms is None else self._terms.points
-        self.samples = self._points.shape[1]
-        self._dtype = dtype
-        self._device = device
-        self._scale_distance = scale_distance
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        """Jumps of lifting or distance, which the residual does not see; sizes of coordinates."""
-        is_soft = self._terms is not None
-        scales = {
-            "network.scale_inputs": self._scales_inputs,
-            "problem.scale_distance": is_soft or self._scale_distance,
-        }
-        jumps = [] if is_soft else describe_jumps(self.pde)
-        off = [key for key, on in scales.items() if not on]
-        return (*jumps, *caution_of_sizes(self.pde, off))
-
-    @property
-    def layers(self) -> list[LayerRange]:
-        """The network's layers, for a decomposition of the parameters."""
-        layers = self.network.layers
-        return [LayerRange(each.start, each.stop, each.inputs * each.outputs) for each in layers]
-
-    def initial_parameters(self, seed: int) -> Tensor:
-        """θ₀ (n,)."""
-        return self.network.initial_parameters(seed).to(self._device, self._dtype)
-
-    def share(self, chunks: int, rank: int, ranks: int, threads: int) -> "PinnLoss":
-        """The loss over the chunks that rank `rank` of `ranks` holds."""
-        points, bounds = _share_of(self._points, chunks, rank, ranks)
-        first = shares(chunks, ranks)[rank][0] * self.samples // chunks
-        inputs = self._inputs(points)
-        points = points.to(self._device, self._dtype)
-        # Wrapped, so that what fails in its derivative can be told with its place.
-        residual = wraps(self.pde.residual, updated=())(self._residual(points, first))
-        self._try_out(residual, points)
-        shape = jet_shape(self.pde.orders)
-        return PinnLoss(self.network, shape, residual, inputs, bounds, threads, first)
-
-    def _inputs(self, points: Tensor) -> Tensor:
-        """What the network takes at points (d, N)."""
-        return self._scaling.inputs(points).to(self._device, self._dtype)
-
-    def _residual(self, points: Tensor, first: int) -> Residual:
-        """The residual as a function of the network's jet at a rank's points, from `first` on."""
-        pde, scaling = self.pde, self._scaling
-        if self._terms is not None:
-            terms = self._terms.part(first, first + points.shape[1], self._dtype, self._device)
-            return lambda jet, _: (terms.residual(pde, scaling.jet(_single_output(jet))),)
-        ansatz = self._ansatz(self._points[:, first : first + points.shape[1]])
-
-        def residual(jet: Any, _unknowns: Any) -> tuple[Any]:
-            jet = scaling.jet(_single_output(jet))
-            u = ansatz.apply(jet) if isinstance(jet, Tensor) else ansatz.apply_each(jet)
-            return (pde.residual(points, pde.jet(u)),)
-
-        return residual
-
-    def _try_out(self, residual: Residual, points: Tensor) -> None:
-        """Evaluates the residual once, so that one which fails at a point does so before a run."""
-        with torch.no_grad():
-            components = jet_shape(self.pde.orders).components
-            residual(points.new_zeros(components, 1, points.shape[1]), ())
-
-    def _ansatz(self, points: Tensor) -> Ansatz | NoAnsatz:
-        if self._terms is not None:
-            return NoAnsatz()
-        return Ansatz(self.pde, points, self._scale_distance).to(self._dtype, self._device)
-
-    def describe(self) -> str:
-        network = self.network
-        kind = "residual" if network.residual else "mlp"
-        activation = "adaptive-tanh" if network.adaptive else "tanh"
-        inputs = "inputs scaled to [-1, 1]" if self._scales_inputs else "raw inputs"
-        return (
-            f"{self.samples} points, {kind} network, {network.depth} layers x {network.width}"
-            f" ({activation}), {inputs}"
-        )
-
-    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
-        """The error against the equation's reference; collective."""
-        return ErrorMonitor(self, communicator, chunks, threads)
-
-    def error(self, chunks: int, rank: int, ranks: int, threads: int) -> "SolutionError":
-        """The error on the equation's test grid, as sums over the chunks that a rank holds."""
-        grid = grid_points(self.pde.domain, self.pde.test_grid)
-        points, bounds = _share_of(grid, chunks, rank, ranks)
-        ansatz = self._ansatz(points)
-        reference = self._reference(points)
-        inputs = self._inputs(points)
-        return SolutionError(reference, self.network, ansatz, inputs, bounds, threads)
-
-    def _reference(self, points: Tensor) -> Tensor | None:
-        """The equation's reference (N,), finite everywhere, if it has one."""
-        reference, pde = self.pde.reference(points), self.pde
-        if reference is None:
-            return None
-        check_untrainable(pde, pde.reference, reference, points)
-        check_pointwise(pde.reference, points, reference, step=1 + len(reference) // 32)
-        bad = ~reference.isfinite()
-        if bool(bad.any()):
-            raise ProblemError(
-                f"{named_place(pde.reference)} is {float(reference[bad][0])} at"
-                f" {pde.named_point(points[:, bad][:, 0])}: it must be finite in the closed domain"
-            )
-        return reference.detach()
-
-    def grid_axes(self) -> dict[str, np.ndarray]:
-        """The test grid's points along each coordinate, by its name."""
-        return {
-            name: np.linspace(low, high, count)
-            for name, (low, high), count in zip(
-                self.pde.coordinates, self.pde.domain, self.pde.test_grid, strict=True
-            )
-        }
-
-
-def _single_output(jet: Any) -> Any:
-    """The components of the jet of a network's only output."""
-    return jet[:, 0] if isinstance(jet, Tensor) else [component[0] for component in jet]
-
-
-def _share_of(points: Tensor, chunks: int, rank: int, ranks: int) -> tuple[Tensor, list[int]]:
-    """A rank's points (d, N) and the bounds of its chunks among them."""
-    count = points.shape[1]
-    first, last = shares(chunks, ranks)[rank]
-    bounds = [chunk * count // chunks for chunk in range(first, last + 1)]
-    part = points[:, bounds[0] : bounds[-1]].contiguous()
-    return part, [bound - bounds[0] for bound in bounds]
+EQUATION = "equation"
+# Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
+# above so many coordinates it is found among points inside.
+MAXIMUM_GRID, MOST_GRIDDED, MANY = 41, 3, 100_000
 
 
 @dataclass(frozen=True)
-class _Frozen:
-    """What a restriction does not change: θ outside its region, and the jets that enter it."""
+class Formulation:
+    """How equations become a loss.
 
-    region: Region
-    theta: Tensor
-    activations: Tensor | None
+    Attributes:
+        points: collocation points of the equation.
+        condition_points: of a condition that names no number itself.
+        is_soft: exact conditions and written forms are terms of the loss like any other.
+        penalty: a factor of the weights of all conditions.
+        scale_distance: divide distances by their maxima over the region.
+        scale_inputs: the network takes coordinates scaled to [−1, 1].
+        clusters: where collocation points lie denser.
+        fourier: random frequencies (m, d) of further inputs of the network.
+    """
 
-
-class PinnLoss:
-    """Sums of squared residuals over chunks of points; see `objective.SampledLoss`."""
-
-    def __init__(
-        self,
-        network: DenseNetwork,
-        shape: JetShape,
-        residual: Residual,
-        inputs: Tensor,
-        bounds: list[int],
-        threads: int,
-        first_sample: int,
-    ) -> None:
-        self.dtype, self.device = inputs.dtype, inputs.device
-        self._threads = threads
-        self._first_sample = first_sample
-        self._jets = jet_evaluator(network, shape, inputs, bounds, threads)
-        self._loss = residual_loss(self._jets, residual, inputs.dtype)
-        self.untraced = self._loss.untraced
-        self._set_region(None)
-
-    def _set_region(self, frozen: _Frozen | None) -> None:
-        layers = self._jets.network.layers
-        self._frozen = frozen
-        self._first = frozen.region.first if frozen else 0
-        self._last = frozen.region.last if frozen else len(layers) - 1
-        self.parameters = frozen.region.size if frozen else layers[-1].stop
-        # Forward through layers `first` …; back through all of those but the first, which needs
-        # no adjoint below it; and one product more for each layer from `first` to `last`, also
-        # for those between them that a region leaves out: the kernels sweep them all the same.
-        above = _multiply_adds(layers[self._first :])
-        adjoint = _multiply_adds(layers[self._first + 1 :])
-        self.prefix_cost = _multiply_adds(layers[: self._first])
-        self.loss_cost = above
-        self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
-
-    def restrict(self, region: Region, theta: Tensor) -> "PinnLoss":
-        """See `objective.SampledLoss`."""
-        restricted = object.__new__(PinnLoss)
-        restricted.__dict__.update(self.__dict__)
-        activations = self._jets.prefix(theta, region.first) if region.first > 0 else None
-        restricted._set_region(_Frozen(region, theta.clone(), activations))
-        return restricted
-
-    def losses(self, theta: Tensor) -> Tensor:
-        return self._loss.losses(self._full(theta), self._first, self._activations)
-
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        sums = self._loss.losses_and_gradients(
-            self._full(theta), self._first, self._last, self._activations
-        )
-        if self._frozen is None or not isinstance(self._frozen.region, LayerSet):
-            return sums
-        start = self._jets.network.layers[self._first].start
-        gradients = [
-            sums[:, 1 + run.start - start : 1 + run.stop - start]
-            for run in self._frozen.region.runs
-        ]
-        return torch.cat([sums[:, :1], *gradients], dim=1)
-
-    def add_gauss_newton(
-        self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
-    ) -> None:
-        for chunk in range(first, last, JACOBIAN_CHUNKS):
-            rows = self._loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
-            accumulate_gram(rows, 1, G, layout, self._threads)
-
-    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        r, ahead, behind = (self._loss.residuals(theta + step * p) for step in (0.0, h, -h))
-        return (ahead - 2 * r + behind) / h**2
-
-    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
-        return self._loss.weighted_gradients(theta, weights)
-
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
-        return self._loss.weighted_gradients(theta, self._loss.jacobian_product(theta, v))
-
-    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
-        own = self._own_signs(signs)
-        loss = self._loss.regrouped(self._group_bounds(groups))
-        r = self.grouped(self._loss.residuals(theta), signs, groups)
-        return torch.cat([r[:, None], loss.weighted_gradients(theta, own)], dim=1)
-
-    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
-        bounds = self._group_bounds(groups)
-        sizes = values.new_tensor([last - first for first, last in pairwise(bounds)]).long()
-        group = torch.arange(len(sizes), device=self.device).repeat_interleave(sizes)
-        sums = values.new_zeros(len(sizes))
-        return sums.index_add_(0, group, values * self._own_signs(signs))
-
-    def _own_signs(self, signs: Tensor) -> Tensor:
-        first = self._first_sample
-        return signs[first : first + self._jets.points].to(self.device, self.dtype)
-
-    def _group_bounds(self, groups: int) -> list[int]:
-        """Bounds of the groups, `groups` in each chunk, equal to within a point, perhaps empty."""
-        bounds = self._jets.bounds
-        inner = [a + g * (b - a) // groups for a, b in pairwise(bounds) for g in range(groups)]
-        return [*inner, bounds[-1]]
-
-    @property
-    def _activations(self) -> Tensor | None:
-        return self._frozen.activations if self._frozen else None
-
-    def _full(self, theta: Tensor) -> Tensor:
-        """θ (n,) out of the argument, which is R θ for a region."""
-        if self._frozen is None:
-            return theta
-        self._frozen.region.replace(self._frozen.theta, theta)
-        return self._frozen.theta
+    points: int
+    condition_points: int = 200
+    is_soft: bool = False
+    penalty: float = 1.0
+    scale_distance: bool = False
+    scale_inputs: bool = False
+    clusters: Sequence[Cluster] = ()
+    fourier: Tensor | None = None
 
 
-def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:
-    return sum(layer.inputs * layer.outputs for layer in layers)
-
-
-class SolutionError:
-    """Sums over chunks of the test grid from which relative errors are made.
+class PinnProblem:
+    """Equations, a network, and the points at which residuals are made small.
 
     Args:
-        reference: u (N,) at the points, float64, or None.
-        inputs: what the network takes there (d, N).
+        equations: checked.
+        network: makes N for a number of inputs and of outputs.
+        formulation: see there.
+        dtype: the precision of all numbers.
+        device: where the loss is evaluated.
     """
 
     def __init__(
         self,
-        reference: Tensor | None,
+        equations: Equations,
         network: DenseNetwork,
-        ansatz: Ansatz | NoAnsatz,
-        inputs: Tensor,
-        bounds: list[int],
-        threads: int,
+        formulation: Formulation,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device = CPU,
     ) -> None:
-        self._ansatz = ansatz
-        self._bounds = bounds
-        self.reference = None if reference is None else reference.to(inputs.device)
-        values_only = JetShape.closed(len(inputs), [])
-        self._values = jet_evaluator(network, values_only, inputs, bounds, threads)
+        self.equations, self.formulation = equations, formulation
+        self.frame = equations.frame
+        soft = formulation.is_soft
+        self.forms = {} if soft else exact_forms(equations)
+        periodic = [] if soft else periodic_inputs(equations)
+        self.inputs = NetworkInputs(
+            self.frame, formulation.scale_inputs, tuple(periodic), formulation.fourier
+        )
+        self.network = replace(network, inputs=self.inputs.count, outputs=len(equations.fields))
+        self.parameters = self.network.parameters + len(equations.unknowns)
+        self._dtype, self._device = dtype, device
+        self.terms = self._make_terms()
+        self.samples = sum(term.samples for term in self.terms)
 
-    def prediction(self, theta: Tensor) -> Tensor:
-        """u (N,) at this rank's points of the grid."""
-        return self._ansatz.apply_to_values(self._values.forward(theta, keep=False)[0, 0])
+    def _make_terms(self) -> list[Term]:
+        """The equation's own term, and those of the conditions that the form does not meet."""
+        f, equations, frame = self.formulation, self.equations, self.frame
 
-    def sums(self, theta: Tensor) -> Tensor:
-        """Σ (u_NN - u)², Σ u², Σ u_NN² over each chunk, (C, 3)."""
-        if self.reference is None:
-            raise ValueError("this equation has no reference solution")
-        u, exact = self.prediction(theta).double(), self.reference
-        squares = torch.stack([(u - exact).square(), exact.square(), u.square()])
-        return chunk_sums(squares, self._bounds).T.contiguous()
+        def move(points: Tensor) -> Tensor:
+            return move_into_clusters(points, frame.region.bounds, f.clusters)
+
+        title = f"{frame.title}.residuals"
+        place = named_place(title, equations.residuals)
+
+        def zero(at: Any, fields: Any, unknowns: Any) -> dict[str, Any]:
+            returned = call_by_name(equations.residuals, at, fields, unknowns, place)
+            return by_name(returned, "residual")
+
+        points = interior_points(frame.region, f.points, move)
+        terms = [_describe(Term(EQUATION, points, zero), title, equations.residuals)]
+        for name, condition in equations.named_conditions.items():
+            if not self._is_met(condition):
+                term = self._condition_term(name, condition)
+                terms.append(replace(term, weight=term.weight * f.penalty))
+        return terms
+
+    def _condition_term(self, name: str, condition: AnyCondition) -> Term:
+        term = condition.term(self.frame, name, self.formulation.condition_points)
+        return _describe(term, f"{self.frame.title}: {name}", condition.written)
+
+    @property
+    def exact_terms(self) -> dict[str, Term]:
+        """As terms, the conditions that are to hold by the forms of the fields."""
+        return {
+            name: self._condition_term(name, condition)
+            for name, condition in self.equations.named_conditions.items()
+            if self._is_met(condition) and isinstance(condition, OnBoundary)
+        }
+
+    def _is_met(self, condition: AnyCondition) -> bool:
+        """Whether a condition holds by the form of the solution."""
+        if self.formulation.is_soft:
+            return False
+        if condition.is_exact:
+            return True
+        named = {name.partition(".")[0] for name in getattr(condition, "values", ())}
+        written = {field for field, form in self.forms.items() if form.is_written}
+        is_value = isinstance(condition, Dirichlet | Initial)
+        return is_value and bool(named) and named <= written
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """Each term, called once with made-up values."""
+        return [try_out(term, self.frame) for term in self.terms]
+
+    @cached_property
+    def _shapes(self) -> list[JetShape]:
+        return [shape_for(trial.components, self.frame) for trial in self.trials]
+
+    @cached_property
+    def _maxima(self) -> dict[str, float]:
+        """What the distance of each field's form is divided by."""
+        if not self.formulation.scale_distance or not self.forms:
+            return {}
+        region, d = self.frame.region, len(self.frame.axes.names)
+        if d <= MOST_GRIDDED:
+            points = grid_points(region.bounds, (MAXIMUM_GRID,) * d)
+            points = points[:, region.contains(points)]
+        else:
+            points = interior_points(region, MANY)
+        found = {field: float(form.distance(points).max()) for field, form in self.forms.items()}
+        for field, maximum in found.items():
+            if not 0 < maximum < math.inf:
+                raise ProblemError(
+                    f"{self.forms[field].place}: the largest distance of {field} in the domain is"
+                    f" {maximum}: it must be positive and finite"
+                )
+        return found
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Conditions that contradict each other; jumps that no residual sees; odd coordinates."""
+        scales = {
+            "network.scale_inputs": self.formulation.scale_inputs,
+            "problem.scale_distance": self.formulation.scale_distance or not self.forms,
+        }
+        jumps = [
+            line
+            for field, form in self.forms.items()
+            for line in describe_jumps(field, form, self.frame, self._shapes[0])
+        ]
+        off = [key for key, on in scales.items() if not on]
+        corners = describe_corners(self.equations)
+        return (*corners, *jumps, *caution_of_sizes(self.frame, off))
+
+    @property
+    def layers(self) -> list[LayerRange]:
+        """The network's layers, for a decomposition of the parameters; unknowns are in the last."""
+        layers = self.network.layers
+        stops = [*(each.stop for each in layers[:-1]), self.parameters]
+        return [
+            LayerRange(each.start, stop, each.inputs * each.outputs)
+            for each, stop in zip(layers, stops, strict=True)
+        ]
+
+    def initial_parameters(self, seed: int) -> Tensor:
+        """θ₀ (n,)."""
+        weights = self.network.initial_parameters(seed)
+        theta = torch.cat([weights, unknown_values.starts(self.equations.unknowns)])
+        return theta.to(self._device, self._dtype)
+
+    def unknowns(self, theta: Tensor) -> dict[str, float]:
+        """The values of the unknowns in θ (n,)."""
+        taus = theta[self.network.parameters :].double()
+        named = unknown_values.values(self.equations.unknowns, taus)
+        return {name: float(value) for name, value in named.items()}
+
+    def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
+        """The loss over the chunks that rank `rank` of `ranks` holds."""
+        own = shares(chunks, ranks)[rank]
+        parts, first_row = [], 0
+        for number, term in enumerate(self.terms):
+            rows = len(self.trials[number].values)
+            bounds = [chunk * term.samples // chunks for chunk in range(own[0], own[1] + 1)]
+            if bounds[-1] > bounds[0]:
+                parts.append(self._term_loss(number, bounds, first_row, threads))
+            first_row += rows * term.samples
+        return PinnLoss(
+            self.network,
+            parts,
+            own[1] - own[0],
+            self.parameters,
+            first_row,
+            self._dtype,
+            self._device,
+            threads,
+        )
+
+    def _term_loss(self, number: int, bounds: list[int], first_row: int, threads: int) -> TermLoss:
+        """A term over its samples bounds[0] … bounds[-1] - 1."""
+        term, shape, g = self.terms[number], self._shapes[number], self.terms[number].group
+        first, last = bounds[0], bounds[-1]
+        names = list(self.trials[number].values)
+        points = term.points[:, g * first : g * last]
+        own = [bound - first for bound in bounds]
+        evaluator = self.evaluator(shape, points, [g * bound for bound in own], threads)
+        residual = self._residual(term, shape, first, last)
+        self._check(residual, names, shape, last - first, term)
+        loss = residual_loss(
+            evaluator, residual, self._dtype, unknowns=len(self.equations.unknowns), group=g
+        )
+        row = first_row + len(names) * first
+        return TermLoss(loss, evaluator, own, row, len(names), is_grouped=g > 1)
+
+    def evaluator(
+        self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
+    ) -> JetEvaluator:
+        """The network's jets at points (d, N), float64; along x unless `factors` says otherwise."""
+        device, dtype = self._device, self._dtype
+        if self._takes_plain(shape):
+            values = self.inputs.values(points).to(device, dtype)
+            return jet_evaluator(self.network, shape, values, bounds, threads)
+        jets = self.inputs.jets(points, shape).to(device, dtype)
+        return jet_evaluator(
+            self.network, shape, points.to(device, dtype), bounds, threads, inputs=jets
+        )
+
+    def _takes_plain(self, shape: JetShape) -> bool:
+        return self.inputs.is_plain and not shape.laplacian
+
+    def composition(self, shape: JetShape, points: Tensor) -> Composition:
+        """Fields at points (d, …), float64, of the jets that an evaluator gives there."""
+        factors = self.inputs.factors(shape) if self._takes_plain(shape) else ()
+        place = (self._dtype, self._device)
+        return Composition(self.frame, self.forms, self._maxima, shape, points, factors, *place)
+
+    def _residual(self, term: Term, shape: JetShape, first: int, last: int) -> Residual:
+        """The scaled rows of a term's samples first … last - 1, as a function of the jet there."""
+        own = slice(first, last)
+        at, normals = points_of(term, self.frame, own, self._dtype, self._device)
+        exact, _ = points_of(term, self.frame, own, torch.float64)
+        composition = self.composition(shape, exact.all)
+        scale = row_scale(term.weight, term.samples, self.samples)
+
+        @wraps(term.written, updated=())
+        def residual(jet: Any, taus: Any) -> tuple[Any, ...]:
+            named = unknown_values.values(self.equations.unknowns, taus)
+            rows = term.zero(at, composition.fields(jet, normals), named).values()
+            return tuple(rows) if scale == 1 else tuple(scale * row for row in rows)
+
+        return residual
+
+    def _check(
+        self, residual: Residual, names: list[str], shape: JetShape, samples: int, term: Term
+    ) -> None:
+        """Evaluates a residual once, so that one which fails at a point does so before a run."""
+        outputs, g = self.network.outputs, term.group
+        size = (samples,) if g == 1 else (g, samples)
+        device, dtype = self._device, self._dtype
+        with torch.no_grad():
+            taus = unknown_values.starts(self.equations.unknowns).to(device, dtype)
+            jet = torch.zeros(shape.components, outputs, *size, dtype=dtype, device=device)
+            rows = residual(jet, taus)
+        for name, row in zip(names, rows, strict=True):
+            check_residual(term, name, row, samples)
+
+    def describe(self) -> str:
+        network, inputs = self.network, self.inputs
+        kind = "residual" if network.residual else "mlp"
+        activation = "adaptive-tanh" if network.adaptive else network.activation
+        scaling = "inputs scaled to [-1, 1]" if inputs.scales else "raw inputs"
+        counted = " + ".join(
+            f"{term.samples} {'points' if term.name == EQUATION else term.name}"
+            for term in self.terms
+        )
+        return (
+            f"{counted}, {kind} network, {network.depth} layers x {network.width}"
+            f" ({activation}), {scaling}"
+        )
+
+    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
+        """The errors against the reference, and the unknowns; collective."""
+        return ErrorMonitor(self, communicator, chunks, threads)
+
+
+def _describe(term: Term, title: str, written: Any) -> Term:
+    """The term with what messages call it; its function raises nothing but `ProblemError`."""
+    zero = guarded(term.zero, title, written)
+    return replace(term, zero=zero, title=title, place=place_of(written), written=written)

@@ -1,66 +1,111 @@
-"""A network's inputs scaled from the equation's domain to [-1, 1], and its jets brought back.
+"""What a network takes at points: scaled coordinates, or periodic and other functions of them.
 
-    ξ_i = s_i (x_i - m_i),   s_i = 2 / (b_i - a_i),   m_i = (a_i + b_i) / 2,
-    N_i = s_i ∂N/∂ξ_i,   N_ii = s_i² ∂²N/∂ξ_i².
+Coordinates and inputs scaled from the domain to [−1, 1] are
 
-An equation in seconds and micrometres then trains as the same one on a square.
+    ξ_i = s_i (x_i − m_i),   s_i = 2 / (b_i − a_i),   m_i = (a_i + b_i) / 2,
+
+and a derivative along x is that along ξ times the slopes s of its index. Where a jet has a
+Laplacian or the inputs are other functions of x, the kernel is given the jets of the inputs
+themselves, and its jets are along x.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import coordinates_of_order
-from hpctrain.problems.equations.points import Domain
-from hpctrain.problems.equations.system import PDE
+from hpctrain.kernels.jets import JetShape
+from hpctrain.problems.equations.ansatz import function_jets
+from hpctrain.problems.equations.conditions import Periodic
+from hpctrain.problems.equations.conditions.base import Frame
+from hpctrain.problems.equations.fields import LAPLACIAN, Component
 
 # Sizes of a coordinate between which networks are trained without scaling.
 USUAL_SIZES = (1e-3, 1e3)
 
 
-class InputScaling:
-    """The map of coordinates into a network, and that of its jets (order of `pde.py`) out of it.
+@dataclass(frozen=True)
+class NetworkInputs:
+    """The map from points to what a network takes.
 
-    Args:
-        domain: a pair (a, b) for each coordinate; None leaves coordinates and jets as they are.
-        orders: the highest derivative along each coordinate.
+    Attributes:
+        frame: the coordinates and their bounds.
+        scales: to [−1, 1].
+        periodic: coordinates in whose place their waves go in.
+        fourier: random frequencies (m, d); sine and cosine of coordinates scaled to [−1, 1] go in
+            beside them.
     """
 
-    def __init__(self, domain: Domain | None, orders: tuple[int, ...]) -> None:
-        self._middles = [a + (b - a) / 2 for a, b in domain] if domain else None
-        self._slopes = [2 / (b - a) for a, b in domain] if domain else [1.0] * len(orders)
-        slopes = self._slopes
-        first = [slopes[i] for i in coordinates_of_order(orders, 1)]
-        second = [slopes[i] * slopes[i] for i in coordinates_of_order(orders, 2)]
-        # By component: ∂/∂x in units of ∂/∂ξ.
-        self._factors = [1.0, *first, *second]
+    frame: Frame
+    scales: bool = True
+    periodic: Sequence[Periodic] = ()
+    fourier: Tensor | None = field(default=None, compare=False)
 
-    def inputs(self, points: Tensor) -> Tensor:
-        """ξ (d, N) of points (d, N)."""
-        if self._middles is None:
-            return points
-        rows = zip(points, self._slopes, self._middles, strict=True)
-        return torch.stack([slope * (x - middle) for x, slope, middle in rows])
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network takes one number a coordinate, scaled or not."""
+        return not self.periodic and self.fourier is None
 
-    def jet(self, network: Any) -> Any:
-        """The jet along x of one along ξ: rows (C, N), or a sequence of components, that traces."""
-        if all(factor == 1 for factor in self._factors):
-            return network
-        if isinstance(network, Tensor):
-            return network * network.new_tensor(self._factors)[:, None]
-        return [u if f == 1 else f * u for u, f in zip(network, self._factors, strict=True)]
+    @property
+    def count(self) -> int:
+        """Numbers that the network takes at a point."""
+        waves = sum(2 * each.harmonics - 1 for each in self.periodic)
+        fourier = 0 if self.fourier is None else 2 * len(self.fourier)
+        return len(self.frame.axes.names) + waves + fourier
+
+    def values(self, points: Tensor) -> Tensor:
+        """What goes in (p, N) at points (d, N)."""
+        own = {each.along: each for each in self.periodic}
+        rows, scaled = list[Tensor](), list[Tensor]()
+        for name, x, bounds in zip(
+            self.frame.axes.names, points, self.frame.region.bounds, strict=True
+        ):
+            scaled.append(_scaled(x, bounds))
+            if name in own:
+                rows += own[name].inputs(x, *bounds)
+            else:
+                rows.append(scaled[-1] if self.scales else x)
+        if self.fourier is not None:
+            angles = self.fourier.to(points) @ torch.stack(scaled)
+            rows += [*torch.sin(angles), *torch.cos(angles)]
+        return torch.stack(rows)
+
+    def jets(self, points: Tensor, shape: JetShape) -> Tensor:
+        """Their derivatives along x, (components, p, N)."""
+        space = shape.laplacian
+        components: list[Component] = [*shape.indices, *([LAPLACIAN] if space else [])]
+        rows = []
+        for number in range(self.count):
+            row = partial(self._row, number)
+            found = function_jets(row, points, components, space, "an input")
+            rows.append(torch.stack([found[c] for c in components]))
+        return torch.stack(rows, dim=1)
+
+    def _row(self, number: int, points: Tensor) -> Tensor:
+        return self.values(points)[number]
+
+    def factors(self, shape: JetShape) -> list[float]:
+        """By component: a derivative along x in units of that along ξ, for plain inputs."""
+        slopes = [2 / (b - a) if self.scales else 1.0 for a, b in self.frame.region.bounds]
+        return [math.prod(slopes[i] for i in index) for index in shape.indices]
 
 
-def caution_of_sizes(pde: PDE, off: Sequence[str]) -> Iterator[str]:
+def _scaled(x: Tensor, bounds: tuple[float, float]) -> Tensor:
+    a, b = bounds
+    return 2 / (b - a) * (x - (a + (b - a) / 2))
+
+
+def caution_of_sizes(frame: Frame, off: Sequence[str]) -> Iterator[str]:
     """A warning where a coordinate's extent or magnitude suits no raw inputs.
 
     Args:
         off: settings that scale, and are false.
     """
     least, greatest = USUAL_SIZES
-    for name, (a, b) in zip(pde.coordinates, pde.domain, strict=True):
+    for name, (a, b) in zip(frame.axes.names, frame.region.bounds, strict=True):
         if off and not all(least <= size <= greatest for size in (b - a, max(abs(a), abs(b)))):
             yield (
                 f"{' and '.join(off)} = false, and {name} is in [{a:g}, {b:g}]: training suffers"

@@ -6,17 +6,17 @@ change most is kept: a smooth function's change falls with the width, a jump's s
 that is differentiated twice along a coordinate its slope is searched too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import coordinates_of_order
-from hpctrain.problems.equations.ansatz import spatial_gradient
-from hpctrain.problems.equations.checks.guard import named_place
-from hpctrain.problems.equations.points import hammersley_points
-from hpctrain.problems.equations.system import PDE
+from hpctrain.kernels.jets import JetShape
+from hpctrain.problems.equations.ansatz import Function, spatial_gradient
+from hpctrain.problems.equations.conditions.base import Frame
+from hpctrain.problems.equations.exact import FieldForm
+from hpctrain.problems.equations.geometry.sampling import interior_points
 
 # Lines along each coordinate, points on each, and intervals of each that are looked into.
 _LINES, _POINTS, _KEPT = 4, 257, 4
@@ -24,8 +24,8 @@ _LINES, _POINTS, _KEPT = 4, 257, 4
 _PARTS, _EARLY, _LATE = 16, 5, 9
 # The least jump that counts, relative to the largest value.
 _LEAST = 1e-6
-
-Function = Callable[[Tensor], Tensor]
+# Coordinates that are looked along.
+_MOST_COORDINATES = 4
 
 
 @dataclass(frozen=True)
@@ -46,39 +46,47 @@ class _Lines:
         return wanted[rows, torch.arange(len(rows), device="cpu")].nan_to_num()
 
 
-def describe_jumps(pde: PDE) -> Iterator[str]:
-    """A line for each of lifting and distance that jumps along a coordinate, naming the place."""
-    for function in (pde.lifting, pde.distance):
+def describe_jumps(field: str, form: FieldForm, frame: Frame, shape: JetShape) -> Iterator[str]:
+    """A line for each of G and D of a field that jumps along a coordinate, naming the place.
+
+    Args:
+        shape: of the jet that the equation needs: says along what derivatives are taken.
+    """
+    for function, called in ((form.lifting, "G"), (form.distance, "D")):
         for order, what in ((1, ""), (2, "the slope of ")):
-            found = _largest_jump(function, pde, order)
+            found = _largest_jump(function, frame, shape, order)
             if found is not None:
                 coordinate, point, size = found
                 yield (
-                    f"{what}{named_place(function)} jumps by {size:.3g} along"
-                    f" {pde.coordinates[coordinate]} at {pde.named_point(point)}: the residual"
+                    f"{what}{form.place}: {called} of {field} jumps by {size:.3g} along"
+                    f" {frame.axes.names[coordinate]} at {frame.axes.describe(point)}: the residual"
                     " does not see it there, make it smooth"
                 )
                 break
 
 
-def _largest_jump(function: Function, pde: PDE, order: int) -> tuple[int, Tensor, float] | None:
+def _largest_jump(
+    function: Function, frame: Frame, shape: JetShape, order: int
+) -> tuple[int, Tensor, float] | None:
     """The coordinate, the point (d,) and the size of the largest jump that is found.
 
     Args:
-        function: lifting or distance.
-        pde: for its domain and orders.
+        function: G or D.
         order: 1 for jumps of the value, 2 for those of the slope.
     """
-    coordinates = coordinates_of_order(pde.orders, order)
+    twice = order == 2
+    along = {i for index in shape.indices for i in index if index.count(i) >= order}
+    along |= set(shape.laplacian)
+    coordinates = sorted(along)[:_MOST_COORDINATES]
     if not coordinates:
         return None
-    lines = _coarse_lines(pde, coordinates)
-    values = lines.quantity(function, order == 2)
+    lines = _coarse_lines(frame, coordinates)
+    values = lines.quantity(function, twice)
     least = _LEAST * float(values.abs().max())
-    lines = _suspicious(lines, values)
+    lines = _keep_suspicious(lines, values)
     changes = []
     for _ in range(_LATE):
-        lines, change = _narrowed(lines, function, order == 2)
+        lines, change = _narrow(lines, function, twice)
         changes.append(change)
     late = torch.where(changes[-1] > 0.5 * changes[_EARLY - 1], changes[-1], 0.0)
     size, k = late.max(dim=0)
@@ -87,18 +95,18 @@ def _largest_jump(function: Function, pde: PDE, order: int) -> tuple[int, Tensor
     return int(lines.along[k]), lines.points[:, k].mean(dim=1), float(size)
 
 
-def _coarse_lines(pde: PDE, coordinates: list[int]) -> _Lines:
-    starts = hammersley_points(pde.domain, _LINES)
+def _coarse_lines(frame: Frame, coordinates: list[int]) -> _Lines:
+    starts = interior_points(frame.region, _LINES)
     points = starts[:, None, :, None].repeat(1, len(coordinates), 1, _POINTS)
     for k, coordinate in enumerate(coordinates):
         points[coordinate, k] = torch.linspace(
-            *pde.domain[coordinate], _POINTS, dtype=torch.float64, device="cpu"
+            *frame.region.bounds[coordinate], _POINTS, dtype=torch.float64, device="cpu"
         )
     along = torch.tensor(coordinates, device="cpu").repeat_interleave(_LINES)
     return _Lines(points.flatten(1, 2), along)
 
 
-def _suspicious(lines: _Lines, values: Tensor) -> _Lines:
+def _keep_suspicious(lines: _Lines, values: Tensor) -> _Lines:
     """Of each line the pairs of intervals with the largest second differences, as lines."""
     bends = (values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]).abs()
     middle = 1 + bends.topk(_KEPT, dim=1).indices.flatten()
@@ -107,7 +115,7 @@ def _suspicious(lines: _Lines, values: Tensor) -> _Lines:
     return _Lines(torch.stack(ends, dim=2), lines.along[row])
 
 
-def _narrowed(lines: _Lines, function: Function, of_slope: bool) -> tuple[_Lines, Tensor]:
+def _narrow(lines: _Lines, function: Function, of_slope: bool) -> tuple[_Lines, Tensor]:
     """The part of each line over which the function changes most, and that change (L,)."""
     low, high = lines.points[:, :, :1], lines.points[:, :, -1:]
     ratios = torch.linspace(0, 1, _PARTS + 1, dtype=torch.float64, device="cpu")

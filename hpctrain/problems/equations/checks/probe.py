@@ -1,22 +1,25 @@
-"""Tries an equation's functions on a few points before a run, for faults that no exception tells.
+"""Tries a problem on a few points before a run, for faults that no exception tells.
 
 These are numbers that a run would take as they are: derivatives that a function loses on its way,
-parameters of its own that nobody trains, points that it couples, a distance that is not positive.
+parameters of its own that nobody trains, points that it couples, forms that miss their conditions.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import coordinates_of_order
 from hpctrain.linalg.arrays import CPU
-from hpctrain.problems.equations.ansatz import Ansatz, jets, no_derivative
-from hpctrain.problems.equations.checks.guard import named_place
+from hpctrain.problems.equations.ansatz import Function, function_jets, no_derivative
 from hpctrain.problems.equations.checks.trainable import trainable_in
-from hpctrain.problems.equations.points import hammersley_points
-from hpctrain.problems.equations.system import PDE, ProblemError
+from hpctrain.problems.equations.conditions.base import Frame
+from hpctrain.problems.equations.exact import FieldForm
+from hpctrain.problems.equations.fields import Component
+from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.requests import Trial, evaluate_term, shape_for, try_out
+from hpctrain.problems.equations.solution import Composition
+from hpctrain.problems.equations.terms import ProblemError, Term
 
 # Points for the functions and their derivatives, and for the sign of the distance.
 _POINTS, _INNER_POINTS = 64, 1000
@@ -25,164 +28,247 @@ _POINTS, _INNER_POINTS = 64, 1000
 _ROUNDING = 1e4
 # A derivative is wrong where it differs by this part from the differences.
 _WRONG = 0.01
+# A form misses a condition where it is off by this part of the size of its values.
+_MISSED = 1e-6
 
-Function = Callable[[Tensor], Tensor]
+
+class Probed(Protocol):
+    """What is tried: a problem made of checked equations."""
+
+    equations: Any
+    frame: Frame
+    forms: dict[str, FieldForm]
+    terms: list[Term]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Each term, called once with made-up values."""
+
+    @property
+    def exact_terms(self) -> dict[str, Term]:
+        """As terms, the conditions that are to hold by the forms."""
 
 
-def probe(pde: PDE, dtype: torch.dtype = torch.float64, device: torch.device = CPU) -> None:
-    """Refuses an equation whose training would go wrong without a word.
+def probe(problem: Probed, dtype: torch.dtype = torch.float64) -> None:
+    """Refuses a problem whose training would go wrong without a word.
 
     Args:
-        pde: guarded (`guard.guard`).
-        dtype, device: of the residual in the run; lifting and distance are float64 on the CPU.
+        problem: made of checked equations.
+        dtype: of the residuals in the run.
 
     Raises:
         ProblemError: a function fails, couples points, has derivatives that are not its own, or
-            depends on a parameter; the distance is not positive; the residual is nowhere finite.
+            depends on a parameter; a distance is not positive; a form misses a condition; a
+            residual is nowhere finite; a field or an unknown is in no residual.
     """
-    points = hammersley_points(pde.domain, _POINTS)
-    for function in (pde.lifting, pde.distance):
-        _probe_function_of_points(function, pde, points)
-    _check_positive(pde)
-    _probe_residual(pde, points, dtype, device)
+    frame = problem.frame
+    points = interior_points(frame.region, _POINTS)
+    for field, form in problem.forms.items():
+        for function, called in ((form.lifting, "G"), (form.distance, "D")):
+            _probe_form(function, f"{form.place}: {called} of {field}", form, points, problem)
+        _check_positive(field, form, frame)
+    for term in problem.terms:
+        _probe_term(term, try_out(term, frame, dtype), problem, dtype)
+    _check_all_used(problem.trials, frame)
+    for name, term in problem.exact_terms.items():
+        _check_met(name, term, problem)
 
 
 def check_pointwise(
-    function: Callable[[Tensor], Any], points: Tensor, values: Tensor, step: int = 2
+    function: Function, place: str, points: Tensor, values: Tensor, step: int = 2
 ) -> None:
     """Refuses a function that gives other values (N,) where it is called with fewer points.
 
     Args:
         function: takes points (d, N).
+        place: what messages call it.
         points, values: of an earlier call.
         step: between the points that are evaluated again.
     """
     part = slice(1, None, step)
     if len(values[part]):
-        _check_equal(function, values[part], function(points[:, part].contiguous()))
+        _check_equal(place, values[part], function(points[:, part].contiguous()))
 
 
-def _check_equal(function: Callable[..., Tensor], values: Tensor, again: Tensor) -> None:
+def check_untrainable(
+    owner: Any, function: Any, place: str, value: Tensor, given: Sequence[Tensor]
+) -> None:
+    """Refuses what depends on a tensor that requires gradients and was not given."""
+    named = trainable_in(owner, function, value, given)
+    if named is not None:
+        raise ProblemError(
+            f"{place} depends on {named}, which requires gradients: make it a number, or an"
+            " Unknown that is trained"
+        )
+
+
+def _check_equal(place: str, values: Tensor, again: Tensor) -> None:
     values, again = values.detach(), again.detach()
     scale = float(values.abs().nan_to_num(0, 0).max())
     tolerance = _ROUNDING * torch.finfo(values.dtype).eps * scale
     if not torch.allclose(values, again.to(values), rtol=0, atol=tolerance, equal_nan=True):
         raise ProblemError(
-            f"{named_place(function)} gave other values when it was called with a part of the"
-            " points: it must act on each point for itself, and not draw random numbers"
+            f"{place} gave other values when it was called with a part of the points: it must act"
+            " on each point for itself, and not draw random numbers"
         )
 
 
-def _probe_function_of_points(function: Function, pde: PDE, points: Tensor) -> None:
+def _probe_form(
+    function: Function, place: str, form: FieldForm, points: Tensor, problem: Probed
+) -> None:
     leaf = points.clone().requires_grad_()
     value = function(leaf)
-    check_untrainable(pde, function, value, leaf)
-    check_pointwise(function, points, value)
-    along = coordinates_of_order(pde.orders, 1)
-    found = jets(function, points, pde.orders)[1 : 1 + len(along)]
-    derivatives = dict(zip(along, found, strict=True))
-    _check_derivatives(function, function, points, derivatives, pde.coordinates)
+    check_untrainable(problem.equations, form.written, place, value, [leaf])
+    check_pointwise(function, place, points, value)
+    axes = problem.frame.axes
+    indices: list[Component] = [(), *((i,) for i in range(len(axes.coordinates)))]
+    found = function_jets(function, points, indices, (), place)
+    for i, name in enumerate(axes.coordinates):
+        step = torch.zeros_like(points)
+        step[i] = 1
+        _check_derivative(place, name, function, points, step, found[(i,)])
 
 
-def _probe_residual(pde: PDE, points: Tensor, dtype: torch.dtype, device: torch.device) -> None:
-    network = jets(_stand_in, points, pde.orders)
-    ansatz = Ansatz(pde, points)
-    lifted = ansatz.apply(torch.zeros_like(network)).to(device, dtype)
-    leaf = ansatz.apply(network).to(device, dtype).requires_grad_()
-    points = points.to(device, dtype)
-
-    def residual(components: Tensor) -> Tensor:
-        return pde.residual(points, pde.jet(components))
-
-    r = residual(leaf)
-    check_untrainable(pde, pde.residual, r, leaf)
-    with torch.no_grad():
-        at_lifting = residual(lifted)
-        part = (each[:, 1::2].contiguous() for each in (points, leaf))
-        again = pde.residual(next(part), pde.jet(next(part)))
-    _check_equal(pde.residual, r[1::2], again)
-    if not bool((r.isfinite() | at_lifting.isfinite()).any()):
-        raise ProblemError(
-            f"{named_place(pde.residual)} is not finite at any of {points.shape[1]} points"
-        )
-    _check_gradient(pde, residual, r, leaf)
-
-
-def _check_gradient(pde: PDE, residual: Function, r: Tensor, leaf: Tensor) -> None:
-    """Refuses a residual whose gradient with respect to the jet of u is lost, or a part of it."""
-    gradient = None
-    if r.requires_grad:
-        try:
-            (gradient,) = torch.autograd.grad(r.sum(), leaf, allow_unused=True)
-        except Exception as error:
-            raise no_derivative(pde.residual, error) from error
-    found = torch.zeros_like(leaf) if gradient is None else gradient
-    with torch.no_grad():
-        names = [f"u.{field}" for field in pde.jet(found)._fields]
-        _check_derivatives(pde.residual, residual, leaf.detach(), dict(enumerate(found)), names)
-    if gradient is None:
-        raise ProblemError(
-            f"{named_place(pde.residual)} does not depend on u by way of torch operations that"
-            " have derivatives: its gradient would be zero"
-        )
-
-
-def _stand_in(points: Tensor) -> Tensor:
-    """In the place of a network: smooth, of size 1, with derivatives along every coordinate."""
-    return torch.sin(1 + points.sum(dim=0)) * torch.cos(points.prod(dim=0) / 3)
-
-
-def check_untrainable(pde: PDE, function: Callable[..., Any], value: Tensor, leaf: Tensor) -> None:
-    """Refuses what depends on a tensor that requires gradients other than `leaf`."""
-    named = trainable_in(pde, function, value, leaf)
-    if named is not None:
-        raise ProblemError(
-            f"{named_place(function)} depends on {named}, which requires gradients: an equation"
-            " cannot have parameters to be trained, make it a number"
-        )
-
-
-def _check_derivatives(
-    function: Callable[..., Tensor],
-    evaluate: Function,
-    x: Tensor,
-    found: dict[int, Tensor],
-    names: Sequence[str],
-) -> None:
-    """Refuses derivatives that differ from central differences at most of the points.
-
-    Args:
-        function: the user's, which is named.
-        evaluate: takes x (K, N), gives values (N,), each of its own column.
-        x: where.
-        found: the derivatives (N,) along rows of x.
-        names: of the rows.
-    """
-    eps = torch.finfo(x.dtype).eps
-    for row, derivative in found.items():
-        h = eps ** (1 / 3) * (float(x[row].abs().max()) or 1.0)
-        step = torch.zeros_like(x)
-        step[row] = h
-        ahead, behind = evaluate(x + step), evaluate(x - step)
-        difference = (ahead - behind) / (2 * h)
-        rounding = 100 * eps * float(ahead.abs().nan_to_num(0, 0).max()) / h
-        allowed = _WRONG * torch.maximum(difference.abs(), derivative.abs()) + rounding
-        wrong = (difference - derivative).abs() > allowed
-        if int(wrong.sum()) > x.shape[1] // 2:
-            raise ProblemError(
-                f"{named_place(function)} loses its derivative with respect to {names[row]}: torch"
-                f" finds {float(derivative[wrong][0]):.3g} where differences give"
-                f" {float(difference[wrong][0]):.3g}; it must be made of torch operations, without"
-                " detach() or numpy"
-            )
-
-
-def _check_positive(pde: PDE) -> None:
-    points = hammersley_points(pde.domain, _INNER_POINTS)
-    values = pde.distance(points)
+def _check_positive(field: str, form: FieldForm, frame: Frame) -> None:
+    points = interior_points(frame.region, _INNER_POINTS)
+    values = form.distance(points)
     bad = ~(values > 0)
     if bool(bad.any()):
         raise ProblemError(
-            f"{named_place(pde.distance)} is {float(values[bad][0]):.3g} at"
-            f" {pde.named_point(points[:, bad][:, 0])}: it must be positive inside the domain"
+            f"{form.place}: D of {field} is {float(values[bad][0]):.3g} at"
+            f" {frame.axes.describe(points[:, bad][:, 0])}: it must be positive inside the geometry"
         )
+
+
+def _probe_term(term: Term, trial: Trial, problem: Probed, dtype: torch.dtype) -> None:
+    frame, place = problem.frame, f"{term.place}: {term.title}"
+    given = [*trial.leaves.values(), *trial.unknowns.values()]
+    for name, value in trial.values.items():
+        check_untrainable(problem.equations, term.written, place, value, given)
+        if not bool(value.isfinite().any()):
+            raise ProblemError(f"{place}: {name} is not finite at any of {len(value)} points")
+    if len(value) > 1:
+        part = {key: leaf.detach()[..., 1::2] for key, leaf in trial.leaves.items()}
+        again = evaluate_term(term, frame, slice(1, len(value), 2), part, trial.unknowns, dtype)
+        for name, value in trial.values.items():
+            _check_equal(place, value[1::2], again[name])
+    for name, value in trial.values.items():
+        _check_gradient(term, name, value, trial, frame, dtype)
+
+
+def _check_gradient(
+    term: Term, name: str, value: Tensor, trial: Trial, frame: Frame, dtype: torch.dtype
+) -> None:
+    """Refuses a residual whose derivative with respect to a field's jet is lost."""
+    place = f"{term.place}: {term.title}"
+    keys, leaves = list(trial.leaves), list(trial.leaves.values())
+    found: Sequence[Tensor | None] = [None] * len(leaves)
+    if value.requires_grad and leaves:
+        try:
+            found = torch.autograd.grad(value.sum(), leaves, allow_unused=True, retain_graph=True)
+        except Exception as error:
+            raise no_derivative(place, error) from error
+    samples = slice(0, len(value))
+    depends = any(each is not None for each in found)
+    for (field, component), leaf, gradient in zip(keys, leaves, found, strict=True):
+        path = frame.axes.derivative(component)
+        called = f"{field}.{path}" if path else field
+
+        def evaluate(x: Tensor, key: Any = (field, component)) -> Tensor:
+            moved = {**trial.leaves, key: x}
+            with torch.no_grad():
+                return evaluate_term(term, frame, samples, moved, trial.unknowns, dtype)[name]
+
+        if term.group > 1:
+            continue
+        gradient = torch.zeros_like(leaf) if gradient is None else gradient
+        _check_derivative(
+            place, called, evaluate, leaf.detach(), torch.ones_like(leaf), gradient.detach()
+        )
+    on_unknowns = value.requires_grad and any(
+        each is not None
+        for each in torch.autograd.grad(
+            value.sum(), list(trial.unknowns.values()), allow_unused=True, retain_graph=True
+        )
+    ) if trial.unknowns else False  # fmt: skip
+    if not depends and not on_unknowns:
+        raise ProblemError(
+            f"{place}: {name} does not depend on {' or '.join(frame.fields)} by way of torch"
+            " operations that have derivatives: its gradient would be zero"
+        )
+
+
+def _check_derivative(
+    place: str, name: str, evaluate: Function, x: Tensor, step: Tensor, found: Tensor
+) -> None:
+    """Refuses a derivative (N,) that differs from central differences at most of the points.
+
+    Args:
+        place: what messages call the function.
+        name: of what it is differentiated by.
+        evaluate: gives values (N,), each of its own point.
+        x: where.
+        step: the direction, added to x with some length.
+        found: the derivative.
+    """
+    eps = torch.finfo(x.dtype).eps
+    h = eps ** (1 / 3) * (float((x * step).abs().max()) or 1.0)
+    ahead, behind = evaluate(x + h * step), evaluate(x - h * step)
+    difference = (ahead - behind) / (2 * h)
+    rounding = 100 * eps * float(ahead.detach().abs().nan_to_num(0, 0).max()) / h
+    allowed = _WRONG * torch.maximum(difference.abs(), found.abs()) + rounding
+    wrong = (difference - found).abs() > allowed
+    if int(wrong.sum()) > len(found) // 2:
+        raise ProblemError(
+            f"{place} loses its derivative with respect to {name}: torch finds"
+            f" {float(found[wrong][0]):.3g} where differences give"
+            f" {float(difference[wrong][0]):.3g}; it must be made of torch operations, without"
+            " detach() or numpy"
+        )
+
+
+def _check_all_used(trials: Sequence[Trial], frame: Frame) -> None:
+    """Refuses fields and unknowns that no residual depends on."""
+    for field in frame.fields:
+        if not any(trial.asked[field] for trial in trials):
+            raise ProblemError(f"{frame.title}: no residual or condition uses the field {field}")
+    for name in frame.unknowns:
+        if not any(_uses(trial, name) for trial in trials):
+            raise ProblemError(
+                f"{frame.title}: nothing depends on the unknown {name}: it could not be found"
+            )
+
+
+def _uses(trial: Trial, name: str) -> bool:
+    total = sum(value.sum() for value in trial.values.values() if value.requires_grad)
+    if not isinstance(total, Tensor):
+        return False
+    leaf = trial.unknowns[name]
+    (found,) = torch.autograd.grad(total, leaf, allow_unused=True, retain_graph=True)
+    return found is not None
+
+
+def _check_met(name: str, term: Term, problem: Probed) -> None:
+    """Refuses forms that miss a condition which is no term of the loss because of them."""
+    frame = problem.frame
+    trial = try_out(term, frame)
+    shape = shape_for(trial.components, frame)
+    composition = Composition(frame, problem.forms, {}, shape, trial.at.all, (), torch.float64, CPU)
+    samples = trial.at.count
+    random = torch.Generator().manual_seed(0)
+    size = (shape.components, len(frame.fields), samples)
+    jet = 0.5 + torch.rand(size, dtype=torch.float64, generator=random)
+    with torch.no_grad():
+        fields = composition.fields(jet, trial.normals)
+        values: Mapping[str, Tensor] = term.zero(
+            trial.at, fields, {k: v[0] for k, v in trial.unknowns.items()}
+        )
+        sizes = {field: float(each.value.abs().max()) for field, each in fields.items()}
+    for key, value in values.items():
+        allowed = _MISSED * max(1.0, sizes[key.partition(".")[0]])
+        j = int(value.abs().argmax())
+        if float(value.abs()[j]) > allowed:
+            raise ProblemError(
+                f"{frame.title}.ansatz does not meet {name}: {key} misses it by"
+                f" {float(value[j]):.3g} at {frame.axes.describe(trial.at.all[:, j])}"
+            )

@@ -1,31 +1,31 @@
 """Finds tensors of an equation's own that require gradients, which no solver would train."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from hpctrain.problems.equations.system import PDE
 
-
-def trainable_in(pde: PDE, function: Callable[..., Any], value: Tensor, leaf: Tensor) -> str | None:
-    """The name of what `value` depends on that requires gradients and is not `leaf`, if any.
+def trainable_in(
+    owner: Any, function: Callable[..., Any], value: Tensor, given: Sequence[Tensor]
+) -> str | None:
+    """The name of what `value` depends on that requires gradients and was not given, if any.
 
     Args:
-        pde: whose attributes give names.
-        function: gave the value; so do its globals and its closure.
+        owner: the equations, whose attributes give names.
+        function: gave the value; its globals and its closure give names too.
         value: (N,).
-        leaf: what the function was given.
+        given: what the function was given.
     """
     nodes, leaves = _graph(value)
-    if not any(each is not leaf for each in leaves):
+    others = [each for each in leaves if not any(each is one for one in given)]
+    if not others:
         return None
-    for name, tensor in _named_tensors(pde, inspect.unwrap(function)):
-        if any(each is tensor for each in leaves if each is not leaf) or tensor.grad_fn in nodes:
+    for name, tensor in _named_tensors(owner, inspect.unwrap(function)):
+        if any(each is tensor for each in others) or tensor.grad_fn in nodes:
             return name
-    found = next(each for each in leaves if each is not leaf)
-    return f"a tensor of shape {tuple(found.shape)}"
+    return f"a tensor of shape {tuple(others[0].shape)}"
 
 
 def _graph(value: Tensor) -> tuple[set[Any], list[Tensor]]:
@@ -44,10 +44,10 @@ def _graph(value: Tensor) -> tuple[set[Any], list[Tensor]]:
     return nodes, leaves
 
 
-def _named_tensors(pde: PDE, function: Callable[..., Any]) -> Iterator[tuple[str, Tensor]]:
+def _named_tensors(owner: Any, function: Callable[..., Any]) -> Iterator[tuple[str, Tensor]]:
     """Tensors that require gradients, under the names by which the equation's code knows them."""
-    classes = (vars(each).items() for each in type(pde).__mro__)
-    attributes = [*vars(pde).items(), *(item for items in classes for item in items)]
+    classes = (vars(each).items() for each in type(owner).__mro__)
+    attributes = [*vars(owner).items(), *(item for items in classes for item in items)]
     places = [(f"self.{name}", held) for name, held in attributes]
     plain = getattr(function, "__func__", function)
     if inspect.isfunction(plain):

@@ -3,16 +3,16 @@
 import importlib
 import pkgutil
 
-from hpctrain.problems.equations.system import PDE
+from hpctrain.problems.equations.equations import Equations
 
 
-def _found() -> dict[str, type[PDE]]:
+def _found() -> dict[str, type[Equations]]:
     """The equations of this folder by the names under which a job file chooses them."""
-    found: dict[str, type[PDE]] = {}
+    found: dict[str, type[Equations]] = {}
     for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
         name = f"{__name__}.{module}"
         for each in vars(importlib.import_module(name)).values():
-            if isinstance(each, type) and issubclass(each, PDE) and each.__module__ == name:
+            if isinstance(each, type) and issubclass(each, Equations) and each.__module__ == name:
                 found[each.name] = each
     return found
 

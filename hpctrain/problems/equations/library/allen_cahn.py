@@ -15,7 +15,10 @@ from numpy.polynomial import legendre
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.problems.equations.system import PDE, Jet
+from hpctrain.problems.equations.conditions import Dirichlet, Initial
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.geometry import Box
 
 # Points a batch: batch × degree doubles, a few of them at a time, stay in the cache.
 _BATCH = 2048
@@ -25,33 +28,29 @@ _BATCH = 2048
 _FIRST_PANEL = 1e-6
 
 
-class AllenCahn(PDE):
+class AllenCahn(Equations):
     """u_t − 0.001 u_xx − 5 (u − u³) = 0, u(0, x) = x² cos πx, u(t, ±1) = −1."""
 
-    name = "allen-cahn"
-    coordinates = ("t", "x")
-    domain = ((0.0, 1.0), (-1.0, 1.0))
-    orders = (1, 2)
+    geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
     diffusion = 0.001
+    conditions = (
+        Initial({"u": lambda at: at.x**2 * torch.cos(math.pi * at.x)}),
+        Dirichlet({"u": -1.0}),
+    )
 
-    def lifting(self, points: Tensor) -> Tensor:
-        _, x = points
-        return x**2 * torch.cos(math.pi * x)
+    def ansatz(self, at: At) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"u": (at.x**2 * torch.cos(math.pi * at.x), at.t * (1 - at.x**2))}
 
-    def distance(self, points: Tensor) -> Tensor:
-        t, x = points
-        return t * (1 - x**2)
+    def residuals(self, at: At, u: Field) -> Tensor:
+        return u.t - self.diffusion * u.xx - 5 * (u - u**3)
 
-    def residual(self, points: Tensor, u: Jet) -> Tensor:
-        return u.t - self.diffusion * u.xx - 5 * (u.value - u.value**3)
-
-    def reference(self, points: Tensor) -> Tensor:
-        """See `PDE.reference`; the bits for a point do not depend on the other points.
+    def reference(self, at: At) -> Tensor:
+        """See `Equations.reference`; the bits for a point do not depend on the other points.
 
         The error is below 1e-10 next to the corners while t < 0.004, and 1e-12 after t = 0.1.
         """
         v = solve(self.diffusion)
-        batches = points.double().split(_BATCH, dim=1)
+        batches = at.all.double().split(_BATCH, dim=1)
         return torch.cat([to_tensor(v.at(*to_array(batch)) - 1) for batch in batches])
 
 

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.problems.equations.system import PDE, Jet
+from hpctrain.problems.equations.conditions import Dirichlet, Initial
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.geometry import Box
 
 # 80 nodes leave an error of 1e-13, 100 nodes round-off; up to 360 no weight underflows.
 _NODES = 120
@@ -19,28 +22,24 @@ _NODES = 120
 _BATCH = 2048
 
 
-class Burgers(PDE):
+class Burgers(Equations):
     """u_t + u u_x = ν u_xx, ν = 0.01/π, u(0, x) = −sin πx, u(t, ±1) = 0."""
 
-    name = "burgers"
-    coordinates = ("t", "x")
-    domain = ((0.0, 1.0), (-1.0, 1.0))
-    orders = (1, 2)
+    geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
     nu = 0.01 / math.pi
+    conditions = (
+        Initial({"u": lambda at: -torch.sin(math.pi * at.x)}),
+        Dirichlet({"u": 0.0}),
+    )
 
-    def lifting(self, points: Tensor) -> Tensor:
-        _, x = points
-        return -torch.sin(math.pi * x)
+    def ansatz(self, at: At) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"u": (-torch.sin(math.pi * at.x), at.t * (1 - at.x**2))}
 
-    def distance(self, points: Tensor) -> Tensor:
-        t, x = points
-        return t * (1 - x**2)
+    def residuals(self, at: At, u: Field) -> Tensor:
+        return u.t + u * u.x - self.nu * u.xx
 
-    def residual(self, points: Tensor, u: Jet) -> Tensor:
-        return u.t + u.value * u.x - self.nu * u.xx
-
-    def reference(self, points: Tensor) -> Tensor:
-        batches = points.split(_BATCH, dim=1)
+    def reference(self, at: At) -> Tensor:
+        batches = at.all.split(_BATCH, dim=1)
         return torch.cat([cole_hopf(t, x, self.nu) for t, x in batches])
 
 

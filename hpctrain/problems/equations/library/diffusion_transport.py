@@ -13,7 +13,10 @@ from scipy.linalg import solve_sylvester
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.problems.equations.system import PDE, Jet
+from hpctrain.problems.equations.conditions import Dirichlet
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.geometry import Box
 
 # Points a batch: batch × degree doubles, a few of them at a time, stay in the cache.
 _BATCH = 2048
@@ -21,36 +24,31 @@ _BATCH = 2048
 _DEGREE = 300
 
 
-class DiffusionTransport(PDE):
+class DiffusionTransport(Equations):
     """−∇·(μ∇u) + b·∇u = 1 on the unit square, u = 0 on its boundary; μ = 0.01, b = (1, 1).
 
     The layers at x = 1 and at y = 1 are as wide as μ.
     """
 
-    name = "diffusion-transport"
-    coordinates = ("x", "y")
-    domain = ((0.0, 1.0), (0.0, 1.0))
-    orders = (2, 2)
+    geometry = Box(x=(0.0, 1.0), y=(0.0, 1.0))
     mu = 0.01
+    conditions = (Dirichlet({"u": 0.0}),)
 
-    def lifting(self, points: Tensor) -> Tensor:
-        return torch.zeros_like(points[0])
+    def ansatz(self, at: At) -> dict[str, tuple[float, Tensor]]:
+        x, y = at
+        return {"u": (0.0, x * (1 - x) * y * (1 - y))}
 
-    def distance(self, points: Tensor) -> Tensor:
-        x, y = points
-        return x * (1 - x) * y * (1 - y)
-
-    def residual(self, points: Tensor, u: Jet) -> Tensor:
+    def residuals(self, at: At, u: Field) -> Tensor:
         return -self.mu * (u.xx + u.yy) + u.x + u.y - 1
 
-    def reference(self, points: Tensor) -> Tensor:
-        """See `PDE.reference`; the bits for a point do not depend on the other points.
+    def reference(self, at: At) -> Tensor:
+        """See `Equations.reference`; the bits for a point do not depend on the other points.
 
         The error is below 5e-9 next to the corners, 5e-10 beyond 0.001 of them and 1e-11 amid the
         square.
         """
         V = solve(self.mu, _DEGREE)
-        batches = points.double().split(_BATCH, dim=1)
+        batches = at.all.double().split(_BATCH, dim=1)
         return torch.cat([to_tensor(expand(V, *to_array(batch))) for batch in batches])
 
 

@@ -2,18 +2,19 @@
 
 import mpmath
 import numpy as np
+import pinns
 import pytest
 import torch
 from mpmath import mpf
 from numpy.polynomial import Chebyshev
+from pinns import formed, grid_of, inside, noise
 
-from hpctrain.problems.equations.ansatz import Ansatz
+from hpctrain.problems.equations.fields import Field
 from hpctrain.problems.equations.library.diffusion_transport import (
     DiffusionTransport,
     expand,
     solve,
 )
-from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 PDE = DiffusionTransport()
 
@@ -21,7 +22,7 @@ PDE = DiffusionTransport()
 def reference(x, y):
     x, y = np.broadcast_arrays(x, y)
     points = torch.tensor(np.stack([x.ravel(), y.ravel()]))
-    return PDE.reference(points).numpy().reshape(x.shape)
+    return pinns.reference(PDE, points).numpy().reshape(x.shape)
 
 
 def spread_of_points():
@@ -29,7 +30,7 @@ def spread_of_points():
     random = np.random.default_rng(0)
     near = 10 ** random.uniform(-5, -1, (2, 400))
     corners = np.where(random.integers(0, 2, (2, 400)) == 1, near, 1 - near)
-    return np.concatenate([hammersley_points(PDE.domain, 400).numpy(), corners], axis=1)
+    return np.concatenate([inside(PDE, 400).numpy(), corners], axis=1)
 
 
 def series(x, y, digits=75, tolerance=1e-18):
@@ -103,31 +104,31 @@ def test_residual_of_the_reference_vanishes(x, y):
     """The terms of the equation reach 16; near the corners a second derivative is good to 1e-6."""
     u_x, u_xx = derivatives(lambda x: reference(x, y), x, 0.014)
     u_y, u_yy = derivatives(lambda y: reference(x, y), y, 0.014)
-    u = PDE.jet((reference(x, y), u_x, u_y, u_xx, u_yy))
-    assert np.abs(PDE.residual(torch.zeros(2, 1), u)).max() < 1e-7
+    jet = {(0,): u_x, (1,): u_y, (0, 0): u_xx, (1, 1): u_yy}
+    u = Field("u", PDE.frame.axes, jet.__getitem__)
+    assert np.abs(PDE.residuals(pinns.at(PDE, torch.zeros(2, 1)), u)).max() < 1e-7
 
 
 def test_reference_is_zero_on_the_boundary_and_symmetric():
-    x, y = points = grid_points(PDE.domain, (21, 21))
-    u = PDE.reference(points)
+    x, y = points = grid_of(PDE, 21, 21)
+    u = pinns.reference(PDE, points)
     on_boundary = (x * (1 - x) * y * (1 - y)) == 0
     assert torch.equal(u[on_boundary], torch.zeros(80, dtype=torch.float64))
-    assert (u - PDE.reference(points.flip(0))).abs().max() < 1e-13
+    assert (u - pinns.reference(PDE, points.flip(0))).abs().max() < 1e-13
 
 
 def test_bits_of_the_reference_do_not_depend_on_the_other_points():
-    points = hammersley_points(PDE.domain, 3000)
-    u = PDE.reference(points)
+    points = inside(PDE, 3000)
+    u = pinns.reference(PDE, points)
     shuffled = torch.randperm(3000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(PDE.reference(points[:, shuffled]), u[shuffled])
+    assert torch.equal(pinns.reference(PDE, points[:, shuffled]), u[shuffled])
     for part in (slice(0, 1), slice(2999, 3000), slice(1234, 2345)):
-        assert torch.equal(PDE.reference(points[:, part]), u[part])
+        assert torch.equal(pinns.reference(PDE, points[:, part]), u[part])
 
 
 def test_boundary_values_are_exactly_zero_for_any_network():
-    x, y = points = grid_points(PDE.domain, (21, 21))
-    network = 1e3 * torch.randn(441, dtype=torch.float64)
-    u = Ansatz(PDE, points).apply_to_values(network)
+    x, y = points = grid_of(PDE, 21, 21)
+    u = formed(PDE, points, noise)
     on_boundary = (x * (1 - x) * y * (1 - y)) == 0
     assert torch.equal(u[on_boundary].abs(), torch.zeros(80, dtype=torch.float64))
     assert u[~on_boundary].abs().min() > 0

@@ -7,47 +7,41 @@ import torch
 
 from hpctrain.job.settings import load_job
 from hpctrain.kernels import native_available
-from hpctrain.kernels.pointwise import trace
+from hpctrain.kernels.jets import JetShape
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective.evaluation import Counts, Objective
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.equations import PDE
-from hpctrain.problems.equations.conditions import SoftConstraints
-from hpctrain.problems.equations.problem import PinnProblem
-from hpctrain.problems.equations.scaling import InputScaling
+from hpctrain.problems.equations import Box, Dirichlet, Equations
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.scaling import NetworkInputs
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 TWINS = """
 import math
 import torch
-from hpctrain.problems.equations import PDE
+from hpctrain.problems.equations import Box, Equations
 
 
-class Unit(PDE):
-    name = "unit"
-    coordinates = ("t", "x")
-    domain = ((0.0, 1.0), (0.0, 1.0))
-    orders = (1, 2)
+class Unit(Equations):
+    geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
     test_grid = (21, 21)
     duration, length, weight = 1.0, 1.0, 1.0
 
-    def lifting(self, points):
-        return torch.sin(math.pi * points[1] / self.length)
+    def ansatz(self, at):
+        wave = torch.sin(math.pi * at.x / self.length)
+        return {"u": (wave, at.t * at.x * (self.length - at.x))}
 
-    def distance(self, points):
-        t, x = points
-        return t * x * (self.length - x)
-
-    def residual(self, points, u):
+    def residuals(self, at, u):
         return self.weight * (u.t - 0.1 * self.length**2 / self.duration * u.xx)
 
-    def reference(self, points):
-        return torch.exp(-0.1 * math.pi**2 * points[0] / self.duration) * self.lifting(points)
+    def reference(self, at):
+        decay = torch.exp(-0.1 * math.pi**2 * at.t / self.duration)
+        return decay * torch.sin(math.pi * at.x / self.length)
 
 
 class Physical(Unit):
-    domain = ((0.0, 1e5), (0.0, 1e-6))
+    geometry = Box(t=(0.0, 1e5), x=(0.0, 1e-6))
     duration, length, weight = 1e5, 1e-6, 1e5
 
 
@@ -121,43 +115,43 @@ def test_nothing_is_said_of_usual_coordinates_or_where_the_scaling_is_on(trained
         trained("Physical", RAW[2])
 
 
-class Oblique(PDE):
+class Oblique(Equations):
     """All components of a jet, on a box whose sides differ; u = 0 where t = 2."""
 
-    name = "oblique"
-    coordinates = ("t", "x", "y")
-    domain = ((2.0, 5.0), (-1.0, 1.0), (0.0, 0.1))
-    orders = (1, 2, 2)
+    geometry = Box(t=(2.0, 5.0), x=(-1.0, 1.0), y=(0.0, 0.1))
+    conditions = (Dirichlet({"u": 0.0}, on="t.low"),)
     test_grid = (3, 4, 5)
 
-    def lifting(self, points):
-        return points[1] * 0
+    def ansatz(self, at):
+        return {"u": (0.0, at.t - 2)}
 
-    def distance(self, points):
-        return points[0] - 2 + 0 * points[1]
-
-    def residual(self, points, u):
-        return u.t * u.value + 0.3 * u.x + points[0] * u.xx - u.y + 0.01 * u.yy
+    def residuals(self, at, u):
+        return u.t * u + 0.3 * u.x + at.t * u.xx - u.y + 0.01 * u.yy
 
 
 NETWORK = DenseNetwork(3, 6, 3)
 
 
+def oblique(soft=False, **settings):
+    formulation = Formulation(40, condition_points=10, is_soft=soft, **settings)
+    return PinnProblem(Oblique(), NETWORK, formulation)
+
+
 def by_autograd(problem, theta, points, soft):
     """u and the residual (N,) at points, from the definition of the scaled network."""
     points = points.clone().requires_grad_()
-    low, high = torch.tensor(Oblique.domain, dtype=torch.float64).T
+    low, high = torch.tensor(problem.frame.region.bounds, dtype=torch.float64).T
     inputs = 2 * (points - low[:, None]) / (high - low)[:, None] - 1
     network = NETWORK(theta, inputs)[0]
-    u = network if soft else problem.pde.distance(points) * network
+    u = network if soft else (points[0] - 2) * network
     (first,) = torch.autograd.grad(u.sum(), points, create_graph=True)
     second = [torch.autograd.grad(f.sum(), points, create_graph=True)[0] for f in first]
-    jet = problem.pde.jet([u, *first, second[1][1], second[2][2]])
-    return u, problem.pde.residual(points, jet)
+    t, (u_t, u_x, u_y) = points[0], first
+    return u, u_t * u + 0.3 * u_x + t * second[1][1] - u_y + 0.01 * second[2][2]
 
 
 @pytest.mark.parametrize("kernels", ["native", "torch"])
-@pytest.mark.parametrize("soft", [None, SoftConstraints(10, 1.0)], ids=["hard", "soft"])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
     kernels, soft, monkeypatch
 ):
@@ -165,52 +159,61 @@ def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
         monkeypatch.setenv("HPCTRAIN_KERNELS", "torch")
     elif not native_available():
         pytest.skip("native kernels are not built")
-    problem = PinnProblem(Oblique(), NETWORK, 40, soft=soft, scale_inputs=True)
-    share = problem.share(4, 0, 1, 1)
-    objective = Objective(share, Communicator(), problem.samples, 4, Counts(1, 1))
+    problem = oblique(soft, scale_inputs=True)
+    objective = Objective.of(problem, Communicator(), 4, 1)
     theta = problem.initial_parameters(0).requires_grad_()
-    interior, faces = problem._points[:, :40], problem._points[:, 40:]
-    loss = by_autograd(problem, theta, interior, soft)[1].square().mean()
+    loss = by_autograd(problem, theta, problem.terms[0].points, soft)[1].square().mean()
     if soft:
+        faces = problem.terms[1].points
         loss = loss + by_autograd(problem, theta, faces, soft)[0].square().mean()
     (gradient,) = torch.autograd.grad(loss, theta)
     found = objective.with_gradient(theta.detach())
     assert found.loss == pytest.approx(float(loss.detach()), rel=1e-12)
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-10, atol=1e-12)
-    grid = torch.cartesian_prod(*map(torch.as_tensor, problem.grid_axes().values())).T
-    u = problem.error(4, 0, 1, 1).prediction(theta.detach())
-    torch.testing.assert_close(u, by_autograd(problem, theta, grid, soft)[0].detach())
+    fields = problem.monitor(Communicator(), 4, 1).solution(theta.detach())
+    grid = torch.cartesian_prod(*(torch.as_tensor(fields[name]) for name in "txy")).T
+    u = by_autograd(problem, theta, grid, soft)[0].detach()
+    torch.testing.assert_close(torch.as_tensor(fields["prediction"]).flatten(), u)
 
 
-def test_a_component_whose_factor_is_one_gets_no_instruction():
-    raw = trace(lambda jet, _: (sum_of(jet),), 4, 5)
-    for domain, more in (
-        (((-1.0, 1.0), (-1.0, 1.0)), 0),
-        (((0.0, 2.0), (3.0, 5.0)), 0),
-        (((-1.0, 1.0), (0.0, 1.0)), 4),  # 2 and 4, each a constant and a product
-    ):
-        scaling = InputScaling(domain, (1, 2))
-        scaled = trace(lambda jet, _, scaling=scaling: (scaled_sum(scaling, jet),), 4, 5)
-        assert len(scaled.instructions) == len(raw.instructions) + more
+def inputs_of(**sides):
+    made = type("Mine", (Oblique,), {"geometry": Box(**sides), "conditions": (), "test_grid": None})
+    return NetworkInputs(made().frame)
 
 
-def sum_of(jet):
-    return jet[0][0] + jet[1][0] + jet[2][0] + jet[3][0]
-
-
-def scaled_sum(scaling, jet):
-    return sum_of([[u] for u in scaling.jet([component[0] for component in jet])])
+def test_derivatives_along_the_coordinates_are_those_of_the_scaled_ones_times_the_slopes():
+    shape = JetShape.closed(2, {(0,), (1, 1), (0, 1)})
+    factors = inputs_of(t=(0.0, 0.5), x=(3.0, 5.0)).factors(shape)
+    assert dict(zip(shape.indices, factors, strict=True)) == {
+        (): 1, (0,): 4, (1,): 1, (0, 1): 4, (1, 1): 1,
+    }  # fmt: skip
 
 
 def test_ends_of_the_domain_become_ends_of_the_network_inputs():
-    scaling = InputScaling(((0.0, 1e5), (0.0, 1e-6), (-1.0, 1.0)), (0, 0, 0))
     ends = torch.tensor([[0.0, 1e5], [0.0, 1e-6], [-1.0, 1.0]], dtype=torch.float64)
+    inputs = inputs_of(t=(0.0, 1e5), x=(0.0, 1e-6), y=(-1.0, 1.0))
     expected = torch.tensor([[-1.0, 1.0]] * 3).double()
-    torch.testing.assert_close(scaling.inputs(ends), expected, rtol=1e-15, atol=0)
-    x = torch.rand(1, 9).double()
-    assert torch.equal(InputScaling(((-1.0, 1.0),), (1,)).inputs(x), x)
+    torch.testing.assert_close(inputs.values(ends), expected, rtol=1e-15, atol=0)
+
+
+def test_jets_of_scaled_and_fourier_inputs_are_their_derivatives_along_the_coordinates():
+    frame = inputs_of(t=(0.0, 0.5), x=(3.0, 5.0)).frame
+    frequencies = torch.tensor([[1.0, 2.0], [0.5, -3.0]], dtype=torch.float64)
+    inputs = NetworkInputs(frame, True, (), frequencies)
+    assert inputs.count == 2 + 4
+    points = torch.tensor([[0.1, 0.4], [3.3, 4.9]], dtype=torch.float64)
+    shape = JetShape.closed(2, {(0, 1, 1)}, (0, 1))
+    jets = inputs.jets(points, shape)
+    scaled = torch.stack([4 * points[0] - 1, points[1] - 4])
+    angle = frequencies @ scaled
+    slope, curve = 4 * frequencies[:, :1], frequencies[:, 1:] ** 2
+    torch.testing.assert_close(jets[0], torch.cat([scaled, angle.sin(), angle.cos()]))
+    mixed = jets[shape.position((0, 1, 1))]
+    torch.testing.assert_close(mixed[2:4], -slope * curve * angle.cos())
+    laplacian = -(slope**2 + curve) * angle.sin()
+    torch.testing.assert_close(jets[-1][2:4], laplacian)
 
 
 def test_a_run_says_what_the_network_takes():
     for scaled, said in ((True, "inputs scaled to [-1, 1]"), (False, "raw inputs")):
-        assert said in PinnProblem(Oblique(), NETWORK, 9, scale_inputs=scaled).describe()
+        assert said in oblique(scale_inputs=scaled).describe()

@@ -1,16 +1,15 @@
-"""An equation from a file of the user's own, as docs/own_pde.md has it."""
+"""An equation from a file of the user's own, as docs/own_equations.md has it."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from pinns import formed, grid_of, inside, noise, reference, residual_of
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job
 from hpctrain.kernels import native_available
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.problems.equations.ansatz import Ansatz, jets
-from hpctrain.problems.equations.points import grid_points, hammersley_points
 from hpctrain.run.assemble import make_problem
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
@@ -37,21 +36,21 @@ def test_a_file_of_ones_own_trains_to_a_small_error(job, tmp_path):
 
 
 def test_its_conditions_hold_exactly_and_its_reference_solves_it(job):
-    pde = make_problem(job()).pde
-    t, x, y = boundary = grid_points(pde.domain, (5, 9, 9))
-    u = Ansatz(pde, boundary).apply_to_values(1e3 * torch.randn(405, dtype=torch.float64))
-    assert torch.equal(u[t == 0], pde.lifting(boundary)[t == 0])
+    heat = make_problem(job()).equations
+    t, x, y = boundary = grid_of(heat, 5, 9, 9)
+    u = formed(heat, boundary, noise)
+    start = torch.sin(torch.pi * x) * torch.sin(torch.pi * y)
+    assert torch.equal(u[t == 0], start[t == 0])
     # sin π is 1.2e-16 in floating point; the network contributes nothing at all.
     assert u[x * (1 - x) * y * (1 - y) == 0].abs().max() < 2e-16
-    points = hammersley_points(pde.domain, 500)
-    exact = pde.jet(jets(pde.reference, points, pde.orders))
-    assert pde.residual(points, exact).abs().max() < 1e-14
+    points = inside(heat, 500)
+    assert residual_of(heat, lambda x: reference(heat, x), points).abs().max() < 1e-13
 
 
 HEAT = (ROOT / "examples" / "heat.py").read_text()
 FAULTY_FILES = {
-    "no class": ("import math\n", r"mine\.py has no class Heat of type PDE$"),
-    "another class": ("class Heat:\n    pass\n", r"mine\.py has no class Heat of type PDE$"),
+    "no class": ("import math\n", r"mine\.py has no class Heat of type Equations$"),
+    "another class": ("class Heat:\n    pass\n", r"mine\.py has no class Heat of type Equations$"),
     "bad syntax": ("class Heat(:\n", r"fails: .*mine\.py:1: SyntaxError: invalid syntax$"),
     "bad import": ("import no_such_module\n", r"mine\.py:1: ModuleNotFoundError: No module named"),
     "exception of several lines": (
@@ -64,10 +63,13 @@ FAULTY_FILES = {
         r"fails: .*mine\.py:\d+: KeyError: 'b'$",
     ),
     "no residual": (
-        HEAT.replace("def residual", "def residue"),
+        HEAT.replace("def residuals", "def residues"),
         r"mine\.py: TypeError: Can't instantiate abstract class Heat",
     ),
-    "bad class data": (HEAT.replace("(1, 2, 2)", "(1, 2)"), r"^Heat\.orders is \(1, 2\): it must"),
+    "bad class data": (
+        HEAT.replace("(21, 41, 41)", "(21, 41)"),
+        r"^Heat\.test_grid is \(21, 41\): it must",
+    ),
 }
 
 
@@ -93,7 +95,7 @@ def test_a_missing_file_is_named_with_the_folder_it_is_missing_from(job):
 def test_a_run_says_which_operation_keeps_its_residual_in_torch(
     job, tmp_path, capsys, function, named
 ):
-    text = HEAT.replace("return u.t -", f"return u.t + {function}(u.value) -")
+    text = HEAT.replace("return u.t -", f"return u.t + {function}(u) -")
     (tmp_path / "mine.py").write_text(text)
     short = job(f"problem.name={tmp_path}/mine.py:Heat", "problem.points=64", *SHORT)
     run(short, Communicator(), output=str(tmp_path / "run.h5"))
@@ -107,7 +109,7 @@ def test_a_run_says_which_operation_keeps_its_residual_in_torch(
 
 
 def test_the_documentation_shows_the_file_as_it_is():
-    _, _, block = (ROOT / "docs" / "own_pde.md").read_text().partition("```python\n")
+    _, _, block = (ROOT / "docs" / "own_equations.md").read_text().partition("```python\n")
     shown = [line for line in block.partition("```")[0].splitlines() if line]
-    assert shown[0] == "class Heat(PDE):" and set(shown) <= set(HEAT.splitlines())
+    assert shown[0] == "class Heat(Equations):" and set(shown) <= set(HEAT.splitlines())
     assert [line for line in HEAT.splitlines() if line in set(shown)] == shown

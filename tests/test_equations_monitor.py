@@ -6,11 +6,11 @@ import pytest
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.klein_gordon import KleinGordon
-from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 
 def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_network():
-    problem = PinnProblem(KleinGordon(), DenseNetwork(2, 5, 3), points=20)
+    problem = PinnProblem(KleinGordon(), DenseNetwork(2, 5, 3), Formulation(points=20))
     theta = 3 * problem.initial_parameters(1)
     monitor = problem.monitor(Communicator(), 8, 1)
     fields = monitor.solution(theta)

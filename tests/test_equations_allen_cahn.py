@@ -4,13 +4,14 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import pinns
 import pytest
 import torch
 from numpy.polynomial import Chebyshev
+from pinns import formed, grid_of, inside, noise
 
-from hpctrain.problems.equations.ansatz import Ansatz
+from hpctrain.problems.equations.fields import Field
 from hpctrain.problems.equations.library.allen_cahn import AllenCahn, radau, solve
-from hpctrain.problems.equations.points import grid_points, hammersley_points
 
 PDE = AllenCahn()
 
@@ -18,13 +19,13 @@ PDE = AllenCahn()
 def reference(t, x):
     t, x = np.broadcast_arrays(t, x)
     points = torch.tensor(np.stack([t.ravel(), x.ravel()]))
-    return PDE.reference(points).numpy().reshape(t.shape)
+    return pinns.reference(PDE, points).numpy().reshape(t.shape)
 
 
 def spread_of_points():
     """All over the domain, in the layers at x = ±0.55, and towards the corners, where t → 0."""
     random = np.random.default_rng(0)
-    anywhere = hammersley_points(PDE.domain, 500).numpy()
+    anywhere = inside(PDE, 500).numpy()
     layers = [random.uniform(0, 1, 200), 0.55 + 0.05 * random.standard_normal(200)]
     corners = [10 ** random.uniform(-9, 0, 300), 1 - 10 ** random.uniform(-6, 0, 300)]
     return np.concatenate([anywhere, layers, corners], axis=1)
@@ -90,36 +91,36 @@ def test_residual_of_the_reference_vanishes(t, x):
     """The terms of the equation reach 2; the derivatives of the interpolants are good to 1e-10."""
     u_t = derivative(lambda t: reference(t, x), t, 1, 0.02)
     u_xx = derivative(lambda x: reference(t, x), x, 2, 0.014)
-    u = PDE.jet((reference(t, x), u_t, np.nan, u_xx))
-    assert abs(PDE.residual(torch.zeros(2, 1), u)) < 1e-9
+    jet = {(): reference(t, x), (0,): u_t, (1, 1): u_xx}
+    u = Field("u", PDE.frame.axes, jet.__getitem__)
+    assert abs(PDE.residuals(pinns.at(PDE, torch.zeros(2, 1)), u)) < 1e-9
 
 
 def test_reference_meets_initial_and_boundary_conditions_and_is_even():
-    t, x = points = grid_points(PDE.domain, (11, 41))
-    u = PDE.reference(points)
-    assert (u - PDE.lifting(points))[t == 0].abs().max() < 1e-14
+    t, x = points = grid_of(PDE, 11, 41)
+    u = pinns.reference(PDE, points)
+    assert (u - x**2 * torch.cos(math.pi * x))[t == 0].abs().max() < 1e-14
     assert torch.equal(u[x.abs() == 1], torch.full((22,), -1.0, dtype=torch.float64))
-    assert torch.equal(u, PDE.reference(torch.stack([t, -x])))
+    assert torch.equal(u, pinns.reference(PDE, torch.stack([t, -x])))
 
 
 def test_bits_of_the_reference_do_not_depend_on_the_other_points():
-    points = hammersley_points(PDE.domain, 5000)
-    u = PDE.reference(points)
+    points = inside(PDE, 5000)
+    u = pinns.reference(PDE, points)
     shuffled = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(PDE.reference(points[:, shuffled]), u[shuffled])
+    assert torch.equal(pinns.reference(PDE, points[:, shuffled]), u[shuffled])
     for part in (slice(0, 1), slice(4999, 5000), slice(1234, 4321)):
-        assert torch.equal(PDE.reference(points[:, part]), u[part])
+        assert torch.equal(pinns.reference(PDE, points[:, part]), u[part])
 
 
 def test_initial_and_boundary_conditions_hold_exactly_for_any_network():
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     x = torch.linspace(-1, 1, 21, dtype=torch.float64)
-    network = 1e3 * torch.randn(21, dtype=torch.float64)
-    initial = Ansatz(PDE, torch.stack([torch.zeros_like(x), x]))
-    assert torch.equal(initial.apply_to_values(network), x**2 * torch.cos(math.pi * x))
+    initial = torch.stack([torch.zeros_like(x), x])
+    assert torch.equal(formed(PDE, initial, noise), x**2 * torch.cos(math.pi * x))
     for end in (-1.0, 1.0):
-        boundary = Ansatz(PDE, torch.stack([t, torch.full_like(t, end)]))
-        assert torch.equal(boundary.apply_to_values(network[:11]), -torch.ones_like(t))
+        boundary = torch.stack([t, torch.full_like(t, end)])
+        assert torch.equal(formed(PDE, boundary, noise), -torch.ones_like(t))
 
 
 def test_three_stages_are_those_of_radau5():

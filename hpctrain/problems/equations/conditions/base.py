@@ -1,0 +1,164 @@
+"""What every condition is: a term of the loss, or a property of the form of the solution."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from hpctrain.problems.equations.fields import TIME, At, Axes, Field
+from hpctrain.problems.equations.geometry.base import Geometry, Piece
+from hpctrain.problems.equations.geometry.sampling import boundary_points
+from hpctrain.problems.equations.terms import ProblemError, Term, check_values
+
+# A number, or a function of the points that gives (N,).
+Given = float | Callable[[At], Any]
+# A name of boundary pieces, or a function of the points that says which are meant.
+Where = str | Callable[[At], Any] | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where conditions are stated.
+
+    Attributes:
+        title: the name of the class of equations, for messages.
+        axes: names of coordinates and inputs.
+        region: the geometry, times the ranges of the inputs.
+        fields, unknowns: their names.
+    """
+
+    title: str
+    axes: Axes
+    region: Geometry
+    fields: tuple[str, ...]
+    unknowns: tuple[str, ...] = ()
+
+
+class AnyCondition(ABC):
+    """A condition, which makes its term.
+
+    Attributes:
+        kind: names it in messages.
+        weight: w of the term.
+        points: how many; None for the job's `problem.condition_points`.
+        name: given by the user, or "".
+    """
+
+    kind: ClassVar[str]
+    weight: float
+    points: int | None
+    name: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is asked to hold for every θ."""
+        return False
+
+    @property
+    def written(self) -> Any:
+        """A function of the user's in it, for its place; the condition where there is none."""
+        return self
+
+    @abstractmethod
+    def check(self, frame: Frame, place: str) -> None:
+        """Raises a ProblemError, which starts with `place`, where the condition is impossible."""
+
+    @abstractmethod
+    def term(self, frame: Frame, name: str, points: int) -> Term:
+        """The term of the loss, with so many points where the condition itself names no number."""
+
+
+def evaluate(given: Given, at: At, name: str) -> Any:
+    """A given value as (N,) numbers; `name` says of what."""
+    return check_values(given(at) if callable(given) else given, at.all[0], f"the value of {name}")
+
+
+def function_in(given: Iterable[Any], otherwise: Any) -> Any:
+    """The first function among what a user gave."""
+    return next((each for each in given if callable(each)), otherwise)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """("u", "t") of "u.t"; ("u", "") of "u"."""
+    title, _, path = name.partition(".")
+    return title, path
+
+
+def derivative_of(fields: Mapping[str, Field], name: str) -> Any:
+    """Of "u.t"."""
+    title, path = split_name(name)
+    return getattr(fields[title], path) if path else fields[title].value
+
+
+def check_mapping(values: Any, frame: Frame, place: str, derivatives: bool) -> None:
+    """Whether values are given for fields that exist, or for derivatives of theirs.
+
+    Raises:
+        ProblemError: see `AnyCondition.check`.
+    """
+    if not isinstance(values, Mapping) or not values:
+        raise ProblemError(
+            f"{place} is given {values!r}: it must be a mapping such as"
+            f' {{"{frame.fields[0]}": 0.0}}'
+        )
+    for name, given in values.items():
+        check_field(name, frame, place, derivatives)
+        if not (callable(given) or isinstance(given, int | float)):
+            raise ProblemError(f"{place}: {name} = {given!r} must be a number or a function of at")
+
+
+def check_field(name: str, frame: Frame, place: str, derivatives: bool) -> None:
+    title, path = split_name(str(name))
+    if title not in frame.fields:
+        raise ProblemError(f"{place} names {name!r}: the fields are {', '.join(frame.fields)}")
+    if path and not (derivatives and frame.axes.index(path)):
+        what = f"a derivative along {', '.join(frame.axes.coordinates)}" if derivatives else "none"
+        raise ProblemError(f"{place} names {name!r}: behind the field there may be {what}")
+
+
+def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
+    """The pieces of the boundary among which a choice is made.
+
+    Raises:
+        ProblemError: no piece has the name.
+    """
+    others = {f"{name}.{end}" for name in frame.axes.inputs for end in ("low", "high")}
+    pieces = [piece for piece in frame.region.pieces if piece.name not in others]
+    if callable(on):
+        return pieces
+    if on is None:
+        return [piece for piece in pieces if piece.name not in (f"{TIME}.low", f"{TIME}.high")]
+    chosen = [piece for piece in pieces if piece.name == on or piece.name.startswith(f"{on}.")]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(piece.name for piece in pieces))
+        raise ProblemError(f"{place}: on = {on!r} is no part of the boundary: it has {known}")
+    return chosen
+
+
+def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, Tensor]:
+    """Points (d, N) of a part of the boundary, and normals (d, N)."""
+    pieces = select_pieces(on, frame, place)
+
+    def chosen(patch: Any) -> Tensor:
+        if not callable(on):
+            return patch.holds
+        mask = on(At(frame.axes, patch.points, patch.normals))
+        if not (isinstance(mask, Tensor) and mask.shape == patch.holds.shape):
+            raise ProblemError(f"{place}: on(at) must give one truth value for each point")
+        return mask.bool()
+
+    return boundary_points(pieces, count, chosen, f"{place}: on = {_spoken(on)}")
+
+
+def _spoken(on: Where) -> str:
+    return "the function" if callable(on) else repr(on)
+
+
+def numbered(names: Iterator[str]) -> Iterator[str]:
+    """The names, with a number behind each that comes again."""
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name} {seen[name]}"

@@ -1,0 +1,71 @@
+"""Conditions on integrals of the solution."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from hpctrain.problems.equations.conditions.base import (
+    AnyCondition,
+    Frame,
+    Where,
+    points_on,
+    select_pieces,
+)
+from hpctrain.problems.equations.conditions.boundary import INSIDE
+from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.terms import ProblemError, Term, call_by_name
+
+
+@dataclass(frozen=True)
+class Integral(AnyCondition):
+    """The mean of f has a value: Integral(lambda at, p: p, equals=0.0).
+
+    The mean, ∫ f / ∫ 1, is taken over evenly distributed points: what belongs to an integral is its
+    value divided by the measure of the part.
+
+    Attributes:
+        integrand: f, takes `at`, and fields and unknowns by their names; gives one value a point.
+        equals: the mean.
+        over: "inside", or a part of the boundary as for `Dirichlet`.
+        weight, points, name: see `Dirichlet`; the points are those of the quadrature.
+    """
+
+    kind: ClassVar[str] = "Integral"
+    integrand: Callable[..., Any]
+    _: KW_ONLY
+    equals: float = 0.0
+    over: Where = INSIDE
+    weight: float = 1.0
+    points: int | None = None
+    name: str = ""
+
+    @property
+    def written(self) -> Any:
+        return self.integrand
+
+    def check(self, frame: Frame, place: str) -> None:
+        if not callable(self.integrand):
+            raise ProblemError(
+                f"{place} is given {self.integrand!r}: it must be a function of at and of fields"
+            )
+        if self.over != INSIDE:
+            select_pieces(self.over, frame, place)
+
+    def term(self, frame: Frame, name: str, points: int) -> Term:
+        count = self.points or points
+        if self.over == INSIDE:
+            x, normals = interior_points(frame.region, count), None
+        else:
+            x, normals = points_on(self.over, frame, f"{frame.title}: {name}", count)
+        return Term(name, x, self._zero, self.weight, normals, group=x.shape[1])
+
+    def _zero(
+        self, at: At, fields: Mapping[str, Field], unknowns: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        name = self.name or "integral"
+        values = call_by_name(self.integrand, at, fields, unknowns, name)
+        values = values.value if isinstance(values, Field) else values
+        return {name: torch.mean(values, dim=0) - self.equals}

@@ -1,0 +1,77 @@
+"""Solutions that repeat themselves along a coordinate."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, points_on
+from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.terms import ProblemError, Term
+
+
+@dataclass(frozen=True)
+class Periodic(AnyCondition):
+    """u and its derivatives agree at both ends of a coordinate: Periodic("x").
+
+    Attributes:
+        along: the coordinate.
+        exact: by the network's inputs cos, sin(2πk (x − low)/length), k = 1 … `harmonics`, in the
+            place of x; else by terms.
+        harmonics: of the inputs.
+        derivatives: where it is not exact, orders 0 … `derivatives` − 1 agree.
+        weight, points, name: see `Dirichlet`.
+    """
+
+    kind: ClassVar[str] = "Periodic"
+    along: str
+    _: KW_ONLY
+    exact: bool = True
+    harmonics: int = 1
+    derivatives: int = 2
+    weight: float = 1.0
+    points: int | None = None
+    name: str = ""
+
+    @property
+    def is_exact(self) -> bool:
+        return self.exact
+
+    def check(self, frame: Frame, place: str) -> None:
+        if self.along not in frame.axes.coordinates:
+            known = ", ".join(frame.axes.coordinates)
+            raise ProblemError(f"{place}: along = {self.along!r} is not allowed: one of {known}")
+        if {f"{self.along}.low", f"{self.along}.high"} - {p.name for p in frame.region.pieces}:
+            raise ProblemError(f"{place}: the geometry has no two faces {self.along}.low and .high")
+        for key, most in (("harmonics", 64), ("derivatives", 4)):
+            if not 1 <= getattr(self, key) <= most:
+                raise ProblemError(
+                    f"{place}: {key} = {getattr(self, key)} is not allowed: from 1 to {most}"
+                )
+
+    def inputs(self, x: Tensor, low: float, high: float) -> list[Tensor]:
+        """What the network takes in the place of x (N,)."""
+        angles = [2 * math.pi * k / (high - low) * (x - low) for k in range(1, self.harmonics + 1)]
+        return [wave(angle) for angle in angles for wave in (torch.cos, torch.sin)]
+
+    def term(self, frame: Frame, name: str, points: int) -> Term:
+        place = f"{frame.title}: {name}"
+        low, _ = points_on(f"{self.along}.low", frame, place, self.points or points)
+        high = low.clone()
+        coordinate = frame.axes.coordinates.index(self.along)
+        high[coordinate] = frame.region.bounds[coordinate][1]
+        pairs = torch.stack([low, high], dim=2).flatten(1)
+        return Term(name, pairs, self._zero, self.weight, group=2)
+
+    def _zero(
+        self, at: At, fields: Mapping[str, Field], unknowns: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        jumps = {}
+        for name, u in fields.items():
+            for order in range(self.derivatives):
+                value = getattr(u, self.along * order) if order else u.value
+                jumps[f"{name}.{self.along * order}".rstrip(".")] = value[1] - value[0]
+        return jumps

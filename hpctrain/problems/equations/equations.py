@@ -1,0 +1,204 @@
+"""The class by which a user states a problem: fields, where they live, and what they satisfy.
+
+class Wave(Equations):
+    geometry = Box(t=(0, 1), x=(0, 1))
+    conditions = (
+        Initial({"u": lambda at: torch.sin(math.pi * at.x), "u.t": 0.0}),
+        Dirichlet({"u": 0.0}),
+    )
+
+    def residuals(self, at, u):
+        return u.tt - 4 * u.xx
+"""
+
+import math
+import re
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, numbered
+from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
+from hpctrain.problems.equations.geometry import Box, Geometry
+from hpctrain.problems.equations.terms import ProblemError
+from hpctrain.problems.equations.unknowns import Unknown
+
+# Points along each coordinate where a class names none, by the number of coordinates.
+_GRIDS = {1: (1001,), 2: (200, 400), 3: (41, 41, 41)}
+# Up to so many coordinates all products of two names are compared.
+_COMPARED = 12
+
+
+class _CheckedWhenMade(ABCMeta):
+    """Checks an object when its own __init__ is done."""
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        made = super().__call__(*arguments, **options)
+        made.check()
+        return made
+
+
+class Equations(ABC, metaclass=_CheckedWhenMade):
+    """Equations for fields, with conditions; a subclass gives the data and writes `residuals`.
+
+    Attributes:
+        name: what reports call them; by default made of the name of the class.
+        geometry: where they hold; its axes are the coordinates, time being "t".
+        fields: names of what is sought.
+        unknowns: numbers that are found with the fields, by name.
+        inputs: parameters of a family of solutions, by name, with their ranges.
+        conditions: beside the equations.
+        test_grid: points along each coordinate and input at which errors are measured and that
+            pictures show, ends included; for a geometry that is no box None: points inside.
+
+    Raises:
+        ProblemError: the data are impossible, where an object is made.
+    """
+
+    name: str = ""
+    geometry: Geometry
+    fields: Sequence[str] = ("u",)
+    unknowns: Mapping[str, Unknown] = {}
+    inputs: Mapping[str, tuple[float, float]] = {}
+    conditions: Sequence[AnyCondition] = ()
+    test_grid: tuple[int, ...] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @abstractmethod
+    def residuals(self, at: At, *fields: Any) -> Any:
+        """What is zero where the equations hold.
+
+        Args:
+            at: points: at.x (N,), for each coordinate and input.
+            fields: and unknowns, in any order, found by the names of the parameters.
+
+        Returns:
+            One value a point (N,), or several as a tuple or by name.
+        """
+
+    def ansatz(self, at: At) -> Mapping[str, tuple[Any, Any]]:
+        """G and D, (N,) each or numbers, of fields that are sought as u = G + D·N, N a network.
+
+        Conditions that this form meets for every N are no terms of the loss. By default none; exact
+        conditions have such forms made for them.
+        """
+        return {}
+
+    def reference(self, at: At) -> Any:
+        """The true solution: (N,), or by the names of fields; None where it is not known."""
+        return None
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Names and places, for conditions."""
+        region = self.geometry
+        if self.inputs:
+            region = region * Box(**self.inputs)
+        axes = Axes(tuple(self.geometry.axes), tuple(self.inputs))
+        return Frame(type(self).__name__, axes, region, tuple(self.fields), tuple(self.unknowns))
+
+    @cached_property
+    def named_conditions(self) -> dict[str, AnyCondition]:
+        """The conditions under names of their own."""
+        names = numbered(each.name or each.kind for each in self.conditions)
+        return dict(zip(names, self.conditions, strict=True))
+
+    @property
+    def grid(self) -> tuple[int, ...] | None:
+        """The test grid; None where points inside are taken."""
+        if not isinstance(self.frame.region, Box) and self.test_grid is None:
+            return None
+        return self.test_grid or _GRIDS.get(len(self.frame.axes.names))
+
+    def check(self) -> None:
+        """Raises a ProblemError where the data are impossible."""
+        title = type(self).__name__
+        if not isinstance(getattr(self, "geometry", None), Geometry):
+            given = repr(self.geometry) if hasattr(self, "geometry") else "missing"
+            raise ProblemError(
+                f"{title}.geometry is {given}: it must be a geometry, such as Box(x=(0, 1))"
+            )
+        if not (isinstance(self.name, str) and self.name.strip()):
+            raise ProblemError(f"{title}.name is {self.name!r}: it must be a non-empty string")
+        self._check_names(title)
+        for name, unknown in self.unknowns.items():
+            _check_unknown(f"{title}.unknowns: {name}", unknown)
+        _check_grid(title, self.test_grid, len(self.frame.axes.names))
+        if not isinstance(self.conditions, tuple | list):
+            raise ProblemError(f"{title}.conditions is {self.conditions!r}: it must be a tuple")
+        for each in self.conditions:
+            if not isinstance(each, AnyCondition):
+                raise ProblemError(
+                    f"{title}.conditions has {each!r}: it must have conditions, such as"
+                    f' Dirichlet({{"{self.fields[0]}": 0.0}})'
+                )
+        for name, condition in self.named_conditions.items():
+            place = f"{title}: {name}"
+            if not (isinstance(condition.weight, int | float) and condition.weight > 0):
+                raise ProblemError(f"{place}: weight = {condition.weight!r}: it must be above 0")
+            if condition.points is not None and condition.points < 1:
+                raise ProblemError(f"{place}: points = {condition.points!r}: it must be 1 or more")
+            condition.check(self.frame, place)
+
+    def _check_names(self, title: str) -> None:
+        if isinstance(self.fields, str) or not self.fields:
+            raise ProblemError(
+                f'{title}.fields is {self.fields!r}: it must be a tuple of names, such as ("u",)'
+            )
+        axes = self.geometry.axes
+        named = [("geometry", axes), ("fields", self.fields)]
+        named += [("unknowns", tuple(self.unknowns)), ("inputs", tuple(self.inputs))]
+        seen: dict[str, str] = {}
+        for attribute, names in named:
+            for name in names:
+                if not is_name(name) or name in RESERVED or name == "at":
+                    raise ProblemError(
+                        f"{title}.{attribute} has the name {name!r}: it must be a Python name other"
+                        f" than at, {', '.join(RESERVED)}"
+                    )
+                if name in seen:
+                    raise ProblemError(
+                        f"{title}.{attribute} has the name {name!r}, as {title}.{seen[name]} has"
+                    )
+                seen[name] = attribute
+        _check_readable(title, axes)
+
+
+def _check_readable(title: str, axes: Sequence[str]) -> None:
+    """Whether names of derivatives can be read in one way only."""
+    if len(axes) > _COMPARED:
+        return
+    words: dict[str, tuple[str, ...]] = {name: (name,) for name in axes}
+    for pair in product(axes, axes):
+        word = "".join(pair)
+        if sorted(words.setdefault(word, pair)) != sorted(pair):
+            raise ProblemError(
+                f"{title}.geometry has the axes {', '.join(axes)}: the derivative {word} could mean"
+                f" {' and '.join(words[word])}, or {' and '.join(pair)}"
+            )
+
+
+def _check_unknown(place: str, unknown: Any) -> None:
+    if not isinstance(unknown, Unknown):
+        raise ProblemError(f"{place} is {unknown!r}: it must be Unknown(start)")
+    start = unknown.start
+    if not (isinstance(start, int | float) and math.isfinite(start)):
+        raise ProblemError(f"{place}: start = {start!r}: it must be a finite number")
+    if unknown.positive and not start > 0:
+        raise ProblemError(f"{place}: start = {start!r}: it must be above 0, as positive says")
+
+
+def _check_grid(title: str, grid: Any, count: int) -> None:
+    if grid is None:
+        return
+    are_counts = isinstance(grid, tuple) and all(type(each) is int and each >= 2 for each in grid)
+    if not (are_counts and len(grid) == count):
+        raise ProblemError(
+            f"{title}.test_grid is {grid!r}: it must be a tuple of {count} integers, 2 or more"
+        )

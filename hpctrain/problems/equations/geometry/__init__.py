@@ -1,0 +1,24 @@
+"""Where equations hold: shapes, their set operations, and points inside and on the boundary."""
+
+from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, Piece, Product
+from hpctrain.problems.equations.geometry.shapes import (
+    Ball,
+    Box,
+    Disk,
+    HalfSpace,
+    Interval,
+    Polygon,
+)
+
+__all__ = [
+    "Ball",
+    "Box",
+    "Disk",
+    "Geometry",
+    "GeometryError",
+    "HalfSpace",
+    "Interval",
+    "Piece",
+    "Polygon",
+    "Product",
+]

@@ -1,0 +1,266 @@
+"""What a geometry is: an inside, smooth distances, and the pieces of its boundary; set operations.
+
+Distances of parts are combined by R-functions (`intersect`, `unite`).
+
+Sources: V. L. Rvachev's R-functions, in V. Shapiro, Semi-analytic geometry with R-functions, Acta
+Numerica 16 (2007), 239-303; N. Sukumar, A. Srivastava, Computer Methods in Applied Mechanics and
+Engineering 389 (2022) 114333.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from hpctrain.errors import UserCodeError
+
+Bounds = tuple[tuple[float, float], ...]
+
+# Points nearer to a boundary than this part of the extent lie on it, for set operations.
+_ON = 1e-9
+
+
+class GeometryError(UserCodeError):
+    """A geometry is impossible: the message names what was given and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Points of a piece of the boundary.
+
+    Attributes:
+        points: (d, N).
+        normals: outward unit normals (d, N).
+        holds: (N,), whether each point belongs to the boundary still, after set operations.
+    """
+
+    points: Tensor
+    normals: Tensor
+    holds: Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A smooth part of a boundary, as the image of a unit cube.
+
+    Attributes:
+        name: by which a condition chooses it.
+        parameters: k, the dimension of the cube.
+        measure: length or area, before set operations take something away.
+        map: takes parameters (k, N) in the unit cube.
+        distance: takes points (d, N); smooth, zero on the piece, positive inside the geometry.
+    """
+
+    name: str
+    parameters: int
+    measure: float
+    map: Callable[[Tensor], Patch]
+    distance: Callable[[Tensor], Tensor]
+
+    def where(self, holds: Callable[[Tensor], Tensor], sign: float = 1.0) -> "Piece":
+        """The part at points where `holds`; with sign −1 normals and distance change sides."""
+
+        def cut(u: Tensor) -> Patch:
+            patch = self.map(u)
+            return Patch(patch.points, sign * patch.normals, patch.holds & holds(patch.points))
+
+        return replace(self, map=cut, distance=lambda x: sign * self.distance(x))
+
+
+class Geometry(ABC):
+    """A bounded region; `|`, `&`, `-` are union, intersection, difference, `*` the product.
+
+    Attributes:
+        axes: names of its coordinates.
+        bounds: a pair (low, high) for each.
+    """
+
+    axes: tuple[str, ...]
+    bounds: Bounds
+
+    @abstractmethod
+    def contains(self, points: Tensor) -> Tensor:
+        """Which of the points (d, N) are inside, (N,)."""
+
+    @abstractmethod
+    def distance(self, points: Tensor) -> Tensor:
+        """Zero on the boundary, positive inside, smooth but at corners, (N,)."""
+
+    @property
+    @abstractmethod
+    def pieces(self) -> tuple[Piece, ...]:
+        """The boundary."""
+
+    def __or__(self, other: "Geometry") -> "Geometry":
+        return Union(self, other)
+
+    def __and__(self, other: "Geometry") -> "Geometry":
+        return Intersection(self, other)
+
+    def __sub__(self, other: "Geometry") -> "Geometry":
+        return Difference(self, other)
+
+    def __mul__(self, other: "Geometry") -> "Product":
+        return Product(self, other)
+
+
+def intersect(distances: Sequence[Tensor]) -> Tensor:
+    """a ∧ b = a + b − √(a² + b²) of distances, that of the intersection."""
+    return reduce(lambda a, b: a + b - torch.sqrt(a**2 + b**2), distances)
+
+
+def unite(distances: Sequence[Tensor]) -> Tensor:
+    """a ∨ b = a + b + √(a² + b²) of distances, that of the union."""
+    return reduce(lambda a, b: a + b + torch.sqrt(a**2 + b**2), distances)
+
+
+def column(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """(d, 1), beside points (d, N)."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
+
+
+class _Pair(Geometry):
+    """Two geometries along the same axes."""
+
+    def __init__(self, first: Geometry, second: Geometry) -> None:
+        if first.axes != second.axes:
+            raise GeometryError(
+                f"geometries along ({', '.join(first.axes)}) and ({', '.join(second.axes)}) cannot"
+                " be combined: they need the same axes"
+            )
+        self.axes = first.axes
+        self.first, self.second = first, second
+        self.bounds = self._common_bounds(first.bounds, second.bounds)
+
+    def _common_bounds(self, first: Bounds, second: Bounds) -> Bounds:
+        return first
+
+    def _outside(self, part: Geometry, points: Tensor) -> Tensor:
+        """Which points lie outside of a part, not on its boundary."""
+        return ~part.contains(points) & ~_is_on(part, points)
+
+
+def _is_on(part: Geometry, points: Tensor) -> Tensor:
+    extents = [high - low for low, high in part.bounds if math.isfinite(high - low)]
+    return part.distance(points).abs() <= _ON * max(extents, default=1.0)
+
+
+class Union(_Pair):
+    """What is in one or the other."""
+
+    def _common_bounds(self, first: Bounds, second: Bounds) -> Bounds:
+        pairs = zip(first, second, strict=True)
+        return tuple((min(a, c), max(b, d)) for (a, b), (c, d) in pairs)
+
+    def contains(self, points: Tensor) -> Tensor:
+        return self.first.contains(points) | self.second.contains(points)
+
+    def distance(self, points: Tensor) -> Tensor:
+        return unite([self.first.distance(points), self.second.distance(points)])
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        ours = (p.where(lambda x: self._outside(self.second, x)) for p in self.first.pieces)
+        others = (p.where(lambda x: self._outside(self.first, x)) for p in self.second.pieces)
+        return (*ours, *others)
+
+
+class Intersection(_Pair):
+    """What is in both."""
+
+    def _common_bounds(self, first: Bounds, second: Bounds) -> Bounds:
+        pairs = zip(first, second, strict=True)
+        common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in pairs)
+        if any(low >= high for low, high in common):
+            raise GeometryError("an intersection is empty: its parts lie apart")
+        return common
+
+    def contains(self, points: Tensor) -> Tensor:
+        return self.first.contains(points) & self.second.contains(points)
+
+    def distance(self, points: Tensor) -> Tensor:
+        return intersect([self.first.distance(points), self.second.distance(points)])
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        ours = (p.where(self.second.contains) for p in self.first.pieces)
+        others = (p.where(self.first.contains) for p in self.second.pieces)
+        return (*ours, *others)
+
+
+class Difference(_Pair):
+    """What is in the first and not in the second."""
+
+    def contains(self, points: Tensor) -> Tensor:
+        return self.first.contains(points) & self._outside(self.second, points)
+
+    def distance(self, points: Tensor) -> Tensor:
+        return intersect([self.first.distance(points), -self.second.distance(points)])
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        ours = (p.where(lambda x: self._outside(self.second, x)) for p in self.first.pieces)
+        others = (p.where(self.first.contains, sign=-1.0) for p in self.second.pieces)
+        return (*ours, *others)
+
+
+class Product(Geometry):
+    """Points whose first coordinates are in one geometry and whose others are in another."""
+
+    def __init__(self, first: Geometry, second: Geometry) -> None:
+        if common := set(first.axes) & set(second.axes):
+            raise GeometryError(
+                f"a product of geometries that both have the axis {min(common)}: name the axes"
+                " apart"
+            )
+        self.axes = (*first.axes, *second.axes)
+        self.bounds = (*first.bounds, *second.bounds)
+        self.first, self.second = first, second
+
+    def contains(self, points: Tensor) -> Tensor:
+        x, y = self._split(points)
+        return self.first.contains(x) & self.second.contains(y)
+
+    def distance(self, points: Tensor) -> Tensor:
+        x, y = self._split(points)
+        return intersect([self.first.distance(x), self.second.distance(y)])
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        ours = (self._extend(piece, self.second, before=True) for piece in self.first.pieces)
+        others = (self._extend(piece, self.first, before=False) for piece in self.second.pieces)
+        return (*ours, *others)
+
+    def _split(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        d = len(self.first.axes)
+        return points[:d], points[d:]
+
+    def _extend(self, piece: Piece, other: Geometry, before: bool) -> Piece:
+        """The piece of one factor's boundary times the other factor."""
+        extents = [high - low for low, high in other.bounds]
+        measure = piece.measure
+        for extent in extents:
+            measure *= extent
+
+        def order(own: Tensor, others: Tensor) -> Tensor:
+            return torch.cat((own, others) if before else (others, own))
+
+        def map_to(u: Tensor) -> Patch:
+            patch = piece.map(u[: piece.parameters])
+            rows = zip(u[piece.parameters :], other.bounds, strict=True)
+            inner = torch.stack([low + (high - low) * row for row, (low, high) in rows])
+            return Patch(
+                order(patch.points, inner),
+                order(patch.normals, torch.zeros_like(inner)),
+                patch.holds & other.contains(inner),
+            )
+
+        def distance(points: Tensor) -> Tensor:
+            x, y = self._split(points)
+            return piece.distance(x if before else y)
+
+        return Piece(piece.name, piece.parameters + len(extents), measure, map_to, distance)

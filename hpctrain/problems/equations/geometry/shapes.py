@@ -1,0 +1,283 @@
+"""Intervals, boxes, half-spaces, disks, balls and polygons.
+
+Boundaries have named pieces: those of a box "x.low", "x.high", …; of any other its name.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpctrain.problems.equations.geometry.base import (
+    Geometry,
+    GeometryError,
+    Patch,
+    Piece,
+    column,
+    intersect,
+)
+
+
+class Box(Geometry):
+    """low ≤ x ≤ high along each axis: Box(x=(0, 1), y=(0, 2)).
+
+    Args:
+        name: of all its faces, in place of "x.low" and the like.
+        sides: a pair (low, high) for each axis, by its name, in the order of the coordinates.
+    """
+
+    def __init__(self, name: str | None = None, /, **sides: tuple[float, float]) -> None:
+        if not sides:
+            raise GeometryError("Box() has no axes: it needs a pair (low, high) each, as x=(0, 1)")
+        for axis, pair in sides.items():
+            if not _is_interval(pair):
+                raise GeometryError(
+                    f"Box({axis}={pair!r}): it must be a pair (low, high) of finite numbers,"
+                    " low < high"
+                )
+        self.axes = tuple(sides)
+        self.bounds = tuple((float(low), float(high)) for low, high in sides.values())
+        self._name = name
+
+    def contains(self, points: Tensor) -> Tensor:
+        rows = zip(points, self.bounds, strict=True)
+        return torch.stack([(low <= x) & (x <= high) for x, (low, high) in rows]).all(dim=0)
+
+    def distance(self, points: Tensor) -> Tensor:
+        pairs = zip(points, self.bounds, strict=True)
+        return intersect([(x - low) * (high - x) / (high - low) for x, (low, high) in pairs])
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        return tuple(self._face(i, end) for i in range(len(self.axes)) for end in (0, 1))
+
+    def _face(self, i: int, end: int) -> Piece:
+        low, high = self.bounds[i]
+        others = [pair for j, pair in enumerate(self.bounds) if j != i]
+
+        def map_to(u: Tensor) -> Patch:
+            rows = [a + (b - a) * row for row, (a, b) in zip(u, others, strict=True)]
+            count = u.shape[1]
+            rows.insert(i, torch.full((count,), (low, high)[end], dtype=u.dtype))
+            points = torch.stack(rows)
+            normals = torch.zeros_like(points)
+            normals[i] = 2.0 * end - 1
+            return Patch(points, normals, torch.ones(count, dtype=torch.bool))
+
+        def distance(points: Tensor) -> Tensor:
+            return points[i] - low if end == 0 else high - points[i]
+
+        name = self._name or f"{self.axes[i]}.{('low', 'high')[end]}"
+        return Piece(name, len(others), math.prod(b - a for a, b in others), map_to, distance)
+
+
+def Interval(name: str | None = None, /, **side: tuple[float, float]) -> Box:  # noqa: N802
+    """low ≤ x ≤ high along one axis: Interval(t=(0, 10))."""
+    if len(side) != 1:
+        raise GeometryError(f"Interval({', '.join(side)}): it must have one axis, as x=(0, 1)")
+    return Box(name, **side)
+
+
+class HalfSpace(Geometry):
+    """n · (x − p) ≤ 0 inside a box, the outward normal n: to cut other shapes by `&`.
+
+    Args:
+        point: p on the boundary plane.
+        normal: n, of any length.
+        bounds: of the part that is considered, a pair for each axis.
+        axes: names of the coordinates.
+    """
+
+    def __init__(
+        self,
+        point: Sequence[float],
+        normal: Sequence[float],
+        axes: Sequence[str] = ("x", "y"),
+        name: str = "cut",
+    ) -> None:
+        length = math.hypot(*normal)
+        if len(point) != len(axes) or len(normal) != len(axes) or not 0 < length < math.inf:
+            raise GeometryError(
+                f"HalfSpace(point={tuple(point)}, normal={tuple(normal)}): each must have a number"
+                f" for each of the axes {', '.join(axes)}, and the normal a length"
+            )
+        self.axes = tuple(axes)
+        self.bounds = ((-math.inf, math.inf),) * len(axes)
+        self._point, self._normal = tuple(point), tuple(each / length for each in normal)
+        self._name = name
+
+    def contains(self, points: Tensor) -> Tensor:
+        return self.distance(points) >= 0
+
+    def distance(self, points: Tensor) -> Tensor:
+        offset = points - column(self._point, points)
+        return -(column(self._normal, points) * offset).sum(dim=0)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        return ()
+
+
+class Ball(Geometry):
+    """|x − c| ≤ r in any dimension; φ = (r² − |x − c|²) / 2r.
+
+    Args:
+        center: c.
+        radius: r.
+        axes: names of the coordinates; by default x, y, z.
+        name: of the boundary.
+    """
+
+    def __init__(
+        self,
+        center: Sequence[float],
+        radius: float,
+        axes: Sequence[str] | None = None,
+        name: str = "sphere",
+    ) -> None:
+        axes = tuple(axes) if axes else ("x", "y", "z")[: len(center)]
+        if not (_are_numbers(center) and len(center) == len(axes) >= 2):
+            raise GeometryError(
+                f"{type(self).__name__}(center={tuple(center)}): it must have a finite number for"
+                f" each of the axes {', '.join(axes)}"
+            )
+        if not (_are_numbers([radius]) and radius > 0):
+            raise GeometryError(
+                f"{type(self).__name__}(radius={radius!r}): it must be a finite number above 0"
+            )
+        self.axes = axes
+        self._center, self._radius, self._name = tuple(map(float, center)), float(radius), name
+        self.bounds = tuple((c - self._radius, c + self._radius) for c in self._center)
+
+    def contains(self, points: Tensor) -> Tensor:
+        return self._square(points) <= self._radius**2
+
+    def distance(self, points: Tensor) -> Tensor:
+        return (self._radius**2 - self._square(points)) / (2 * self._radius)
+
+    def _square(self, points: Tensor) -> Tensor:
+        return (points - column(self._center, points)).square().sum(dim=0)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        d, r = len(self._center), self._radius
+        measure = 2 * math.pi ** (d / 2) / math.gamma(d / 2) * r ** (d - 1)
+
+        def map_to(u: Tensor) -> Patch:
+            normals = _directions(u)
+            points = column(self._center, u) + r * normals
+            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool))
+
+        return (Piece(self._name, max(d - 1, 1) if d <= 3 else d, measure, map_to, self.distance),)
+
+
+class Disk(Ball):
+    """(x − c₁)² + (y − c₂)² ≤ r²."""
+
+    def __init__(
+        self,
+        center: Sequence[float],
+        radius: float,
+        axes: Sequence[str] = ("x", "y"),
+        name: str = "circle",
+    ) -> None:
+        super().__init__(center, radius, axes, name)
+
+
+def _directions(u: Tensor) -> Tensor:
+    """Unit vectors (d, N), evenly distributed for parameters that are so in the unit cube."""
+    if len(u) == 1:
+        return torch.stack([torch.cos(2 * math.pi * u[0]), torch.sin(2 * math.pi * u[0])])
+    if len(u) == 2:
+        z, angle = 1 - 2 * u[0], 2 * math.pi * u[1]
+        s = torch.sqrt(1 - z**2)
+        return torch.stack([s * torch.cos(angle), s * torch.sin(angle), z])
+    normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-1 + 1e-12, 1 - 1e-12))
+    return normal / normal.norm(dim=0)
+
+
+class Polygon(Geometry):
+    """The inside of a closed line of corners, which may be re-entrant and does not cross itself.
+
+    Its distance joins those of the edges, φ = 1 / Σ 1/φ_e, φ_e = √(f² + (√(g² + f⁴) − g)²/4) with
+    the distance f from an edge's line and g = (l/2)² − |x − m|² / … its trim (Sukumar, Srivastava
+    2022, section 4).
+
+    Args:
+        corners: pairs of numbers, three or more, in either sense of rotation.
+        name: of the boundary; its edges are "name.1", "name.2", …
+    """
+
+    def __init__(
+        self,
+        corners: Sequence[tuple[float, float]],
+        axes: Sequence[str] = ("x", "y"),
+        name: str = "edges",
+    ) -> None:
+        if len(corners) < 3 or not all(len(c) == 2 and _are_numbers(c) for c in corners):
+            raise GeometryError(
+                f"Polygon({list(corners)!r}): it must have three or more corners, pairs of numbers"
+            )
+        area = sum(a[0] * b[1] - b[0] * a[1] for a, b in _edges(corners)) / 2
+        if area == 0:
+            raise GeometryError(f"Polygon({list(corners)!r}) is empty: its corners are on a line")
+        self._corners = [tuple(map(float, c)) for c in (corners if area > 0 else corners[::-1])]
+        self.axes, self._name = tuple(axes), name
+        xs, ys = zip(*self._corners, strict=True)
+        self.bounds = ((min(xs), max(xs)), (min(ys), max(ys)))
+
+    def contains(self, points: Tensor) -> Tensor:
+        x, y = points
+        inside = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
+        for (ax, ay), (bx, by) in _edges(self._corners):
+            if ay != by:
+                crosses = (ay > y) != (by > y)
+                inside ^= crosses & (x < ax + (bx - ax) * (y - ay) / (by - ay))
+        return inside
+
+    def distance(self, points: Tensor) -> Tensor:
+        distances = [piece.distance(points) for piece in self.pieces]
+        joined = 1 / sum(1 / each for each in distances)
+        return torch.where(self.contains(points.detach()), joined, -joined)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        edges = enumerate(_edges(self._corners), start=1)
+        return tuple(self._edge(f"{self._name}.{number}", *ends) for number, ends in edges)
+
+    def _edge(self, name: str, a: tuple[float, float], b: tuple[float, float]) -> Piece:
+        length = math.dist(a, b)
+        along = ((b[0] - a[0]) / length, (b[1] - a[1]) / length)
+
+        def map_to(u: Tensor) -> Patch:
+            points = column(a, u) + length * column(along, u) * u[0]
+            normals = column((along[1], -along[0]), u).expand_as(points).clone()
+            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool))
+
+        def distance(points: Tensor) -> Tensor:
+            x, y = points
+            f = (x - a[0]) * along[1] - (y - a[1]) * along[0]
+            s = ((x - (a[0] + b[0]) / 2) ** 2 + (y - (a[1] + b[1]) / 2) ** 2) / length
+            g = length / 4 - s
+            return torch.sqrt(f**2 + ((torch.sqrt(g**2 + f**4) - g) / 2) ** 2)
+
+        return Piece(name, 1, length, map_to, distance)
+
+
+def _edges(corners: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(corners, [*corners[1:], corners[0]], strict=True))
+
+
+def _is_interval(value: Any) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and _are_numbers(value)
+        and value[0] < value[1]
+    )
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(each, int | float) and math.isfinite(each) for each in values)

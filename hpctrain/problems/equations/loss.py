@@ -1,0 +1,240 @@
+"""The loss of a PINN on one rank: sums of the squared residuals of all terms over its chunks.
+
+Chunk c of the summation tree holds the c-th part of every term's samples, so that the sums do not
+depend on how ranks share the chunks. A term's rows are scaled by √(w_t |D| / N_t), |D| = Σ_t N_t:
+then the sum of their squares over |D| is the loss.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from hpctrain.decomposition.blocks import LayerSet, Region
+from hpctrain.kernels.dense import accumulate_gram
+from hpctrain.kernels.jets import JetEvaluator
+from hpctrain.kernels.residual import ResidualLoss
+from hpctrain.linalg.block_layout import Layout
+from hpctrain.networks.dense import DenseLayer, DenseNetwork
+
+# Chunks whose Jacobian rows are in memory at a time.
+JACOBIAN_CHUNKS = 8
+
+
+@dataclass(frozen=True)
+class TermLoss:
+    """One term on this rank.
+
+    Attributes:
+        loss: sums over its chunks.
+        jets: at its points.
+        bounds: chunk c holds its samples bounds[c] … bounds[c + 1] - 1.
+        first_row: the number of its first row here among the rows of all terms on all ranks.
+        residuals: m, rows of each sample.
+        is_grouped: each sample has several points.
+    """
+
+    loss: ResidualLoss
+    jets: JetEvaluator
+    bounds: list[int]
+    first_row: int
+    residuals: int
+    is_grouped: bool = False
+
+    @property
+    def rows(self) -> int:
+        """N m, on this rank."""
+        return self.bounds[-1] * self.residuals
+
+    def group_bounds(self, groups: int) -> list[int]:
+        """Bounds of groups, `groups` in each chunk, equal to within a sample, perhaps empty."""
+        inner = [a + g * (b - a) // groups for a, b in pairwise(self.bounds) for g in range(groups)]
+        return [*inner, self.bounds[-1]]
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What a restriction does not change: θ outside its region, and the jets that enter it."""
+
+    region: Region
+    theta: Tensor
+    activations: list[Tensor | None]
+
+
+class PinnLoss:
+    """Sums of squared residuals over chunks of samples; see `objective.LeastSquaresLoss`.
+
+    Args:
+        network: N.
+        terms: those that have samples on this rank.
+        parameters: n, the network's and the unknowns.
+        rows: of all terms on all ranks.
+        dtype, device: of all numbers.
+        threads: for the sums of products of Jacobians.
+    """
+
+    def __init__(
+        self,
+        network: DenseNetwork,
+        terms: Sequence[TermLoss],
+        chunks: int,
+        parameters: int,
+        rows: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        threads: int,
+    ) -> None:
+        self.dtype, self.device = dtype, device
+        self.rows = rows
+        self._network, self._terms, self._chunks = network, terms, chunks
+        self._threads = threads
+        self._whole = parameters
+        # Groups of points are few, and always left to torch.
+        traced = (term.loss.untraced for term in terms if not term.is_grouped)
+        self.untraced = next((each for each in traced if each is not None), None)
+        self._set_region(None)
+
+    def _set_region(self, frozen: _Frozen | None) -> None:
+        layers = self._network.layers
+        self._frozen = frozen
+        self._first = frozen.region.first if frozen else 0
+        self._last = frozen.region.last if frozen else len(layers) - 1
+        self.parameters = frozen.region.size if frozen else self._whole
+        # Forward through layers `first` …; back through all of those but the first, which needs
+        # no adjoint below it; and one product more for each layer from `first` to `last`, also
+        # for those between them that a region leaves out: the kernels sweep them all the same.
+        above = _multiply_adds(layers[self._first :])
+        adjoint = _multiply_adds(layers[self._first + 1 :])
+        self.prefix_cost = _multiply_adds(layers[: self._first])
+        self.loss_cost = above
+        self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
+
+    def restrict(self, region: Region, theta: Tensor) -> "PinnLoss":
+        """See `objective.SampledLoss`."""
+        restricted = object.__new__(PinnLoss)
+        restricted.__dict__.update(self.__dict__)
+        first = region.first
+        activations = [t.jets.prefix(theta, first) if first > 0 else None for t in self._terms]
+        restricted._set_region(_Frozen(region, theta.clone(), activations))
+        return restricted
+
+    def losses(self, theta: Tensor) -> Tensor:
+        full = self._full(theta)
+        parts = [
+            term.loss.losses(full, self._first, activations)
+            for term, activations in self._terms_with_activations()
+        ]
+        return self._add(parts, ())
+
+    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+        full = self._full(theta)
+        parts = [
+            term.loss.losses_and_gradients(full, self._first, self._last, activations)
+            for term, activations in self._terms_with_activations()
+        ]
+        sums = self._add(parts, (1 + self._swept,))
+        if self._frozen is None or not isinstance(self._frozen.region, LayerSet):
+            return sums
+        start = self._network.layers[self._first].start
+        gradients = [
+            sums[:, 1 + run.start - start : 1 + run.stop - start]
+            for run in self._frozen.region.runs
+        ]
+        return torch.cat([sums[:, :1], *gradients], dim=1)
+
+    def add_gauss_newton(
+        self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
+    ) -> None:
+        for term in self._terms:
+            for chunk in range(first, last, JACOBIAN_CHUNKS):
+                rows = term.loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
+                if len(rows):
+                    accumulate_gram(rows, 1, G, layout, self._threads)
+
+    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+        r, ahead, behind = (self._residuals(theta + step * p) for step in (0.0, h, -h))
+        return (ahead - 2 * r + behind) / h**2
+
+    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
+        own = weights.split([term.rows for term in self._terms])
+        pairs = zip(self._terms, own, strict=True)
+        parts = [term.loss.weighted_gradients(theta, w) for term, w in pairs]
+        return self._add(parts, (self._whole,))
+
+    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+        products = [term.loss.jacobian_product(theta, v) for term in self._terms]
+        return self.pulled_back(theta, torch.cat(products)) if products else self._none()
+
+    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
+        r = self.grouped(self._residuals(theta), signs, groups)
+        parts = [
+            term.loss.regrouped(term.group_bounds(groups)).weighted_gradients(
+                theta, self._signs(term, signs)
+            )
+            for term in self._terms
+        ]
+        return torch.cat([r[:, None], self._add(parts, (self._whole,), groups)], dim=1)
+
+    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
+        sums = values.new_zeros(self._chunks * groups)
+        for term, own in zip(
+            self._terms, values.split([term.rows for term in self._terms]), strict=True
+        ):
+            sizes = [last - first for first, last in pairwise(term.group_bounds(groups))]
+            counts = torch.tensor(sizes, device=self.device) * term.residuals
+            group = torch.arange(len(sizes), device=self.device).repeat_interleave(counts)
+            sums.index_add_(0, group, own * self._signs(term, signs))
+        return sums
+
+    def _signs(self, term: TermLoss, signs: Tensor) -> Tensor:
+        own = signs[term.first_row : term.first_row + term.rows]
+        return own.to(self.device, self.dtype)
+
+    def _residuals(self, theta: Tensor) -> Tensor:
+        """The rows of all terms, one after the other."""
+        parts = [term.loss.residuals(theta) for term in self._terms]
+        return torch.cat(parts) if parts else self._none()[:0, 0]
+
+    def _none(self) -> Tensor:
+        return torch.zeros(self._chunks, self._whole, dtype=self.dtype, device=self.device)
+
+    def _add(self, parts: Sequence[Tensor], shape: tuple[int, ...], groups: int = 1) -> Tensor:
+        """Sums of terms by chunk, (C · groups, …)."""
+        if not parts:
+            chunks = self._chunks * groups
+            return torch.zeros(chunks, *shape, dtype=self.dtype, device=self.device)
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    @property
+    def _swept(self) -> int:
+        """Parameters of layers first … last, with the unknowns behind the last one."""
+        layers = self._network.layers
+        is_all = self._last == len(layers) - 1
+        stop = self._whole if is_all else layers[self._last].stop
+        return stop - layers[self._first].start
+
+    def _terms_with_activations(self) -> Iterable[tuple[TermLoss, Tensor | None]]:
+        kept = self._frozen.activations if self._frozen else [None] * len(self._terms)
+        return zip(self._terms, kept, strict=True)
+
+    def _full(self, theta: Tensor) -> Tensor:
+        """θ (n,) out of the argument, which is R θ for a region."""
+        if self._frozen is None:
+            return theta
+        self._frozen.region.replace(self._frozen.theta, theta)
+        return self._frozen.theta
+
+
+def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:
+    return sum(layer.inputs * layer.outputs for layer in layers)
+
+
+def row_scale(weight: float, samples: int, total: int) -> float:
+    """√(w |D| / N) for a term of N samples among |D|."""
+    return math.sqrt(weight * total / samples)

@@ -1,0 +1,101 @@
+"""The fields of the equations at fixed points, made of the jets of a network's outputs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.jets import JetShape
+from hpctrain.problems.equations.ansatz import Form, function_jets
+from hpctrain.problems.equations.conditions.base import Frame
+from hpctrain.problems.equations.exact import FieldForm
+from hpctrain.problems.equations.fields import LAPLACIAN, Component, Field
+
+
+class Composition:
+    """Fields as functions of the network's jet at some points.
+
+    Args:
+        frame: names them.
+        forms: of the fields that are no plain outputs of the network.
+        maxima: what the distances of fields are divided by; 1 where none is named.
+        shape: of the jet.
+        points: (d, …), float64.
+        factors: by component, of jets along x in units of those that the kernel gives.
+        dtype, device: of all numbers.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        forms: Mapping[str, FieldForm],
+        maxima: Mapping[str, float],
+        shape: JetShape,
+        points: Tensor,
+        factors: Sequence[float],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._frame, self._factors = frame, factors
+        self._places = {index: shape.position(index) for index in shape.indices}
+        self._has_laplacian = bool(shape.laplacian)
+        self._last = shape.components - 1
+        components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
+        flat = points.flatten(1)
+
+        def jets_of(field: str, form: FieldForm, name: str) -> dict[Component, Tensor]:
+            function, scale = getattr(form, name), maxima.get(field, 1.0)
+            found = function_jets(function, flat, components, shape.laplacian, form.place)
+            return {
+                c: (each / scale if name == "distance" else each)
+                .reshape(points.shape[1:])
+                .to(device, dtype)
+                for c, each in found.items()
+            }
+
+        self._forms = {
+            field: Form(
+                jets_of(field, form, "lifting"), jets_of(field, form, "distance"), shape.laplacian
+            )
+            for field, form in forms.items()
+        }
+
+    def fields(self, jet: Any, normals: Tensor | None = None) -> dict[str, Field]:
+        """The fields of a network's jet, jet[component][output] being numbers (…) or symbols."""
+        return {
+            name: self._field(name, output, jet, normals)
+            for output, name in enumerate(self._frame.fields)
+        }
+
+    def _field(self, name: str, output: int, jet: Any, normals: Tensor | None) -> Field:
+        form, known = self._forms.get(name), dict[Component, Any]()
+
+        def network(wanted: Component) -> Any:
+            if wanted == LAPLACIAN:
+                return jet[self._last][output]
+            place = self._places[wanted]  # type: ignore[index]
+            value, factor = jet[place][output], self._factors[place] if self._factors else 1.0
+            return value if factor == 1 else factor * value
+
+        def component(wanted: Component) -> Any:
+            if wanted not in known:
+                known[wanted] = self._component(name, wanted, form, network)
+            return known[wanted]
+
+        return Field(name, self._frame.axes, component, normals)
+
+    def _component(self, name: str, wanted: Component, form: Form | None, network: Any) -> Any:
+        if wanted == LAPLACIAN and not self._has_laplacian:
+            parts = [self._component(name, (i, i), form, network) for i in self._frame.axes.space]
+            total = parts[0]
+            for part in parts[1:]:
+                total = total + part
+            return total
+        if wanted != LAPLACIAN and wanted not in self._places:
+            path = self._frame.axes.derivative(wanted)
+            raise AttributeError(
+                f"{name}.{path} was not asked for when the equation was tried out: which"
+                " derivatives it takes must not depend on values"
+            )
+        return network(wanted) if form is None else form.component(wanted, network)

@@ -1,0 +1,483 @@
+"""Faults in an equation of the user's own: one line that names the place, before any work."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hpctrain.errors import InputError, UserCodeError
+from hpctrain.job.settings import load_job
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import (
+    Box,
+    Condition,
+    Dirichlet,
+    Equations,
+    Initial,
+    ProblemError,
+    Unknown,
+)
+from hpctrain.problems.equations.checks.jumps import describe_jumps
+from hpctrain.problems.equations.checks.probe import probe
+from hpctrain.problems.equations.library import EQUATIONS
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.run.assemble import make_objective, make_problem
+
+NU = torch.nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
+FILE = Path(__file__).read_text().splitlines()
+LEARNED = torch.tensor(2.0, requires_grad=True) ** 2
+
+
+class Mute(torch.autograd.Function):
+    """The identity, whose derivative fails."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, adjoint):
+        raise ArithmeticError("no way back")
+
+
+class Heat(Equations):
+    """u_t = u_xx / 10, right as it stands."""
+
+    geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
+    conditions = (
+        Initial({"u": lambda at: torch.sin(torch.pi * at.x)}),
+        Dirichlet({"u": 0.0}),
+    )
+    test_grid = (11, 11)
+
+    def ansatz(self, at):
+        return {"u": (torch.sin(torch.pi * at.x), at.t * at.x * (1 - at.x))}
+
+    def residuals(self, at, u):
+        return u.t - 0.1 * u.xx
+
+
+class Free(Heat):
+    """Without conditions, so that any G and D may stand in the ansatz."""
+
+    conditions = ()
+    G = D = None
+
+    def ansatz(self, at):
+        t, x = at
+        given = {"G": torch.sin(torch.pi * x), "D": t * x * (1 - x)}
+        pair = (getattr(type(self), name) or given[name] for name in "GD")
+        return {"u": tuple(each(at) if callable(each) else each for each in pair)}
+
+
+def pinn(equations, dtype=torch.float64):
+    network = DenseNetwork(2, 4, 2)
+    return PinnProblem(equations, network, Formulation(64, condition_points=20), dtype)
+
+
+def broken(base=Heat, **data):
+    """The equations with other functions, each given as a lambda."""
+    return type("Mine", (base,), data)()
+
+
+def probed(base=Heat, dtype=torch.float64, **data):
+    problem = pinn(broken(base, **data), dtype)
+    probe(problem, dtype)
+    return problem
+
+
+def fail(reason):
+    raise ValueError(reason)
+
+
+def of_numpy(*tensors):
+    return torch.from_numpy(np.sin(sum(each.detach().numpy() for each in tensors)))
+
+
+# What is written in the place of the residual, and what is said of it.
+RESIDUALS = {
+    "two rows": (lambda s, at, u: torch.stack([u.t, u.x]), "returned a tensor of shape (2, 64)"),
+    "a sum": (lambda s, at, u: (u.t - u.xx).sum(), "returned a tensor of shape ()"),
+    "a number": (lambda s, at, u: 0.0, "returned a value of type float for residual"),
+    "nothing": (lambda s, at, u: None, "returned None"),
+    "one wrong of two": (lambda s, at, u: {"a": u.t, "b": 1}, "a value of type int for b"),
+    "integers": (lambda s, at, u: u.value.round().long(), "returned values of type torch.int64"),
+    "a test": (lambda s, at, u: u > 0, "returned values of type torch.bool"),
+    "complex": (lambda s, at, u: u.t * 1j, "returned values of type torch.complex128"),
+    "a fifth derivative": (lambda s, at, u: u.xxxxx, "derivatives are available up to order 4"),
+    "another name": (lambda s, at, u: u.y, "u.y does not exist: derivatives along t, x"),
+    "another coordinate": (lambda s, at, u: u.t - at.z, "at.z does not exist: at has t, x"),
+    "a field that is not there": (lambda s, at, u, v: u.t, "asks for v: there is at, then u"),
+    "a normal inside": (lambda s, at, u: u.normal, "u.normal is not known here"),
+    "an exception": (lambda s, at, u: fail("one\ntwo"), "ValueError: one two"),
+    "an exit": (lambda s, at, u: exit(3), "SystemExit: 3"),
+    "numpy of u": (lambda s, at, u: u.t.numpy(), "RuntimeError: Can't call numpy()"),
+    "detached": (lambda s, at, u: (u.t - u.xx).detach(), "its derivative with respect to u.t:"),
+    "half detached": (lambda s, at, u: u.t - u.xx.detach(), "respect to u.xx: torch finds 0"),
+    "through numpy": (lambda s, at, u: of_numpy(u.x, u.t), "with respect to u.x: torch finds 0"),
+    "coordinates only": (lambda s, at, u: at.t * at.x, "does not depend on u"),
+    "no derivative": (
+        lambda s, at, u: torch.heaviside(u.value, torch.ones(1).double()),
+        "has no derivative in torch: ",
+    ),
+    "a failing derivative": (
+        lambda s, at, u: Mute.apply(u.t),
+        "test_equations_faults.py:LINE: ArithmeticError: no way back",
+    ),
+    "never finite": (lambda s, at, u: u.t / 0 - u.t / 0, "is not finite at any of 64 points"),
+    "a mean": (lambda s, at, u: u.t - u.value.mean(), "it must act on each point for itself"),
+    "a neighbour": (lambda s, at, u: u.t - u.x.flip(0), "it must act on each point for itself"),
+    "a running sum": (lambda s, at, u: u.t.cumsum(0), "it must act on each point for itself"),
+    "noise": (lambda s, at, u: u.t + torch.rand(u.t.shape), "and not draw random numbers"),
+    "a parameter": (lambda s, at, u: u.t - NU * u.xx, "depends on NU, which requires gradients"),
+    "a made one": (lambda s, at, u: u.t - LEARNED * u.xx, "depends on LEARNED, which requires"),
+}
+# In the place of G and D of the ansatz.
+FUNCTIONS = {
+    "a column": (lambda at: at.t[:, None], "a tensor of shape (64, 1)"),
+    "a word": (lambda at: "0", "is a value of type str"),
+    "a test": (lambda at: at.x > 0.5, "is values of type torch.bool"),
+    "integers": (lambda at: at.x.round().int(), "is values of type torch.int32"),
+    "an exception": (lambda at: fail("no"), "ValueError: no"),
+    "a coordinate too many": (lambda at: at[2], "IndexError: index 2 is out of bounds"),
+    "no derivative": (
+        lambda at: torch.heaviside(at.x - 0.5, torch.ones(1).double()),
+        "has no derivative in torch: ",
+    ),
+    "a failing derivative": (
+        lambda at: Mute.apply(at.x),
+        "test_equations_faults.py:LINE: ArithmeticError: no way back",
+    ),
+    "numpy": (lambda at: 2 + of_numpy(at.x), "with respect to x: torch finds 0"),
+    "a mean": (lambda at: at.t + at.x.mean(), "it must act on each point for itself"),
+    "noise": (lambda at: at.t + torch.rand(at.t.shape), "and not draw random numbers"),
+    "a parameter": (lambda at: NU * at.t, "depends on NU, which requires gradients"),
+    "not finite": (lambda at: at.t / 0, "is not finite at the point [0."),
+}
+DISTANCES = {
+    "zero": (lambda at: 0 * at.t, "is 0 at t = "),
+    "negative": (lambda at: at.t * (at.t - 1), "it must be positive inside the geometry"),
+    "zero in a part": (lambda at: (at.x - 0.5).relu(), "is 0 at t = "),
+    "nan": (lambda at: at.t * torch.nan, "is not finite at the point"),
+}
+ANSATZES = {
+    "no mapping": (lambda s, at: (0.0, at.t), "it must be a mapping of fields (u) to pairs (G, D)"),
+    "another field": (lambda s, at: {"v": (0.0, at.t)}, "it must be a mapping of fields (u)"),
+    "no pair": (lambda s, at: {"u": at.t}, "it must be a pair (G, D)"),
+    "misses the start": (
+        lambda s, at: {"u": (0 * at.x, at.t * at.x * (1 - at.x))},
+        "Mine.ansatz does not meet Initial: u misses it by -",
+    ),
+    "misses a side": (
+        lambda s, at: {"u": (torch.sin(torch.pi * at.x), at.t * at.x)},
+        "does not meet Dirichlet: u misses it by ",
+    ),
+}
+CASES = {
+    **{f"residuals: {name}": ("residuals", *each) for name, each in RESIDUALS.items()},
+    **{f"G: {name}": ("G", *each) for name, each in FUNCTIONS.items()},
+    **{f"D: {name}": ("D", *each) for name, each in (FUNCTIONS | DISTANCES).items()},
+    **{f"ansatz: {name}": ("ansatz", *each) for name, each in ANSATZES.items()},
+}
+LINE = 1 + FILE.index('        raise ArithmeticError("no way back")')
+
+
+@pytest.mark.parametrize("name, function, said", CASES.values(), ids=CASES)
+def test_a_faulty_function_is_refused_in_one_line_that_names_its_place(name, function, said):
+    is_part = name in "GD"
+    written = staticmethod(function) if is_part else function
+    with pytest.raises(InputError) as caught:
+        probed(Free if is_part else Heat, **{name: written})
+    message = str(caught.value)
+    title = "Mine.residuals" if name == "residuals" else "Mine.ansatz"
+    assert said.replace("LINE", str(LINE)) in message and "\n" not in message
+    assert title in message
+    if "misses" not in said:
+        assert "test_equations_faults.py:" in message or "must be a" in message
+
+
+CONDITIONS = {
+    "a failing value": (Dirichlet({"u": lambda at: fail("no")}), "Mine: Dirichlet fails: "),
+    "a value of one point": (
+        Dirichlet({"u": lambda at: at.x[0]}),
+        "the value of u is a tensor of shape ()",
+    ),
+    "an expression of nothing": (Condition(lambda at: at.x), "does not depend on u"),
+    "an expression of two": (
+        Condition(lambda at, u: torch.stack([u, u])),
+        "returned a tensor of shape (2, 20) for condition",
+    ),
+    "another field": (Condition(lambda at, w: w), "asks for w: there is at, then u"),
+    "a truth for all": (Dirichlet({"u": 0.0}, on=lambda at: True), "one truth value for each"),
+    "nowhere": (Dirichlet({"u": 0.0}, on=lambda at: at.x == 7), "is no part of the boundary"),
+}
+
+
+@pytest.mark.parametrize("condition, said", CONDITIONS.values(), ids=CONDITIONS)
+def test_a_faulty_condition_is_refused_in_one_line(condition, said):
+    with pytest.raises(InputError) as caught:
+        probed(Free, conditions=(condition,), ansatz=lambda s, at: {})
+    message = str(caught.value)
+    assert said in message and "Mine" in message and "\n" not in message
+
+
+def test_fields_and_unknowns_that_nothing_depends_on_are_named():
+    with pytest.raises(ProblemError, match=r"^Mine: no residual or condition uses the field v$"):
+        probed(fields=("u", "v"))
+    with pytest.raises(ProblemError, match=r"^Mine: nothing depends on the unknown k: it could"):
+        probed(unknowns={"k": Unknown(1.0)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "residual",
+    [
+        Heat.residuals,
+        lambda s, at, u: torch.relu(u - 100) + 1,
+        lambda s, at, u: 0 * u.t,
+        lambda s, at, u: u.t + torch.where(u > 0, u.x, 2 * u.x),
+        lambda s, at, u: u.t**2 + torch.exp(torch.sin(u) * 3) * u.xx,
+        lambda s, at, u: torch.log(u - 100) + u.t if s.unlucky else u.t + abs(u),
+        lambda s, at, u: u.t - torch.tensor(0.1) * u.xx + at.t.round(),
+        lambda s, at, u: (u.t, u.xx),
+        lambda s, at, u: [u.t * u.xxxx, u.tx],
+    ],
+)
+def test_a_residual_with_a_true_gradient_passes_even_if_it_is_zero(residual, dtype):
+    probed(dtype=dtype, unlucky=False, residuals=residual)
+
+
+def test_a_parameter_is_found_wherever_the_equation_has_it():
+    inner = torch.nn.Parameter(torch.ones(1).double())
+    places = {
+        "self.nu": {"nu": NU},
+        "self.net.weight": {"net": torch.nn.Linear(1, 1, bias=False).double()},
+        "self.held['a']": {"held": {"a": NU}},
+        "inner": {"f": staticmethod(lambda: inner)},
+    }
+    uses = {
+        "self.nu": lambda s, at, u: u.t - s.nu * u.xx,
+        "self.net.weight": lambda s, at, u: u.t - s.net(u.xx[:, None])[:, 0],
+        "self.held['a']": lambda s, at, u: u.t - s.held["a"] * u.xx,
+        "inner": lambda s, at, u: u.t - inner * u.xx,
+    }
+    for name, attributes in places.items():
+        with pytest.raises(ProblemError) as caught:
+            probed(**attributes, residuals=uses[name])
+        assert f"depends on {name}, which requires gradients" in str(caught.value)
+
+
+def test_an_attribute_of_one_object_is_named_too():
+    equations = broken(residuals=lambda s, at, u: u.t - s.own * u.xx)
+    equations.own = torch.nn.Parameter(torch.tensor(1.0).double())
+    with pytest.raises(ProblemError, match=r"depends on self\.own, which requires gradients"):
+        probe(pinn(equations))
+
+
+def job(*overrides):
+    return load_job("jobs/burgers.toml", ["problem.points=64", "network.depth=2", *overrides])
+
+
+def mine(tmp_path, text):
+    """An override that names an equation made of Heat's lines in a file."""
+    (tmp_path / "mine.py").write_text(text)
+    return f"problem.name={tmp_path / 'mine.py'}:Mine"
+
+
+HEAD = """\
+import torch
+from hpctrain.problems.equations import Box, Equations
+class Mine(Equations):
+    geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
+    test_grid = (11, 11)
+    def ansatz(self, at):
+        return {"u": (torch.sin(torch.pi * at.x), at.t * at.x * (1 - at.x))}
+"""
+LATE = f"""{HEAD}
+    def residuals(self, at, u):
+        if bool((at.t > 0.997).any()):
+            raise ValueError("not beyond 0.997")
+        return u.t - u.xx
+"""
+RIGHT = f"""{HEAD}
+    def residuals(self, at, u):
+        return u.t - u.xx
+"""
+REFERENCES = {
+    "three numbers": ("torch.ones(3)", r"mine\.py:11: Mine\.reference: u is a tensor of shape"),
+    "a word": ("'1.0'", r"mine\.py:11: Mine\.reference: u is a value of type str"),
+    "an error": ("[].pop()", r"Mine\.reference fails: .*mine\.py:12: IndexError: pop from empty"),
+    "noise": ("torch.rand(at.count)", "it must act on each point for itself"),
+    "a mean": ("at.t - at.x.mean()", "it must act on each point for itself"),
+    "another field": ("{'v': at.t}", r"Mine\.reference names 'v': the fields are u"),
+    "a parameter": (
+        "torch.ones(1).double().requires_grad_() * at.t",
+        r"mine\.py:11: Mine\.reference: u depends on a tensor of shape \(1,\), which requires",
+    ),
+    "not finite": ("1 / at.t", r"Mine\.reference: u is inf at t = 0, x = 0: it must be finite"),
+}
+
+
+@pytest.mark.parametrize("fault", REFERENCES)
+def test_a_faulty_reference_is_refused_before_the_run(tmp_path, fault):
+    written, said = REFERENCES[fault]
+    text = f"{RIGHT}    def reference(self, at):\n        return {written}\n"
+    problem = make_problem(job(mine(tmp_path, text)))
+    with pytest.raises(InputError, match=said) as caught:
+        problem.monitor(Communicator(), 64, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_residual_that_fails_at_some_points_is_refused_before_the_run(tmp_path):
+    asked = job(mine(tmp_path, LATE), "problem.points=300")
+    problem = make_problem(asked)
+    with pytest.raises(InputError, match=r"mine\.py:11: ValueError: not beyond 0\.997$"):
+        make_objective(asked, problem, Communicator(), 1)
+
+
+SPOILT = f"""{HEAD}
+    spoil = False
+    def residuals(self, at, u):
+        e = torch.exp(u)
+        r = u.t + torch.erf(e)
+        if self.spoil:
+            e.zero_()
+        return r
+"""
+
+
+def test_a_derivative_that_torch_cannot_take_later_on_is_told_with_the_residuals_place(tmp_path):
+    asked = job(mine(tmp_path, SPOILT))
+    problem = make_problem(asked)
+    objective = make_objective(asked, problem, Communicator(), 1)
+    theta = problem.initial_parameters(0)
+    objective.with_gradient(theta)
+    problem.equations.spoil = True
+    with pytest.raises(UserCodeError, match=r"residual fails: .*mine\.py:10: RuntimeError: one of"):
+        objective.with_gradient(theta + 1)
+
+
+JUMPS = {
+    "a step": ("G", lambda at: torch.where(at.x > 0.3, 1.0, 0.0).double(), "x = 0.3"),
+    "a test made a number": ("G", lambda at: (at.t < 0.7).double(), "t = 0.7"),
+    "a step beside a layer": (
+        "G",
+        lambda at: torch.tanh(100 * at.x) + 1e-3 * (at.t > 0.25),
+        "along t at t = 0.25",
+    ),
+    "a start": ("G", lambda at: torch.where(at.t == 0, at.x * 0, 1.0), "along t at t = "),
+    "a kink": ("G", lambda at: (at.x - 0.4).abs(), "x = 0.4"),
+    "of the distance": ("D", lambda at: at.t * torch.where(at.x > 0.5, 2.0, 1.0), "x = 0.5"),
+}
+
+
+def jumps_of(**functions):
+    problem = pinn(broken(Free, **functions))
+    return list(describe_jumps("u", problem.forms["u"], problem.frame, problem._shapes[0]))
+
+
+@pytest.mark.parametrize("name, function, place", JUMPS.values(), ids=JUMPS)
+def test_a_jump_is_told_with_function_coordinate_and_place(name, function, place):
+    (line,) = jumps_of(**{name: staticmethod(function)})
+    assert f"Mine.ansatz: {name} of u jumps by " in line and place in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "lifting",
+    [
+        lambda at: torch.tanh(100 * (at.x - 0.3)),
+        lambda at: torch.tanh(1e6 * (at.x - 0.3)),
+        lambda at: torch.exp(-300 * at.t) * torch.sin(50 * at.x),
+        lambda at: torch.full_like(at.t, 3.0),
+        lambda at: (at.t - 0.4).abs(),  # its slope along t is not used, and may jump
+        lambda at: torch.sqrt(at.t) + (at.x - 0.5).abs() ** 1.5,
+    ],
+)
+def test_no_jump_is_told_of_a_steep_or_rough_function_without_one(lifting):
+    assert jumps_of(G=staticmethod(lifting)) == []
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_the_shipped_equations_pass_without_a_warning(name, precision):
+    asked = job(f"problem.name={name}", f"precision={precision}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        problem = make_problem(asked)
+    assert problem.cautions == ()
+
+
+STEEP = f"""{HEAD}
+    def residuals(self, at, u):
+        limit(u.value)
+        return torch.clamp(u.t, -9e9) - u.xx
+
+def limit(value):
+    if float(value.min()) < -0.01:
+        raise ValueError("below zero")
+"""
+MUTE = f"""{HEAD}
+    def residuals(self, at, u):
+        return Mute.apply(u.t) - u.xx
+
+class Mute(torch.autograd.Function):
+    calls = 0
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+    @staticmethod
+    def backward(ctx, adjoint):
+        Mute.calls += 1
+        if Mute.calls > 9:
+            raise ArithmeticError("no way back")
+        return adjoint
+"""
+JOB = """
+[problem]
+name = "{file}:Mine"
+points = 300
+[network]
+depth = 2
+width = 8
+[solver]
+name = "lbfgs"
+[parallel]
+threads = 1
+[stop]
+max_iterations = 50
+"""
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (LATE, "Mine.residuals fails: {file}:11: ValueError: not beyond 0.997"),
+        (STEEP, "Mine.residuals fails: {file}:15: ValueError: below zero"),
+        (MUTE, "the derivative of the residual fails: {file}:21: ArithmeticError: no way back"),
+    ],
+    ids=["at one rank's points", "at a later iterate", "in its derivative"],
+)
+def test_a_failing_residual_ends_all_ranks_with_one_line_and_status_2(
+    mpirun, write_job, tmp_path, text, said
+):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    ended = mpirun(2, "-m", "hpctrain", "run", write_job(JOB.format(file=file)))
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count(f"hpctrain: {said.format(file=file)}\n") == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_on_one_rank_it_does_too_and_the_traceback_is_shown_when_asked_for(
+    python, write_job, tmp_path
+):
+    file = tmp_path / "mine.py"
+    file.write_text(STEEP)
+    job = write_job(JOB.format(file=file))
+    ended = python("-m", "hpctrain", "run", job, HPCTRAIN_DEBUG="1")
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(f"{file}:15: ValueError: below zero\n")
+    assert f'File "{file}", line 10, in residuals' in ended.stderr

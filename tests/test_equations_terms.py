@@ -1,0 +1,246 @@
+"""The loss of equations with conditions of every kind, against its definition by autograd."""
+
+import math
+
+import pytest
+import torch
+from test_gauss_newton import full
+
+from hpctrain.kernels import native_available
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import (
+    Box,
+    Condition,
+    Dirichlet,
+    Equations,
+    Initial,
+    Integral,
+    Neumann,
+    Observations,
+    Periodic,
+    Robin,
+    Unknown,
+)
+from hpctrain.problems.equations.checks.probe import probe
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
+
+DATA = {
+    "t": [0.1, 0.7, 1.9],
+    "x": [0.2, 0.5, 0.9],
+    "y": [0.0, 0.6, -0.3],
+    "k": [1.5, 2.5, 3.0],
+    "v": [1.0, 2.0, 3.0],
+    "u.x": [0.5, 0.0, -1.0],
+}
+
+
+class Everything(Equations):
+    """Two fields, two unknowns, an input, mixed and fourth derivatives, and every condition."""
+
+    geometry = Box(t=(0, 2), x=(0, 1), y=(-1, 1))
+    fields = ("u", "v")
+    unknowns = {"nu": Unknown(0.3, positive=True), "c": Unknown(-2.0)}
+    inputs = {"k": (1.0, 3.0)}
+    conditions = (
+        Initial({"u": lambda at: torch.sin(at.x), "v.t": 1.0}, weight=2.0),
+        Dirichlet({"u": lambda at: at.k * at.t, "v": 0.0}, on="x.low", points=37),
+        Neumann({"u": 0.5}, on="y"),
+        Robin("v", a=2.0, b=lambda at: at.k, equals=1.0, on=lambda at: at.x == 1),
+        Periodic("y", exact=False, derivatives=3, points=11),
+        Integral(lambda at, u, v: u * v, equals=0.25, points=50),
+        Condition(lambda at, u, c: u.xy - c * at.x, on="inside", points=23, weight=0.1),
+        Observations(DATA, ["v", "u.x"], noise=0.5),
+    )
+
+    def residuals(self, at, u, v, c, nu):
+        return {
+            "first": u.t + u * v.x - nu * (u.xx + u.yy) + at.k * u.xxyy,
+            "second": v.tt + c * v.xyy - torch.exp(u) * at.t,
+        }
+
+
+NETWORK = DenseNetwork(4, 6, 3)
+FORMULATION = Formulation(points=60, condition_points=20, scale_inputs=True, penalty=3.0)
+
+
+def everything():
+    return PinnProblem(Everything(), NETWORK, FORMULATION)
+
+
+def derivative(values, points, path):
+    for i in path:
+        (gradient,) = torch.autograd.grad(values.sum(), points, create_graph=True)
+        values = gradient[i]
+    return values
+
+
+def loss_by_definition(problem, theta):
+    """Σ_t w_t mean_j Σ_i r², from the network as a function of scaled coordinates."""
+    network, tau = theta[:-2], theta[-2:]
+    nu, c = torch.exp(tau[0]), 2.0 * tau[1]
+    bounds = torch.tensor(problem.frame.region.bounds, dtype=torch.float64)
+    low, high = bounds.T
+
+    def fields(points):
+        x = points.clone().requires_grad_()
+        out = problem.network(network, 2 * (x - low[:, None]) / (high - low)[:, None] - 1)
+        return x, out[0], out[1]
+
+    terms = {term.name: term for term in problem.terms}
+    t, x, y = 0, 1, 2
+
+    p, u, v = fields(terms["equation"].points)
+    d = derivative
+    first = (
+        d(u, p, [t]) + u * d(v, p, [x]) - nu * (d(u, p, [x, x]) + d(u, p, [y, y]))
+        + p[3] * d(u, p, [x, x, y, y])
+    )  # fmt: skip
+    second = d(v, p, [t, t]) + c * d(v, p, [x, y, y]) - torch.exp(u) * p[t]
+    total = (first**2 + second**2).mean()
+
+    p, u, v = fields(terms["Initial"].points)
+    total = total + 3 * 2 * ((u - torch.sin(p[x])) ** 2 + (d(v, p, [t]) - 1) ** 2).mean()
+    p, u, v = fields(terms["Dirichlet"].points)
+    total = total + 3 * ((u - p[3] * p[t]) ** 2 + v**2).mean()
+    p, u, v = fields(terms["Neumann"].points)
+    total = total + 3 * ((torch.sign(p[y]) * d(u, p, [y]) - 0.5) ** 2).mean()
+    p, u, v = fields(terms["Robin"].points)
+    total = total + 3 * ((2 * v + p[3] * d(v, p, [x]) - 1) ** 2).mean()
+    p, u, v = fields(terms["Periodic"].points)
+    jumps = 0
+    for f in (u, v):
+        for order in range(3):
+            values = d(f, p, [y] * order)
+            jumps = jumps + (values[1::2] - values[0::2]) ** 2
+    total = total + 3 * jumps.mean()
+    p, u, v = fields(terms["Integral"].points)
+    total = total + 3 * ((u * v).mean() - 0.25) ** 2
+    p, u, v = fields(terms["Condition"].points)
+    total = total + 3 * 0.1 * ((d(u, p, [x, y]) - c * p[x]) ** 2).mean()
+    p, u, v = fields(terms["Observations"].points)
+    measured = torch.tensor([DATA["v"], DATA["u.x"]], dtype=torch.float64)
+    misfit = (v - measured[0]) ** 2 + (d(u, p, [x]) - measured[1]) ** 2
+    return total + 3 / 0.5**2 * misfit.mean()
+
+
+@pytest.fixture(params=["native", "torch"])
+def kernels(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setenv("HPCTRAIN_KERNELS", "torch")
+    elif not native_available():
+        pytest.skip("native kernels are not built")
+
+
+def test_loss_and_gradient_are_those_of_the_definition(kernels):
+    problem = everything()
+    theta = (1.5 * problem.initial_parameters(0)).requires_grad_()
+    loss = loss_by_definition(problem, theta)
+    (gradient,) = torch.autograd.grad(loss, theta)
+    objective = Objective.of(problem, Communicator(), 8, 1)
+    found = objective.with_gradient(theta.detach())
+    assert found.loss == pytest.approx(float(loss.detach()), rel=1e-12)
+    assert objective.at(theta.detach()).loss == pytest.approx(found.loss, rel=1e-14)
+    error = (found.evaluate_gradient() - gradient).norm() / gradient.norm()
+    assert float(error) < 1e-12
+
+
+def jacobian(share, theta):
+    """J of all rows by central differences."""
+    columns = []
+    for i in range(len(theta)):
+        step = torch.zeros_like(theta)
+        step[i] = 1e-6
+        columns.append((share._residuals(theta + step) - share._residuals(theta - step)) / 2e-6)
+    return torch.stack(columns, dim=1)
+
+
+def test_products_sketches_and_the_gram_matrix_are_those_of_the_jacobian_of_all_rows(kernels):
+    problem = everything()
+    theta = problem.initial_parameters(0)
+    share = problem.share(8, 0, 1, 1)
+    J, r = jacobian(share, theta), share._residuals(theta)
+    assert len(r) == share.rows == 60 * 2 + 20 * 2 + 37 * 2 + 20 + 20 + 11 * 6 + 1 + 23 + 3 * 2
+    v = torch.sin(torch.arange(len(theta))).double()
+    w = torch.cos(torch.arange(len(r))).double()
+    scale = float(J.abs().max())
+
+    def close(a, b, size):
+        return float((a - b).abs().max()) < 1e-7 * size
+
+    assert close(share.gauss_newton_products(theta, v).sum(0), J.T @ (J @ v), scale**2 * 100)
+    assert close(share.pulled_back(theta, w).sum(0), J.T @ w, scale * 100)
+    objective = Objective.of(problem, Communicator(), 8, 1)
+    G = full(objective.gauss_newton_matrix(theta))
+    assert close(G, 2 / problem.samples * J.T @ J, scale**2)
+    signs = torch.where(torch.arange(share.rows) % 3 == 0, -1, 1).to(torch.int8)
+    rows = share.sketched(theta, signs, groups=2)
+    assert rows.shape == (16, 1 + len(theta))
+    assert close(rows.sum(0), signs.double() @ torch.cat([r[:, None], J], dim=1), scale * 100)
+    assert close(rows[:, 0], share.grouped(r, signs, 2), scale)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_have_the_chunks_of_one_rank(kernels, ranks):
+    problem = everything()
+    theta = problem.initial_parameters(0)
+    whole = problem.share(8, 0, 1, 1).losses_and_gradients(theta)
+    parts = [problem.share(8, rank, ranks, 1).losses_and_gradients(theta) for rank in range(ranks)]
+    if native_available():
+        assert torch.equal(torch.cat(parts), whole)
+    else:  # torch sums in another order where chunks are of other lengths
+        torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-12, atol=1e-9)
+
+
+def test_a_block_of_layers_has_its_part_of_the_gradient_and_the_last_one_the_unknowns(kernels):
+    from hpctrain.decomposition.blocks import by_layers
+
+    problem = everything()
+    theta = problem.initial_parameters(0)
+    share = problem.share(8, 0, 1, 1)
+    whole = share.losses_and_gradients(theta)
+    for block in by_layers(problem.layers, 3).blocks:
+        part = share.restrict(block, theta)
+        found = part.losses_and_gradients(block.restrict(theta).clone())
+        expected = torch.cat([whole[:, :1], whole[:, 1 + block.start : 1 + block.stop]], dim=1)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert block.stop == len(theta)
+
+
+def test_the_problem_passes_its_probe_and_starts_from_the_given_unknowns():
+    problem = everything()
+    probe(problem)
+    theta = problem.initial_parameters(0)
+    assert problem.unknowns(theta) == pytest.approx({"nu": 0.3, "c": -2.0})
+
+
+class Wave(Equations):
+    """u_tt = 4 u_xx on a ring."""
+
+    geometry = Box(t=(0, 1), x=(0, 2))
+    conditions = (Initial({"u": lambda at: torch.sin(math.pi * at.x), "u.t": 0.0}, exact=True),
+                  Periodic("x", harmonics=2))  # fmt: skip
+
+    def residuals(self, at, u):
+        return u.tt - 4 * u.xx
+
+
+def test_exact_conditions_are_no_terms_and_periodic_inputs_make_the_solution_periodic():
+    problem = PinnProblem(Wave(), DenseNetwork(2, 8, 3), Formulation(30, scale_inputs=True))
+    probe(problem)
+    assert [term.name for term in problem.terms] == ["equation"]
+    assert problem.network.inputs == 5
+    theta = problem.initial_parameters(3)
+    t = torch.linspace(0, 1, 5, dtype=torch.float64)
+    ends = [torch.stack([t, torch.full_like(t, x)]) for x in (0.0, 2.0)]
+    shape = problem._shapes[0]
+    jets = [problem.evaluator(shape, x, [0, 5], 1).forward(theta, keep=False) for x in ends]
+    torch.testing.assert_close(*jets, rtol=0, atol=1e-12)
+
+
+def test_soft_constraints_make_every_condition_a_term():
+    soft = Formulation(30, condition_points=10, is_soft=True, scale_inputs=True)
+    problem = PinnProblem(Wave(), DenseNetwork(2, 8, 3), soft)
+    assert [term.name for term in problem.terms] == ["equation", "Initial", "Periodic"]
+    assert problem.network.inputs == 2
