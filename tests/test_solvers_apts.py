@@ -30,7 +30,7 @@ from quadratic import minimum, objective_of
 
 from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
-from hpctrain.job.settings import load_job, parse_job, resolved_toml
+from hpctrain.job.settings import load_job, parse_job, write_toml
 from hpctrain.methods.sampling.shares import Share
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
@@ -399,4 +399,4 @@ def test_a_solver_describes_its_subdomains_and_its_control():
 def test_the_jobs_of_the_published_figures_are_valid(path):
     job = load_job(path)
     assert job.solver.name == f"apts-{path.stem.split('-')[0]}"
-    assert parse_job(resolved_toml(job), "again") == job
+    assert parse_job(write_toml(job), "again") == job
