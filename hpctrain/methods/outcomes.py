@@ -16,6 +16,8 @@ class Outcome(Enum):
     ACCEPTED = "a step was taken", False
     REFUSED = "the trial step was refused", False
     MEMORY_DROPPED = "the search found no decrease: the secant pairs were dropped", False
+    DECREASE_FORCED = "the trial step was shortened until it lowered the loss", False
+    SAMPLES_MISLED = "the step foreseen on some samples was refused: more of them come next", False
     SAMPLES_EXHAUSTED = "no decrease was found on these samples: others come next", False
     SKETCH_EXHAUSTED = "no damping gave a decrease with this sketch: another one comes next", False
 
@@ -39,6 +41,7 @@ class Outcome(Enum):
         "the decrease that the trust-region model foresees is below round-off",
         True,
     )
+    NO_SUBDOMAIN_DECREASE = "no subdomain found a decrease above round-off", True
     LEAST_RADIUS = "no decrease was found within the least radius of the trust region", True
 
     def __init__(self, text: str, is_final: bool) -> None:

@@ -160,7 +160,8 @@ class ASTROM(Solver[ASTROMState]):
         )
         if not verdict.accepted:
             radius = state.radius if verdict.ratio > 0 else verdict.radius
-            return replace(state, radius=radius, samples=self._grow(state)), Outcome.REFUSED
+            grown = self._grow(state)
+            return replace(state, radius=radius, samples=grown), Outcome.SAMPLES_MISLED
         point = point_of(trial)
         error = norm(point.gradient - end.gradient)
         is_poor = error > self.options.model_error * norm(old.gradient)

@@ -174,7 +174,9 @@ def _rounding(point: Point) -> float:
 
 def _name_outcome(point: Point, trial: Trial, accepted: bool, at_least_radius: bool) -> Outcome:
     if not trial.predicted > _rounding(point):
-        return Outcome.NO_DECREASE_FORESEEN
+        return Outcome.NO_SUBDOMAIN_DECREASE
     if at_least_radius:
         return Outcome.LEAST_RADIUS
-    return Outcome.ACCEPTED if accepted else Outcome.REFUSED
+    if not accepted:
+        return Outcome.REFUSED
+    return Outcome.DECREASE_FORCED if trial.forced else Outcome.ACCEPTED
