@@ -43,7 +43,7 @@ class Burgers(Equations):
         return torch.cat([cole_hopf(t, x, self.nu) for t, x in batches])
 
 
-def cole_hopf(t: Tensor, x: Tensor, nu: float) -> Tensor:
+def cole_hopf(t: Tensor, x: Tensor, nu: float | Tensor) -> Tensor:
     """The solution of u_t + u u_x = ν u_xx on the line with u(0, x) = −sin πx.
 
     With y = x − 2 √(νt) z, which Gauss-Hermite nodes z_k and weights w_k integrate against e^{−z²},
@@ -55,9 +55,10 @@ def cole_hopf(t: Tensor, x: Tensor, nu: float) -> Tensor:
 
     Args:
         t, x: the points (N,), 0 <= t <= 1.
-        nu: viscosity; the fixed number of nodes suits 0.005/π to 0.1/π.
+        nu: viscosity, one or (N,); the fixed number of nodes suits 0.005/π to 0.1/π.
     """
     z, w = (to_tensor(a).to(x) for a in np.polynomial.hermite.hermgauss(_NODES))
     y = x[:, None] - 2 * torch.sqrt(nu * t)[:, None] * z
-    weights = torch.softmax(w.log() - torch.cos(math.pi * y) / (2 * math.pi * nu), dim=1)
+    own = nu[:, None] if isinstance(nu, Tensor) else nu
+    weights = torch.softmax(w.log() - torch.cos(math.pi * y) / (2 * math.pi * own), dim=1)
     return -(weights * torch.sin(math.pi * y)).sum(dim=1)

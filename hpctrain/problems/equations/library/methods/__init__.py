@@ -1,0 +1,1 @@
+"""How reference solutions are computed, where several equations share a method."""
