@@ -11,7 +11,8 @@ from numpy.polynomial import Chebyshev
 from pinns import formed, grid_of, inside, noise
 
 from hpctrain.problems.equations.fields import Field
-from hpctrain.problems.equations.library.allen_cahn import AllenCahn, radau, solve
+from hpctrain.problems.equations.library.allen_cahn import AllenCahn, solve
+from hpctrain.problems.equations.library.methods.collocation import radau
 
 PDE = AllenCahn()
 

@@ -1,13 +1,11 @@
 """The Allen-Cahn equation with two forming layers, and its solution by collocation in time.
 
-Sources: J. Shen, Efficient spectral-Galerkin method I, SIAM J. Sci. Comput. 15 (1994), 1489-1505,
-for the basis in space; E. Hairer, G. Wanner, Solving Ordinary Differential Equations II (1996),
-section IV.5, for Radau IIA in time.
+Source: J. Shen, Efficient spectral-Galerkin method I, SIAM J. Sci. Comput. 15 (1994), 1489-1505,
+for the basis in space.
 """
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from hpctrain.problems.equations.conditions import Dirichlet, Initial
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Box
+from hpctrain.problems.equations.library.methods.collocation import Expansion, Reaction, graded
 
 # Points a batch: batch × degree doubles, a few of them at a time, stay in the cache.
 _BATCH = 2048
@@ -54,41 +53,6 @@ class AllenCahn(Equations):
         return torch.cat([to_tensor(v.at(*to_array(batch)) - 1) for batch in batches])
 
 
-@dataclass(frozen=True)
-class Expansion:
-    """v(t, x) = Σ_k a_k(t) φ_k(x), each a_k a polynomial in t on every panel.
-
-    Attributes:
-        panels: their ends (P + 1,), increasing.
-        nodes: of the polynomials, in a panel of length 1 (s + 1,), both ends included.
-        coefficients: a_k at the nodes (P, s + 1, n).
-    """
-
-    panels: np.ndarray
-    nodes: np.ndarray
-    coefficients: np.ndarray
-
-    def at(self, t: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """v (N,) at points t, x (N,); the order of all sums is fixed, so no BLAS here."""
-        times, row_of_time = np.unique(t, return_inverse=True)
-        places, row_of_place = np.unique(x, return_inverse=True)
-        a = self._coefficients_at(times)
-        phi = even_basis(places, 2 * a.shape[1] - 2)
-        return (a[row_of_time] * phi[row_of_place]).sum(axis=1)
-
-    def _coefficients_at(self, t: np.ndarray) -> np.ndarray:
-        """a (N, n) at the times t (N,), by Lagrange's formula."""
-        panel = np.searchsorted(self.panels[1:-1], t)
-        start, end = self.panels[panel], self.panels[panel + 1]
-        c, tau = self.nodes, (t - start) / (end - start)
-        a = np.zeros((len(t), self.coefficients.shape[2]))
-        for j in range(len(c)):
-            others = np.delete(c, j)
-            weight = np.prod((tau[:, None] - others) / (c[j] - others), axis=1)
-            a += weight[:, None] * self.coefficients[panel, j]
-        return a
-
-
 @lru_cache(maxsize=4)
 def solve(
     epsilon: float, degree: int = 720, stages: int = 8, panels: int = 32, sweeps: int = 15
@@ -96,10 +60,7 @@ def solve(
     """The solution as v = u + 1, which is even in x and zero at x = ±1; kept for later calls.
 
     Galerkin's method in the basis φ, for which (φ_j', φ_k') = δ_jk, is M a' = −ε a + (φ, f(v)).
-    The eigenvectors Q and eigenvalues m of M uncouple its linear part. Collocation on a panel of
-    length h is a = a₀ + h A a' at the nodes, and with a constant c amid the range of f' a sweep is
-
-        a_k ← (I − h (λ_k + c) A)⁻¹ (a₀_k + h A (f_k − c a_k)),    λ_k = −ε / m_k.
+    The eigenvectors Q and eigenvalues m of M uncouple its linear part.
 
     Args:
         epsilon: the diffusion ε.
@@ -113,19 +74,11 @@ def solve(
     m, Q = np.linalg.eigh((phi.T * w) @ phi)
     psi = phi @ Q
     project = (psi.T * w) / m[:, None]
-    nodes, A = radau(stages)
-    c = -2.5
-    times = _graded(panels)
-    a = np.tile((project @ (x**2 * np.cos(math.pi * x) + 1))[:, None], stages)
-    coefficients = []
-    for h in np.diff(times):
-        a0 = a[:, -1:]
-        inverse = np.linalg.inv(np.eye(stages) - h * (c - epsilon / m)[:, None, None] * A)
-        for _ in range(sweeps):
-            known = a0 + h * (project @ _reaction(psi @ a) - c * a) @ A.T
-            a = (inverse @ known[:, :, None])[:, :, 0]
-        coefficients.append((Q @ np.hstack([a0, a])).T)
-    return Expansion(times, np.append(0.0, nodes), np.array(coefficients))
+    problem = Reaction(psi, project, epsilon / m, _reaction, slope=-2.5)
+    times = graded(panels, _FIRST_PANEL)
+    nodes, found = problem.solve(x**2 * np.cos(math.pi * x) + 1, times, stages, sweeps)
+    coefficients = np.array([(Q @ a).T for a in found])
+    return Expansion(partial(even_basis, degree=degree), times, nodes, coefficients)
 
 
 def even_basis(x: np.ndarray, degree: int) -> np.ndarray:
@@ -133,15 +86,6 @@ def even_basis(x: np.ndarray, degree: int) -> np.ndarray:
     k = np.arange(0, degree + 1, 2)
     L = legendre.legvander(x, degree + 2)
     return np.ascontiguousarray((L[:, k] - L[:, k + 2]) / np.sqrt(4 * k + 6))
-
-
-def radau(stages: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes c (s,) and matrix A (s, s) of Radau IIA: A_ij is ℓ_j integrated from 0 to c_i."""
-    z = legendre.legroots([0.0] * (stages - 1) + [-1.0, 1.0])
-    z[-1] = 1.0
-    values = legendre.legvander(z, stages - 1)
-    integrals = legendre.legval(z, legendre.legint(np.eye(stages), lbnd=-1)).T / 2
-    return (1 + z) / 2, integrals @ np.linalg.inv(values)
 
 
 def _reaction(v: np.ndarray) -> np.ndarray:
@@ -157,10 +101,3 @@ def _half_gauss(degree: int) -> tuple[np.ndarray, np.ndarray]:
     """
     x, w = legendre.leggauss(degree + 64)
     return x[x > 0], 2 * w[x > 0]
-
-
-def _graded(panels: int) -> np.ndarray:
-    """Ends of equal panels of [0, 1], the first one halved down to `_FIRST_PANEL`."""
-    halvings = math.ceil(math.log2(1 / (panels * _FIRST_PANEL)))
-    halved = 0.5 ** np.arange(halvings, 0, -1) / panels
-    return np.concatenate([[0.0], halved, np.arange(1, panels + 1) / panels])

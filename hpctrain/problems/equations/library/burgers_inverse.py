@@ -36,7 +36,7 @@ class BurgersInverse(Equations):
     """
 
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
-    unknowns = {"l1": Unknown(0.0), "l2": Unknown(math.exp(-6), positive=True)}  # noqa: RUF012
+    unknowns = {"l1": Unknown(0.0), "l2": Unknown(math.exp(-6), positive=True)}
     noise = 0.0
     conditions = (Observations(_measure(noise), ["u"]),)
 

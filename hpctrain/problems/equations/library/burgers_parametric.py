@@ -19,7 +19,7 @@ class BurgersParametric(Equations):
     """u_t + u u_x = ν u_xx, u(0, x) = −sin πx, u(t, ±1) = 0 for all ν from 0.005/π to 0.05/π."""
 
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
-    inputs = {"nu": (0.005 / math.pi, 0.05 / math.pi)}  # noqa: RUF012
+    inputs = {"nu": (0.005 / math.pi, 0.05 / math.pi)}
     conditions = (
         Initial({"u": lambda at: -torch.sin(math.pi * at.x)}, exact=True),
         Dirichlet({"u": 0.0}, exact=True),

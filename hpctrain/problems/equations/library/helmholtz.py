@@ -16,9 +16,9 @@ from hpctrain.problems.equations.geometry import Box
 
 
 class Helmholtz(Equations):
-    """Δu + k² u = (k² − π² (a₁² + a₂²)) sin a₁πx sin a₂πy, u = 0 on the boundary; a = (1, 4), k = 1.
+    """Δu + k² u = (k² − π² (a₁² + a₂²)) u*, u = 0 on the boundary; a = (1, 4), k = 1.
 
-    The solution is sin a₁πx sin a₂πy. At k² = π² (m² + n²) / 4 it is not unique.
+    The solution is u* = sin a₁πx sin a₂πy. At k² = π² (m² + n²) / 4 it is not the only one.
     """
 
     geometry = Box(x=(-1.0, 1.0), y=(-1.0, 1.0))

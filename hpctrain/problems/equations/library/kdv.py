@@ -42,6 +42,7 @@ def solve(dispersion: float, n: int = 512, steps: int = 32_000) -> Evolution:
 
     Args:
         n: nodes in [−1, 1), even.
+        steps: of the time.
     """
     fourier = Fourier(n, -1.0, 2.0)
     slope = -0.5j * fourier.kappa * fourier.resolved

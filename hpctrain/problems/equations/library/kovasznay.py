@@ -1,7 +1,7 @@
 """Steady flow behind a grid: an exact solution of the Navier-Stokes equations.
 
-Source: L. I. G. Kovasznay, Laminar flow behind a two-dimensional grid, Math. Proc. Cambridge Philos.
-Soc. 44 (1948), 58-62.
+Source: L. I. G. Kovasznay, Laminar flow behind a two-dimensional grid, Math. Proc. Cambridge
+Philos. Soc. 44 (1948), 58-62.
 """
 
 import math

@@ -41,6 +41,7 @@ def solve(n: int = 128, steps: int = 16_000) -> Evolution:
 
     Args:
         n: nodes in [−1, 1), even.
+        steps: of the time.
     """
     fourier = Fourier(n, -1.0, 2.0)
     slope = -2.5j * fourier.kappa * fourier.resolved

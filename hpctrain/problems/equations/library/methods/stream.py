@@ -5,16 +5,16 @@ With u = ψ_y, v = −ψ_x the Navier-Stokes equations are
     (Δψ, Δφ) / Re + (Δψ, ψ_y φ_x − ψ_x φ_y) = 0    for all φ with φ = ∂φ/∂n = 0 on the boundary.
 
 ψ = ψ₀ + Σ_jk a_jk φ_j(x) φ_k(y), where ψ₀ has the velocity of the lid and a is found by Newton's
-method. Where that velocity falls to zero linearly at an upper corner, Δψ jumps there, as does that of
+method. Where that velocity falls to zero linearly at an upper corner, Δψ jumps, as does that of
 
     S = s (r²θ/2 − π z²/4 + x z/2),    S_x = s x θ,  S_z = s (x + z (θ − π/2)),  ΔS = s (2θ − π/2),
 
-x being the distance from the side wall, z from the lid, and θ the angle from the lid. S is biharmonic,
-zero with its slope at the wall, and S_z = s x on the lid. ψ₀ has a cut-off S for each corner, so that
-polynomials are left to approximate what is smoother.
+x being the distance from the side wall, z from the lid, and θ the angle from the lid. S is
+biharmonic, zero with its slope at the wall, and S_z = s x on the lid. ψ₀ has a cut-off S for each
+corner, so that polynomials are left to approximate what is smoother.
 
-Sources: J. Shen, Efficient spectral-Galerkin method I, SIAM J. Sci. Comput. 15 (1994), 1489-1505, for
-the basis; O. Botella, R. Peyret, Computers & Fluids 27 (1998), 421-433, for the corners.
+Sources: J. Shen, Efficient spectral-Galerkin method I, SIAM J. Sci. Comput. 15 (1994), 1489-1505,
+for the basis; O. Botella, R. Peyret, Computers & Fluids 27 (1998), 421-433, for the corners.
 """
 
 import math
@@ -118,9 +118,7 @@ def _corner(x: np.ndarray, z: np.ndarray) -> Derivatives:
     theta = np.arctan2(z, x)
     S = (x**2 + z**2) * theta / 2 - math.pi / 4 * z**2 + x * z / 2
     Sx, Sz, laplacian = x * theta, x + z * (theta - math.pi / 2), 2 * theta - math.pi / 2
-    (c, cx, cxx), (d, dz, dzz) = (
-        (_CUT(s), _CUT.deriv()(s), _CUT.deriv(2)(s)) for s in (x, z)
-    )
+    (c, cx, cxx), (d, dz, dzz) = ((_CUT(s), _CUT.deriv()(s), _CUT.deriv(2)(s)) for s in (x, z))
     return (
         c * d * S,
         c * d * Sx + cx * d * S,
