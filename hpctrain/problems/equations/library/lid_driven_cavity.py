@@ -28,7 +28,7 @@ class LidDrivenCavity(Equations):
 
     geometry = Box(x=(0.0, 1.0), y=(0.0, 1.0))
     fields = ("u", "v", "p")
-    lid = (0.0, 4.0, -4.0)
+    lid: tuple[float, ...] = (0.0, 4.0, -4.0)
     degree = 40
     conditions = (
         Dirichlet({"u": lambda at: 4 * at.x * (1 - at.x), "v": 0.0}, on="y.high"),

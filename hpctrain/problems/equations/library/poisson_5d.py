@@ -5,6 +5,7 @@ physics-informed neural networks, NeurIPS 2024, arXiv 2405.15603.
 """
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from hpctrain.problems.equations.geometry import Box
 
 
 def _exact(at: At) -> Tensor:
-    return sum(torch.cos(math.pi * x) for x in at)
+    return reduce(torch.add, (torch.cos(math.pi * x) for x in at))
 
 
 class Poisson5D(Equations):

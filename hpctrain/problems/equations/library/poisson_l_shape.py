@@ -13,13 +13,20 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Polygon
 
+# Gives the corner an angle.
+_TINY = 1e-300
+
 
 def _exact(at: At) -> Tensor:
-    """r^{2/3} sin 2θ/3, θ from 0 on the positive x-axis to 3π/2 on the negative y-axis."""
+    """r^{2/3} sin 2θ/3, θ from 0 on the positive x-axis to 3π/2 on the negative y-axis.
+
+    θ − 3π/4 is twice the arctangent of Y / (r + X), X and Y being along and across the bisector.
+    """
     x, y = at
-    theta = torch.atan2(y, x)
-    theta = torch.where(theta < 0, theta + 2 * math.pi, theta)
-    return (x**2 + y**2) ** (1 / 3) * torch.sin(2 / 3 * theta)
+    X, Y = (y - x) / math.sqrt(2), -(x + y) / math.sqrt(2)
+    square = x**2 + y**2
+    half = torch.atan(Y / (torch.sqrt(square) + X + _TINY))
+    return torch.exp(torch.log(square) / 3) * torch.sin(4 / 3 * half + math.pi / 2)
 
 
 class PoissonLShape(Equations):

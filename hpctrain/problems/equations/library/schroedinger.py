@@ -28,7 +28,7 @@ class Schroedinger(Equations):
     geometry = Box(t=(0.0, math.pi / 2), x=(-5.0, 5.0))
     fields = ("u", "v")
     conditions = (
-        Initial({"u": lambda at: 2 / torch.cosh(at.x), "v": 0.0}),
+        Initial({"u": lambda at: 4 / (torch.exp(at.x) + torch.exp(-at.x)), "v": 0.0}),
         Periodic("x"),
     )
 

@@ -38,7 +38,7 @@ _CUT = (1 - _X) ** 2 * Polynomial([1.0, 2.0, 3.0, 4.0])
 _UP = _X**2 * (_X - 1)
 
 # A function of x and y by its derivatives: value, along x, along y, and its Laplacian.
-Derivatives = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Derivatives = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Cavity:
         return u, v
 
 
-def basis(x: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def basis(x: np.ndarray, degree: int) -> tuple[np.ndarray, ...]:
     """φ_k, φ_k', φ_k'' (N, degree − 3) at x (N,) in [0, 1]; both first vanish at 0 and 1.
 
     φ_k is an integral of an integral of L_{k+2}, scaled so that (φ_j'', φ_k'') = δ_jk.
@@ -87,7 +87,7 @@ def basis(x: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     twice = (once[:, 2:] - once[:, :-2]) / (2 * k + 1) / 2
     scale = np.sqrt(2 * k + 1)
     parts = (twice, once[:, 1:-1], L[:, 2 : degree - 1])
-    return tuple(np.ascontiguousarray(scale * part) for part in parts)  # type: ignore[return-value]
+    return tuple(np.ascontiguousarray(scale * part) for part in parts)
 
 
 def _integrals(L: np.ndarray, k: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ def lifting(lid: Polynomial, x: np.ndarray, y: np.ndarray) -> Derivatives:
         value, along_x, along_z, laplacian = _corner(distance, 1 - y)
         for part, own in zip(total, (value, sign * along_x, -along_z, laplacian), strict=True):
             part -= slope * own
-    return tuple(total)  # type: ignore[return-value]
+    return tuple(total)
 
 
 def _corner(x: np.ndarray, z: np.ndarray) -> Derivatives:
@@ -134,8 +134,7 @@ def solve(lid: Polynomial, reynolds: float, degree: int) -> Cavity:
     at = [part.T for part in basis(nodes, degree)]
     f, df, ddf = at
     x, y = np.meshgrid(nodes, nodes, indexing="ij")
-    known = lifting(lid, x.ravel(), y.ravel())
-    known = tuple(part.reshape(x.shape) for part in known)
+    known = [part.reshape(x.shape) for part in lifting(lid, x.ravel(), y.ravel())]
     W, n = np.outer(w, w), len(f)
 
     def against(G: np.ndarray, in_x: np.ndarray, in_y: np.ndarray) -> np.ndarray:
