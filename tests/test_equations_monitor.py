@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import Box, Equations, Unknown
 from hpctrain.problems.equations.library.klein_gordon import KleinGordon
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
@@ -23,3 +25,35 @@ def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_netw
     assert values["error_paper"] == pytest.approx(difference / own, rel=1e-12)
     text = f"relative error {difference / size:.3e} (divided by |u_NN|: {difference / own:.3e})"
     assert monitor.summary(values) == text
+
+
+class Flow(Equations):
+    """Two fields, one of them known up to a constant."""
+
+    geometry = Box(x=(0, 1), y=(0, 2))
+    fields = ("v", "p")
+    unknowns = {"k": Unknown(2.0, true=2.5)}
+    up_to_constant = ("p",)
+    test_grid = (7, 9)
+
+    def residuals(self, at, v, p, k):
+        return v.x + k * p.y
+
+    def reference(self, at):
+        return {"v": torch.sin(at.x), "p": at.x * at.y}
+
+
+def test_errors_of_several_fields_and_those_up_to_a_constant():
+    problem = PinnProblem(Flow(), DenseNetwork(2, 5, 3), Formulation(points=20))
+    theta = problem.initial_parameters(1)
+    monitor = problem.monitor(Communicator(), 8, 1)
+    assert monitor.columns == ("error", "error_v", "error_p", "k")
+    fields, values = monitor.solution(theta), monitor.values(theta)
+    x, y = np.meshgrid(fields["x"], fields["y"], indexing="ij")
+    v, p = fields["prediction_v"] - np.sin(x), fields["prediction_p"] - x * y
+    error_v = np.linalg.norm(v) / np.linalg.norm(np.sin(x))
+    error_p = np.linalg.norm(p - p.mean()) / np.linalg.norm(x * y - (x * y).mean())
+    assert values["error_v"] == pytest.approx(error_v, rel=1e-12)
+    assert values["error_p"] == pytest.approx(error_p, rel=1e-10)
+    assert values["error"] == max(values["error_v"], values["error_p"]) and values["k"] == 2.0
+    assert "k = 2 (20 % off)" in monitor.summary(values)

@@ -244,3 +244,17 @@ def test_soft_constraints_make_every_condition_a_term():
     problem = PinnProblem(Wave(), DenseNetwork(2, 8, 3), soft)
     assert [term.name for term in problem.terms] == ["equation", "Initial", "Periodic"]
     assert problem.network.inputs == 2
+
+
+def test_fixed_coordinates_are_a_point_or_a_slice():
+    class Pinned(Wave):
+        conditions = (
+            Dirichlet({"u": 1.0}, on={"t": 0.5, "x": 2.0}),
+            Dirichlet({"u": 0.0}, on={"t": 0.25}, points=9),
+        )
+
+    _, point, part = PinnProblem(Pinned(), DenseNetwork(2, 4, 2), Formulation(10)).terms
+    assert point.points.tolist() == [[0.5], [2.0]]
+    assert part.points.shape == (2, 9) and set(part.points[0].tolist()) == {0.25}
+    with pytest.raises(Exception, match=r"on = \{'t': 2\} is not allowed: t from 0 to 1, x from 0"):
+        type("Off", (Wave,), {"conditions": (Dirichlet({"u": 0.0}, on={"t": 2}),)})()

@@ -50,6 +50,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         unknowns: numbers that are found with the fields, by name.
         inputs: parameters of a family of solutions, by name, with their ranges.
         conditions: beside the equations.
+        up_to_constant: fields, such as a pressure, whose errors do not count a constant.
         test_grid: points along each coordinate and input at which errors are measured and that
             pictures show, ends included; for a geometry that is no box None: points inside.
 
@@ -63,6 +64,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
     unknowns: Mapping[str, Unknown] = {}
     inputs: Mapping[str, tuple[float, float]] = {}
     conditions: Sequence[AnyCondition] = ()
+    up_to_constant: Sequence[str] = ()
     test_grid: tuple[int, ...] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:

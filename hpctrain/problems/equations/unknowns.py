@@ -20,10 +20,12 @@ class Unknown:
     Attributes:
         start: where training begins.
         positive: it stays above 0.
+        true: its value where that is known, for reports.
     """
 
     start: float
     positive: bool = False
+    true: float | None = None
 
     @property
     def scale(self) -> float:

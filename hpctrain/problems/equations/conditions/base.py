@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from hpctrain.problems.equations.fields import TIME, At, Axes, Field
 from hpctrain.problems.equations.geometry.base import Geometry, Piece
-from hpctrain.problems.equations.geometry.sampling import boundary_points
+from hpctrain.problems.equations.geometry.sampling import boundary_points, cube_points
 from hpctrain.problems.equations.terms import ProblemError, Term, check_values
 
 # A number, or a function of the points that gives (N,).
 Given = float | Callable[[At], Any]
-# A name of boundary pieces, or a function of the points that says which are meant.
-Where = str | Callable[[At], Any] | None
+# A name of boundary pieces, a function that says which points are meant, or fixed coordinates.
+Where = str | Callable[[At], Any] | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,14 @@ def check_field(name: str, frame: Frame, place: str, derivatives: bool) -> None:
 
 
 def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
-    """The pieces of the boundary among which a choice is made.
+    """The pieces of the boundary among which a choice is made; none where coordinates are fixed.
 
     Raises:
         ProblemError: no piece has the name.
     """
+    if isinstance(on, Mapping):
+        _check_fixed(on, frame, place)
+        return []
     others = {f"{name}.{end}" for name in frame.axes.inputs for end in ("low", "high")}
     pieces = [piece for piece in frame.region.pieces if piece.name not in others]
     if callable(on):
@@ -138,8 +142,11 @@ def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
 
 
 def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, Tensor]:
-    """Points (d, N) of a part of the boundary, and normals (d, N)."""
+    """Points (d, N) of a part of the boundary, and normals (d, N); zero for fixed coordinates."""
     pieces = select_pieces(on, frame, place)
+    if isinstance(on, Mapping):
+        points = _fixed_points(on, frame, place, count)
+        return points, torch.zeros_like(points)
 
     def chosen(patch: Any) -> Tensor:
         if not callable(on):
@@ -150,6 +157,35 @@ def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, 
         return mask.bool()
 
     return boundary_points(pieces, count, chosen, f"{place}: on = {_spoken(on)}")
+
+
+def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
+    bounds = dict(zip(frame.axes.names, frame.region.bounds, strict=True))
+    for name, value in on.items():
+        low, high = bounds.get(name, (1.0, 0.0))
+        if not (isinstance(value, int | float) and low <= value <= high):
+            ranges = ", ".join(f"{key} from {a:g} to {b:g}" for key, (a, b) in bounds.items())
+            raise ProblemError(f"{place}: on = {dict(on)} is not allowed: {ranges}")
+
+
+def _fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int) -> Tensor:
+    """Points of the region with some coordinates fixed: one where all of them are."""
+    free = [name for name in frame.axes.names if name not in on]
+    tried = cube_points(len(free), 4 * count if free else 1)
+    rows = dict(zip(free, tried, strict=True))
+
+    def row(name: str, low: float, high: float) -> Tensor:
+        if name in rows:
+            return low + (high - low) * rows[name]
+        return torch.full((tried.shape[1],), float(on[name]), dtype=tried.dtype, device="cpu")
+
+    bounds = zip(frame.axes.names, frame.region.bounds, strict=True)
+    points = torch.stack([row(name, *pair) for name, pair in bounds])
+    inside = points[:, frame.region.contains(points)]
+    if not inside.shape[1]:
+        raise ProblemError(f"{place}: on = {dict(on)} is not in the geometry")
+    kept = min(count, inside.shape[1])
+    return inside[:, torch.arange(kept, device="cpu") * inside.shape[1] // kept]
 
 
 def _spoken(on: Where) -> str:

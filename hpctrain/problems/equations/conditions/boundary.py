@@ -55,7 +55,8 @@ class Dirichlet(OnBoundary):
 
     Attributes:
         values: a number or a function of `at` for each field.
-        on: a name of boundary pieces, or a function of `at`; by default all boundary in space.
+        on: a name of boundary pieces, a function of `at`, or fixed coordinates {"x": 0, "y": 0};
+            by default all of the boundary in space.
         exact: hold for every θ by the form of the solution, in place of a term of the loss.
         weight: w of its term w mean_j Σ_i r_ij².
         points: how many; by default the job's `problem.condition_points`.
