@@ -10,7 +10,7 @@ Source: N. Sukumar, A. Srivastava, Computer Methods in Applied Mechanics and Eng
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,6 +181,11 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
     Raises:
         ProblemError: it takes a part of one.
     """
+    if isinstance(on, Mapping):
+        raise ProblemError(
+            f"{place}: on = {dict(on)}: exact conditions hold on pieces of the boundary, take"
+            " exact = False"
+        )
     pieces = select_pieces(on, frame, place)
     if not callable(on):
         return tuple(pieces)
