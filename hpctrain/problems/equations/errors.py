@@ -22,6 +22,7 @@ from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.points import grid_points
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import ProblemError, check_values
+from hpctrain.problems.equations.uncertainty import Uncertainty
 from hpctrain.problems.equations.unknowns import Unknown
 
 # Points at which errors are measured where there is no grid.
@@ -42,6 +43,10 @@ class Solution(Protocol):
     def composition(self, shape: JetShape, points: Tensor) -> Composition: ...
 
     def unknowns(self, theta: Tensor) -> dict[str, float]: ...
+
+    def uncertainties(
+        self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
+    ) -> dict[str, Uncertainty]: ...
 
 
 def test_points(equations: Equations) -> Tensor:
@@ -82,6 +87,9 @@ class ErrorMonitor:
         each = tuple(f"error_{name}" for name in self._known) if len(fields) > 1 else ()
         self._errors = ("error", *paired, *each) if self._known else ()
         self.columns: tuple[str, ...] = (*self._errors, *equations.unknowns)
+        self._threads = threads
+        # Known when a run has ended: they take a Jacobian.
+        self._uncertain: dict[str, Uncertainty] = {}
 
     def values(self, theta: Tensor) -> dict[str, float]:
         found = self._problem.unknowns(theta)
@@ -101,7 +109,10 @@ class ErrorMonitor:
         return measured | found
 
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
-        """The fields at the test points, with their references and the coordinates."""
+        """The fields at the test points, with their references and the coordinates.
+
+        Standard errors of the unknowns are beside them.
+        """
         with self._communicator.timer.phase("validation"):
             predicted = self._part.predictions(theta)
             fields = {
@@ -112,6 +123,10 @@ class ErrorMonitor:
                 self._title("reference", name): self._gather(values)
                 for name, values in self._part.references.items()
             }
+            ranks, chunks, threads = self._communicator, self._chunks, self._threads
+            self._uncertain = self._problem.uncertainties(theta, ranks, chunks, threads)
+            for name, each in self._uncertain.items():
+                fields[f"standard_error_{name}"] = np.array(each.standard_error)
         return fields | self._coordinates()
 
     def progress(self, values: Mapping[str, float]) -> str:
@@ -135,8 +150,19 @@ class ErrorMonitor:
             words.append(f"largest relative error {values['error']:.3e} ({each})")
         for name, unknown in self._problem.equations.unknowns.items():
             if name in values:
-                words.append(f"{name} = {values[name]:.8g}{_off(unknown, values[name])}")
+                words.append(self._describe_unknown(name, unknown, values[name]))
         return ", ".join(words)
+
+    def _describe_unknown(self, name: str, unknown: Unknown, value: float) -> str:
+        words = f"{name} = {value:.8g}"
+        if name in self._uncertain:
+            words += f" ± {self._uncertain[name].interval:.2g}"
+        if unknown.true is not None:
+            part = abs(value - unknown.true) / (abs(unknown.true) or 1.0)
+            words += f" ({100 * part:.2g} % off)"
+        if name in self._uncertain and not self._uncertain[name].is_identified:
+            words += " (hardly determined by the residuals)"
+        return words
 
     def _error(
         self, field: str, difference: float, exact: float, _: float, off: float, mean: float
@@ -237,13 +263,6 @@ def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:
                 " domain"
             )
     return {name: values.detach().double() for name, values in found.items()}
-
-
-def _off(unknown: Unknown, value: float) -> str:
-    """ " (0.01 % off)", where the true value is known."""
-    if unknown.true is None:
-        return ""
-    return f" ({100 * abs(value - unknown.true) / (abs(unknown.true) or 1.0):.2g} % off)"
 
 
 def _root_ratio(numerator: float, denominator: float) -> float:

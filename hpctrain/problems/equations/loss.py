@@ -6,7 +6,7 @@ then the sum of their squares over |D| is the loss.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,6 +29,7 @@ class TermLoss:
     """One term on this rank.
 
     Attributes:
+        name: of the term.
         loss: sums over its chunks.
         jets: at its points.
         bounds: chunk c holds its samples bounds[c] … bounds[c + 1] - 1.
@@ -37,6 +38,7 @@ class TermLoss:
         is_grouped: each sample has several points.
     """
 
+    name: str
     loss: ResidualLoss
     jets: JetEvaluator
     bounds: list[int]
@@ -112,6 +114,16 @@ class PinnLoss:
         self.loss_cost = above
         self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
 
+    def losses_of(self, theta: Tensor, names: Collection[str]) -> Tensor:
+        """Σ ℓ_j over each chunk (C,), of the terms of these names alone."""
+        full = self._full(theta)
+        parts = [
+            term.loss.losses(full, self._first, activations)
+            for term, activations in self._terms_with_activations()
+            if term.name in names
+        ]
+        return self._add(parts, ())
+
     def restrict(self, region: Region, theta: Tensor) -> "PinnLoss":
         """See `objective.SampledLoss`."""
         restricted = object.__new__(PinnLoss)
@@ -122,12 +134,7 @@ class PinnLoss:
         return restricted
 
     def losses(self, theta: Tensor) -> Tensor:
-        full = self._full(theta)
-        parts = [
-            term.loss.losses(full, self._first, activations)
-            for term, activations in self._terms_with_activations()
-        ]
-        return self._add(parts, ())
+        return self.losses_of(theta, {term.name for term in self._terms})
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         full = self._full(theta)

@@ -21,12 +21,13 @@ from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.residual import Residual, residual_loss
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import shares
+from hpctrain.parallel.tree import reduce_leaves, shares
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.checks.guard import guarded, named_place
 from hpctrain.problems.equations.checks.jumps import describe_jumps
-from hpctrain.problems.equations.conditions import Dirichlet, Initial
+from hpctrain.problems.equations.conditions import Dirichlet, Initial, Observations
 from hpctrain.problems.equations.conditions.base import AnyCondition
 from hpctrain.problems.equations.conditions.boundary import OnBoundary
 from hpctrain.problems.equations.equations import Equations
@@ -45,6 +46,7 @@ from hpctrain.problems.equations.requests import (
 from hpctrain.problems.equations.scaling import NetworkInputs, caution_of_sizes
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
+from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
 from hpctrain.user_code.faults import place_of
 
 EQUATION = "equation"
@@ -110,6 +112,7 @@ class PinnProblem:
         self._dtype, self._device = dtype, device
         self.terms = self._make_terms()
         self.samples = sum(term.samples for term in self.terms)
+        self._kept: tuple[tuple[int, int, int, int], PinnLoss] | None = None
 
     def _make_terms(self) -> list[Term]:
         """The equation's own term, and those of the conditions that the form does not meet."""
@@ -224,8 +227,29 @@ class PinnProblem:
         named = unknown_values.values(self.equations.unknowns, taus)
         return {name: float(value) for name, value in named.items()}
 
+    def uncertainties(
+        self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
+    ) -> dict[str, Uncertainty]:
+        """Of the unknowns in θ (n,), see `uncertainty`; collective."""
+        objective = Objective.of(self, communicator, chunks, threads)
+        measured = {name: each for name, each in self.equations.named_conditions.items()
+                    if isinstance(each, Observations)}  # fmt: skip
+        terms = [term for term in self.terms if not measured or term.name in measured]
+        rows = sum(term.samples * len(self.trials[self.terms.index(term)].values) for term in terms)
+        own = self.share(chunks, communicator.rank, communicator.size, threads)
+        sums = own.losses_of(theta, {term.name for term in terms})
+        first = shares(chunks, communicator.size)[communicator.rank][0]
+        total = communicator.tree_sum(reduce_leaves(sums[:, None], first), chunks)
+        return estimate(objective, self.equations.unknowns, float(total[0]) / rows, theta)
+
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
-        """The loss over the chunks that rank `rank` of `ranks` holds."""
+        """The loss over the chunks that rank `rank` of `ranks` holds; the last one is kept."""
+        key = (chunks, rank, ranks, threads)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._make_share(*key)
+        return self._kept[1]
+
+    def _make_share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
         own = shares(chunks, ranks)[rank]
         parts, first_row = [], 0
         for number, term in enumerate(self.terms):
@@ -259,7 +283,7 @@ class PinnProblem:
             evaluator, residual, self._dtype, unknowns=len(self.equations.unknowns), group=g
         )
         row = first_row + len(names) * first
-        return TermLoss(loss, evaluator, own, row, len(names), is_grouped=g > 1)
+        return TermLoss(term.name, loss, evaluator, own, row, len(names), is_grouped=g > 1)
 
     def evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int

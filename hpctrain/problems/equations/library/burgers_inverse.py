@@ -36,7 +36,10 @@ class BurgersInverse(Equations):
     """
 
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
-    unknowns = {"l1": Unknown(0.0), "l2": Unknown(math.exp(-6), positive=True)}
+    unknowns = {
+        "l1": Unknown(0.0, true=1.0),
+        "l2": Unknown(math.exp(-6), positive=True, true=NU),
+    }
     noise = 0.0
     conditions = (Observations(_measure(noise), ["u"]),)
 

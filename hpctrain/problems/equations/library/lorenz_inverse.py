@@ -65,7 +65,11 @@ class LorenzInverse(Equations):
 
     geometry = Interval(t=(0.0, 3.0))
     fields = ("x", "y", "z")
-    unknowns = {"sigma": Unknown(1.0), "rho": Unknown(1.0), "beta": Unknown(1.0)}
+    unknowns = {
+        "sigma": Unknown(1.0, true=10.0),
+        "rho": Unknown(1.0, true=15.0),
+        "beta": Unknown(1.0, true=8 / 3),
+    }
     conditions = (
         Initial(dict(zip(fields, START, strict=True)), exact=True),
         Observations({"t": _TIMES} | dict(zip(fields, evaluate(_TIMES).T, strict=True)), fields),
