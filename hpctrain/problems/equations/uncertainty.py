@@ -1,8 +1,8 @@
 """Standard errors of unknowns, from the Jacobian of all residuals at the end of a run.
 
 Near a minimum the unknowns τ and the parameters of the network are estimates by least squares
-with the covariance s² (JᵀJ)⁻¹. The rows of J are scaled as in the loss, and s² is the mean square of
-the scaled rows of measurements, so that their own errors set the scale; without measurements
+with the covariance s² (JᵀJ)⁻¹. The rows of J are scaled as in the loss, and s² is the mean square
+of the scaled rows of measurements, so that their own errors set the scale; without measurements
 that of all rows. An unknown p = p(τ) has the standard error |dp/dτ| s √((JᵀJ)⁻¹_ττ).
 
 Source: G. A. F. Seber, C. J. Wild, Nonlinear Regression (1989), section 2.1.
