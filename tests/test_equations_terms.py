@@ -1,6 +1,7 @@
 """The loss of equations with conditions of every kind, against its definition by autograd."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from hpctrain.problems.equations import (
     Unknown,
 )
 from hpctrain.problems.equations.checks.probe import probe
+from hpctrain.problems.equations.errors import _references, measuring_points
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 DATA = {
@@ -258,3 +260,36 @@ def test_fixed_coordinates_are_a_point_or_a_slice():
     assert part.points.shape == (2, 9) and set(part.points[0].tolist()) == {0.25}
     with pytest.raises(Exception, match=r"on = \{'t': 2\} is not allowed: t from 0 to 1, x from 0"):
         type("Off", (Wave,), {"conditions": (Dirichlet({"u": 0.0}, on={"t": 2}),)})()
+
+
+class Uneven(Wave):
+    """With functions of the points whose bits in torch depend on where in an array a point is."""
+
+    conditions = (Initial({"u": lambda at: torch.cosh(at.x) ** 1.5}),)
+
+    def ansatz(self, at):
+        return {}
+
+    def residuals(self, at, u):
+        return u.tt - torch.cosh(at.x) ** 1.5 * u.xx + torch.sigmoid(at.t * at.x)
+
+    def reference(self, at):
+        return torch.cosh(at.x) ** 1.5 * torch.atan2(at.t, at.x + 1)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 5])
+def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
+    problem = PinnProblem(Uneven(), DenseNetwork(2, 5, 3), Formulation(301, condition_points=77))
+    theta = problem.initial_parameters(0)
+
+    def shares_of(ranks):
+        return [problem.share(8, rank, ranks, 1) for rank in range(ranks)]
+
+    whole = shares_of(1)[0].losses(theta)
+    parts = torch.cat([share.losses(theta) for share in shares_of(ranks)])
+    assert not native_available() or torch.equal(parts, whole)
+    points = measuring_points(problem.equations)
+    found = _references(problem.equations, points)["u"]
+    bounds = [k * len(found) // ranks for k in range(ranks + 1)]
+    again = [_references(problem.equations, points[:, a:b])["u"] for a, b in pairwise(bounds)]
+    assert torch.equal(torch.cat(again), found)

@@ -154,7 +154,7 @@ class FusedResidual:
     def __init__(self, evaluator: NativeJets, program: Program, dtype: torch.dtype) -> None:
         self._jets = evaluator
         self._program = program
-        arrays = program.arrays.to(dtype).contiguous()
+        arrays = program.arrays[:, : evaluator.points].to(dtype).contiguous()
         self._residual = getattr(_kernels, f"PointwiseResidual{evaluator.tile}")(
             program.instructions, program.results, program.unknowns, arrays.numpy()
         )

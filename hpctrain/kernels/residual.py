@@ -89,6 +89,7 @@ def residual_loss(
     dtype: torch.dtype,
     unknowns: int = 0,
     group: int = 1,
+    samples: int | None = None,
 ) -> ResidualLoss:
     """The fastest loss that the evaluator and the residual allow.
 
@@ -96,24 +97,27 @@ def residual_loss(
         unknowns: q.
         group: g > 1 for a residual that reads g points at a time, g·j … g·j + g - 1 of the
             evaluator for sample j; it takes jets (components, outputs, g, N).
+        samples: that the residual is called for, by default N; those beyond N repeat the last one,
+            and are dropped.
     """
+    samples = evaluator.points // group if samples is None else samples
     if not is_native(evaluator):
-        return TorchResidual(evaluator, residual, unknowns, group)
+        return TorchResidual(evaluator, residual, unknowns, group, samples)
     if group > 1:
-        return TorchResidual(evaluator, residual, unknowns, group, OF_GROUPS)
+        return TorchResidual(evaluator, residual, unknowns, group, samples, OF_GROUPS)
     from hpctrain.kernels.native import FusedResidual
 
     try:
         program = trace(
             residual,
             evaluator.components,
-            evaluator.points,
+            samples,
             dtype,
             evaluator.network.outputs,
             unknowns,
         )
     except NotTraceableError as error:
-        return TorchResidual(evaluator, residual, unknowns, untraced=error.operation)
+        return TorchResidual(evaluator, residual, unknowns, 1, samples, error.operation)
     return FusedResidual(evaluator, program, dtype)
 
 
@@ -129,6 +133,7 @@ class TorchResidual:
         residual: Residual,
         unknowns: int = 0,
         group: int = 1,
+        samples: int | None = None,
         untraced: str | None = None,
     ) -> None:
         self._jets = evaluator
@@ -136,6 +141,8 @@ class TorchResidual:
         self._unknowns = unknowns
         self._group = group
         self._bounds = [bound // group for bound in evaluator.bounds]
+        self._samples = samples
+        self._more = 0 if samples is None else samples - self._bounds[-1]
         self.untraced = untraced
         self._linear = LinearJets(evaluator)
         self._kept: Linearised | None = None
@@ -172,7 +179,9 @@ class TorchResidual:
 
     def regrouped(self, bounds: list[int]) -> "TorchResidual":
         jets = self._jets.rebound([self._group * bound for bound in bounds])
-        return TorchResidual(jets, self._residual, self._unknowns, self._group, self.untraced)
+        return TorchResidual(
+            jets, self._residual, self._unknowns, self._group, self._samples, self.untraced
+        )
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         jets = self._jets.forward(theta, keep=True)
@@ -236,7 +245,15 @@ class TorchResidual:
         """r (m, N)."""
         if self._group > 1:
             jets = jets.unflatten(2, (-1, self._group)).transpose(2, 3)
-        return torch.stack(tuple(self._residual(jets, copies.unbind())))
+        jets, copies = self._lengthen(jets), self._lengthen(copies)
+        r = torch.stack(tuple(self._residual(jets, copies.unbind())))
+        return r[:, : self._bounds[-1]]
+
+    def _lengthen(self, values: Tensor) -> Tensor:
+        """(…, N) with the last one repeated."""
+        if not self._more:
+            return values
+        return torch.cat([values, *[values[..., -1:]] * self._more], dim=-1)
 
     def _copies(self, theta: Tensor) -> Tensor:
         """The unknowns (q, N), those of each point."""

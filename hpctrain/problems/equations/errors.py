@@ -20,6 +20,7 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At
 from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.points import grid_points
+from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
@@ -49,7 +50,7 @@ class Solution(Protocol):
     ) -> dict[str, Uncertainty]: ...
 
 
-def test_points(equations: Equations) -> Tensor:
+def measuring_points(equations: Equations) -> Tensor:
     """The points (d, N) at which errors are measured: a grid, or points inside."""
     region, grid = equations.frame.region, equations.grid
     if grid is None:
@@ -182,7 +183,7 @@ class ErrorMonitor:
         equations = self._problem.equations
         names, bounds = equations.frame.axes.names, equations.frame.region.bounds
         if equations.grid is None:
-            return dict(zip(names, to_array(test_points(equations)), strict=True))
+            return dict(zip(names, to_array(measuring_points(equations)), strict=True))
         pairs = zip(names, bounds, equations.grid, strict=True)
         return {name: np.linspace(low, high, count) for name, (low, high), count in pairs}
 
@@ -198,20 +199,21 @@ class _Part:
 
     def __init__(self, problem: Solution, chunks: int, first: int, last: int, threads: int) -> None:
         equations = problem.equations
-        points = test_points(equations)
+        points = measuring_points(equations)
         self.count = points.shape[1]
         bounds = [chunk * points.shape[1] // chunks for chunk in range(first, last + 1)]
         points = points[:, bounds[0] : bounds[-1]].contiguous()
         self._bounds = [bound - bounds[0] for bound in bounds]
         shape = JetShape.closed(len(points), {()})
         self._evaluator = problem.evaluator(shape, points, self._bounds, threads)
-        self._composition = problem.composition(shape, points)
+        self._composition = problem.composition(shape, lengthen(points))
         self.references = _references(equations, points)
 
     def predictions(self, theta: Tensor) -> dict[str, Tensor]:
         """Each field (N,) at this rank's points."""
-        jet = self._evaluator.forward(theta, keep=False)
-        return {name: field.value for name, field in self._composition.fields(jet).items()}
+        jet = lengthen(self._evaluator.forward(theta, keep=False))
+        count = self._bounds[-1]
+        return {name: u.value[:count] for name, u in self._composition.fields(jet).items()}
 
     def sums(self, theta: Tensor) -> Tensor:
         """By chunk (C, 5 k): Σ d², Σ u², Σ u_NN², Σ d, Σ u of each known field, d = u_NN − u."""
@@ -234,7 +236,7 @@ def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:
     place = named_place(title, equations.reference)
 
     def evaluate(points: Tensor) -> dict[str, Tensor]:
-        given: Any = guarded(equations.reference, title)(At(frame.axes, points))
+        given: Any = guarded(equations.reference, title)(At(frame.axes, lengthen(points)))
         if given is None:
             return {}
         named = given if isinstance(given, Mapping) else {frame.fields[0]: given}
@@ -243,8 +245,8 @@ def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:
                 raise ProblemError(
                     f"{place} names {name!r}: the fields are {', '.join(frame.fields)}"
                 )
-        like = points[0]
-        return {n: check_values(each, like, f"{place}: {n}") for n, each in named.items()}
+        like, count = lengthen(points)[0], points.shape[1]
+        return {n: check_values(each, like, f"{place}: {n}")[:count] for n, each in named.items()}
 
     def one(name: str, points: Tensor) -> Tensor:
         return evaluate(points)[name]

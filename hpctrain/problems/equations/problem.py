@@ -37,6 +37,7 @@ from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
 from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
 from hpctrain.problems.equations.requests import (
+    LANES,
     Trial,
     check_residual,
     points_of,
@@ -278,9 +279,15 @@ class PinnProblem:
         own = [bound - first for bound in bounds]
         evaluator = self.evaluator(shape, points, [g * bound for bound in own], threads)
         residual = self._residual(term, shape, first, last)
-        self._check(residual, names, shape, last - first, term)
+        called = last - first + (first - last) % LANES
+        self._check(residual, names, shape, called, term)
         loss = residual_loss(
-            evaluator, residual, self._dtype, unknowns=len(self.equations.unknowns), group=g
+            evaluator,
+            residual,
+            self._dtype,
+            unknowns=len(self.equations.unknowns),
+            group=g,
+            samples=called,
         )
         row = first_row + len(names) * first
         return TermLoss(term.name, loss, evaluator, own, row, len(names), is_grouped=g > 1)
@@ -310,8 +317,8 @@ class PinnProblem:
     def _residual(self, term: Term, shape: JetShape, first: int, last: int) -> Residual:
         """The scaled rows of a term's samples first … last - 1, as a function of the jet there."""
         own = slice(first, last)
-        at, normals = points_of(term, self.frame, own, self._dtype, self._device)
-        exact, _ = points_of(term, self.frame, own, torch.float64)
+        at, normals = points_of(term, self.frame, own, self._dtype, self._device, lengthened=True)
+        exact, _ = points_of(term, self.frame, own, torch.float64, lengthened=True)
         composition = self.composition(shape, exact.all)
         scale = row_scale(term.weight, term.samples, self.samples)
 

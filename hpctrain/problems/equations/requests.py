@@ -15,6 +15,9 @@ from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, At, Component, Field, Index
 from hpctrain.problems.equations.terms import ProblemError, Term
 
+# Functions of the user are called for a multiple of so many samples: torch has other instructions,
+# with other bits, for the last ones of an array, which depend on the ranks.
+LANES = 16
 # Samples at which a term is tried out.
 _SAMPLES = 64
 # Up to so many coordinates a Laplacian is a sum of second derivatives.
@@ -100,8 +103,19 @@ def evaluate_term(
     return term.zero(at, fields, {name: each.detach()[0] for name, each in unknowns.items()})
 
 
+def lengthen(values: Tensor) -> Tensor:
+    """(…, N) with the last one repeated, up to a multiple of `LANES`."""
+    more = -values.shape[-1] % LANES
+    return torch.cat([values, *[values[..., -1:]] * more], dim=-1)
+
+
 def points_of(
-    term: Term, frame: Frame, samples: slice, dtype: torch.dtype, device: torch.device = CPU
+    term: Term,
+    frame: Frame,
+    samples: slice,
+    dtype: torch.dtype,
+    device: torch.device = CPU,
+    lengthened: bool = False,
 ) -> tuple[At, Tensor | None]:
     """`at` of some samples of a term, and the normals; (d, g, N) in groups of g points."""
     g, count = term.group, term.samples
@@ -110,7 +124,8 @@ def points_of(
         if rows is None:
             return None
         chosen = rows.reshape(len(rows), count, g)[:, samples].to(device, dtype)
-        return (chosen[..., 0] if g == 1 else chosen.transpose(1, 2)).contiguous()
+        chosen = chosen[..., 0] if g == 1 else chosen.transpose(1, 2)
+        return (lengthen(chosen) if lengthened else chosen).contiguous()
 
     points, normals, given = (part(rows) for rows in (term.points, term.normals, term.given))
     assert points is not None
