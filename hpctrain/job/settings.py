@@ -98,6 +98,9 @@ class Job(Options):
 
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of everything that is random")
     precision: Literal["float64", "float32"] = Field("float64", description="of all numbers")
+    start: str | None = Field(
+        None, min_length=1, description="a run file whose final parameters this run begins from"
+    )
     problem: ProblemOptions = Field(description="what is to be solved")
     network: NetworkOptions = Field(NoNetworkOptions(), description="what is trained")
     solver: SolverOptions = Field(description="the method that trains it, chosen by its name")

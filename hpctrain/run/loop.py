@@ -128,7 +128,7 @@ class Loop:
         if reason is OUTPUT_FAILED:
             raise history.explain_fault()
         if reason is NON_FINITE:
-            history.finish(reason.text, None)
+            history.finish(reason.text, None, point.theta)
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
                 f" infinite near the last point (loss {point.loss:g},"
@@ -136,7 +136,8 @@ class Loop:
             )
         self._observers.checkpoints.write(state, self._look(point.theta, record))
         text = explain(reason, record.outcome)
-        history.finish(text, self._parts.monitor.solution(point.theta) or None)
+        solution = self._parts.monitor.solution(point.theta) or None
+        history.finish(text, solution, point.theta)
         return self._end(point, reason, f"stopped: {text}")
 
     def _begin(self, past: Past | None) -> None:

@@ -13,6 +13,7 @@ from hpctrain.run.loop import End, Loop
 from hpctrain.run.output import Output, claim_new_file, hold_claim
 from hpctrain.run.resume import Past, find_past
 from hpctrain.run.signals import StopSignals
+from hpctrain.run.start import choose_start
 from hpctrain.store.claim import Claim
 
 
@@ -75,7 +76,7 @@ def _train(
     device = choose_device(assemble.choose_device_name(job), communicator)
     with carry(communicator, job.parallel.transport, device) as ranks:
         parts = assemble.make_parts(job, ranks, device)
-        theta = parts.problem.initial_parameters(job.seed)
+        theta = choose_start(job, parts.problem, ranks)
         with held as output, nullcontext(signals) if signals else StopSignals() as noted:
             loop = Loop(parts, assemble.make_observers(parts, output), noted)
             return loop.start(theta) if past is None else loop.go_on(theta, past)

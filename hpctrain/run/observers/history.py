@@ -132,19 +132,23 @@ class History:
         """
         self._write_on_root(lambda writer: writer.sync())
 
-    def finish(self, reason: str, solution: Mapping[str, np.ndarray] | None) -> None:
+    def finish(
+        self, reason: str, solution: Mapping[str, np.ndarray] | None, theta: torch.Tensor
+    ) -> None:
         """Completes the file before any rank goes on; collective.
 
         Args:
             reason: why the run ended.
-            solution: what is kept of the final θ.
+            solution: what the monitor keeps of the final θ.
+            theta: the final θ (n,).
 
         Raises:
             OutputError: it cannot be written.
         """
         facts = {"peak_memory_mb": self._ranks.maximum([peak_memory_mb()])[0]}
+        last = to_array(theta)
         with self._ranks.timer.phase("io"):
-            self._write_on_root(lambda writer: writer.finish(reason, solution, facts))
+            self._write_on_root(lambda writer: writer.finish(reason, solution, facts, last))
 
     def explain_fault(self) -> OutputError:
         """The error that ends the run on all ranks for rank 0's `fault`; collective."""

@@ -42,6 +42,7 @@ class Run:
         history: column → (records,).
         phases: (records, ranks, phases, 2), wall and CPU seconds within each record.
         traffic: (records, ranks, 2), messages and bytes within each record; NaN in files of before.
+        parameters: the final θ (n,) of a run that has ended.
         solution: `prediction`, `reference` (if any), then the coordinates in the field's order.
     """
 
@@ -54,6 +55,7 @@ class Run:
     traffic: np.ndarray
     iterates: Iterates | None
     solution: Mapping[str, np.ndarray] | None
+    parameters: np.ndarray | None = None
 
     @property
     def stop_reason(self) -> str:
@@ -77,7 +79,7 @@ class Run:
         history = {name: values[kept] for name, values in self.history.items()}
         phases, traffic = self.phases[kept], self.traffic[kept]
         found = replace(self, history=history, phases=phases, traffic=traffic)
-        return replace(found, iterates=iterates, solution=None)
+        return replace(found, iterates=iterates, solution=None, parameters=None)
 
 
 def compute_checksum(file: h5py.File) -> int:

@@ -13,18 +13,21 @@ from hpctrain.store.space import Sink
 
 
 def replace_by_finished(
-    path: Path, ending: Mapping[str, Scalar], solution: Mapping[str, np.ndarray] | None
+    path: Path,
+    ending: Mapping[str, Scalar],
+    solution: Mapping[str, np.ndarray] | None,
+    parameters: np.ndarray | None,
 ) -> None:
     """Puts a complete file in the place of one that has grown, which nobody writes any more.
 
     Args:
         path: of the run file.
         ending: root attributes that are known at the end only.
-        solution: as `RunWriter.finish` takes it.
+        solution, parameters: as `RunWriter.finish` takes them.
     """
     temporary = files.make_temporary_name(path.with_name(f"{path.name}.end"))
     try:
-        _write(temporary, path, ending, solution)
+        _write(temporary, path, ending, solution, parameters)
         files.sync(temporary)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -37,6 +40,7 @@ def _write(
     path: Path,
     ending: Mapping[str, Scalar],
     solution: Mapping[str, np.ndarray] | None,
+    parameters: np.ndarray | None,
 ) -> None:
     with (
         h5py.File(path, "r") as grown,
@@ -48,6 +52,8 @@ def _write(
         attributes.write(new, {**attributes.read(grown), **ending})
         if solution is not None:
             _write_solution(new, solution)
+        if parameters is not None:
+            new["parameters"] = parameters
         attributes.write(new, {"crc32": compute_checksum(new)})
     sink.check()
 

@@ -110,6 +110,7 @@ def _load(path: Path, file: h5py.File) -> Run:
         phase_names=tuple(attributes.read_texts(file["phases"], "names")),
         iterates=_load_iterates(file),
         solution=_load_solution(file),
+        parameters=file["parameters"][:] if "parameters" in file else None,
     )
 
 

@@ -188,6 +188,7 @@ class RunWriter:
         stop_reason: str,
         solution: Mapping[str, np.ndarray] | None = None,
         facts: Mapping[str, Scalar] | None = None,
+        parameters: np.ndarray | None = None,
     ) -> None:
         """End the run: its complete file, with the solution, takes the place of the growing one.
 
@@ -196,9 +197,11 @@ class RunWriter:
             facts: what is known at the end only, as root attributes.
             solution: `prediction`, `reference` (if any) and, in the order of the field's axes, one
                 array for each coordinate.
+            parameters: the final θ (n,).
         """
         self._file.close()
-        replace_by_finished(self.path, {"stop_reason": stop_reason, **(facts or {})}, solution)
+        ending = {"stop_reason": stop_reason, **(facts or {})}
+        replace_by_finished(self.path, ending, solution, parameters)
         self.close()
 
     def sync(self) -> None:
