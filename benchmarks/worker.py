@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks import shapes
 from hpctrain.decomposition.blocks import by_layers
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.arrays import CPU
@@ -107,6 +108,18 @@ def nested(name: str) -> float:
         torch.autograd.grad(residual.square().mean(), theta)
 
     return median_ms(loss_and_gradient, 10)
+
+
+def autograd(name: str) -> float:
+    """Loss and gradient of an equation of `shapes` by nested autograd."""
+    torch.set_num_threads(THREADS)
+    return median_ms(shapes.by_autograd(shapes.CASES[name]), 5)
+
+
+def jets(name: str) -> float:
+    """The same by the native kernels."""
+    torch.set_num_threads(1)
+    return median_ms(shapes.by_jets(shapes.CASES[name], THREADS), 10)
 
 
 def dgemm(_: str) -> float:

@@ -151,7 +151,7 @@ void JetKernel<Real, T>::tangent(const Real* theta, const Real* v, Real* jets_do
   network_.set_parameters(theta);
   network_.set_direction(theta, v);
   const auto run = [&](const Tile& tile, Scratch& s) {
-    network_.tangent_tile(tile, s.network);
+    network_.tangent_tile(tile, nullptr, s.network);
     copy_out(tile, s.network.jets_dot(), jets_dot);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
@@ -180,18 +180,15 @@ void JetKernel<Real, T>::losses(const Real* theta, int first, const Real* activa
 }
 
 template <class Real, int T>
-template <class Seed, class End>
-void JetKernel<Real, T>::sweep_residual(const Real* theta, int first, int last,
-                                        const Real* activations, const Residual& residual,
-                                        Seed seed, End end) {
-  network_.set_parameters(theta);
+template <class Ahead, class End>
+void JetKernel<Real, T>::sweep_residual(int first, int last, const Real* activations,
+                                        const Residual& residual, Ahead ahead, End end) {
   const auto begin = [&](Scratch& s) {
     s.start_residual(residual);
     std::fill_n(s.sums.data, network_.sums_offset(first, last + 1), Real(0));
   };
   const auto run = [&](const Tile& tile, Scratch& s) {
-    evaluate(theta, tile, first, activations, s.tape.data, residual, s);
-    seed(tile, s);
+    ahead(tile, s);
     residual.reverse(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
                      s.unknowns_bar.data);
     network_.reverse_tile(tile, first, last, activations, s.tape.data, s.network,
@@ -207,16 +204,18 @@ template <class Real, int T>
 void JetKernel<Real, T>::losses_and_gradients(const Real* theta, int first, int last,
                                               const Real* activations, const Residual& residual,
                                               bool unknowns_wanted, Real* leaves) {
+  network_.set_parameters(theta);
   const int64_t parameters = parameter_count(first, last);
   const int64_t length = 1 + parameters + (unknowns_wanted ? residual.unknowns() : 0);
-  const auto seed = [&](const Tile& tile, Scratch& s) {
+  const auto ahead = [&](const Tile& tile, Scratch& s) {
+    evaluate(theta, tile, first, activations, s.tape.data, residual, s);
     s.add_squares(residual, tile);
     for (int j = 0; j < residual.results(); ++j) {
       const Real* r = s.value(residual, j);
       s.seed(tile, j, [&](int t) { return 2 * r[t]; });
     }
   };
-  sweep_residual(theta, first, last, activations, residual, seed, [&](int64_t c, Scratch& s) {
+  sweep_residual(first, last, activations, residual, ahead, [&](int64_t c, Scratch& s) {
     Real* leaf = leaves + c * length;
     leaf[0] = s.sum_tile(s.squares);
     network_.collect(theta, first, last, s.sums.data, leaf + 1);
@@ -224,18 +223,55 @@ void JetKernel<Real, T>::losses_and_gradients(const Real* theta, int first, int 
   });
 }
 
+// A chunk's gradient with respect to all of theta.
+template <class Real, int T>
+void JetKernel<Real, T>::write_leaf(const Real* theta, const Residual& residual, const Scratch& s,
+                                    Real* leaf) const {
+  network_.collect(theta, 0, network_.depth() - 1, s.sums.data, leaf);
+  s.write_unknowns(residual, leaf + parameters());
+}
+
 template <class Real, int T>
 void JetKernel<Real, T>::weighted_gradients(const Real* theta, const Residual& residual,
                                             const Real* weights, Real* leaves) {
-  const int last = network_.depth() - 1, results = residual.results();
+  network_.set_parameters(theta);
+  const int results = residual.results();
   const int64_t length = parameters() + residual.unknowns();
-  const auto seed = [&](const Tile& tile, Scratch& s) {
+  const auto ahead = [&](const Tile& tile, Scratch& s) {
+    evaluate(theta, tile, 0, nullptr, s.tape.data, residual, s);
     for (int j = 0; j < results; ++j)
       s.seed(tile, j, [&](int t) { return weights[(tile.start + t) * results + j]; });
   };
-  sweep_residual(theta, 0, last, nullptr, residual, seed, [&](int64_t c, Scratch& s) {
-    network_.collect(theta, 0, last, s.sums.data, leaves + c * length);
-    s.write_unknowns(residual, leaves + c * length + parameters());
+  sweep_residual(0, network_.depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
+    write_leaf(theta, residual, s, leaves + c * length);
+  });
+}
+
+// The residuals of a tile and their tangents along v, in s.residual.
+template <class Real, int T>
+void JetKernel<Real, T>::evaluate_tangent(const Real* theta, const Real* v, const Tile& tile,
+                                          Real* tape, const Residual& residual, Scratch& s) const {
+  network_.tangent_tile(tile, tape, s.network);
+  residual.forward(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
+                   s.residual.data);
+  residual.tangent(s.network.jets_dot(), v + parameters(), s.residual.data);
+}
+
+template <class Real, int T>
+void JetKernel<Real, T>::gauss_newton_products(const Real* theta, const Real* v,
+                                               const Residual& residual, Real* leaves) {
+  network_.set_parameters(theta);
+  network_.set_direction(theta, v);
+  const int64_t length = parameters() + residual.unknowns();
+  const auto ahead = [&](const Tile& tile, Scratch& s) {
+    evaluate_tangent(theta, v, tile, s.tape.data, residual, s);
+    for (int j = 0; j < residual.results(); ++j) {
+      const Real* r_dot = residual.value_dot(j, s.residual.data);
+      s.seed(tile, j, [&](int t) { return r_dot[t]; });
+    }
+  };
+  sweep_residual(0, network_.depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
+    write_leaf(theta, residual, s, leaves + c * length);
   });
 }
 
@@ -291,10 +327,7 @@ void JetKernel<Real, T>::jacobian_product(const Real* theta, const Real* v,
   network_.set_direction(theta, v);
   const int results = residual.results();
   const auto run = [&](const Tile& tile, Scratch& s) {
-    network_.tangent_tile(tile, s.network);
-    residual.forward(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
-                     s.residual.data);
-    residual.tangent(s.network.jets_dot(), v + parameters(), s.residual.data);
+    evaluate_tangent(theta, v, tile, nullptr, residual, s);
     for (int j = 0; j < results; ++j)
       for (int64_t k = tile.start; k < tile.stop; ++k)
         product[k * results + j] = residual.value_dot(j, s.residual.data)[k - tile.start];

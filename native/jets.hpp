@@ -72,6 +72,9 @@ template <class Real, int T> class JetKernel {
                 int64_t last_chunk, Real* rows);
   // The derivative of the residuals along v (parameters + q), (points, m).
   void jacobian_product(const Real* theta, const Real* v, const Residual& residual, Real* product);
+  // By chunk J^T J v, J the residuals' derivative, (chunks, parameters + q), in one sweep.
+  void gauss_newton_products(const Real* theta, const Real* v, const Residual& residual,
+                             Real* leaves);
 
  private:
   struct Scratch;  // a thread's working memory
@@ -80,10 +83,14 @@ template <class Real, int T> class JetKernel {
   // tiles in turn, and end(chunk, scratch).
   template <class Begin, class Run, class End>
   void for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end);
-  // Forward and back, tile by tile: seed(tile, scratch) sets the adjoints of the residuals.
-  template <class Seed, class End>
-  void sweep_residual(const Real* theta, int first, int last, const Real* activations,
-                      const Residual& residual, Seed seed, End end);
+  // Forward and back, tile by tile: ahead(tile, scratch) evaluates the residuals of a tile, with a
+  // tape, and sets their adjoints; activations and layers as for `reverse`.
+  template <class Ahead, class End>
+  void sweep_residual(int first, int last, const Real* activations, const Residual& residual,
+                      Ahead ahead, End end);
+  void evaluate_tangent(const Real* theta, const Real* v, const Tile& tile, Real* tape,
+                        const Residual& residual, Scratch& s) const;
+  void write_leaf(const Real* theta, const Residual& residual, const Scratch& s, Real* leaf) const;
   void evaluate(const Real* theta, const Tile& tile, int first, const Real* activations, Real* tape,
                 const Residual& residual, Scratch& s) const;
   void copy_out(const Tile& tile, const Real* from, Real* jets) const;

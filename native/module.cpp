@@ -221,7 +221,18 @@ template <class Real, int T> void bind_jets(nb::module_& m, const std::string& n
              nb::gil_scoped_release release;
              self.jacobian_product(theta.data(), v.data(), residual, product.data());
            },
-           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("product"));
+           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("product"))
+      .def("gauss_newton_products",
+           [=](Kernel& self, Array<Real> theta, Array<Real> v, const Residual& residual,
+               Array<Real> leaves) {
+             require_residual(self, residual, theta);
+             require(v.size() == theta.size() &&
+                         leaves.size() == self.chunks() * theta.size(),
+                     "v must be as theta, leaves (chunks, parameters)");
+             nb::gil_scoped_release release;
+             self.gauss_newton_products(theta.data(), v.data(), residual, leaves.data());
+           },
+           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("leaves"));
 }
 
 using InstructionTuple = std::tuple<std::string, int, int, int, double>;

@@ -146,8 +146,7 @@ template <class Real, int T> class TileNetwork {
       linear(folded_[l], l, m.y.data, w);
       hidden_jets(layers_[l], w, m.y.data);
     }
-    if (tape && output > first && layers_[output - 1].residual)
-      std::copy_n(m.y.data, int64_t(layers_[output].inputs) * columns_, tape + tape_offset(output));
+    keep_entering(first, m.y.data, tape);
     linear(folded_[output], output, m.y.data, m.jets.data);
   }
 
@@ -182,11 +181,12 @@ template <class Real, int T> class TileNetwork {
     }
   }
 
-  // The jets of the output in m.jets, and their tangents along the direction in m.jets_dot().
+  // The jets of the output in m.jets, and their tangents along the direction in m.jets_dot(); the
+  // tape, as of forward_tile, may be null.
   //
   // With K, k the folded weights and biases and K', k' their derivatives,
   //   w = K y + k,   w' = K y' + K' y + k'.
-  void tangent_tile(const Tile& tile, Memory& m) const {
+  void tangent_tile(const Tile& tile, Real* tape, Memory& m) const {
     Real *w = m.w.data, *w_dot = m.w.data + tangent_distance_, *y_dot = m.y_bar.data;
     const int output = depth() - 1;
     enter(tile, 0, nullptr, m.y.data);
@@ -195,12 +195,14 @@ template <class Real, int T> class TileNetwork {
       linear(folded_[l], l, m.y.data, w);
       linear_dot(l, m, w_dot);
       activate<Real, T>(activation_, layer.outputs, columns_, w);
+      if (tape) std::copy_n(w, int64_t(layer.outputs) * columns_, tape + tape_offset(l));
       if (layer.residual)
         rule_jets<Real, T, true>(shape_.tangents, activation_, 0, layer.outputs, time_step_, w, y_dot);
       else
         rule_jets<Real, T, false>(shape_.tangents, activation_, 0, layer.outputs, Real(1), w, y_dot);
       activated_jets(layer, w, m.y.data);
     }
+    keep_entering(0, m.y.data, tape);
     linear(folded_[output], output, m.y.data, m.jets.data);
     linear_dot(output, m, m.jets_dot());
   }
@@ -316,6 +318,13 @@ template <class Real, int T> class TileNetwork {
       inputs_.load(tile.start, tile.stop, y);
     else
       inputs_.fill(tile.start, tile.stop, y);
+  }
+
+  // The jets that enter the output layer, for the tape of a residual network from layer `first` on.
+  void keep_entering(int first, const Real* y, Real* tape) const {
+    const int output = depth() - 1;
+    if (tape && output > first && layers_[output - 1].residual)
+      std::copy_n(y, int64_t(layers_[output].inputs) * columns_, tape + tape_offset(output));
   }
 
   void linear(const Folded& folded, int l, const Real* y, Real* w) const {

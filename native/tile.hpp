@@ -18,15 +18,15 @@ template <class Real> constexpr int panel_points = panel_vectors * lanes<Real>;
 constexpr int row_block = 5, gradient_rows = 4, gradient_columns = 5;
 
 // out[r][panel] = bias[r] + sum_i weight[r][i] y[i][panel], for Rows rows and a panel of so many
-// vectors of points; the bias goes to the first `values` points of the panel only.
-template <class Real, int Rows, int Vectors>
+// vectors of points. The bias may be null; in a Mixed panel its first `values` points take it only.
+template <class Real, int Rows, int Vectors, bool Mixed>
 inline void product_block(const Real* weight, int inner, const Real* y, int columns,
                           const Real* bias, int values, Real* out) {
   using V = Vector<Real>;
   V sum[Rows][Vectors];
   for (int r = 0; r < Rows; ++r)
     for (int v = 0; v < Vectors; ++v)
-      sum[r][v] = V{} + (v * lanes<Real> < values ? bias[r] : Real(0));
+      sum[r][v] = V{} + (bias && (!Mixed || v * lanes<Real> < values) ? bias[r] : Real(0));
   for (int i = 0; i < inner; ++i) {
     V x[Vectors];
 #pragma GCC unroll 8
@@ -47,11 +47,12 @@ inline void product_block(const Real* weight, int inner, const Real* y, int colu
 template <class Real, int T, int Vectors>
 inline void product_panel(const Real* weight, int rows, int inner, const Real* y, int columns,
                           const Real* bias, int c, Real* out) {
-  const int values = bias ? T - c : 0;
+  const bool valued = bias && c < T;
   int r = 0;
   const auto block = [&](auto count) {
-    product_block<Real, decltype(count)::value, Vectors>(
-        weight + r * inner, inner, y + c, columns, bias + r, values, out + r * columns + c);
+    product_block<Real, decltype(count)::value, Vectors, T % (Vectors * lanes<Real>) != 0>(
+        weight + r * inner, inner, y + c, columns, valued ? bias + r : nullptr, T - c,
+        out + r * columns + c);
   };
   for (; r + row_block <= rows; r += row_block) block(std::integral_constant<int, row_block>{});
   switch (rows - r) {

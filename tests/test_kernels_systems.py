@@ -139,6 +139,10 @@ def test_the_jacobian_and_products_with_it_are_those_of_nested_autograd(case, lo
     close(loss.jacobian_product(case.theta, v), loss.jacobian(case.theta, 0, 4)[:, 1:] @ v)
     w = torch.randn(len(r), generator=generator, dtype=torch.float64)
     close(loss.weighted_gradients(case.theta, w).sum(0), torch.autograd.grad(r, theta, w)[0])
+    by_chunk = loss.gauss_newton_products(case.theta, v)
+    for chunk in range(4):
+        J = loss.jacobian(case.theta, chunk, chunk + 1)[:, 1:]
+        close(by_chunk[chunk], J.T @ (J @ v))
 
 
 def test_a_suffix_has_its_own_columns_and_those_of_the_unknowns_if_wanted(case, loss):
@@ -178,6 +182,7 @@ def test_fused_systems_have_the_same_bits_on_any_number_of_threads(case):
                 loss.jacobian(case.theta, 0, 4),
                 loss.jacobian_product(case.theta, v),
                 loss.weighted_gradients(case.theta, weights),
+                loss.gauss_newton_products(case.theta, v),
             )
             for loss in (case.fused(1), case.fused(3))
         ),

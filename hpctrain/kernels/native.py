@@ -16,8 +16,11 @@ from hpctrain.networks.dense import DenseNetwork
 _REALS = {torch.float64: "Double", torch.float32: "Float"}
 # Coordinates with derivatives of the compiled shapes.
 COMPILED_COORDINATES = 4
-# Up to so many components a tile is full, or half as long; beyond a quarter.
-FULL_TILE, HALF_TILE = 8, 24
+# Bytes of one component of one unit in a full tile.
+TILE_ROW = 256
+# Bytes of a full tile's jets in all layers up to which tiles are full, or half as long; beyond, a
+# quarter: measured where the second-level cache holds 2 MiB.
+FULL_TILE, HALF_TILE = 2_500_000, 5_000_000
 
 
 class NativeJets(JetEvaluator):
@@ -53,7 +56,7 @@ class NativeJets(JetEvaluator):
         self._points, self._inputs, self._threads = points, inputs, threads
         compiled = compiled_shape(network, shape)
         entries, rows = _input_entries(shape, points, inputs)
-        self.tile = _REALS[points.dtype] + _tile(shape, compiled[0])
+        self.tile = _REALS[points.dtype] + _tile(network, shape, compiled[0])
         self.kernel = getattr(_kernels, f"JetKernel{self.tile}")(
             layers, network.activation, network.time_step, compiled, _lists(shape.products),
             _lists(shape.tangents), entries, _buffer(rows), bounds, threads,
@@ -121,10 +124,13 @@ def compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, i
     return True, len(firsts), sum(1 << firsts.index(index[0]) for index in others)
 
 
-def _tile(shape: JetShape, compiled: bool) -> str:
-    if compiled or shape.components <= FULL_TILE:
+def _tile(network: DenseNetwork, shape: JetShape, compiled: bool) -> str:
+    """The length of a tile, by the shape and network alone: it decides the bits of sums."""
+    units = sum(layer.outputs for layer in network.layers) + 5 * network.width
+    size = TILE_ROW * units * shape.components
+    if compiled or size <= FULL_TILE:
         return ""
-    return "Half" if shape.components <= HALF_TILE else "Quarter"
+    return "Half" if size <= HALF_TILE else "Quarter"
 
 
 def _input_entries(
@@ -212,6 +218,13 @@ class FusedResidual:
             _buffer(theta), _buffer(v), self._residual, product.numpy()
         )
         return product
+
+    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+        leaves = self._empty(self._jets.chunks, len(theta))
+        self._jets.kernel.gauss_newton_products(
+            _buffer(theta), _buffer(v), self._residual, leaves.numpy()
+        )
+        return leaves
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self._jets.dtype, device="cpu")

@@ -80,7 +80,10 @@ class ResidualLoss(Protocol):
         """[r ∂r/∂θ] (k·m, 1 + n + q), rows of the k points of chunks first … last - 1."""
 
     def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
-        """(∂r/∂θ) v (N·m,) along v (n + q,)."""
+        """J v (N·m,) along v (n + q,), J = ∂r/∂θ."""
+
+    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+        """Jᵀ J v over each chunk, (C, n + q)."""
 
 
 def residual_loss(
@@ -195,6 +198,9 @@ class TorchResidual:
 
     def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
         return self._linearised(theta).product(v)
+
+    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+        return self.weighted_gradients(theta, self.jacobian_product(theta, v))
 
     def _linearised(self, theta: Tensor) -> Linearised:
         if self._kept is None or not torch.equal(self._kept.theta, theta):

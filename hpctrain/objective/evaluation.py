@@ -220,7 +220,7 @@ class Objective:
         return (2 / self.samples) * self._sum(share.pulled_back(theta, r_pp))
 
     def gauss_newton_product(self, theta: Tensor, v: Tensor) -> Tensor:
-        """(2/|D|) JᵀJ v (n,); one sum over the ranks. J v is a central difference of r."""
+        """(2/|D|) JᵀJ v (n,); one sum over the ranks. J v is exact."""
         share = self._least_squares
         work = self._share.gradient_cost + 2 * self._share.loss_cost
         self.counts.hvp_work += self._fraction * work

@@ -172,8 +172,8 @@ class PinnLoss:
         return self._add(parts, (self._whole,))
 
     def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
-        products = [term.loss.jacobian_product(theta, v) for term in self._terms]
-        return self.pulled_back(theta, torch.cat(products)) if products else self._none()
+        parts = [term.loss.gauss_newton_products(theta, v) for term in self._terms]
+        return self._add(parts, (self._whole,))
 
     def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
         r = self.grouped(self._residuals(theta), signs, groups)
