@@ -1,4 +1,7 @@
-"""The equations that are shipped: every file of this folder is one, found by being there."""
+"""The equations that are shipped: every file of this folder is one, found by being there.
+
+How their reference solutions are computed is in `methods`, where several share it.
+"""
 
 import importlib
 import pkgutil
