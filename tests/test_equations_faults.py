@@ -410,6 +410,15 @@ def test_the_shipped_equations_pass_without_a_warning(name, precision):
     assert problem.cautions == ()
 
 
+def test_a_lifting_that_solves_the_equation_is_warned_of():
+    def wave(s, at):
+        return {"u": (torch.exp(-0.1 * torch.pi**2 * at.t) * torch.sin(torch.pi * at.x), at.t)}
+
+    (line,) = pinn(broken(Heat, ansatz=wave, conditions=())).cautions[:1]
+    assert line == "Mine: G alone solves the equations: the network has nothing to learn"
+    assert not any("nothing to learn" in each for each in pinn(broken()).cautions)
+
+
 STEEP = f"""{HEAD}
     def residuals(self, at, u):
         limit(u.value)

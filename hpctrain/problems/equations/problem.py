@@ -51,6 +51,8 @@ from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
 from hpctrain.user_code.faults import place_of
 
 EQUATION = "equation"
+# Residuals below this part of their usual size are zero.
+SOLVED = 1e-10
 # Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
 # above so many coordinates it is found among points inside.
 MAXIMUM_GRID, MOST_GRIDDED, MANY = 41, 3, 100_000
@@ -204,7 +206,28 @@ class PinnProblem:
         ]
         off = [key for key, on in scales.items() if not on]
         corners = describe_corners(self.equations)
-        return (*corners, *jumps, *caution_of_sizes(self.frame, off))
+        return (*corners, *jumps, *self._find_given_away(), *caution_of_sizes(self.frame, off))
+
+    def _find_given_away(self) -> list[str]:
+        """A warning where the fields without any network solve the equations."""
+        if set(self.forms) != set(self.frame.fields):
+            return []
+        trial, shape, term = self.trials[0], self._shapes[0], self.terms[0]
+        composition = Composition(
+            self.frame, self.forms, {}, shape, trial.at.all, (), torch.float64, CPU
+        )
+        size = (shape.components, len(self.forms), trial.at.count)
+        unknowns = {name: torch.tensor(u.start) for name, u in self.equations.unknowns.items()}
+        with torch.no_grad():
+            fields = composition.fields(torch.zeros(size, dtype=torch.float64))
+            left = term.zero(trial.at, fields, unknowns)
+        largest = max(float(r.abs().max()) for r in left.values())
+        usual = max(float(r.detach().abs().max()) for r in trial.values.values())
+        if largest > SOLVED * usual:
+            return []
+        return [
+            f"{self.frame.title}: G alone solves the equations: the network has nothing to learn"
+        ]
 
     @property
     def layers(self) -> list[LayerRange]:
