@@ -49,6 +49,8 @@ NAMES = ", ".join(f'"{name}"' for name in PROBLEMS.groups)
 KINDS = ", ".join(f'"{kind}"' for kind in NETWORKS.groups if kind != "none")
 SOLVERS = ", ".join(f'"{name}"' for name in solvers.SOLVERS)
 SOLVERS += ', or a class of your own as "my_method.py:MyMethod"'
+EQUATIONS = ", ".join(name for name, group in PROBLEMS.groups.items() if group is PinnOptions)
+DENSE_KEYS = ", ".join(DenseOptions.model_fields)
 SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
 
 # An override of SMALL, and the line it leads to.
@@ -114,9 +116,8 @@ BAD_TEXTS = {
     " (at line 1, column 9)",
     SMALL + "[solver]\n": "not valid TOML: Cannot declare ('solver',) twice (at line 11, column 8)",
     SMALL.replace("depth = 4", ""): "network.depth is missing: an integer, at least 2",
-    SMALL.replace("depth", "dpeth"): "unknown key network.dpeth;"
-    " allowed: kind, depth, width, activation, time_step, scale_inputs (did you mean depth?)"
-    " (and 1 more)",
+    SMALL.replace("depth", "dpeth"): f"unknown key network.dpeth; allowed: {DENSE_KEYS}"
+    " (did you mean depth?) (and 1 more)",
     SMALL.replace('name = "aspqn"', ""): f"solver.name is missing: one of {SOLVERS}",
     SMALL.partition("[solver]")[0]: f"solver is missing: a table with name, one of {SOLVERS}",
     "seed = 1": f"problem is missing: a table with name, one of {NAMES},"
@@ -148,9 +149,8 @@ FORBIDDEN_FOR_CLASSIFIERS = {
     " (did you mean cifar-10?)",
     "network.kind=resnet18": f'network.kind = "resnet18" is not allowed: one of {KINDS},'
     ' or a torch module of your own as "my_net.py:Net" (did you mean resnet-18?)',
-    "problem.points=10": "problem.points is a setting of allen-cahn, burgers, diffusion-transport,"
-    " klein-gordon, not of classification; allowed: name, data, data_path, samples,"
-    " scaling, output, train_accuracy",
+    "problem.points=10": f"problem.points is a setting of {EQUATIONS}, not of classification;"
+    " allowed: name, data, data_path, samples, scaling, output, train_accuracy",
     "problem.scaling=log": 'problem.scaling = "log" is not allowed:'
     ' one of "standard", "unit", "none"',
     "network.hidden=32": "network.hidden = 32 is not allowed: a list of integers, at least 1 each",

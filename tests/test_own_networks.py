@@ -10,6 +10,7 @@ from classifiers import write_h5, write_mnist
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
+from hpctrain.networks import kinds
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run import assemble as build
 from hpctrain.run.train import resume, run
@@ -179,3 +180,15 @@ def test_a_network_that_fails_on_one_sample_ends_all_ranks_with_one_line(
     (line,) = lines
     assert "net.py:Net fails when it is evaluated: " in line
     assert line.endswith("net.py:12: ValueError: large")
+
+
+def test_a_kind_of_network_in_their_folder_is_found_by_being_there(tmp_path, monkeypatch):
+    (tmp_path / "linear.py").write_text(
+        "from typing import Literal\n"
+        "from hpctrain.networks.kinds.base import ClassifierOptions\n"
+        "class LinearOptions(ClassifierOptions):\n"
+        '    kind: Literal["linear", "affine"]\n'
+        "    def make(self, samples, classes, seed): ...\n"
+    )
+    monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path)])
+    assert kinds.find_kinds().keys() - kinds.NETWORKS.groups.keys() == {"linear", "affine"}

@@ -123,7 +123,7 @@ def test_a_class_that_is_no_solver_is_named(job):
 def test_a_file_in_the_folder_of_solvers_is_found_by_being_there(tmp_path, monkeypatch):
     (tmp_path / "descent.py").write_text(METHOD)
     monkeypatch.setattr(hpctrain.solvers, "__path__", [*hpctrain.solvers.__path__, str(tmp_path)])
-    assert hpctrain.solvers._found().keys() - SOLVERS.keys() == {"descent"}
+    assert hpctrain.solvers.find_solvers().keys() - SOLVERS.keys() == {"descent"}
 
 
 def test_every_file_of_the_folder_that_has_a_solver_declares_names_and_options():

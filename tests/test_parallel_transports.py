@@ -96,6 +96,18 @@ def test_a_transport_that_cannot_be_had_says_why(monkeypatch, name, device, reas
         choice.choose(name, device, Communicator())
 
 
+def test_a_transport_in_their_folder_is_found_by_being_there(tmp_path, monkeypatch):
+    (tmp_path / "pigeons.py").write_text(
+        "from hpctrain.parallel.transports.base import Offer\n"
+        "from hpctrain.parallel.transports.mpi import HostMPI\n"
+        'OFFERS = (Offer("pigeons", HostMPI, lambda _: None),)\n'
+    )
+    folder = [*choice.transports.__path__, str(tmp_path)]
+    monkeypatch.setattr(choice.transports, "__path__", folder)
+    found = [offer.name for offer in choice.find_offers()]
+    assert sorted(found) == sorted([*choice.OFFERS, "pigeons"])
+
+
 def test_staging_keeps_the_shape_and_leaves_the_sent_tensor():
     """One rank's broadcast over a carrier that doubles what it is given."""
 

@@ -16,12 +16,13 @@ class OwnSolverOptions(Options):
     name: str = Field(description='such as "my_method.py:MyMethod"')
 
 
-# By the names under which a job file chooses them.
-SOLVERS: dict[str, type[Solver[Any]]] = {
-    name: each
-    for each in find_classes(__name__, __path__, Solver)  # type: ignore[type-abstract]
-    for name in vars(each).get("names", ())
-}
+def find_solvers() -> dict[str, type[Solver[Any]]]:
+    """The solvers of this folder by the names under which a job file chooses them."""
+    found = find_classes(__name__, __path__, Solver)  # type: ignore[type-abstract]
+    return {name: each for each in found for name in vars(each).get("names", ())}
+
+
+SOLVERS = find_solvers()
 
 CHOICE = Choice(
     key="name",

@@ -12,13 +12,16 @@ from hpctrain.networks.kinds.base import ClassifierOptions
 from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Choice, Options, find_classes, list_literals
 
+
+def find_kinds() -> dict[str, type[Options]]:
+    """The settings of the kinds in this folder, by the values of `kind` that choose them."""
+    found = find_classes(__name__, __path__, Options)
+    return {kind: group for group in found for kind in list_literals(group, "kind")}
+
+
 NETWORKS = Choice(
     key="kind",
-    groups={
-        kind: group
-        for group in find_classes(__name__, __path__, Options)
-        for kind in list_literals(group, "kind")
-    },
+    groups=find_kinds(),
     own=OwnNetworkOptions,
     example='or a torch module of your own as "my_net.py:Net"',
     default="residual",

@@ -15,14 +15,15 @@ from hpctrain.parallel.transports import Staged, Transport
 from hpctrain.parallel.transports.base import Offer
 
 
-def _find_offers() -> Iterator[Offer]:
+def find_offers() -> Iterator[Offer]:
+    """What the files of this folder offer, in the order of their names."""
     for module in sorted(each.name for each in pkgutil.iter_modules(transports.__path__)):
         name = f"{transports.__name__}.{module}"
         if name != __name__:
             yield from getattr(importlib.import_module(name), "OFFERS", ())
 
 
-OFFERS = {offer.name: offer for offer in _find_offers()}
+OFFERS = {offer.name: offer for offer in find_offers()}
 
 
 def choose(name: str, device: Device, ranks: Communicator) -> Callable[[Any], Transport]:
