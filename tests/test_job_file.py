@@ -106,8 +106,8 @@ FORBIDDEN_VALUES = {
     " a table with c1, c2, max_trials",
     "solver.blcoks=2": f"unknown key solver.blcoks; allowed: {SPQN_KEYS} (did you mean blocks?)",
     "solver.line_search.zoom=2": "unknown key solver.line_search.zoom; allowed: c1, c2, max_trials",
-    "sovler.blocks=2": "unknown key sovler; allowed: seed, precision, problem, network, solver,"
-    " parallel, output, stop (did you mean solver?)",
+    "sovler.blocks=2": f"unknown key sovler; allowed: {', '.join(Job.model_fields)}"
+    " (did you mean solver?)",
 }
 
 # A text that is no job, and the line it leads to.
