@@ -37,20 +37,21 @@ class Frame:
     unknowns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
 class AnyCondition(ABC):
-    """A condition, which makes its term.
+    """A condition, which makes its term w mean_j Σ_i r_ij² of the loss.
 
     Attributes:
         kind: names it in messages.
-        weight: w of the term.
-        points: how many; None for the job's `problem.condition_points`.
-        name: given by the user, or "".
+        weight: w.
+        points: how many; by default the job's `problem.condition_points`.
+        name: in messages and results.
     """
 
     kind: ClassVar[str]
-    weight: float
-    points: int | None
-    name: str
+    weight: float = 1.0
+    points: int | None = None
+    name: str = ""
 
     @property
     def is_exact(self) -> bool:

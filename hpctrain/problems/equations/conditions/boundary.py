@@ -2,8 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
-from dataclasses import field as settled
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hpctrain.problems.equations.conditions.base import (
@@ -23,13 +22,19 @@ from hpctrain.problems.equations.fields import TIME, At, Field
 from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
 
-INSIDE = "inside"
+INSIDE, START = "inside", f"{TIME}.low"
 
 
+@dataclass(frozen=True, kw_only=True)
 class OnBoundary(AnyCondition):
-    """A condition with residuals at points of a part of the boundary."""
+    """A condition with residuals at points of a part of the boundary.
 
-    on: Where
+    Attributes:
+        on: a name of boundary pieces, a function of `at`, or fixed coordinates {"x": 0, "y": 0};
+            by default all of the boundary in space.
+    """
+
+    on: Where = None
 
     @abstractmethod
     def zero(
@@ -50,112 +55,71 @@ class OnBoundary(AnyCondition):
 
 
 @dataclass(frozen=True)
-class Dirichlet(OnBoundary):
-    """Values on a part of the boundary: Dirichlet({"u": inflow, "v": 0.0}, on="x.low").
+class OfValues(OnBoundary):
+    """A condition that gives numbers or functions of `at` to fields.
 
     Attributes:
-        values: a number or a function of `at` for each field.
-        on: a name of boundary pieces, a function of `at`, or fixed coordinates {"x": 0, "y": 0};
-            by default all of the boundary in space.
-        exact: hold for every θ by the form of the solution, in place of a term of the loss.
-        weight: w of its term w mean_j Σ_i r_ij².
-        points: how many; by default the job's `problem.condition_points`.
-        name: in messages and results.
+        values: by the names of the fields.
     """
 
-    kind: ClassVar[str] = "Dirichlet"
     values: Mapping[str, Given]
-    _: KW_ONLY
-    on: Where = None
-    exact: bool = False
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
-
-    @property
-    def is_exact(self) -> bool:
-        return self.exact
 
     @property
     def written(self) -> Any:
         return function_in(self.values.values(), self)
 
     def check(self, frame: Frame, place: str) -> None:
-        check_mapping(self.values, frame, place, derivatives=False)
+        check_mapping(self.values, frame, place, derivatives=self.on == START)
         super().check(frame, place)
-
-    def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
-        return _differences(self.values, at, fields)
 
 
 @dataclass(frozen=True)
-class Initial(OnBoundary):
-    """Values at the first time, also of derivatives: Initial({"u": f, "u.t": 0.0}).
+class Exactable(OfValues):
+    """Values that can hold for every θ.
 
     Attributes:
-        values: for each field, or its derivative along time.
-        exact, weight, points, name: see `Dirichlet`.
+        exact: they do so by the form of the solution, in place of a term of the loss.
     """
 
-    kind: ClassVar[str] = "Initial"
-    values: Mapping[str, Given]
-    _: KW_ONLY
-    exact: bool = False
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
-    on: Where = settled(default=f"{TIME}.low", init=False)
+    exact: bool = field(default=False, kw_only=True)
 
     @property
     def is_exact(self) -> bool:
         return self.exact
 
-    @property
-    def written(self) -> Any:
-        return function_in(self.values.values(), self)
+    def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
+        return {
+            name: derivative_of(fields, name) - evaluate(given, at, name)
+            for name, given in self.values.items()
+        }
+
+
+@dataclass(frozen=True)
+class Dirichlet(Exactable):
+    """Values on a part of the boundary: Dirichlet({"u": inflow, "v": 0.0}, on="x.low")."""
+
+    kind: ClassVar[str] = "Dirichlet"
+
+
+@dataclass(frozen=True)
+class Initial(Exactable):
+    """Values at the first time, also of derivatives: Initial({"u": f, "u.t": 0.0})."""
+
+    kind: ClassVar[str] = "Initial"
+    on: Where = field(default=START, init=False)
 
     def check(self, frame: Frame, place: str) -> None:
         if TIME not in frame.axes.coordinates:
             known = ", ".join(frame.axes.coordinates)
             raise ProblemError(f'{place} needs a coordinate named "{TIME}": there are {known}')
-        check_mapping(self.values, frame, place, derivatives=True)
         super().check(frame, place)
-
-    def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
-        return _differences(self.values, at, fields)
-
-
-def _differences(values: Mapping[str, Given], at: At, fields: Any) -> dict[str, Any]:
-    return {
-        name: derivative_of(fields, name) - evaluate(given, at, name)
-        for name, given in values.items()
-    }
 
 
 @dataclass(frozen=True)
-class Neumann(OnBoundary):
-    """The derivative along the outward normal: Neumann({"u": 0.0}, on="x.high").
-
-    Attributes:
-        values: for each field.
-        on, weight, points, name: see `Dirichlet`.
-    """
+class Neumann(OfValues):
+    """The derivative along the outward normal: Neumann({"u": 0.0}, on="x.high")."""
 
     kind: ClassVar[str] = "Neumann"
-    values: Mapping[str, Given]
-    _: KW_ONLY
-    on: Where = None
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
-
-    @property
-    def written(self) -> Any:
-        return function_in(self.values.values(), self)
-
-    def check(self, frame: Frame, place: str) -> None:
-        check_mapping(self.values, frame, place, derivatives=False)
-        super().check(frame, place)
 
     def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
         return {
@@ -169,35 +133,30 @@ class Robin(OnBoundary):
     """a u + b ∂u/∂n = g on a part of the boundary: Robin("u", a=1.0, b=0.5, equals=g).
 
     Attributes:
-        field: its name.
+        of: the field.
         a, b, equals: numbers or functions of `at`; g is `equals`.
-        on, weight, points, name: see `Dirichlet`.
+        on, weight, points, name: see `OnBoundary`.
     """
 
     kind: ClassVar[str] = "Robin"
-    field: str
-    _: KW_ONLY
-    a: Given = 1.0
-    b: Given = 1.0
-    equals: Given = 0.0
-    on: Where = None
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
+    of: str
+    a: Given = field(default=1.0, kw_only=True)
+    b: Given = field(default=1.0, kw_only=True)
+    equals: Given = field(default=0.0, kw_only=True)
 
     @property
     def written(self) -> Any:
         return function_in((self.a, self.b, self.equals), self)
 
     def check(self, frame: Frame, place: str) -> None:
-        check_field(self.field, frame, place, derivatives=False)
+        check_field(self.of, frame, place, derivatives=False)
         super().check(frame, place)
 
     def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
         names = ("a", "b", "equals")
         a, b, g = (evaluate(getattr(self, name), at, name) for name in names)
-        u = fields[self.field]
-        return {self.field: a * u.value + b * u.normal - g}
+        u = fields[self.of]
+        return {self.of: a * u.value + b * u.normal - g}
 
 
 @dataclass(frozen=True)
@@ -206,17 +165,12 @@ class Condition(OnBoundary):
 
     Attributes:
         expression: takes `at`, and fields and unknowns by their names; gives (N,), or several.
-        on: as for `Dirichlet`, or "inside".
-        weight, points, name: see `Dirichlet`.
+        on: as everywhere, or "inside".
+        weight, points, name: see `OnBoundary`.
     """
 
     kind: ClassVar[str] = "Condition"
     expression: Callable[..., Any]
-    _: KW_ONLY
-    on: Where = None
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
 
     @property
     def written(self) -> Any:

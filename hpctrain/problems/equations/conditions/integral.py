@@ -1,7 +1,7 @@
 """Conditions on integrals of the solution."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -30,17 +30,13 @@ class Integral(AnyCondition):
         integrand: f, takes `at`, and fields and unknowns by their names; gives one value a point.
         equals: the mean.
         over: "inside", or a part of the boundary as for `Dirichlet`.
-        weight, points, name: see `Dirichlet`; the points are those of the quadrature.
+        weight, points, name: see `AnyCondition`; the points are those of the quadrature.
     """
 
     kind: ClassVar[str] = "Integral"
     integrand: Callable[..., Any]
-    _: KW_ONLY
-    equals: float = 0.0
-    over: Where = INSIDE
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
+    equals: float = field(default=0.0, kw_only=True)
+    over: Where = field(default=INSIDE, kw_only=True)
 
     @property
     def written(self) -> Any:

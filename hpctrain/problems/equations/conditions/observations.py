@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,16 +34,13 @@ class Observations(AnyCondition):
             one for each measured field.
         fields: those measured, "u" or a derivative as "u.x".
         noise: standard deviation of the errors; it gives the term the weight w/noise².
-        weight, name: see `Dirichlet`.
+        weight, name: see `AnyCondition`.
     """
 
     kind: ClassVar[str] = "Observations"
     data: str | Path | Mapping[str, Any]
     fields: Sequence[str]
-    _: KW_ONLY
-    noise: float | None = None
-    weight: float = 1.0
-    name: str = ""
+    noise: float | None = field(default=None, kw_only=True)
     points: int | None = field(default=None, init=False)
 
     def check(self, frame: Frame, place: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -23,18 +23,14 @@ class Periodic(AnyCondition):
             place of x; else by terms.
         harmonics: of the inputs.
         derivatives: where it is not exact, orders 0 … `derivatives` − 1 agree.
-        weight, points, name: see `Dirichlet`.
+        weight, points, name: see `AnyCondition`.
     """
 
     kind: ClassVar[str] = "Periodic"
     along: str
-    _: KW_ONLY
-    exact: bool = True
-    harmonics: int = 1
-    derivatives: int = 2
-    weight: float = 1.0
-    points: int | None = None
-    name: str = ""
+    exact: bool = field(default=True, kw_only=True)
+    harmonics: int = field(default=1, kw_only=True)
+    derivatives: int = field(default=2, kw_only=True)
 
     @property
     def is_exact(self) -> bool:
