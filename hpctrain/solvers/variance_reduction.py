@@ -6,7 +6,7 @@ Hessian-vector products: whatever takes the samples of D_used is one evaluation 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -17,9 +17,9 @@ from hpctrain.methods.multilevel.smoothers import StepRule, newton_direction
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.subsets import random_subset, sample_gradients, share_size
 from hpctrain.methods.search.armijo import ArmijoOptions
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Objective, Point, evaluate
 from hpctrain.options import Options
-from hpctrain.solvers.base import Need, Record, Solver
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 
 class SVRGOptions(Options):
@@ -59,31 +59,56 @@ class IterateState:
     iteration: int = 0
 
 
-class _Baseline(Solver[IterateState]):
-    """From one point with its full gradient to the next one."""
-
-    needs = frozenset({Need.SUBSETS})
-    without_change = Outcome.STEP_UNDERFLOW
-
-    def init(self, theta: Tensor) -> IterateState:
-        with self.setting.timer.phase("global"):
-            return IterateState(evaluate(self.setting.objective, theta))
-
-    def step(self, state: IterateState) -> tuple[IterateState, Record]:
-        before = self.setting.counts.effective_evaluations
-        with self.setting.timer.phase("global"):
-            point = self._advance(state)
-        spent = self.setting.counts.effective_evaluations - before
-        length = norm(point.theta - state.point.theta)
-        outcome = Outcome.ACCEPTED if length else self.without_change
-        record = Record(point.loss, norm(point.gradient), length, spent, 1, outcome)
-        return replace(state, point=point, iteration=state.iteration + 1), record
-
-    def _advance(self, state: IterateState) -> Point:
-        raise NotImplementedError
+def start(setting: Setting, theta: Tensor) -> IterateState:
+    """The state at θ₀ (n,); collective."""
+    with setting.timer.phase("global"):
+        return IterateState(evaluate(setting.objective, theta))
 
 
-class SVRG(_Baseline):
+def move(
+    setting: Setting,
+    state: IterateState,
+    advance: Callable[[IterateState], Point],
+    unmoved: Outcome = Outcome.STEP_UNDERFLOW,
+) -> tuple[IterateState, Record]:
+    """One iteration, with its cost; collective.
+
+    Args:
+        setting: of the solver.
+        state: from which it starts.
+        advance: gives the next point.
+        unmoved: how the iteration ended where that is the same one.
+    """
+    before = setting.counts.effective_evaluations
+    with setting.timer.phase("global"):
+        point = advance(state)
+    spent = setting.counts.effective_evaluations - before
+    length = norm(point.theta - state.point.theta)
+    outcome = Outcome.ACCEPTED if length else unmoved
+    record = Record(point.loss, norm(point.gradient), length, spent, 1, outcome)
+    return IterateState(point, state.iteration + 1), record
+
+
+def draw_gradients(
+    setting: Setting, options: SVRGOptions, iteration: int
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """θ ↦ ∇ℓ_j(θ) of the sample j of each step between two full gradients."""
+    L = setting.objective
+    return sample_gradients(L, count_steps(L, options), setting.seed, iteration)
+
+
+def count_steps(objective: Objective, options: SVRGOptions) -> int:
+    """m, the steps between two full gradients."""
+    return options.inner_steps or 2 * objective.samples
+
+
+def describe_steps(objective: Objective, options: SVRGOptions) -> list[str]:
+    """How SVRG or SARAH is composed."""
+    o, steps = options, count_steps(objective, options)
+    return [f"{o.name}, learning rate {o.learning_rate:g}, {steps} steps of one sample each"]
+
+
+class SVRG(Solver[IterateState]):
     """Stochastic variance-reduced gradient: m steps of one sample j each, from θ_0 = θ̃.
 
         θ_t+1 = θ_t - α (∇ℓ_j(θ_t) - ∇ℓ_j(θ̃) + ∇L(θ̃)),   θ̃ ← θ_m
@@ -93,29 +118,28 @@ class SVRG(_Baseline):
 
     names = ("svrg",)
     Options = SVRGOptions
+    needs = frozenset({Need.SUBSETS})
+
+    def init(self, theta: Tensor) -> IterateState:
+        return start(self.setting, theta)
+
+    def step(self, state: IterateState) -> tuple[IterateState, Record]:
+        return move(self.setting, state, self._advance)
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
         anchor = state.point
         theta = anchor.theta
-        for gradient in self._gradients(state):
+        for gradient in draw_gradients(self.setting, self.options, state.iteration):
             change = gradient(theta) - gradient(anchor.theta)
             theta = theta - o.learning_rate * (change + anchor.gradient)
         return evaluate(L, theta)
 
-    def _gradients(self, state: IterateState) -> Iterator[Callable[[Tensor], Tensor]]:
-        """∇ℓ_j of the sample of each step."""
-        L = self.setting.objective
-        steps = self.options.inner_steps or 2 * L.samples
-        return sample_gradients(L, steps, self.setting.seed, state.iteration)
-
     def describe(self) -> list[str]:
-        o = self.options
-        steps = o.inner_steps or 2 * self.setting.objective.samples
-        return [f"{o.name}, learning rate {o.learning_rate:g}, {steps} steps of one sample each"]
+        return describe_steps(self.setting.objective, self.options)
 
 
-class SARAH(SVRG):
+class SARAH(Solver[IterateState]):
     """Stochastic recursive gradient: the estimate follows the steps, v_0 = ∇L(θ_0).
 
         v_t = ∇ℓ_j(θ_t) - ∇ℓ_j(θ_t-1) + v_t-1,   θ_t+1 = θ_t - α v_t
@@ -125,18 +149,28 @@ class SARAH(SVRG):
 
     names = ("sarah",)
     Options = SVRGOptions
+    needs = frozenset({Need.SUBSETS})
+
+    def init(self, theta: Tensor) -> IterateState:
+        return start(self.setting, theta)
+
+    def step(self, state: IterateState) -> tuple[IterateState, Record]:
+        return move(self.setting, state, self._advance)
 
     def _advance(self, state: IterateState) -> Point:
         alpha = self.options.learning_rate
         last, v = state.point.theta, state.point.gradient
         theta = last - alpha * v
-        for gradient in self._gradients(state):
+        for gradient in draw_gradients(self.setting, self.options, state.iteration):
             v = gradient(theta) - gradient(last) + v
             last, theta = theta, theta - alpha * v
         return evaluate(self.setting.objective, theta)
 
+    def describe(self) -> list[str]:
+        return describe_steps(self.setting.objective, self.options)
 
-class SSN(_Baseline):
+
+class SSN(Solver[IterateState]):
     """Sub-sampled Newton: the full gradient, and the Hessian of a fresh random sample D¹.
 
         θ ← θ + α d,   ∇²L¹(θ) d ≈ -∇L(θ) by conjugate gradients
@@ -146,6 +180,13 @@ class SSN(_Baseline):
 
     names = ("ssn",)
     Options = SSNOptions
+    needs = frozenset({Need.SUBSETS})
+
+    def init(self, theta: Tensor) -> IterateState:
+        return start(self.setting, theta)
+
+    def step(self, state: IterateState) -> tuple[IterateState, Record]:
+        return move(self.setting, state, self._advance)
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
@@ -163,12 +204,18 @@ class SSN(_Baseline):
         ]
 
 
-class Newton(_Baseline):
+class Newton(Solver[IterateState]):
     """Newton's method with the Hessian of all samples, conjugate gradients and backtracking."""
 
     names = ("newton",)
     Options = NewtonOptions
-    without_change = Outcome.NO_NEWTON_DESCENT
+    needs = frozenset({Need.SUBSETS})
+
+    def init(self, theta: Tensor) -> IterateState:
+        return start(self.setting, theta)
+
+    def step(self, state: IterateState) -> tuple[IterateState, Record]:
+        return move(self.setting, state, self._advance, Outcome.NO_NEWTON_DESCENT)
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
