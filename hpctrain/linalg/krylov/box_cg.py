@@ -20,7 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, CGResult, Product
+from hpctrain.linalg.krylov import Product
+from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, CGResult
 from hpctrain.linalg.vectors import dot
 
 

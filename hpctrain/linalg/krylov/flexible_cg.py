@@ -4,14 +4,11 @@ Sources: Notay, SIAM Journal on Scientific Computing 22 (2000); Golub and Ye, SI
 Scientific Computing 21 (1999).
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from hpctrain.linalg.krylov import Product
 from hpctrain.linalg.vectors import dot, norm
-
-Product = Callable[[Tensor], Tensor]
 
 
 def flexible_cg(

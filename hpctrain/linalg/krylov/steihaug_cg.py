@@ -5,16 +5,14 @@ Trust-Region Methods (2000), algorithm 7.5.1.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import torch
 from torch import Tensor
 
+from hpctrain.linalg.krylov import Product
 from hpctrain.linalg.vectors import dot
-
-Product = Callable[[Tensor], Tensor]
 
 
 class CGOutcome(Enum):

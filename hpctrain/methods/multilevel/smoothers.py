@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hpctrain.linalg.krylov import UNBOUNDED
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.multilevel.cycles import LevelState, Room
@@ -19,8 +20,6 @@ from hpctrain.methods.trust_region.local_phase import Phase, run_local_phase
 from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.objective import Point, Smooth, evaluate, point_of
 
-# A radius that holds no Newton step back.
-UNBOUNDED = 1e100
 # Trust-region steps on a level end where no more than this part of its room is left.
 SPENT = 0.1
 

@@ -16,8 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hpctrain.linalg.krylov import Product
 from hpctrain.linalg.krylov.box_cg import box_cg
-from hpctrain.linalg.krylov.steihaug_cg import Product, steihaug_cg
+from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.lsr1 import Hessian
 

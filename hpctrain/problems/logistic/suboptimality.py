@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from hpctrain.linalg.krylov import UNBOUNDED
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
@@ -14,8 +15,6 @@ from hpctrain.objective import Objective, evaluate
 LARGEST_GAP = 1e-13
 MAX_ITERATIONS = 100
 MAX_CG_ITERATIONS = 1000
-# A radius that holds no step back.
-UNBOUNDED = 1e100
 
 
 class SuboptimalityMonitor:
