@@ -6,13 +6,12 @@ For L = (1/N) Σ_j r_j² with the Jacobian J of the residuals (N, n), B = (2/N) 
     ρ = (L(θ) - L(θ⁺)) / (m(0) - m(p)),   m(p) = (1/N) ‖r + J p‖²,
 
 where λ is the multiplier of a trust region: it falls where the model predicts well, and grows until
-a step lowers the loss. The acceleration a follows the curvature of the residuals along p (r_pp, by
-differences), where the valley of the loss bends; a step is tried only if 2 ‖a‖ ≤ α ‖p‖. The system
-is solved in the form that costs least, or on a random sketch of the residuals (`damped_systems`).
-All ranks factor it together.
+a step lowers the loss (`damping`). The acceleration a follows the curvature of the residuals along
+p (r_pp, by differences), where the valley of the loss bends; a step is tried only if
+2 ‖a‖ ≤ α ‖p‖. The system is solved in the form that costs least, or on a random sketch of the
+residuals (`damped_systems`). All ranks factor it together.
 
-Sources: Moré, The Levenberg-Marquardt algorithm (1978); Nielsen, Damping parameter in Marquardt's
-method, IMM-REP-1999-05 (1999), for the control of λ; Transtrum and Sethna, Improvements to the
+Sources: Moré, The Levenberg-Marquardt algorithm (1978); Transtrum and Sethna, Improvements to the
 Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 1201.5885 (2012).
 """
 
@@ -29,24 +28,10 @@ from hpctrain.methods.least_squares.damped_systems import (
     Factored,
     PrimalSystem,
 )
+from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Point, evaluate, point_of
-from hpctrain.options import Options
+from hpctrain.objective import Point, evaluate
 from hpctrain.solvers.base import Need, Record, Solver
-
-
-class DampingOptions(Options):
-    """Control of λ by the ratio of decreases, shared by the methods that damp."""
-
-    damping: float = Field(1e-2, gt=0, description="λ at the start, beside (2/N) JᵀJ")
-    least_damping: float = Field(1e-20, gt=0, description="λ is not made smaller")
-    greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
-    accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
-
-    def eased(self, damping: float, rho: float) -> float:
-        """λ max(1/3, 1 - (2ρ - 1)³) after a step that was taken (Nielsen 1999)."""
-        cube = (2 * min(rho, 1.0) - 1) ** 3  # of a huge ρ it would overflow
-        return max(damping * max(1 / 3, 1 - cube), self.least_damping)
 
 
 class GaussNewtonOptions(DampingOptions):
@@ -96,25 +81,24 @@ class GaussNewton(Solver[GaussNewtonState]):
             return self._step(state)
 
     def _step(self, state: GaussNewtonState) -> tuple[GaussNewtonState, Record]:
-        o, objective, old = self.options, self.setting.objective, state.point
-        system = self._system(state)
-        damping, growth, count = state.damping, 2.0, state.iteration + 1
-        while damping <= o.greatest_damping:
-            step = damped_step(system.factor(damping), o)
-            if step is not None:
-                trial = objective.at(old.theta + step.total)
-                rho = (old.loss - trial.loss) / step.predicted
-                if trial.loss < old.loss and rho > o.accept:
-                    new = point_of(trial)
-                    record = Record(new.loss, norm(new.gradient), norm(step.total), 1, 1)
-                    return GaussNewtonState(new, o.eased(damping, rho), count), record
-            damping, growth = damping * growth, 2 * growth
-        # Another sketch may show a way down; the whole system that has none is at its end.
-        outcome = Outcome.DAMPING_LIMIT if o.sketch is None else Outcome.SKETCH_EXHAUSTED
-        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, outcome)
-        return GaussNewtonState(old, state.damping, count), record
+        o, old, count = self.options, state.point, state.iteration + 1
+        system = self._make_system(state)
 
-    def _system(self, state: GaussNewtonState) -> DampedSystem:
+        def propose(damping: float) -> Proposal | None:
+            step = find_damped_step(system.factor(damping), o)
+            return None if step is None else Proposal(step.total, step.predicted)
+
+        found = search_damping(self.setting.objective, old, state.damping, o, propose)
+        if found is None:
+            # Another sketch may show a way down; the whole system that has none is at its end.
+            outcome = Outcome.DAMPING_LIMIT if o.sketch is None else Outcome.SKETCH_EXHAUSTED
+            record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, outcome)
+            return GaussNewtonState(old, state.damping, count), record
+        new = found.point
+        record = Record(new.loss, norm(new.gradient), norm(found.step), 1, 1)
+        return GaussNewtonState(new, found.damping, count), record
+
+    def _make_system(self, state: GaussNewtonState) -> DampedSystem:
         objective, theta = self.setting.objective, state.point.theta
         if not self._is_dual:
             return PrimalSystem(objective, state.point)
@@ -151,7 +135,7 @@ class DampedStep:
     predicted: float
 
 
-def damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
+def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
     """The step for one λ.
 
     None where the system is singular in rounding, no decrease is foreseen, or a is too long.

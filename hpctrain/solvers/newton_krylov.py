@@ -3,7 +3,7 @@
 For L = (1/N) ‖r‖² with the Jacobian J of r (N, n) and B = (2/N) JᵀJ:
 
     (B + λ I) p ≈ -∇L by Steihaug's conjugate gradients,   θ⁺ = θ + p,
-    ρ = (L(θ) - L(θ⁺)) / (m(0) - m(p)),   λ controlled by ρ as in `gauss_newton`.
+    ρ = (L(θ) - L(θ⁺)) / (m(0) - m(p)),   λ controlled by ρ (`methods.least_squares.damping`).
 
 Neither J nor B is stored: a product is one pass over each rank's samples and one sum over the
 ranks. The preconditioner is a two-level additive Schwarz method over the blocks s of layers,
@@ -32,13 +32,14 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import Block
 from hpctrain.kernels.dense import gram_of_rows
-from hpctrain.linalg.krylov.steihaug_cg import CGResult, Product, steihaug_cg
+from hpctrain.linalg.krylov import UNBOUNDED, Product
+from hpctrain.linalg.krylov.steihaug_cg import CGResult, steihaug_cg
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.schwarz.blocks import BlockWork
-from hpctrain.objective import Point, Sketch, evaluate, point_of
+from hpctrain.objective import Point, Sketch, evaluate
 from hpctrain.solvers.base import Need, Record, Setting, Solver
-from hpctrain.solvers.gauss_newton import DampingOptions
 
 # Least δ, in rounding errors of the greatest diagonal entry.
 ROUNDING_UNITS = 50
@@ -92,31 +93,28 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         with self.setting.timer.phase("global"):
             vectors = self._coarse_vectors(state) if o.coarse else []
             coarse = CoarseSpace(vectors, sketch) if vectors else None
-            return self._damped_steps(state, blocks, coarse)
+            return self._search(state, blocks, coarse)
 
-    def _damped_steps(
+    def _search(
         self,
         state: NewtonKrylovState,
         blocks: list["SketchedBlock"],
         coarse: "CoarseSpace | None",
     ) -> tuple[NewtonKrylovState, Record]:
-        o, objective, old = self.options, self.setting.objective, state.point
-        damping, growth, count = state.damping, 2.0, state.iteration + 1
-        while damping <= o.greatest_damping:
+        o, old, count = self.options, state.point, state.iteration + 1
+
+        def propose(damping: float) -> Proposal:
             found = self._solve(state, damping, blocks, coarse)
             # The damping's part of the model's decrease is no decrease of the loss.
-            predicted = found.predicted + 0.5 * damping * norm(found.step) ** 2
-            if predicted > 0:
-                trial = objective.at(old.theta + found.step)
-                rho = (old.loss - trial.loss) / predicted
-                if trial.loss < old.loss and rho > o.accept:
-                    new = point_of(trial)
-                    record = Record(new.loss, norm(new.gradient), norm(found.step), 1, 1)
-                    eased = o.eased(damping, rho)
-                    return NewtonKrylovState(new, eased, found.step, count), record
-            damping, growth = damping * growth, 2 * growth
-        record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, Outcome.SKETCH_EXHAUSTED)
-        return NewtonKrylovState(old, o.damping, state.last_step, count), record
+            return Proposal(found.step, found.predicted + 0.5 * damping * norm(found.step) ** 2)
+
+        found = search_damping(self.setting.objective, old, state.damping, o, propose)
+        if found is None:
+            record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, Outcome.SKETCH_EXHAUSTED)
+            return NewtonKrylovState(old, o.damping, state.last_step, count), record
+        new = found.point
+        record = Record(new.loss, norm(new.gradient), norm(found.step), 1, 1)
+        return NewtonKrylovState(new, found.damping, found.step, count), record
 
     def _solve(
         self,
@@ -138,7 +136,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
             return z if coarse_inverse is None else z + coarse_inverse(x)
 
         return steihaug_cg(
-            product, point.gradient, math.inf, o.tolerance, o.max_products, precondition
+            product, point.gradient, UNBOUNDED, o.tolerance, o.max_products, precondition
         )
 
     def _add_blocks(self, own: list[Tensor]) -> Tensor:

@@ -1,0 +1,78 @@
+"""The damping of Gauss-Newton steps, controlled by the ratio of decreases.
+
+    ρ = (L(θ) - L(θ + s)) / (m(0) - m(s)),   λ ← λ max(1/3, 1 - (2ρ - 1)³) after a step taken,
+                                             λ ← νλ, ν ← 2ν after each that was not, ν = 2 at first
+
+Source: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import Field
+from torch import Tensor
+
+from hpctrain.objective import Point, Smooth, point_of
+from hpctrain.options import Options
+
+
+class DampingOptions(Options):
+    """Control of λ by the ratio of decreases, shared by the methods that damp."""
+
+    damping: float = Field(1e-2, gt=0, description="λ at the start, beside (2/N) JᵀJ")
+    least_damping: float = Field(1e-20, gt=0, description="λ is not made smaller")
+    greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
+    accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
+
+    def ease(self, damping: float, rho: float) -> float:
+        """λ after a step that was taken."""
+        cube = (2 * min(rho, 1.0) - 1) ** 3  # of a huge ρ it would overflow
+        return max(damping * max(1 / 3, 1 - cube), self.least_damping)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A step s (n,) and the decrease m(0) - m(s) of the undamped model."""
+
+    step: Tensor
+    predicted: float
+
+
+@dataclass(frozen=True)
+class Damped:
+    """The point that a step s (n,) led to, and λ for the next one."""
+
+    point: Point
+    step: Tensor
+    damping: float
+
+
+def search_damping(
+    objective: Smooth,
+    point: Point,
+    damping: float,
+    options: DampingOptions,
+    propose: Callable[[float], Proposal | None],
+) -> Damped | None:
+    """Damps more and more until a step lowers the loss enough.
+
+    Args:
+        objective: L.
+        point: where the steps start.
+        damping: λ to try first.
+        options: of the control.
+        propose: the step for one λ; None where there is none.
+
+    Returns:
+        None if no λ up to the greatest one gives such a step.
+    """
+    growth = 2.0
+    while damping <= options.greatest_damping:
+        proposal = propose(damping)
+        if proposal is not None and proposal.predicted > 0:
+            trial = objective.at(point.theta + proposal.step)
+            rho = (point.loss - trial.loss) / proposal.predicted
+            if trial.loss < point.loss and rho > options.accept:
+                return Damped(point_of(trial), proposal.step, options.ease(damping, rho))
+        damping, growth = damping * growth, 2 * growth
+    return None
