@@ -12,12 +12,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpctrain.errors import InputError, RunError, UserCodeError
+from hpctrain.errors import BAD_INPUT, InputError, RunError, UserCodeError
 from hpctrain.run import streams
 from hpctrain.run.signals import StopSignals
 
 FAILED = 1
-BAD_INPUT = 2
 FORMATS = ("text", "markdown", "csv")
 
 

@@ -1,5 +1,8 @@
 """The root of every error that hpctrain raises on purpose."""
 
+# Exit status of a command that was given bad input.
+BAD_INPUT = 2
+
 
 class HpctrainError(Exception):
     """An error of hpctrain's own."""

@@ -9,18 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpctrain.results import fields, style
+from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
-from hpctrain.results.summary import StudyError, Summary
+from hpctrain.results.summary import StudyError, Summary, tell_apart
 from hpctrain.store.run_file import Run, read_run
-
-# History column → its name on an axis.
-COSTS = {
-    "iteration": "iterations",
-    "epoch": "epochs",
-    "gradient_evaluations": "gradient evaluations",
-    "update_cost": "work (update cost)",
-    "seconds": "training time in s",
-}
 
 
 def plot(paths: Iterable[Path | str], output: Path | str) -> None:
@@ -61,7 +53,7 @@ def _draw_one_run(run: Run) -> Figure:
             _draw_line(axes, run, cost, quantity, name, index)
         for measure in _list_measures([run]):
             draw_target(axes, [summary], measure)
-        axes.set(xlabel=COSTS[cost], yscale="log")
+        axes.set(xlabel=COSTS[cost].axis, yscale="log")
         if axes.lines:
             axes.legend()
     return figure
@@ -73,16 +65,17 @@ def _draw_several_runs(runs: Sequence[Run]) -> Figure:
     legend_rows = -(-len(runs) // 4)
     figure = style.make_figure(11, 2.5 * len(quantities) + 0.2 * legend_rows)
     has_epochs = any(np.isfinite(_read_column(run, "epoch")).any() for run in runs)
-    costs = [cost for cost in COSTS if cost != "epoch" or has_epochs]
+    costs = [cost for cost in RECORDED if cost != "epoch" or has_epochs]
+    labels = tell_apart([each.solver for each in summaries], [run.path for run in runs])
     grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
     for panels, quantity in zip(grid, quantities, strict=True):
         for axes, cost in zip(panels, costs, strict=True):
-            for index, (run, label) in enumerate(zip(runs, _name_runs(runs), strict=True)):
+            for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
                 _draw_line(axes, run, cost, quantity, label, index)
             for measure in _list_measures(runs):
                 if measure.column == quantity:
                     draw_target(axes, summaries, measure)
-            axes.set_xlabel(COSTS[cost])
+            axes.set_xlabel(COSTS[cost].axis)
             axes.set_yscale("linear" if quantity in linear else "log")
         panels[0].set_ylabel(quantities[quantity])
     lines = [line for axes in grid[:, 0] for line in axes.lines]
@@ -128,12 +121,3 @@ def _draw_line(axes: Axes, run: Run, cost: str, quantity: str, label: str, index
     axes.plot(
         x[known], y[known], marker=marker, ms=3, label=label, **style.choose_line_style(index)
     )
-
-
-def _name_runs(runs: Sequence[Run]) -> list[str]:
-    """The solvers' names, with the files' where a solver comes twice."""
-    solvers = [Summary(run).solver for run in runs]
-    return [
-        name if solvers.count(name) == 1 else f"{name} ({run.path.stem})"
-        for name, run in zip(solvers, runs, strict=True)
-    ]

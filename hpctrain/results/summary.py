@@ -1,9 +1,10 @@
 """The facts of a run that tables and figures show, taken from its run file."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,12 @@ class Summary:
             float(history["update_cost"][first]),
             float(self.parallel_seconds[first]),
         )
+
+
+def tell_apart(names: Sequence[str], files: Sequence[Path | str]) -> list[str]:
+    """Each run's name, with that of its file where the name comes twice; its path if that does."""
+    stems = [Path(file).stem for file in files]
+    return [
+        name if names.count(name) == 1 else f"{name} ({stem if stems.count(stem) == 1 else file})"
+        for name, stem, file in zip(names, stems, files, strict=True)
+    ]

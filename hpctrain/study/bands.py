@@ -10,18 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpctrain.results import style
+from hpctrain.results.costs import COSTS
 from hpctrain.results.figures import draw_target
 from hpctrain.results.measures import Measure
 from hpctrain.study.seeds import SeedRuns, read_column
 
-ABSCISSAE = {
-    "iteration": "iterations",
-    "epoch": "epochs",
-    "gradient_evaluations": "gradient evaluations",
-    "update_cost": "work (update cost)",
-    "seconds": "training time in s, measured",
-    "parallel_seconds": "parallel time in s, modelled",
-}
 # A panel whose lines end at costs further apart than this has a logarithmic axis.
 LINEAR_RATIO = 20
 
@@ -61,7 +54,7 @@ def _draw_figure(groups: Sequence[SeedRuns]) -> Figure:
     shown = measure if _is_known(groups, measure.column) else None
     # Epochs, where they are known, say more than update costs.
     left_out = "update_cost" if _is_known(groups, "epoch") else "epoch"
-    costs = {cost: name for cost, name in ABSCISSAE.items() if cost != left_out}
+    costs = {name: cost.axis for name, cost in COSTS.items() if name != left_out}
     figure = style.make_figure(9.5, 5.4)
     panels = figure.subplots(2, 3, sharey=True)
     for axes, (cost, name) in zip(panels.flat, costs.items(), strict=False):

@@ -8,7 +8,7 @@ from pathlib import Path
 from hpctrain.job.settings import Job, load_job
 from hpctrain.parallel.launch import launched_ranks
 from hpctrain.results import style
-from hpctrain.results.summary import StudyError, Summary
+from hpctrain.results.summary import StudyError, Summary, tell_apart
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import read_run
 from hpctrain.study import bands, seeds, starts
@@ -77,10 +77,11 @@ def _plan(study: Study) -> list[PlannedRun]:
                 f"{file}: its problem ({_describe_problem(job)}) is not that of {study.jobs[0]}"
                 f" ({_describe_problem(jobs[0])}): compare jobs of one problem"
             )
+    labels = tell_apart([job.solver.name for job in jobs], study.jobs)
     planned, words = list[PlannedRun](), starts.find_launcher_words(study.ranks)
     for seed in study.seeds:
         overrides = (*study.overrides, f"seed={seed}")
-        for file, label in zip(study.jobs, _name_jobs(study.jobs, jobs), strict=True):
+        for file, label in zip(study.jobs, labels, strict=True):
             job, name = load_job(file, overrides), f"{Path(file).stem}-seed{seed}"
             planned.append(
                 PlannedRun(label, f"seed {seed}", name, file, overrides, job, study.ranks, words)
@@ -103,16 +104,6 @@ def _check_request(study: Study) -> None:
 
 def _describe_problem(job: Job) -> str:
     return ", ".join(f"{key} {value}" for key, value in job.problem.model_dump().items())
-
-
-def _name_jobs(files: Sequence[str], jobs: Sequence[Job]) -> list[str]:
-    """The solvers' names, with the files' where a solver comes twice."""
-    names = [job.solver.name for job in jobs]
-    stems = [Path(file).stem for file in files]
-    return [
-        name if names.count(name) == 1 else f"{name} ({stem if stems.count(stem) == 1 else file})"
-        for name, stem, file in zip(names, stems, files, strict=True)
-    ]
 
 
 def _run_all(planned: Sequence[PlannedRun], folder: Path) -> list[SeedRuns]:

@@ -10,18 +10,11 @@ import numpy as np
 
 from hpctrain.job.stop import NON_FINITE
 from hpctrain.results import report as tables
+from hpctrain.results.costs import COSTS
 from hpctrain.results.measures import Measure
 from hpctrain.results.report import Row
 from hpctrain.results.summary import Summary
 
-# Attribute of `Reached` and column of the history → its name in tables.
-COSTS = {
-    "iteration": "iterations",
-    "gradient_evaluations": "gradient evals",
-    "update_cost": "update cost",
-    "seconds": "seconds",
-    "parallel_seconds": "parallel s",
-}
 EPOCHS = (1, 2, 5, 10, 20, 30, 50, 100)
 MODEL = (
     "parallel s: in each phase the CPU time of the slowest rank, plus communication as measured on"
@@ -201,7 +194,9 @@ def _list_targets(groups: Sequence[SeedRuns]) -> list[float]:
 def _list_costs(groups: Sequence[SeedRuns]) -> dict[str, str]:
     """The costs that tables tell, with epochs where there are any."""
     has_epochs = all("epoch" in summary.run.history for group in groups for summary in group.runs)
-    return {"epoch": "epochs", **COSTS} if has_epochs else COSTS
+    heads = {name: cost.head for name, cost in COSTS.items()}
+    epoch = {"epoch": heads.pop("epoch")}
+    return epoch | heads if has_epochs else heads
 
 
 def _list_numbers(group: SeedRuns, targets: Sequence[float]) -> Row:

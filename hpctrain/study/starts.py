@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpctrain.errors import HpctrainError
+from hpctrain.errors import BAD_INPUT, HpctrainError
 from hpctrain.job.settings import Job, JobError, parse_job
 from hpctrain.job.stop import RUNNING, SIGNAL
 from hpctrain.parallel.launchers import find_mpirun
@@ -21,7 +21,6 @@ from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import RunFileError, read_run
 
 UNFINISHED = (RUNNING.text, SIGNAL.text)
-BAD_INPUT = 2
 # Seconds between looks at whether a signal came while a run goes on.
 POLL = 0.2
 
