@@ -28,11 +28,10 @@ from apts import (
 from pydantic import ValidationError
 from quadratic import minimum, objective_of
 
-from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, parse_job, write_toml
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.methods.sampling.shares import Share
+from hpctrain.methods.sampling.shares import Share, draw_shares
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.subproblem import length, steepest_descent
@@ -140,7 +139,7 @@ def test_without_correction_the_local_gradient_is_that_of_the_share():
     solver = solver_of(data(subdomains=2, first_order_correction=False), loss)
     point = evaluate(wide_objective(loss), ones())
     local = solver.subdomains.pose_problem(0, wide_objective(loss), None, point)
-    share = wide_objective(loss).subset(sample_shares(0, SAMPLES, 2)[0]).with_gradient(ones())
+    share = wide_objective(loss).subset(draw_shares(0, SAMPLES, 2)[0]).with_gradient(ones())
     torch.testing.assert_close(local.start.gradient, share.evaluate_gradient())
     assert not torch.allclose(share.evaluate_gradient(), point.gradient, rtol=0.01)
 
@@ -370,10 +369,10 @@ def test_work_is_counted_in_whole_evaluations():
 
 
 def test_shares_are_disjoint_and_cover_the_samples_and_overlap_as_asked():
-    shares = sample_shares(3, 100, 4)
+    shares = draw_shares(3, 100, 4)
     assert sorted(torch.cat(shares).tolist()) == list(range(100))
     assert [len(share) for share in shares] == [25] * 4
-    wider = sample_shares(3, 100, 4, overlap=20.0)
+    wider = draw_shares(3, 100, 4, overlap=20.0)
     for own, wide in zip(shares, wider, strict=True):
         assert len(wide) == 25 + 15
         assert set(own.tolist()) < set(wide.tolist())

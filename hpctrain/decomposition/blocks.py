@@ -10,18 +10,13 @@ Sources: Kopaničáková, Kothari, Karniadakis, Krause, SISC 46(5), 2024, sectio
 Kopaničáková, Karniadakis, arXiv 2406.10997.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.linalg.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -184,30 +179,3 @@ def by_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> De
     ]
     coarse = LayerSet(tuple(block(index, each, each) for index, each in enumerate(firsts[:-1])))
     return Decomposition(layers[-1].stop, tuple(grown), coarse)
-
-
-def sample_shares(seed: int, samples: int, count: int, overlap: float = 0.0) -> list[Tensor]:
-    """Random shares of the samples, equal to within one: their numbers, ascending.
-
-    Args:
-        seed: of the draw.
-        samples: |D|.
-        count: N.
-        overlap: o, in percent: a share then draws o % of the samples that it has not.
-    """
-    order = to_tensor(generator(seed, "sample shares").permutation(samples))
-    parts = [part.sort().values for part in order.tensor_split(count)]
-    return [
-        with_overlap(part, samples, overlap, generator(seed, "share overlap", index))
-        for index, part in enumerate(parts)
-    ]
-
-
-def with_overlap(own: Tensor, samples: int, percent: float, random: np.random.Generator) -> Tensor:
-    """Some of the samples 0 … |D| - 1, and so many percent of the others, ascending."""
-    if percent == 0 or len(own) == samples:
-        return own
-    others = np.setdiff1d(np.arange(samples), to_array(own), assume_unique=True)
-    count = math.ceil(percent / 100 * len(others))
-    drawn = random.choice(others, count, replace=False, shuffle=False)
-    return torch.cat([own, to_tensor(drawn)]).sort().values

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import with_overlap
 from hpctrain.errors import InputError
 from hpctrain.linalg.randomness import generator
 from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
+from hpctrain.methods.sampling.subsets import add_overlap
 from hpctrain.objective import Objective
 
 
@@ -37,7 +37,7 @@ class MiniBatches:
         epoch, index = divmod(iteration, batches_per_epoch(self.samples, self.size))
         own = batch(self.seed, epoch, index, self.size, self.samples)
         random = generator(self.seed, "mini-batch overlap", iteration)
-        return with_overlap(own, self.samples, self.overlap, random)
+        return add_overlap(own, self.samples, self.overlap, random)
 
     def epoch(self, iteration: int) -> float | None:
         """Passes over the samples after so many iterations; None where each is one."""

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import sample_shares
 from hpctrain.errors import InputError
+from hpctrain.linalg.arrays import to_tensor
+from hpctrain.linalg.randomness import generator
 from hpctrain.methods.groups import Groups
+from hpctrain.methods.sampling.subsets import add_overlap
 from hpctrain.objective import Objective
 from hpctrain.parallel.grid import assign_blocks, block_communicator
 
@@ -51,7 +53,7 @@ class ShareWork:
             InputError: a share has fewer samples than it is cut into chunks.
         """
         ranks = objective.communicator
-        numbers = sample_shares(seed, objective.samples, count, overlap)
+        numbers = draw_shares(seed, objective.samples, count, overlap)
         share_map = assign_blocks([len(each) for each in numbers], ranks.size)
         group = block_communicator(ranks, share_map)
         try:
@@ -64,3 +66,20 @@ class ShareWork:
         except InputError as error:
             raise InputError(f"solver.subdomains = {count} is not allowed: {error}") from error
         return cls(own, Groups(ranks, share_map.groups))
+
+
+def draw_shares(seed: int, samples: int, count: int, overlap: float = 0.0) -> list[Tensor]:
+    """Random shares of the samples, equal to within one: their numbers, ascending.
+
+    Args:
+        seed: of the draw.
+        samples: |D|.
+        count: N.
+        overlap: o, in percent: a share then draws o % of the samples that it has not.
+    """
+    order = to_tensor(generator(seed, "sample shares").permutation(samples))
+    parts = [part.sort().values for part in order.tensor_split(count)]
+    return [
+        add_overlap(part, samples, overlap, generator(seed, "share overlap", index))
+        for index, part in enumerate(parts)
+    ]

@@ -1,5 +1,6 @@
 """Random subsets of the samples, as a function of (seed, indices) alone."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -9,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.linalg.arrays import to_tensor
+from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.linalg.randomness import generator
 from hpctrain.objective import Objective, evaluate
 from hpctrain.options import Options
@@ -113,6 +114,16 @@ def _gathered(
 
 def _gradient(objective: Objective, theta: Tensor) -> Tensor:
     return evaluate(objective, theta).gradient
+
+
+def add_overlap(own: Tensor, samples: int, percent: float, random: np.random.Generator) -> Tensor:
+    """Some of the samples 0 … |D| - 1, and so many percent of the others, ascending."""
+    if percent == 0 or len(own) == samples:
+        return own
+    others = np.setdiff1d(np.arange(samples), to_array(own), assume_unique=True)
+    count = math.ceil(percent / 100 * len(others))
+    drawn = random.choice(others, count, replace=False, shuffle=False)
+    return torch.cat([own, to_tensor(drawn)]).sort().values
 
 
 def share_size(share: float, samples: int) -> int:
