@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.objective import consistent
+from hpctrain.objective import make_consistent
 from tests.quadratic import objective_of, random_quadratic
 
 
@@ -19,7 +19,7 @@ def theta():
 
 def test_gradient_of_local_model_equals_global_gradient(objective, theta):
     gradient = objective.with_gradient(theta).evaluate_gradient()
-    local, _ = consistent(objective.subset(torch.tensor([1, 3])), gradient, theta)
+    local, _ = make_consistent(objective.subset(torch.tensor([1, 3])), gradient, theta)
     assert torch.allclose(local.at(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14)
     assert torch.allclose(
         local.with_gradient(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
@@ -28,7 +28,7 @@ def test_gradient_of_local_model_equals_global_gradient(objective, theta):
 
 def test_the_linear_term_is_in_the_value_and_in_the_gradient(objective, theta):
     gradient = objective.with_gradient(theta).evaluate_gradient()
-    local, _ = consistent(objective.subset(torch.tensor([0])), gradient, theta)
+    local, _ = make_consistent(objective.subset(torch.tensor([0])), gradient, theta)
     away, direction, h = theta + 1.0, torch.ones(7, dtype=torch.float64), 1e-4
     slope = (local.at(away + h * direction).loss - local.at(away - h * direction).loss) / (2 * h)
     assert slope == pytest.approx(

@@ -18,7 +18,7 @@ from hpctrain.methods.sampling.subsets import (
     random_subset,
     sample_gradients,
 )
-from hpctrain.objective import Objective, consistent, evaluate
+from hpctrain.objective import Objective, evaluate, make_consistent
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.mlvr import MLVROptions
 from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
@@ -153,7 +153,7 @@ def test_a_coarse_descent_direction_of_samples_is_a_fine_one(problem):
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
     g = L.at(theta).evaluate_gradient()
-    h, _ = consistent(L.subset(random_subset(0, SAMPLES, 5)), g, theta)
+    h, _ = make_consistent(L.subset(random_subset(0, SAMPLES, 5)), g, theta)
     H = torch.stack([h.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
     step = -torch.linalg.solve(H, h.with_gradient(theta).evaluate_gradient())
     assert float(g @ step) < 0

@@ -16,6 +16,8 @@ from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.multilevel.cascade import Stage
 from hpctrain.methods.multilevel.cycles import Level, LevelState, Room, TrustRegionControl
+from hpctrain.methods.multilevel.hierarchy import coarsen
+from hpctrain.methods.multilevel.refinement import sum_half_step_systems
 from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
 from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.methods.trust_region.models import LSR1Model
@@ -85,7 +87,7 @@ def two_levels(make, rule, blocks):
     """A fine and a spied coarse level of a residual network, and where the fine one starts."""
     problem = problem_of(make, blocks)
     L = objective_of(problem, CHUNKS)
-    coarse, transfer = L.coarsened(rule)
+    coarse, transfer = coarsen(L, rule)
     spy = Spy(TrustRegionSteps(RULE))
     below = Level(coarse, spy, (5, 0), transfer=transfer)
     control = TrustRegionControl(RadiusOptions())
@@ -362,10 +364,10 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
 def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_one(make):
     fine = problem_of(make, 4)
     L = objective_of(fine, CHUNKS)
-    coarse, transfer = L.coarsened("constant")
+    coarse, transfer = coarsen(L, "constant")
     theta = 2 * fine.coarsened("constant")[0].initial_parameters(0)
     before = L.counts.loss_work
-    fitted = transfer.refine(theta, coarse.half_step_systems(theta))
+    fitted = transfer.refine(theta, sum_half_step_systems(coarse, theta))
     share = coarse._share
     assert L.counts.loss_work - before == share.half_step_cost
     copied = transfer.prolong(theta)
@@ -389,7 +391,7 @@ def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_o
 
 
 def test_the_work_of_a_fit_is_two_maps_and_a_gram_matrix_for_each_block():
-    coarse, _ = objective_of(problem_of(DENSE, 4), CHUNKS).coarsened("constant")
+    coarse, _ = coarsen(objective_of(problem_of(DENSE, 4), CHUNKS), "constant")
     layers, q = [36 * 6, 36, 36, 6 * CLASSES], 6
     gram = (q + 1) * (q + 1 + 6)
     wanted = sum(layers) + 2 * (2 * 36 + gram)

@@ -1,11 +1,10 @@
 """The loss as a function of θ on a group of ranks: evaluated, viewed in parts, counted."""
 
-from hpctrain.objective.corrected import Corrected, consistent
+from hpctrain.objective.corrected import Corrected, make_consistent
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.evaluation import Objective
 from hpctrain.objective.losses import (
     FiniteSumLoss,
-    HalvableLoss,
     LeastSquaresLoss,
     PortableLoss,
     SampledLoss,
@@ -13,16 +12,14 @@ from hpctrain.objective.losses import (
 )
 from hpctrain.objective.sketch import Sketch
 from hpctrain.objective.smooth import Evaluation, Point, Smooth, evaluate, point_of
-from hpctrain.objective.source import CoarsenableSource, DivisibleSource, LossSource
+from hpctrain.objective.source import DivisibleSource, LossSource
 
 __all__ = [
-    "CoarsenableSource",
     "Corrected",
     "Counts",
     "DivisibleSource",
     "Evaluation",
     "FiniteSumLoss",
-    "HalvableLoss",
     "LeastSquaresLoss",
     "LossSource",
     "Objective",
@@ -32,7 +29,7 @@ __all__ = [
     "Sketch",
     "Smooth",
     "TracedLoss",
-    "consistent",
     "evaluate",
+    "make_consistent",
     "point_of",
 ]

@@ -2,9 +2,8 @@
 
     h(θ) = L_p(θ) + ⟨δg, θ - θ₀⟩,   δg = g - ∇L_p(θ₀),   so that ∇h(θ₀) = g
 
-Subdomains of APTS and coarse levels of multilevel methods minimise it: near θ₀ it descends where
-the global loss does. Sources: Groß and Krause 2009 (APTS); Nash, MG/OPT, Optimization Methods and
-Software 14 (2000).
+Near θ₀ it descends where the global loss does. Sources: Groß and Krause 2009; Nash, MG/OPT,
+Optimization Methods and Software 14 (2000).
 """
 
 from torch import Tensor
@@ -51,7 +50,9 @@ class Corrected:
         return dot(self._correction, theta - self._origin)
 
 
-def consistent(objective: Objective, gradient: Tensor, origin: Tensor) -> tuple[Corrected, Point]:
+def make_consistent(
+    objective: Objective, gradient: Tensor, origin: Tensor
+) -> tuple[Corrected, Point]:
     """h with ∇h(θ₀) = g, and the point θ₀ of h; evaluates L_p and ∇L_p there.
 
     Args:

@@ -7,7 +7,7 @@ fixed tree, so that every rank of the communicator has the same bits, whatever i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
@@ -15,11 +15,9 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.linalg.block_layout import Layout
-from hpctrain.networks.transfers import Rule, Transfer
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.losses import (
     FiniteSumLoss,
-    HalvableLoss,
     LeastSquaresLoss,
     PortableLoss,
     SampledLoss,
@@ -27,7 +25,7 @@ from hpctrain.objective.losses import (
 )
 from hpctrain.objective.sketch import Sketch, random_signs
 from hpctrain.objective.smooth import Evaluation
-from hpctrain.objective.source import CoarsenableSource, DivisibleSource, LossSource
+from hpctrain.objective.source import DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
@@ -129,30 +127,15 @@ class Objective:
         fraction = len(chosen) / self.samples
         return Objective(share, communicator, len(chosen), self._chunks, counts, fraction)
 
-    def coarsened(self, rule: Rule) -> tuple["Objective", Transfer]:
-        """The loss of a network of half the depth on the same ranks, and the transfer to it.
-
-        Its work is added to the same counts, in units of this network.
-
-        Raises:
-            NetworkError: the network has no half.
-        """
-        source = self.source
-        if not isinstance(source, CoarsenableSource):
-            raise TypeError(f"the network of {type(source).__name__} has no coarser ones")
-        coarse, transfer = source.coarsened(rule)
-        made = Objective.of(coarse, self.communicator, self._chunks, self.threads, self.counts)
-        return made, transfer
-
     @property
     def is_divisible(self) -> bool:
         """Whether `of_samples` is there."""
         return isinstance(self._source, DivisibleSource)
 
     @property
-    def is_coarsenable(self) -> bool:
-        """Whether `coarsened` is there."""
-        return isinstance(self._source, CoarsenableSource)
+    def share(self) -> SampledLoss:
+        """The loss over this rank's chunks."""
+        return self._share
 
     @property
     def untraced(self) -> str | None:
@@ -273,17 +256,16 @@ class Objective:
         fraction = self._fraction * len(chosen) / self.samples
         return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
 
-    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
-        """For block after block of a residual network what `transfers.second_half_step` takes.
+    def sum_chunks(self, leaves: Iterable[Tensor], cost: float) -> Iterator[Tensor]:
+        """Sums over all samples of what a loss gives beyond its value; each one over the ranks too.
 
-        One sum over the ranks for each.
+        Args:
+            leaves: of each chunk of this rank's `share`, (C, …) each.
+            cost: of all of them, in multiply-adds for one sample; counted with the losses.
         """
-        share = self._share
-        if not isinstance(share, HalvableLoss):
-            raise TypeError(f"{type(share).__name__} is not of a residual network")
-        self.counts.loss_work += self._fraction * share.half_step_cost
-        for systems in share.half_step_systems(theta):
-            yield self._sum(systems.flatten(1)).view(systems.shape[1:])
+        self.counts.loss_work += self._fraction * cost
+        for each in leaves:
+            yield self._sum(each.flatten(1)).view(each.shape[1:])
 
     def gathered(self, chosen: Tensor) -> "Objective":
         """The mean over a few samples, which travel to every rank once.

@@ -5,7 +5,6 @@
 Every loss is a `SampledLoss`; the other protocols say what some can do beyond it.
 """
 
-from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -41,7 +40,7 @@ class SampledLoss(Protocol):
 
 @runtime_checkable
 class LeastSquaresLoss(SampledLoss, Protocol):
-    """A loss ℓ_j = Σ_i r_ij² of residuals, with their Jacobian: what Gauss-Newton needs.
+    """A loss ℓ_j = Σ_i r_ij² of residuals, with their Jacobian.
 
     Its rows are the residuals of all samples; a share holds those of its own samples.
 
@@ -101,16 +100,6 @@ class FiniteSumLoss(SampledLoss, Protocol):
 
         `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
         """
-
-
-@runtime_checkable
-class HalvableLoss(FiniteSumLoss, Protocol):
-    """A loss of a residual network, whose Euler steps can be made two half steps each."""
-
-    half_step_cost: float
-
-    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
-        """For block after block, `EulerBlock.half_step_system` summed over each chunk."""
 
 
 @runtime_checkable

@@ -1,11 +1,10 @@
-"""What a problem is to its objective: losses on any ranks, of any samples, of smaller networks."""
+"""What a problem is to its objective: losses on any ranks, of any samples."""
 
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.networks.transfers import Rule, Transfer
 from hpctrain.objective.losses import SampledLoss
 
 
@@ -34,11 +33,3 @@ class DivisibleSource(LossSource, Protocol):
         self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int
     ) -> SampledLoss:
         """As `share`, of `samples`, their numbers in ascending order."""
-
-
-@runtime_checkable
-class CoarsenableSource(LossSource, Protocol):
-    """A source of a network that can be made smaller."""
-
-    def coarsened(self, rule: Rule) -> tuple[LossSource, Transfer]:
-        """The same samples for a network of half the depth, and the transfer between the two."""

@@ -40,7 +40,7 @@ from hpctrain.methods.trust_region.models import HessianModel
 from hpctrain.methods.trust_region.options import StepOptions
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Objective, Point, Smooth, consistent, evaluate, point_of
+from hpctrain.objective import Objective, Point, Smooth, evaluate, make_consistent, point_of
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
@@ -135,7 +135,7 @@ class ASTROM(Solver[ASTROMState]):
         if self._coarse is None or self._coarse[0] != state.samples:
             chosen = self._order[: state.samples].sort().values
             self._coarse = state.samples, L.subset(chosen)
-        return consistent(self._coarse[1], old.gradient, old.theta)
+        return make_consistent(self._coarse[1], old.gradient, old.theta)
 
     def run_coarse_phase(self, h: Smooth, start: Point, radius: float) -> Phase:
         """Trust-region steps on h¹ with ‖s‖ ≤ Δ."""

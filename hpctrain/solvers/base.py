@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.methods.multilevel.hierarchy import can_coarsen
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Counts, Objective
 from hpctrain.options import Options
@@ -58,12 +59,15 @@ class Need(Enum):
     COARSER_NETWORKS = "this problem has no networks of several depths"
 
     def is_met(self, objective: Objective) -> bool:
-        return {
-            Need.RESIDUALS: objective.has_residuals,
-            Need.SUBSETS: objective.has_subsets,
-            Need.SHARES: objective.is_divisible,
-            Need.COARSER_NETWORKS: objective.is_coarsenable,
-        }[self]
+        match self:
+            case Need.RESIDUALS:
+                return objective.has_residuals
+            case Need.SUBSETS:
+                return objective.has_subsets
+            case Need.SHARES:
+                return objective.is_divisible
+            case Need.COARSER_NETWORKS:
+                return can_coarsen(objective)
 
 
 @dataclass(frozen=True)

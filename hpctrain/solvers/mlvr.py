@@ -45,7 +45,7 @@ from hpctrain.methods.sampling.subsets import (
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.transfers import Identity
-from hpctrain.objective import Objective, Point, consistent, evaluate
+from hpctrain.objective import Objective, Point, evaluate, make_consistent
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 Method = Literal["gradient-descent", "lbfgs", "newton"]
@@ -133,7 +133,7 @@ class FreshSteps:
         theta = origin
         drawn = fresh_subsets(self.objective, self.samples, self.steps, self.seed, *self.indices)
         for subset in drawn:
-            h, _ = consistent(subset, gradient, origin)
+            h, _ = make_consistent(subset, gradient, origin)
             theta = theta - self.learning_rate * evaluate(h, theta).gradient
         return Correction(theta, float("nan"))
 

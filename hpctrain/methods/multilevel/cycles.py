@@ -27,7 +27,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.trust_region.control import RadiusOptions, judge, rounding_error
 from hpctrain.networks.transfers import Identity, Transfer
-from hpctrain.objective import Objective, Point, Smooth, consistent, evaluate, point_of
+from hpctrain.objective import Objective, Point, Smooth, evaluate, make_consistent, point_of
 
 Cycle = Literal["V", "F"]
 
@@ -152,7 +152,7 @@ class Level:
     def correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
-        h, start = consistent(self.objective, gradient, origin)
+        h, start = make_consistent(self.objective, gradient, origin)
         end = self.visit(h, start, cycle, Room(origin, radius, self.transfer))
         return Correction(end.point.theta, start.loss - end.point.loss)
 

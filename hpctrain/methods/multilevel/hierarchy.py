@@ -8,12 +8,42 @@ Source: Kopaničáková and Krause, SIAM Journal on Scientific Computing 45(3) (
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.networks.transfers import Rule, Transfer
-from hpctrain.objective import Objective, Point
+from hpctrain.objective import LossSource, Objective, Point
+
+
+@runtime_checkable
+class CoarsenableSource(LossSource, Protocol):
+    """A source of a network that can be made smaller."""
+
+    def coarsened(self, rule: Rule) -> tuple[LossSource, Transfer]:
+        """The same samples for a network of half the depth, and the transfer between the two."""
+
+
+def can_coarsen(objective: Objective) -> bool:
+    """Whether `coarsen` is there."""
+    return isinstance(objective.source, CoarsenableSource)
+
+
+def coarsen(objective: Objective, rule: Rule) -> tuple[Objective, Transfer]:
+    """The loss of a network of half the depth on the same ranks, and the transfer to it.
+
+    Its work is added to the same counts, in units of the objective's network.
+
+    Raises:
+        NetworkError: the network has no half.
+    """
+    source = objective.source
+    if not isinstance(source, CoarsenableSource):
+        raise TypeError(f"the network of {type(source).__name__} has no coarser ones")
+    coarse, transfer = source.coarsened(rule)
+    L = objective
+    return Objective.of(coarse, L.communicator, L.chunks, L.threads, L.counts), transfer
 
 
 @dataclass(frozen=True)
@@ -38,7 +68,7 @@ class Hierarchy:
         networks, transfers = [objective], list[Transfer]()
         for _ in range(1, levels):
             try:
-                coarse, transfer = networks[-1].coarsened(rule)
+                coarse, transfer = coarsen(networks[-1], rule)
             except InputError as error:
                 raise InputError(f"solver.levels = {levels} is not allowed: {error}") from error
             networks.append(coarse)

@@ -9,8 +9,10 @@ Sources: Kopaničáková and Krause, SIAM Journal on Scientific Computing 45(3) 
 2107.07572; Briggs, Henson, McCormick, A Multigrid Tutorial (2000), chapter 3.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -18,7 +20,28 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.epochs import batch
 from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.networks.transfers import Transfer
-from hpctrain.objective import Objective
+from hpctrain.objective import FiniteSumLoss, Objective
+
+
+@runtime_checkable
+class HalvableLoss(FiniteSumLoss, Protocol):
+    """A loss of a residual network, whose Euler steps can be made two half steps each."""
+
+    half_step_cost: float
+
+    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
+        """For block after block, `EulerBlock.half_step_system` summed over each chunk."""
+
+
+def sum_half_step_systems(objective: Objective, theta: Tensor) -> Iterator[Tensor]:
+    """For block after block of a residual network what `transfers.second_half_step` takes.
+
+    One sum over the ranks for each.
+    """
+    share = objective.share
+    if not isinstance(share, HalvableLoss):
+        raise TypeError(f"{type(share).__name__} is not of a residual network")
+    return objective.sum_chunks(share.half_step_systems(theta), share.half_step_cost)
 
 
 @dataclass
@@ -60,7 +83,7 @@ class HalfStepFit:
         if self.samples == 0:
             return transfer.prolong(theta)
         chosen = batch(self.seed, draw, 0, self.samples, coarse.samples)
-        return transfer.refine(theta, coarse.subset(chosen).half_step_systems(theta))
+        return transfer.refine(theta, sum_half_step_systems(coarse.subset(chosen), theta))
 
 
 def carry_knowledge(

@@ -171,7 +171,7 @@ class CrossEntropy:
         )
 
     def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
-        """See `objective.HalvableLoss`."""
+        """See `multilevel.refinement.HalvableLoss`."""
         for replica in self._replicas:
             replica.load(theta, 0)
         fed = self
