@@ -35,7 +35,7 @@ EARLIER = [*((case, 2) for case in CASES), *((case, 24) for case in CASES if "ss
 @pytest.fixture
 def trial(tmp_path):
     trial = Trial(tmp_path)
-    trial.equation("u.t + u.value * u.x - 0.1 * u.xx - torch.sin(points[1])")
+    trial.equation("u.t + u.value * u.x - 0.1 * u.xx - torch.sin(at.x)")
     trial.rows(np.random.default_rng(0).standard_normal((SAMPLES, 3)))
     return trial
 
