@@ -6,10 +6,9 @@ all else the bits.
 
 from dataclasses import fields, is_dataclass
 
-import numpy as np
 import pytest
 import torch
-from test_zero_gradient import BATCHED, LOGISTIC, PINN, SAMPLES, TRIED, Trial, made
+from trials import BATCHED, LOGISTIC, PINN, TRIED, Trial, made
 
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
 from hpctrain.parallel.communicator import Communicator
@@ -34,10 +33,7 @@ EARLIER = [*((case, 2) for case in CASES), *((case, 24) for case in CASES if "ss
 
 @pytest.fixture
 def trial(tmp_path):
-    trial = Trial(tmp_path)
-    trial.equation("u.t + u.value * u.x - 0.1 * u.xx - torch.sin(at.x)")
-    trial.rows(np.random.default_rng(0).standard_normal((SAMPLES, 3)))
-    return trial
+    return Trial(tmp_path).pose()
 
 
 def parts(value, theta):

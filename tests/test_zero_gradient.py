@@ -3,16 +3,14 @@
 import math
 from functools import partialmethod
 
-import h5py
 import numpy as np
 import pytest
 import torch
 from apts import FREE, VARIANTS, data, solver_of
 from apts import quadratic as apts_quadratic
-from classifiers import write_h5
 from quadratic import Quadratic, minimum, random_quadratic, setting_of
+from trials import BATCHED, FEATURES, LOGISTIC, PINN, SAMPLES, TRIED, Trial, made
 
-from hpctrain.job.settings import parse_job
 from hpctrain.job.stop import ZERO_GRADIENT, find_criterion
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import norm
@@ -24,87 +22,15 @@ from hpctrain.methods.trust_region.control import TrustRegionOptions, update_rad
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.logistic.problem import LogisticProblem
-from hpctrain.run import assemble as build
 from hpctrain.run.train import resume, run
 from hpctrain.solvers import SOLVERS, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
 from hpctrain.solvers.spqn import SPQNOptions
 
-SAMPLES, FEATURES = 16, 3
-JOB = """
-[problem]
-{problem}
-{network}
-[solver]
-name = "{name}"
-{settings}
-[parallel]
-chunks = 4
-threads = 1
-[stop]
-max_iterations = 8
-"""
-PDE = """
-import torch
-from hpctrain.problems.equations import Box, Equations
-
-class Mine(Equations):
-    geometry, test_grid = Box(t=(0.0, 1.0), x=(-1.0, 1.0)), (3, 3)
-
-    def residuals(self, at, u):
-        return {residual}
-"""
-PINN = (
-    'name = "{folder}/mine.py:Mine"\npoints = 20\nscale_distance = false',
-    '[network]\nkind = "mlp"\ndepth = 3\nwidth = 3\nactivation = "tanh"\nscale_inputs = false',
-)
-CLASSES = (
-    'name = "classification"\ndata = "two.h5"\ndata_path = "{folder}"',
-    '[network]\nkind = "fcnn"\nhidden = [4, 3]\nactivation = "tanh"',
-)
-RESNET = (CLASSES[0], '[network]\nkind = "dense-resnet"\nwidth = 3\nblocks = 4')
-LOGISTIC = ('name = "logistic"\ndata = "{folder}/rows.h5"', "")
-# Where a solver is tried, unless on a PINN without further settings.
-TRIED = {
-    "aspqn": (PINN, "blocks = 3\nlocal_steps = 2"),
-    "mspqn": (PINN, "blocks = 3\nlocal_steps = 2"),
-    "newton-krylov-schwarz": (PINN, "blocks = 3\nsketch = 10"),
-    "apts-weights": (CLASSES, ""),
-    "apts-data": (CLASSES, ""),
-    "rmtr": (RESNET, "batch_size = 16"),
-    **dict.fromkeys(["mlvr", "mlvr-krylov", "astrom", "ssn", "newton"], (LOGISTIC, "")),
-    **dict.fromkeys(["svrg", "sarah"], (LOGISTIC, f"learning_rate = {SAMPLES}\ninner_steps = 2")),
-}
-
-
-class Trial:
-    """Jobs on data and equations in a folder."""
-
-    def __init__(self, folder) -> None:
-        self.folder = folder
-        self.equation("torch.relu(u.value - 100) + 1")
-        self.rows(np.zeros((SAMPLES, FEATURES)))
-        write_h5(folder / "two.h5", train=SAMPLES, classes=2)
-
-    def equation(self, residual: str) -> None:
-        (self.folder / "mine.py").write_text(PDE.format(residual=residual))
-
-    def rows(self, features: np.ndarray) -> None:
-        with h5py.File(self.folder / "rows.h5", "w") as file:
-            file["features"], file["labels"] = features, np.resize([-1.0, 1.0], len(features))
-
-    def text(self, name: str, tried=None) -> str:
-        (problem, network), settings = tried or TRIED.get(name, (PINN, ""))
-        text = JOB.format(problem=problem, network=network, name=name, settings=settings)
-        return text.replace("{folder}", str(self.folder))
-
-    def job(self, name: str, *overrides: str, tried=None):
-        return parse_job(self.text(name, tried), "a test", overrides)
-
 
 @pytest.fixture
 def trial(tmp_path):
-    return Trial(tmp_path)
+    return Trial(tmp_path).flatten()
 
 
 @pytest.fixture
@@ -121,14 +47,6 @@ def begin(monkeypatch):
 
     at(0.0)
     return at
-
-
-def made(job):
-    """The job's solver, and its state at θ₀."""
-    problem = build.make_problem(job)
-    objective = build.make_objective(job, problem, Communicator(), 1)
-    solver = build.make_job_solver(job, objective)
-    return solver, solver.init(problem.initial_parameters(job.seed))
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -207,15 +125,6 @@ def test_a_norm_is_zero_for_zero_only(dtype):
         v = torch.tensor([3.0, 0.0, -4.0], dtype=dtype) * size
         assert norm(v) == pytest.approx(5 * size, rel=1e-6)
     assert math.isnan(norm(torch.tensor([math.nan, tiny], dtype=dtype)))
-
-
-BATCHED = {
-    "sgd": f"learning_rate = {SAMPLES}\nmomentum = 0\nbatch_size = 4",
-    "adam": "batch_size = 4",
-    "trust-region": "batch_size = 4",
-    "apts-weights": "blocks = 1\nbatch_size = 4",
-    "rmtr": "levels = 1\nbatch_size = 4\nzeta = 0",
-}
 
 
 @pytest.mark.parametrize("name", BATCHED)

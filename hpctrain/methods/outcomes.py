@@ -49,6 +49,11 @@ class Outcome(Enum):
         self.is_final = is_final
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether all that was tried failed, as it also does where the loss is NaN."""
+        return self.is_final or self in (Outcome.SAMPLES_EXHAUSTED, Outcome.SKETCH_EXHAUSTED)
+
+    @property
     def number(self) -> int:
         """By which a history column holds the outcome: its place in this list, from 0."""
         return list(Outcome).index(self)

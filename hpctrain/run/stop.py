@@ -11,6 +11,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.parts import Moment, Parts
+from hpctrain.solvers.base import Record
 
 
 def find_reason(
@@ -24,8 +25,7 @@ def find_reason(
         faults: what else ends a run, and whether it holds on this rank.
     """
     record = moment.record
-    # A search also fails where all trials are NaN: then so is the loss that was finite before.
-    loss = parts.objective.at(point.theta).loss if record.outcome.is_final else record.loss
+    loss = _measure_doubtful_loss(parts, record, point)
     gradient_norm = _measure_deciding_gradient(parts, moment, point)
     numbers = {
         **moment.known,
@@ -69,6 +69,17 @@ def agree_on_reason(
 def explain(reason: Reason | Criterion, outcome: Outcome) -> str:
     """The reason in words; those of the solver's last outcome where that ends the run."""
     return outcome.text if reason is table.STALLED else reason.text
+
+
+def _measure_doubtful_loss(parts: Parts, record: Record, point: Point) -> float:
+    """L(θ), which may have become NaN, where all trials failed, else that on record; collective.
+
+    While some samples have failed the others are not asked before all of them have been seen.
+    """
+    outcome = record.outcome
+    if outcome.is_final or (outcome.is_doubtful and record.ends_epoch):
+        return parts.objective.uncounted().at(point.theta).loss
+    return record.loss
 
 
 def _measure_deciding_gradient(parts: Parts, moment: Moment, point: Point) -> float:

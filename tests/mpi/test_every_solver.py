@@ -1,0 +1,119 @@
+"""What holds of every solver of the registry, on any number of ranks."""
+
+from functools import cache
+
+import pytest
+import torch
+from trials import Trial
+
+from hpctrain.job.stop import SIGNAL
+from hpctrain.objective import evaluation
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.loop import NonFiniteError
+from hpctrain.run.signals import StopSignals
+from hpctrain.run.train import resume, run
+from hpctrain.solvers import SOLVERS
+from hpctrain.store.checkpoint import CheckpointStore
+from hpctrain.store.run_file import read_run
+
+ITERATIONS, STOPPED = 4, 2
+# Full steps of these are for classes that a plane divides.
+GENTLE = dict.fromkeys(["ssn", "svrg", "sarah"], ("solver.learning_rate=0.1",))
+WATCHED = ("output.error_every=1", "output.iterates_every=1", "output.checkpoint_every=3")
+
+
+@pytest.fixture(scope="module")
+def folder(comm, tmp_path_factory):
+    """One folder for all ranks, with the problems of the trials."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("solvers")
+        Trial(folder).pose()
+        return folder
+
+    return comm.on_root(make)
+
+
+@pytest.fixture(scope="module")
+def alone(comm, folder):
+    """The run of a solver on one rank, its own on each, that nothing interrupts."""
+
+    @cache
+    def train(name):
+        path = folder / f"alone-{comm.rank}-{name}.h5"
+        run(job_of(folder, name), Communicator(), str(path))
+        return read_run(path)
+
+    return train
+
+
+def job_of(folder, name, *overrides):
+    settings = (f"stop.max_iterations={ITERATIONS}", *WATCHED, *GENTLE.get(name, ()), *overrides)
+    return Trial(folder).job(name, *settings)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_loss_descends_with_the_same_bits_on_any_number_of_ranks(
+    name, comm, folder, alone, assert_same_run
+):
+    path = folder / f"{name}.h5"
+    run(job_of(folder, name), comm, str(path))
+    found = read_run(path)
+    assert_same_run(found, alone(name))
+    loss = found.history["loss"]
+    assert len(loss) == 1 + ITERATIONS
+    assert loss[-1] < 0.999 * loss[0]
+
+
+class SignalInStep(StopSignals):
+    """Signals of a rank that gets one in its step number `at`."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.asked = at, -1  # the loop asks once before the first step
+
+    received = property(lambda self: self.ask(), lambda self, value: None)
+
+    def ask(self):
+        self.asked += 1
+        return self.asked >= self.at
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_stop_signal_ends_all_ranks_with_a_checkpoint_from_which_the_run_goes_on_bit_by_bit(
+    name, comm, folder, alone, assert_everywhere, assert_same_run
+):
+    path = folder / f"stopped-{name}.h5"
+    is_last = comm.rank == comm.size - 1
+    with SignalInStep(STOPPED) if is_last else StopSignals() as signals:
+        outcome = run(job_of(folder, name), comm, str(path), signals)
+    expected = (SIGNAL, STOPPED, 75)
+    assert_everywhere((outcome.reason, outcome.iterations, outcome.status) == expected, "it stops")
+    store = CheckpointStore(path.with_suffix(".ckpt"), Communicator())
+    assert store.find_latest().iteration == STOPPED
+    comm.barrier()
+    assert resume(str(path), comm).iterations == ITERATIONS
+    assert_same_run(read_run(path), alone(name))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_loss_that_becomes_nan_on_one_rank_ends_all_with_the_error_that_names_it(
+    name, comm, folder, monkeypatch
+):
+    """From the second step on: steps into NaN are refused until none is left to try."""
+    solver, steps = SOLVERS[name], 0
+    step, reduce = solver.step, evaluation.reduce_leaves
+
+    def counted(self, state):
+        nonlocal steps
+        steps += 1
+        return step(self, state)
+
+    def spoilt(leaves, first):
+        is_spoilt = steps > 1 and comm.rank == comm.size - 1
+        return reduce(torch.full_like(leaves, torch.nan) if is_spoilt else leaves, first)
+
+    monkeypatch.setattr(solver, "step", counted)
+    monkeypatch.setattr(evaluation, "reduce_leaves", spoilt)
+    with pytest.raises(NonFiniteError, match="the loss or its gradient became NaN or infinite"):
+        run(job_of(folder, name, "stop.max_iterations=400"), comm)
