@@ -89,6 +89,15 @@ def _plot(options: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    from hpctrain.parallel.threads import visible_cores
+    from hpctrain.results import predict
+
+    threads = options.threads or len(visible_cores())
+    done = predict.predict(options.run, options.points, options.output, options.fields, threads)
+    return _print(done + "\n")
+
+
 def _compare(options: argparse.Namespace) -> int:
     from hpctrain.study import compare
 
@@ -211,6 +220,13 @@ def _make_parser() -> argparse.ArgumentParser:
     plot = _add_command(commands, "plot", _plot, "draw the convergence of runs")
     plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
     plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
+
+    predict = _add_command(commands, "predict", _predict, "evaluate a trained solution at points")
+    predict.add_argument("run", metavar="RUN.h5", help="a finished run of equations")
+    predict.add_argument("points", metavar="POINTS", help="a table, or t=0:1:101,x=-1:1:201")
+    predict.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the table")
+    predict.add_argument("--fields", metavar="u,u.x", help="by default all fields")
+    predict.add_argument("--threads", metavar="T", type=int, help="by default all cores")
 
     compare = _add_command(
         commands, "compare", _compare, "run jobs of one problem and compare them"

@@ -1,5 +1,6 @@
-"""Columns of numbers in an HDF5 file that a user brings: one data set each."""
+"""Columns of numbers in an HDF5 file of a user's: one data set each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -14,3 +15,14 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     """
     with h5py.File(path, "r") as file:
         return {name: each[()] for name, each in file.items() if isinstance(each, h5py.Dataset)}
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes a new file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file[name] = values

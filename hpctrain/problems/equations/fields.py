@@ -160,6 +160,10 @@ class Field:
     def value(self) -> Any:
         return self._component(())
 
+    def component(self, wanted: Component) -> Any:
+        """A derivative by its index, or the Laplacian."""
+        return self._component(wanted)
+
     @property
     def laplacian(self) -> Any:
         return self._component(LAPLACIAN)

@@ -33,6 +33,7 @@ from hpctrain.problems.equations.conditions.boundary import OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.exact import describe_corners, exact_forms, periodic_inputs
+from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, Component
 from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
 from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
@@ -40,6 +41,7 @@ from hpctrain.problems.equations.requests import (
     LANES,
     Trial,
     check_residual,
+    lengthen,
     points_of,
     shape_for,
     try_out,
@@ -366,6 +368,51 @@ class PinnProblem:
             rows = residual(jet, taus)
         for name, row in zip(names, rows, strict=True):
             check_residual(term, name, row, samples)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """What a point of the solution has: coordinates, then inputs."""
+        return self.frame.axes.names
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields."""
+        return self.frame.fields
+
+    def evaluate(
+        self, theta: Tensor, points: Tensor, names: Sequence[str], threads: int
+    ) -> dict[str, Tensor]:
+        """Fields or their derivatives (N,) at points (d, N), float64.
+
+        Args:
+            names: "u", "u.x", "u.laplacian" …
+
+        Raises:
+            ProblemError: there is no such field or derivative.
+        """
+        wanted = {name: self._find_component(name) for name in names}
+        shape = shape_for({component for _, component in wanted.values()}, self.frame)
+        count = points.shape[1]
+        bounds = [k * count // (4 * threads) for k in range(4 * threads + 1)]
+        jet = self.evaluator(shape, points, bounds, threads).forward(theta, keep=False)
+        fields = self.composition(shape, lengthen(points)).fields(lengthen(jet))
+        return {
+            name: fields[field].component(component)[:count]
+            for name, (field, component) in wanted.items()
+        }
+
+    def _find_component(self, name: str) -> tuple[str, Component]:
+        """The field and the derivative that "u.x" names."""
+        field, _, path = name.partition(".")
+        axes = self.frame.axes
+        index = LAPLACIAN if path == LAPLACIAN else axes.index(path) if path else ()
+        is_too_high = isinstance(index, tuple) and len(index) > HIGHEST_ORDER
+        if field not in self.frame.fields or index is None or is_too_high:
+            raise ProblemError(
+                f"{name!r} is not allowed: one of {', '.join(self.frame.fields)}, or a derivative"
+                f" such as {self.frame.fields[0]}.{axes.coordinates[0]}"
+            )
+        return field, index
 
     def describe(self) -> str:
         network, inputs = self.network, self.inputs

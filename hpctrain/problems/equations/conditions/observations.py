@@ -1,6 +1,5 @@
 """Measured values of fields."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.problems.data.tables import read_table
 from hpctrain.problems.equations.conditions.base import (
     AnyCondition,
     Frame,
@@ -19,9 +19,6 @@ from hpctrain.problems.equations.conditions.base import (
 )
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.terms import ProblemError, Term
-from hpctrain.store.columns import read_columns
-
-FORMATS = ".csv, .npy, .npz, .h5 or .hdf5"
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Observations(AnyCondition):
             ProblemError: the file cannot be read, or is no table.
         """
         try:
-            raw = dict(self.data) if isinstance(self.data, Mapping) else _read(Path(self.data))
+            raw = dict(self.data) if isinstance(self.data, Mapping) else read_table(Path(self.data))
             columns = {str(name): np.asarray(each, np.float64) for name, each in raw.items()}
         except InputError:
             raise
@@ -117,37 +114,3 @@ class Observations(AnyCondition):
                 f"{place}: {self.source} has a point outside of the geometry in row {row + 1}:"
                 f" {frame.axes.describe(x[:, row])}"
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The columns of a file by name."""
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    if path.suffix == ".npy":
-        table = np.load(path, allow_pickle=False)
-        if table.dtype.names is None:
-            raise ProblemError(f"{path} has no names of columns: save a structured array")
-        return {name: table[name] for name in table.dtype.names}
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    if path.suffix in (".h5", ".hdf5"):
-        return read_columns(path)
-    raise ValueError(f"its name must end in {FORMATS}")
-
-
-def _read_csv(path: Path) -> dict[str, list[float]]:
-    """The columns below a line of names."""
-    with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    names = [name.strip() for name in rows[0]] if rows else []
-    columns: dict[str, list[float]] = {name: [] for name in names}
-    for number, row in enumerate(rows[1:], start=1):
-        if len(row) != len(names):
-            raise ValueError(f"row {number} has {len(row)} values for {len(names)} columns")
-        for name, value in zip(names, row, strict=True):
-            try:
-                columns[name].append(float(value))
-            except ValueError:
-                raise ValueError(f"row {number}, {name}: {value!r} is no number") from None
-    return columns
