@@ -236,6 +236,16 @@ def test_a_run_updates_its_inverse_hessian_as_published(name):
     assert min(taus) < 0.9
 
 
+def test_a_pair_whose_curvature_squared_underflows_is_not_learnt_from():
+    loss = random_quadratic(N)
+    loss.b.zero_()
+    objective = objective_of(loss)
+    method = SelfScaledMethod("ssbroyden", LineSearchOptions(), Communicator(), 1)
+    state = method.start(evaluate(objective, 1e-85 * torch.ones(N, dtype=torch.float64)))
+    new = method.step(objective, state)
+    assert new.step_length > 0 and new.H.is_identity
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 100])
 def test_rows_are_divided_completely_and_in_whole_parts(ranks):
     ranges = row_ranges(1000, ranks)

@@ -70,9 +70,9 @@ class SelfScaledMethod:
         H, g, g_new = state.H, state.point.gradient, new.gradient
         s, y = new.theta - state.point.theta, g_new - g
         Hg_new = H.multiply(g_new, self.ranks, self.threads)
-        if not is_safe(s, y):
-            return H, Hg_new
         ys = dot(y, s)
+        if not (is_safe(s, y) and ys**2 > 0):  # the update divides by the square too
+            return H, Hg_new
         Hg, sBs = state.Hg, -a * dot(s, g)
         if H.is_identity or len(H.factors) == self.memory:
             # The first update: H is scaled by sᵀy / yᵀy before it.
