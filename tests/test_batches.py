@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
+from hpctrain.methods.sampling.epochs import batch, count_batches
 
 
 @given(samples=st.integers(1, 200), size=st.integers(1, 250), epoch=st.integers(0, 5))
 def test_an_epoch_is_a_partition_into_batches_of_nearly_equal_size(samples, size, epoch):
-    count = batches_per_epoch(samples, size)
+    count = count_batches(samples, size)
     parts = [batch(3, epoch, index, size, samples) for index in range(count)]
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(samples))
     sizes = [len(part) for part in parts]

@@ -12,11 +12,11 @@ from quadratic import random_quadratic, setting_of
 from hpctrain.errors import InputError
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import (
-    fresh_subsets,
-    level_sizes,
-    nested_subsets,
-    random_subset,
-    sample_gradients,
+    draw_nested_subsets,
+    draw_sample_gradients,
+    draw_subset,
+    draw_subsets,
+    find_level_sizes,
 )
 from hpctrain.objective import Objective, evaluate, make_consistent
 from hpctrain.solvers import make_solver
@@ -115,7 +115,7 @@ def test_an_svrg_step_is_the_textbooks(problem):
     full = L.at(anchor).evaluate_gradient()
     theta = anchor
     for step in range(5):
-        sample = L.subset(random_subset(3, SAMPLES, 1, 0, step))
+        sample = L.subset(draw_subset(3, SAMPLES, 1, 0, step))
         change = sample.at(theta).evaluate_gradient() - sample.at(anchor).evaluate_gradient()
         theta = theta - 0.1 * (change + full)
     [_, found] = iterates(problem, SVRGOptions(learning_rate=0.1, inner_steps=5), 1)
@@ -128,7 +128,7 @@ def test_sarah_follows_its_own_estimate(problem):
     v = L.at(last).evaluate_gradient()
     theta = last - 0.1 * v
     for step in range(5):
-        sample = L.subset(random_subset(3, SAMPLES, 1, 0, step))
+        sample = L.subset(draw_subset(3, SAMPLES, 1, 0, step))
         v = sample.at(theta).evaluate_gradient() - sample.at(last).evaluate_gradient() + v
         last, theta = theta, theta - 0.1 * v
     options = SVRGOptions(name="sarah", learning_rate=0.1, inner_steps=5)
@@ -153,21 +153,21 @@ def test_a_coarse_descent_direction_of_samples_is_a_fine_one(problem):
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
     g = L.at(theta).evaluate_gradient()
-    h, _ = make_consistent(L.subset(random_subset(0, SAMPLES, 5)), g, theta)
+    h, _ = make_consistent(L.subset(draw_subset(0, SAMPLES, 5)), g, theta)
     H = torch.stack([h.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
     step = -torch.linalg.solve(H, h.with_gradient(theta).evaluate_gradient())
     assert float(g @ step) < 0
 
 
 def test_subsets_are_nested_random_and_a_function_of_seed_and_index():
-    inner = [nested_subsets(seed, 100, [50, 20, 5], index) for seed, index in ((0, 0), (0, 1))]
+    inner = [draw_nested_subsets(seed, 100, [50, 20, 5], index) for seed, index in ((0, 0), (0, 1))]
     for middle, smaller in zip(inner[0], inner[0][1:], strict=False):
         assert set(smaller.tolist()) < set(middle.tolist())
         assert torch.equal(smaller, smaller.sort().values)
     assert not torch.equal(inner[0][0], inner[1][0])
-    assert torch.equal(inner[0][2], nested_subsets(0, 100, [50, 20, 5], 0)[2])
+    assert torch.equal(inner[0][2], draw_nested_subsets(0, 100, [50, 20, 5], 0)[2])
     counts = np.bincount(
-        torch.cat([random_subset(0, 10, 3, k) for k in range(500)]).numpy(), minlength=10
+        torch.cat([draw_subset(0, 10, 3, k) for k in range(500)]).numpy(), minlength=10
     )
     assert counts.min() > 100
 
@@ -176,8 +176,8 @@ def test_subsets_are_nested_random_and_a_function_of_seed_and_index():
 def test_fresh_subsets_are_those_of_the_whole_objective(problem, size):
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
-    for step, subset in enumerate(fresh_subsets(L, size, 600 // size, 5, 2)):
-        expected = L.subset(random_subset(5, SAMPLES, size, 2, step)).at(theta).evaluate_gradient()
+    for step, subset in enumerate(draw_subsets(L, size, 600 // size, 5, 2)):
+        expected = L.subset(draw_subset(5, SAMPLES, size, 2, step)).at(theta).evaluate_gradient()
         torch.testing.assert_close(
             subset.at(theta).evaluate_gradient(), expected, rtol=1e-13, atol=1e-15
         )
@@ -189,8 +189,8 @@ def test_sample_gradients_are_those_of_fresh_subsets_of_one_sample(problem, port
     L, single = objective_over(problem), objective_over(problem)
     monkeypatch.setattr(Objective, "is_portable", property(lambda _: portable))
     theta = torch.linspace(-1, 1, N, dtype=torch.float64)
-    drawn = sample_gradients(L, 600, 5, 2)
-    for gradient, sample in zip(drawn, fresh_subsets(single, 1, 600, 5, 2), strict=True):
+    drawn = draw_sample_gradients(L, 600, 5, 2)
+    for gradient, sample in zip(drawn, draw_subsets(single, 1, 600, 5, 2), strict=True):
         expected = sample.with_gradient(theta).evaluate_gradient()
         torch.testing.assert_close(gradient(theta), expected, rtol=1e-13, atol=1e-15)
     assert L.counts.gradient_evaluations == pytest.approx(600 / SAMPLES)
@@ -198,12 +198,12 @@ def test_sample_gradients_are_those_of_fresh_subsets_of_one_sample(problem, port
 
 
 def test_level_sizes_fall_by_the_factor_and_bad_ones_are_refused():
-    assert level_sizes(MLVROptions(levels=3, coarsening_factor=4.0), 160) == [40, 10]
-    assert level_sizes(MLVROptions(levels=3, coarse_samples=1), 160) == [80, 1]
+    assert find_level_sizes(MLVROptions(levels=3, coarsening_factor=4.0), 160) == [40, 10]
+    assert find_level_sizes(MLVROptions(levels=3, coarse_samples=1), 160) == [80, 1]
     with pytest.raises(InputError, match="a level of 0 samples below one of 1 is not possible"):
-        level_sizes(MLVROptions(levels=4, coarsening_factor=10.0), 100)
+        find_level_sizes(MLVROptions(levels=4, coarsening_factor=10.0), 100)
     with pytest.raises(InputError, match="a level of 200 samples below one of 100"):
-        level_sizes(MLVROptions(coarse_samples=200), 100)
+        find_level_sizes(MLVROptions(coarse_samples=200), 100)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hpctrain.errors import InputError
 from hpctrain.linalg.krylov.flexible_cg import flexible_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
-from hpctrain.methods.sampling.subsets import nested_subsets
+from hpctrain.methods.sampling.subsets import draw_nested_subsets
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.mlvr_krylov import MLVRKrylov, MLVRKrylovOptions
 
@@ -84,7 +84,7 @@ def test_the_first_step_on_two_levels_is_sub_sampled_newton(problem):
     )
     theta, found = stepped(problem, options)
     L = objective_over(problem)
-    sample = L.subset(nested_subsets(3, SAMPLES, [20], 1)[0])
+    sample = L.subset(draw_nested_subsets(3, SAMPLES, [20], 1)[0])
     H = torch.stack([sample.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
     expected = theta - torch.linalg.solve(H, L.at(theta).evaluate_gradient())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)

@@ -13,7 +13,7 @@ from hpctrain.objective.evaluation import Evaluation
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
-from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock, shifted_factor
+from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock, factor_shifted
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_a_singular_matrix_gets_the_shift_that_its_precision_needs(dtype):
     """A Aᵀ of rank 3: rounding makes some of its other eigenvalues negative."""
     A = torch.randn(200, 3, dtype=dtype)
     K = A @ A.T
-    delta, factor = shifted_factor(K, 0.0)
+    delta, factor = factor_shifted(K, 0.0)
     shifted = K + delta * torch.eye(200, dtype=dtype)
     size = float(K.diagonal().max())
     rounding = torch.finfo(dtype).eps * size
@@ -105,12 +105,12 @@ def test_a_singular_matrix_gets_the_shift_that_its_precision_needs(dtype):
 
 
 def test_no_rows_at_all_are_shifted_too():
-    delta, factor = shifted_factor(torch.zeros(2, 2, dtype=torch.float64), 0.0)
+    delta, factor = factor_shifted(torch.zeros(2, 2, dtype=torch.float64), 0.0)
     assert delta > 0 and bool(factor.isfinite().all())
 
 
 def test_a_matrix_that_is_not_finite_ends_the_search_for_a_shift():
-    delta, _ = shifted_factor(torch.full((2, 2), float("nan"), dtype=torch.float64), 1.0)
+    delta, _ = factor_shifted(torch.full((2, 2), float("nan"), dtype=torch.float64), 1.0)
     assert not delta < float("inf")
 
 

@@ -92,6 +92,8 @@ RUNNERS = ["run.assemble", "run.loop", "run.observers", "run.train"]
     [
         ("solvers", ["problems", "store.checkpoint", "store.run_file"]),
         ("networks", ["parallel"]),
+        ("kernels", ["parallel"]),
+        ("objective", ["networks", "kernels"]),
         (
             "study",
             ["solvers", "problems", "networks", "kernels", *RUNNERS],

@@ -322,7 +322,7 @@ def test_a_global_method_expects_the_decrease_of_its_last_step_again_where_it_wa
     first = method.start(evaluate(objective, ones()))
     state = method.step(objective, first)
     elsewhere = evaluate(objective, 0.5 * ones())
-    moved = method.moved(state, elsewhere)
+    moved = method.move(state, elsewhere)
     decrease = first.point.loss - state.point.loss
     assert decrease > 0
     assert moved.previous_loss - moved.point.loss == pytest.approx(decrease, rel=1e-12)

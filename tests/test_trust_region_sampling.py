@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic
 
 from hpctrain.errors import InputError
-from hpctrain.methods.sampling.subsets import random_subset
+from hpctrain.methods.sampling.subsets import draw_subset
 from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
     judge,
@@ -102,7 +102,7 @@ def test_a_sampled_gradient_is_that_of_the_steps_sample():
     solver, [_, state], _ = steps(
         options(model="linear", sampling="derivatives", sample_size=5), loss, 1
     )
-    sample = objective_of(loss).subset(random_subset(0, SAMPLES, 5, 0))
+    sample = objective_of(loss).subset(draw_subset(0, SAMPLES, 5, 0))
     g = evaluate(sample, ones()).gradient
     moved = state.point.theta - ones()
     torch.testing.assert_close(moved, -g / g.norm(), rtol=1e-9, atol=1e-12)

@@ -23,7 +23,7 @@ from hpctrain.objective.losses import (
     SampledLoss,
     TracedLoss,
 )
-from hpctrain.objective.sketch import Sketch, random_signs
+from hpctrain.objective.sketch import Sketch, draw_signs
 from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
@@ -217,7 +217,7 @@ class Objective:
         The rows of all ranks come together by one gather.
         """
         share, groups = self._least_squares, math.ceil(min(rows, self.samples) / self._chunks)
-        signs = random_signs(share.rows, seed, iteration)
+        signs = draw_signs(share.rows, seed, iteration)
         ranges = shares(self._chunks, self.communicator.size)
         counts = [groups * (last - first) for first, last in ranges]
         self.counts.gradient_work += self._fraction * self._share.gradient_cost

@@ -29,7 +29,7 @@ class Sketch:
     counts: list[int]
 
 
-def random_signs(rows: int, seed: int, iteration: int) -> Tensor:
+def draw_signs(rows: int, seed: int, iteration: int) -> Tensor:
     """± 1 for each row, int8, on the CPU."""
     drawn = generator(seed, "sketch", iteration).integers(0, 2, rows, dtype=np.int8)
     return to_tensor(2 * drawn - 1)

@@ -39,7 +39,7 @@ from torch import Tensor
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
-from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.methods.trust_region.control import slide_window
 from hpctrain.methods.trust_region.options import (
     NormedModelOptions,
@@ -144,7 +144,9 @@ class APTS(Solver[APTSState]):
         super().__init__(setting, options)
         check_model(setting.objective, options)
         o, region = options, options.trust_region
-        self.batches = mini_batches(setting.objective, setting.seed, o.batch_size, o.batch_overlap)
+        self.batches = make_mini_batches(
+            setting.objective, setting.seed, o.batch_size, o.batch_overlap
+        )
         self.subdomains = subdomains
         self.rule = make_rule(o)
         self.local_phases = LocalPhases(self.rule, o.local_steps, o.local_radius)
@@ -170,7 +172,7 @@ class APTS(Solver[APTSState]):
     def step(self, state: APTSState) -> tuple[APTSState, Record]:
         timer, subdomains = self.setting.timer, self.subdomains
         with timer.phase("global"):
-            chosen = self.batches.chosen(state.iteration)
+            chosen = self.batches.choose(state.iteration)
             L, point = self._start_iteration(state, chosen)
         with timer.phase("local"):
             solved, memories = self.local_phases.solve(  # 1
@@ -304,5 +306,5 @@ class APTS(Solver[APTSState]):
             f"then {o.global_steps} global steps, {model}",
             self.rule.describe_control(),
             *describe_window(o.window),
-            self.batches.described(),
+            self.batches.describe(),
         ]

@@ -33,7 +33,7 @@ from hpctrain.linalg.randomness import generator
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
-from hpctrain.methods.sampling.subsets import share_size
+from hpctrain.methods.sampling.subsets import count_share
 from hpctrain.methods.trust_region.control import judge, rounding_error
 from hpctrain.methods.trust_region.local_phase import Budget, Phase, run_local_phase
 from hpctrain.methods.trust_region.models import HessianModel
@@ -105,7 +105,7 @@ class ASTROM(Solver[ASTROMState]):
         L, o = self.setting.objective, self.options
         with self.setting.timer.phase("global"):
             point = evaluate(L, theta)
-        return ASTROMState(point, o.trust_region.radius, share_size(o.share, L.samples))
+        return ASTROMState(point, o.trust_region.radius, count_share(o.share, L.samples))
 
     def step(self, state: ASTROMState) -> tuple[ASTROMState, Record]:
         counts, samples = self.setting.counts, self.setting.objective.samples
@@ -195,7 +195,7 @@ class ASTROM(Solver[ASTROMState]):
 
     def describe(self) -> list[str]:
         o, samples = self.options, self.setting.objective.samples
-        size = share_size(o.share, samples)
+        size = count_share(o.share, samples)
         return [
             f"adaptive sub-sampled trust region, {size} of {samples} samples at first,"
             f" x {o.growth:g} after a refused step or a model error above {o.model_error:g}",

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
-from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.objective import Point, evaluate
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
@@ -69,7 +69,7 @@ class _FirstOrder(Solver[State], Generic[State]):
 
     def __init__(self, setting: Setting, options: Any) -> None:
         super().__init__(setting, options)
-        self._batches = mini_batches(setting.objective, setting.seed, options.batch_size)
+        self._batches = make_mini_batches(setting.objective, setting.seed, options.batch_size)
 
     def _evaluate(self, theta: Tensor, t: int) -> Point:
         """The loss and the gradient on the batch of step t."""

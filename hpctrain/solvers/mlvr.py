@@ -38,9 +38,9 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import (
     SampleLevels,
-    fresh_subsets,
-    level_sizes,
-    nested_subsets,
+    draw_nested_subsets,
+    draw_subsets,
+    find_level_sizes,
 )
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
@@ -131,7 +131,7 @@ class FreshSteps:
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
         theta = origin
-        drawn = fresh_subsets(self.objective, self.samples, self.steps, self.seed, *self.indices)
+        drawn = draw_subsets(self.objective, self.samples, self.steps, self.seed, *self.indices)
         for subset in drawn:
             h, _ = make_consistent(subset, gradient, origin)
             theta = theta - self.learning_rate * evaluate(h, theta).gradient
@@ -147,7 +147,7 @@ class MLVR(Solver[MLVRState]):
 
     def __init__(self, setting: Setting, options: MLVROptions) -> None:
         super().__init__(setting, options)
-        self._sizes = level_sizes(options, setting.objective.samples)
+        self._sizes = find_level_sizes(options, setting.objective.samples)
 
     def init(self, theta: Tensor) -> MLVRState:
         with self.setting.timer.phase("global"):
@@ -176,7 +176,7 @@ class MLVR(Solver[MLVRState]):
         """The finest level of this cycle, and the coarser ones, the coarsest last."""
         o, L = self.options, self.setting.objective
         draw = 0 if o.resample == "never" else state.iteration
-        subsets = nested_subsets(self.setting.seed, L.samples, self._sizes, draw)
+        subsets = draw_nested_subsets(self.setting.seed, L.samples, self._sizes, draw)
         # Pairs of other samples than a level's say little of its Hessian.
         pairs = state.pairs
         if o.resample != "never":

@@ -29,7 +29,7 @@ from hpctrain.methods.multilevel.cycles import LevelState, Room
 from hpctrain.methods.multilevel.smoothers import LBFGSSteps
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
-from hpctrain.methods.sampling.subsets import SampleLevels, level_sizes, nested_subsets
+from hpctrain.methods.sampling.subsets import SampleLevels, draw_nested_subsets, find_level_sizes
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.objective import Objective, Point, evaluate, point_of
@@ -77,7 +77,7 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
 
     def __init__(self, setting: Setting, options: MLVRKrylovOptions) -> None:
         super().__init__(setting, options)
-        self._sizes = level_sizes(options, setting.objective.samples)
+        self._sizes = find_level_sizes(options, setting.objective.samples)
         self._drawn: tuple[int, list[Objective]] | None = None
 
     def init(self, theta: Tensor) -> MLVRKrylovState:
@@ -124,7 +124,7 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         """L^l of the levels below the finest, descending; kept until another draw is asked for."""
         if self._drawn is None or self._drawn[0] != draw:
             L, seed = self.setting.objective, self.setting.seed
-            subsets = nested_subsets(seed, L.samples, self._sizes, draw)
+            subsets = draw_nested_subsets(seed, L.samples, self._sizes, draw)
             self._drawn = draw, [L.subset(subset) for subset in subsets]
         return self._drawn[1]
 

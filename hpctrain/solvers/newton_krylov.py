@@ -178,7 +178,7 @@ class SketchedBlock:
 
     def inverse(self, damping: float, half: float) -> Product:
         """x (n,) ↦ (B̃_ss + λ I)⁻¹ R_s x (n_s,), for λ and N / 2."""
-        delta, factor = shifted_factor(self.gram, half * damping)
+        delta, factor = factor_shifted(self.gram, half * damping)
 
         def apply(x: Tensor) -> Tensor:
             own = self.block.restrict(x)
@@ -188,7 +188,7 @@ class SketchedBlock:
         return apply
 
 
-def shifted_factor(K: Tensor, shift: float) -> tuple[float, Tensor]:
+def factor_shifted(K: Tensor, shift: float) -> tuple[float, Tensor]:
     """The least δ beyond `shift` with which K + δ I has a Cholesky factor in rounding, and that.
 
     K (k, k) is singular where it is of more rows than columns: a δ below its own rounding error,
@@ -216,5 +216,5 @@ class CoarseSpace:
 
     def inverse(self, damping: float, half: float) -> Product:
         """x (n,) ↦ W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ x (n,), for λ and N / 2."""
-        _, factor = shifted_factor(self.gram / half, damping)
+        _, factor = factor_shifted(self.gram / half, damping)
         return lambda x: self.W @ torch.cholesky_solve((self.W.T @ x)[:, None], factor)[:, 0]

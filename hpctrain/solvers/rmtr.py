@@ -45,7 +45,7 @@ from hpctrain.methods.multilevel.hierarchy import Hierarchy
 from hpctrain.methods.multilevel.refinement import HalfStepFit, LevelKnowledge, carry_knowledge
 from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.trust_region.options import ModelOptions, check_model, make_rule
 from hpctrain.networks.transfers import Rule
@@ -157,7 +157,7 @@ class RMTR(Solver[RMTRState]):
         super().__init__(setting, options)
         L, o, seed, samples = setting.objective, options, setting.seed, setting.objective.samples
         check_model(L, o)
-        mini_batches(L, seed, o.batch_size)
+        make_mini_batches(L, seed, o.batch_size)
         check_batch_sizes(o.cascade, samples)
         need = Need.COARSER_NETWORKS
         if o.levels > 1 and not need.is_met(L):

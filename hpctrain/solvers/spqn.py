@@ -51,7 +51,7 @@ from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.methods.schwarz.global_steps import GlobalLBFGS, GlobalMethod, GlobalSelfScaled
 from hpctrain.methods.schwarz.synchronisation import (
     SYNCHRONISATIONS,
-    nominal_gradients,
+    count_gradients,
     search_along,
 )
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
@@ -205,7 +205,7 @@ class SPQN(Solver[SPQNState]):
         with self.setting.timer.phase("global"):
             return take_steps(
                 lambda state: self._global.step(self.setting.objective, state),
-                self._global.moved(outer, half),
+                self._global.move(outer, half),
                 self.options.global_steps,
             )
 
@@ -271,7 +271,7 @@ class ASPQN(SPQN):
     def costs(self) -> Costs:
         """Of an iteration, in which the others wait for the largest block's updates."""
         o = self.options
-        gradients = o.local_steps + nominal_gradients(o.synchronisation, o.blocks)
+        gradients = o.local_steps + count_gradients(o.synchronisation, o.blocks)
         return self._costs(gradients, max(map(self._block_update_cost, self.work.blocks)))
 
     def init(self, theta: Tensor) -> SPQNState:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
-from hpctrain.methods.sampling.mini_batches import mini_batches
+from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.methods.trust_region.options import (
     NormedModelOptions,
     check_model,
@@ -92,7 +92,7 @@ class TrustRegion(Solver[TrustRegionState]):
         check_model(L, o)
         if o.sampling != "exact":
             _check_sample(L, o)
-        self.batches = mini_batches(L, setting.seed, o.batch_size, o.batch_overlap)
+        self.batches = make_mini_batches(L, setting.seed, o.batch_size, o.batch_overlap)
         self.rule = make_rule(o)
         self.sampling = self._choose_sampling()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.multilevel.smoothers import StepRule, newton_direction
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.methods.sampling.subsets import random_subset, sample_gradients, share_size
+from hpctrain.methods.sampling.subsets import count_share, draw_sample_gradients, draw_subset
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.objective import Objective, Point, evaluate
 from hpctrain.options import Options
@@ -94,7 +94,7 @@ def draw_gradients(
 ) -> Iterator[Callable[[Tensor], Tensor]]:
     """θ ↦ ∇ℓ_j(θ) of the sample j of each step between two full gradients."""
     L = setting.objective
-    return sample_gradients(L, count_steps(L, options), setting.seed, iteration)
+    return draw_sample_gradients(L, count_steps(L, options), setting.seed, iteration)
 
 
 def count_steps(objective: Objective, options: SVRGOptions) -> int:
@@ -190,8 +190,8 @@ class SSN(Solver[IterateState]):
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
-        size = share_size(o.share, L.samples)
-        sample = L.subset(random_subset(self.setting.seed, L.samples, size, state.iteration, 0))
+        size = count_share(o.share, L.samples)
+        sample = L.subset(draw_subset(self.setting.seed, L.samples, size, state.iteration, 0))
         d = newton_direction(o.cg_iterations, o.cg_tolerance)(sample, state.point)
         return evaluate(L, state.point.theta + o.learning_rate * d)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
+from hpctrain.methods.sampling.epochs import batch, count_batches
 
 # A batch that led to too small a decrease of the whole loss is made larger by this factor.
 FACTOR = 2
@@ -65,7 +65,7 @@ class BatchGrowth:
 
     def is_over(self, epoch: Epoch) -> bool:
         """Whether the epoch has had all its mini-batches."""
-        return epoch.index == batches_per_epoch(self.samples, epoch.batch_size)
+        return epoch.index == count_batches(self.samples, epoch.batch_size)
 
     def begin_next(
         self, epoch: Epoch, last_loss: float, evaluate_loss: Callable[[], float]

@@ -68,7 +68,7 @@ SCALINGS: dict[str, Callable[[float, float, int], Scaling]] = {
 }
 
 
-def update_coefficients(scaling: Scaling, yHy: float, ys: float) -> Tensor:
+def find_coefficients(scaling: Scaling, yHy: float, ys: float) -> Tensor:
     """C (2, 2) with H⁺ = H/τ + [q s] C [q s]ᵀ, q = Hy."""
     tau, phi = scaling.tau, scaling.phi
     qq = (phi - 1) / (tau * yHy)
@@ -142,7 +142,7 @@ class InverseHessian:
     ) -> tuple["InverseHessian", Tensor]:
         """H⁺ and H⁺ x (n,), given H y and H x (n,), with no pass over H."""
         assert self.waiting is None, "H y has applied it"
-        C = update_coefficients(scaling, dot(y, Hy), dot(y, s))
+        C = find_coefficients(scaling, dot(y, Hy), dot(y, s))
         update = Update(torch.stack([Hy, s]), C, scaling.tau)
         new = InverseHessian(self.scale, self.factors.share(), self.rows, update)
         new._users = self._users

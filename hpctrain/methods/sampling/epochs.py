@@ -13,7 +13,7 @@ from hpctrain.linalg.arrays import to_tensor
 from hpctrain.linalg.randomness import generator
 
 
-def batches_per_epoch(samples: int, size: int) -> int:
+def count_batches(samples: int, size: int) -> int:
     """How many batches an epoch has."""
     return -(-samples // size)
 
@@ -26,7 +26,7 @@ def batch(seed: int, epoch: int, index: int, size: int, samples: int) -> Tensor:
         size: the most samples that a batch has.
         samples: |D|.
     """
-    count = batches_per_epoch(samples, size)
+    count = count_batches(samples, size)
     if not 0 <= index < count:
         raise ValueError(f"an epoch has the batches 0 to {count - 1}, not {index}")
     bounds = [each * samples // count for each in (index, index + 1)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.randomness import generator
-from hpctrain.methods.sampling.epochs import batch, batches_per_epoch
+from hpctrain.methods.sampling.epochs import batch, count_batches
 from hpctrain.methods.sampling.subsets import add_overlap
 from hpctrain.objective import Objective
 
@@ -30,11 +30,11 @@ class MiniBatches:
     size: int | None = None
     overlap: float = 0.0
 
-    def chosen(self, iteration: int) -> Tensor | None:
+    def choose(self, iteration: int) -> Tensor | None:
         """The numbers of an iteration's samples, ascending; None for all of them."""
         if self.size is None:
             return None
-        epoch, index = divmod(iteration, batches_per_epoch(self.samples, self.size))
+        epoch, index = divmod(iteration, count_batches(self.samples, self.size))
         own = batch(self.seed, epoch, index, self.size, self.samples)
         random = generator(self.seed, "mini-batch overlap", iteration)
         return add_overlap(own, self.samples, self.overlap, random)
@@ -43,32 +43,32 @@ class MiniBatches:
         """Passes over the samples after so many iterations; None where each is one."""
         if self.size is None:
             return None
-        return iteration / batches_per_epoch(self.samples, self.size)
+        return iteration / count_batches(self.samples, self.size)
 
     def ends_epoch(self, iteration: int) -> bool:
         """Whether all samples have been seen as often after so many iterations."""
-        return self.size is None or iteration % batches_per_epoch(self.samples, self.size) == 0
+        return self.size is None or iteration % count_batches(self.samples, self.size) == 0
 
     @property
     def fraction(self) -> float:
         """Of all samples, in a mini-batch without overlap."""
-        return 1.0 if self.size is None else 1 / batches_per_epoch(self.samples, self.size)
+        return 1.0 if self.size is None else 1 / count_batches(self.samples, self.size)
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """As a solver's description has it."""
         if self.size is None:
             return "all samples in every iteration"
-        count = batches_per_epoch(self.samples, self.size)
+        count = count_batches(self.samples, self.size)
         overlap = f", overlap {self.overlap:g} %" if self.overlap else ""
         return f"{count} mini-batches an epoch, of at most {self.size} samples{overlap}"
 
     def objective(self, objective: Objective, iteration: int) -> Objective:
         """The loss over an iteration's samples."""
-        chosen = self.chosen(iteration)
+        chosen = self.choose(iteration)
         return objective if chosen is None else objective.subset(chosen)
 
 
-def mini_batches(
+def make_mini_batches(
     objective: Objective, seed: int, size: int | None, overlap: float = 0.0
 ) -> MiniBatches:
     """The mini-batches of a solver's options.

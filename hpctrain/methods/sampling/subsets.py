@@ -31,7 +31,7 @@ class SampleLevels(Options):
     )
 
 
-def level_sizes(options: SampleLevels, samples: int) -> list[int]:
+def find_level_sizes(options: SampleLevels, samples: int) -> list[int]:
     """|D^l| of the levels below the finest, descending.
 
     Raises:
@@ -51,49 +51,51 @@ def level_sizes(options: SampleLevels, samples: int) -> list[int]:
     return sizes
 
 
-def random_subset(seed: int, samples: int, size: int, *indices: int) -> Tensor:
+def draw_subset(seed: int, samples: int, size: int, *indices: int) -> Tensor:
     """Numbers of `size` of the samples, ascending, without repetition."""
     random = generator(seed, "subset", *indices)
     chosen = random.choice(samples, size, replace=False, shuffle=False)
     return to_tensor(np.sort(chosen))
 
 
-def nested_subsets(seed: int, samples: int, sizes: Sequence[int], *indices: int) -> list[Tensor]:
+def draw_nested_subsets(
+    seed: int, samples: int, sizes: Sequence[int], *indices: int
+) -> list[Tensor]:
     """Random subsets of the given descending sizes, each a part of the one before it."""
     subsets: list[Tensor] = []
     for depth, size in enumerate(sizes):
         whole = len(subsets[-1]) if subsets else samples
-        chosen = random_subset(seed, whole, size, *indices, depth)
+        chosen = draw_subset(seed, whole, size, *indices, depth)
         subsets.append(subsets[-1][chosen] if subsets else chosen)
     return subsets
 
 
-def fresh_subsets(
+def draw_subsets(
     objective: Objective, size: int, steps: int, seed: int, *indices: int
 ) -> Iterator[Objective]:
-    """The mean over a subset of its own for each step, that of `random_subset(…, step)`.
+    """The mean over a subset of its own for each step, that of `draw_subset(…, step)`.
 
     Small ones are gathered on every rank, many at a time, so that their evaluations take no
     messages and no time that depends on |D|. To go on is collective.
     """
     if size > GATHERED or not objective.is_portable:
         for t in range(steps):
-            yield objective.subset(random_subset(seed, objective.samples, size, *indices, t))
+            yield objective.subset(draw_subset(seed, objective.samples, size, *indices, t))
         return
     for gathered in _gathered(objective, size, steps, seed, *indices):
         for start in range(0, gathered.samples, size):
             yield gathered.subset(torch.arange(start, start + size, device="cpu"))
 
 
-def sample_gradients(
+def draw_sample_gradients(
     objective: Objective, steps: int, seed: int, *indices: int
 ) -> Iterator[Callable[[Tensor], Tensor]]:
-    """θ ↦ ∇ℓ_j(θ) of one sample for each step, the sample that `fresh_subsets` of size 1 draws.
+    """θ ↦ ∇ℓ_j(θ) of one sample for each step, the sample that `draw_subsets` of size 1 draws.
 
     To go on is collective. A step takes a few passes over n numbers and no more.
     """
     if not objective.is_portable:
-        for sample in fresh_subsets(objective, 1, steps, seed, *indices):
+        for sample in draw_subsets(objective, 1, steps, seed, *indices):
             yield partial(_gradient, sample)
         return
     for gathered in _gathered(objective, 1, steps, seed, *indices):
@@ -108,7 +110,7 @@ def _gathered(
     batch = GATHERED // size
     for first in range(0, steps, batch):
         draws = range(first, min(first + batch, steps))
-        chosen = [random_subset(seed, objective.samples, size, *indices, t) for t in draws]
+        chosen = [draw_subset(seed, objective.samples, size, *indices, t) for t in draws]
         yield objective.gathered(torch.cat(chosen))
 
 
@@ -126,6 +128,6 @@ def add_overlap(own: Tensor, samples: int, percent: float, random: np.random.Gen
     return torch.cat([own, to_tensor(drawn)]).sort().values
 
 
-def share_size(share: float, samples: int) -> int:
+def count_share(share: float, samples: int) -> int:
     """|D¹| for a share of |D|: at least one sample."""
     return max(1, round(share * samples))

@@ -22,7 +22,7 @@ class GlobalMethod(Protocol):
     def start(self, point: Point) -> Any:
         """The state at θ₀, with nothing remembered."""
 
-    def moved(self, state: Any, point: Point) -> Any:
+    def move(self, state: Any, point: Point) -> Any:
         """What the state remembers, at another point; collective."""
 
     def step(self, objective: Objective, state: Any) -> Any:
@@ -44,7 +44,7 @@ class GlobalLBFGS:
     def start(self, point: Point) -> LBFGSState:
         return LBFGSState(point)
 
-    def moved(self, state: LBFGSState, point: Point) -> LBFGSState:
+    def move(self, state: LBFGSState, point: Point) -> LBFGSState:
         return LBFGSState(point, state.pairs, state.velocity)
 
     def step(self, objective: Objective, state: LBFGSState) -> LBFGSState:
@@ -65,7 +65,7 @@ class GlobalSelfScaled:
     def start(self, point: Point) -> SelfScaledState:
         return self.method.start(point)
 
-    def moved(self, state: SelfScaledState, point: Point) -> SelfScaledState:
+    def move(self, state: SelfScaledState, point: Point) -> SelfScaledState:
         """H as it was; the next first trial expects the decrease of the last step again."""
         moved = self.method.start(point, state.H)
         if state.previous_loss is not None:

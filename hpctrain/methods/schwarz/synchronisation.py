@@ -121,6 +121,6 @@ SYNCHRONISATIONS: dict[str, Synchronisation] = {
 }
 
 
-def nominal_gradients(synchronisation: str, blocks: int) -> int:
+def count_gradients(synchronisation: str, blocks: int) -> int:
     """Gradients of the full L: one for every search that may be made."""
     return {"common": 1, "block-wise": blocks, "subspace": 1 + SUBSPACE_STEPS}[synchronisation]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hpctrain.methods.sampling.mini_batches import MiniBatches
-from hpctrain.methods.sampling.subsets import random_subset
+from hpctrain.methods.sampling.subsets import draw_subset
 from hpctrain.methods.trust_region.sampled import (
     Exact,
     Functions,
@@ -74,7 +74,7 @@ class MiniBatchSampling:
         return state.sample_size
 
     def describe(self) -> str:
-        return self.batches.described()
+        return self.batches.describe()
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class DrawnSampling:
 
     def functions(self, state: TrustRegionState) -> Functions:
         L = self.objective
-        chosen = random_subset(self.seed, L.samples, state.sample_size, state.iteration)
+        chosen = draw_subset(self.seed, L.samples, state.sample_size, state.iteration)
         return self.compose(L, L.subset(chosen))
 
     def next_size(self, state: TrustRegionState) -> int:
@@ -123,7 +123,7 @@ class GrowingSampling:
 
     def functions(self, state: TrustRegionState) -> Functions:
         L = self.objective
-        chosen = random_subset(self.seed, L.samples, state.sample_size, state.iteration)
+        chosen = draw_subset(self.seed, L.samples, state.sample_size, state.iteration)
         return Sampled(L.subset(chosen))
 
     def next_size(self, state: TrustRegionState) -> int:
