@@ -10,7 +10,7 @@ import sys
 from tabulate import tabulate
 
 from benchmarks.worker import NETWORKS, POINTS
-from hpctrain.kernels import triton_available
+from hpctrain.kernels import is_triton_available
 from hpctrain.parallel.devices import gpus_visible
 
 ROUNDS = 3
@@ -88,7 +88,7 @@ def gpu(name: str) -> list[list[object]]:
 
 def main() -> None:
     table = [row for name in NETWORKS for row in jets(name)] + dense()
-    if gpus_visible() and triton_available():
+    if gpus_visible() and is_triton_available():
         table += [row for name in NETWORKS for row in gpu(name)]
     print(f"2 threads, {POINTS} points, float64; medians of {ROUNDS} rounds")
     print(tabulate(table, headers=["", "ratio", "wanted", "times"], floatfmt=".2f"), flush=True)

@@ -13,8 +13,8 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from hpctrain.kernels import JetShape, jet_evaluator
-from hpctrain.kernels.residual import residual_loss
+from hpctrain.kernels import JetShape, make_jet_evaluator
+from hpctrain.kernels.residual import make_residual_loss
 from hpctrain.networks.dense import DenseNetwork
 
 CHUNKS = 64
@@ -54,15 +54,15 @@ def poisson(u: Callable[..., Any]) -> Sequence[Any]:
 
 
 def laplacian(d: int, points: int) -> Case:
-    return Case(DenseNetwork(d, 50, 5), points, JetShape.closed(d, [], range(d)), poisson)
+    return Case(DenseNetwork(d, 50, 5), points, JetShape.make_closed(d, [], range(d)), poisson)
 
 
 FOURTH = [(0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)]
 CASES = {
-    "KdV": Case(DenseNetwork(2, 32, 5), 5000, JetShape.closed(2, [(0,), (1, 1, 1)]), kdv),
-    "biharmonic": Case(DenseNetwork(2, 32, 5), 2000, JetShape.closed(2, FOURTH), biharmonic),
+    "KdV": Case(DenseNetwork(2, 32, 5), 5000, JetShape.make_closed(2, [(0,), (1, 1, 1)]), kdv),
+    "biharmonic": Case(DenseNetwork(2, 32, 5), 2000, JetShape.make_closed(2, FOURTH), biharmonic),
     "Navier-Stokes": Case(
-        DenseNetwork(2, 50, 7, outputs=3), 3000, JetShape.closed(2, [(0, 0), (1, 1)]),
+        DenseNetwork(2, 50, 7, outputs=3), 3000, JetShape.make_closed(2, [(0, 0), (1, 1)]),
         navier_stokes,
     ),
     "Poisson, d = 10": laplacian(10, 2000),
@@ -82,12 +82,12 @@ def by_jets(case: Case, threads: int) -> Callable[[], object]:
         names["".join("xy"[i] for i in index) if max(index, default=0) < 2 else index] = position
     names["L"] = shape.components - 1
     bounds = [chunk * case.points // CHUNKS for chunk in range(CHUNKS + 1)]
-    evaluator = jet_evaluator(case.network, shape, points_of(case), bounds, threads)
+    evaluator = make_jet_evaluator(case.network, shape, points_of(case), bounds, threads)
 
     def residual(jet: Any, _unknowns: Any) -> Sequence[Any]:
         return case.residual(lambda output, name="": jet[names[name]][output])
 
-    loss = residual_loss(evaluator, residual, torch.float64)
+    loss = make_residual_loss(evaluator, residual, torch.float64)
     theta = case.network.initial_parameters(seed=0)
     return lambda: loss.losses_and_gradients(theta, 0, case.network.depth - 1, None)
 

@@ -55,7 +55,7 @@ def objective(
 def gradient(name: str) -> float:
     """Loss and gradient by the objective."""
     _, burgers, theta = objective(NETWORKS[name])
-    return median_ms(lambda: burgers.with_gradient(theta), 40)
+    return median_ms(lambda: burgers.evaluate_with_gradient(theta), 40)
 
 
 def in_torch(name: str) -> float:
@@ -63,13 +63,13 @@ def in_torch(name: str) -> float:
     os.environ["HPCTRAIN_KERNELS"] = "torch"
     _, burgers, theta = objective(NETWORKS[name])
     torch.set_num_threads(THREADS)
-    return median_ms(lambda: burgers.with_gradient(theta), 10)
+    return median_ms(lambda: burgers.evaluate_with_gradient(theta), 10)
 
 
 def gpu(name: str) -> float:
     """The same on a GPU, by Triton's kernels; the objective waits for the result."""
     _, burgers, theta = objective(NETWORKS[name], torch.device("cuda"))
-    return median_ms(lambda: burgers.with_gradient(theta), 40)
+    return median_ms(lambda: burgers.evaluate_with_gradient(theta), 40)
 
 
 def gpu_in_torch(name: str) -> float:
@@ -81,7 +81,7 @@ def gpu_in_torch(name: str) -> float:
 def value(name: str) -> float:
     """Loss alone by the objective."""
     _, burgers, theta = objective(NETWORKS[name])
-    return median_ms(lambda: burgers.at(theta), 40)
+    return median_ms(lambda: burgers.evaluate_loss(theta), 40)
 
 
 def suffix(name: str) -> float:
@@ -89,7 +89,7 @@ def suffix(name: str) -> float:
     problem, burgers, theta = objective(NETWORKS[name])
     block = by_layers(problem.layers, len(problem.layers)).blocks[-1]
     local, start = burgers.restrict(block, theta), block.restrict(theta).clone()
-    return median_ms(lambda: local.with_gradient(start), 40)
+    return median_ms(lambda: local.evaluate_with_gradient(start), 40)
 
 
 def nested(name: str) -> float:

@@ -40,7 +40,7 @@ class Logistic:
         slopes = -torch.sigmoid(-self.X @ theta)[:, None] * self.X + self.D * theta
         return torch.cat([self.losses(theta)[:, None], self.kept[:, None] * slopes], dim=1)
 
-    def hessian_vectors(self, theta, v):
+    def multiply_hessians(self, theta, v):
         z = torch.sigmoid(self.X @ theta)
         return self.kept[:, None] * ((z * (1 - z) * (self.X @ v))[:, None] * self.X + self.D * v)
 
@@ -75,10 +75,10 @@ class Restricted:
         own = [self.region.restrict(row) for row in found[:, 1:]]
         return torch.cat([found[:, :1], torch.stack(own)], dim=1)
 
-    def hessian_vectors(self, part, v):
+    def multiply_hessians(self, part, v):
         wide = torch.zeros_like(self.theta)
         self.region.replace(wide, v)
-        found = self.loss.hessian_vectors(self._full(part), wide)
+        found = self.loss.multiply_hessians(self._full(part), wide)
         return torch.stack([self.region.restrict(row) for row in found])
 
     def subset(self, chosen):
@@ -106,8 +106,8 @@ class Coupled(Logistic):
         found[:, 1:] += self.kept[:, None] * self.pull * theta.sum()
         return found
 
-    def hessian_vectors(self, theta, v):
-        return super().hessian_vectors(theta, v) + self.kept[:, None] * self.pull * v.sum()
+    def multiply_hessians(self, theta, v):
+        return super().multiply_hessians(theta, v) + self.kept[:, None] * self.pull * v.sum()
 
 
 def coupled():

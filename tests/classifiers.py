@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hpctrain.networks.classifiers import fcnn
+from hpctrain.networks.classifiers import make_fcnn
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
@@ -38,7 +38,7 @@ def part(count, shape=(1, 6, 6), seed=0):
 
 def tiny_problem(train=53, test=20, hidden=(7, 5), dtype=torch.float64, make=None, **options):
     shape = (1, 6, 6)
-    make = make or partial(fcnn, 36, list(hidden), CLASSES, nn.Tanh)
+    make = make or partial(make_fcnn, 36, list(hidden), CLASSES, nn.Tanh)
     data = DataSet("tiny", part(train), part(test, seed=1), CLASSES)
     return ClassificationProblem(data, ModuleNetwork("net", make, shape), dtype=dtype, **options)
 

@@ -86,6 +86,6 @@ def _copy_from(source, destination, non_blocking=False):
 _LIBRARY = library.Library("aten", "IMPL")
 for _name in ("empty.memory_format", "empty_strided", "arange", "arange.start_step"):
     _packet, _, _overload = _name.partition(".")
-    _operator = getattr(getattr(torch.ops.aten, _packet), _overload or "default")
-    _LIBRARY.impl(_name, _made(_operator), "PrivateUse1")
+    _make_operator = getattr(getattr(torch.ops.aten, _packet), _overload or "default")
+    _LIBRARY.impl(_name, _made(_make_operator), "PrivateUse1")
 _LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")

@@ -33,7 +33,7 @@ class Quadratic:
         gradients = torch.einsum("jik,k->ji", self.A, theta) - self.b
         return torch.cat([self.losses(theta)[:, None], gradients], dim=1)
 
-    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
         return torch.einsum("jik,k->ji", self.A, v)
 
     def subset(self, chosen: Tensor) -> "Quadratic":
@@ -72,7 +72,9 @@ class LayeredSource:
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> Any:
         return self.loss
 
-    def share_of(self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int) -> Any:
+    def share_samples(
+        self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int
+    ) -> Any:
         return self.loss.subset(samples)
 
 

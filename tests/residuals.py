@@ -37,24 +37,24 @@ class Residuals(LeastSquaresLoss):
         J = self.jacobian(theta)[first:last]
         G += packed(layout, J.T @ J)
 
-    def curvatures(self, theta, p, h):
+    def evaluate_curvatures(self, theta, p, h):
         r, ahead, behind = (self.residuals(theta + step * p) for step in (0, h, -h))
         return (ahead - 2 * r + behind) / h**2
 
-    def pulled_back(self, theta, weights):
+    def pull_back(self, theta, weights):
         return weights[:, None] * self.jacobian(theta)
 
-    def gauss_newton_products(self, theta, v):
+    def multiply_gauss_newton_chunks(self, theta, v):
         J = self.jacobian(theta)
         return (J @ v)[:, None] * J
 
-    def sketched(self, theta, signs, groups):
+    def sketch_rows(self, theta, signs, groups):
         """One residual a chunk: the first of its groups has it, the others are empty."""
         rows = torch.zeros(len(signs), groups, 1 + self.parameters, dtype=self.dtype)
         rows[:, 0] = signs[:, None] * self._rows(theta)
         return rows.view(-1, 1 + self.parameters)
 
-    def grouped(self, values, signs, groups):
+    def sum_groups(self, values, signs, groups):
         sums = torch.zeros(len(signs), groups, dtype=self.dtype)
         sums[:, 0] = signs * values
         return sums.view(-1)

@@ -72,9 +72,9 @@ def test_loss_and_gradient_are_those_of_torch_on_all_samples(options):
     theta = theta_of(problem)
     loss, gradient = direct_loss(problem, theta)
     objective = objective_of(problem)
-    found = objective.with_gradient(theta)
+    found = objective.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(loss, rel=1e-13)
-    assert objective.at(theta).loss == found.loss
+    assert objective.evaluate_loss(theta).loss == found.loss
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-11, atol=1e-13)
 
 
@@ -83,8 +83,10 @@ def test_hessian_vector_products_are_differences_of_gradients(options):
     problem = tiny_problem(**options)
     theta, v, h = theta_of(problem), theta_of(problem, seed=4), 1e-6
     objective = objective_of(problem)
-    ahead, behind = (objective.with_gradient(theta + e * v).evaluate_gradient() for e in (h, -h))
-    product = objective.hessian_vector(theta, v)
+    ahead, behind = (
+        objective.evaluate_with_gradient(theta + e * v).evaluate_gradient() for e in (h, -h)
+    )
+    product = objective.multiply_hessian(theta, v)
     torch.testing.assert_close(product, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-7)
 
 
@@ -99,15 +101,18 @@ def test_a_restriction_is_the_loss_with_the_other_layers_frozen(options):
         full = theta.clone()
         region.replace(full, region.restrict(other))
         part = region.restrict(other).clone()
-        expected, found = objective.with_gradient(full), restricted.with_gradient(part)
+        expected, found = (
+            objective.evaluate_with_gradient(full),
+            restricted.evaluate_with_gradient(part),
+        )
         assert found.loss == pytest.approx(expected.loss, rel=1e-13)
         gradient = region.restrict(expected.evaluate_gradient())
         torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-11, atol=1e-13)
         v = theta_of(problem, seed=6)
         v = region.restrict(v).clone()
         torch.testing.assert_close(
-            restricted.hessian_vector(part, v),
-            region.restrict(objective.hessian_vector(full, objective_vector(region, v, theta))),
+            restricted.multiply_hessian(part, v),
+            region.restrict(objective.multiply_hessian(full, objective_vector(region, v, theta))),
             rtol=1e-9, atol=1e-12,
         )  # fmt: skip
 
@@ -154,12 +159,12 @@ def test_a_subset_is_the_mean_over_its_samples_also_of_a_restriction():
     objective = objective_of(problem)
     part = objective.subset(chosen)
     loss, gradient = direct_loss(problem, theta, chosen.numpy())
-    found = part.with_gradient(theta)
+    found = part.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(loss, rel=1e-13)
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-11, atol=1e-13)
     top = by_layers(problem.layers, 3).blocks[2]
     restricted = objective.restrict(top, theta).subset(chosen)
-    local = restricted.with_gradient(top.restrict(theta).clone())
+    local = restricted.evaluate_with_gradient(top.restrict(theta).clone())
     torch.testing.assert_close(
         local.evaluate_gradient(), top.restrict(gradient), rtol=1e-11, atol=1e-13
     )
@@ -176,8 +181,8 @@ def test_a_batch_that_leaves_chunks_empty_goes_through_layers_that_take_no_empty
     theta, chosen = theta_of(problem), torch.tensor([0, 5, 50])
     top = by_layers(problem.layers, 2).blocks[1]
     part = objective_of(problem).subset(chosen)
-    found = part.restrict(top, theta).with_gradient(top.restrict(theta).clone())
-    expected = part.with_gradient(theta)
+    found = part.restrict(top, theta).evaluate_with_gradient(top.restrict(theta).clone())
+    expected = part.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(expected.loss, rel=1e-13)
     torch.testing.assert_close(
         found.evaluate_gradient(), top.restrict(expected.evaluate_gradient())
@@ -188,12 +193,12 @@ def test_a_share_of_given_samples_is_the_loss_over_these():
     problem = tiny_problem()
     theta = theta_of(problem)
     samples = torch.tensor([2, 3, 11, 30, 31, 32, 33, 50])
-    sums = problem.share_of(samples, 4, 0, 1, 1).losses_and_gradients(theta).sum(dim=0)
+    sums = problem.share_samples(samples, 4, 0, 1, 1).losses_and_gradients(theta).sum(dim=0)
     loss, gradient = direct_loss(problem, theta, samples.numpy())
     assert float(sums[0]) / 8 == pytest.approx(loss, rel=1e-13)
     torch.testing.assert_close(sums[1:] / 8, gradient, rtol=1e-11, atol=1e-13)
     chosen = torch.tensor([3, 31, 33])
-    part = problem.share_of(samples, 4, 0, 1, 1).subset(chosen).losses(theta).sum()
+    part = problem.share_samples(samples, 4, 0, 1, 1).subset(chosen).losses(theta).sum()
     assert float(part) / 3 == pytest.approx(direct_loss(problem, theta, chosen.numpy())[0])
 
 
@@ -212,8 +217,8 @@ def test_sums_have_the_same_bits_for_any_threads_and_ranks(make, dtype):
             share.losses_and_gradients(theta),
         )
         assert torch.equal(
-            torch.cat([each.hessian_vectors(theta, v) for each in shares]),
-            share.hessian_vectors(theta, v),
+            torch.cat([each.multiply_hessians(theta, v) for each in shares]),
+            share.multiply_hessians(theta, v),
         )
         assert torch.equal(torch.cat([s.losses(theta) for s in shares]), share.losses(theta))
 
@@ -229,7 +234,9 @@ def test_sigmoid_outputs_keep_the_loss_above_its_floor():
     """The best outputs are 1 for the right class and 0 for the nine others: ln(1 + 9/e)."""
     floor = math.log(1 + 9 / math.e)
     problem = tiny_problem(output="sigmoid")
-    losses = [objective_of(problem).at(100 * theta_of(problem, seed)).loss for seed in range(5)]
+    losses = [
+        objective_of(problem).evaluate_loss(100 * theta_of(problem, seed)).loss for seed in range(5)
+    ]
     assert min(losses) > floor == pytest.approx(1.461, abs=1e-3)
 
 

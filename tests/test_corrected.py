@@ -18,21 +18,26 @@ def theta():
 
 
 def test_gradient_of_local_model_equals_global_gradient(objective, theta):
-    gradient = objective.with_gradient(theta).evaluate_gradient()
+    gradient = objective.evaluate_with_gradient(theta).evaluate_gradient()
     local, _ = make_consistent(objective.subset(torch.tensor([1, 3])), gradient, theta)
-    assert torch.allclose(local.at(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14)
     assert torch.allclose(
-        local.with_gradient(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
+        local.evaluate_loss(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
+    )
+    assert torch.allclose(
+        local.evaluate_with_gradient(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
     )
 
 
 def test_the_linear_term_is_in_the_value_and_in_the_gradient(objective, theta):
-    gradient = objective.with_gradient(theta).evaluate_gradient()
+    gradient = objective.evaluate_with_gradient(theta).evaluate_gradient()
     local, _ = make_consistent(objective.subset(torch.tensor([0])), gradient, theta)
     away, direction, h = theta + 1.0, torch.ones(7, dtype=torch.float64), 1e-4
-    slope = (local.at(away + h * direction).loss - local.at(away - h * direction).loss) / (2 * h)
+    slope = (
+        local.evaluate_loss(away + h * direction).loss
+        - local.evaluate_loss(away - h * direction).loss
+    ) / (2 * h)
     assert slope == pytest.approx(
-        float(local.with_gradient(away).evaluate_gradient() @ direction), rel=1e-8
+        float(local.evaluate_with_gradient(away).evaluate_gradient() @ direction), rel=1e-8
     )
 
 
@@ -40,7 +45,7 @@ def test_a_subset_is_the_mean_over_its_samples_and_counts_as_its_part(objective,
     loss = objective._share
     before = objective.counts.gradient_evaluations
     chosen = torch.tensor([0, 2])
-    found = objective.subset(chosen).with_gradient(theta)
+    found = objective.subset(chosen).evaluate_with_gradient(theta)
     A, b = loss.A[chosen].mean(0), loss.b[chosen].mean(0)
     assert found.loss == pytest.approx(float(0.5 * theta @ A @ theta - b @ theta), rel=1e-14)
     assert torch.allclose(found.evaluate_gradient(), A @ theta - b, rtol=1e-14, atol=1e-14)
@@ -49,4 +54,4 @@ def test_a_subset_is_the_mean_over_its_samples_and_counts_as_its_part(objective,
 
 def test_hessian_vector_products_are_those_of_the_mean(objective, theta):
     mean = objective._share.A.mean(0)
-    assert torch.allclose(objective.hessian_vector(theta, theta), mean @ theta, atol=1e-14)
+    assert torch.allclose(objective.multiply_hessian(theta, theta), mean @ theta, atol=1e-14)

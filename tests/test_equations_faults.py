@@ -354,10 +354,10 @@ def test_a_derivative_that_torch_cannot_take_later_on_is_told_with_the_residuals
     problem = make_problem(asked)
     objective = make_objective(asked, problem, Communicator(), 1)
     theta = problem.initial_parameters(0)
-    objective.with_gradient(theta)
+    objective.evaluate_with_gradient(theta)
     problem.equations.spoil = True
     with pytest.raises(UserCodeError, match=r"residual fails: .*mine\.py:10: RuntimeError: one of"):
-        objective.with_gradient(theta + 1)
+        objective.evaluate_with_gradient(theta + 1)
 
 
 JUMPS = {

@@ -234,5 +234,5 @@ def test_conditions_that_contradict_at_a_corner_are_warned_of():
 
 
 def test_the_least_jet_that_holds_the_asked_derivatives_is_closed():
-    shape = JetShape.closed(2, {(0,), (1, 1)})
+    shape = JetShape.make_closed(2, {(0,), (1, 1)})
     assert shape.indices == ((), (0,), (1,), (1, 1))

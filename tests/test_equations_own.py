@@ -8,7 +8,7 @@ from pinns import formed, grid_of, inside, noise, reference, residual_of
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job
-from hpctrain.kernels import native_available
+from hpctrain.kernels import is_native_available
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.assemble import make_problem
 from hpctrain.run.train import run
@@ -90,7 +90,7 @@ def test_a_missing_file_is_named_with_the_folder_it_is_missing_from(job):
     )
 
 
-@pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+@pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 @pytest.mark.parametrize("function, named", [("torch.erf", True), ("torch.sigmoid", False)])
 def test_a_run_says_which_operation_keeps_its_residual_in_torch(
     job, tmp_path, capsys, function, named

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpctrain.job.settings import load_job
-from hpctrain.kernels import native_available
+from hpctrain.kernels import is_native_available
 from hpctrain.kernels.jets import JetShape
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
@@ -157,7 +157,7 @@ def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
 ):
     if kernels == "torch":
         monkeypatch.setenv("HPCTRAIN_KERNELS", "torch")
-    elif not native_available():
+    elif not is_native_available():
         pytest.skip("native kernels are not built")
     problem = oblique(soft, scale_inputs=True)
     objective = Objective.of(problem, Communicator(), 4, 1)
@@ -167,7 +167,7 @@ def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
         faces = problem.terms[1].points
         loss = loss + by_autograd(problem, theta, faces, soft)[0].square().mean()
     (gradient,) = torch.autograd.grad(loss, theta)
-    found = objective.with_gradient(theta.detach())
+    found = objective.evaluate_with_gradient(theta.detach())
     assert found.loss == pytest.approx(float(loss.detach()), rel=1e-12)
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-10, atol=1e-12)
     fields = problem.monitor(Communicator(), 4, 1).solution(theta.detach())
@@ -182,7 +182,7 @@ def inputs_of(**sides):
 
 
 def test_derivatives_along_the_coordinates_are_those_of_the_scaled_ones_times_the_slopes():
-    shape = JetShape.closed(2, {(0,), (1, 1), (0, 1)})
+    shape = JetShape.make_closed(2, {(0,), (1, 1), (0, 1)})
     factors = inputs_of(t=(0.0, 0.5), x=(3.0, 5.0)).factors(shape)
     assert dict(zip(shape.indices, factors, strict=True)) == {
         (): 1, (0,): 4, (1,): 1, (0, 1): 4, (1, 1): 1,
@@ -202,13 +202,13 @@ def test_jets_of_scaled_and_fourier_inputs_are_their_derivatives_along_the_coord
     inputs = NetworkInputs(frame, True, (), frequencies)
     assert inputs.count == 2 + 4
     points = torch.tensor([[0.1, 0.4], [3.3, 4.9]], dtype=torch.float64)
-    shape = JetShape.closed(2, {(0, 1, 1)}, (0, 1))
+    shape = JetShape.make_closed(2, {(0, 1, 1)}, (0, 1))
     jets = inputs.jets(points, shape)
     scaled = torch.stack([4 * points[0] - 1, points[1] - 4])
     angle = frequencies @ scaled
     slope, curve = 4 * frequencies[:, :1], frequencies[:, 1:] ** 2
     torch.testing.assert_close(jets[0], torch.cat([scaled, angle.sin(), angle.cos()]))
-    mixed = jets[shape.position((0, 1, 1))]
+    mixed = jets[shape.find_position((0, 1, 1))]
     torch.testing.assert_close(mixed[2:4], -slope * curve * angle.cos())
     laplacian = -(slope**2 + curve) * angle.sin()
     torch.testing.assert_close(jets[-1][2:4], laplacian)

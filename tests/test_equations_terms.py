@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_gauss_newton import full
 
-from hpctrain.kernels import native_available
+from hpctrain.kernels import is_native_available
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
@@ -131,7 +131,7 @@ def loss_by_definition(problem, theta):
 def kernels(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setenv("HPCTRAIN_KERNELS", "torch")
-    elif not native_available():
+    elif not is_native_available():
         pytest.skip("native kernels are not built")
 
 
@@ -141,9 +141,9 @@ def test_loss_and_gradient_are_those_of_the_definition(kernels):
     loss = loss_by_definition(problem, theta)
     (gradient,) = torch.autograd.grad(loss, theta)
     objective = Objective.of(problem, Communicator(), 8, 1)
-    found = objective.with_gradient(theta.detach())
+    found = objective.evaluate_with_gradient(theta.detach())
     assert found.loss == pytest.approx(float(loss.detach()), rel=1e-12)
-    assert objective.at(theta.detach()).loss == pytest.approx(found.loss, rel=1e-14)
+    assert objective.evaluate_loss(theta.detach()).loss == pytest.approx(found.loss, rel=1e-14)
     error = (found.evaluate_gradient() - gradient).norm() / gradient.norm()
     assert float(error) < 1e-12
 
@@ -171,16 +171,16 @@ def test_products_sketches_and_the_gram_matrix_are_those_of_the_jacobian_of_all_
     def close(a, b, size):
         return float((a - b).abs().max()) < 1e-7 * size
 
-    assert close(share.gauss_newton_products(theta, v).sum(0), J.T @ (J @ v), scale**2 * 100)
-    assert close(share.pulled_back(theta, w).sum(0), J.T @ w, scale * 100)
+    assert close(share.multiply_gauss_newton_chunks(theta, v).sum(0), J.T @ (J @ v), scale**2 * 100)
+    assert close(share.pull_back(theta, w).sum(0), J.T @ w, scale * 100)
     objective = Objective.of(problem, Communicator(), 8, 1)
-    G = full(objective.gauss_newton_matrix(theta))
+    G = full(objective.assemble_gauss_newton(theta))
     assert close(G, 2 / problem.samples * J.T @ J, scale**2)
     signs = torch.where(torch.arange(share.rows) % 3 == 0, -1, 1).to(torch.int8)
-    rows = share.sketched(theta, signs, groups=2)
+    rows = share.sketch_rows(theta, signs, groups=2)
     assert rows.shape == (16, 1 + len(theta))
     assert close(rows.sum(0), signs.double() @ torch.cat([r[:, None], J], dim=1), scale * 100)
-    assert close(rows[:, 0], share.grouped(r, signs, 2), scale)
+    assert close(rows[:, 0], share.sum_groups(r, signs, 2), scale)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])
@@ -189,7 +189,7 @@ def test_ranks_have_the_chunks_of_one_rank(kernels, ranks):
     theta = problem.initial_parameters(0)
     whole = problem.share(8, 0, 1, 1).losses_and_gradients(theta)
     parts = [problem.share(8, rank, ranks, 1).losses_and_gradients(theta) for rank in range(ranks)]
-    if native_available():
+    if is_native_available():
         assert torch.equal(torch.cat(parts), whole)
     else:  # torch sums in another order where chunks are of other lengths
         torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-12, atol=1e-9)
@@ -287,7 +287,7 @@ def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
 
     whole = shares_of(1)[0].losses(theta)
     parts = torch.cat([share.losses(theta) for share in shares_of(ranks)])
-    assert not native_available() or torch.equal(parts, whole)
+    assert not is_native_available() or torch.equal(parts, whole)
     points = measuring_points(problem.equations)
     found = _references(problem.equations, points)["u"]
     bounds = [k * len(found) // ranks for k in range(ranks + 1)]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from residuals import linear_problem, objective_of_residuals
 
-from hpctrain.kernels import JetShape, TorchJets, dense, jet_evaluator, native_available
-from hpctrain.kernels.residual import TorchResidual, residual_loss
+from hpctrain.kernels import JetShape, TorchJets, dense, is_native_available, make_jet_evaluator
+from hpctrain.kernels.residual import TorchResidual, make_residual_loss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
@@ -19,7 +19,7 @@ from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions, find_damped_step
 
-needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 BOUNDS = [0, 1, 40, 73, 150]
 
 
@@ -67,7 +67,7 @@ def test_gram_matrix_accumulates_and_has_the_same_bits_on_any_threads(
     kernels, count, n, dtype, tolerance, monkeypatch
 ):
     if kernels == "torch":
-        monkeypatch.setattr(dense, "native_for", lambda tensor: None)
+        monkeypatch.setattr(dense, "find_native_kernels", lambda tensor: None)
     rows = torch.randn(count, 1 + n, dtype=dtype)
     J, layout = rows[:, 1:], Layout(n, 3)
     found = []
@@ -85,7 +85,7 @@ def test_gram_matrix_accumulates_and_has_the_same_bits_on_any_threads(
 @pytest.mark.parametrize("k, n", [(1, 1), (100, 7), (25, 300)])
 def test_gram_matrix_of_rows(k, n):
     A = torch.randn(k, n, dtype=torch.float64)
-    found = torch.tril(dense.gram_of_rows(A, 2))
+    found = torch.tril(dense.compute_row_gram(A, 2))
     torch.testing.assert_close(found, torch.tril(A @ A.T), rtol=1e-12, atol=1e-12 * n)
 
 
@@ -95,11 +95,11 @@ def test_jacobian_rows_are_the_gradients_of_single_residuals(kernels, adaptive, 
     network = DenseNetwork(2, 5, 4, residual=residual, adaptive=adaptive, time_step=0.6)
     points = torch.rand(2, BOUNDS[-1], dtype=torch.float64)
     theta = network.initial_parameters(0)
-    make = jet_evaluator if kernels == "native" else TorchJets
-    shape = JetShape.closed(2, [(0,), (1, 1)])
+    make = make_jet_evaluator if kernels == "native" else TorchJets
+    shape = JetShape.make_closed(2, [(0,), (1, 1)])
     evaluator = make(network, shape, points, BOUNDS)
     burgers = lambda u, _: (u[1][0] + u[0][0] * u[2][0] - 0.01 * u[3][0],)  # noqa: E731
-    rows = residual_loss(evaluator, burgers, torch.float64).jacobian(theta, 1, 3)
+    rows = make_residual_loss(evaluator, burgers, torch.float64).jacobian(theta, 1, 3)
     assert rows.shape == (BOUNDS[3] - BOUNDS[1], 1 + network.parameters)
     for row in (0, 17, len(rows) - 1):
         point = points[:, BOUNDS[1] + row, None]
@@ -114,10 +114,10 @@ def test_the_hessian_is_that_of_the_linearised_residuals():
     """B d is the change of ∇L where residuals are linear; here J's part of it, by differences."""
     _A, _b, objective = linear_problem()
     theta, d = torch.randn(5).double(), torch.randn(5).double()
-    B = full(objective.gauss_newton_matrix(theta))
+    B = full(objective.assemble_gauss_newton(theta))
     change = (
-        objective.with_gradient(theta + d).evaluate_gradient()
-        - objective.with_gradient(theta).evaluate_gradient()
+        objective.evaluate_with_gradient(theta + d).evaluate_gradient()
+        - objective.evaluate_with_gradient(theta).evaluate_gradient()
     )
     torch.testing.assert_close(B @ d, change, rtol=1e-10, atol=1e-12)
 
@@ -132,8 +132,8 @@ def test_a_step_with_little_damping_solves_linear_least_squares(make_system, sam
     p = find_damped_step(factored, GaussNewtonOptions()).total
     expected = torch.linalg.pinv(A) @ (b - A @ theta)
     torch.testing.assert_close(p, expected, rtol=1e-7, atol=1e-9)
-    decrease = objective.at(theta).loss - objective.at(theta + p).loss
-    assert factored.predicted_decrease(p) == pytest.approx(decrease, rel=1e-9)
+    decrease = objective.evaluate_loss(theta).loss - objective.evaluate_loss(theta + p).loss
+    assert factored.predict_decrease(p) == pytest.approx(decrease, rel=1e-9)
 
 
 @pytest.mark.parametrize("damping", [1e-9, 0.1, 10.0])
@@ -141,10 +141,10 @@ def test_the_predicted_decrease_is_that_of_the_linearised_residuals(damping):
     A, b, objective = linear_problem()
     theta = torch.randn(5, dtype=torch.float64)
     factored = primal(objective, theta).factor(damping)
-    p = factored.velocity()
+    p = factored.compute_velocity()
     r = A @ theta - b
     expected = (r.square().sum() - (r + A @ p).square().sum()) / len(r)
-    assert factored.predicted_decrease(p) == pytest.approx(float(expected), rel=1e-9)
+    assert factored.predict_decrease(p) == pytest.approx(float(expected), rel=1e-9)
 
 
 @pytest.mark.parametrize("rho, factor", [(1.0, 1 / 3), (0.9, 1 - 0.8**3), (0.5, 1.0), (0.0, 2.0)])
@@ -209,7 +209,7 @@ def test_residual_curvature_is_that_of_autograd():
     r_pp = (residuals(theta + h * p) - 2 * residuals(theta) + residuals(theta - h * p)) / h**2
     variable = theta.clone().requires_grad_()
     (expected,) = torch.autograd.grad((residuals(variable) * r_pp.detach()).mean(), variable)
-    found = objective.residual_curvature(theta, p, h)
+    found = objective.evaluate_residual_curvature(theta, p, h)
     torch.testing.assert_close(found, 2 * expected, rtol=1e-5, atol=1e-8)
 
 
@@ -221,7 +221,7 @@ def test_both_forms_of_the_system_give_the_same_step(damping):
     steps = [find_damped_step(each, GaussNewtonOptions(acceleration=100.0)) for each in factored]
     torch.testing.assert_close(steps[0].p, steps[1].p, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(steps[0].total, steps[1].total, rtol=1e-8, atol=1e-10)
-    predictions = [each.predicted_decrease(steps[0].p) for each in factored]
+    predictions = [each.predict_decrease(steps[0].p) for each in factored]
     assert predictions[0] == pytest.approx(predictions[1], rel=1e-9)
 
 
@@ -250,9 +250,9 @@ def test_gauss_newton_products_are_those_of_the_normal_equations():
     problem, objective = small_burgers()
     theta = problem.initial_parameters(0)
     v = torch.randn(len(theta), dtype=torch.float64)
-    B = full(objective.gauss_newton_matrix(theta))
+    B = full(objective.assemble_gauss_newton(theta))
     torch.testing.assert_close(
-        objective.gauss_newton_product(theta, v),
+        objective.multiply_gauss_newton(theta, v),
         B @ v,
         rtol=1e-7,
         atol=1e-7 * float((B @ v).norm()),

@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hpctrain.kernels import native_available
+from hpctrain.kernels import is_native_available
 from hpctrain.kernels.dense import update_and_multiply
 
-needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 
 
 @pytest.fixture(params=[pytest.param("native", marks=needs_native), "torch"])

@@ -5,7 +5,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hpctrain.kernels import JetShape, TorchJets, jet_evaluator, jets, native_available
+from hpctrain.kernels import (
+    JetShape,
+    TorchJets,
+    evaluate_jets,
+    is_native_available,
+    make_jet_evaluator,
+)
 from hpctrain.networks.dense import DenseNetwork
 
 NETWORKS = {
@@ -41,13 +47,13 @@ def _seed():
     torch.manual_seed(0)
 
 
-needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
-EVALUATORS = [pytest.param(jet_evaluator, marks=needs_native, id="native"), TorchJets]
+needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
+EVALUATORS = [pytest.param(make_jet_evaluator, marks=needs_native, id="native"), TorchJets]
 
 
 def shape_of(orders):
     """The highest pure derivative along each coordinate."""
-    return JetShape.closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
+    return JetShape.make_closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
 
 
 def some_parameters(network, dtype=torch.float64):
@@ -120,7 +126,7 @@ def test_a_suffix_from_its_activations_equals_the_whole(make, name):
     gradient = evaluator.reverse(theta, adjoint)
     for first in range(1, network.depth):
         for last in range(first, network.depth):
-            activations = evaluator.prefix(theta, first)
+            activations = evaluator.evaluate_prefix(theta, first)
             suffix = evaluator.forward(theta, keep=True, first=first, activations=activations)
             assert relative(suffix, whole) < 1e-14
             part = evaluator.reverse(
@@ -139,7 +145,7 @@ def test_values_only_have_the_bits_of_kept_evaluations_on_any_number_of_threads(
     adjoint = torch.randn(4, 1, BOUNDS[-1], dtype=torch.float64)
     results = []
     for threads in (1, 2, 3):
-        evaluator = jet_evaluator(network, shape_of(orders), points, BOUNDS, threads)
+        evaluator = make_jet_evaluator(network, shape_of(orders), points, BOUNDS, threads)
         kept = evaluator.forward(theta, keep=True)
         assert torch.equal(kept, evaluator.forward(theta, keep=False))
         results.append((kept, evaluator.reverse(theta, adjoint)))
@@ -153,7 +159,7 @@ def test_a_points_jets_do_not_depend_on_the_chunk_it_lies_in():
     network, orders = NETWORKS["residual adaptive"], (1, 2)
     theta, points = some_parameters(network), some_points(network)
     whole, cut = (
-        jet_evaluator(network, shape_of(orders), points, bounds).forward(theta, keep=False)
+        make_jet_evaluator(network, shape_of(orders), points, bounds).forward(theta, keep=False)
         for bounds in ([0, BOUNDS[-1]], BOUNDS)
     )
     assert torch.equal(whole, cut)
@@ -163,11 +169,11 @@ def test_a_points_jets_do_not_depend_on_the_chunk_it_lies_in():
 @pytest.mark.parametrize("network, orders", CASES)
 def test_float32_agrees_to_its_precision(network, orders):
     theta, points = some_parameters(network), some_points(network)
-    adjoint = torch.randn(jet_evaluator(network, shape_of(orders), points, BOUNDS).components,
+    adjoint = torch.randn(make_jet_evaluator(network, shape_of(orders), points, BOUNDS).components,
                           network.outputs, BOUNDS[-1])  # fmt: skip
     found = []
     for dtype in (torch.float64, torch.float32):
-        evaluator = jet_evaluator(network, shape_of(orders), points.to(dtype), BOUNDS)
+        evaluator = make_jet_evaluator(network, shape_of(orders), points.to(dtype), BOUNDS)
         kept = evaluator.forward(theta.to(dtype), keep=True)
         found.append((kept, evaluator.reverse(theta.to(dtype), adjoint.to(dtype)).sum(0)))
     (jets64, gradient64), (jets32, gradient32) = found
@@ -185,7 +191,7 @@ def test_the_autograd_function_gives_a_loss_written_in_torch_its_gradient(make):
         return (u[1] + u[0] * u[2] - 0.01 * u[3]).square().mean()
 
     (expected,) = torch.autograd.grad(loss(nested_autograd(network, theta, points, orders)), theta)
-    loss(jets(make(network, shape_of(orders), points, BOUNDS), theta)).backward()
+    loss(evaluate_jets(make(network, shape_of(orders), points, BOUNDS), theta)).backward()
     assert relative(theta.grad, expected) < 1e-12
 
 
@@ -213,7 +219,7 @@ def test_tanh_is_accurate_relative_to_its_value_over_all_magnitudes(dtype, toler
     x = torch.cat([torch.logspace(-30, 2.5, 2000), torch.tensor([0.0])]).to(dtype)[None]
     x = torch.cat([x, -x], dim=1)
     identity = torch.tensor([1, 0, 1, 0], dtype=dtype)
-    evaluator = jet_evaluator(network, shape_of((0,)), x, [0, x.shape[1]])
+    evaluator = make_jet_evaluator(network, shape_of((0,)), x, [0, x.shape[1]])
     found = evaluator.forward(identity, keep=False)[0, 0]
     expected = torch.tanh(x[0].double())
     error = (found.double() - expected).abs()
@@ -226,7 +232,7 @@ def test_what_is_not_finite_shows(bad):
     network = NETWORKS["plain"]
     theta = some_parameters(network)
     theta[-2] = bad
-    evaluator = jet_evaluator(network, shape_of((1, 2)), some_points(network), BOUNDS)
+    evaluator = make_jet_evaluator(network, shape_of((1, 2)), some_points(network), BOUNDS)
     assert not bool(evaluator.forward(theta, keep=False).isfinite().any())
     theta = some_parameters(network)
     theta[0] = float("nan")

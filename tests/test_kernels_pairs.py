@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from hpctrain import kernels
-from hpctrain.kernels.pairs import pair_combination, pair_products
+from hpctrain.kernels.pairs import combine_pairs, multiply_pairs
 
 
 @pytest.fixture(params=["native", "torch"], autouse=True)
 def _backend(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(kernels, "native_available", lambda: False)
+        monkeypatch.setattr(kernels, "is_native_available", lambda: False)
     elif not kernels.native_available():
         pytest.skip("native kernels are not built")
 
@@ -25,7 +25,7 @@ def vectors(count, n, dtype):
 def test_products_are_those_of_double_precision(n, dtype):
     *rows, x, y = vectors(7, n, dtype)
     expected = torch.stack(rows).double() @ torch.stack([x, y]).double().T
-    torch.testing.assert_close(pair_products(rows, x, y), expected, rtol=1e-13, atol=1e-13 * n)
+    torch.testing.assert_close(multiply_pairs(rows, x, y), expected, rtol=1e-13, atol=1e-13 * n)
 
 
 @pytest.mark.parametrize("count, n", [(1, 1), (3, 40), (5, 64), (9, 1001)])
@@ -36,6 +36,6 @@ def test_combinations_are_rounded_once(count, n, dtype, rounding):
     Y[2], gamma = 1e3 * S[2], 1e3
     weights = torch.stack(vectors(count, 3, torch.float64))
     expected = weights @ (torch.stack(Y).double() - gamma * torch.stack(S).double())
-    found = pair_combination(weights, gamma, S, Y)
+    found = combine_pairs(weights, gamma, S, Y)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=rounding, atol=10 * rounding)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hpctrain.kernels.panels import add_outer_products, add_product, transposed_product
+from hpctrain.kernels.panels import add_outer_products, add_product, multiply_transposed
 from tests.test_kernels_dense import kernels, needs_native  # noqa: F401
 
 
@@ -23,7 +23,7 @@ def test_products_equal_plain_algebra(kernels, rows, width, n, dtype, tolerance)
     bounds = [0, rows // 3, rows // 3, rows]
     parts = [V[a:b].T @ x[a:b] for a, b in pairwise(bounds)]
     close = {"rtol": tolerance, "atol": tolerance}
-    torch.testing.assert_close(transposed_product(V, x, bounds, 2), torch.stack(parts), **close)
+    torch.testing.assert_close(multiply_transposed(V, x, bounds, 2), torch.stack(parts), **close)
     expected = y + V @ c
     add_product(V, c, y, 2)
     torch.testing.assert_close(y, expected, **close)
@@ -39,8 +39,8 @@ def test_rows_and_parts_have_the_same_bits_whoever_holds_them():
     y, H = torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, n, dtype=torch.float64)
     add_product(V, c, y, 1)
     add_outer_products(H, V, right, 1)
-    sums = transposed_product(V, x, [0, 50, 51, rows], 1)
-    assert torch.equal(sums, transposed_product(V, x, [0, 50, 51, rows], 3))
+    sums = multiply_transposed(V, x, [0, 50, 51, rows], 1)
+    assert torch.equal(sums, multiply_transposed(V, x, [0, 50, 51, rows], 3))
     for part, (first, last) in enumerate(pairwise([0, 50, 51, rows])):
         own, product = slice(first, last), torch.zeros(last - first, dtype=torch.float64)
         add_product(V[own], c, product, 2)
@@ -48,4 +48,4 @@ def test_rows_and_parts_have_the_same_bits_whoever_holds_them():
         add_outer_products(outer, V[own], right, 2)
         assert torch.equal(product, y[own])
         assert torch.equal(outer, H[own])
-        assert torch.equal(transposed_product(V[own], x[own], [0, last - first], 2)[0], sums[part])
+        assert torch.equal(multiply_transposed(V[own], x[own], [0, last - first], 2)[0], sums[part])

@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
-from hpctrain.kernels import JetShape, TorchJets, jet_evaluator, native_available
+from hpctrain.kernels import JetShape, TorchJets, is_native_available, make_jet_evaluator
 from hpctrain.kernels.pointwise import trace
 from hpctrain.kernels.program import NotTraceableError
-from hpctrain.kernels.residual import TorchResidual, residual_loss
+from hpctrain.kernels.residual import TorchResidual, make_residual_loss
 from hpctrain.networks.dense import DenseNetwork
 
-pytestmark = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+pytestmark = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 
 NETWORK = DenseNetwork(2, 9, 4, residual=True, adaptive=True)
-SHAPE = JetShape.closed(2, [(0,), (1, 1)])
+SHAPE = JetShape.make_closed(2, [(0,), (1, 1)])
 BOUNDS = [0, 1, 40, 73, 150]
 COMPONENTS = 4
 
@@ -86,9 +86,9 @@ def losses(function, dtype=torch.float64):
     """The fused loss and the one in torch, with θ."""
     residual = single(function)
     x = points().to(dtype)
-    native = jet_evaluator(NETWORK, SHAPE, x, BOUNDS, threads=2)
+    native = make_jet_evaluator(NETWORK, SHAPE, x, BOUNDS, threads=2)
     theta = NETWORK.initial_parameters(0).to(dtype)
-    fused = residual_loss(native, residual, dtype)
+    fused = make_residual_loss(native, residual, dtype)
     return fused, TorchResidual(native, residual), theta
 
 
@@ -131,7 +131,7 @@ def test_the_jacobian_of_a_residual_in_torch_is_that_of_the_fused_one(name):
 @pytest.mark.parametrize("first, last", [(1, 1), (1, 3), (2, 2), (3, 3)])
 def test_fused_suffixes_equal_those_of_torch(first, last):
     fused, plain, theta = losses(RESIDUALS["Burgers"])
-    activations = jet_evaluator(NETWORK, SHAPE, points(), BOUNDS).prefix(theta, first)
+    activations = make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS).evaluate_prefix(theta, first)
     expected = plain.losses_and_gradients(theta, first, last, activations)
     found = fused.losses_and_gradients(theta, first, last, activations)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
@@ -140,9 +140,9 @@ def test_fused_suffixes_equal_those_of_torch(first, last):
 
 def test_fused_losses_have_the_same_bits_on_any_number_of_threads():
     theta, residual = NETWORK.initial_parameters(0), RESIDUALS["functions"]
-    jets = [jet_evaluator(NETWORK, SHAPE, points(), BOUNDS, threads) for threads in (1, 2, 3)]
+    jets = [make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS, threads) for threads in (1, 2, 3)]
     found = [
-        residual_loss(each, single(residual), torch.float64).losses_and_gradients(
+        make_residual_loss(each, single(residual), torch.float64).losses_and_gradients(
             theta, 0, NETWORK.depth - 1, None
         )
         for each in jets
@@ -209,7 +209,7 @@ FUNCTIONS = {
 
 def at_the_kinks(function):
     """The function as a residual of a jet u: v and w have given values, with slope 1 in u."""
-    u0 = jet_evaluator(NETWORK, SHAPE, points(), BOUNDS).forward(
+    u0 = make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS).forward(
         NETWORK.initial_parameters(0), keep=False
     )[:, 0]
     return lambda u: function(u[0] - u0[0] + KINKS, u[1] - u0[1] + OTHERS)
@@ -263,5 +263,5 @@ def test_a_residual_that_cannot_be_traced_stays_in_torch():
 
 def test_jets_in_torch_keep_the_residual_in_torch():
     evaluator = TorchJets(NETWORK, SHAPE, points(), BOUNDS)
-    loss = residual_loss(evaluator, single(RESIDUALS["Burgers"]), torch.float64)
+    loss = make_residual_loss(evaluator, single(RESIDUALS["Burgers"]), torch.float64)
     assert isinstance(loss, TorchResidual)

@@ -5,42 +5,42 @@ import math
 import pytest
 import torch
 
-from hpctrain.kernels import JetShape, TorchJets, jet_evaluator, native_available
-from hpctrain.kernels.jets import input_jets
-from hpctrain.kernels.shape import partitions
+from hpctrain.kernels import JetShape, TorchJets, is_native_available, make_jet_evaluator
+from hpctrain.kernels.jets import make_input_jets
+from hpctrain.kernels.shape import list_partitions
 from hpctrain.networks.dense import DenseNetwork
 
 BOUNDS = [0, 1, 14, 14, 40, 73]
-needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 EVALUATORS = [
-    pytest.param(jet_evaluator, marks=needs_native, id="native"),
+    pytest.param(make_jet_evaluator, marks=needs_native, id="native"),
     pytest.param(TorchJets, id="torch"),
 ]
 PLAIN = DenseNetwork(2, 9, 4, outputs=3)
 CASES = {
-    "u_xxx": (DenseNetwork(2, 12, 4), JetShape.closed(2, [(0,), (1, 1, 1)])),
-    "biharmonic": (PLAIN, JetShape.closed(2, [(0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)])),
+    "u_xxx": (DenseNetwork(2, 12, 4), JetShape.make_closed(2, [(0,), (1, 1, 1)])),
+    "biharmonic": (PLAIN, JetShape.make_closed(2, [(0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)])),
     "mixed, of three coordinates": (
         DenseNetwork(3, 7, 3, residual=True, adaptive=True, time_step=0.6),
-        JetShape.closed(3, [(0, 1), (1, 2, 2), (0, 0, 1, 2)]),
+        JetShape.make_closed(3, [(0, 1), (1, 2, 2), (0, 0, 1, 2)]),
     ),
-    "three outputs, compiled": (PLAIN, JetShape.closed(2, [(0, 0), (1, 1)])),
-    "sine": (DenseNetwork(2, 6, 4, activation="sin"), JetShape.closed(2, [(0, 0, 1), (1, 1)])),
+    "three outputs, compiled": (PLAIN, JetShape.make_closed(2, [(0, 0), (1, 1)])),
+    "sine": (DenseNetwork(2, 6, 4, activation="sin"), JetShape.make_closed(2, [(0, 0, 1), (1, 1)])),
     "adaptive sine, skips": (
         DenseNetwork(2, 6, 4, 1, True, True, 0.4, "sin"),
-        JetShape.closed(2, [(0, 0, 0, 1)]),
+        JetShape.make_closed(2, [(0, 0, 0, 1)]),
     ),
-    "values of sines": (DenseNetwork(2, 5, 3, activation="sin"), JetShape.closed(2, [])),
+    "values of sines": (DenseNetwork(2, 5, 3, activation="sin"), JetShape.make_closed(2, [])),
     "a Laplacian of ten coordinates": (
-        DenseNetwork(10, 8, 3, outputs=2), JetShape.closed(10, [], range(10)),
+        DenseNetwork(10, 8, 3, outputs=2), JetShape.make_closed(10, [], range(10)),
     ),
     "a Laplacian of three coordinates, and others": (
-        DenseNetwork(4, 8, 4), JetShape.closed(4, [(0,), (1, 2), (3, 3, 3)], (1, 2, 3)),
+        DenseNetwork(4, 8, 4), JetShape.make_closed(4, [(0,), (1, 2), (3, 3, 3)], (1, 2, 3)),
     ),
     "seven coordinates": (
-        DenseNetwork(7, 6, 3), JetShape.closed(7, [(i, i) for i in range(6)]),
+        DenseNetwork(7, 6, 3), JetShape.make_closed(7, [(i, i) for i in range(6)]),
     ),
-    "one hidden layer": (DenseNetwork(1, 5, 2), JetShape.closed(1, [(0, 0, 0, 0)])),
+    "one hidden layer": (DenseNetwork(1, 5, 2), JetShape.make_closed(1, [(0, 0, 0, 0)])),
 }  # fmt: skip
 
 
@@ -90,25 +90,25 @@ def relative(found, expected):
 
 @pytest.mark.parametrize("order, bell", [(0, 1), (1, 1), (2, 2), (3, 5), (4, 15), (5, 52)])
 def test_there_are_as_many_partitions_as_bell_numbers_say(order, bell):
-    found = {frozenset(map(frozenset, each)) for each in partitions(tuple(range(order)))}
-    assert len(found) == len(list(partitions(tuple(range(order))))) == bell
+    found = {frozenset(map(frozenset, each)) for each in list_partitions(tuple(range(order)))}
+    assert len(found) == len(list(list_partitions(tuple(range(order))))) == bell
 
 
 @pytest.mark.parametrize("index", [(0, 0, 0, 0), (0, 1, 2, 3), (0, 0, 1, 1), (1, 1, 1, 2)])
 def test_merged_products_have_the_coefficients_of_all_partitions(index):
-    shape = JetShape.closed(4, [index])
-    assert sum(p.coefficient for p in shape.products[shape.position(index)]) == 15
+    shape = JetShape.make_closed(4, [index])
+    assert sum(p.coefficient for p in shape.products[shape.find_position(index)]) == 15
 
 
 def test_products_are_those_of_the_formula_written_out():
-    shape = JetShape.closed(2, [(0, 0, 1)])
-    x, y, xx, xy, xxy = (shape.position(i) for i in [(0,), (1,), (0, 0), (0, 1), (0, 0, 1)])
+    shape = JetShape.make_closed(2, [(0, 0, 1)])
+    x, y, xx, xy, xxy = (shape.find_position(i) for i in [(0,), (1,), (0, 0), (0, 1), (0, 0, 1)])
     found = {p.factors: p.coefficient for p in shape.products[xxy]}
     assert found == {(xxy,): 1, (y, xx): 1, (x, xy): 2, (x, x, y): 1}
 
 
 def test_todays_orders_give_value_first_and_second_derivatives():
-    shape = JetShape.closed(3, [(0,), (1, 1), (2, 2)])
+    shape = JetShape.make_closed(3, [(0,), (1, 1), (2, 2)])
     assert shape.indices == ((), (0,), (1,), (2,), (1, 1), (2, 2))
 
 
@@ -143,7 +143,7 @@ def test_jets_and_their_gradient_equal_nested_autograd(make, case):
 
 @pytest.mark.parametrize("make", EVALUATORS)
 def test_a_laplacian_of_a_hundred_coordinates_is_that_of_nested_autograd(make):
-    network, shape = DenseNetwork(100, 6, 3), JetShape.closed(100, [], range(100))
+    network, shape = DenseNetwork(100, 6, 3), JetShape.make_closed(100, [], range(100))
     theta, points = some_parameters(network).requires_grad_(), some_points(network)[:, :9]
     expected = nested_autograd(lambda x: network(theta, x), points, shape)
     evaluator = make(network, shape, points, [0, 4, 9])
@@ -164,7 +164,7 @@ def test_a_suffix_from_its_activations_equals_the_whole(make, case):
     adjoint = drawn(*whole.shape, seed=4)
     gradient, layers = evaluator.reverse(theta, adjoint), network.layers
     for first in range(1, network.depth):
-        activations = evaluator.prefix(theta, first)
+        activations = evaluator.evaluate_prefix(theta, first)
         suffix = evaluator.forward(theta, keep=True, first=first, activations=activations)
         assert relative(suffix, whole) < 1e-14
         for last in range(first, network.depth):
@@ -184,7 +184,7 @@ def test_the_tangent_is_the_derivative_along_a_direction(make, case):
     adjoint = drawn(shape.components, network.outputs, BOUNDS[-1], seed=4)
     evaluator.forward(theta, keep=True)
     slope = evaluator.reverse(theta, adjoint).sum(0) @ v
-    found = evaluator.tangent(theta, v)
+    found = evaluator.differentiate_along(theta, v)
     # <adjoint, J v> = <Jᵀ adjoint, v>, where the sums cancel.
     assert abs(float((adjoint * found).sum() - slope)) < 1e-12 * float((adjoint * found).norm()) * 9
     h = 1e-5
@@ -200,14 +200,16 @@ def test_bits_do_not_depend_on_threads_nor_on_chunks(case):
     adjoint = drawn(shape.components, network.outputs, BOUNDS[-1], seed=4)
     found = []
     for threads in (1, 3):
-        evaluator = jet_evaluator(network, shape, points, BOUNDS, threads)
+        evaluator = make_jet_evaluator(network, shape, points, BOUNDS, threads)
         kept = evaluator.forward(theta, keep=True)
-        found.append((kept, evaluator.reverse(theta, adjoint), evaluator.tangent(theta, v)))
+        found.append(
+            (kept, evaluator.reverse(theta, adjoint), evaluator.differentiate_along(theta, v))
+        )
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
-    whole = jet_evaluator(network, shape, points, [0, BOUNDS[-1]])
+    whole = make_jet_evaluator(network, shape, points, [0, BOUNDS[-1]])
     assert torch.equal(whole.forward(theta, keep=False), found[0][0])
-    assert torch.equal(whole.tangent(theta, v), found[0][2])
+    assert torch.equal(whole.differentiate_along(theta, v), found[0][2])
 
 
 @needs_native
@@ -218,10 +220,10 @@ def test_float32_agrees_to_its_precision(case):
     adjoint = drawn(shape.components, network.outputs, BOUNDS[-1], seed=4)
     found = []
     for dtype in (torch.float64, torch.float32):
-        evaluator = jet_evaluator(network, shape, points.to(dtype), BOUNDS)
+        evaluator = make_jet_evaluator(network, shape, points.to(dtype), BOUNDS)
         kept = evaluator.forward(theta.to(dtype), keep=True)
         leaves = evaluator.reverse(theta.to(dtype), adjoint.to(dtype))
-        found.append((kept, leaves, evaluator.tangent(theta.to(dtype), v.to(dtype))))
+        found.append((kept, leaves, evaluator.differentiate_along(theta.to(dtype), v.to(dtype))))
     for double, single in zip(*found, strict=True):
         assert single.dtype == torch.float32
         assert relative(single, double) < 3e-4
@@ -229,7 +231,7 @@ def test_float32_agrees_to_its_precision(case):
 
 @pytest.mark.parametrize("make", EVALUATORS)
 @pytest.mark.parametrize(
-    "shape", [JetShape.closed(2, [(0,), (1, 1)]), JetShape.closed(2, [(0, 1), (1, 1, 1)])]
+    "shape", [JetShape.make_closed(2, [(0,), (1, 1)]), JetShape.make_closed(2, [(0, 1), (1, 1, 1)])]
 )
 def test_given_input_jets_are_those_of_an_embedding(make, shape):
     """x ↦ (t, cos x, sin x, sin 2x): a network that is periodic in x."""
@@ -257,7 +259,7 @@ def test_the_coordinates_own_jets_may_be_given(make, case):
     network, shape = CASES[case]
     theta, points = some_parameters(network), some_points(network)
     bare = make(network, shape, points, BOUNDS)
-    given = make(network, shape, points, BOUNDS, inputs=input_jets(shape, points))
+    given = make(network, shape, points, BOUNDS, inputs=make_input_jets(shape, points))
     assert torch.equal(bare.forward(theta, keep=False), given.forward(theta, keep=False))
 
 
@@ -268,7 +270,7 @@ def test_sine_and_cosine_are_accurate_at_all_magnitudes(dtype, tolerance):
     x = torch.cat([torch.logspace(-30, 7, 3000), torch.arange(-900, 900) * math.pi / 4]).to(dtype)
     x = torch.cat([x, -x])[None]
     identity = torch.tensor([1, 0, 1, 0], dtype=dtype)
-    evaluator = jet_evaluator(network, JetShape.closed(1, [(0,)]), x, [0, x.shape[1]])
+    evaluator = make_jet_evaluator(network, JetShape.make_closed(1, [(0,)]), x, [0, x.shape[1]])
     sine, cosine = evaluator.forward(identity, keep=False)[:, 0].double()
     assert float((sine - torch.sin(x[0].double())).abs().max()) < tolerance
     assert float((cosine - torch.cos(x[0].double())).abs().max()) < tolerance
@@ -281,7 +283,7 @@ def test_what_is_not_finite_shows(case, bad):
     network, shape = CASES[case]
     theta = some_parameters(network)
     theta[network.layers[1].bias_start] = bad
-    evaluator = jet_evaluator(network, shape, some_points(network), BOUNDS)
+    evaluator = make_jet_evaluator(network, shape, some_points(network), BOUNDS)
     jets = evaluator.forward(theta, keep=False)
     if network.activation == "sin" or math.isnan(bad):
         assert not bool(jets.isfinite().any())

@@ -5,15 +5,15 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hpctrain.kernels import JetShape, TorchJets, jet_evaluator, native_available
-from hpctrain.kernels.residual import OF_GROUPS, TorchResidual, residual_loss
+from hpctrain.kernels import JetShape, TorchJets, is_native_available, make_jet_evaluator
+from hpctrain.kernels.residual import OF_GROUPS, TorchResidual, make_residual_loss
 from hpctrain.networks.dense import DenseNetwork
 
 BOUNDS = [0, 1, 13, 40, 73]
 NETWORK = DenseNetwork(2, 8, 4, outputs=3, adaptive=True)
-NAVIER_STOKES = JetShape.closed(2, [(0, 0), (1, 1)])
-PLATE = JetShape.closed(2, [(0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)])
-needs_native = pytest.mark.skipif(not native_available(), reason="native kernels are not built")
+NAVIER_STOKES = JetShape.make_closed(2, [(0, 0), (1, 1)])
+PLATE = JetShape.make_closed(2, [(0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1)])
+needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 
 
 def points():
@@ -68,10 +68,10 @@ class Case:
         return TorchResidual(jets, self.residual, self.q)
 
     def native(self, threads=1, bounds=BOUNDS):
-        return jet_evaluator(NETWORK, self.shape, points(), bounds, threads)
+        return make_jet_evaluator(NETWORK, self.shape, points(), bounds, threads)
 
     def fused(self, threads=1):
-        loss = residual_loss(self.native(threads), self.residual, torch.float64, self.q)
+        loss = make_residual_loss(self.native(threads), self.residual, torch.float64, self.q)
         assert loss.untraced is None and not isinstance(loss, TorchResidual)
         return loss
 
@@ -139,7 +139,7 @@ def test_the_jacobian_and_products_with_it_are_those_of_nested_autograd(case, lo
     close(loss.jacobian_product(case.theta, v), loss.jacobian(case.theta, 0, 4)[:, 1:] @ v)
     w = torch.randn(len(r), generator=generator, dtype=torch.float64)
     close(loss.weighted_gradients(case.theta, w).sum(0), torch.autograd.grad(r, theta, w)[0])
-    by_chunk = loss.gauss_newton_products(case.theta, v)
+    by_chunk = loss.multiply_gauss_newton_chunks(case.theta, v)
     for chunk in range(4):
         J = loss.jacobian(case.theta, chunk, chunk + 1)[:, 1:]
         close(by_chunk[chunk], J.T @ (J @ v))
@@ -149,7 +149,7 @@ def test_a_suffix_has_its_own_columns_and_those_of_the_unknowns_if_wanted(case, 
     whole = loss.losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None)
     layers, n = NETWORK.layers, NETWORK.parameters
     for first in range(1, NETWORK.depth):
-        activations = loss._jets.prefix(case.theta, first)
+        activations = loss._jets.evaluate_prefix(case.theta, first)
         for last in range(first, NETWORK.depth):
             for wanted in (None, True, False):
                 found = loss.losses_and_gradients(
@@ -165,7 +165,7 @@ def test_groups_of_chunks_have_the_gradients_of_their_points(case, loss):
     """Empty ones among them, whose gradients are zero, also for the unknowns."""
     weights = torch.linspace(-1, 1, len(loss.residuals(case.theta))).double()
     bounds = [0, 0, 20, 20, BOUNDS[-1], BOUNDS[-1]]
-    found = loss.regrouped(bounds).weighted_gradients(case.theta, weights)
+    found = loss.regroup(bounds).weighted_gradients(case.theta, weights)
     assert found.shape == (5, len(case.theta))
     assert not bool(found[[0, 2, 4]].any())
     close(found.sum(0), loss.weighted_gradients(case.theta, weights).sum(0))
@@ -182,7 +182,7 @@ def test_fused_systems_have_the_same_bits_on_any_number_of_threads(case):
                 loss.jacobian(case.theta, 0, 4),
                 loss.jacobian_product(case.theta, v),
                 loss.weighted_gradients(case.theta, weights),
-                loss.gauss_newton_products(case.theta, v),
+                loss.multiply_gauss_newton_chunks(case.theta, v),
             )
             for loss in (case.fused(1), case.fused(3))
         ),
@@ -193,8 +193,8 @@ def test_fused_systems_have_the_same_bits_on_any_number_of_threads(case):
 
 @needs_native
 def test_float32_agrees_to_its_precision(case):
-    evaluator = jet_evaluator(NETWORK, case.shape, points().float(), BOUNDS)
-    single = residual_loss(evaluator, case.residual, torch.float32, case.q)
+    evaluator = make_jet_evaluator(NETWORK, case.shape, points().float(), BOUNDS)
+    single = make_residual_loss(evaluator, case.residual, torch.float32, case.q)
     last = NETWORK.depth - 1
     found = single.losses_and_gradients(case.theta.float(), 0, last, None)
     assert found.dtype == torch.float32
@@ -203,11 +203,11 @@ def test_float32_agrees_to_its_precision(case):
 
 @needs_native
 def test_what_is_infinite_in_one_residual_stays_out_of_the_others_rows():
-    shape = JetShape.closed(2, [])
-    evaluator = jet_evaluator(NETWORK, shape, points(), BOUNDS)
+    shape = JetShape.make_closed(2, [])
+    evaluator = make_jet_evaluator(NETWORK, shape, points(), BOUNDS)
     theta = NETWORK.initial_parameters(0)
     values = evaluator.forward(theta, keep=False)[0]
-    roots = residual_loss(
+    roots = make_residual_loss(
         evaluator, lambda u, _: ((u[0][0] - values[0]).sqrt(), u[0][1]), torch.float64
     )
     rows = roots.jacobian(theta, 0, 4)
@@ -227,15 +227,15 @@ def periodic(jet, unknowns):
     return value[0, 0] - value[0, 2], weight * slope[1].sum(0) + value[2].prod(0)
 
 
-@pytest.mark.parametrize("make", [pytest.param(jet_evaluator, marks=needs_native), TorchJets])
+@pytest.mark.parametrize("make", [pytest.param(make_jet_evaluator, marks=needs_native), TorchJets])
 def test_residuals_of_groups_read_the_jets_of_their_own_points(make):
     """Against autograd: sample j owns points 3j, 3j + 1, 3j + 2."""
-    shape, count = JetShape.closed(2, [(0,)]), GROUP * SAMPLES[-1]
+    shape, count = JetShape.make_closed(2, [(0,)]), GROUP * SAMPLES[-1]
     own, bounds = points()[:, :count], [GROUP * bound for bound in SAMPLES]
-    loss = residual_loss(
+    loss = make_residual_loss(
         make(NETWORK, shape, own, bounds), periodic, torch.float64, unknowns=1, group=GROUP
     )
-    assert loss.untraced == (OF_GROUPS if make is jet_evaluator else None)
+    assert loss.untraced == (OF_GROUPS if make is make_jet_evaluator else None)
     theta = torch.cat([NETWORK.initial_parameters(3), torch.tensor([0.7]).double()])
 
     def residuals(theta):
@@ -258,5 +258,5 @@ def test_residuals_of_groups_read_the_jets_of_their_own_points(make):
     v = torch.linspace(-1, 1, len(theta)).double()
     close(loss.jacobian_product(theta, v), J @ v)
     close(loss.weighted_gradients(theta, torch.ones_like(r.detach())).sum(0), J.sum(0))
-    cut = loss.regrouped([0, 4, 9])
+    cut = loss.regroup([0, 4, 9])
     close(cut.losses(theta, 0, None)[0], r[:8].square().sum())

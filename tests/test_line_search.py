@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hpctrain.methods.search.strong_wolfe import (
     LineSearchOptions,
     SearchOutcome,
-    first_trial,
+    choose_first_trial,
     strong_wolfe,
 )
 
@@ -60,11 +60,11 @@ class _Objective:
     def __init__(self, phi):
         self.phi, self.values, self.gradients = phi, 0, 0
 
-    def at(self, theta):
+    def evaluate_loss(self, theta):
         self.values += 1
         return _Evaluation(self, theta)
 
-    def with_gradient(self, theta):
+    def evaluate_with_gradient(self, theta):
         evaluation = _Evaluation(self, theta)
         evaluation.evaluate_gradient()
         return evaluation
@@ -150,10 +150,10 @@ def test_exhausted_trials_return_the_best_point_with_sufficient_decrease():
 
 
 def test_the_first_trial_expects_the_last_decrease_again_and_is_capped_at_one():
-    assert first_trial(loss=3.0, previous_loss=4.0, slope=-8.0) == 0.25
-    assert first_trial(loss=3.0, previous_loss=40.0, slope=-8.0) == 1.0
-    assert first_trial(loss=3.0, previous_loss=None, slope=-8.0) == 1.0
-    assert first_trial(loss=3.0, previous_loss=3.0, slope=-8.0) == 1.0
+    assert choose_first_trial(loss=3.0, previous_loss=4.0, slope=-8.0) == 0.25
+    assert choose_first_trial(loss=3.0, previous_loss=40.0, slope=-8.0) == 1.0
+    assert choose_first_trial(loss=3.0, previous_loss=None, slope=-8.0) == 1.0
+    assert choose_first_trial(loss=3.0, previous_loss=3.0, slope=-8.0) == 1.0
 
 
 @pytest.mark.parametrize("minimum, second", [(5.0, 5.0), (1.2, 2.0), (40.0, 10.0)])

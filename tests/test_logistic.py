@@ -45,13 +45,13 @@ def test_the_ridge_is_one_over_the_samples_by_default(problem):
 
 def test_loss_gradient_and_hessian_are_those_of_autograd(problem, theta):
     objective, loss = objective_over(problem), by_torch(problem)
-    found = objective.with_gradient(theta)
+    found = objective.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(float(loss(theta)), rel=1e-14)
     gradient = torch.func.grad(loss)(theta)
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-12, atol=1e-14)
     v = torch.ones(6, dtype=torch.float64)
     expected = torch.func.hessian(loss)(theta) @ v
-    torch.testing.assert_close(objective.hessian_vector(theta, v), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(objective.multiply_hessian(theta, v), expected, rtol=1e-12, atol=0)
 
 
 def test_single_precision_stays_single(problem, theta):
@@ -60,11 +60,11 @@ def test_single_precision_stays_single(problem, theta):
         LabelledRows(problem._rows, problem._labels), "rows", dtype=torch.float32
     )
     objective, at = objective_over(single), theta.float()
-    found = objective.with_gradient(at)
+    found = objective.evaluate_with_gradient(at)
     assert (
-        found.evaluate_gradient().dtype == objective.hessian_vector(at, at).dtype == torch.float32
+        found.evaluate_gradient().dtype == objective.multiply_hessian(at, at).dtype == torch.float32
     )
-    expected = objective_over(problem).with_gradient(theta)
+    expected = objective_over(problem).evaluate_with_gradient(theta)
     torch.testing.assert_close(
         found.evaluate_gradient().double(), expected.evaluate_gradient(), rtol=1e-4, atol=1e-6
     )
@@ -72,7 +72,7 @@ def test_single_precision_stays_single(problem, theta):
 
 def test_huge_margins_do_not_overflow(problem):
     far = 1e5 * torch.ones(6, dtype=torch.float64)
-    found = objective_over(problem).with_gradient(far)
+    found = objective_over(problem).evaluate_with_gradient(far)
     assert np.isfinite(found.loss) and bool(found.evaluate_gradient().isfinite().all())
 
 
@@ -82,7 +82,7 @@ def test_a_subset_has_the_ridge_of_the_whole_and_counts_as_its_part(problem, the
     subset = objective.subset(chosen)
     expected = torch.func.grad(by_torch(problem, chosen))(theta)
     torch.testing.assert_close(
-        subset.with_gradient(theta).evaluate_gradient(), expected, rtol=1e-12, atol=0
+        subset.evaluate_with_gradient(theta).evaluate_gradient(), expected, rtol=1e-12, atol=0
     )
     assert objective.counts.gradient_evaluations == pytest.approx(5 / 60)
 
@@ -91,16 +91,16 @@ def test_a_subset_of_a_subset_keeps_the_numbers_of_the_whole(problem, theta):
     objective = objective_over(problem)
     inner = objective.subset(torch.arange(0, 60, 2)).subset(torch.tensor([4, 40]))
     direct = objective.subset(torch.tensor([4, 40]))
-    assert inner.with_gradient(theta).loss == direct.with_gradient(theta).loss
+    assert inner.evaluate_with_gradient(theta).loss == direct.evaluate_with_gradient(theta).loss
 
 
 def test_gathered_samples_are_a_loss_of_their_own_in_the_order_asked_for(problem, theta):
     objective = objective_over(problem)
     chosen = torch.tensor([31, 2, 31, 50])
-    gathered = objective.gathered(chosen)
+    gathered = objective.gather_samples(chosen)
     for place, sample in enumerate(chosen.tolist()):
-        one = gathered.subset(torch.tensor([place])).with_gradient(theta)
-        same = objective.subset(torch.tensor([sample])).with_gradient(theta)
+        one = gathered.subset(torch.tensor([place])).evaluate_with_gradient(theta)
+        same = objective.subset(torch.tensor([sample])).evaluate_with_gradient(theta)
         assert one.loss == pytest.approx(same.loss, rel=1e-15)
         torch.testing.assert_close(
             one.evaluate_gradient(), same.evaluate_gradient(), rtol=1e-14, atol=1e-16
@@ -110,12 +110,14 @@ def test_gathered_samples_are_a_loss_of_their_own_in_the_order_asked_for(problem
 
 def test_a_kept_margin_is_not_taken_for_another_theta(problem, theta):
     objective = objective_over(problem)
-    first = objective.at(theta).loss
+    first = objective.evaluate_loss(theta).loss
     moved = theta.clone()
-    objective.at(moved)
+    objective.evaluate_loss(moved)
     moved += 1.0
-    assert objective.at(moved).loss == pytest.approx(float(by_torch(problem)(moved)), rel=1e-14)
-    assert objective.at(theta).loss == first
+    assert objective.evaluate_loss(moved).loss == pytest.approx(
+        float(by_torch(problem)(moved)), rel=1e-14
+    )
+    assert objective.evaluate_loss(theta).loss == first
 
 
 def test_chunk_sums_have_the_same_bits_however_ranks_cut_them(problem, theta):
@@ -124,8 +126,8 @@ def test_chunk_sums_have_the_same_bits_however_ranks_cut_them(problem, theta):
         shares = [problem.share(CHUNKS, rank, ranks, 1) for rank in range(ranks)]
         found = torch.cat([share.losses_and_gradients(theta) for share in shares])
         assert torch.equal(found, whole.losses_and_gradients(theta))
-        products = torch.cat([share.hessian_vectors(theta, theta) for share in shares])
-        assert torch.equal(products, whole.hessian_vectors(theta, theta))
+        products = torch.cat([share.multiply_hessians(theta, theta) for share in shares])
+        assert torch.equal(products, whole.multiply_hessians(theta, theta))
 
 
 def test_the_monitor_measures_the_distance_to_the_minimum(problem):

@@ -11,9 +11,9 @@ from hpctrain.methods.quasi_newton.lsr1 import (
     LSR1,
     Ending,
     Hessian,
-    _thin_qr,
-    compact_hessian,
-    initial_curvature,
+    _compute_thin_qr,
+    choose_initial_curvature,
+    make_compact_hessian,
     minimise_diagonal,
 )
 from hpctrain.store.state import flatten, unflatten
@@ -37,7 +37,7 @@ def symmetric(seed=0, n=N):
 
 def compact(S, Y):
     A, B = torch.stack(S).double(), torch.stack(Y).double()
-    return compact_hessian(S, Y, torch.stack([A @ A.T, A @ B.T, B @ B.T]))
+    return make_compact_hessian(S, Y, torch.stack([A @ A.T, A @ B.T, B @ B.T]))
 
 
 def indefinite_hessian(k, seed=0, n=N):
@@ -50,7 +50,7 @@ def indefinite_hessian(k, seed=0, n=N):
 
 def dense(hessian, n=N):
     identity = torch.eye(n, dtype=torch.float64)
-    return torch.stack([hessian.product(e) for e in identity], dim=1)
+    return torch.stack([hessian.multiply_vector(e) for e in identity], dim=1)
 
 
 def dense_recursion(gamma, S, Y):
@@ -78,8 +78,8 @@ def test_the_newest_pair_satisfies_the_secant_equation():
     memory = LSR1()
     for s, e in zip(vectors(9), vectors(9, seed=5), strict=True):
         y = symmetric() @ s + 0.1 * e
-        memory = memory.updated(s, y, 4)
-        torch.testing.assert_close(memory.hessian.product(s), y, rtol=1e-8, atol=1e-8)
+        memory = memory.update(s, y, 4)
+        torch.testing.assert_close(memory.hessian.multiply_vector(s), y, rtol=1e-8, atol=1e-8)
     assert len(memory.s) == len(memory.y) == 4
 
 
@@ -87,7 +87,7 @@ def test_inner_products_stay_those_of_the_pairs_as_pairs_come_and_go():
     """Also where sᵢᵀyⱼ and sⱼᵀyᵢ differ, as for pairs of a loss that is not quadratic."""
     memory = LSR1()
     for s, y in zip(vectors(6), vectors(6, seed=1), strict=True):
-        memory = memory.updated(s, y, 3)
+        memory = memory.update(s, y, 3)
         S, Y = torch.stack(memory.s), torch.stack(memory.y)
         expected = torch.stack([S @ S.T, S @ Y.T, Y @ Y.T])
         torch.testing.assert_close(memory.inner, expected, rtol=1e-12, atol=1e-12)
@@ -110,19 +110,19 @@ def test_gamma_is_the_least_eigenvalue_of_b(seed):
 @pytest.mark.parametrize("curvature, expected", [(4.0, 2.0), (-4.0, -6.0), (0.0, 0.0)])
 def test_gamma_lies_below_the_curvature_of_a_single_pair(curvature, expected):
     DLL, SS = numbers([[9 * curvature]]), numbers([[9.0]])
-    assert initial_curvature(DLL, SS) == pytest.approx(expected, rel=1e-14)
+    assert choose_initial_curvature(DLL, SS) == pytest.approx(expected, rel=1e-14)
 
 
 def test_pairs_that_say_nothing_new_or_divide_by_zero_are_skipped():
     s, y = vectors(2)
-    memory = LSR1().updated(s, y, 5)
-    assert memory.updated(s, memory.hessian.product(s), 5) is memory
+    memory = LSR1().update(s, y, 5)
+    assert memory.update(s, memory.hessian.multiply_vector(s), 5) is memory
     residual = vectors(1, seed=7)[0]
     residual -= (residual @ s) / (s @ s) * s
-    assert memory.updated(s, memory.hessian.product(s) + residual, 5) is memory
-    assert memory.updated(torch.zeros_like(s), y, 5) is memory
+    assert memory.update(s, memory.hessian.multiply_vector(s) + residual, 5) is memory
+    assert memory.update(torch.zeros_like(s), y, 5) is memory
     almost = residual + 2e-8 * float(residual.norm()) / float(s.norm()) * s
-    assert memory.updated(s, memory.hessian.product(s) + almost, 5) is not memory
+    assert memory.update(s, memory.hessian.multiply_vector(s) + almost, 5) is not memory
 
 
 def test_oldest_pairs_are_dropped_while_the_compact_form_is_singular():
@@ -130,20 +130,20 @@ def test_oldest_pairs_are_dropped_while_the_compact_form_is_singular():
     t, s, u, v = vectors(4)
     A, memory = symmetric(), LSR1()
     for step in (t, s, u):
-        memory = memory.updated(step, A @ step, 5)
+        memory = memory.update(step, A @ step, 5)
     assert len(memory.s) == 3
     close = s + 1e-9 * v
-    memory = memory.updated(close, A @ close, 5)
+    memory = memory.update(close, A @ close, 5)
     assert [torch.equal(kept, step) for kept, step in zip(memory.s, (u, close), strict=True)]
-    torch.testing.assert_close(memory.hessian.product(close), A @ close)
+    torch.testing.assert_close(memory.hessian.multiply_vector(close), A @ close)
 
 
 def test_pairs_that_are_no_longer_true_may_be_kept():
     """Twice the same step, but the gradient changes otherwise: SᵀS is singular, M⁻¹ is not."""
     s, t, y = vectors(3)
-    memory = LSR1().updated(s, y, 5).updated(s, y + t, 5)
+    memory = LSR1().update(s, y, 5).update(s, y + t, 5)
     assert len(memory.s) == 2
-    torch.testing.assert_close(memory.hessian.product(s), y + t)
+    torch.testing.assert_close(memory.hessian.multiply_vector(s), y + t)
 
 
 def test_the_basis_of_nearly_dependent_columns_is_orthonormal():
@@ -152,7 +152,7 @@ def test_the_basis_of_nearly_dependent_columns_is_orthonormal():
     columns = torch.stack([first, *(first + 1e-5 * each for each in others)])
     S, gamma = torch.stack(vectors(5, seed=1)), 0.5
     Y = columns + gamma * S
-    factors = _thin_qr(list(S), list(Y), gamma, columns @ columns.T, 1e-6)
+    factors = _compute_thin_qr(list(S), list(Y), gamma, columns @ columns.T, 1e-6)
     assert factors is not None
     combined, R = factors
     Q = combined(torch.eye(5, dtype=columns.dtype))
@@ -170,11 +170,11 @@ def test_dependent_pairs_are_singular(factor):
 def test_states_pass_through_their_leaves():
     memory = LSR1()
     for s in vectors(3):
-        memory = memory.updated(s, symmetric() @ s, 5)
+        memory = memory.update(s, symmetric() @ s, 5)
     for state in (LSR1(), memory):
         again = unflatten(LSR1, {leaf.path: leaf.value for leaf in flatten(state)})
         v = vectors(1, seed=3)[0]
-        assert torch.equal(again.hessian.product(v), state.hessian.product(v))
+        assert torch.equal(again.hessian.multiply_vector(v), state.hessian.multiply_vector(v))
 
 
 def check_optimality(B, g, radius, solution, tolerance=1e-9):
@@ -294,7 +294,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(count)
         memory = LSR1()
         for s in S:
-            memory = memory.updated(s, weights * s, 3)
+            memory = memory.update(s, weights * s, 3)
         steps.append(memory.hessian.minimise(S[0], 0.1).step)
     torch.set_num_threads(threads)
     assert torch.equal(*steps)

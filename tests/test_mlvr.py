@@ -68,7 +68,7 @@ def assert_same_iterates(problem, options, reference, steps=4):
 @pytest.mark.parametrize("options", ALL, ids=str)
 def test_every_method_finds_the_minimum(problem, options):
     theta = iterates(problem, options, 40)[-1]
-    assert float(objective_over(problem).at(theta).evaluate_gradient().norm()) < 1e-5
+    assert float(objective_over(problem).evaluate_loss(theta).evaluate_gradient().norm()) < 1e-5
 
 
 @pytest.mark.parametrize("options", ALL, ids=str)
@@ -112,11 +112,14 @@ def test_an_svrg_step_is_the_textbooks(problem):
     """θ ← θ - α (∇ℓ_j(θ) - ∇ℓ_j(θ̃) + ∇L(θ̃)), by single samples of the whole objective."""
     L = objective_over(problem)
     anchor = torch.zeros(N, dtype=torch.float64)
-    full = L.at(anchor).evaluate_gradient()
+    full = L.evaluate_loss(anchor).evaluate_gradient()
     theta = anchor
     for step in range(5):
         sample = L.subset(draw_subset(3, SAMPLES, 1, 0, step))
-        change = sample.at(theta).evaluate_gradient() - sample.at(anchor).evaluate_gradient()
+        change = (
+            sample.evaluate_loss(theta).evaluate_gradient()
+            - sample.evaluate_loss(anchor).evaluate_gradient()
+        )
         theta = theta - 0.1 * (change + full)
     [_, found] = iterates(problem, SVRGOptions(learning_rate=0.1, inner_steps=5), 1)
     torch.testing.assert_close(found, theta, rtol=1e-13, atol=1e-15)
@@ -125,11 +128,15 @@ def test_an_svrg_step_is_the_textbooks(problem):
 def test_sarah_follows_its_own_estimate(problem):
     L = objective_over(problem)
     last = torch.zeros(N, dtype=torch.float64)
-    v = L.at(last).evaluate_gradient()
+    v = L.evaluate_loss(last).evaluate_gradient()
     theta = last - 0.1 * v
     for step in range(5):
         sample = L.subset(draw_subset(3, SAMPLES, 1, 0, step))
-        v = sample.at(theta).evaluate_gradient() - sample.at(last).evaluate_gradient() + v
+        v = (
+            sample.evaluate_loss(theta).evaluate_gradient()
+            - sample.evaluate_loss(last).evaluate_gradient()
+            + v
+        )
         last, theta = theta, theta - 0.1 * v
     options = SVRGOptions(name="sarah", learning_rate=0.1, inner_steps=5)
     [_, found] = iterates(problem, options, 1)
@@ -152,10 +159,10 @@ def test_a_coarse_descent_direction_of_samples_is_a_fine_one(problem):
     """∇h¹(θ₀) = ∇L(θ₀): Newton's step on 5 samples descends on all 60."""
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
-    g = L.at(theta).evaluate_gradient()
+    g = L.evaluate_loss(theta).evaluate_gradient()
     h, _ = make_consistent(L.subset(draw_subset(0, SAMPLES, 5)), g, theta)
-    H = torch.stack([h.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
-    step = -torch.linalg.solve(H, h.with_gradient(theta).evaluate_gradient())
+    H = torch.stack([h.multiply_hessian(theta, e) for e in torch.eye(N, dtype=torch.float64)])
+    step = -torch.linalg.solve(H, h.evaluate_with_gradient(theta).evaluate_gradient())
     assert float(g @ step) < 0
 
 
@@ -177,9 +184,13 @@ def test_fresh_subsets_are_those_of_the_whole_objective(problem, size):
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
     for step, subset in enumerate(draw_subsets(L, size, 600 // size, 5, 2)):
-        expected = L.subset(draw_subset(5, SAMPLES, size, 2, step)).at(theta).evaluate_gradient()
+        expected = (
+            L.subset(draw_subset(5, SAMPLES, size, 2, step))
+            .evaluate_loss(theta)
+            .evaluate_gradient()
+        )
         torch.testing.assert_close(
-            subset.at(theta).evaluate_gradient(), expected, rtol=1e-13, atol=1e-15
+            subset.evaluate_loss(theta).evaluate_gradient(), expected, rtol=1e-13, atol=1e-15
         )
 
 
@@ -191,7 +202,7 @@ def test_sample_gradients_are_those_of_fresh_subsets_of_one_sample(problem, port
     theta = torch.linspace(-1, 1, N, dtype=torch.float64)
     drawn = draw_sample_gradients(L, 600, 5, 2)
     for gradient, sample in zip(drawn, draw_subsets(single, 1, 600, 5, 2), strict=True):
-        expected = sample.with_gradient(theta).evaluate_gradient()
+        expected = sample.evaluate_with_gradient(theta).evaluate_gradient()
         torch.testing.assert_close(gradient(theta), expected, rtol=1e-13, atol=1e-15)
     assert L.counts.gradient_evaluations == pytest.approx(600 / SAMPLES)
     assert single.counts.gradient_evaluations == pytest.approx(600 / SAMPLES)

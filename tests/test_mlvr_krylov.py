@@ -70,11 +70,11 @@ def test_secant_pairs_hold_whatever_the_initial_matrix_is():
     """H y = s for the newest pair, and H = H₀ without pairs."""
     pairs, H_0, B = SecantPairs(), spd_matrix(3), spd_matrix()
     v = random_vector()
-    assert torch.equal(pairs.inverse_hessian_product(v, lambda q: H_0 @ q), H_0 @ v)
+    assert torch.equal(pairs.multiply_inverse_hessian(v, lambda q: H_0 @ q), H_0 @ v)
     for seed in (4, 5):
         s = random_vector(seed)
         assert pairs.store(s, B @ s, 5)
-    found = pairs.inverse_hessian_product(B @ s, lambda q: H_0 @ q)
+    found = pairs.multiply_inverse_hessian(B @ s, lambda q: H_0 @ q)
     torch.testing.assert_close(found, s, rtol=1e-10, atol=1e-12)
 
 
@@ -85,8 +85,8 @@ def test_the_first_step_on_two_levels_is_sub_sampled_newton(problem):
     theta, found = stepped(problem, options)
     L = objective_over(problem)
     sample = L.subset(draw_nested_subsets(3, SAMPLES, [20], 1)[0])
-    H = torch.stack([sample.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
-    expected = theta - torch.linalg.solve(H, L.at(theta).evaluate_gradient())
+    H = torch.stack([sample.multiply_hessian(theta, e) for e in torch.eye(N, dtype=torch.float64)])
+    expected = theta - torch.linalg.solve(H, L.evaluate_loss(theta).evaluate_gradient())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -96,8 +96,8 @@ def test_with_all_samples_on_every_level_the_first_step_is_newtons(problem):
     )
     theta, found = stepped(problem, options)
     L = objective_over(problem)
-    H = torch.stack([L.hessian_vector(theta, e) for e in torch.eye(N, dtype=torch.float64)])
-    expected = theta - torch.linalg.solve(H, L.at(theta).evaluate_gradient())
+    H = torch.stack([L.multiply_hessian(theta, e) for e in torch.eye(N, dtype=torch.float64)])
+    expected = theta - torch.linalg.solve(H, L.evaluate_loss(theta).evaluate_gradient())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -126,8 +126,8 @@ def test_the_coarser_levels_lead_to_a_better_first_point(problem):
     L, theta = objective_over(problem), torch.zeros(N, dtype=torch.float64)
     solver = make_solver(setting_over(problem), MLVRKrylovOptions(coarsening_factor=3.0))
     first = solver.init(theta).point
-    assert first.loss < 0.8 * L.at(theta).loss
-    gradient = L.at(first.theta).evaluate_gradient()
+    assert first.loss < 0.8 * L.evaluate_loss(theta).loss
+    gradient = L.evaluate_loss(first.theta).evaluate_gradient()
     assert dot(gradient, gradient) == dot(first.gradient, first.gradient)
 
 

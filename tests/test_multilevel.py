@@ -19,8 +19,8 @@ from hpctrain.methods.multilevel.smoothers import (
     DirectionSteps,
     LBFGSSteps,
     StepRule,
-    newton_direction,
-    steepest_descent,
+    make_newton_direction,
+    negate_gradient,
 )
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
@@ -28,8 +28,8 @@ from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.objective import Counts, evaluate
 
 N = 8
-NEWTON = DirectionSteps(newton_direction(100, 1e-14), StepRule(1.0, None))
-DESCENT = DirectionSteps(steepest_descent, StepRule(0.5, ArmijoOptions()))
+NEWTON = DirectionSteps(make_newton_direction(100, 1e-14), StepRule(1.0, None))
+DESCENT = DirectionSteps(negate_gradient, StepRule(0.5, ArmijoOptions()))
 
 
 class Pairs:
@@ -54,9 +54,9 @@ class Spy:
     solver: object
     visits: list = field(default_factory=list)
 
-    def steps(self, h, state, count, room):
+    def advance(self, h, state, count, room):
         self.visits.append((h, state, room))
-        return self.solver.steps(h, state, count, room)
+        return self.solver.advance(h, state, count, room)
 
     def learn(self, memory, old, new):
         return self.solver.learn(memory, old, new)
@@ -102,10 +102,10 @@ def test_the_coarse_model_has_the_restricted_gradient_at_its_origin(loss):
     origin = Pairs().project(state.point.theta)
     assert torch.equal(entered.point.theta, origin)
     torch.testing.assert_close(
-        h.with_gradient(origin).evaluate_gradient(), expected, rtol=1e-13, atol=1e-13
+        h.evaluate_with_gradient(origin).evaluate_gradient(), expected, rtol=1e-13, atol=1e-13
     )
     assert torch.equal(entered.point.gradient, expected)
-    assert entered.point.loss == h.at(origin).loss
+    assert entered.point.loss == h.evaluate_loss(origin).loss
 
 
 def test_three_levels_are_consistent_all_the_way_down():
@@ -120,11 +120,11 @@ def test_three_levels_are_consistent_all_the_way_down():
     state = LevelState(evaluate(objective_of(loss), torch.ones(16, dtype=torch.float64)))
     run(finest, state)
     h, entered, _ = spies[1].visits[0]
-    left = spies[1].solver.steps(h, entered, 2, Room(entered.point.theta)).point
+    left = spies[1].solver.advance(h, entered, 2, Room(entered.point.theta)).point
     h_coarse, start_coarse, _ = spies[0].visits[0]
     torch.testing.assert_close(
-        h_coarse.with_gradient(start_coarse.point.theta).evaluate_gradient(),
-        Pairs().restrict(h.with_gradient(left.theta).evaluate_gradient()),
+        h_coarse.evaluate_with_gradient(start_coarse.point.theta).evaluate_gradient(),
+        Pairs().restrict(h.evaluate_with_gradient(left.theta).evaluate_gradient()),
         rtol=1e-12, atol=1e-12,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_three_levels_are_consistent_all_the_way_down():
 def test_a_coarse_descent_direction_is_a_fine_one(loss):
     state = start(loss)
     g = state.point.gradient
-    found = two_grid(loss, NEWTON, NoControl()).coarser.correction(
+    found = two_grid(loss, NEWTON, NoControl()).coarser.compute_correction(
         Pairs().project(state.point.theta), Pairs().restrict(g), float("inf"), "V"
     )
     s = Pairs().prolong(found.theta - Pairs().project(state.point.theta))
@@ -156,7 +156,7 @@ def test_what_the_correction_claims_is_the_decrease_of_the_coarse_model(loss):
     origin = Pairs().project(state.point.theta)
     gradient = Pairs().restrict(state.point.gradient)
     level = two_grid(loss, NEWTON, NoControl())
-    found = level.coarser.correction(origin, gradient, float("inf"), "V")
+    found = level.coarser.compute_correction(origin, gradient, float("inf"), "V")
     moved = evaluate(objective_of(loss), state.point.theta + Pairs().prolong(found.theta - origin))
     assert found.decrease == pytest.approx(state.point.loss - moved.loss, rel=1e-10)
 
@@ -190,7 +190,7 @@ def test_a_correction_that_would_raise_the_loss_is_left_out_by_either_control(lo
     class Climber:
         transfer = Pairs()
 
-        def correction(self, origin, gradient, radius, cycle):
+        def compute_correction(self, origin, gradient, radius, cycle):
             from hpctrain.methods.multilevel.cycles import Correction
 
             return Correction(origin + gradient, 1.0)
@@ -215,12 +215,12 @@ def test_the_coarse_level_gets_the_room_that_its_prolongation_leaves(loss):
     spy, state = Spy(NEWTON), replace(start(loss), reach=0.6)
     run(two_grid(loss, spy, NoControl()), state)
     [(_, entered, room)] = spy.visits
-    assert room.left(entered.point.theta) == pytest.approx(0.6 / 2**0.5)
+    assert room.find_room(entered.point.theta) == pytest.approx(0.6 / 2**0.5)
     further = entered.point.theta + 0.1
     gone = float(Pairs().prolong(further - entered.point.theta).norm())
     assert 0.1 < gone < 0.6
-    assert room.left(further) == pytest.approx((0.6 - gone) / 2**0.5)
-    assert room.left(entered.point.theta + 10) == 0
+    assert room.find_room(further) == pytest.approx((0.6 - gone) / 2**0.5)
+    assert room.find_room(entered.point.theta + 10) == 0
 
 
 def test_a_level_with_too_small_a_gradient_is_not_visited(loss):
@@ -245,8 +245,8 @@ def test_lbfgs_smoothing_learns_from_corrections(loss):
 def test_steps_end_where_the_gradient_has_fallen_enough(loss):
     solver = replace(NEWTON, tolerance=0.5)
     state = start(loss)
-    end = solver.steps(objective_of(loss), state, 10, Room(state.point.theta))
-    again = solver.steps(objective_of(loss), end, 0, Room(state.point.theta))
+    end = solver.advance(objective_of(loss), state, 10, Room(state.point.theta))
+    again = solver.advance(objective_of(loss), end, 0, Room(state.point.theta))
     torch.testing.assert_close(end.point.theta, minimum(loss))
     assert again.point is end.point
 
@@ -266,7 +266,7 @@ def test_armijo_shortens_until_the_decrease_is_sufficient(loss):
     found = armijo(objective, point.theta, d, point.loss, slope, 1.0, ArmijoOptions())
     assert found.step < 1
     assert found.evaluation.loss <= point.loss + 1e-4 * found.step * slope
-    longer = objective.at(point.theta + 2 * found.step * d).loss
+    longer = objective.evaluate_loss(point.theta + 2 * found.step * d).loss
     assert longer > point.loss + 2e-4 * found.step * slope
     assert armijo(objective, point.theta, -d, point.loss, -slope, 1.0, ArmijoOptions()) is None
 
@@ -277,7 +277,7 @@ def test_likely_trials_of_armijo_cost_one_pass_each(loss, likely, losses, gradie
     objective, point = objective_of(loss), start(loss).point
     d = -point.gradient
     slope = dot(point.gradient, d)
-    exact = -slope / dot(d, objective.hessian_vector(point.theta, d))
+    exact = -slope / dot(d, objective.multiply_hessian(point.theta, d))
     objective.counts = Counts(loss.loss_cost, loss.gradient_cost)
     found = armijo(objective, point.theta, d, point.loss, slope, 6 * exact, ArmijoOptions(), likely)
     assert found.step == pytest.approx(1.5 * exact)

@@ -17,7 +17,7 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.methods.trust_region.models import LinearModel, LSR1Model
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.networks.residual import ResidualNetwork, dense_resnet
+from hpctrain.networks.residual import ResidualNetwork, make_dense_resnet
 from hpctrain.objective import evaluate
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
@@ -98,7 +98,7 @@ def test_a_stage_with_more_samples_than_there_are_is_refused():
 
 @pytest.fixture(scope="module")
 def hierarchy():
-    make = partial(dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)
+    make = partial(make_dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)
     data = DataSet("tiny", part(24), part(6, seed=1), CLASSES)
     network = ResidualNetwork("net", make, (1, 6, 6), 4)
     problem = ClassificationProblem(data, network, dtype=torch.float64)
@@ -138,7 +138,7 @@ def test_knowledge_that_is_carried_up_keeps_products_of_pairs_and_the_limit_of_t
     levels, problem = hierarchy
     transfer, n = levels.transfers[0], levels.networks[1].parameters
     s, y = torch.linspace(1, 2, n).double(), torch.linspace(3, 5, n).double()
-    below = LevelKnowledge(1.0, 2.0, LSR1().updated(s, y, 5))
+    below = LevelKnowledge(1.0, 2.0, LSR1().update(s, y, 5))
     rule = TrialRule(LSR1Model(5), RadiusOptions(max_radius=1.2), 2)
     known = carry_knowledge(below, 0.7, transfer, rule)
     assert (known.radius, known.reach) == (1.2, 0.7)

@@ -12,21 +12,21 @@ from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.residual import (
     EulerBlock,
     ResidualNetwork,
-    convolutional_resnet,
-    dense_resnet,
+    make_convolutional_resnet,
+    make_dense_resnet,
 )
-from hpctrain.networks.transfers import RIDGE, Run, second_half_step
+from hpctrain.networks.transfers import RIDGE, Run, fit_second_half_step
 
 SHAPE, CLASSES = (1, 6, 6), 10
 
 
 def dense(blocks, width=5, time=1.0):
-    make = partial(dense_resnet, 36, width, CLASSES, time, nn.Tanh)
+    make = partial(make_dense_resnet, 36, width, CLASSES, time, nn.Tanh)
     return ResidualNetwork("dense", make, SHAPE, blocks)
 
 
 def convolutional(blocks, filters=(2, 3)):
-    make = partial(convolutional_resnet, SHAPE, list(filters), CLASSES, 1.0, nn.Tanh, 1)
+    make = partial(make_convolutional_resnet, SHAPE, list(filters), CLASSES, 1.0, nn.Tanh, 1)
     return ResidualNetwork("conv", make, SHAPE, blocks)
 
 
@@ -69,7 +69,7 @@ def test_networks_are_chains_with_a_layer_for_each_block(make):
 def test_depth_is_halved_and_the_time_is_kept(make, rule, depths):
     network = make(depths[0])
     for depth in depths[1:]:
-        finer, (network, transfer) = network, network.coarsened(rule)
+        finer, (network, transfer) = network, network.coarsen(rule)
         assert network.blocks == depth and network.name.endswith(f"{depth} blocks")
         theta = network.initial_parameters(0)
         assert transfer.prolong(theta).shape == (finer.parameters,)
@@ -83,7 +83,7 @@ def test_a_prolonged_network_tends_to_the_coarse_one_as_steps_become_small():
     theta = 3 * network.initial_parameters(0).double()
     for depth in (4, 8, 16, 32):
         finer = dense(depth)
-        _, transfer = finer.coarsened("constant")
+        _, transfer = finer.coarsen("constant")
         prolonged = transfer.prolong(theta)
         change = outputs(finer, prolonged, x) - outputs(network, theta, x)
         differences.append(float(change.norm()))
@@ -94,9 +94,9 @@ def test_a_prolonged_network_tends_to_the_coarse_one_as_steps_become_small():
 
 def test_a_depth_that_cannot_be_halved_is_one_clear_line():
     with pytest.raises(NetworkError, match=r"^dense, 5 blocks: no coarser level by a constant"):
-        dense(5).coarsened("constant")
+        dense(5).coarsen("constant")
     with pytest.raises(NetworkError, match=r"which takes an odd number, 2 K - 1$"):
-        dense(4).coarsened("linear")
+        dense(4).coarsen("linear")
 
 
 BLOCKS = [
@@ -108,7 +108,7 @@ CASES = [(BLOCKS[0], (40, 5)), (BLOCKS[1], (4, 3, 6, 6))]
 
 def second_of(block, system):
     """The map of the second half step."""
-    fitted, change = copy.deepcopy(block.map), second_half_step(system)
+    fitted, change = copy.deepcopy(block.map), fit_second_half_step(system)
     W, b = change.split([fitted.weight.numel(), fitted.bias.numel()])
     with torch.no_grad():
         fitted.weight += W.view_as(fitted.weight)
@@ -133,7 +133,7 @@ def test_the_second_half_step_is_the_least_squares_fit(block, shape):
     with torch.no_grad():
         z = block.map(y)
         y_1 = y + 0.25 * torch.tanh(z)
-        system = block.half_step_system(y[:1]) + block.half_step_system(y[1:])
+        system = block.make_half_step_system(y[:1]) + block.make_half_step_system(y[1:])
         G = system[:, : len(system)]
     ridge = RIDGE * float(G.diagonal().mean())
 
@@ -157,7 +157,7 @@ def test_two_half_steps_come_near_the_block_where_copies_miss_it(block, shape, m
         return (y_1 + 0.25 * torch.tanh(second(y_1)) - block(y)).norm()
 
     with torch.no_grad():
-        fitted = second_of(block, block.half_step_system(y))
+        fitted = second_of(block, block.make_half_step_system(y))
         assert missed(fitted) < most * missed(block.map)
 
 
@@ -165,7 +165,7 @@ def test_half_steps_of_a_linear_equation_are_exact_without_a_ridge(monkeypatch):
     monkeypatch.setattr("hpctrain.networks.transfers.RIDGE", 0.0)
     block, y = drawn(EulerBlock(nn.Linear(5, 5), nn.Identity(), 0.5), (40, 5))
     with torch.no_grad():
-        second = second_of(block, block.half_step_system(y))
+        second = second_of(block, block.make_half_step_system(y))
         y_1 = y + 0.25 * block.map(y)
         torch.testing.assert_close(y_1 + 0.25 * second(y_1), block(y))
         assert not torch.allclose(y_1 + 0.25 * block.map(y_1), block(y), rtol=1e-2)

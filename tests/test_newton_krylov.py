@@ -27,14 +27,14 @@ def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(
     problem, objective = small_burgers()
     theta = problem.initial_parameters(0)
     sketch = objective.sketch(theta, objective.samples, 0, 0)
-    B = full(objective.gauss_newton_matrix(theta))
+    B = full(objective.assemble_gauss_newton(theta))
     x = torch.randn(len(theta), dtype=torch.float64)
     for block in by_layers(problem.layers, 3).blocks:
         part = slice(block.start, block.stop)
         expected = torch.linalg.solve(
             B[part, part] + damping * torch.eye(block.size, dtype=x.dtype), x[part]
         )
-        found = SketchedBlock(block, sketch, 1).inverse(damping, 0.5 * objective.samples)(x)
+        found = SketchedBlock(block, sketch, 1).make_inverse(damping, 0.5 * objective.samples)(x)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.norm()))
 
 
@@ -139,15 +139,15 @@ def test_failed_trials_make_the_damping_grow_faster_and_faster(options):
     """λ, 2 λ, 2 · 4 λ, 2 · 4 · 8 λ (Nielsen); ρ = 1 leaves a third of it."""
     _, _, objective = linear_problem()
     solver = make_solver(Setting(objective), options)
-    state, tried, at = solver.init(torch.randn(5, dtype=torch.float64)), [], objective.at
+    state, tried, at = solver.init(torch.randn(5, dtype=torch.float64)), [], objective.evaluate_loss
 
     def refused(theta):
         tried.append(theta - state.point.theta)
         return at(theta) if len(tried) > 3 else Evaluation(objective, theta, math.inf)
 
-    objective.at = refused
+    objective.evaluate_loss = refused
     new, _ = solver.step(state)
-    B = full(objective.gauss_newton_matrix(state.point.theta))
+    B = full(objective.assemble_gauss_newton(state.point.theta))
     for step, damping in zip(tried, [0.1, 0.2, 0.8, 6.4], strict=True):
         p = torch.linalg.solve(B + damping * torch.eye(5), -state.point.gradient)
         torch.testing.assert_close(step, p, rtol=0.02, atol=1e-4)

@@ -38,32 +38,37 @@ def test_the_loss_is_the_mean_squared_residual_by_nested_autograd(problem, objec
     (gradient,) = torch.autograd.grad(u.sum(), points, create_graph=True)
     (second,) = torch.autograd.grad(gradient[1].sum(), points)
     residual = gradient[0] + u * gradient[1] - Burgers.nu * second[1]
-    assert objective.at(theta).loss == pytest.approx(float(residual.square().mean()), rel=1e-13)
+    assert objective.evaluate_loss(theta).loss == pytest.approx(
+        float(residual.square().mean()), rel=1e-13
+    )
 
 
 def test_the_gradient_equals_central_differences(objective, theta):
     direction = torch.randn(len(theta), dtype=torch.float64)
     h = 1e-6
     slope = (
-        objective.at(theta + h * direction).loss - objective.at(theta - h * direction).loss
+        objective.evaluate_loss(theta + h * direction).loss
+        - objective.evaluate_loss(theta - h * direction).loss
     ) / (2 * h)
     assert slope == pytest.approx(
-        float(objective.at(theta).evaluate_gradient() @ direction), rel=1e-6
+        float(objective.evaluate_loss(theta).evaluate_gradient() @ direction), rel=1e-6
     )
 
 
 def test_a_gradient_asked_for_late_is_that_of_its_own_point(objective, theta):
-    early = objective.at(theta)
-    objective.at(theta + 0.1).evaluate_gradient()
-    assert torch.equal(early.evaluate_gradient(), objective.at(theta).evaluate_gradient())
+    early = objective.evaluate_loss(theta)
+    objective.evaluate_loss(theta + 0.1).evaluate_gradient()
+    assert torch.equal(
+        early.evaluate_gradient(), objective.evaluate_loss(theta).evaluate_gradient()
+    )
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 5])
 def test_restricted_gradients_are_the_blocks_of_the_full_one(problem, objective, theta, blocks):
-    full = objective.at(theta)
+    full = objective.evaluate_loss(theta)
     gradient = full.evaluate_gradient()
     for block in by_layers(problem.layers, blocks).blocks:
-        evaluation = objective.restrict(block, theta).at(block.restrict(theta))
+        evaluation = objective.restrict(block, theta).evaluate_loss(block.restrict(theta))
         assert evaluation.loss == pytest.approx(full.loss, rel=1e-13)
         torch.testing.assert_close(
             evaluation.evaluate_gradient(), block.restrict(gradient), rtol=1e-11, atol=1e-13
@@ -77,25 +82,25 @@ def test_a_block_leaves_the_frozen_parameters_and_the_callers_theta_alone(
     block = by_layers(problem.layers, 5).blocks[2]
     local = objective.restrict(block, theta)
     shifted = block.restrict(theta) + 0.3
-    loss = local.at(shifted).loss
+    loss = local.evaluate_loss(shifted).loss
     assert torch.equal(theta, before)
     block.restrict(theta).copy_(shifted)
-    assert loss == pytest.approx(objective.at(theta).loss, rel=1e-13)
+    assert loss == pytest.approx(objective.evaluate_loss(theta).loss, rel=1e-13)
 
 
 def test_work_is_counted_in_evaluations_of_the_full_network(objective, theta):
     counts = objective.counts
-    evaluation = objective.at(theta)
+    evaluation = objective.evaluate_loss(theta)
     assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 0)
     evaluation.evaluate_gradient()
     evaluation.evaluate_gradient()
     assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 1)
-    objective.with_gradient(theta).evaluate_gradient()
+    objective.evaluate_with_gradient(theta).evaluate_gradient()
     assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 2)
 
 
 def test_a_loss_has_the_same_bits_with_and_without_its_gradient(objective, theta):
-    assert objective.at(theta).loss == objective.with_gradient(theta).loss
+    assert objective.evaluate_loss(theta).loss == objective.evaluate_with_gradient(theta).loss
 
 
 def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
@@ -104,7 +109,7 @@ def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
     local = objective.restrict(block, theta)
     assert objective.counts.loss_evaluations == pytest.approx(sum(costs[:3]) / sum(costs))
     objective.counts.loss_work = 0
-    local.with_gradient(block.restrict(theta))
+    local.evaluate_with_gradient(block.restrict(theta))
     swept = costs[3] + costs[4] + costs[4] + costs[3]  # forward, adjoint of layer 4, gradient of 3
     assert objective.counts.gradient_work == swept
     assert objective.counts.loss_work == 0

@@ -109,5 +109,5 @@ def test_a_record_comes_back_from_json_with_its_outcome(outcome):
 
 @pytest.mark.parametrize("outcome", Outcome, ids=str)
 def test_no_outcome_is_final_for_some_of_the_samples(outcome):
-    assert not outcome.of_samples().is_final
-    assert outcome.is_final or outcome.of_samples() is outcome
+    assert not outcome.take_samples().is_final
+    assert outcome.is_final or outcome.take_samples() is outcome

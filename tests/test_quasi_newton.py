@@ -59,7 +59,7 @@ def test_two_loop_recursion_inverts_the_compact_form(count):
         assert memory.store(s, y, count)
     g = torch.randn(N, dtype=torch.float64)
     expected = torch.linalg.solve(compact_form(pairs), g)
-    torch.testing.assert_close(memory.inverse_hessian_product(g), expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(memory.multiply_inverse_hessian(g), expected, rtol=1e-9, atol=1e-11)
 
 
 def test_the_oldest_pair_goes_first_and_unsafe_curvature_is_not_stored():

@@ -23,7 +23,7 @@ from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.methods.trust_region.models import LSR1Model
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
+from hpctrain.networks.residual import ResidualNetwork, make_convolutional_resnet, make_dense_resnet
 from hpctrain.objective import evaluate
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
@@ -34,8 +34,8 @@ from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
 
 SHAPE, SAMPLES, CHUNKS = (1, 6, 6), 60, 2
-DENSE = partial(dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)
-CONVOLUTIONAL = partial(convolutional_resnet, SHAPE, [2, 3], CLASSES, 1.0, nn.Tanh, 1)
+DENSE = partial(make_dense_resnet, 36, 6, CLASSES, 1.0, nn.Tanh)
+CONVOLUTIONAL = partial(make_convolutional_resnet, SHAPE, [2, 3], CLASSES, 1.0, nn.Tanh, 1)
 WHOLE = {"batch_size": SAMPLES}
 RULE = TrialRule(LSR1Model(10), RadiusOptions(), 2)
 
@@ -74,8 +74,8 @@ class Spy:
     solver: TrustRegionSteps
     visits: list = field(default_factory=list)
 
-    def steps(self, h, state, count, room):
-        end = self.solver.steps(h, state, count, room)
+    def advance(self, h, state, count, room):
+        end = self.solver.advance(h, state, count, room)
         self.visits.append((h, state, end, room))
         return end
 
@@ -111,12 +111,14 @@ def test_a_shallower_network_is_consistent_with_the_deeper_one(make, rule, block
     fine.cycle(fine.objective, state, "V", Room(state.point.theta))
     [(h, entered, end, _)] = spy.visits
     origin, g = transfer.project(state.point.theta), state.point.gradient
-    torch.testing.assert_close(h.with_gradient(origin).evaluate_gradient(), transfer.restrict(g))
+    torch.testing.assert_close(
+        h.evaluate_with_gradient(origin).evaluate_gradient(), transfer.restrict(g)
+    )
     s = -entered.point.gradient
     along = dot(g, transfer.prolong(s))
     assert along == pytest.approx(-(norm(transfer.restrict(g)) ** 2), rel=1e-12)
     small = state.point.theta + 1e-4 * transfer.prolong(s)
-    assert fine.objective.at(small).loss < state.point.loss
+    assert fine.objective.evaluate_loss(small).loss < state.point.loss
     assert end.point.loss < entered.point.loss
 
 
@@ -147,7 +149,7 @@ def test_steps_on_a_level_are_those_of_the_trust_region_solver(model):
     for _ in range(5):
         state, _ = solver.step(state)
     room = Room(start.point.theta)
-    end = TrustRegionSteps(make_rule(options)).steps(objective_of_quadratic(loss), start, 5, room)
+    end = TrustRegionSteps(make_rule(options)).advance(objective_of_quadratic(loss), start, 5, room)
     torch.testing.assert_close(end.point.theta, state.point.theta, rtol=0, atol=0)
     assert end.radius == state.radius
 
@@ -158,7 +160,7 @@ def test_steps_end_where_their_room_is_spent_and_do_not_blame_the_radius():
     start = LevelState(evaluate(objective, torch.ones(6, dtype=torch.float64)), radius=0.4)
     before = objective.counts.gradient_evaluations
     room = Room(start.point.theta, 0.01)
-    end = TrustRegionSteps(RULE).steps(objective, start, 100, room)
+    end = TrustRegionSteps(RULE).advance(objective, start, 100, room)
     assert 0.9 * 0.01 <= norm(end.point.theta - start.point.theta) <= 0.01 * (1 + 1e-12)
     assert objective.counts.gradient_evaluations - before < 5
     assert end.radius >= start.radius
@@ -187,7 +189,7 @@ def test_every_variant_descends_monotonically_on_all_samples(variant):
     states, records = run(solver, theta, 5)
     finest = [record.loss for record in records if record.details["level"] == solver.options.levels]
     assert all(after <= before for before, after in pairwise(finest))
-    at = objective_of(problem).at
+    at = objective_of(problem).evaluate_loss
     assert finest[-1] < 0.9 * at(theta).loss
     assert at(states[-1].point.theta).loss == pytest.approx(finest[-1], rel=1e-12)
 
@@ -220,7 +222,7 @@ def test_levels_learn_and_keep_at_most_the_memory():
 def coarsened(problem, levels=3):
     found = []
     for _ in range(1, levels):
-        problem, _ = problem.coarsened("constant")
+        problem, _ = problem.coarsen("constant")
         found.append(problem)
     return found
 
@@ -285,7 +287,7 @@ def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
     assert [record.details["batch_size"] for record in records] == [20] * 3
     assert states[2].epoch.index == 2 and states[2].epoch.decreases > states[1].epoch.decreases > 0
     assert (states[3].epoch.number, states[3].epoch.index, states[3].epoch.decreases) == (1, 0, 0)
-    whole = objective_of(problem).at(states[3].point.theta).loss
+    whole = objective_of(problem).evaluate_loss(states[3].point.theta).loss
     assert states[3].epoch.loss == pytest.approx(whole, rel=1e-13)
 
 
@@ -356,7 +358,7 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
     s, y = coarse.memory.s[-1], coarse.memory.y[-1]
     assert torch.equal(fine.memory.s[-1], transfer.prolong(s))
     torch.testing.assert_close(transfer.restrict(fine.memory.y[-1]), y)
-    product = fine.memory.hessian.product(transfer.prolong(s))
+    product = fine.memory.hessian.multiply_vector(transfer.prolong(s))
     assert dot(product, transfer.prolong(s)) == pytest.approx(dot(y, s), rel=1e-6)
 
 
@@ -365,7 +367,7 @@ def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_o
     fine = problem_of(make, 4)
     L = objective_of(fine, CHUNKS)
     coarse, transfer = coarsen(L, "constant")
-    theta = 2 * fine.coarsened("constant")[0].initial_parameters(0)
+    theta = 2 * fine.coarsen("constant")[0].initial_parameters(0)
     before = L.counts.loss_work
     fitted = transfer.refine(theta, sum_half_step_systems(coarse, theta))
     share = coarse._share

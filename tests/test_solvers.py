@@ -52,7 +52,10 @@ def test_a_quadratic_is_minimised_with_decrease_in_every_step(options):
     loss = random_quadratic(N, spread=2)
     state, records = run(options, loss, 200)
     torch.testing.assert_close(state.point.theta, minimum(loss), rtol=1e-4, atol=1e-5)
-    losses = [objective_of(loss).at(torch.ones(N).double()).loss, *(r.loss for r in records)]
+    losses = [
+        objective_of(loss).evaluate_loss(torch.ones(N).double()).loss,
+        *(r.loss for r in records),
+    ]
     assert all(after <= before + 1e-14 for before, after in pairwise(losses))
 
 
@@ -150,7 +153,7 @@ def test_an_additive_correction_that_would_raise_the_loss_is_shortened():
     loss.A = torch.ones(1, N, N, dtype=torch.float64) + 0.01 * torch.eye(N, dtype=torch.float64)
     theta, found = local_phase(SPQNOptions(blocks=4, local_steps=50), loss)
     objective = objective_of(loss)
-    assert objective.at(found).loss < objective.at(theta).loss
+    assert objective.evaluate_loss(found).loss < objective.evaluate_loss(theta).loss
 
 
 def test_velocity_that_does_not_descend_is_reset():

@@ -34,7 +34,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.shares import Share, draw_shares
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
-from hpctrain.methods.trust_region.subproblem import length, steepest_descent
+from hpctrain.methods.trust_region.subproblem import follow_gradient, length
 from hpctrain.methods.trust_region.trials import ForcedDecrease, Trial
 from hpctrain.objective import Counts, Evaluation, Objective, Point, evaluate
 from hpctrain.parallel.communicator import Communicator
@@ -50,7 +50,7 @@ def test_a_quadratic_is_minimised_with_decrease_in_every_step(variant):
     states, _ = steps(VARIANTS[variant], loss, 25)
     losses = [state.point.loss for state in states]
     assert all(b <= a + 1e-13 for a, b in pairwise(losses))
-    best = objective_of(loss).at(minimum(loss)).loss
+    best = objective_of(loss).evaluate_loss(minimum(loss)).loss
     assert losses[-1] - best < 1e-2 * (losses[0] - best)
 
 
@@ -125,7 +125,7 @@ def test_the_gradient_of_every_local_model_is_the_global_one(options, chosen):
         local = solver.subdomains.pose_problem(p, L, chosen, point)
         if local is None:
             continue
-        there = local.objective.with_gradient(local.start.theta)
+        there = local.objective.evaluate_with_gradient(local.start.theta)
         wanted = point.gradient
         if options.name == "apts-weights":
             wanted = solver.subdomains.work.blocks[p].restrict(wanted)
@@ -139,7 +139,9 @@ def test_without_correction_the_local_gradient_is_that_of_the_share():
     solver = solver_of(data(subdomains=2, first_order_correction=False), loss)
     point = evaluate(wide_objective(loss), ones())
     local = solver.subdomains.pose_problem(0, wide_objective(loss), None, point)
-    share = wide_objective(loss).subset(draw_shares(0, SAMPLES, 2)[0]).with_gradient(ones())
+    share = (
+        wide_objective(loss).subset(draw_shares(0, SAMPLES, 2)[0]).evaluate_with_gradient(ones())
+    )
     torch.testing.assert_close(local.start.gradient, share.evaluate_gradient())
     assert not torch.allclose(share.evaluate_gradient(), point.gradient, rtol=0.01)
 
@@ -229,7 +231,7 @@ def test_a_forced_step_stays_within_the_shrunk_radius_and_ends_along_the_gradien
     tried = []
 
     class Ridge:
-        def at(self, theta):
+        def evaluate_loss(self, theta):
             tried.append(theta)
             return Evaluation(self, theta, 1.0 if len(tried) < 5 else -1.0)
 
@@ -238,7 +240,7 @@ def test_a_forced_step_stays_within_the_shrunk_radius_and_ends_along_the_gradien
     assert len(tried) == 5 and found.forced and found.evaluation.loss == -1.0
     for j, s in enumerate(tried, start=1):
         assert length(s, kind) <= 0.5**j * (1 + 1e-12)
-    torch.testing.assert_close(found.step, steepest_descent(point.gradient, 0.5**5, kind))
+    torch.testing.assert_close(found.step, follow_gradient(point.gradient, 0.5**5, kind))
     assert found.predicted == pytest.approx(-float(point.gradient @ found.step))
 
 
@@ -318,11 +320,11 @@ def test_the_window_lets_pass_what_lies_below_its_greatest_loss_and_no_more():
 class NotFinite(Objective):
     """A share whose loss is NaN everywhere."""
 
-    def with_gradient(self, theta):
-        found = super().with_gradient(theta)
+    def evaluate_with_gradient(self, theta):
+        found = super().evaluate_with_gradient(theta)
         return Evaluation(self, theta, math.nan, math.nan * found.evaluate_gradient())
 
-    def at(self, theta):
+    def evaluate_loss(self, theta):
         return Evaluation(self, theta, math.nan)
 
 
@@ -352,7 +354,7 @@ def test_mini_batches_go_through_all_samples_and_lower_the_whole_loss():
     loss, whole = logistic(), wide_objective(logistic())
     states, records = steps(data(model="lsr1", batch_size=4), loss, 20)
     assert [record.epoch for record in records[:4]] == [0.5, 1.0, 1.5, 2.0]
-    assert whole.at(states[-1].point.theta).loss < 0.5 * whole.at(ones()).loss
+    assert whole.evaluate_loss(states[-1].point.theta).loss < 0.5 * whole.evaluate_loss(ones()).loss
 
 
 def test_work_is_counted_in_whole_evaluations():

@@ -42,7 +42,7 @@ def run_torch(make, loss, steps):
 
     def closure():
         seen.append(theta.detach().clone())
-        evaluation = objective.with_gradient(theta.detach())
+        evaluation = objective.evaluate_with_gradient(theta.detach())
         theta.grad = evaluation.evaluate_gradient()
         return evaluation.loss
 
@@ -123,7 +123,7 @@ def test_a_step_goes_along_the_gradient_of_its_mini_batch_and_evaluates_the_next
     batches = -(-8 // size)
     for t, state in enumerate(states):
         chosen = batch(0, t // batches, t % batches, size, 8)
-        part = objective_of(loss).subset(chosen).with_gradient(state.point.theta)
+        part = objective_of(loss).subset(chosen).evaluate_with_gradient(state.point.theta)
         assert state.point.loss == part.loss and torch.equal(
             state.point.gradient, part.evaluate_gradient()
         )

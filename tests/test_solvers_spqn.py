@@ -11,7 +11,7 @@ from quadratic import minimum, objective_of, random_quadratic, setting_of
 from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, by_layers
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.schwarz.global_steps import GlobalSelfScaled
-from hpctrain.methods.schwarz.synchronisation import block_wise, common, subspace
+from hpctrain.methods.schwarz.synchronisation import common, search_block_wise, subspace
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective, evaluate
@@ -169,7 +169,9 @@ def test_block_wise_searches_give_the_minimum_where_blocks_do_not_couple():
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
-    found = block_wise(objective, decomposition, evaluate(objective, ones()), stretched, EXACT)
+    found = search_block_wise(
+        objective, decomposition, evaluate(objective, ones()), stretched, EXACT
+    )
     torch.testing.assert_close(found.theta, minimum(loss), rtol=1e-6, atol=1e-8)
 
 
@@ -211,7 +213,7 @@ def test_subspace_synchronisation_finds_a_decrease_where_the_common_step_has_non
     torch.testing.assert_close(found.theta, minimum(loss), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("synchronise", [common, block_wise, subspace])
+@pytest.mark.parametrize("synchronise", [common, search_block_wise, subspace])
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point(
     synchronise, overlap
@@ -231,7 +233,7 @@ def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point
         torch.testing.assert_close(found.gradient, there.gradient)
 
 
-@pytest.mark.parametrize("synchronise", [block_wise, subspace])
+@pytest.mark.parametrize("synchronise", [search_block_wise, subspace])
 def test_with_one_block_every_synchronisation_starts_with_the_common_search(synchronise):
     """S = 1 with an exact search: one step length is all there is to find."""
     loss = random_quadratic(N)
@@ -295,11 +297,11 @@ def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_
     solver = solver_of(SPQNOptions(blocks=S, local_solver=local_solver), loss)._local
     block = by_layers(LAYERS, S).blocks[2]
     first = objective_of(loss).restrict(block, ones())
-    _, memory = solver.solve(first, evaluate(first, ones()[:5]), solver.fresh(), 8)
+    _, memory = solver.solve(first, evaluate(first, ones()[:5]), solver.make_fresh(), 8)
     moved = objective_of(loss).restrict(block, -2 * ones())
     start = evaluate(moved, -2 * ones()[:5])
     kept, _ = solver.solve(moved, start, memory, 3)
-    forgetful, _ = solver.solve(moved, start, solver.fresh(), 3)
+    forgetful, _ = solver.solve(moved, start, solver.make_fresh(), 3)
     assert kept.loss < forgetful.loss
 
 
@@ -410,10 +412,10 @@ def test_a_loss_restricted_to_separate_layers_has_their_gradient():
     shifted = theta.clone()
     upper.replace(shifted, upper.restrict(theta) + 0.3)
     restricted = objective.restrict(upper, theta)
-    moved = restricted.at(upper.restrict(shifted)).loss
-    assert moved == pytest.approx(objective.at(shifted).loss, rel=1e-13)
+    moved = restricted.evaluate_loss(upper.restrict(shifted)).loss
+    assert moved == pytest.approx(objective.evaluate_loss(shifted).loss, rel=1e-13)
     counts.gradient_work = 0
-    restricted.with_gradient(upper.restrict(theta))
+    restricted.evaluate_with_gradient(upper.restrict(theta))
     costs = [layer.cost for layer in problem.layers]
     swept = sum(costs[2:]) + sum(costs[3:]) + sum(costs[2:5])  # layers 2 and 4 are wanted
     assert counts.gradient_work == swept

@@ -7,7 +7,7 @@ from quadratic import random_quadratic
 from hpctrain.linalg.krylov.box_cg import box_cg
 from hpctrain.linalg.krylov.steihaug_cg import CGOutcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
-from hpctrain.methods.trust_region.subproblem import length, minimise_model, steepest_descent
+from hpctrain.methods.trust_region.subproblem import follow_gradient, length, minimise_model
 
 N = 20
 
@@ -73,11 +73,11 @@ def test_without_curvature_the_step_in_the_box_is_the_sign_step():
 @pytest.mark.parametrize("kind", [2, "inf"])
 def test_steepest_descent_is_the_best_linear_decrease_in_its_norm(kind):
     g = gradient()
-    s = steepest_descent(g, 0.3, kind)
+    s = follow_gradient(g, 0.3, kind)
     assert length(s, kind) == pytest.approx(0.3)
     dual = float(g.norm()) if kind == 2 else float(g.abs().sum())
     assert float(g @ s) == pytest.approx(-0.3 * dual)
-    assert not steepest_descent(0 * g, 0.3, kind).any()
+    assert not follow_gradient(0 * g, 0.3, kind).any()
 
 
 @pytest.mark.parametrize("kind", [2, "inf"])
@@ -86,9 +86,9 @@ def test_steepest_descent_is_the_best_linear_decrease_in_its_norm(kind):
 def test_every_model_predicts_its_own_decrease_within_its_radius(kind, model, radius):
     A, g, memory = matrix(2.0), gradient(), LSR1()
     for s in torch.randn(5, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64):
-        memory = memory.updated(s, A @ s, 5)
+        memory = memory.update(s, A @ s, 5)
     B = {"linear": None, "lsr1": memory.hessian, "hessian": lambda v: A @ v}[model]
-    product = {"linear": torch.zeros_like, "lsr1": memory.hessian.product}.get(model, B)
+    product = {"linear": torch.zeros_like, "lsr1": memory.hessian.multiply_vector}.get(model, B)
     found = minimise_model(B, g, radius, kind, 10)
     assert found.length == pytest.approx(length(found.step, kind))
     assert found.length <= radius * (1 + 1e-12)

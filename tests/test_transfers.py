@@ -18,7 +18,7 @@ def runs_of(depth):
 
 
 def sizes_of(rule, depth):
-    coarse = RULES[rule].coarse_depth(depth)
+    coarse = RULES[rule].find_coarse_depth(depth)
     return [sum(run.numbers for run in runs_of(each)) for each in (depth, coarse)]
 
 
@@ -81,7 +81,7 @@ def test_linear_puts_means_between_blocks_and_keeps_every_other_one():
 
 def test_depths_without_a_coarser_grid():
     constant, linear = RULES["constant"], RULES["linear"]
-    assert [constant.coarse_depth(depth) for depth in (1, 2, 3, 12)] == [None, 1, None, 6]
-    assert [linear.coarse_depth(depth) for depth in (1, 2, 3, 9)] == [None, None, 2, 5]
+    assert [constant.find_coarse_depth(depth) for depth in (1, 2, 3, 12)] == [None, 1, None, 6]
+    assert [linear.find_coarse_depth(depth) for depth in (1, 2, 3, 9)] == [None, None, 2, 5]
     with pytest.raises(ValueError, match="3 blocks have no coarser grid"):
         DepthTransfer([Run(1, 3)], "constant")

@@ -13,9 +13,9 @@ from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, steihaug_cg
 from hpctrain.methods.quasi_newton.lsr1 import LSR1, Hessian
 from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
+    compute_reduction_ratio,
+    estimate_rounding,
     is_accepted,
-    reduction_ratio,
-    rounding_error,
     update_radius,
 )
 from hpctrain.methods.trust_region.options import make_rule
@@ -66,25 +66,25 @@ def test_contradictory_settings_are_refused(change):
 
 @pytest.mark.parametrize("trial", [math.nan, math.inf, -math.inf])
 def test_a_trial_that_is_not_finite_is_rejected(trial):
-    ratio = reduction_ratio(1.0, trial, 0.5, 1e-15)
+    ratio = compute_reduction_ratio(1.0, trial, 0.5, 1e-15)
     assert not is_accepted(ratio, OPTIONS)
     assert update_radius(1.0, ratio, 1.0, OPTIONS) == 0.5
 
 
 @pytest.mark.parametrize("predicted", [0.0, -1.0, math.nan])
 def test_a_model_that_foresees_no_decrease_is_no_reason_for_a_step(predicted):
-    assert reduction_ratio(1.0, 0.5, predicted, 1e-15) == -math.inf
+    assert compute_reduction_ratio(1.0, 0.5, predicted, 1e-15) == -math.inf
 
 
 def test_rounding_errors_decide_nothing():
     """Far below δ the ratio is 1 whatever the losses' last bits say; far above δ is not seen."""
-    delta = rounding_error(1.0, torch.float64)
+    delta = estimate_rounding(1.0, torch.float64)
     assert delta == pytest.approx(2.2e-15, rel=0.01)
-    assert reduction_ratio(1.0, 1 - 1e-16, 1e-20, delta) == pytest.approx(1, abs=0.1)
-    assert reduction_ratio(1.0, 1 + 1e-16, 1e-20, delta) == pytest.approx(1, abs=0.1)
-    assert reduction_ratio(1.0, 1 + 1e-8, 1e-20, delta) < -1e6
-    assert reduction_ratio(1.0, 0.9, 0.2, delta) == pytest.approx(0.5, rel=1e-12)
-    assert rounding_error(1e-9, torch.float64) == pytest.approx(1e-9 * delta)
+    assert compute_reduction_ratio(1.0, 1 - 1e-16, 1e-20, delta) == pytest.approx(1, abs=0.1)
+    assert compute_reduction_ratio(1.0, 1 + 1e-16, 1e-20, delta) == pytest.approx(1, abs=0.1)
+    assert compute_reduction_ratio(1.0, 1 + 1e-8, 1e-20, delta) < -1e6
+    assert compute_reduction_ratio(1.0, 0.9, 0.2, delta) == pytest.approx(0.5, rel=1e-12)
+    assert estimate_rounding(1e-9, torch.float64) == pytest.approx(1e-9 * delta)
 
 
 # Steihaug-Toint
@@ -177,7 +177,7 @@ def knowing(A):
     """An L-SR1 memory whose B is A."""
     memory, n = LSR1(), len(A)
     for s in torch.randn(n, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64):
-        memory = memory.updated(s, A @ s, n)
+        memory = memory.update(s, A @ s, n)
     return memory
 
 
@@ -187,8 +187,10 @@ def test_the_ratio_is_one_where_the_model_is_exact():
     point, B = evaluate(objective, theta), knowing(loss.A.mean(0)).hessian
     for radius in (1e-3, 0.1, 10.0):
         s = B.minimise(point.gradient, radius).step
-        predicted = float(-(point.gradient @ s + 0.5 * s @ B.product(s)))
-        ratio = reduction_ratio(point.loss, objective.at(theta + s).loss, predicted, 0.0)
+        predicted = float(-(point.gradient @ s + 0.5 * s @ B.multiply_vector(s)))
+        ratio = compute_reduction_ratio(
+            point.loss, objective.evaluate_loss(theta + s).loss, predicted, 0.0
+        )
         assert ratio == pytest.approx(1, rel=1e-7)
 
 
@@ -215,7 +217,7 @@ class Rosenbrock:
         slope = torch.stack([-400 * a * (b - a**2) - 2 * (1 - a), 200 * (b - a**2)])
         return torch.cat([self.losses(theta), slope + 0 * torch.sqrt(3 - a.abs())])[None]
 
-    def hessian_vectors(self, theta, v):
+    def multiply_hessians(self, theta, v):
         a, b = theta
         H = torch.stack([1200 * a**2 - 400 * b + 2, -400 * a, -400 * a, 200 + 0 * a]).view(2, 2)
         return (H @ v)[None]
@@ -301,13 +303,13 @@ def test_evaluations_are_counted_as_they_are_made(model):
 class Nowhere(Objective):
     """Finite at the start alone."""
 
-    def with_gradient(self, theta):
-        found = super().with_gradient(theta)
+    def evaluate_with_gradient(self, theta):
+        found = super().evaluate_with_gradient(theta)
         if bool((theta == 1).all()):
             return found
         return Evaluation(self, theta, math.nan, math.nan * found.evaluate_gradient())
 
-    def at(self, theta):
+    def evaluate_loss(self, theta):
         return Evaluation(self, theta, math.nan)
 
 

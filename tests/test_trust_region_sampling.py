@@ -11,8 +11,8 @@ from hpctrain.errors import InputError
 from hpctrain.methods.sampling.subsets import draw_subset
 from hpctrain.methods.trust_region.control import (
     TrustRegionOptions,
+    find_reference_loss,
     judge,
-    reference_loss,
     slide_window,
 )
 from hpctrain.objective import evaluate
@@ -66,8 +66,8 @@ def test_it_comes_near_the_minimum_and_never_ends_on_a_samples_word(case):
     loss = quadratic()
     _, states, records = steps(SAMPLED[case], loss, 60)
     objective = objective_of(loss)
-    best, first = objective.at(minimum(loss)).loss, objective.at(ones()).loss
-    assert objective.at(states[-1].point.theta).loss - best < 0.05 * (first - best)
+    best, first = objective.evaluate_loss(minimum(loss)).loss, objective.evaluate_loss(ones()).loss
+    assert objective.evaluate_loss(states[-1].point.theta).loss - best < 0.05 * (first - best)
     assert not any(record.outcome.is_final for record in records)
 
 
@@ -85,7 +85,7 @@ def test_it_goes_on_from_its_stored_state_as_if_never_stored(case):
 def test_where_the_loss_is_of_all_samples_it_never_rises(case):
     loss = quadratic()
     _, states, _ = steps(SAMPLED[case], loss, 20)
-    losses = [objective_of(loss).at(state.point.theta).loss for state in states]
+    losses = [objective_of(loss).evaluate_loss(state.point.theta).loss for state in states]
     assert all(after <= before + 1e-14 for before, after in pairwise(losses))
     assert states[-1].point.loss == pytest.approx(losses[-1])
 
@@ -135,10 +135,10 @@ def test_the_reference_is_the_greatest_of_the_last_losses_with_the_present_one()
     for old, new in pairwise(losses):
         window = slide_window(window, old - new, 3)
         assert len(window) <= 2
-    assert reference_loss(window, losses[-1]) == 4.0
-    assert reference_loss(slide_window([], -1.0, 3), 2.0) == 2.0
+    assert find_reference_loss(window, losses[-1]) == 4.0
+    assert find_reference_loss(slide_window([], -1.0, 3), 2.0) == 2.0
     assert slide_window([], 5.0, 1) == []
-    assert reference_loss([], 2.0) == 2.0
+    assert find_reference_loss([], 2.0) == 2.0
 
 
 @pytest.mark.parametrize(

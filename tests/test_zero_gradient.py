@@ -17,7 +17,7 @@ from hpctrain.linalg.vectors import norm
 from hpctrain.methods.quasi_newton.inverse_hessian import ssbroyden
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.epochs import batch
-from hpctrain.methods.search.strong_wolfe import first_trial
+from hpctrain.methods.search.strong_wolfe import choose_first_trial
 from hpctrain.methods.trust_region.control import TrustRegionOptions, update_radius
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.classification.problem import ClassificationProblem
@@ -243,8 +243,8 @@ def test_a_share_without_a_gradient_does_not_hold_up_the_others(corrected):
 
 
 def test_no_first_trial_is_taken_from_a_slope_of_zero():
-    assert first_trial(1.0, 2.0, -0.0) == 1.0
-    assert first_trial(1.0, 2.0, -4.0) == 0.5
+    assert choose_first_trial(1.0, 2.0, -0.0) == 1.0
+    assert choose_first_trial(1.0, 2.0, -4.0) == 0.5
 
 
 def test_a_decrease_far_beyond_the_model_s_eases_the_damping_the_most():

@@ -35,7 +35,7 @@ def differences(residual, adaptive, orders, outputs):
     network = DenseNetwork(
         len(orders), 5, 4, outputs, residual=residual, adaptive=adaptive, time_step=0.3
     )
-    shape = JetShape.closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
+    shape = JetShape.make_closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
 
     def drawn(*shape):
         return torch.randn(*shape, generator=random, dtype=torch.float64).to(DEVICE)
@@ -44,7 +44,7 @@ def differences(residual, adaptive, orders, outputs):
     made = [kind(network, shape, points, BOUNDS) for kind in (TritonJets, TorchJets)]
     jets, gradients = [], []
     for first in (0, 2):
-        below = [each.prefix(theta, first) if first else None for each in made]
+        below = [each.evaluate_prefix(theta, first) if first else None for each in made]
         found, expected = (
             each.forward(theta, keep=True, first=first, activations=its)
             for each, its in zip(made, below, strict=True)

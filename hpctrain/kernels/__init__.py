@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.autograd import jets
+from hpctrain.kernels.autograd import evaluate_jets
 from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.networks.dense import DenseNetwork
@@ -19,15 +19,15 @@ __all__ = [
     "JetEvaluator",
     "JetShape",
     "TorchJets",
-    "jet_evaluator",
-    "jets",
-    "kernels_on",
-    "native_available",
-    "native_for",
+    "choose_kernels",
+    "evaluate_jets",
+    "find_native_kernels",
+    "is_native_available",
+    "make_jet_evaluator",
 ]
 
 
-def native_available() -> bool:
+def is_native_available() -> bool:
     """Whether the compiled kernels are there and not turned off by HPCTRAIN_KERNELS=torch."""
     if os.environ.get("HPCTRAIN_KERNELS") == "torch":
         return False
@@ -38,28 +38,28 @@ def native_available() -> bool:
     return True
 
 
-def native_for(tensor: Tensor) -> ModuleType | None:
+def find_native_kernels(tensor: Tensor) -> ModuleType | None:
     """The compiled kernels, for a tensor in host memory; None where they are not available."""
-    if tensor.device.type != "cpu" or not native_available():
+    if tensor.device.type != "cpu" or not is_native_available():
         return None
     from hpctrain import _kernels
 
     return _kernels
 
 
-def triton_available() -> bool:
+def is_triton_available() -> bool:
     """Whether Triton is installed and not turned off by HPCTRAIN_KERNELS=torch."""
     return os.environ.get("HPCTRAIN_KERNELS") != "torch" and find_spec("triton") is not None
 
 
-def kernels_on(device: torch.device) -> str:
+def choose_kernels(device: torch.device) -> str:
     """Which kernels a device gets: "native", "triton" or "torch"."""
-    if device.type == "cpu" and native_available():
+    if device.type == "cpu" and is_native_available():
         return "native"
-    return "triton" if device.type == "cuda" and triton_available() else "torch"
+    return "triton" if device.type == "cuda" and is_triton_available() else "torch"
 
 
-def jet_evaluator(
+def make_jet_evaluator(
     network: DenseNetwork,
     shape: JetShape,
     points: Tensor,
@@ -78,21 +78,21 @@ def jet_evaluator(
         inputs: jets (components, p, N) of the network's p inputs, such as an embedding of the
             coordinates; by default those of the coordinates themselves.
     """
-    kernels = kernels_on(points.device)
+    kernels = choose_kernels(points.device)
     if kernels == "native":
         from hpctrain.kernels.native import NativeJets
 
         return NativeJets(network, shape, points, bounds, threads, inputs)
     if kernels == "triton":
-        from hpctrain.kernels.triton_jets import TritonJets, not_in_triton
+        from hpctrain.kernels.triton_jets import TritonJets, find_lack_in_triton
 
-        fallback = not_in_triton(network, shape)
+        fallback = find_lack_in_triton(network, shape)
         if fallback is None:
             return TritonJets(network, shape, points, bounds, inputs)
         return TorchJets(network, shape, points, bounds, inputs, fallback)
     return TorchJets(network, shape, points, bounds, inputs)
 
 
-def precision(name: str) -> torch.dtype:
+def find_dtype(name: str) -> torch.dtype:
     """The torch type of "float64" or "float32"."""
     return {"float64": torch.float64, "float32": torch.float32}[name]

@@ -8,7 +8,7 @@ from torch import Tensor
 from hpctrain.kernels.jets import JetEvaluator
 
 
-def jets(evaluator: JetEvaluator, theta: Tensor) -> Tensor:
+def evaluate_jets(evaluator: JetEvaluator, theta: Tensor) -> Tensor:
     """The jets (components, outputs, N) at the evaluator's points, differentiable once in θ (n,).
 
     One evaluator serves one graph at a time: evaluate, call backward, then evaluate again.

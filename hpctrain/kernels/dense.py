@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hpctrain.kernels import native_for
+from hpctrain.kernels import find_native_kernels
 from hpctrain.linalg.block_layout import WIDTH, Layout
 
 
@@ -26,7 +26,7 @@ def update_and_multiply(
     Returns:
         H x (r,); each row is summed the same way whichever rank or thread has it.
     """
-    kernels = native_for(H)
+    kernels = find_native_kernels(H)
     if kernels is not None:
         product = H.new_empty(len(H))
         kernels.update_and_multiply(
@@ -54,7 +54,7 @@ def accumulate_gram(J: Tensor, skipped: int, C: Tensor, layout: Layout, threads:
         layout: of these block rows.
         threads: threads of the native kernel.
     """
-    kernels = native_for(J)
+    kernels = find_native_kernels(J)
     if kernels is not None:
         strides = [layout.shape(i)[1] for i in range(layout.count)]
         kernels.accumulate_gram(
@@ -68,9 +68,9 @@ def accumulate_gram(J: Tensor, skipped: int, C: Tensor, layout: Layout, threads:
         row.addmm_(J[:, rows].T, J[:, columns])
 
 
-def gram_of_rows(A: Tensor, threads: int) -> Tensor:
+def compute_row_gram(A: Tensor, threads: int) -> Tensor:
     """A Aᵀ (k, k) of rows A (k, n), in the lower triangle."""
-    kernels, k = native_for(A), len(A)
+    kernels, k = find_native_kernels(A), len(A)
     if kernels is None:
         return A @ A.T
     K, firsts = A.new_zeros(k, k), range(0, k, WIDTH)

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetEvaluator, JetShape, Product, input_jets
+from hpctrain.kernels.jets import JetEvaluator, JetShape, Product, make_input_jets
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 
@@ -32,7 +32,7 @@ class TorchJets(JetEvaluator):
     ) -> None:
         super().__init__(network, shape, bounds)
         self.fallback = fallback
-        self._inputs = input_jets(shape, points) if inputs is None else inputs
+        self._inputs = make_input_jets(shape, points) if inputs is None else inputs
         starts, stops = (torch.tensor(b, device=points.device) for b in (bounds[:-1], bounds[1:]))
         longest = int((stops - starts).max())
         # Shorter chunks repeat their last point, whose adjoint is then zero.
@@ -42,7 +42,7 @@ class TorchJets(JetEvaluator):
         self._input = self._inputs[:, :, self._places].permute(2, 1, 0, 3)
         self._kept: tuple[Tensor, Tensor] | None = None
 
-    def rebound(self, bounds: list[int]) -> "TorchJets":
+    def recut(self, bounds: list[int]) -> "TorchJets":
         points = self._inputs[0]
         return TorchJets(self.network, self.shape, points, bounds, self._inputs, self.fallback)
 
@@ -57,7 +57,7 @@ class TorchJets(JetEvaluator):
             self._kept = (by_chunk, jets)
         return self._by_point(jets.detach())
 
-    def prefix(self, theta: Tensor, layer: int) -> Tensor:
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         y = self._input
         for below in self.network.layers[:layer]:
             y = self._hidden(below, theta.detach().expand(self.chunks, -1), y)
@@ -82,7 +82,7 @@ class TorchJets(JetEvaluator):
         layers = self.network.layers
         return gradient[:, layers[first].start : layers[-1 if last is None else last].stop]
 
-    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+    def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         """As the derivative of uᵀ ∂jets/∂θ v, which is linear in u, with respect to u."""
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
@@ -112,8 +112,8 @@ class TorchJets(JetEvaluator):
         w = self._linear(layer, theta, y)
         products = self.shape.products
         highest = max((len(p.factors) for each in products for p in each), default=0)
-        slopes = derivatives(self.network.activation, w[:, :, 0], highest)
-        derived = [_sum_of(each, slopes, w) for each in products[1:]]
+        slopes = differentiate_activation(self.network.activation, w[:, :, 0], highest)
+        derived = [_sum_products(each, slopes, w) for each in products[1:]]
         update = torch.stack([slopes[0], *derived], dim=2)
         return y + self.network.time_step * update if layer.residual else update
 
@@ -122,7 +122,7 @@ class TorchJets(JetEvaluator):
         return jets.permute(2, 1, 0, 3)[:, :, self._inside]
 
 
-def derivatives(activation: str, w: Tensor, highest: int) -> list[Tensor]:
+def differentiate_activation(activation: str, w: Tensor, highest: int) -> list[Tensor]:
     """f, f', … f^(highest) of "tanh" or "sin" at w.
 
     Of h = tanh w with h' = 1 - h² those further are h^(n+1) = -Σ_k binomial(n, k) h^(k) h^(n-k).
@@ -139,7 +139,7 @@ def derivatives(activation: str, w: Tensor, highest: int) -> list[Tensor]:
     return found[: highest + 1]
 
 
-def _sum_of(products: tuple[Product, ...], slopes: list[Tensor], w: Tensor) -> Tensor:
+def _sum_products(products: tuple[Product, ...], slopes: list[Tensor], w: Tensor) -> Tensor:
     """Σ coefficient f^(k) Π w_c of a component, for w (C, units, components, longest)."""
     total = torch.zeros_like(w[:, :, 0])
     for product in products:

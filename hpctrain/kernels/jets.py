@@ -17,15 +17,15 @@ from torch import Tensor
 from hpctrain.kernels.shape import Index, JetShape, Product
 from hpctrain.networks.dense import DenseNetwork
 
-__all__ = ["Index", "JetEvaluator", "JetShape", "Product", "coordinates_of_order", "input_jets"]
+__all__ = ["Index", "JetEvaluator", "JetShape", "Product", "find_differentiated", "make_input_jets"]
 
 
-def coordinates_of_order(orders: tuple[int, ...], least: int) -> list[int]:
+def find_differentiated(orders: tuple[int, ...], least: int) -> list[int]:
     """Which coordinates are differentiated `least` times or more."""
     return [i for i, order in enumerate(orders) if order >= least]
 
 
-def input_jets(shape: JetShape, points: Tensor) -> Tensor:
+def make_input_jets(shape: JetShape, points: Tensor) -> Tensor:
     """The jets (components, d, N) of the coordinates themselves at points (d, N)."""
     d, count = points.shape
     y = points.new_zeros(shape.components, d, count)
@@ -68,12 +68,12 @@ class JetEvaluator(ABC):
     def points(self) -> int:
         return self.bounds[-1]
 
-    def with_unknowns(self, last: int, wanted: bool | None) -> bool:
+    def includes_unknowns(self, last: int, wanted: bool | None) -> bool:
         """Whether columns up to layer `last` end with the unknowns, by default those of all do."""
         return last == self.network.depth - 1 if wanted is None else wanted
 
     @abstractmethod
-    def rebound(self, bounds: list[int]) -> "JetEvaluator":
+    def recut(self, bounds: list[int]) -> "JetEvaluator":
         """Jets of the same network at the same points, cut into other chunks."""
 
     @abstractmethod
@@ -83,7 +83,7 @@ class JetEvaluator(ABC):
         """The jets (components, outputs, N) of the network at θ (n,), from layer `first` on."""
 
     @abstractmethod
-    def prefix(self, theta: Tensor, layer: int) -> Tensor:
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         """The jets that enter `layer`, in the evaluator's own layout."""
 
     @abstractmethod
@@ -109,5 +109,5 @@ class JetEvaluator(ABC):
         """
 
     @abstractmethod
-    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+    def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         """The derivative of the jets (components, outputs, N) at θ along v, both (n,)."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 def is_native(evaluator: JetEvaluator) -> TypeGuard["NativeJets"]:
     """Whether a residual can be evaluated inside the native jet kernel."""
-    from hpctrain.kernels import native_available
+    from hpctrain.kernels import is_native_available
 
-    if not native_available():
+    if not is_native_available():
         return False
     from hpctrain.kernels.native import NativeJets
 
@@ -47,7 +47,7 @@ class LinearJets:
         """
         n = self.evaluator.network.parameters
         if is_native(self.evaluator):
-            J = _fused(self.evaluator, weights).jacobian(theta[:n], first, last)[:, 1:]
+            J = _fuse(self.evaluator, weights).jacobian(theta[:n], first, last)[:, 1:]
             return J.reshape(-1, len(weights), n)
         part = slice(self.evaluator.bounds[first], self.evaluator.bounds[last])
         self._single.forward(theta, keep=True)
@@ -56,7 +56,7 @@ class LinearJets:
     @cached_property
     def _single(self) -> JetEvaluator:
         """The same points as chunks of one, whose gradients are single rows."""
-        return self.evaluator.rebound(list(range(self.evaluator.points + 1)))
+        return self.evaluator.recut(list(range(self.evaluator.points + 1)))
 
 
 @dataclass(frozen=True)
@@ -88,25 +88,25 @@ class Linearised:
         r, by_unknown = self.r[:, part].T[..., None], self.by_unknown[..., part].permute(2, 0, 1)
         return torch.cat([r, by_point, by_unknown], dim=2).flatten(0, 1)
 
-    def product(self, v: Tensor) -> Tensor:
+    def multiply_vector(self, v: Tensor) -> Tensor:
         """(∂r/∂θ) v (N·m,)."""
-        u_dot = self.jets.evaluator.tangent(self.theta, v)
+        u_dot = self.jets.evaluator.differentiate_along(self.theta, v)
         n = self.jets.evaluator.network.parameters
         by_point = (self.by_jet * u_dot).sum((1, 2)).unflatten(1, (-1, self.group)).sum(2)
         by_unknown = (self.by_unknown * v[None, n:, None]).sum(1)
         return (by_point + by_unknown).T.flatten()
 
 
-def _fused(jets: "NativeJets", weights: Tensor) -> "FusedResidual":
+def _fuse(jets: "NativeJets", weights: Tensor) -> "FusedResidual":
     """The residuals Σ weights · jets, traced."""
     from hpctrain.kernels.native import FusedResidual
 
-    residual, outputs = partial(_weighted_sums, weights), jets.network.outputs
+    residual, outputs = partial(_sum_weighted, weights), jets.network.outputs
     program = trace(residual, jets.components, jets.points, weights.dtype, outputs)
     return FusedResidual(jets, program, weights.dtype)
 
 
-def _weighted_sums(weights: Tensor, jet: Sequence[Sequence[Any]], _unknowns: Any) -> list[Any]:
+def _sum_weighted(weights: Tensor, jet: Sequence[Sequence[Any]], _unknowns: Any) -> list[Any]:
     """Σ weights · jet for each of the m weights (components, outputs, N)."""
     flat = [u for component in jet for u in component]
     return [reduce(add, map(mul, w.flatten(0, 1), flat)) for w in weights]

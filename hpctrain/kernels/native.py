@@ -54,15 +54,15 @@ class NativeJets(JetEvaluator):
         ]
         self.dtype = points.dtype
         self._points, self._inputs, self._threads = points, inputs, threads
-        compiled = compiled_shape(network, shape)
-        entries, rows = _input_entries(shape, points, inputs)
-        self.tile = _REALS[points.dtype] + _tile(network, shape, compiled[0])
+        compiled = find_compiled_shape(network, shape)
+        entries, rows = _list_input_entries(shape, points, inputs)
+        self.tile = _REALS[points.dtype] + _choose_tile(network, shape, compiled[0])
         self.kernel = getattr(_kernels, f"JetKernel{self.tile}")(
-            layers, network.activation, network.time_step, compiled, _lists(shape.products),
-            _lists(shape.tangents), entries, _buffer(rows), bounds, threads,
+            layers, network.activation, network.time_step, compiled, _list_products(shape.products),
+            _list_products(shape.tangents), entries, _buffer(rows), bounds, threads,
         )  # fmt: skip
 
-    def rebound(self, bounds: list[int]) -> "NativeJets":
+    def recut(self, bounds: list[int]) -> "NativeJets":
         return NativeJets(
             self.network, self.shape, self._points, bounds, self._threads, self._inputs
         )
@@ -76,7 +76,7 @@ class NativeJets(JetEvaluator):
         self.kernel.forward(_buffer(theta), first, _optional(activations), keep, jets.numpy())
         return jets
 
-    def prefix(self, theta: Tensor, layer: int) -> Tensor:
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         activations = torch.empty(
             self.kernel.activation_size(layer), dtype=self.dtype, device="cpu"
         )
@@ -100,7 +100,7 @@ class NativeJets(JetEvaluator):
         )
         return leaves
 
-    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+    def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         jets = torch.empty(
             self.components, self.network.outputs, self.points, dtype=self.dtype, device="cpu"
         )
@@ -108,7 +108,7 @@ class NativeJets(JetEvaluator):
         return jets
 
 
-def compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, int]:
+def find_compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, int]:
     """Whether a shape is compiled, its first derivatives, and bits of those with a second one."""
     firsts = [index[0] for index in shape.indices if len(index) == 1]
     others = [index for index in shape.indices if len(index) > 1]
@@ -124,7 +124,7 @@ def compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, i
     return True, len(firsts), sum(1 << firsts.index(index[0]) for index in others)
 
 
-def _tile(network: DenseNetwork, shape: JetShape, compiled: bool) -> str:
+def _choose_tile(network: DenseNetwork, shape: JetShape, compiled: bool) -> str:
     """The length of a tile, by the shape and network alone: it decides the bits of sums."""
     units = sum(layer.outputs for layer in network.layers) + 5 * network.width
     size = TILE_ROW * units * shape.components
@@ -133,7 +133,7 @@ def _tile(network: DenseNetwork, shape: JetShape, compiled: bool) -> str:
     return "Half" if size <= HALF_TILE else "Quarter"
 
 
-def _input_entries(
+def _list_input_entries(
     shape: JetShape, points: Tensor, inputs: Tensor | None
 ) -> tuple[list[tuple[int, int, int]], Tensor]:
     """(component, input, row) of the input jets that are not zero everywhere, and rows (R, N)."""
@@ -148,7 +148,9 @@ def _input_entries(
     return [*((0, i, i) for i in range(d)), *ones], torch.cat([points, torch.ones_like(points[:1])])
 
 
-def _lists(components: tuple[tuple[Product, ...], ...]) -> list[list[tuple[float, list[int]]]]:
+def _list_products(
+    components: tuple[tuple[Product, ...], ...],
+) -> list[list[tuple[float, list[int]]]]:
     return [[(float(p.coefficient), list(p.factors)) for p in each] for each in components]
 
 
@@ -182,7 +184,7 @@ class FusedResidual:
         unknowns_wanted: bool | None = None,
     ) -> Tensor:
         kernel = self._jets.kernel
-        wanted = self._jets.with_unknowns(last, unknowns_wanted)
+        wanted = self._jets.includes_unknowns(last, unknowns_wanted)
         size = 1 + kernel.parameter_count(first, last) + (self._program.unknowns if wanted else 0)
         leaves = self._empty(self._jets.chunks, size)
         kernel.losses_and_gradients(
@@ -196,8 +198,8 @@ class FusedResidual:
         self._jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
         return r
 
-    def regrouped(self, bounds: list[int]) -> "FusedResidual":
-        return FusedResidual(self._jets.rebound(bounds), self._program, self._jets.dtype)
+    def regroup(self, bounds: list[int]) -> "FusedResidual":
+        return FusedResidual(self._jets.recut(bounds), self._program, self._jets.dtype)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         leaves = self._empty(self._jets.chunks, len(theta))
@@ -219,7 +221,7 @@ class FusedResidual:
         )
         return product
 
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
         leaves = self._empty(self._jets.chunks, len(theta))
         self._jets.kernel.gauss_newton_products(
             _buffer(theta), _buffer(v), self._residual, leaves.numpy()

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpctrain.kernels import native_for
+from hpctrain.kernels import find_native_kernels
 from hpctrain.linalg.vectors import combination, products
 
 
-def pair_products(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+def multiply_pairs(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
     """The inner products of each row (n,) with x and y (n,): (rows, 2), float64 on the CPU."""
-    kernels = native_for(x)
+    kernels = find_native_kernels(x)
     if kernels is None:
         return products(torch.stack([*rows]).double(), torch.stack([x, y]).double())
     found = torch.empty(len(rows), 2, dtype=torch.float64, device="cpu")
@@ -19,11 +19,11 @@ def pair_products(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
     return found
 
 
-def pair_combination(
+def combine_pairs(
     weights: Tensor, gamma: float, S: Sequence[Tensor], Y: Sequence[Tensor]
 ) -> Tensor:
     """Weights (m, k), float64, times the rows Y - γS of k pairs (n,): (m, n) in their precision."""
-    kernels = native_for(S[0])
+    kernels = find_native_kernels(S[0])
     if kernels is None:
         rows = torch.stack([*Y]).double() - gamma * torch.stack([*S]).double()
         return combination(weights, rows).to(S[0].dtype)

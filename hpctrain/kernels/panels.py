@@ -6,10 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from hpctrain.kernels import native_for
+from hpctrain.kernels import find_native_kernels
 
 
-def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int) -> Tensor:
+def multiply_transposed(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int) -> Tensor:
     """Vᵀx over each part of the rows, (parts, b), summed the same way for any threads.
 
     Args:
@@ -18,7 +18,7 @@ def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int
         bounds: part p has the rows bounds[p] … bounds[p + 1] - 1.
     """
     sums = V.new_zeros(len(bounds) - 1, V.shape[1])
-    kernels = native_for(V)
+    kernels = find_native_kernels(V)
     if kernels is not None:
         kernels.panel_transposed_product(
             V.numpy(), x.contiguous().numpy(), list(bounds), sums.numpy(), threads
@@ -31,7 +31,7 @@ def transposed_product(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int
 
 def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
     """y += V c for V (r, b), c (b,), y (r,), each row the same way whoever holds it."""
-    kernels = native_for(V)
+    kernels = find_native_kernels(V)
     if kernels is not None:
         kernels.panel_product(V.numpy(), c.contiguous().numpy(), y.numpy(), threads)
     else:
@@ -40,7 +40,7 @@ def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
 
 def add_outer_products(H: Tensor, left: Tensor, right: Tensor, threads: int) -> None:
     """H += left right for H (r, n), left (r, b), right (b, n), each row as `add_product`'s."""
-    kernels = native_for(H)
+    kernels = find_native_kernels(H)
     if kernels is not None:
         kernels.add_outer_products(
             H.numpy(), left.contiguous().numpy(), right.contiguous().numpy(), threads

@@ -20,7 +20,7 @@ class ChunkPool:
             threads, "chunks", initializer=torch.set_num_threads, initargs=(1,)
         )
 
-    def each(self, function: Callable[[int, int], None], chunks: int) -> None:
+    def run_each(self, function: Callable[[int, int], None], chunks: int) -> None:
         """Calls function(thread, chunk) for every chunk; raises what any of the calls raises."""
 
         def work(thread: int) -> None:

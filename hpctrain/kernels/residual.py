@@ -70,7 +70,7 @@ class ResidualLoss(Protocol):
     def residuals(self, theta: Tensor) -> Tensor:
         """r (N·m,) at all points."""
 
-    def regrouped(self, bounds: list[int]) -> "ResidualLoss":
+    def regroup(self, bounds: list[int]) -> "ResidualLoss":
         """The same at the same points, cut into other chunks."""
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
@@ -82,11 +82,11 @@ class ResidualLoss(Protocol):
     def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
         """J v (N·m,) along v (n + q,), J = ∂r/∂θ."""
 
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
         """Jᵀ J v over each chunk, (C, n + q)."""
 
 
-def residual_loss(
+def make_residual_loss(
     evaluator: JetEvaluator,
     residual: Residual,
     dtype: torch.dtype,
@@ -153,8 +153,8 @@ class TorchResidual:
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
         with torch.no_grad():
-            r = self._evaluate(jets, self._copies(theta))
-        return self._sums(r.square().sum(0))
+            r = self._evaluate(jets, self._copy_unknowns(theta))
+        return self._sum_chunks(r.square().sum(0))
 
     def losses_and_gradients(
         self,
@@ -170,18 +170,18 @@ class TorchResidual:
         gradients = self._jets.reverse(
             theta, by_jet, first=first, last=last, activations=activations
         )
-        parts = [self._sums(r.square().sum(0))[:, None], gradients]
-        if self._jets.with_unknowns(last, unknowns_wanted):
-            parts.append(self._sums(by_unknown).T)
+        parts = [self._sum_chunks(r.square().sum(0))[:, None], gradients]
+        if self._jets.includes_unknowns(last, unknowns_wanted):
+            parts.append(self._sum_chunks(by_unknown).T)
         return torch.cat(parts, dim=1)
 
     def residuals(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
-            r = self._evaluate(self._jets.forward(theta, keep=False), self._copies(theta))
+            r = self._evaluate(self._jets.forward(theta, keep=False), self._copy_unknowns(theta))
         return r.T.flatten()
 
-    def regrouped(self, bounds: list[int]) -> "TorchResidual":
-        jets = self._jets.rebound([self._group * bound for bound in bounds])
+    def regroup(self, bounds: list[int]) -> "TorchResidual":
+        jets = self._jets.recut([self._group * bound for bound in bounds])
         return TorchResidual(
             jets, self._residual, self._unknowns, self._group, self._samples, self.untraced
         )
@@ -191,22 +191,25 @@ class TorchResidual:
         by_point = weights.reshape(self._bounds[-1], -1).T
         _, by_jet, by_unknown = self._pull_back(theta, jets, lambda _: by_point)
         gradients = self._jets.reverse(theta, by_jet)
-        return torch.cat([gradients, self._sums(by_unknown).T], dim=1)
+        return torch.cat([gradients, self._sum_chunks(by_unknown).T], dim=1)
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        return self._linearised(theta).jacobian(first, last)
+        return self._linearise(theta).jacobian(first, last)
 
     def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
-        return self._linearised(theta).product(v)
+        return self._linearise(theta).multiply_vector(v)
 
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
         return self.weighted_gradients(theta, self.jacobian_product(theta, v))
 
-    def _linearised(self, theta: Tensor) -> Linearised:
+    def _linearise(self, theta: Tensor) -> Linearised:
         if self._kept is None or not torch.equal(self._kept.theta, theta):
             jets = self._jets.forward(theta, keep=False)
-            r, leaf, copies = self._recorded(theta, jets)
-            parts = [self._derivative(each, leaf, copies, torch.ones_like(each)) for each in r]
+            r, leaf, copies = self._record(theta, jets)
+            parts = [
+                self._differentiate_recorded(each, leaf, copies, torch.ones_like(each))
+                for each in r
+            ]
             by_jet, by_unknown = (torch.stack(part) for part in zip(*parts, strict=True))
             self._kept = Linearised(
                 theta.clone(), r.detach(), by_jet, by_unknown, self._group, self._linear
@@ -221,16 +224,16 @@ class TorchResidual:
         Args:
             weights: the adjoint w(r) (m, N) of r.
         """
-        r, leaf, copies = self._recorded(theta, jets)
-        return r.detach(), *self._derivative(r, leaf, copies, weights(r.detach()))
+        r, leaf, copies = self._record(theta, jets)
+        return r.detach(), *self._differentiate_recorded(r, leaf, copies, weights(r.detach()))
 
-    def _recorded(self, theta: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _record(self, theta: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """r (m, N), with the jets and the copies of unknowns (q, N) that it was recorded from."""
-        leaf, copies = jets.requires_grad_(), self._copies(theta).requires_grad_()
+        leaf, copies = jets.requires_grad_(), self._copy_unknowns(theta).requires_grad_()
         with torch.enable_grad():
             return self._evaluate(leaf, copies), leaf, copies
 
-    def _derivative(
+    def _differentiate_recorded(
         self, r: Tensor, leaf: Tensor, copies: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Σ weights · ∂r/∂jets and Σ weights · ∂r/∂copies.
@@ -261,13 +264,13 @@ class TorchResidual:
             return values
         return torch.cat([values, *[values[..., -1:]] * self._more], dim=-1)
 
-    def _copies(self, theta: Tensor) -> Tensor:
+    def _copy_unknowns(self, theta: Tensor) -> Tensor:
         """The unknowns (q, N), those of each point."""
         first = self._jets.network.parameters
         scalars = theta[first : first + self._unknowns].detach()
         return scalars[:, None].repeat(1, self._bounds[-1])
 
-    def _sums(self, values: Tensor) -> Tensor:
+    def _sum_chunks(self, values: Tensor) -> Tensor:
         """Sums (…, C) over the chunks of values (…, N); an empty chunk's are zero."""
         filled = [c for c, (first, last) in enumerate(pairwise(self._bounds)) if last > first]
         sums = values.new_zeros(*values.shape[:-1], len(self._bounds) - 1)

@@ -40,7 +40,7 @@ class JetShape:
 
     Args:
         coordinates: how many there are.
-        indices: closed downwards, sorted by order and then as tuples; see `closed`.
+        indices: closed downwards, sorted by order and then as tuples; see `make_closed`.
         laplacian: coordinates i of the last component Σ_i ∂²/∂x_i², none for no such component.
 
     Raises:
@@ -52,7 +52,7 @@ class JetShape:
     laplacian: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        closed = _closure(self.indices, self.laplacian)
+        closed = _close(self.indices, self.laplacian)
         if self.indices != closed:
             raise ValueError(f"the indices {self.indices} are not closed and in order: {closed}")
         named = {*self.laplacian, *(i for index in self.indices for i in index)}
@@ -62,11 +62,11 @@ class JetShape:
             raise ValueError(f"a derivative is of order {MAX_ORDER} at most")
 
     @classmethod
-    def closed(
+    def make_closed(
         cls, coordinates: int, wanted: Iterable[Index], laplacian: Sequence[int] = ()
     ) -> "JetShape":
         """The smallest jet that holds these derivatives, each index in any order."""
-        indices = _closure(wanted, laplacian)
+        indices = _close(wanted, laplacian)
         return cls(coordinates, indices, tuple(sorted(laplacian)))
 
     @property
@@ -74,7 +74,7 @@ class JetShape:
         """Their number."""
         return len(self.indices) + bool(self.laplacian)
 
-    def position(self, index: Index) -> int:
+    def find_position(self, index: Index) -> int:
         """Which component a derivative is.
 
         Raises:
@@ -89,18 +89,20 @@ class JetShape:
     @cached_property
     def products(self) -> tuple[tuple[Product, ...], ...]:
         """Of each component those whose sum it is, its own f' w_c first; the value has none."""
-        by_component = [self._products_of(index) for index in self.indices]
+        by_component = [self._list_products(index) for index in self.indices]
         if self.laplacian:
-            squares = [Product(1, (self.position((i,)),) * 2) for i in self.laplacian]
+            squares = [Product(1, (self.find_position((i,)),) * 2) for i in self.laplacian]
             by_component.append((Product(1, (len(self.indices),)), *squares))
         return tuple(by_component)
 
-    def _products_of(self, index: Index) -> tuple[Product, ...]:
+    def _list_products(self, index: Index) -> tuple[Product, ...]:
         if not index:
             return ()
         merged = Counter(
-            tuple(sorted(self.position(tuple(index[place] for place in block)) for block in each))
-            for each in partitions(tuple(range(len(index))))
+            tuple(
+                sorted(self.find_position(tuple(index[place] for place in block)) for block in each)
+            )
+            for each in list_partitions(tuple(range(len(index))))
         )
         products = [Product(count, factors) for factors, count in merged.items()]
         return tuple(sorted(products, key=lambda product: (len(product.factors), product.factors)))
@@ -125,7 +127,7 @@ class JetShape:
         return tuple(by_component)
 
 
-def partitions(places: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], ...]]:
+def list_partitions(places: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], ...]]:
     """All partitions of a set into blocks; there are as many as Bell numbers say."""
     if not places:
         yield ()
@@ -134,11 +136,11 @@ def partitions(places: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], ...]]
     for size in range(len(rest) + 1):
         for beside in combinations(rest, size):
             others = tuple(place for place in rest if place not in beside)
-            for below in partitions(others):
+            for below in list_partitions(others):
                 yield ((first, *beside), *below)
 
 
-def _closure(wanted: Iterable[Index], laplacian: Iterable[int]) -> tuple[Index, ...]:
+def _close(wanted: Iterable[Index], laplacian: Iterable[int]) -> tuple[Index, ...]:
     indices: set[Index] = {(), *((i,) for i in laplacian)}
     for index in wanted:
         ordered = tuple(sorted(index))

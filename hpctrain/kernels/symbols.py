@@ -56,7 +56,7 @@ class Symbol:
         if name.startswith("__"):
             raise AttributeError(name)
         if name not in OPERATIONS:
-            raise NotTraceableError(_spoken(name))
+            raise NotTraceableError(_say_name(name))
         return lambda *args, **kwargs: _apply(name, (self, *args), kwargs)
 
     def __bool__(self) -> bool:
@@ -74,16 +74,16 @@ def _apply(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
         name = name[2:-2]
     operation = OPERATIONS.get(name)
     if operation is None:
-        raise NotTraceableError(_spoken(name))
+        raise NotTraceableError(_say_name(name))
     program = next(a.program for a in (*args, *kwargs.values()) if isinstance(a, Symbol))
     try:
         inspect.signature(operation).bind(program, *args, **kwargs)
     except TypeError:
-        raise NotTraceableError(f"{_spoken(name)} with such arguments") from None
+        raise NotTraceableError(f"{_say_name(name)} with such arguments") from None
     return operation(program, *args, **kwargs)
 
 
-def _spoken(name: str) -> str:
+def _say_name(name: str) -> str:
     return f"torch.{name}" if hasattr(torch, name) else f"torch.Tensor.{name}"
 
 
@@ -316,15 +316,15 @@ _REFUSED_OPERATORS = {
 }
 
 
-def _operator(name: str) -> Callable[..., Symbol]:
+def _make_operator(name: str) -> Callable[..., Symbol]:
     return lambda *args: _apply(name, args, {})
 
 
-def _reflected(name: str) -> Callable[..., Symbol]:
+def _make_reflected(name: str) -> Callable[..., Symbol]:
     return lambda a, b: _apply(name, (b, a), {})
 
 
-def _refused(what: str) -> Callable[..., Symbol]:
+def _make_refused(what: str) -> Callable[..., Symbol]:
     def refuse(*_: Any) -> Symbol:
         raise NotTraceableError(what)
 
@@ -332,9 +332,9 @@ def _refused(what: str) -> Callable[..., Symbol]:
 
 
 for _name in _OPERATORS:
-    setattr(Symbol, f"__{_name}__", _operator(_name))
+    setattr(Symbol, f"__{_name}__", _make_operator(_name))
 for _name, _what in _REFUSED_OPERATORS.items():
-    setattr(Symbol, f"__{_name}__", _refused(_what))
+    setattr(Symbol, f"__{_name}__", _make_refused(_what))
 for _name in _REFLECTED:
-    setattr(Symbol, f"__r{_name}__", _reflected(_name))
+    setattr(Symbol, f"__r{_name}__", _make_reflected(_name))
     OPERATIONS[f"r{_name}"] = lambda p, a, b, name=_name: OPERATIONS[name](p, b, a)

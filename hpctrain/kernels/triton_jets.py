@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hpctrain.kernels.fallback import TorchJets
-from hpctrain.kernels.jets import JetEvaluator, JetShape, input_jets
+from hpctrain.kernels.jets import JetEvaluator, JetShape, make_input_jets
 from hpctrain.linalg.arrays import chunk_sums
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
@@ -27,7 +27,7 @@ TILE = 64
 GRADIENT_ROWS = 8
 
 
-def not_in_triton(network: DenseNetwork, shape: JetShape) -> str | None:
+def find_lack_in_triton(network: DenseNetwork, shape: JetShape) -> str | None:
     """What these kernels do not have of a network or shape; None if they have all."""
     if network.activation != "tanh":
         return f"the activation {network.activation}"
@@ -55,25 +55,25 @@ class TritonJets(JetEvaluator):
     ) -> None:
         super().__init__(network, shape, bounds)
         self._points = points
-        self._inputs = input_jets(shape, points) if inputs is None else inputs
+        self._inputs = make_input_jets(shape, points) if inputs is None else inputs
         self._bounds = torch.tensor(bounds, device=points.device)
         self._time_step = points.new_tensor([network.time_step])
-        self._first_of, self._second_of = self._partners(points.device)
+        self._first_of, self._second_of = self._list_partners(points.device)
         self._tape: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def rebound(self, bounds: list[int]) -> "TritonJets":
+    def recut(self, bounds: list[int]) -> "TritonJets":
         return TritonJets(self.network, self.shape, self._points, bounds, self._inputs)
 
-    def tangent(self, theta: Tensor, v: Tensor) -> Tensor:
+    def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         in_torch = TorchJets(self.network, self.shape, self._points, self.bounds, self._inputs)
-        return in_torch.tangent(theta, v)
+        return in_torch.differentiate_along(theta, v)
 
-    def _partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _list_partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """By component: of a second derivative the first one, and the other way; 0 for none."""
         first_of, second_of = [0] * self.components, [0] * self.components
         for place, index in enumerate(self.shape.indices):
             if len(index) == 2:
-                partner = self.shape.position(index[:1])
+                partner = self.shape.find_position(index[:1])
                 first_of[place], second_of[partner] = partner, place
         return torch.tensor(first_of, device=device), torch.tensor(second_of, device=device)
 
@@ -91,7 +91,7 @@ class TritonJets(JetEvaluator):
             self._tape = [*tape, (y, z, z[:, 0])]
         return z.transpose(0, 1).contiguous()
 
-    def prefix(self, theta: Tensor, layer: int) -> Tensor:
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         y = self._input()
         for below in self.network.layers[:layer]:
             _, _, y = self._hidden(below, theta.detach().contiguous(), y)
@@ -116,11 +116,11 @@ class TritonJets(JetEvaluator):
         for index in range(len(layers) - 1, first - 1, -1):
             layer, (y, z, h) = layers[index], self._tape[index - first]
             if index < len(layers) - 1:
-                w_bar = self._pulled_back(layer, theta, y_bar, z, h)
+                w_bar = self._pull_back_layer(layer, theta, y_bar, z, h)
             if index <= last:
                 self._add_gradients(layer, theta, w_bar, y, z, leaves[:, layer.start - start :])
             if index > first:
-                y_bar = self._adjoint_below(layer, theta, w_bar, y_bar)
+                y_bar = self._multiply_adjoint(layer, theta, w_bar, y_bar)
         return leaves
 
     def _input(self) -> Tensor:
@@ -131,7 +131,7 @@ class TritonJets(JetEvaluator):
         z = self._linear(layer, theta, y)
         scale = 1.0 if layer.scale_index is None else 10 * theta[layer.scale_index]
         h = torch.tanh(scale * z[:, 0])
-        return z, h, self._activated(layer, theta, y, z, h)
+        return z, h, self._activate_layer(layer, theta, y, z, h)
 
     def _grid(self, others: int) -> tuple[int, int]:
         return triton.cdiv(self.points, TILE), others
@@ -147,7 +147,7 @@ class TritonJets(JetEvaluator):
         )  # fmt: skip
         return z
 
-    def _activated(
+    def _activate_layer(
         self, layer: DenseLayer, theta: Tensor, y: Tensor, z: Tensor, h: Tensor
     ) -> Tensor:
         """The jet that leaves a hidden layer which y enters."""
@@ -159,7 +159,7 @@ class TritonJets(JetEvaluator):
         )  # fmt: skip
         return made
 
-    def _pulled_back(
+    def _pull_back_layer(
         self, layer: DenseLayer, theta: Tensor, y_bar: Tensor, z: Tensor, h: Tensor
     ) -> Tensor:
         """w̄ from ȳ."""
@@ -171,7 +171,7 @@ class TritonJets(JetEvaluator):
         )  # fmt: skip
         return w_bar
 
-    def _adjoint_below(
+    def _multiply_adjoint(
         self, layer: DenseLayer, theta: Tensor, w_bar: Tensor, y_bar: Tensor
     ) -> Tensor:
         """ȳ of the layer's input: α Wᵀ w̄, and ȳ itself where the layer adds to it."""

@@ -32,9 +32,9 @@ class Groups:
     @property
     def led(self) -> list[int]:
         """The parts that this rank leads, ascending."""
-        return self._led_by(self.communicator.rank)
+        return self._list_led(self.communicator.rank)
 
-    def _led_by(self, rank: int) -> list[int]:
+    def _list_led(self, rank: int) -> list[int]:
         return [part for part, group in enumerate(self.members) if group[0] == rank]
 
     def gather(self, own: Mapping[int, Tensor], sizes: Sequence[int], like: Tensor) -> list[Tensor]:
@@ -45,7 +45,7 @@ class Groups:
             sizes: of each part's result.
             like: a tensor of the results' type and device.
         """
-        led = [self._led_by(rank) for rank in range(self.communicator.size)]
+        led = [self._list_led(rank) for rank in range(self.communicator.size)]
         rows = [own[part] for part in led[self.communicator.rank]]
         sent = [sum(sizes[part] for part in theirs) for theirs in led]
         flat = torch.cat([like.new_zeros(0), *rows])
@@ -61,7 +61,7 @@ class Groups:
 
         The work is added in the order of the parts, so that counts are equal on all ranks.
         """
-        rows = {part: _with_work(result, work) for part, (result, work) in own.items()}
+        rows = {part: _append_work(result, work) for part, (result, work) in own.items()}
         device = next(iter(rows.values())).device if rows else "cpu"
         like = torch.zeros(0, dtype=torch.float64, device=device)
         received = self.gather(rows, [size + KINDS_OF_WORK for size in sizes], like)
@@ -73,6 +73,6 @@ class Groups:
         return [row[:-KINDS_OF_WORK] for row in received]
 
 
-def _with_work(result: Tensor, work: Counts) -> Tensor:
+def _append_work(result: Tensor, work: Counts) -> Tensor:
     row = result.double()
     return torch.cat([row, row.new_tensor([work.loss_work, work.gradient_work, work.hvp_work])])

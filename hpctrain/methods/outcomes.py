@@ -58,6 +58,6 @@ class Outcome(Enum):
         """By which a history column holds the outcome: its place in this list, from 0."""
         return list(Outcome).index(self)
 
-    def of_samples(self) -> "Outcome":
+    def take_samples(self) -> "Outcome":
         """What the outcome means where the iteration saw some samples only: it is not final."""
         return Outcome.SAMPLES_EXHAUSTED if self.is_final else self

@@ -12,11 +12,11 @@ from typing import Any
 from torch import fx, nn
 
 
-def parts_of(module: nn.Module) -> Iterator[nn.Module]:
+def list_parts(module: nn.Module) -> Iterator[nn.Module]:
     """The children in order, those of sequences in their place."""
     for child in module.children():
         if isinstance(child, nn.Sequential):
-            yield from parts_of(child)
+            yield from list_parts(child)
         else:
             yield child
 

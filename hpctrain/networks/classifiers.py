@@ -13,7 +13,9 @@ RESNET_CHANNELS = (64, 128, 256, 512)
 NORM_GROUPS = 32
 
 
-def fcnn(inputs: int, hidden: list[int], classes: int, activation: type[nn.Module]) -> nn.Module:
+def make_fcnn(
+    inputs: int, hidden: list[int], classes: int, activation: type[nn.Module]
+) -> nn.Module:
     """Linear maps inputs → hidden … → classes, with an activation between them."""
     parts: list[nn.Module] = [nn.Flatten()]
     for width in hidden:

@@ -32,11 +32,11 @@ class Costs:
 
     def of(self, layer: nn.Module) -> int:
         """Of all parts of a layer."""
-        return max(sum(self._all.get(id(part), 0) for part in self._parts(layer)), 1)
+        return max(sum(self._all.get(id(part), 0) for part in self._list_parts(layer)), 1)
 
     def of_trained(self, layer: nn.Module) -> int:
         """Of the parameters that are trained in it: what their gradient costs."""
-        return max(sum(self._trained.get(id(part), 0) for part in self._parts(layer)), 1)
+        return max(sum(self._trained.get(id(part), 0) for part in self._list_parts(layer)), 1)
 
     def of_fixed_behind(self, layer: nn.Module) -> int:
         """Of fixed parameters behind the first that is trained: a gradient passes through them."""
@@ -47,7 +47,7 @@ class Costs:
             before += sum(self._all.get(id(each), 0) for each in part.modules())
         return max(self.of(layer) - self.of_trained(layer) - before, 0)
 
-    def _parts(self, layer: nn.Module) -> Iterator[nn.Module]:
+    def _list_parts(self, layer: nn.Module) -> Iterator[nn.Module]:
         return layer.modules() if layer is not self._module else iter([layer])
 
     def _count(self, part: nn.Module, _: object, output: Tensor) -> None:

@@ -24,13 +24,13 @@ from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import CPU
 from hpctrain.linalg.randomness import generator, seeded_generators
-from hpctrain.networks.chain import is_chain, parts_of
+from hpctrain.networks.chain import is_chain, list_parts
 from hpctrain.networks.checks.kept_state import (
-    attributes_of,
-    changed_attribute,
-    changed_tensor,
-    comparable,
-    named_tensors,
+    copy_attributes,
+    find_changed_attribute,
+    find_changed_tensor,
+    list_named_tensors,
+    make_comparable,
 )
 from hpctrain.networks.checks.probe import BATCH, probe
 from hpctrain.networks.costs import Costs
@@ -87,7 +87,7 @@ class ModuleNetwork:
             drawn = generator(0, "probe").standard_normal((BATCH, *inputs))
             samples = torch.tensor(drawn, dtype=torch.float32, device="cpu")
         self._samples = samples
-        module = self._made(seed)
+        module = self._make_module(seed)
         self._check_made(module)
         self._module = module.to(samples.dtype)
         with torch.device("cpu"):
@@ -97,9 +97,9 @@ class ModuleNetwork:
         self.is_chain = stages is not None
         self.stages = stages or [module]
         self.fixed = [p.shape for p in module.parameters() if not p.requires_grad]
-        self._lay_out(stages or [*_owners(module, trained=True)], costs)
+        self._lay_out(stages or [*_find_owners(module, trained=True)], costs)
 
-    def _made(self, seed: int) -> nn.Module:
+    def _make_module(self, seed: int) -> nn.Module:
         """The module, on the CPU; what it draws when it is made depends on the seed alone."""
         with seeded_generators(seed, "weights"), torch.device("cpu"):
             try:
@@ -126,9 +126,11 @@ class ModuleNetwork:
             raise NetworkError(
                 f"{self.name} has no parameters to train: all have requires_grad = False"
             )
-        again = self._made(self._seed)
-        changed = changed_tensor(named_tensors(module), named_tensors(again)) or changed_attribute(
-            attributes_of(module, arrays_only=True), attributes_of(again, arrays_only=True)
+        again = self._make_module(self._seed)
+        changed = find_changed_tensor(
+            list_named_tensors(module), list_named_tensors(again)
+        ) or find_changed_attribute(
+            copy_attributes(module, arrays_only=True), copy_attributes(again, arrays_only=True)
         )
         if changed:
             raise NetworkError(
@@ -140,10 +142,10 @@ class ModuleNetwork:
         """The layers as modules, if the module runs its parts one after another; None if not."""
         outputs = costs.run(x)
         self.outputs = tuple(outputs.shape[1:])
-        parts = list(parts_of(self._module))
+        parts = list(list_parts(self._module))
         if not is_chain(self._module, parts):
             return None
-        stages: list[nn.Module] = [nn.Sequential(*group) for group in _grouped(parts)]
+        stages: list[nn.Module] = [nn.Sequential(*group) for group in _group_parts(parts)]
         return stages if torch.equal(self._run(stages, x), outputs) else None
 
     def _run(self, stages: list[nn.Module], x: Tensor) -> Tensor:
@@ -165,7 +167,7 @@ class ModuleNetwork:
         self.layers: list[LayerRange] = []
         self.trained_costs, self.behind_costs = list[int](), list[int]()
         # What is fixed and in no layer counts with the first.
-        fixed = [] if self.is_chain else _owners(self._module, trained=False)
+        fixed = [] if self.is_chain else _find_owners(self._module, trained=False)
         elsewhere = sum(map(costs.of, fixed))
         start, placed = 0, set[int]()
         for layer in layers:
@@ -180,7 +182,7 @@ class ModuleNetwork:
                 start = stop
             if slots:
                 self.slots.append(slots)
-                part = _owner(layer) if self.is_chain else layer
+                part = _find_owner(layer) if self.is_chain else layer
                 name = parts[id(part)] or self.name
                 self.layers.append(LayerRange(first, start, costs.of(layer) + elsewhere, name))
                 self.trained_costs.append(costs.of_trained(layer))
@@ -190,15 +192,18 @@ class ModuleNetwork:
 
     def initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,), as the module initialises itself."""
-        module = self._module if seed == self._seed else self._made(seed)
+        module = self._module if seed == self._seed else self._make_module(seed)
         values = dict(module.named_parameters())
         slots = (slot for slots in self.slots for slot in slots)
         return torch.cat([values[slot.name].detach().flatten() for slot in slots])
 
     def checksum(self) -> int:
         """CRC-32 of all that the module was made with: parameters, buffers, tensors it keeps."""
-        made = {name: comparable(tensor) for name, tensor in named_tensors(self._module).items()}
-        made |= attributes_of(self._module, arrays_only=True)
+        made = {
+            name: make_comparable(tensor)
+            for name, tensor in list_named_tensors(self._module).items()
+        }
+        made |= copy_attributes(self._module, arrays_only=True)
         crc = 0
         for name, (dtype, shape, raw) in made.items():
             crc = zlib.crc32(raw, zlib.crc32(f"{name} {dtype} {shape}".encode(), crc))
@@ -237,7 +242,7 @@ class Replica:
         return x
 
 
-def _grouped(parts: list[nn.Module]) -> list[list[nn.Module]]:
+def _group_parts(parts: list[nn.Module]) -> list[list[nn.Module]]:
     """Parts by layers, of which each but the first begins with a matrix of weights."""
     groups: list[list[nn.Module]] = [[]]
     has_weights = False
@@ -254,12 +259,12 @@ def _is_trained(part: nn.Module, recurse: bool = True) -> bool:
     return any(parameter.requires_grad for parameter in part.parameters(recurse))
 
 
-def _owner(stage: nn.Module) -> nn.Module:
+def _find_owner(stage: nn.Module) -> nn.Module:
     """The first part of a stage that has parameters to train."""
     return next(part for part in stage.children() if _is_trained(part))
 
 
-def _owners(module: nn.Module, trained: bool) -> Iterator[nn.Module]:
+def _find_owners(module: nn.Module, trained: bool) -> Iterator[nn.Module]:
     """The module, if it has parameters of its own, and its children that have any.
 
     Args:

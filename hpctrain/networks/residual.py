@@ -42,8 +42,8 @@ class EulerBlock(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         return y + self.dt * self.activation(self.map(y))
 
-    def half_step_system(self, y: Tensor) -> Tensor:
-        """What `transfers.second_half_step` is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
+    def make_half_step_system(self, y: Tensor) -> Tensor:
+        """What `transfers.fit_second_half_step` is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
 
         The first one makes y₁ = y + dt/2 σ(z) of y, with z = W y + b. A sample is a row, or each of
         its pixels: of U the q numbers that the map takes from y₁ and a one, of V what its c outputs
@@ -54,7 +54,7 @@ class EulerBlock(nn.Module):
         """
         z = self.map(y)
         y_1 = y + 0.5 * self.dt * self.activation(z)
-        U, V = _inputs(self.map, y_1), _rows(z - self.map(y_1))
+        U, V = _list_inputs(self.map, y_1), _make_rows(z - self.map(y_1))
         U = torch.cat([U, U.new_ones(len(U), 1)], dim=1)
         return U.mT @ torch.cat([U, V], dim=1)
 
@@ -65,13 +65,13 @@ class EulerBlock(nn.Module):
         return 2 + (q + 1) * (q + 1 + c) / (q * c)
 
 
-def block_of(stage: nn.Module) -> EulerBlock | None:
+def find_block(stage: nn.Module) -> EulerBlock | None:
     """The Euler block that a stage begins with; None for other layers."""
     first = next(stage.children(), None)
     return first if isinstance(first, EulerBlock) else None
 
 
-def _inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:
+def _list_inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:
     """What each output of a map is made of: the rows of y, or the patches of a convolution."""
     if isinstance(map, nn.Linear):
         return y
@@ -80,12 +80,12 @@ def _inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:
     return patches.mT.flatten(0, 1)
 
 
-def _rows(z: Tensor) -> Tensor:
+def _make_rows(z: Tensor) -> Tensor:
     """A map's outputs (N, c, …) as rows of c, in the order of its inputs."""
     return z.flatten(2).mT.flatten(0, 1) if z.ndim > 2 else z
 
 
-def dense_resnet(
+def make_dense_resnet(
     inputs: int,
     width: int,
     classes: int,
@@ -99,7 +99,7 @@ def dense_resnet(
     return nn.Sequential(*first, *body, nn.Linear(width, classes))
 
 
-def convolutional_resnet(
+def make_convolutional_resnet(
     shape: tuple[int, ...],
     filters: list[int],
     classes: int,
@@ -158,7 +158,7 @@ class ResidualNetwork(ModuleNetwork):
     @property
     def runs(self) -> list[Run]:
         """θ as stages of blocks, and the layers between them, which all depths share."""
-        is_block = [block_of(stage) is not None for stage in self.stages]
+        is_block = [find_block(stage) is not None for stage in self.stages]
         layers = zip(self.layers, is_block, strict=True)
         runs = []
         for in_stage, group in groupby(layers, key=lambda each: each[1]):
@@ -166,13 +166,13 @@ class ResidualNetwork(ModuleNetwork):
             runs.append(Run(sizes[0], len(sizes)) if in_stage else Run(sum(sizes)))
         return runs
 
-    def coarsened(self, rule: Rule) -> "tuple[ResidualNetwork, DepthTransfer]":
+    def coarsen(self, rule: Rule) -> "tuple[ResidualNetwork, DepthTransfer]":
         """The network of about half the blocks, and the transfer between the two.
 
         Raises:
             NetworkError: so many blocks cannot be halved.
         """
-        blocks = RULES[rule].coarse_depth(self.blocks)
+        blocks = RULES[rule].find_coarse_depth(self.blocks)
         if blocks is None:
             wanted = {"constant": "an even number, 2 K", "linear": "an odd number, 2 K - 1"}[rule]
             raise NetworkError(

@@ -54,7 +54,7 @@ class Transfer(Protocol):
         """I θ, but for the second of the two blocks that each one becomes, which is fitted.
 
         Args:
-            systems: of block after block, as `second_half_step` takes them.
+            systems: of block after block, as `fit_second_half_step` takes them.
         """
 
 
@@ -88,7 +88,7 @@ class InTime(ABC):
     stretch: ClassVar[float] = math.sqrt(2)
 
     @abstractmethod
-    def coarse_depth(self, depth: int) -> int | None:
+    def find_coarse_depth(self, depth: int) -> int | None:
         """K_c for K_f; None where there is no coarser grid."""
 
     @abstractmethod
@@ -111,7 +111,7 @@ class InTime(ABC):
 class Constant(InTime):
     """K_f = 2 K_c: I copies each block to two, P = ½ Iᵀ takes their mean; IᵀI = 2."""
 
-    def coarse_depth(self, depth: int) -> int | None:
+    def find_coarse_depth(self, depth: int) -> int | None:
         return None if depth % 2 else depth // 2
 
     def prolong(self, s: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Linear(InTime):
     The absolute row sums of IᵀI are at most 2, hence ‖I‖ ≤ √2.
     """
 
-    def coarse_depth(self, depth: int) -> int | None:
+    def find_coarse_depth(self, depth: int) -> int | None:
         return (depth + 1) // 2 if depth % 2 and depth > 1 else None
 
     def prolong(self, s: Tensor) -> Tensor:
@@ -187,43 +187,43 @@ class DepthTransfer:
     def __init__(self, runs: Sequence[Run], rule: Rule) -> None:
         self._rule = RULES[rule]
         self._fine = list(runs)
-        self._coarse = [self._coarsened(run) for run in runs]
+        self._coarse = [self._coarsen(run) for run in runs]
         self.stretch = self._rule.stretch
 
-    def _coarsened(self, run: Run) -> Run:
+    def _coarsen(self, run: Run) -> Run:
         if run.depth is None:
             return run
-        depth = self._rule.coarse_depth(run.depth)
+        depth = self._rule.find_coarse_depth(run.depth)
         if depth is None:
             raise ValueError(f"{run.depth} blocks have no coarser grid")
         return replace(run, depth=depth)
 
     def prolong(self, s: Tensor) -> Tensor:
-        return _by_runs(s, self._coarse, self._rule.prolong)
+        return _map_runs(s, self._coarse, self._rule.prolong)
 
     def restrict(self, g: Tensor) -> Tensor:
-        return _by_runs(g, self._fine, self._rule.restrict)
+        return _map_runs(g, self._fine, self._rule.restrict)
 
     def project(self, theta: Tensor) -> Tensor:
-        return _by_runs(theta, self._fine, self._rule.project)
+        return _map_runs(theta, self._fine, self._rule.project)
 
     def lift(self, g: Tensor) -> Tensor:
-        return _by_runs(g, self._coarse, self._rule.lift)
+        return _map_runs(g, self._coarse, self._rule.lift)
 
     def sample(self, theta: Tensor) -> Tensor:
-        return _by_runs(theta, self._fine, lambda blocks: blocks[0::2])
+        return _map_runs(theta, self._fine, lambda blocks: blocks[0::2])
 
     def refine(self, theta: Tensor, systems: Iterator[Tensor]) -> Tensor:
-        def refined(blocks: Tensor) -> Tensor:
+        def refine_blocks(blocks: Tensor) -> Tensor:
             fine = self._rule.prolong(blocks)
             for block in fine[1::2]:
-                block += second_half_step(next(systems))
+                block += fit_second_half_step(next(systems))
             return fine
 
-        return _by_runs(theta, self._coarse, refined)
+        return _map_runs(theta, self._coarse, refine_blocks)
 
 
-def second_half_step(system: Tensor) -> Tensor:
+def fit_second_half_step(system: Tensor) -> Tensor:
     """How the second of two half steps differs from its block: the change of (W, b), flat.
 
     Copies of an Euler block y + dt F(y), F(y) = σ(W y + b), make two half steps that miss its own
@@ -242,7 +242,7 @@ def second_half_step(system: Tensor) -> Tensor:
     return torch.cat([change[:, :q].reshape(-1), change[:, q]])
 
 
-def _by_runs(v: Tensor, runs: Sequence[Run], function: Callable[[Tensor], Tensor]) -> Tensor:
+def _map_runs(v: Tensor, runs: Sequence[Run], function: Callable[[Tensor], Tensor]) -> Tensor:
     """What a function makes of the blocks in v (n,), where the shared pieces stay."""
     pieces = v.split([run.numbers for run in runs])
     return torch.cat(

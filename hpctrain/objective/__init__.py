@@ -11,7 +11,7 @@ from hpctrain.objective.losses import (
     TracedLoss,
 )
 from hpctrain.objective.sketch import Sketch
-from hpctrain.objective.smooth import Evaluation, Point, Smooth, evaluate, point_of
+from hpctrain.objective.smooth import Evaluation, Point, Smooth, evaluate, evaluate_point
 from hpctrain.objective.source import DivisibleSource, LossSource
 
 __all__ = [
@@ -30,6 +30,6 @@ __all__ = [
     "Smooth",
     "TracedLoss",
     "evaluate",
+    "evaluate_point",
     "make_consistent",
-    "point_of",
 ]

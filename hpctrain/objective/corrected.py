@@ -32,21 +32,23 @@ class Corrected:
         self._correction = correction
         self._origin = origin
 
-    def at(self, theta: Tensor) -> Evaluation:
+    def evaluate_loss(self, theta: Tensor) -> Evaluation:
         """Evaluates h at θ; ∇h there costs an evaluation more."""
-        return Evaluation(self, theta, self._objective.at(theta).loss + self._linear(theta))
+        return Evaluation(
+            self, theta, self._objective.evaluate_loss(theta).loss + self._evaluate_linear(theta)
+        )
 
-    def with_gradient(self, theta: Tensor) -> Evaluation:
+    def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
         """Evaluates h and ∇h at θ together."""
-        found = self._objective.with_gradient(theta)
+        found = self._objective.evaluate_with_gradient(theta)
         gradient = found.evaluate_gradient() + self._correction
-        return Evaluation(self, theta, found.loss + self._linear(theta), gradient)
+        return Evaluation(self, theta, found.loss + self._evaluate_linear(theta), gradient)
 
-    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
         """∇²h(θ) v = ∇²L_p(θ) v (n,)."""
-        return self._objective.hessian_vector(theta, v)
+        return self._objective.multiply_hessian(theta, v)
 
-    def _linear(self, theta: Tensor) -> float:
+    def _evaluate_linear(self, theta: Tensor) -> float:
         return dot(self._correction, theta - self._origin)
 
 

@@ -111,7 +111,7 @@ class Objective:
         """The same loss on other ranks, which share its samples; with counts of its own."""
         return Objective.of(self.source, communicator, self._chunks, self.threads)
 
-    def of_samples(self, chosen: Tensor, communicator: Communicator) -> "Objective":
+    def take_samples(self, chosen: Tensor, communicator: Communicator) -> "Objective":
         """The mean over some samples, cut into as many chunks; with counts of its own.
 
         Args:
@@ -122,14 +122,14 @@ class Objective:
         if not isinstance(source, DivisibleSource):
             raise TypeError(f"the samples of {type(source).__name__} cannot be shared out")
         rank, ranks = communicator.rank, communicator.size
-        share = source.share_of(chosen, self._chunks, rank, ranks, self.threads)
+        share = source.share_samples(chosen, self._chunks, rank, ranks, self.threads)
         counts = Counts(self.counts.loss_cost, self.counts.gradient_cost)
         fraction = len(chosen) / self.samples
         return Objective(share, communicator, len(chosen), self._chunks, counts, fraction)
 
     @property
     def is_divisible(self) -> bool:
-        """Whether `of_samples` is there."""
+        """Whether `take_samples` is there."""
         return isinstance(self._source, DivisibleSource)
 
     @property
@@ -147,28 +147,28 @@ class Objective:
         """Leaves of the summation tree over all ranks."""
         return self._chunks
 
-    def at(self, theta: Tensor) -> Evaluation:
+    def evaluate_loss(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ; ∇L there costs an evaluation more."""
         loss = self._sum(self._share.losses(theta)[:, None])[0]
         self.counts.loss_work += self._fraction * self._share.loss_cost
         return Evaluation(self, theta, float(loss) / self.samples)
 
-    def with_gradient(self, theta: Tensor) -> Evaluation:
+    def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
         """Evaluates L and ∇L at θ together: one pass over the samples, one sum over the ranks."""
         total = self._sum(self._share.losses_and_gradients(theta))
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return Evaluation(self, theta, float(total[0]) / self.samples, total[1:] / self.samples)
 
-    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
         """∇²L(θ) v (n,); one sum over the ranks.
 
         It counts as two gradients: it differentiates one.
         """
-        total = self._sum(self._finite_sum.hessian_vectors(theta, v))
+        total = self._sum(self._finite_sum.multiply_hessians(theta, v))
         self.counts.hvp_work += 2 * self._fraction * self._share.gradient_cost
         return total / self.samples
 
-    def gauss_newton_matrix(self, theta: Tensor) -> BlockRows:
+    def assemble_gauss_newton(self, theta: Tensor) -> BlockRows:
         """(2/|D|) JᵀJ at θ, of a loss of squared residuals; one sum over the ranks.
 
         The samples are taken in `GRAM_PARTS` parts, which are added along the tree: the bits are
@@ -189,7 +189,7 @@ class Objective:
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))
 
-    def residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+    def evaluate_residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         """(2/|D|) Jᵀ r_pp (n,), r_pp the residuals' second derivative along p, by differences.
 
         Args:
@@ -199,15 +199,15 @@ class Objective:
         share = self._least_squares
         self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        r_pp = share.curvatures(theta, p, h)
-        return (2 / self.samples) * self._sum(share.pulled_back(theta, r_pp))
+        r_pp = share.evaluate_curvatures(theta, p, h)
+        return (2 / self.samples) * self._sum(share.pull_back(theta, r_pp))
 
-    def gauss_newton_product(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_gauss_newton(self, theta: Tensor, v: Tensor) -> Tensor:
         """(2/|D|) JᵀJ v (n,); one sum over the ranks. J v is exact."""
         share = self._least_squares
         work = self._share.gradient_cost + 2 * self._share.loss_cost
         self.counts.hvp_work += self._fraction * work
-        return (2 / self.samples) * self._sum(share.gauss_newton_products(theta, v))
+        return (2 / self.samples) * self._sum(share.multiply_gauss_newton_chunks(theta, v))
 
     def sketch(self, theta: Tensor, rows: int, seed: int, iteration: int) -> "Sketch":
         """S [r J] with about `rows` rows: signed sums of rows of [r J] over groups of samples.
@@ -221,17 +221,19 @@ class Objective:
         ranges = shares(self._chunks, self.communicator.size)
         counts = [groups * (last - first) for first, last in ranges]
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        own = share.sketched(theta, signs, groups)
+        own = share.sketch_rows(theta, signs, groups)
         return Sketch(self.communicator.allgather_rows(own, counts), signs, groups, counts)
 
-    def sketched_curvature(self, theta: Tensor, p: Tensor, h: float, sketch: "Sketch") -> Tensor:
-        """S r_pp (k,), r_pp as in `residual_curvature`."""
+    def evaluate_sketched_curvature(
+        self, theta: Tensor, p: Tensor, h: float, sketch: "Sketch"
+    ) -> Tensor:
+        """S r_pp (k,), r_pp as in `evaluate_residual_curvature`."""
         share = self._least_squares
         self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
-        own = share.grouped(share.curvatures(theta, p, h), sketch.signs, sketch.groups)
+        own = share.sum_groups(share.evaluate_curvatures(theta, p, h), sketch.signs, sketch.groups)
         return self.communicator.allgather_rows(own, sketch.counts)
 
-    def uncounted(self) -> "Objective":
+    def copy_uncounted(self) -> "Objective":
         """The same loss, for questions that are no part of a method's work."""
         counts = Counts(self.counts.loss_cost, self.counts.gradient_cost)
         share, ranks = self._share, self.communicator
@@ -267,7 +269,7 @@ class Objective:
         for each in leaves:
             yield self._sum(each.flatten(1)).view(each.shape[1:])
 
-    def gathered(self, chosen: Tensor) -> "Objective":
+    def gather_samples(self, chosen: Tensor) -> "Objective":
         """The mean over a few samples, which travel to every rank once.
 
         Collective; evaluations of what is returned need no messages, nor do those of its subsets,
@@ -278,29 +280,29 @@ class Objective:
         """
         if not isinstance(self._share, PortableLoss):
             raise TypeError(f"samples of {type(self._share).__name__} cannot travel")
-        share = self._share.gathered(chosen, self.communicator)
+        share = self._share.gather_samples(chosen, self.communicator)
         alone = Communicator(None, self.communicator.timer, self.communicator.traffic)
         fraction = self._fraction * len(chosen) / self.samples
         return Objective(share, alone, len(chosen), 1, self.counts, fraction)
 
-    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
-        """∇ℓ_j(θ) (n,) of one of the samples that `gathered` brought, without any summation."""
+    def evaluate_sample_gradient(self, place: int, theta: Tensor) -> Tensor:
+        """∇ℓ_j(θ) (n,) of the sample at `place` in what `gather_samples` returned; no messages."""
         self.counts.gradient_work += self._fraction / self.samples * self._share.gradient_cost
-        return cast(PortableLoss, self._share).sample_gradient(place, theta)
+        return cast(PortableLoss, self._share).evaluate_sample_gradient(place, theta)
 
     @property
     def is_portable(self) -> bool:
-        """Whether `gathered` is there."""
+        """Whether `gather_samples` is there."""
         return isinstance(self._share, PortableLoss)
 
     @property
     def has_residuals(self) -> bool:
-        """Whether `gauss_newton_matrix` and `residual_curvature` are there."""
+        """Whether `assemble_gauss_newton` and `evaluate_residual_curvature` are there."""
         return isinstance(self._share, LeastSquaresLoss)
 
     @property
     def has_subsets(self) -> bool:
-        """Whether `subset` and `hessian_vector` are there."""
+        """Whether `subset` and `multiply_hessian` are there."""
         return isinstance(self._share, FiniteSumLoss)
 
     @property

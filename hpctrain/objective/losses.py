@@ -58,22 +58,22 @@ class LeastSquaresLoss(SampledLoss, Protocol):
         J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1.
         """
 
-    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+    def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         """r_pp of this share's rows: the second difference of r along p, at ± h p."""
 
-    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
+    def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Jᵀw over each chunk, (C, n), for weights w on this share's rows."""
 
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
         """JᵀJ v over each chunk, (C, n)."""
 
-    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
+    def sketch_rows(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
         """S [r J] (C · groups, 1 + n): in each chunk, `groups` sums of rows with signs.
 
         `signs`, ± 1 for every row of the whole set.
         """
 
-    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
+    def sum_groups(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
         """S v (C · groups,), of values v of this share's rows."""
 
 
@@ -92,7 +92,7 @@ class TracedLoss(SampledLoss, Protocol):
 class FiniteSumLoss(SampledLoss, Protocol):
     """A loss that may be taken over any of its samples, with its Hessian's products."""
 
-    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
         """Σ ∇²ℓ_j v over each chunk, (C, n)."""
 
     def subset(self, chosen: Tensor) -> "FiniteSumLoss":
@@ -106,11 +106,11 @@ class FiniteSumLoss(SampledLoss, Protocol):
 class PortableLoss(FiniteSumLoss, Protocol):
     """A loss whose samples can travel from the ranks that hold them to all others."""
 
-    def gathered(self, chosen: Tensor, communicator: Communicator) -> FiniteSumLoss:
+    def gather_samples(self, chosen: Tensor, communicator: Communicator) -> FiniteSumLoss:
         """The loss over `chosen`, in that order and as one chunk, held whole by every rank.
 
         Collective. In what is returned the samples are numbered from 0.
         """
 
-    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
+    def evaluate_sample_gradient(self, place: int, theta: Tensor) -> Tensor:
         """∇ℓ_j(θ) (n,) of the sample at this place among those held."""

@@ -18,13 +18,13 @@ class Smooth(Protocol):
     communicator: Communicator
     counts: Counts
 
-    def at(self, theta: Tensor) -> "Evaluation":
+    def evaluate_loss(self, theta: Tensor) -> "Evaluation":
         """The value; its gradient costs an evaluation more."""
 
-    def with_gradient(self, theta: Tensor) -> "Evaluation":
+    def evaluate_with_gradient(self, theta: Tensor) -> "Evaluation":
         """The value and the gradient in one evaluation."""
 
-    def hessian_vector(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
         """The Hessian at θ times v (n,)."""
 
 
@@ -42,7 +42,7 @@ class Evaluation:
     def evaluate_gradient(self) -> Tensor:
         """∇L(θ) (n,), evaluated by the first call unless it was with the loss; collective."""
         if self._gradient is None:
-            self._gradient = self._objective.with_gradient(self.theta).evaluate_gradient()
+            self._gradient = self._objective.evaluate_with_gradient(self.theta).evaluate_gradient()
         return self._gradient
 
 
@@ -57,9 +57,9 @@ class Point:
 
 def evaluate(objective: Smooth, theta: Tensor) -> Point:
     """L and ∇L at θ."""
-    return point_of(objective.with_gradient(theta))
+    return evaluate_point(objective.evaluate_with_gradient(theta))
 
 
-def point_of(evaluation: Evaluation) -> Point:
+def evaluate_point(evaluation: Evaluation) -> Point:
     """The point of an evaluation, with its gradient; collective."""
     return Point(evaluation.theta, evaluation.loss, evaluation.evaluate_gradient())

@@ -29,7 +29,7 @@ class LossSource(Protocol):
 class DivisibleSource(LossSource, Protocol):
     """A source whose loss may be taken over some of its samples, cut into chunks of their own."""
 
-    def share_of(
+    def share_samples(
         self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int
     ) -> SampledLoss:
         """As `share`, of `samples`, their numbers in ascending order."""

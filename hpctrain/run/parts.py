@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.job.settings import Job
-from hpctrain.kernels import kernels_on
+from hpctrain.kernels import choose_kernels
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
@@ -28,7 +28,7 @@ class Place:
     @property
     def kernels(self) -> str:
         """Which kernels evaluate, in words."""
-        return f"{kernels_on(self.device.place)} kernels"
+        return f"{choose_kernels(self.device.place)} kernels"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _measure_doubtful_loss(parts: Parts, record: Record, point: Point) -> float:
     """
     outcome = record.outcome
     if outcome.is_final or (outcome.is_doubtful and record.ends_epoch):
-        return parts.objective.uncounted().at(point.theta).loss
+        return parts.objective.copy_uncounted().evaluate_loss(point.theta).loss
     return record.loss
 
 
@@ -91,4 +91,4 @@ def _measure_deciding_gradient(parts: Parts, moment: Moment, point: Point) -> fl
     if not (record.ends_epoch and record.gradient_norm <= bound):
         return math.inf
     with parts.place.ranks.timer.phase("validation"):
-        return norm(evaluate(parts.objective.uncounted(), point.theta).gradient)
+        return norm(evaluate(parts.objective.copy_uncounted(), point.theta).gradient)

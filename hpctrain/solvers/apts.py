@@ -160,7 +160,7 @@ class APTS(Solver[APTSState]):
     def init(self, theta: Tensor) -> APTSState:
         radius = self.options.trust_region.radius
         with self.setting.timer.phase("global"):
-            point = evaluate(self.batches.objective(self.setting.objective, 0), theta)
+            point = evaluate(self.batches.make_objective(self.setting.objective, 0), theta)
         return APTSState(
             point,
             radius,
@@ -192,7 +192,7 @@ class APTS(Solver[APTSState]):
             )
             new, outcome = self._make_global_steps(L, new, decision.outcome)  # 5
         return new, self._record(
-            state.point, new, outcome if chosen is None else outcome.of_samples()
+            state.point, new, outcome if chosen is None else outcome.take_samples()
         )
 
     def _start_iteration(self, state: APTSState, chosen: Tensor | None) -> tuple[Objective, Point]:
@@ -251,7 +251,7 @@ class APTS(Solver[APTSState]):
         self, L: Objective, state: APTSState, last: bool
     ) -> tuple[APTSState, Outcome]:
         point, model = state.point, self.rule.model
-        B = model.curvature(L, point.theta, state.memory)
+        B = model.make_curvature(L, point.theta, state.memory)
         evaluate_at = model.choose_evaluation(L, self._needs_gradient(last))
         tried = self.rule.attempt(evaluate_at, point, B, state.global_radius, state.window)
         memory = model.learn(
@@ -290,7 +290,7 @@ class APTS(Solver[APTSState]):
             nominal_gradient_evaluations=self.batches.fraction * gradients,
             update_cost=self.rule.model.learns * (1 + o.global_steps + local_update),
             outcome=outcome,
-            epoch=self.batches.epoch(new.iteration),
+            epoch=self.batches.count_epochs(new.iteration),
             ends_epoch=self.batches.ends_epoch(new.iteration),
             details={"radius": new.radius, "trial_accepted": float(new.accepted)},
         )

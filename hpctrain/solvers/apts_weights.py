@@ -64,7 +64,7 @@ class LayerBlocks:
         self, p: int, L: Objective, chosen: Tensor | None, point: Point
     ) -> LocalProblem:
         """L as a function of θ_p, all else frozen as in θ_k."""
-        block, counts = self.work.blocks[p], self.work.fresh_counts()
+        block, counts = self.work.blocks[p], self.work.make_fresh_counts()
         h_p = self._share_with_group(L, chosen).restrict(block, point.theta, counts)
         start = Point(
             block.restrict(point.theta).clone(), point.loss, block.restrict(point.gradient).clone()

@@ -34,13 +34,13 @@ from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.sampling.subsets import count_share
-from hpctrain.methods.trust_region.control import judge, rounding_error
+from hpctrain.methods.trust_region.control import estimate_rounding, judge
 from hpctrain.methods.trust_region.local_phase import Budget, Phase, run_local_phase
 from hpctrain.methods.trust_region.models import HessianModel
 from hpctrain.methods.trust_region.options import StepOptions
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Objective, Point, Smooth, evaluate, make_consistent, point_of
+from hpctrain.objective import Objective, Point, Smooth, evaluate, evaluate_point, make_consistent
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
@@ -148,12 +148,12 @@ class ASTROM(Solver[ASTROMState]):
         """Takes s, or refuses it and lets D¹ grow, by ρ; D¹ also grows where ∇h¹ was wrong."""
         L, old, end = self.setting.objective, state.point, coarse.point
         s = end.theta - old.theta
-        size, rounding = norm(s), rounding_error(old.loss, s.dtype)
+        size, rounding = norm(s), estimate_rounding(old.loss, s.dtype)
         if size == 0 and coarse.outcome.is_final:  # h¹ has nothing left to find
             return replace(state, samples=self._grow(state)), Outcome.SAMPLES_EXHAUSTED
         if size == 0:
             return replace(state, radius=coarse.radius), Outcome.REFUSED
-        trial = L.at(end.theta)
+        trial = L.evaluate_loss(end.theta)
         predicted = start.loss - end.loss
         verdict = judge(
             old.loss, trial.loss, predicted, state.radius, size, rounding, self.rule.control
@@ -162,7 +162,7 @@ class ASTROM(Solver[ASTROMState]):
             radius = state.radius if verdict.ratio > 0 else verdict.radius
             grown = self._grow(state)
             return replace(state, radius=radius, samples=grown), Outcome.SAMPLES_MISLED
-        point = point_of(trial)
+        point = evaluate_point(trial)
         error = norm(point.gradient - end.gradient)
         is_poor = error > self.options.model_error * norm(old.gradient)
         samples = self._grow(state) if is_poor else state.samples

@@ -73,12 +73,12 @@ class _FirstOrder(Solver[State], Generic[State]):
 
     def _evaluate(self, theta: Tensor, t: int) -> Point:
         """The loss and the gradient on the batch of step t."""
-        return evaluate(self._batches.objective(self.setting.objective, t), theta)
+        return evaluate(self._batches.make_objective(self.setting.objective, t), theta)
 
     def _record(self, state: State) -> Record:
         """One gradient a step, and one update of vectors as long as θ, counted as a memory's."""
         point, rate, t = state.point, self.options.learning_rate, state.t
-        epoch, at_end = self._batches.epoch(t), self._batches.ends_epoch(t)
+        epoch, at_end = self._batches.count_epochs(t), self._batches.ends_epoch(t)
         g = norm(point.gradient)
         return Record(point.loss, g, rate, 1, 1, epoch=epoch, ends_epoch=at_end)
 

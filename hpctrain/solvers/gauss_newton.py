@@ -50,7 +50,7 @@ class GaussNewtonOptions(DampingOptions):
     difference: float = Field(0.1, gt=0, description="h, residuals for r_pp are taken at θ ± h p")
 
     @model_validator(mode="after")
-    def _a_sketch_is_dual(self) -> "GaussNewtonOptions":
+    def _refuse_primal_sketch(self) -> "GaussNewtonOptions":
         if self.sketch is not None and self.form == "primal":
             raise ValueError('sketch is for form = "dual" or "auto"')
         return self
@@ -78,9 +78,9 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def step(self, state: GaussNewtonState) -> tuple[GaussNewtonState, Record]:
         with self.setting.timer.phase("global"):
-            return self._step(state)
+            return self._attempt_step(state)
 
-    def _step(self, state: GaussNewtonState) -> tuple[GaussNewtonState, Record]:
+    def _attempt_step(self, state: GaussNewtonState) -> tuple[GaussNewtonState, Record]:
         o, old, count = self.options, state.point, state.iteration + 1
         system = self._make_system(state)
 
@@ -142,13 +142,13 @@ def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> 
     """
     if factored is None:
         return None
-    p = factored.velocity()
-    predicted = factored.predicted_decrease(p)
+    p = factored.compute_velocity()
+    predicted = factored.predict_decrease(p)
     if not predicted > 0:
         return None
     if not options.acceleration:
         return DampedStep(p, p, predicted)
-    a = factored.acceleration(p, options.difference)
+    a = factored.compute_acceleration(p, options.difference)
     if not 2 * norm(a) <= options.acceleration * norm(p):
         return None
     return DampedStep(p, p + 0.5 * a, predicted)

@@ -31,8 +31,8 @@ from hpctrain.methods.multilevel.smoothers import (
     DirectionSteps,
     LBFGSSteps,
     StepRule,
-    newton_direction,
-    steepest_descent,
+    make_newton_direction,
+    negate_gradient,
 )
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
@@ -82,7 +82,7 @@ class MLVROptions(SampleLevels):
     line_search: ArmijoOptions = ArmijoOptions()
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> "MLVROptions":
+    def _refuse_contradictions(self) -> "MLVROptions":
         fixed = self.learning_rate is not None
         smooths = self.pre_smoothing + self.post_smoothing > 0
         if fixed and "lbfgs" in (self.coarse_solver, self.smoother if smooths else ""):
@@ -127,7 +127,7 @@ class FreshSteps:
     memory: SecantPairs
     transfer = Identity()
 
-    def correction(
+    def compute_correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
         theta = origin
@@ -158,7 +158,7 @@ class MLVR(Solver[MLVRState]):
         L, old = self.setting.objective, state.point
         before = self.setting.counts.effective_evaluations
         with self.setting.timer.phase("global"):
-            finest, coarser = self._levels(state)
+            finest, coarser = self._make_levels(state)
             begin = coarser[0]
             if state.iteration == 0 and self.options.cascade and isinstance(begin, Level):
                 old = evaluate(L, begin.cascade(old.theta))
@@ -172,7 +172,7 @@ class MLVR(Solver[MLVRState]):
         pairs = [end.memory, *(level.memory for level in coarser)]
         return MLVRState(new, pairs, state.iteration + 1), record
 
-    def _levels(self, state: MLVRState) -> tuple[Level, list[Level | FreshSteps]]:
+    def _make_levels(self, state: MLVRState) -> tuple[Level, list[Level | FreshSteps]]:
         """The finest level of this cycle, and the coarser ones, the coarsest last."""
         o, L = self.options, self.setting.objective
         draw = 0 if o.resample == "never" else state.iteration
@@ -181,25 +181,27 @@ class MLVR(Solver[MLVRState]):
         pairs = state.pairs
         if o.resample != "never":
             pairs = [pairs[0], *(SecantPairs() for _ in subsets)]
-        smoother = _level_solver(o.smoother, o, 0.0)
+        smoother = _make_level_solver(o.smoother, o, 0.0)
         smoothing = (o.pre_smoothing, o.post_smoothing)
         control = LineSearchControl(o.line_search) if o.control == "line-search" else NoControl()
-        levels = [self._coarsest(subsets[-1], pairs[-1], state.iteration)]
+        levels = [self._make_coarsest(subsets[-1], pairs[-1], state.iteration)]
         for subset, memory in reversed([*zip(subsets[:-1], pairs[1:-1], strict=True)]):
-            L_l = self._over(subset)
+            L_l = self._take_subset(subset)
             levels.insert(0, Level(L_l, smoother, smoothing, levels[0], control, memory=memory))
         return Level(L, smoother, smoothing, levels[0], control), levels
 
-    def _coarsest(self, subset: Tensor, pairs: SecantPairs, iteration: int) -> Level | FreshSteps:
+    def _make_coarsest(
+        self, subset: Tensor, pairs: SecantPairs, iteration: int
+    ) -> Level | FreshSteps:
         o, L, seed = self.options, self.setting.objective, self.setting.seed
         if o.resample == "step":
             assert o.learning_rate is not None, "the options are checked"
             samples, steps = len(subset), o.coarse_steps
             return FreshSteps(L, samples, steps, o.learning_rate, seed, (iteration,), pairs)
-        solver = _level_solver(o.coarse_solver, o, o.coarse_tolerance)
-        return Level(self._over(subset), solver, (o.coarse_steps, 0), memory=pairs)
+        solver = _make_level_solver(o.coarse_solver, o, o.coarse_tolerance)
+        return Level(self._take_subset(subset), solver, (o.coarse_steps, 0), memory=pairs)
 
-    def _over(self, subset: Tensor) -> Objective:
+    def _take_subset(self, subset: Tensor) -> Objective:
         L = self.setting.objective
         return L if len(subset) == L.samples else L.subset(subset)
 
@@ -216,11 +218,13 @@ class MLVR(Solver[MLVRState]):
         ]
 
 
-def _level_solver(method: Method, options: MLVROptions, tolerance: float) -> LevelSolver:
+def _make_level_solver(method: Method, options: MLVROptions, tolerance: float) -> LevelSolver:
     o = options
     if method == "lbfgs":
         return LBFGSSteps(o.memory, LineSearchOptions(), tolerance)
     newton = method == "newton"
-    direction = newton_direction(o.cg_iterations, o.cg_tolerance) if newton else steepest_descent
+    direction = (
+        make_newton_direction(o.cg_iterations, o.cg_tolerance) if newton else negate_gradient
+    )
     search = o.line_search if o.learning_rate is None else None
     return DirectionSteps(direction, StepRule(o.learning_rate or 1.0, search), tolerance)

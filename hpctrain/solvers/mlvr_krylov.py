@@ -32,7 +32,7 @@ from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import SampleLevels, draw_nested_subsets, find_level_sizes
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective import Objective, Point, evaluate, point_of
+from hpctrain.objective import Objective, Point, evaluate, evaluate_point
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # A coarser level gives the first θ where its gradient's norm has fallen by this. Closer to its
@@ -85,9 +85,9 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         o = self.options
         steps = LBFGSSteps(o.memory, LineSearchOptions(), CASCADE_TOLERANCE)
         with self.setting.timer.phase("global"):
-            for L_l in reversed(self._coarser(0)) if o.cascade_steps else ():
+            for L_l in reversed(self._make_coarser(0)) if o.cascade_steps else ():
                 start = LevelState(evaluate(L_l, theta))
-                theta = steps.steps(L_l, start, o.cascade_steps, Room(theta)).point.theta
+                theta = steps.advance(L_l, start, o.cascade_steps, Room(theta)).point.theta
             return MLVRKrylovState(evaluate(self.setting.objective, theta))
 
     def step(self, state: MLVRKrylovState) -> tuple[MLVRKrylovState, Record]:
@@ -104,8 +104,8 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
     def _step(self, state: MLVRKrylovState) -> MLVRKrylovState:
         """The next state; where no decrease was found θ stays and the pairs are forgotten."""
         o, old, cycle = self.options, state.point, state.iteration + 1
-        coarser = self._coarser(0 if o.resample == "never" else cycle)
-        d = -state.pairs.inverse_hessian_product(
+        coarser = self._make_coarser(0 if o.resample == "never" else cycle)
+        d = -state.pairs.multiply_inverse_hessian(
             old.gradient, lambda q: self._solve(coarser, old.theta, q)
         )
         slope = dot(old.gradient, d)
@@ -115,12 +115,12 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         found = armijo(L, old.theta, d, old.loss, slope, 1.0, search, likely)
         if found is None:
             return MLVRKrylovState(old, iteration=cycle)
-        new = point_of(found.evaluation)
+        new = evaluate_point(found.evaluation)
         pairs = SecantPairs(state.pairs.s, state.pairs.y)
         pairs.store(new.theta - old.theta, new.gradient - old.gradient, o.memory)
         return MLVRKrylovState(new, pairs, cycle)
 
-    def _coarser(self, draw: int) -> list[Objective]:
+    def _make_coarser(self, draw: int) -> list[Objective]:
         """L^l of the levels below the finest, descending; kept until another draw is asked for."""
         if self._drawn is None or self._drawn[0] != draw:
             L, seed = self.setting.objective, self.setting.seed
@@ -132,7 +132,7 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         """B^l q for the finest of these levels."""
         o, (L_l, *coarser) = self.options, levels
         return flexible_cg(
-            lambda v: L_l.hessian_vector(theta, v),
+            lambda v: L_l.multiply_hessian(theta, v),
             q,
             o.cg_tolerance,
             o.cg_iterations,

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import Block
-from hpctrain.kernels.dense import gram_of_rows
+from hpctrain.kernels.dense import compute_row_gram
 from hpctrain.linalg.krylov import UNBOUNDED, Product
 from hpctrain.linalg.krylov.steihaug_cg import CGResult, steihaug_cg
 from hpctrain.linalg.vectors import norm
@@ -91,7 +91,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
                 for s in self.work.groups.led  # one rank solves a block, the first of its group
             ]
         with self.setting.timer.phase("global"):
-            vectors = self._coarse_vectors(state) if o.coarse else []
+            vectors = self._list_coarse_vectors(state) if o.coarse else []
             coarse = CoarseSpace(vectors, sketch) if vectors else None
             return self._search(state, blocks, coarse)
 
@@ -125,11 +125,11 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
     ) -> CGResult:
         o, objective, point = self.options, self.setting.objective, state.point
         half = 0.5 * objective.samples
-        inverses = [block.inverse(damping, half) for block in blocks]
-        coarse_inverse = coarse.inverse(damping, half) if coarse else None
+        inverses = [block.make_inverse(damping, half) for block in blocks]
+        coarse_inverse = coarse.make_inverse(damping, half) if coarse else None
 
         def product(v: Tensor) -> Tensor:
-            return objective.gauss_newton_product(point.theta, v) + damping * v
+            return objective.multiply_gauss_newton(point.theta, v) + damping * v
 
         def precondition(x: Tensor) -> Tensor:
             z = self._add_blocks([each(x) for each in inverses])
@@ -146,7 +146,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         like = torch.zeros(0, dtype=L.dtype, device=L.device)
         return work.decomposition.extend_add(work.groups.gather(led, work.sizes, like))
 
-    def _coarse_vectors(self, state: NewtonKrylovState) -> list[Tensor]:
+    def _list_coarse_vectors(self, state: NewtonKrylovState) -> list[Tensor]:
         """Each block's part (n,) of the gradient and of the last step, where it is not zero."""
         parts = self.work.decomposition
         vectors = [
@@ -174,9 +174,9 @@ class SketchedBlock:
     def __init__(self, block: Block, sketch: Sketch, threads: int) -> None:
         self.block = block
         self.A = sketch.rows[:, 1 + block.start : 1 + block.stop].contiguous()
-        self.gram = gram_of_rows(self.A, threads)
+        self.gram = compute_row_gram(self.A, threads)
 
-    def inverse(self, damping: float, half: float) -> Product:
+    def make_inverse(self, damping: float, half: float) -> Product:
         """x (n,) ↦ (B̃_ss + λ I)⁻¹ R_s x (n_s,), for λ and N / 2."""
         delta, factor = factor_shifted(self.gram, half * damping)
 
@@ -214,7 +214,7 @@ class CoarseSpace:
         AW = sketch.rows[:, 1:] @ self.W
         self.gram = AW.T @ AW
 
-    def inverse(self, damping: float, half: float) -> Product:
+    def make_inverse(self, damping: float, half: float) -> Product:
         """x (n,) ↦ W (Wᵀ (B̃ + λ I) W)⁻¹ Wᵀ x (n,), for λ and N / 2."""
         _, factor = factor_shifted(self.gram / half, damping)
         return lambda x: self.W @ torch.cholesky_solve((self.W.T @ x)[:, None], factor)[:, 0]

@@ -247,7 +247,9 @@ class RMTR(Solver[RMTRState]):
     def _end_epoch(self, state: RMTRState) -> RMTRState:
         """The mini-batches double if they misled."""
         point, L = state.trained or state.point, self.hierarchy.networks[state.depth]
-        epoch = self.batches.begin_next(state.epoch, point.loss, lambda: L.at(point.theta).loss)
+        epoch = self.batches.begin_next(
+            state.epoch, point.loss, lambda: L.evaluate_loss(point.theta).loss
+        )
         return replace(state, epoch=epoch)
 
     def _begin_next_stage(self, state: RMTRState) -> RMTRState:
@@ -258,7 +260,7 @@ class RMTR(Solver[RMTRState]):
             state = self._refine_network(state)
         point, loss = state.trained or state.point, math.nan
         if self.cascade.fills_epoch(number):
-            loss = self.hierarchy.networks[state.depth].at(point.theta).loss
+            loss = self.hierarchy.networks[state.depth].evaluate_loss(point.theta).loss
         size = self.cascade.first_batch_size(number, epoch.batch_size)
         return replace(state, epoch=Epoch(size, loss, epoch.number + (epoch.index > 0)))
 
@@ -285,7 +287,7 @@ class RMTR(Solver[RMTRState]):
         last = after_cycle.trained or after_cycle.point
         length = norm(after_cycle.point.theta - old.point.theta)
         is_exact = new.depth == 0 and old.epoch.batch_size == self.setting.objective.samples
-        outcome = new.outcome if is_exact else new.outcome.of_samples()
+        outcome = new.outcome if is_exact else new.outcome.take_samples()
         if length and not outcome.is_final:  # the last step may be refused where others were taken
             outcome = Outcome.ACCEPTED
         return Record(

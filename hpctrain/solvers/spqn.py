@@ -95,7 +95,7 @@ class SPQNOptions(Options):
     trust_region: TrustRegionOptions = TrustRegionOptions()
 
     @model_validator(mode="after")
-    def _settings_agree(self) -> "SPQNOptions":
+    def _refuse_contradictions(self) -> "SPQNOptions":
         if self.name == "mspqn" and self.synchronisation != "common":
             raise ValueError(
                 f'synchronisation = "{self.synchronisation}" is for aspqn; mspqn takes each'
@@ -144,8 +144,8 @@ class SPQN(Solver[SPQNState]):
     def __init__(self, setting: Setting, options: SPQNOptions) -> None:
         super().__init__(setting, options)
         self.work = BlockWork.of(setting.objective, options.blocks, options.overlap)
-        self._global = _global_method(options, setting.objective)
-        self._local = _local_solver(options, setting.objective)
+        self._global = _make_global_method(options, setting.objective)
+        self._local = _make_local_solver(options, setting.objective)
 
     @property
     def led(self) -> list[int]:
@@ -168,7 +168,7 @@ class SPQN(Solver[SPQNState]):
     def _start(self, theta: Tensor, solved_here: Sequence[int]) -> SPQNState:
         with self.setting.timer.phase("global"):
             outer = self._global.start(evaluate(self.setting.objective, theta))
-        return SPQNState(outer, self._keep({s: self._local.fresh() for s in solved_here}))
+        return SPQNState(outer, self._keep({s: self._local.make_fresh() for s in solved_here}))
 
     def _take_coarse_step(self, point: Point) -> Point:
         """Step 0, on all ranks together; the same point where no decrease is found."""
@@ -180,7 +180,7 @@ class SPQN(Solver[SPQNState]):
             start = coarse.restrict(point.theta)
             solver = LocalLBFGS(o.memory, o.line_search)
             at_start = evaluate(restricted, start)
-            solved, _ = solver.solve(restricted, at_start, solver.fresh(), o.coarse_steps)
+            solved, _ = solver.solve(restricted, at_start, solver.make_fresh(), o.coarse_steps)
             direction = self.work.decomposition.extend(coarse, solved.theta - start)
             return search_along(objective, point, direction, o.line_search)[0]
 
@@ -195,7 +195,7 @@ class SPQN(Solver[SPQNState]):
         """Step 1 for one block: the correction θ_s* - R_s θ (n_s,) and the memory."""
         local = objective.restrict(block, theta, counts)
         start = block.restrict(theta).clone()
-        memory = kept[block.index] if self.options.keep_local_memory else self._local.fresh()
+        memory = kept[block.index] if self.options.keep_local_memory else self._local.make_fresh()
         at_start = evaluate(local, start)
         solved, memory = self._local.solve(local, at_start, memory, self.options.local_steps)
         return solved.theta - start, memory
@@ -220,10 +220,10 @@ class SPQN(Solver[SPQNState]):
             step_length=outer.step_length,
             nominal_gradient_evaluations=costs.gradients,
             update_cost=costs.updates,
-            outcome=_outcome(old.outer, outer),
+            outcome=_describe_outcome(old.outer, outer),
         )
 
-    def _costs(self, local_gradients: int, local_updates: float) -> Costs:
+    def _count_costs(self, local_gradients: int, local_updates: float) -> Costs:
         """Of an iteration, given those of steps 1 and 2."""
         o, parts = self.options, self.work.decomposition
         coarse_gradients = o.coarse_steps + 1 if o.coarse_steps else 0
@@ -233,9 +233,9 @@ class SPQN(Solver[SPQNState]):
             o.global_steps + coarse_updates + local_updates,
         )
 
-    def _block_update_cost(self, block: Block) -> float:
+    def _count_block_update_cost(self, block: Block) -> float:
         fraction = block.size / self.work.decomposition.parameters
-        return self._local.update_cost(fraction) * self.options.local_steps
+        return self._local.count_update_cost(fraction) * self.options.local_steps
 
     def _describe(self, sweep: str) -> list[str]:
         costs, o, parts = self.costs, self.options, self.work.decomposition
@@ -272,7 +272,9 @@ class ASPQN(SPQN):
         """Of an iteration, in which the others wait for the largest block's updates."""
         o = self.options
         gradients = o.local_steps + count_gradients(o.synchronisation, o.blocks)
-        return self._costs(gradients, max(map(self._block_update_cost, self.work.blocks)))
+        return self._count_costs(
+            gradients, max(map(self._count_block_update_cost, self.work.blocks))
+        )
 
     def init(self, theta: Tensor) -> SPQNState:
         return self._start(theta, self.work.own)
@@ -295,7 +297,7 @@ class ASPQN(SPQN):
         work, solved, memories = self.work, dict[int, tuple[Tensor, Counts]](), dict[int, Any]()
         with self.setting.timer.phase("local"):
             for s in work.own:
-                counts = work.fresh_counts()
+                counts = work.make_fresh_counts()
                 correction, memories[s] = self._solve_block(
                     work.objective, work.blocks[s], point.theta, kept, counts
                 )
@@ -321,7 +323,9 @@ class MSPQN(SPQN):
     def costs(self) -> Costs:
         """Of an iteration, in which the blocks are solved one after the other."""
         gradients = self.options.blocks * self.options.local_steps + 1
-        return self._costs(gradients, math.fsum(map(self._block_update_cost, self.work.blocks)))
+        return self._count_costs(
+            gradients, math.fsum(map(self._count_block_update_cost, self.work.blocks))
+        )
 
     def init(self, theta: Tensor) -> SPQNState:
         return self._start(theta, range(len(self.work.blocks)))
@@ -344,14 +348,16 @@ class MSPQN(SPQN):
         return self._describe(sweep)
 
 
-def _outcome(old: LBFGSState | SelfScaledState, new: LBFGSState | SelfScaledState) -> Outcome:
+def _describe_outcome(
+    old: LBFGSState | SelfScaledState, new: LBFGSState | SelfScaledState
+) -> Outcome:
     """The outcome of an iteration from one state of the global method to the next."""
     if new.point.loss < old.point.loss:
         return Outcome.ACCEPTED
     return Outcome.NO_BLOCK_DESCENT if old.is_fresh else Outcome.MEMORY_DROPPED
 
 
-def _local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
+def _make_local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
     match options.local_solver:
         case "lbfgs":
             return LocalLBFGS(options.memory, options.line_search)
@@ -361,7 +367,7 @@ def _local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
             return LocalTrustRegion(options.memory, options.trust_region)
 
 
-def _global_method(options: SPQNOptions, objective: Objective) -> GlobalMethod:
+def _make_global_method(options: SPQNOptions, objective: Objective) -> GlobalMethod:
     match options.global_solver:
         case "lbfgs":
             return GlobalLBFGS(options.memory, options.momentum, options.line_search)

@@ -55,9 +55,9 @@ class Memory:
         }
 
     @classmethod
-    def of_torch(cls, state: dict[str, Any]) -> "Memory":
+    def from_torch(cls, state: dict[str, Any]) -> "Memory":
         kept = {name: value for name, value in state.items() if name != "al"}
-        numbers = {name: _number(kept.get(name)) for name in ("t", "H_diag", "prev_loss")}
+        numbers = {name: _read_number(kept.get(name)) for name in ("t", "H_diag", "prev_loss")}
         return cls(**kept | numbers | {"ro": [float(value) for value in kept["ro"]]})
 
 
@@ -115,7 +115,7 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
             kept.clear()
             kept.update(state.memory.to_torch())
             self._optimizer.step(trials.evaluate)
-            new, memory = trials.reached(), Memory.of_torch(kept)
+            new, memory = trials.find_reached(), Memory.from_torch(kept)
         outcome = Outcome.ACCEPTED if new.loss < old.loss else Outcome.NO_LOWER_LOSS
         step_length = 0.0 if outcome.is_final else memory.t or 0.0
         record = Record(new.loss, norm(new.gradient), step_length, 1, 1, outcome)
@@ -143,7 +143,7 @@ class _Trials:
         self._theta.grad = here.gradient
         return here.loss
 
-    def reached(self) -> Point:
+    def find_reached(self) -> Point:
         """Where torch left the parameter: at the best of its trials, or where it started."""
         here = self._find()
         assert here is not None, "torch leaves the parameter where it evaluated it"
@@ -151,14 +151,14 @@ class _Trials:
 
     def _find(self) -> Point | None:
         here = self._theta
-        return next((e for e in self._known if _equal(e.theta, here)), None)
+        return next((e for e in self._known if _are_equal(e.theta, here)), None)
 
 
-def _equal(x: Tensor, y: Tensor) -> bool:
+def _are_equal(x: Tensor, y: Tensor) -> bool:
     """Whether all components are the same, NaN included: a search may end there."""
     return torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)
 
 
-def _number(value: Any) -> float | None:
+def _read_number(value: Any) -> float | None:
     """torch keeps some numbers as tensors of no dimension."""
     return None if value is None else float(value)

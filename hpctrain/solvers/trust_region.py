@@ -38,8 +38,8 @@ from hpctrain.methods.trust_region.sampling import (
     GrowingSampling,
     MiniBatchSampling,
     Sampling,
-    derivatives_sampling,
-    hessian_sampling,
+    make_derivatives_sampling,
+    make_hessian_sampling,
 )
 from hpctrain.objective import Objective, evaluate
 from hpctrain.options import refuse_idle
@@ -100,9 +100,9 @@ class TrustRegion(Solver[TrustRegionState]):
         L, seed, o = self.setting.objective, self.setting.seed, self.options
         match o.sampling:
             case "hessian":
-                return hessian_sampling(L, seed, o.sample_size)
+                return make_hessian_sampling(L, seed, o.sample_size)
             case "derivatives":
-                return derivatives_sampling(L, seed, o.sample_size)
+                return make_derivatives_sampling(L, seed, o.sample_size)
             case "growing":
                 return GrowingSampling(L, seed, o.sample_size, o.trust_region.radius)
         return AllSamples(L) if o.batch_size is None else MiniBatchSampling(L, self.batches)
@@ -115,9 +115,9 @@ class TrustRegion(Solver[TrustRegionState]):
 
     def step(self, state: TrustRegionState) -> tuple[TrustRegionState, Record]:
         with self.setting.timer.phase("global"):
-            functions = self.sampling.functions(state)  # L, g and B of this step
+            functions = self.sampling.choose_functions(state)  # L, g and B of this step
             new = make_step(functions, state, self.rule, self.options.window)
-            new = replace(new, sample_size=self.sampling.next_size(new))
+            new = replace(new, sample_size=self.sampling.choose_next_size(new))
         return new, Record(
             loss=new.point.loss,
             gradient_norm=norm(new.point.gradient),
@@ -125,7 +125,7 @@ class TrustRegion(Solver[TrustRegionState]):
             nominal_gradient_evaluations=self.batches.fraction * new.gradients,
             update_cost=float(self.rule.model.learns),
             outcome=new.outcome,
-            epoch=self.batches.epoch(new.iteration),
+            epoch=self.batches.count_epochs(new.iteration),
             ends_epoch=self.batches.ends_epoch(new.iteration),
         )
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
-from hpctrain.methods.multilevel.smoothers import StepRule, newton_direction
+from hpctrain.methods.multilevel.smoothers import StepRule, make_newton_direction
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.subsets import count_share, draw_sample_gradients, draw_subset
 from hpctrain.methods.search.armijo import ArmijoOptions
@@ -192,7 +192,7 @@ class SSN(Solver[IterateState]):
         L, o = self.setting.objective, self.options
         size = count_share(o.share, L.samples)
         sample = L.subset(draw_subset(self.setting.seed, L.samples, size, state.iteration, 0))
-        d = newton_direction(o.cg_iterations, o.cg_tolerance)(sample, state.point)
+        d = make_newton_direction(o.cg_iterations, o.cg_tolerance)(sample, state.point)
         return evaluate(L, state.point.theta + o.learning_rate * d)
 
     def describe(self) -> list[str]:
@@ -219,8 +219,8 @@ class Newton(Solver[IterateState]):
 
     def _advance(self, state: IterateState) -> Point:
         L, o = self.setting.objective, self.options
-        d = newton_direction(o.cg_iterations, o.cg_tolerance)(L, state.point)
-        return StepRule(1.0, o.line_search).along(L, state.point, d) or state.point
+        d = make_newton_direction(o.cg_iterations, o.cg_tolerance)(L, state.point)
+        return StepRule(1.0, o.line_search).choose_point(L, state.point, d) or state.point
 
     def describe(self) -> list[str]:
         o = self.options

@@ -83,7 +83,7 @@ def test_each_rank_keeps_only_its_share_of_the_samples(comm, folder):
     first, last = shares(8, comm.size)[comm.rank]
     for share, samples in (
         (problem.share(8, comm.rank, comm.size, 1), 67),
-        (problem.test_share(8, comm.rank, comm.size, 1), 13),
+        (problem.share_test_samples(8, comm.rank, comm.size, 1), 13),
     ):
         numbers = np.concatenate([chunk.numbers for chunk in share._chunks])
         expected = np.arange(first * samples // 8, last * samples // 8)

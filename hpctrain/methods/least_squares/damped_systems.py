@@ -31,13 +31,13 @@ from hpctrain.parallel.block_rows import BlockRows, Cholesky
 class Factored(Protocol):
     """The system for one λ."""
 
-    def velocity(self) -> Tensor:
+    def compute_velocity(self) -> Tensor:
         """p (n,)."""
 
-    def acceleration(self, p: Tensor, h: float) -> Tensor:
+    def compute_acceleration(self, p: Tensor, h: float) -> Tensor:
         """a (n,), r_pp by differences over ± h p; collective."""
 
-    def predicted_decrease(self, p: Tensor) -> float:
+    def predict_decrease(self, p: Tensor) -> float:
         """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²."""
 
 
@@ -53,7 +53,7 @@ class PrimalSystem:
 
     def __init__(self, objective: Objective, point: Point) -> None:
         self.objective, self.point = objective, point
-        self.matrix = objective.gauss_newton_matrix(point.theta)
+        self.matrix = objective.assemble_gauss_newton(point.theta)
 
     def factor(self, damping: float) -> "FactoredPrimal | None":
         factors = self.matrix.cholesky(damping)
@@ -66,14 +66,14 @@ class FactoredPrimal:
     def __init__(self, system: PrimalSystem, damping: float, factors: Cholesky) -> None:
         self._system, self._damping, self._factors = system, damping, factors
 
-    def velocity(self) -> Tensor:
+    def compute_velocity(self) -> Tensor:
         return -self._factors.solve(self._system.point.gradient)
 
-    def acceleration(self, p: Tensor, h: float) -> Tensor:
+    def compute_acceleration(self, p: Tensor, h: float) -> Tensor:
         theta = self._system.point.theta
-        return -self._factors.solve(self._system.objective.residual_curvature(theta, p, h))
+        return -self._factors.solve(self._system.objective.evaluate_residual_curvature(theta, p, h))
 
-    def predicted_decrease(self, p: Tensor) -> float:
+    def predict_decrease(self, p: Tensor) -> float:
         """-∇Lᵀp - ½ pᵀBp, and B p = -∇L - λ p."""
         return 0.5 * (self._damping * dot(p, p) - dot(self._system.point.gradient, p))
 
@@ -102,14 +102,14 @@ class FactoredDual:
     def __init__(self, system: DualSystem, factors: Cholesky) -> None:
         self._system, self._factors = system, factors
 
-    def velocity(self) -> Tensor:
+    def compute_velocity(self) -> Tensor:
         return -self._solve(self._system.r)
 
-    def acceleration(self, p: Tensor, h: float) -> Tensor:
+    def compute_acceleration(self, p: Tensor, h: float) -> Tensor:
         s = self._system
-        return -self._solve(s.objective.sketched_curvature(s.theta, p, h, s.sketch))
+        return -self._solve(s.objective.evaluate_sketched_curvature(s.theta, p, h, s.sketch))
 
-    def predicted_decrease(self, p: Tensor) -> float:
+    def predict_decrease(self, p: Tensor) -> float:
         s = self._system
         left = s.r + torch.mv(s.A, p)
         return (dot(s.r, s.r) - dot(left, left)) / s.objective.samples

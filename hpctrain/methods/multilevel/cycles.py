@@ -25,9 +25,9 @@ from torch import Tensor
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
-from hpctrain.methods.trust_region.control import RadiusOptions, judge, rounding_error
+from hpctrain.methods.trust_region.control import RadiusOptions, estimate_rounding, judge
 from hpctrain.networks.transfers import Identity, Transfer
-from hpctrain.objective import Objective, Point, Smooth, evaluate, make_consistent, point_of
+from hpctrain.objective import Objective, Point, Smooth, evaluate, evaluate_point, make_consistent
 
 Cycle = Literal["V", "F"]
 
@@ -43,7 +43,7 @@ class Room:
     limit: float = math.inf
     transfer: Transfer = field(default_factory=Identity)
 
-    def left(self, theta: Tensor) -> float:
+    def find_room(self, theta: Tensor) -> float:
         """The longest step from θ that surely stays inside."""
         if math.isinf(self.limit):
             return math.inf
@@ -76,7 +76,7 @@ class LevelState:
 class LevelSolver(Protocol):
     """Makes steps on one level's function."""
 
-    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+    def advance(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
         """At most `count` steps from a point whose loss and gradient are those of h; collective."""
 
     def learn(self, memory: Any, old: Point, new: Point) -> Any:
@@ -108,7 +108,7 @@ class Coarser(Protocol):
     def transfer(self) -> Transfer:
         """Between the parameters of the asking level and its own."""
 
-    def correction(
+    def compute_correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
         """θ* of a model with gradient R g at the origin θ₀, ‖I (θ* - θ₀)‖ ≤ Δ; collective."""
@@ -149,7 +149,7 @@ class Level:
         self._steps = steps
         self._control = control or NoControl()
 
-    def correction(
+    def compute_correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
         h, start = make_consistent(self.objective, gradient, origin)
@@ -165,14 +165,14 @@ class Level:
     def cycle(self, h: Smooth, state: LevelState, cycle: Cycle, room: Room) -> LevelState:
         """One cycle on this level's h, which is L^l itself on the finest."""
         before, after = self._steps
-        state = self.solver.steps(h, state, before, room)
+        state = self.solver.advance(h, state, before, room)
         if self.coarser is None:
             return state
         state = self._correct(self.coarser, h, state, cycle, room)
-        state = self.solver.steps(h, state, after, room)
+        state = self.solver.advance(h, state, after, room)
         if cycle == "F" and getattr(self.coarser, "coarser", None) is not None:
             state = self._correct(self.coarser, h, state, "V", room)
-            state = self.solver.steps(h, state, after, room)
+            state = self.solver.advance(h, state, after, room)
         return state
 
     def cascade(self, theta: Tensor) -> Tensor:
@@ -188,11 +188,11 @@ class Level:
     ) -> LevelState:
         point, transfer = state.point, coarser.transfer
         gradient = transfer.restrict(point.gradient)
-        radius = min(state.reach, room.left(point.theta))
+        radius = min(state.reach, room.find_room(point.theta))
         if not self._control.is_worthwhile(point.gradient, gradient) or radius == 0:
             return state
         origin = transfer.project(point.theta)
-        found = coarser.correction(origin, gradient, radius, cycle)
+        found = coarser.compute_correction(origin, gradient, radius, cycle)
         s = transfer.prolong(found.theta - origin)
         new = self._control.apply(h, state, s, found.decrease)
         if new.point is point:
@@ -207,7 +207,7 @@ class NoControl:
         return True
 
     def apply(self, h: Smooth, state: LevelState, s: Tensor, decrease: float) -> LevelState:
-        return replace(state, point=point_of(h.with_gradient(state.point.theta + s)))
+        return replace(state, point=evaluate_point(h.evaluate_with_gradient(state.point.theta + s)))
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class LineSearchControl:
         old = state.point
         slope = dot(old.gradient, s)
         found = armijo(h, old.theta, s, old.loss, slope, 1.0, self.options)
-        return state if found is None else replace(state, point=point_of(found.evaluation))
+        return state if found is None else replace(state, point=evaluate_point(found.evaluation))
 
 
 @dataclass(frozen=True)
@@ -245,10 +245,10 @@ class TrustRegionControl:
         old, length = state.point, norm(s)
         if length == 0:  # no coarse step was taken, which says nothing of the radius
             return state
-        trial = h.at(old.theta + s)
-        rounding = rounding_error(old.loss, s.dtype)
+        trial = h.evaluate_loss(old.theta + s)
+        rounding = estimate_rounding(old.loss, s.dtype)
         # The level below keeps its distance from Δ, which holds it back all the same.
         held = state.reach if length >= FAR * state.reach else length
         found = judge(old.loss, trial.loss, decrease, state.reach, held, rounding, self.options)
-        point = point_of(trial) if found.accepted else old
+        point = evaluate_point(trial) if found.accepted else old
         return replace(state, point=point, reach=found.radius)

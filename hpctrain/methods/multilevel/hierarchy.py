@@ -21,7 +21,7 @@ from hpctrain.objective import LossSource, Objective, Point
 class CoarsenableSource(LossSource, Protocol):
     """A source of a network that can be made smaller."""
 
-    def coarsened(self, rule: Rule) -> tuple[LossSource, Transfer]:
+    def coarsen(self, rule: Rule) -> tuple[LossSource, Transfer]:
         """The same samples for a network of half the depth, and the transfer between the two."""
 
 
@@ -41,7 +41,7 @@ def coarsen(objective: Objective, rule: Rule) -> tuple[Objective, Transfer]:
     source = objective.source
     if not isinstance(source, CoarsenableSource):
         raise TypeError(f"the network of {type(source).__name__} has no coarser ones")
-    coarse, transfer = source.coarsened(rule)
+    coarse, transfer = source.coarsen(rule)
     L = objective
     return Objective.of(coarse, L.communicator, L.chunks, L.threads, L.counts), transfer
 

@@ -1,7 +1,7 @@
 """How a finer network begins where a coarser one was trained: its θ, and what is known of it.
 
 Copies of blocks make two half steps of one, with an error of dt²/4 F'F a block, which costs
-accuracy. The second of the two is therefore fitted (`transfers.second_half_step`): as in full
+accuracy. The second of the two is therefore fitted (`transfers.fit_second_half_step`): as in full
 multigrid, the first guess on a level takes a prolongation of higher order than corrections do. The
 secant pairs of L-SR1 are prolonged too: I s and Pᵀ y, as (I s)ᵀ(Pᵀ y) = sᵀy.
 
@@ -29,19 +29,19 @@ class HalvableLoss(FiniteSumLoss, Protocol):
 
     half_step_cost: float
 
-    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
-        """For block after block, `EulerBlock.half_step_system` summed over each chunk."""
+    def make_half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
+        """For block after block, `EulerBlock.make_half_step_system` summed over each chunk."""
 
 
 def sum_half_step_systems(objective: Objective, theta: Tensor) -> Iterator[Tensor]:
-    """For block after block of a residual network what `transfers.second_half_step` takes.
+    """For block after block of a residual network what `transfers.fit_second_half_step` takes.
 
     One sum over the ranks for each.
     """
     share = objective.share
     if not isinstance(share, HalvableLoss):
         raise TypeError(f"{type(share).__name__} is not of a residual network")
-    return objective.sum_chunks(share.half_step_systems(theta), share.half_step_cost)
+    return objective.sum_chunks(share.make_half_step_systems(theta), share.half_step_cost)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.local_phase import Phase, run_local_phase
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Point, Smooth, evaluate, point_of
+from hpctrain.objective import Point, Smooth, evaluate, evaluate_point
 
 # Trust-region steps on a level end where no more than this part of its room is left.
 SPENT = 0.1
@@ -31,13 +31,13 @@ class StepRule:
     step: float
     search: ArmijoOptions | None
 
-    def along(self, h: Smooth, point: Point, d: Tensor) -> Point | None:
+    def choose_point(self, h: Smooth, point: Point, d: Tensor) -> Point | None:
         """The point reached; None where no decrease was found."""
         if self.search is None:
             return evaluate(h, point.theta + self.step * d)
         slope = dot(point.gradient, d)
         found = armijo(h, point.theta, d, point.loss, slope, self.step, self.search)
-        return None if found is None else point_of(found.evaluation)
+        return None if found is None else evaluate_point(found.evaluation)
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class DirectionSteps:
     rule: StepRule
     tolerance: float = 0.0
 
-    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+    def advance(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
         enough = self.tolerance * norm(state.point.gradient)
         for _ in range(count):
             if norm(state.point.gradient) <= enough:
                 break
-            point = self.rule.along(h, state.point, self.direction(h, state.point))
+            point = self.rule.choose_point(h, state.point, self.direction(h, state.point))
             if point is None:
                 break
             state = replace(state, point=point)
@@ -77,7 +77,7 @@ class LBFGSSteps:
     search: LineSearchOptions
     tolerance: float = 0.0
 
-    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+    def advance(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
         enough = self.tolerance * norm(state.point.gradient)
         inner = LBFGSState(state.point, state.memory or SecantPairs())
         for _ in range(count):
@@ -113,8 +113,8 @@ class LevelLimit:
         spent = 0.0 if math.isinf(self.room.limit) else SPENT * self.room.limit
         return max(spent, self.smallest)
 
-    def left(self, phase: Phase) -> float:
-        return self.room.left(phase.point.theta)
+    def find_room(self, phase: Phase) -> float:
+        return self.room.find_room(phase.point.theta)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TrustRegionSteps:
 
     rule: TrialRule
 
-    def steps(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
+    def advance(self, h: Smooth, state: LevelState, count: int, room: Room) -> LevelState:
         limit = LevelLimit(room, self.rule.control.min_radius)
         pairs = state.memory or LSR1()
         end = run_local_phase(h, state.point, state.radius, pairs, count, limit, self.rule)
@@ -142,17 +142,22 @@ class TrustRegionSteps:
         return self.rule.model.learn(memory or LSR1(), s, lambda: new.gradient - old.gradient)
 
 
-def steepest_descent(h: Smooth, point: Point) -> Tensor:
+def negate_gradient(h: Smooth, point: Point) -> Tensor:
     """-∇h."""
     return -point.gradient
 
 
-def newton_direction(cg_iterations: int, cg_tolerance: float) -> Callable[[Smooth, Point], Tensor]:
-    """d with ∇²h d ≈ -∇h, by conjugate gradients up to a cap or a relative residual."""
+def make_newton_direction(
+    cg_iterations: int, cg_tolerance: float
+) -> Callable[[Smooth, Point], Tensor]:
+    """A function of (h, point) that solves ∇²h d = -∇h by conjugate gradients.
+
+    They stop after `cg_iterations`, or at the relative residual `cg_tolerance`.
+    """
 
     def direction(h: Smooth, point: Point) -> Tensor:
         def product(v: Tensor) -> Tensor:
-            return h.hessian_vector(point.theta, v)
+            return h.multiply_hessian(point.theta, v)
 
         return steihaug_cg(product, point.gradient, UNBOUNDED, cg_tolerance, cg_iterations).step
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.panels import add_outer_products, add_product, transposed_product
+from hpctrain.kernels.panels import add_outer_products, add_product, multiply_transposed
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import row_parts, row_ranges
 from hpctrain.parallel.tree import reduce_leaves
@@ -62,7 +62,7 @@ class Factors:
         self.panels[-1].rows[:, column + 1] = s[first:last]
         self.D = torch.cat([self.D.to(q.device) / tau, C[None].to(q.device)])
 
-    def times(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
+    def multiply(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
         """scale · x plus the sum times x (n,); collective, with two passes over the panels."""
         if not self.panels:
             return scale * x
@@ -71,12 +71,12 @@ class Factors:
         own = x[bounds[0] : bounds[-1]]
         local = [bound - bounds[0] for bound in bounds]
         inner = torch.cat(
-            [transposed_product(panel.rows, own, local, threads) for panel in self.panels], dim=1
+            [multiply_transposed(panel.rows, own, local, threads) for panel in self.panels], dim=1
         )
         before, total = (
             sum(len(each) - 1 for each in some) for some in (parts[: ranks.rank], parts)
         )
-        weights = self._weighted(ranks.tree_sum(reduce_leaves(inner, before), total))
+        weights = self._weight(ranks.tree_sum(reduce_leaves(inner, before), total))
         y = scale * own
         for panel, c in zip(self.panels, weights.split(2 * PANEL), strict=True):
             add_product(panel.rows, c, y, threads)
@@ -91,11 +91,11 @@ class Factors:
             panel = self.panels.pop(0).rows
             blocks = H.new_zeros(PANEL, 2, 2)
             blocks[: len(D) - start] = D[start : start + PANEL]
-            left = _times_blocks(panel, blocks)
+            left = _multiply_blocks(panel, blocks)
             add_outer_products(H, left, ranks.allgather_rows(panel, counts).T, threads)
         self.D = self.D[:0].clone()
 
-    def _weighted(self, inner: Tensor) -> Tensor:
+    def _weight(self, inner: Tensor) -> Tensor:
         """D times inner products (2k,), both filled up with zeros to whole panels."""
         pairs = inner.view(-1, 2)
         weights = torch.zeros_like(pairs)
@@ -104,7 +104,7 @@ class Factors:
         return weights.view(-1)
 
 
-def _times_blocks(panel: Tensor, blocks: Tensor) -> Tensor:
+def _multiply_blocks(panel: Tensor, blocks: Tensor) -> Tensor:
     """panel (r, 2b) times the block-diagonal matrix of symmetric blocks (b, 2, 2)."""
     pairs = panel.view(len(panel), -1, 2)
     weighted = pairs[:, :, :1] * blocks[:, 0] + pairs[:, :, 1:] * blocks[:, 1]

@@ -130,7 +130,7 @@ class InverseHessian:
             if 2 * len(self.factors) >= len(x) > 1:
                 self._make_dense(x, ranks, threads)
         if self.rows is None:
-            return self.factors.times(x, self.scale, ranks, threads)
+            return self.factors.multiply(x, self.scale, ranks, threads)
         ranges = row_ranges(len(x), ranks.size)
         first, last = ranges[ranks.rank]
         update = self._take_waiting(first, last)

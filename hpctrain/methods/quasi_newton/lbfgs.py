@@ -7,7 +7,7 @@ from torch import Tensor
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions, strong_wolfe
-from hpctrain.objective import Point, Smooth, point_of
+from hpctrain.objective import Point, Smooth, evaluate_point
 
 # Momentum is dropped where gᵀv > -DESCENT ‖g‖‖v‖.
 DESCENT = 1e-10
@@ -44,7 +44,7 @@ def lbfgs_step(
     Source: Kopaničáková et al. 2024, algorithm 4.1, steps 3 to 7.
     """
     theta, g = state.point.theta, state.point.gradient
-    p = -state.pairs.inverse_hessian_product(g)
+    p = -state.pairs.multiply_inverse_hessian(g)
     v = p if state.velocity is None else (1 - momentum) * state.velocity + momentum * p
     if dot(g, v) > -DESCENT * norm(g) * norm(v):
         v = p
@@ -52,7 +52,7 @@ def lbfgs_step(
     found = strong_wolfe(objective, theta, v, state.point.loss, slope, 1.0, line_search)
     if found.evaluation is None:
         return LBFGSState(state.point)
-    new = point_of(found.evaluation)
+    new = evaluate_point(found.evaluation)
     pairs = SecantPairs(state.pairs.s, state.pairs.y)
     pairs.store(new.theta - theta, new.gradient - g, memory)
     return LBFGSState(new, pairs, v, found.step)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.pairs import pair_combination, pair_products
+from hpctrain.kernels.pairs import combine_pairs, multiply_pairs
 from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.linalg.vectors import combination, dot, norm, products
 
@@ -80,7 +80,7 @@ class Hessian:
     P: Tensor = field(default_factory=lambda: _empty(0, 0))
     shifts: Tensor = field(default_factory=lambda: _empty(0))
 
-    def product(self, v: Tensor) -> Tensor:
+    def multiply_vector(self, v: Tensor) -> Tensor:
         """B v (n,)."""
         if not self.P.numel():
             return self.gamma * v
@@ -95,7 +95,7 @@ class Hessian:
         """
         k = len(self.P)
         g = products(self.P, gradient) if k else _empty(0)
-        across = _orthogonal_part(gradient, self.P)
+        across = _find_orthogonal_part(gradient, self.P)
         length, eigenvalues = norm(across), self.gamma + self.shifts
         if k < len(gradient):
             eigenvalues = torch.cat([eigenvalues, eigenvalues.new_tensor([self.gamma])])
@@ -103,7 +103,7 @@ class Hessian:
         v, sigma, ending = minimise_diagonal(eigenvalues, g, radius)
         step = combination(v[:k], self.P) if k else torch.zeros_like(gradient)
         if len(v) > k and float(v[k]) != 0:
-            unit = across / length if length > 0 else _unit_orthogonal_to(self.P, gradient)
+            unit = across / length if length > 0 else _find_orthogonal_unit(self.P, gradient)
             step = step + float(v[k]) * unit
         return SubproblemSolution(step, sigma, ending)
 
@@ -126,25 +126,25 @@ class LSR1:
             P = self.hessian.P.to(self.s[0].device)
             object.__setattr__(self, "hessian", replace(self.hessian, P=P))
 
-    def updated(self, s: Tensor, y: Tensor, memory: int) -> "LSR1":
+    def update(self, s: Tensor, y: Tensor, memory: int) -> "LSR1":
         """The memory with one pair more; the same memory if B cannot or need not learn from it.
 
         The oldest pairs are dropped beyond `memory`, and as long as M or ΨᵀΨ is singular.
         """
-        residual = y - self.hessian.product(s)
+        residual = y - self.hessian.multiply_vector(s)
         if not abs(dot(s, residual)) > SKIP * norm(s) * norm(residual):
             return self
         S, Y = [*self.s, s.contiguous()][-memory:], [*self.y, y.contiguous()][-memory:]
-        inner = _with_pair(self.inner[:, 1 - len(S) :, 1 - len(S) :], S, Y)
+        inner = _append_pair(self.inner[:, 1 - len(S) :, 1 - len(S) :], S, Y)
         for first in range(len(S)):
             kept = inner[:, first:, first:].clone()
-            hessian = compact_hessian(S[first:], Y[first:], kept)
+            hessian = make_compact_hessian(S[first:], Y[first:], kept)
             if hessian is not None:
                 return LSR1(S[first:], Y[first:], kept, hessian)
         return self
 
 
-def compact_hessian(S: list[Tensor], Y: list[Tensor], inner: Tensor) -> Hessian | None:
+def make_compact_hessian(S: list[Tensor], Y: list[Tensor], inner: Tensor) -> Hessian | None:
     """B of pairs, the newest last; None where M or ΨᵀΨ is singular in the pairs' precision.
 
     Both are judged after scaling the columns of Ψ by c_i = (‖s_i‖‖ψ_i‖)^(-½): the diagonal of
@@ -159,7 +159,7 @@ def compact_hessian(S: list[Tensor], Y: list[Tensor], inner: Tensor) -> Hessian 
     """
     SS, SY, YY = inner
     DLL = SY.tril() + SY.tril(-1).mT
-    gamma = initial_curvature(DLL, SS)
+    gamma = choose_initial_curvature(DLL, SS)
     squares = YY - gamma * (SY + SY.mT) + gamma**2 * SS
     lengths = squares.diagonal().clamp(min=0).sqrt()
     tolerance = math.sqrt(torch.finfo(S[0].dtype).eps)
@@ -169,7 +169,7 @@ def compact_hessian(S: list[Tensor], Y: list[Tensor], inner: Tensor) -> Hessian 
     eigenvalues, V = torch.linalg.eigh(c[:, None] * (DLL - gamma * SS) * c)
     if not bool(eigenvalues.abs().min() > tolerance * eigenvalues.abs().max()):
         return None
-    factors = _thin_qr(S, Y, gamma, squares, max(tolerance, LEAST_SINE))
+    factors = _compute_thin_qr(S, Y, gamma, squares, max(tolerance, LEAST_SINE))
     if factors is None:
         return None
     combined, R = factors
@@ -178,7 +178,7 @@ def compact_hessian(S: list[Tensor], Y: list[Tensor], inner: Tensor) -> Hessian 
     return Hessian(gamma, combined(U.T), shifts)
 
 
-def initial_curvature(DLL: Tensor, SS: Tensor) -> float:
+def choose_initial_curvature(DLL: Tensor, SS: Tensor) -> float:
     """γ = λ̂ - BELOW |λ̂|, with λ̂ the least eigenvalue of (D + L + Lᵀ) u = λ SᵀS u.
 
     Then M⁻¹ is positive definite and γ is the least eigenvalue of B. Where γ > λ̂, B may curve
@@ -208,7 +208,7 @@ def minimise_diagonal(
     values, slopes = to_array(eigenvalues), to_array(g)  # few numbers: NumPy's calls take less time
     least = float(values.min())
     d, lowest = values - least, max(least, 0.0)
-    v = _quotient(-slopes, d + lowest)
+    v = _divide(-slopes, d + lowest)
     length = float(np.linalg.norm(v))
     if length <= radius:
         if least >= 0:
@@ -217,25 +217,25 @@ def minimise_diagonal(
         return to_tensor(v), -least, Ending.HARD_CASE
     mu = max(lowest, float((abs(slopes) / radius - d).max()))
     for _ in range(MAX_NEWTON_STEPS):
-        v = _quotient(-slopes, d + mu)
+        v = _divide(-slopes, d + mu)
         length = float(np.linalg.norm(v))
-        slope = float(_quotient(v**2, d + mu).sum()) / length**2
+        slope = float(_divide(v**2, d + mu).sum()) / length**2
         if length <= radius * (1 + BOUNDARY_TOLERANCE):
             break
         mu += (length / radius - 1) / slope
     return to_tensor(v * (radius / length)), mu - least, Ending.BOUNDARY
 
 
-def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Numbers (r,) by numbers (r,), 0 where the first is 0, and ±∞ where only the second is."""
     with np.errstate(divide="ignore"):
         return np.divide(above, below, out=np.zeros_like(above), where=above != 0)
 
 
-def _with_pair(inner: Tensor, S: list[Tensor], Y: list[Tensor]) -> Tensor:
+def _append_pair(inner: Tensor, S: list[Tensor], Y: list[Tensor]) -> Tensor:
     """SᵀS, SᵀY, YᵀY (3, k, k) of k pairs, known but for the last one."""
     k = len(S)
-    with_s, with_y = pair_products([*S, *Y], S[-1], Y[-1]).view(2, k, 2).unbind(-1)
+    with_s, with_y = multiply_pairs([*S, *Y], S[-1], Y[-1]).view(2, k, 2).unbind(-1)
     larger = _empty(3, k, k)
     larger[:, :-1, :-1] = inner
     larger[0, -1] = larger[0, :, -1] = with_s[0]
@@ -244,7 +244,7 @@ def _with_pair(inner: Tensor, S: list[Tensor], Y: list[Tensor]) -> Tensor:
     return larger
 
 
-def _thin_qr(
+def _compute_thin_qr(
     S: list[Tensor], Y: list[Tensor], gamma: float, squares: Tensor, least_sine: float
 ) -> tuple[Callable[[Tensor], Tensor], Tensor] | None:
     """The thin factorisation Ψ = Q R of Ψ (n, k): the function W ↦ W Qᵀ of W (m, k), and R (k, k).
@@ -265,33 +265,33 @@ def _thin_qr(
     if failed or not bool((factor.diagonal() > least_sine).all()):
         return None
     first = lengths[:, None] * factor
-    inverse = _inverse(first)
+    inverse = _invert(first)
     if least_sine > ONE_PASS:
-        return lambda W: pair_combination(W @ inverse, gamma, S, Y), first.T
-    Q = pair_combination(inverse, gamma, S, Y)
+        return lambda W: combine_pairs(W @ inverse, gamma, S, Y), first.T
+    Q = combine_pairs(inverse, gamma, S, Y)
     second, failed = torch.linalg.cholesky_ex(products(Q, Q))
     if failed or not bool((second.diagonal() > STILL_THERE).all()):
         return None
-    again = _inverse(second)
+    again = _invert(second)
     return lambda W: combination(W @ again, Q), second.T @ first.T
 
 
-def _inverse(lower: Tensor) -> Tensor:
+def _invert(lower: Tensor) -> Tensor:
     """The inverse of a lower triangular matrix (k, k)."""
     identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
     return torch.linalg.solve_triangular(lower, identity, upper=False)
 
 
-def _orthogonal_part(v: Tensor, P: Tensor) -> Tensor:
+def _find_orthogonal_part(v: Tensor, P: Tensor) -> Tensor:
     """v - PPᵀv (n,), projected twice for its own relative accuracy."""
     for _ in range(2 if len(P) else 0):
         v = v - combination(products(P, v), P)
     return v
 
 
-def _unit_orthogonal_to(P: Tensor, like: Tensor) -> Tensor:
+def _find_orthogonal_unit(P: Tensor, like: Tensor) -> Tensor:
     """A unit vector (n,) orthogonal to P, from the coordinate vector that is farthest from P."""
     e = torch.zeros_like(like)
     e[int((P**2).sum(dim=0).argmin()) if len(P) else 0] = 1
-    u = _orthogonal_part(e, P)
+    u = _find_orthogonal_part(e, P)
     return u / norm(u)

@@ -39,7 +39,7 @@ class SecantPairs:
     def clear(self) -> None:
         self.s, self.y = [], []
 
-    def inverse_hessian_product(
+    def multiply_inverse_hessian(
         self, gradient: Tensor, initial: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
         """H g by the two-loop recursion.

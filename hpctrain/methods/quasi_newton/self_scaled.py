@@ -7,8 +7,8 @@ from torch import Tensor
 from hpctrain.linalg.vectors import dot
 from hpctrain.methods.quasi_newton.inverse_hessian import SCALINGS, InverseHessian
 from hpctrain.methods.quasi_newton.secant_pairs import is_safe
-from hpctrain.methods.search.strong_wolfe import LineSearchOptions, first_trial, strong_wolfe
-from hpctrain.objective import Objective, Point, point_of
+from hpctrain.methods.search.strong_wolfe import LineSearchOptions, choose_first_trial, strong_wolfe
+from hpctrain.objective import Objective, Point, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 
 
@@ -55,11 +55,11 @@ class SelfScaledMethod:
         """θ⁺ = θ - a H ∇L(θ) with the pair's update of H; where no step is found, H = I again."""
         old, p = state.point, -state.Hg
         slope = dot(old.gradient, p)
-        trial = first_trial(old.loss, state.previous_loss, slope)
+        trial = choose_first_trial(old.loss, state.previous_loss, slope)
         found = strong_wolfe(objective, old.theta, p, old.loss, slope, trial, self.line_search)
         if found.evaluation is None:
             return self.start(old)
-        new = point_of(found.evaluation)
+        new = evaluate_point(found.evaluation)
         H, Hg = self._update(state, new, found.step)
         return SelfScaledState(new, H, Hg, old.loss, found.step)
 

@@ -30,9 +30,9 @@ def batch(seed: int, epoch: int, index: int, size: int, samples: int) -> Tensor:
     if not 0 <= index < count:
         raise ValueError(f"an epoch has the batches 0 to {count - 1}, not {index}")
     bounds = [each * samples // count for each in (index, index + 1)]
-    return to_tensor(np.sort(_order(seed, epoch, samples)[bounds[0] : bounds[1]]))
+    return to_tensor(np.sort(_draw_order(seed, epoch, samples)[bounds[0] : bounds[1]]))
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
+def _draw_order(seed: int, epoch: int, samples: int) -> np.ndarray:
     return generator(seed, "batches", epoch).permutation(samples)

@@ -39,7 +39,7 @@ class MiniBatches:
         random = generator(self.seed, "mini-batch overlap", iteration)
         return add_overlap(own, self.samples, self.overlap, random)
 
-    def epoch(self, iteration: int) -> float | None:
+    def count_epochs(self, iteration: int) -> float | None:
         """Passes over the samples after so many iterations; None where each is one."""
         if self.size is None:
             return None
@@ -62,7 +62,7 @@ class MiniBatches:
         overlap = f", overlap {self.overlap:g} %" if self.overlap else ""
         return f"{count} mini-batches an epoch, of at most {self.size} samples{overlap}"
 
-    def objective(self, objective: Objective, iteration: int) -> Objective:
+    def make_objective(self, objective: Objective, iteration: int) -> Objective:
         """The loss over an iteration's samples."""
         chosen = self.choose(iteration)
         return objective if chosen is None else objective.subset(chosen)

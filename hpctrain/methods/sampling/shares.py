@@ -59,7 +59,7 @@ class ShareWork:
         try:
             own = ranks.on_all(
                 lambda: {
-                    index: Share(numbers[index], objective.of_samples(numbers[index], group))
+                    index: Share(numbers[index], objective.take_samples(numbers[index], group))
                     for index in share_map.blocks[ranks.rank]
                 }
             )

@@ -82,7 +82,7 @@ def draw_subsets(
         for t in range(steps):
             yield objective.subset(draw_subset(seed, objective.samples, size, *indices, t))
         return
-    for gathered in _gathered(objective, size, steps, seed, *indices):
+    for gathered in _gather_samples(objective, size, steps, seed, *indices):
         for start in range(0, gathered.samples, size):
             yield gathered.subset(torch.arange(start, start + size, device="cpu"))
 
@@ -96,14 +96,14 @@ def draw_sample_gradients(
     """
     if not objective.is_portable:
         for sample in draw_subsets(objective, 1, steps, seed, *indices):
-            yield partial(_gradient, sample)
+            yield partial(_evaluate_gradient, sample)
         return
-    for gathered in _gathered(objective, 1, steps, seed, *indices):
+    for gathered in _gather_samples(objective, 1, steps, seed, *indices):
         for place in range(gathered.samples):
-            yield partial(gathered.sample_gradient, place)
+            yield partial(gathered.evaluate_sample_gradient, place)
 
 
-def _gathered(
+def _gather_samples(
     objective: Objective, size: int, steps: int, seed: int, *indices: int
 ) -> Iterator[Objective]:
     """The subsets of `GATHERED` samples' worth of steps at a time, one after the other."""
@@ -111,10 +111,10 @@ def _gathered(
     for first in range(0, steps, batch):
         draws = range(first, min(first + batch, steps))
         chosen = [draw_subset(seed, objective.samples, size, *indices, t) for t in draws]
-        yield objective.gathered(torch.cat(chosen))
+        yield objective.gather_samples(torch.cat(chosen))
 
 
-def _gradient(objective: Objective, theta: Tensor) -> Tensor:
+def _evaluate_gradient(objective: Objective, theta: Tensor) -> Tensor:
     return evaluate(objective, theta).gradient
 
 

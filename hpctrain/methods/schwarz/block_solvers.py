@@ -39,7 +39,7 @@ class LocalSolver(Protocol):
     def label(self) -> str:
         """The method, as the solver's description names it."""
 
-    def fresh(self) -> Any:
+    def make_fresh(self) -> Any:
         """The memory of a solver that knows nothing yet."""
 
     def solve(
@@ -50,7 +50,7 @@ class LocalSolver(Protocol):
         Ends early where a step fails though nothing is remembered. Never raises the loss.
         """
 
-    def update_cost(self, fraction: float) -> float:
+    def count_update_cost(self, fraction: float) -> float:
         """Of a step on a block of so large a part of θ, in updates of the full θ's memory."""
 
 
@@ -91,7 +91,7 @@ class LocalLBFGS:
     def label(self) -> str:
         return f"L-BFGS, {self.memory} pairs"
 
-    def fresh(self) -> SecantPairs:
+    def make_fresh(self) -> SecantPairs:
         return SecantPairs()
 
     def solve(
@@ -103,7 +103,7 @@ class LocalLBFGS:
         state = take_steps(step, LBFGSState(point, memory), steps)
         return state.point, state.pairs
 
-    def update_cost(self, fraction: float) -> float:
+    def count_update_cost(self, fraction: float) -> float:
         return fraction
 
 
@@ -141,7 +141,7 @@ class LocalSelfScaled:
     def label(self) -> str:
         return f"{self.name} with inverse Hessians of its own"
 
-    def fresh(self) -> BlockHessian:
+    def make_fresh(self) -> BlockHessian:
         return BlockHessian()
 
     def solve(
@@ -151,12 +151,12 @@ class LocalSelfScaled:
         method = SelfScaledMethod(self.name, self.line_search, alone, self.threads)
         state = take_steps(
             lambda state: method.step(objective, state),
-            method.start(point, _with_row_blocks(memory)),
+            method.start(point, _add_row_blocks(memory)),
             steps,
         )
-        return state.point, _without_row_blocks(state.H)
+        return state.point, _drop_row_blocks(state.H)
 
-    def update_cost(self, fraction: float) -> float:
+    def count_update_cost(self, fraction: float) -> float:
         """Of n_s² numbers out of n²."""
         return fraction**2
 
@@ -183,7 +183,7 @@ class LocalTrustRegion:
     def label(self) -> str:
         return f"trust region with L-SR1, {self.memory} pairs"
 
-    def fresh(self) -> TrustRegionMemory:
+    def make_fresh(self) -> TrustRegionMemory:
         return TrustRegionMemory(self.region.radius, LSR1())
 
     def solve(
@@ -197,23 +197,23 @@ class LocalTrustRegion:
                 break
         return state.point, TrustRegionMemory(state.radius, state.memory)
 
-    def update_cost(self, fraction: float) -> float:
+    def count_update_cost(self, fraction: float) -> float:
         return fraction
 
 
-def _with_row_blocks(memory: BlockHessian) -> InverseHessian:
-    panels = [_whole(panel) for panel in memory.panels]
-    rows = None if memory.matrix is None else _whole(memory.matrix)
+def _add_row_blocks(memory: BlockHessian) -> InverseHessian:
+    panels = [_make_whole(panel) for panel in memory.panels]
+    rows = None if memory.matrix is None else _make_whole(memory.matrix)
     H = InverseHessian(memory.scale, Factors(panels, memory.D), rows, memory.waiting)
     H.share_with(memory)
     return H
 
 
-def _without_row_blocks(H: InverseHessian) -> BlockHessian:
+def _drop_row_blocks(H: InverseHessian) -> BlockHessian:
     panels = [panel.rows for panel in H.factors.panels]
     matrix = None if H.rows is None else H.rows.rows
     return BlockHessian(H.scale, panels, H.factors.D, matrix, H.waiting)
 
 
-def _whole(matrix: Tensor) -> RowBlock:
+def _make_whole(matrix: Tensor) -> RowBlock:
     return RowBlock(matrix, 0, len(matrix))

@@ -58,7 +58,7 @@ class BlockWork:
         """n_s of each block."""
         return [block.size for block in self.blocks]
 
-    def fresh_counts(self) -> Counts:
+    def make_fresh_counts(self) -> Counts:
         """Of one block's solve, in units of the whole network."""
         whole = self.objective.counts
         return Counts(whole.loss_cost, whole.gradient_cost)

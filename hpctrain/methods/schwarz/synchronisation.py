@@ -21,7 +21,7 @@ from hpctrain.decomposition.blocks import Decomposition
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions, strong_wolfe
-from hpctrain.objective import Objective, Point, point_of
+from hpctrain.objective import Objective, Point, evaluate_point
 
 # Steps of BFGS for the α of a subspace synchronisation, after the common search.
 SUBSPACE_STEPS = 5
@@ -45,7 +45,7 @@ def search_along(
     )
     if found.evaluation is None:
         return point, 0.0
-    return point_of(found.evaluation), found.step
+    return evaluate_point(found.evaluation), found.step
 
 
 def common(
@@ -60,7 +60,7 @@ def common(
     return search_along(objective, point, d, options, first_is_likely=False)[0]
 
 
-def block_wise(
+def search_block_wise(
     objective: Objective,
     decomposition: Decomposition,
     point: Point,
@@ -108,7 +108,7 @@ def subspace(
         elif step > 0:
             break
         point, g = new, g_new
-        p = -pairs.inverse_hessian_product(g)
+        p = -pairs.multiply_inverse_hessian(g)
         if not pairs.s:
             p /= max(norm(p), torch.finfo(p.dtype).tiny)
     return point
@@ -116,7 +116,7 @@ def subspace(
 
 SYNCHRONISATIONS: dict[str, Synchronisation] = {
     "common": common,
-    "block-wise": block_wise,
+    "block-wise": search_block_wise,
     "subspace": subspace,
 }
 

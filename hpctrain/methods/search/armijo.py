@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.methods.trust_region.control import rounding_error
+from hpctrain.methods.trust_region.control import estimate_rounding
 from hpctrain.objective import Evaluation, Smooth
 from hpctrain.options import Options
 
@@ -36,11 +36,11 @@ def armijo(
     direction: Tensor,
     loss: float,
     slope: float,
-    first_trial: float,
+    choose_first_trial: float,
     options: ArmijoOptions,
     likely_trials: int = 1,
 ) -> ArmijoStep | None:
-    """The first α of first_trial · shrinkⁱ with L(θ + α d) ≤ L(θ) + c₁ α ∇L(θ)ᵀd.
+    """The first α of choose_first_trial · shrinkⁱ with L(θ + α d) ≤ L(θ) + c₁ α ∇L(θ)ᵀd.
 
     Where the slope foresees a decrease within the losses' rounding error, a loss as good as the
     old one is accepted: the values cannot tell more.
@@ -49,7 +49,7 @@ def armijo(
         objective: L.
         theta, direction: θ and d, (n,).
         loss, slope: L(θ) and ∇L(θ)ᵀd.
-        first_trial: the α to try first.
+        choose_first_trial: the α to try first.
         likely_trials: evaluate so many of the first trials with their gradient, in one pass.
 
     Returns:
@@ -57,9 +57,11 @@ def armijo(
     """
     if not slope < 0:
         return None
-    step, rounding = first_trial, rounding_error(loss, theta.dtype)
+    step, rounding = choose_first_trial, estimate_rounding(loss, theta.dtype)
     for number in range(options.max_trials):
-        evaluate = objective.with_gradient if number < likely_trials else objective.at
+        evaluate = (
+            objective.evaluate_with_gradient if number < likely_trials else objective.evaluate_loss
+        )
         trial = evaluate(theta + step * direction)
         allowed = rounding if -step * slope <= rounding else options.c1 * step * slope
         if trial.loss <= loss + allowed:

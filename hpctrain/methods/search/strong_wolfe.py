@@ -87,7 +87,7 @@ def strong_wolfe(
     direction: Tensor,
     loss: float,
     slope: float,
-    first_trial: float,
+    choose_first_trial: float,
     options: LineSearchOptions,
     first_is_likely: bool = True,
 ) -> SearchResult:
@@ -99,7 +99,7 @@ def strong_wolfe(
         objective: L.
         theta, direction: θ and d, (n,).
         loss, slope: L(θ) and ∇L(θ)ᵀd, the latter negative.
-        first_trial: the α to try first.
+        choose_first_trial: the α to try first.
         options: c₁, c₂ and the number of trials.
         first_is_likely: evaluate the first trial with its gradient, in one pass.
     """
@@ -108,9 +108,13 @@ def strong_wolfe(
     start = _Start(loss, slope)
     low: _Point = start
     high: _Point | None = None
-    step, trials = first_trial, 0
-    while trials < options.max_trials and not _exhausted(low, high):
-        evaluate = objective.with_gradient if first_is_likely and not trials else objective.at
+    step, trials = choose_first_trial, 0
+    while trials < options.max_trials and not _is_exhausted(low, high):
+        evaluate = (
+            objective.evaluate_with_gradient
+            if first_is_likely and not trials
+            else objective.evaluate_loss
+        )
         trial = _Trial(step, evaluate(theta + step * direction), direction)
         trials += 1
         # Strictly below as well: at round-off the Armijo bound equals the loss itself.
@@ -130,7 +134,7 @@ def strong_wolfe(
     return SearchResult(low.step, low.evaluation, trials, SearchOutcome.DECREASE)
 
 
-def first_trial(loss: float, previous_loss: float | None, slope: float) -> float:
+def choose_first_trial(loss: float, previous_loss: float | None, slope: float) -> float:
     """The first α to try, min(1, 2 (f_k - f_{k-1}) / φ'(0)); 1 without a step before or a slope.
 
     It expects the decrease of the last step again (Nocedal and Wright, equation 3.60).
@@ -140,13 +144,13 @@ def first_trial(loss: float, previous_loss: float | None, slope: float) -> float
     return min(1.0, 2 * (loss - previous_loss) / slope)
 
 
-def _exhausted(low: _Point, high: _Point | None) -> bool:
+def _is_exhausted(low: _Point, high: _Point | None) -> bool:
     return high is not None and abs(high.step - low.step) <= NARROWEST * max(low.step, high.step)
 
 
 def _extrapolate(previous: _Point, low: _Point) -> float:
     """A larger step, where the slope is still steep and nothing bounds it yet."""
-    step = _cubic_minimum(previous, low)
+    step = _find_cubic_minimum(previous, low)
     smallest, largest = (factor * low.step for factor in GROWTH)
     return smallest if step is None else min(max(step, smallest), largest)
 
@@ -157,7 +161,7 @@ def _interpolate(low: _Point, high: _Point) -> float:
     if not math.isfinite(high.loss):
         return low.step + SAFEGUARD * width
     if high.known_slope is not None:
-        step = _cubic_minimum(low, high)
+        step = _find_cubic_minimum(low, high)
     else:
         curvature = high.loss - low.loss - low.slope * width
         step = low.step - 0.5 * low.slope * width**2 / curvature if curvature > 0 else None
@@ -167,7 +171,7 @@ def _interpolate(low: _Point, high: _Point) -> float:
     return low.step + min(max(fraction, SAFEGUARD), 1 - SAFEGUARD) * width
 
 
-def _cubic_minimum(a: _Point, b: _Point) -> float | None:
+def _find_cubic_minimum(a: _Point, b: _Point) -> float | None:
     """The minimum of the cubic through two values and slopes (N&W, equation 3.59)."""
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.step - b.step)
     square = d1**2 - a.slope * b.slope

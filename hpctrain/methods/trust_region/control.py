@@ -52,12 +52,14 @@ class TrustRegionOptions(RadiusOptions):
     norm: Norm = Field(2, description='of a step: 2, or "inf" for its largest component')
 
 
-def rounding_error(loss: float, dtype: torch.dtype) -> float:
+def estimate_rounding(loss: float, dtype: torch.dtype) -> float:
     """δ: a difference of two losses near `loss` that is smaller is rounding error."""
     return ROUNDING_UNITS * torch.finfo(dtype).eps * abs(loss)
 
 
-def reduction_ratio(loss: float, trial_loss: float, predicted: float, rounding: float) -> float:
+def compute_reduction_ratio(
+    loss: float, trial_loss: float, predicted: float, rounding: float
+) -> float:
     """ρ = (L(θ) - L(θ+s) + δ) / (m(0) - m(s) + δ); -∞ for a useless trial.
 
     δ is the rounding error of the losses. Where both reductions are smaller than δ they agree as
@@ -117,21 +119,21 @@ def judge(
     """Decides whether a trial step is taken, and updates the radius.
 
     Args:
-        loss, trial_loss, predicted, rounding: as for `reduction_ratio`.
+        loss, trial_loss, predicted, rounding: as for `compute_reduction_ratio`.
         radius, step_norm: Δ and ‖s‖.
         reference: the loss with which a nonmonotone acceptance compares the trial, at least L(θ).
     """
-    rho = reduction_ratio(loss, trial_loss, predicted, rounding)
+    rho = compute_reduction_ratio(loss, trial_loss, predicted, rounding)
     tolerant = rho
     if reference is not None:
-        tolerant = reduction_ratio(reference, trial_loss, predicted, rounding)
+        tolerant = compute_reduction_ratio(reference, trial_loss, predicted, rounding)
     accepted = is_accepted(tolerant, options)
     # A step that is taken for the sake of the window alone neither shrinks Δ nor lets it grow.
     held = max(rho, options.eta1) if accepted else rho
     return Verdict(rho, accepted, update_radius(radius, held, step_norm, options))
 
 
-def reference_loss(window: Sequence[float], loss: float) -> float:
+def find_reference_loss(window: Sequence[float], loss: float) -> float:
     """The greatest of the last W losses: L(θ), or that of the highest point of the window."""
     return loss + max(0.0, *window) if window else loss
 

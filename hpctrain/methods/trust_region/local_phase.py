@@ -64,7 +64,7 @@ class Limit(Protocol):
     @property
     def least(self) -> float: ...
 
-    def left(self, phase: Phase) -> float:
+    def find_room(self, phase: Phase) -> float:
         """The longest step that surely keeps the limit."""
 
 
@@ -86,7 +86,7 @@ class Budget:
     def least(self) -> float:
         return self.SPENT * self.most
 
-    def left(self, phase: Phase) -> float:
+    def find_room(self, phase: Phase) -> float:
         return self.most - length(phase.step, self.norm)
 
 
@@ -116,7 +116,7 @@ def run_local_phase(
     """
     phase = Phase(start, torch.zeros_like(start.theta), radius, pairs)
     for last in (i == steps - 1 for i in range(steps)):
-        left = limit.left(phase)
+        left = limit.find_room(phase)
         if left <= limit.least:
             break
         if norm(phase.point.gradient) == 0:
@@ -130,7 +130,7 @@ def run_local_phase(
 def _step(h: Smooth, phase: Phase, left: float, rule: TrialRule, gradient_needed: bool) -> Phase:
     """One trial step of a phase, no longer than what is left."""
     point, model = phase.point, rule.model
-    B = model.curvature(h, point.theta, phase.pairs)
+    B = model.make_curvature(h, point.theta, phase.pairs)
     evaluate = model.choose_evaluation(h, gradient_needed)
     tried = rule.attempt(evaluate, point, B, min(phase.radius, left))
     trial, before = tried.trial, phase.radius

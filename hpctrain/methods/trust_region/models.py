@@ -30,7 +30,7 @@ class Model(Protocol):
     @property
     def learns(self) -> bool: ...
 
-    def curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
+    def make_curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
         """B at θ (n,), from what was learnt so far."""
 
     def choose_evaluation(self, objective: Smooth, gradient_likely: bool) -> Evaluate:
@@ -57,7 +57,7 @@ class FixedModel:
     learns: ClassVar[bool] = False
 
     def choose_evaluation(self, objective: Smooth, gradient_likely: bool) -> Evaluate:
-        return objective.with_gradient if gradient_likely else objective.at
+        return objective.evaluate_with_gradient if gradient_likely else objective.evaluate_loss
 
     def learn(self, pairs: LSR1, s: Tensor, change: Callable[[], Tensor]) -> LSR1:
         return pairs
@@ -67,7 +67,7 @@ class FixedModel:
 class LinearModel(FixedModel):
     """B = 0."""
 
-    def curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
+    def make_curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
         return None
 
     def describe(self, norm: Norm, cg_iterations: int) -> str:
@@ -78,8 +78,8 @@ class LinearModel(FixedModel):
 class HessianModel(FixedModel):
     """B = ∇²L(θ), by its products."""
 
-    def curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
-        return lambda v: objective.hessian_vector(theta, v)
+    def make_curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
+        return lambda v: objective.multiply_hessian(theta, v)
 
     def describe(self, norm: Norm, cg_iterations: int) -> str:
         return f"exact Hessian, at most {cg_iterations} conjugate gradients"
@@ -96,15 +96,15 @@ class LSR1Model:
     memory: int
     learns: ClassVar[bool] = True
 
-    def curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
+    def make_curvature(self, objective: Smooth, theta: Tensor, pairs: LSR1) -> Curvature:
         return pairs.hessian
 
     def choose_evaluation(self, objective: Smooth, gradient_likely: bool) -> Evaluate:
-        return objective.with_gradient
+        return objective.evaluate_with_gradient
 
     def learn(self, pairs: LSR1, s: Tensor, change: Callable[[], Tensor]) -> LSR1:
         y = change()
-        return pairs.updated(s, y, self.memory) if bool(y.isfinite().all()) else pairs
+        return pairs.update(s, y, self.memory) if bool(y.isfinite().all()) else pairs
 
     def describe(self, norm: Norm, cg_iterations: int) -> str:
         solver = "OBS" if norm == 2 else "conjugate gradients in the box"

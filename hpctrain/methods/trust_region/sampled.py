@@ -19,7 +19,7 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import slide_window
 from hpctrain.methods.trust_region.models import Evaluate, Model
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Evaluation, Point, Smooth, point_of
+from hpctrain.objective import Evaluation, Point, Smooth, evaluate_point
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Exact:
         return trial.evaluate_gradient() - start.gradient
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
-        return point_of(trial)
+        return evaluate_point(trial)
 
     def count_gradients(self, model: Model, accepted: bool) -> int:
         return int(model.learns or accepted)
@@ -108,20 +108,20 @@ class SampledHessian:
         return point
 
     def choose_evaluation(self, model: Model) -> Evaluate:
-        return self.whole.at
+        return self.whole.evaluate_loss
 
     def change(self, start: Point, trial: Evaluation) -> Tensor:
-        after = self.curvature.with_gradient(trial.theta).evaluate_gradient()
-        return after - self.curvature.with_gradient(start.theta).evaluate_gradient()
+        after = self.curvature.evaluate_with_gradient(trial.theta).evaluate_gradient()
+        return after - self.curvature.evaluate_with_gradient(start.theta).evaluate_gradient()
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
-        return point_of(trial)
+        return evaluate_point(trial)
 
     def count_gradients(self, model: Model, accepted: bool) -> int:
         return int(accepted)
 
     def qualify(self, outcome: Outcome) -> Outcome:
-        return outcome.of_samples()
+        return outcome.take_samples()
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,18 @@ class SampledDerivatives:
 
     def start(self, point: Point) -> Point:
         return Point(
-            point.theta, point.loss, self.curvature.with_gradient(point.theta).evaluate_gradient()
+            point.theta,
+            point.loss,
+            self.curvature.evaluate_with_gradient(point.theta).evaluate_gradient(),
         )
 
     def choose_evaluation(self, model: Model) -> Evaluate:
-        return self.whole.at
+        return self.whole.evaluate_loss
 
     def change(self, start: Point, trial: Evaluation) -> Tensor:
-        return self.curvature.with_gradient(trial.theta).evaluate_gradient() - start.gradient
+        return (
+            self.curvature.evaluate_with_gradient(trial.theta).evaluate_gradient() - start.gradient
+        )
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
         return Point(trial.theta, trial.loss, start.gradient)
@@ -152,7 +156,7 @@ class SampledDerivatives:
         return 1
 
     def qualify(self, outcome: Outcome) -> Outcome:
-        return outcome.of_samples()
+        return outcome.take_samples()
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class Sampled:
     curvature: Smooth
 
     def start(self, point: Point) -> Point:
-        return point_of(self.curvature.with_gradient(point.theta))
+        return evaluate_point(self.curvature.evaluate_with_gradient(point.theta))
 
     def choose_evaluation(self, model: Model) -> Evaluate:
         return model.choose_evaluation(self.curvature, gradient_likely=False)
@@ -180,7 +184,7 @@ class Sampled:
         return 1 + model.learns
 
     def qualify(self, outcome: Outcome) -> Outcome:
-        return outcome.of_samples()
+        return outcome.take_samples()
 
 
 def make_step(
@@ -196,7 +200,7 @@ def make_step(
     """
     f, model = functions, rule.model
     start = f.start(state.point)
-    B = model.curvature(f.curvature, start.theta, state.memory)
+    B = model.make_curvature(f.curvature, start.theta, state.memory)
     tried = rule.attempt(f.choose_evaluation(model), start, B, state.radius, state.window)
     new = replace(
         state,

@@ -34,10 +34,10 @@ SAMPLE_GROWTH = 2
 class Sampling(Protocol):
     """The functions of every step, and the size of the next sample."""
 
-    def functions(self, state: TrustRegionState) -> Functions:
+    def choose_functions(self, state: TrustRegionState) -> Functions:
         """L, g and B of the next step."""
 
-    def next_size(self, state: TrustRegionState) -> int:
+    def choose_next_size(self, state: TrustRegionState) -> int:
         """Samples of the step that follows the one that led to this state."""
 
     def describe(self) -> str:
@@ -50,10 +50,10 @@ class AllSamples:
 
     objective: Objective
 
-    def functions(self, state: TrustRegionState) -> Functions:
+    def choose_functions(self, state: TrustRegionState) -> Functions:
         return Exact(self.objective)
 
-    def next_size(self, state: TrustRegionState) -> int:
+    def choose_next_size(self, state: TrustRegionState) -> int:
         return state.sample_size
 
     def describe(self) -> str:
@@ -67,10 +67,10 @@ class MiniBatchSampling:
     objective: Objective
     batches: MiniBatches
 
-    def functions(self, state: TrustRegionState) -> Functions:
-        return Sampled(self.batches.objective(self.objective, state.iteration))
+    def choose_functions(self, state: TrustRegionState) -> Functions:
+        return Sampled(self.batches.make_objective(self.objective, state.iteration))
 
-    def next_size(self, state: TrustRegionState) -> int:
+    def choose_next_size(self, state: TrustRegionState) -> int:
         return state.sample_size
 
     def describe(self) -> str:
@@ -93,12 +93,12 @@ class DrawnSampling:
     compose: Callable[[Objective, Objective], Functions]
     text: str
 
-    def functions(self, state: TrustRegionState) -> Functions:
+    def choose_functions(self, state: TrustRegionState) -> Functions:
         L = self.objective
         chosen = draw_subset(self.seed, L.samples, state.sample_size, state.iteration)
         return self.compose(L, L.subset(chosen))
 
-    def next_size(self, state: TrustRegionState) -> int:
+    def choose_next_size(self, state: TrustRegionState) -> int:
         return state.sample_size
 
     def describe(self) -> str:
@@ -121,12 +121,12 @@ class GrowingSampling:
     first_size: int
     first_radius: float
 
-    def functions(self, state: TrustRegionState) -> Functions:
+    def choose_functions(self, state: TrustRegionState) -> Functions:
         L = self.objective
         chosen = draw_subset(self.seed, L.samples, state.sample_size, state.iteration)
         return Sampled(L.subset(chosen))
 
-    def next_size(self, state: TrustRegionState) -> int:
+    def choose_next_size(self, state: TrustRegionState) -> int:
         """|S_k+1|; a refused step leaves it unchanged."""
         if not state.step_length:
             return state.sample_size
@@ -139,13 +139,13 @@ class GrowingSampling:
         return f"L, g and B of samples drawn for a step, {self.first_size} at first, growing"
 
 
-def hessian_sampling(objective: Objective, seed: int, size: int) -> DrawnSampling:
+def make_hessian_sampling(objective: Objective, seed: int, size: int) -> DrawnSampling:
     """B of a sample."""
     text = f"B of {size} samples drawn for a step, L and g of all"
     return DrawnSampling(objective, seed, SampledHessian, text)
 
 
-def derivatives_sampling(objective: Objective, seed: int, size: int) -> DrawnSampling:
+def make_derivatives_sampling(objective: Objective, seed: int, size: int) -> DrawnSampling:
     """g and B of a sample."""
     text = f"g and B of {size} samples drawn for a step, L of all"
     return DrawnSampling(objective, seed, SampledDerivatives, text)

@@ -15,9 +15,9 @@ from torch import Tensor
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.trust_region.control import (
     RadiusOptions,
+    estimate_rounding,
+    find_reference_loss,
     judge,
-    reference_loss,
-    rounding_error,
 )
 from hpctrain.methods.trust_region.models import Evaluate, Model
 from hpctrain.methods.trust_region.subproblem import Curvature, Norm, length, minimise_model
@@ -88,7 +88,7 @@ class TrialRule:
         found = minimise_model(B, point.gradient, radius, self.norm, self.cg_iterations)
         self.check_bound(found.step, radius)
         trial = evaluate(point.theta + found.step)
-        rounding = rounding_error(point.loss, point.theta.dtype)
+        rounding = estimate_rounding(point.loss, point.theta.dtype)
         verdict = judge(
             point.loss,
             trial.loss,
@@ -97,7 +97,7 @@ class TrialRule:
             found.length,
             rounding,
             self.control,
-            reference_loss(window, point.loss),
+            find_reference_loss(window, point.loss),
         )
         outcome = Outcome.ACCEPTED if verdict.accepted else Outcome.REFUSED
         if not trial.loss < point.loss:

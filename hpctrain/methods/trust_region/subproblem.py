@@ -44,7 +44,7 @@ def length(s: Tensor, kind: Norm) -> float:
     return norm(s) if kind == 2 else float(s.abs().max())
 
 
-def steepest_descent(gradient: Tensor, radius: float, kind: Norm) -> Tensor:
+def follow_gradient(gradient: Tensor, radius: float, kind: Norm) -> Tensor:
     """The s of least gᵀs with ‖s‖ ≤ Δ; 0 where g = 0."""
     if kind == "inf":
         return -radius * torch.sign(gradient)
@@ -57,14 +57,14 @@ def minimise_model(
 ) -> ModelStep:
     """A step that decreases the model within the trust region; see the table above."""
     if B is None:
-        s = steepest_descent(gradient, radius, kind)
+        s = follow_gradient(gradient, radius, kind)
         return ModelStep(s, length(s, kind), -dot(gradient, s))
     if isinstance(B, Hessian) and kind == 2:
         optimal = B.minimise(gradient, radius)
         s, size = optimal.step, norm(optimal.step)
         # With (B + σI) s = -g no product is left of m(0) - m(s), and no difference.
         return ModelStep(s, size, 0.5 * (optimal.sigma * size**2 - dot(gradient, s)))
-    product = B.product if isinstance(B, Hessian) else B
+    product = B.multiply_vector if isinstance(B, Hessian) else B
     tolerance = min(CG_TOLERANCE, math.sqrt(norm(gradient)))
     solve = steihaug_cg if kind == 2 else box_cg
     found = solve(product, gradient, radius, tolerance, cg_iterations)

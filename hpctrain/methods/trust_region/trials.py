@@ -19,11 +19,11 @@ from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.trust_region.control import (
     RadiusOptions,
+    estimate_rounding,
+    find_reference_loss,
     judge,
-    reference_loss,
-    rounding_error,
 )
-from hpctrain.methods.trust_region.subproblem import Norm, length, steepest_descent
+from hpctrain.methods.trust_region.subproblem import Norm, follow_gradient, length
 from hpctrain.objective import Evaluation, Point, Smooth
 
 # Trials of a forced decrease; the last one is along -g alone.
@@ -83,9 +83,9 @@ class ForcedDecrease:
             if trial.evaluation is not None and trial.evaluation.loss <= point.loss:
                 break
             c, weight = self.shrink**j, j / FORCED_TRIALS
-            descent = steepest_descent(point.gradient, c * radius, self.norm)
+            descent = follow_gradient(point.gradient, c * radius, self.norm)
             s = (1 - weight) * c * trial.step + weight * descent
-            trial = Trial(s, -dot(point.gradient, s), L.at(point.theta + s), forced=True)
+            trial = Trial(s, -dot(point.gradient, s), L.evaluate_loss(point.theta + s), forced=True)
         return trial
 
 
@@ -137,7 +137,7 @@ class RatioControl:
         elif trial.forced:
             accepted, after = found.loss < point.loss, shrunk
         else:
-            rounding, reference = _rounding(point), reference_loss(window, point.loss)
+            rounding, reference = _estimate_rounding(point), find_reference_loss(window, point.loss)
             verdict = judge(
                 point.loss, found.loss, trial.predicted, radius, radius, rounding, o, reference
             )
@@ -168,12 +168,12 @@ class NoTrialControl:
         return "taken without control"
 
 
-def _rounding(point: Point) -> float:
-    return rounding_error(point.loss, point.theta.dtype)
+def _estimate_rounding(point: Point) -> float:
+    return estimate_rounding(point.loss, point.theta.dtype)
 
 
 def _name_outcome(point: Point, trial: Trial, accepted: bool, at_least_radius: bool) -> Outcome:
-    if not trial.predicted > _rounding(point):
+    if not trial.predicted > _estimate_rounding(point):
         return Outcome.NO_SUBDOMAIN_DECREASE
     if at_least_radius:
         return Outcome.LEAST_RADIUS

@@ -21,7 +21,7 @@ class Call:
     drew: bool
 
 
-def calls_of(module: nn.Module, x: Tensor) -> list[Call]:
+def list_calls(module: nn.Module, x: Tensor) -> list[Call]:
     """The calls of all parts when x is evaluated, in the order in which they end: inner ones first.
 
     The last is the module's own.
@@ -34,7 +34,7 @@ def calls_of(module: nn.Module, x: Tensor) -> list[Call]:
 
     def end(part: nn.Module, taken: Any, given: Any) -> None:
         drew = GlobalGenerators.now().differ_from(before.pop())
-        calls.append(Call(names[id(part)], part, _tensors(taken), _tensors(given), drew))
+        calls.append(Call(names[id(part)], part, _list_tensors(taken), _list_tensors(given), drew))
 
     hooks = []
     for part in module.modules():
@@ -46,12 +46,12 @@ def calls_of(module: nn.Module, x: Tensor) -> list[Call]:
     return calls
 
 
-def first_to_draw(calls: Sequence[Call]) -> Call | None:
+def find_first_draw(calls: Sequence[Call]) -> Call | None:
     """The first call, inner before outer, in which the state of a global generator changed."""
     return next((call for call in calls if call.drew), None)
 
 
-def first_to_differ(
+def find_first_difference(
     calls: Sequence[Call], others: Sequence[Call], agree: Callable[[Tensor, Tensor], bool]
 ) -> Call | None:
     """The first call that gave something else though it was given the same."""
@@ -62,7 +62,7 @@ def first_to_differ(
     return None
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def _list_tensors(values: Any) -> list[Tensor]:
     """The tensors in a value, copied, since a part may write over what it was given."""
     if isinstance(values, Tensor):
         return [values.detach().clone()]
@@ -70,4 +70,4 @@ def _tensors(values: Any) -> list[Tensor]:
         values = values.values()
     elif not isinstance(values, list | tuple):
         return []
-    return [tensor for each in values for tensor in _tensors(each)]
+    return [tensor for each in values for tensor in _list_tensors(each)]

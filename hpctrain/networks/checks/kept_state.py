@@ -15,7 +15,7 @@ _SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 _DEEPEST = 4
 
 
-def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+def list_named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, by name."""
     return {
         name: tensor.detach()
@@ -23,56 +23,60 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+def copy_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Copies of them."""
-    return {name: tensor.clone() for name, tensor in named_tensors(module).items()}
+    return {name: tensor.clone() for name, tensor in list_named_tensors(module).items()}
 
 
-def attributes_of(module: nn.Module, arrays_only: bool = False) -> dict[str, Any]:
+def copy_attributes(module: nn.Module, arrays_only: bool = False) -> dict[str, Any]:
     """Tensors, arrays, numbers and texts that are plain attributes, by name, to be compared by ==.
 
     Args:
         arrays_only: tensors and arrays alone.
     """
     return {
-        name: comparable(value)
-        for name, value in _named_attributes(module)
+        name: make_comparable(value)
+        for name, value in _list_named_attributes(module)
         if not arrays_only or isinstance(value, Tensor | np.ndarray)
     }
 
 
-def changed_tensor(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
+def find_changed_tensor(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
     """The first name whose tensor is not the same bit by bit; what is only in one does not count.
 
     NaN is the same as NaN.
     """
     return next(
-        (name for name in before if name in after and not same_bits(before[name], after[name])),
+        (
+            name
+            for name in before
+            if name in after and not have_same_bits(before[name], after[name])
+        ),
         None,
     )
 
 
-def changed_attribute(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+def find_changed_attribute(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
     """The first name whose value is another, or that is only in one of the two."""
     names = (*before, *(name for name in after if name not in before))
     return next((name for name in names if before.get(name) != after.get(name)), None)
 
 
-def same_bits(a: Tensor, b: Tensor) -> bool:
+def have_same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors hold the same numbers, NaN at the same places included."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def _named_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def _list_named_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for path, part in module.named_modules():
         for name, value in vars(part).items():
             if name not in _OF_ALL_MODULES:
                 yield f"{path}.{name}" if path else name, value
 
 
-def comparable(value: Any, depth: int = 0) -> Any:
+def make_comparable(value: Any, depth: int = 0) -> Any:
     """The value in a form that == takes whole; of other objects their types.
 
     Of a tensor or an array: its type, its shape, its bytes.
@@ -89,7 +93,7 @@ def comparable(value: Any, depth: int = 0) -> Any:
     if isinstance(value, _SIMPLE):
         return repr(value)
     if isinstance(value, dict) and depth < _DEEPEST:
-        return tuple((repr(key), comparable(each, depth + 1)) for key, each in value.items())
+        return tuple((repr(key), make_comparable(each, depth + 1)) for key, each in value.items())
     if isinstance(value, list | tuple) and depth < _DEEPEST:
-        return tuple(comparable(each, depth + 1) for each in value)
+        return tuple(make_comparable(each, depth + 1) for each in value)
     return type(value).__name__

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from hpctrain.linalg.randomness import GlobalGenerators, generator, kept_generators
-from hpctrain.networks.checks.blame import Call, calls_of, first_to_differ, first_to_draw
+from hpctrain.networks.checks.blame import Call, find_first_difference, find_first_draw, list_calls
 from hpctrain.networks.checks.kept_state import (
-    attributes_of,
-    changed_attribute,
-    changed_tensor,
-    named_tensors,
-    same_bits,
-    tensors_of,
+    copy_attributes,
+    copy_tensors,
+    find_changed_attribute,
+    find_changed_tensor,
+    have_same_bits,
+    list_named_tensors,
 )
 from hpctrain.networks.faults import NetworkError
 from hpctrain.user_code.faults import explain
@@ -84,18 +84,18 @@ class _Probe:
 
     def run(self) -> Found:
         module = self._copy()
-        before = tensors_of(module)
+        before = copy_tensors(module)
         among_others = self._evaluate(module, self._x)
-        if name := changed_tensor(before, named_tensors(module)):
-            raise self._changes(name, module)
+        if name := find_changed_tensor(before, list_named_tensors(module)):
+            raise self._is_changed(name, module)
         # One that takes something over from the first samples it sees is found by a fresh copy.
         module = self._copy()
         once = self._evaluate(module, self._alone)
-        kept = attributes_of(module)
+        kept = copy_attributes(module)
         alone = self._evaluate(module, self._alone)
-        if name := changed_attribute(kept, attributes_of(module)):
-            raise self._changes(name, module)
-        if not same_bits(once, alone):
+        if name := find_changed_attribute(kept, copy_attributes(module)):
+            raise self._is_changed(name, module)
+        if not have_same_bits(once, alone):
             raise self._varies()
         if not self._is_same_sample(among_others, alone):
             raise self._mixes_samples()
@@ -128,8 +128,8 @@ class _Probe:
                 f"{self._name} fails on {how} of {shape}: {explain(error)}"
             ) from error
         if GlobalGenerators.now().differ_from(before):
-            call = first_to_draw(calls_of(self._copy(), x))
-            raise self._error("draws random numbers", call, _CHANCE)
+            call = find_first_draw(list_calls(self._copy(), x))
+            raise self._make_error("draws random numbers", call, _CHANCE)
         if not torch.equal(taken, x):
             raise NetworkError(f"{self._name} changes its inputs in place: leave out inplace")
         self._check_outputs(y, x)
@@ -165,7 +165,7 @@ class _Probe:
                 f"{self._name} has no gradient by its parameters: {explain(error)}"
             ) from error
 
-    def _changes(self, name: str, module: nn.Module) -> NetworkError:
+    def _is_changed(self, name: str, module: nn.Module) -> NetworkError:
         owner = name.rpartition(".")[0]
         part = module.get_submodule(owner)
         what = "parameter" if name in dict(module.named_parameters()) else "attribute"
@@ -173,29 +173,33 @@ class _Probe:
         whose = f" of its {type(part).__name__}" if owner else ""
         return NetworkError(
             f"{self._name} changes its {what} {name}{whose} when it is evaluated:"
-            f" {_advice(part, _PURE)}"
+            f" {_give_advice(part, _PURE)}"
         )
 
     def _varies(self) -> NetworkError:
         module = self._copy()
-        once, again = calls_of(module, self._alone), calls_of(module, self._alone)
-        call = first_to_differ(once, again, same_bits)
-        return self._error("gives other numbers for the same samples a second time", call, _PURE)
+        once, again = list_calls(module, self._alone), list_calls(module, self._alone)
+        call = find_first_difference(once, again, have_same_bits)
+        return self._make_error(
+            "gives other numbers for the same samples a second time", call, _PURE
+        )
 
     def _mixes_samples(self) -> NetworkError:
-        together, alone = calls_of(self._copy(), self._x), calls_of(self._copy(), self._alone)
-        call = first_to_differ(together, alone, self._is_same_sample)
-        return self._error("makes of a sample what depends on others of its batch", call, _PURE)
+        together, alone = list_calls(self._copy(), self._x), list_calls(self._copy(), self._alone)
+        call = find_first_difference(together, alone, self._is_same_sample)
+        return self._make_error(
+            "makes of a sample what depends on others of its batch", call, _PURE
+        )
 
-    def _error(self, what: str, call: Call | None, advice: str) -> NetworkError:
+    def _make_error(self, what: str, call: Call | None, advice: str) -> NetworkError:
         where = ""
         if call is not None and call.name:
             where = f", first in {call.name} ({type(call.part).__name__})"
-            advice = _advice(call.part, advice)
+            advice = _give_advice(call.part, advice)
         return NetworkError(f"{self._name} {what}{where}: {advice}")
 
 
-def _advice(part: nn.Module, otherwise: str) -> str:
+def _give_advice(part: nn.Module, otherwise: str) -> str:
     """What to do about a part, by its type; this is for words only."""
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         return _FIXED_NORM

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.networks.classifiers import fcnn
+from hpctrain.networks.classifiers import make_fcnn
 from hpctrain.networks.kinds.base import ACTIVATIONS, ClassifierOptions
 from hpctrain.networks.module import ModuleNetwork
 
@@ -25,6 +25,6 @@ class FCNNOptions(ClassifierOptions):
     def make(self, samples: Tensor, classes: int, seed: int) -> ModuleNetwork:
         shape = tuple(samples.shape[1:])
         inputs = math.prod(shape)
-        make = partial(fcnn, inputs, self.hidden, classes, ACTIVATIONS[self.activation])
+        make = partial(make_fcnn, inputs, self.hidden, classes, ACTIVATIONS[self.activation])
         widths = "-".join(map(str, (inputs, *self.hidden, classes)))
         return ModuleNetwork(f"fcnn {widths} ({self.activation})", make, shape, seed, samples)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hpctrain.networks.kinds.base import ACTIVATIONS, ClassifierOptions
-from hpctrain.networks.residual import ResidualNetwork, convolutional_resnet, dense_resnet
+from hpctrain.networks.residual import ResidualNetwork, make_convolutional_resnet, make_dense_resnet
 
 
 class ResNetOptions(ClassifierOptions):
@@ -37,7 +37,7 @@ class DenseResNetOptions(ResNetOptions):
 
     def make(self, samples: Tensor, classes: int, seed: int) -> ResidualNetwork:
         inputs, activation = math.prod(samples.shape[1:]), ACTIVATIONS[self.activation]
-        make = partial(dense_resnet, inputs, self.width, classes, self.time, activation)
+        make = partial(make_dense_resnet, inputs, self.width, classes, self.time, activation)
         return self._assemble(f"dense-resnet {inputs}-{self.width}-{classes}", make, samples, seed)
 
 
@@ -52,7 +52,7 @@ class ConvResNetOptions(ResNetOptions):
 
     def make(self, samples: Tensor, classes: int, seed: int) -> ResidualNetwork:
         make = partial(
-            convolutional_resnet,
+            make_convolutional_resnet,
             tuple(samples.shape[1:]),
             self.filters,
             classes,

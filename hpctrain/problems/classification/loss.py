@@ -15,7 +15,7 @@ from hpctrain.errors import UserCodeError
 from hpctrain.kernels.pool import pool
 from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.networks.module import ModuleNetwork, Replica
-from hpctrain.networks.residual import block_of
+from hpctrain.networks.residual import find_block
 from hpctrain.user_code.faults import explain
 
 
@@ -126,7 +126,7 @@ class CrossEntropy:
         self._evaluate(theta, evaluate, sums, self._trained)
         return sums
 
-    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
         sums = theta.new_empty(len(self._chunks), self.parameters)
 
         def evaluate(replica: Replica, index: int) -> None:
@@ -166,27 +166,27 @@ class CrossEntropy:
         return sum(
             layer.cost * (1 + (block.half_step_cost if block else 0))
             for layer, block in zip(
-                self._network.layers, map(block_of, self._network.stages), strict=True
+                self._network.layers, map(find_block, self._network.stages), strict=True
             )
         )
 
-    def half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
+    def make_half_step_systems(self, theta: Tensor) -> Iterator[Tensor]:
         """See `multilevel.refinement.HalvableLoss`."""
         for replica in self._replicas:
             replica.load(theta, 0)
         fed = self
         for layer, stage in enumerate(self._network.stages):
-            if block_of(stage):
-                yield fed._half_step_systems(layer)
+            if find_block(stage):
+                yield fed._make_half_step_systems(layer)
             fed = fed._advance_half(layer, layer + 1)
 
-    def _half_step_systems(self, layer: int) -> Tensor:
+    def _make_half_step_systems(self, layer: int) -> Tensor:
         """Of the block that the chunks are fed to, (C, q + 1, q + 1 + c)."""
         found = dict[int, Tensor]()
 
         def sum_up(thread: int, index: int) -> None:
-            if block := block_of(self._replicas[thread].stages[layer]):
-                found[index] = block.half_step_system(self._chunks[index].inputs)
+            if block := find_block(self._replicas[thread].stages[layer]):
+                found[index] = block.make_half_step_system(self._chunks[index].inputs)
 
         self._each(sum_up)
         return torch.stack([found[index] for index in range(len(self._chunks))])
@@ -243,7 +243,7 @@ class CrossEntropy:
             UserCodeError: the network's module fails on its samples.
         """
         try:
-            self._pool.each(function, len(self._chunks))
+            self._pool.run_each(function, len(self._chunks))
         except Exception as error:
             raise UserCodeError(
                 f"{self._network.name} fails when it is evaluated: {explain(error)}"

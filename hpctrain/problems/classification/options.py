@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 
-from hpctrain.kernels import precision as type_of
+from hpctrain.kernels import find_dtype as type_of
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.checks.probe import BATCH
 from hpctrain.networks.kinds import CLASSIFIERS

@@ -126,7 +126,7 @@ class ClassificationProblem:
             self._whole[key] = self._train_chunks(np.arange(self.samples), *key)
         return self._loss(self._whole[key], threads)
 
-    def share_of(
+    def share_samples(
         self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int
     ) -> CrossEntropy:
         """The same over some training samples, cut into chunks of their own.
@@ -146,7 +146,7 @@ class ClassificationProblem:
     def _loss(self, held: list[Chunk], threads: int) -> CrossEntropy:
         return CrossEntropy(self.network, held, threads, self._dtype, self._output, self._device)
 
-    def test_share(self, chunks: int, rank: int, ranks: int, threads: int) -> CrossEntropy:
+    def share_test_samples(self, chunks: int, rank: int, ranks: int, threads: int) -> CrossEntropy:
         """The same over the test samples."""
         numbers = _cut_share(np.arange(self.data.test.count), chunks, rank, ranks)
         return self._loss(self._read(self.data.test, numbers, numbers), threads)
@@ -155,12 +155,12 @@ class ClassificationProblem:
         """Accuracy and loss on the test set, and on the training set where it is asked for."""
         place = chunks, communicator.rank, communicator.size, threads
         with communicator.timer.phase("validation"):
-            sets = {"test": self.test_share(*place)}
+            sets = {"test": self.share_test_samples(*place)}
             if self._train_accuracy:
                 sets["train"] = self.share(*place)
         return AccuracyMonitor(sets, communicator, chunks)
 
-    def coarsened(self, rule: Rule) -> tuple["ClassificationProblem", Transfer]:
+    def coarsen(self, rule: Rule) -> tuple["ClassificationProblem", Transfer]:
         """The same samples for a network of half the depth, and the transfer between the two.
 
         Raises:
@@ -169,7 +169,7 @@ class ClassificationProblem:
         if not isinstance(self.network, ResidualNetwork):
             raise NetworkError(f"{self.network.name} is no residual network, whose depth halves")
         coarse = copy.copy(self)
-        coarse.network, transfer = self.network.coarsened(rule)
+        coarse.network, transfer = self.network.coarsen(rule)
         coarse.parameters = coarse.network.parameters
         return coarse, transfer
 

@@ -204,7 +204,7 @@ class _Part:
         bounds = [chunk * points.shape[1] // chunks for chunk in range(first, last + 1)]
         points = points[:, bounds[0] : bounds[-1]].contiguous()
         self._bounds = [bound - bounds[0] for bound in bounds]
-        shape = JetShape.closed(len(points), {()})
+        shape = JetShape.make_closed(len(points), {()})
         self._evaluator = problem.evaluator(shape, points, self._bounds, threads)
         self._composition = problem.composition(shape, lengthen(points))
         self.references = _references(equations, points)

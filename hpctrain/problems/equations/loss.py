@@ -129,7 +129,9 @@ class PinnLoss:
         restricted = object.__new__(PinnLoss)
         restricted.__dict__.update(self.__dict__)
         first = region.first
-        activations = [t.jets.prefix(theta, first) if first > 0 else None for t in self._terms]
+        activations = [
+            t.jets.evaluate_prefix(theta, first) if first > 0 else None for t in self._terms
+        ]
         restricted._set_region(_Frozen(region, theta.clone(), activations))
         return restricted
 
@@ -161,31 +163,31 @@ class PinnLoss:
                 if len(rows):
                     accumulate_gram(rows, 1, G, layout, self._threads)
 
-    def curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
+    def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         r, ahead, behind = (self._residuals(theta + step * p) for step in (0.0, h, -h))
         return (ahead - 2 * r + behind) / h**2
 
-    def pulled_back(self, theta: Tensor, weights: Tensor) -> Tensor:
+    def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         own = weights.split([term.rows for term in self._terms])
         pairs = zip(self._terms, own, strict=True)
         parts = [term.loss.weighted_gradients(theta, w) for term, w in pairs]
         return self._add(parts, (self._whole,))
 
-    def gauss_newton_products(self, theta: Tensor, v: Tensor) -> Tensor:
-        parts = [term.loss.gauss_newton_products(theta, v) for term in self._terms]
+    def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
+        parts = [term.loss.multiply_gauss_newton_chunks(theta, v) for term in self._terms]
         return self._add(parts, (self._whole,))
 
-    def sketched(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
-        r = self.grouped(self._residuals(theta), signs, groups)
+    def sketch_rows(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
+        r = self.sum_groups(self._residuals(theta), signs, groups)
         parts = [
-            term.loss.regrouped(term.group_bounds(groups)).weighted_gradients(
+            term.loss.regroup(term.group_bounds(groups)).weighted_gradients(
                 theta, self._signs(term, signs)
             )
             for term in self._terms
         ]
         return torch.cat([r[:, None], self._add(parts, (self._whole,), groups)], dim=1)
 
-    def grouped(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
+    def sum_groups(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
         sums = values.new_zeros(self._chunks * groups)
         for term, own in zip(
             self._terms, values.split([term.rows for term in self._terms]), strict=True

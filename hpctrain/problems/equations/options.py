@@ -6,8 +6,8 @@ import torch
 from pydantic import Field, field_validator
 
 from hpctrain.errors import InputError
-from hpctrain.kernels import native_available
-from hpctrain.kernels import precision as type_of
+from hpctrain.kernels import find_dtype as type_of
+from hpctrain.kernels import is_native_available
 from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.options import Options
 from hpctrain.problems.base import FamilyOptions
@@ -69,7 +69,7 @@ class PinnOptions(FamilyOptions):
 
     @property
     def uses_torch_threads(self) -> bool:
-        return not native_available()
+        return not is_native_available()
 
     def make(self, network: Any, seed: int, precision: str, device: torch.device) -> PinnProblem:
         equations, dtype = find_equations(self.name), type_of(precision)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.kernels import jet_evaluator
+from hpctrain.kernels import make_jet_evaluator
 from hpctrain.kernels.jets import JetEvaluator, JetShape
-from hpctrain.kernels.residual import Residual, residual_loss
+from hpctrain.kernels.residual import Residual, make_residual_loss
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
@@ -306,7 +306,7 @@ class PinnProblem:
         residual = self._residual(term, shape, first, last)
         called = last - first + (first - last) % LANES
         self._check(residual, names, shape, called, term)
-        loss = residual_loss(
+        loss = make_residual_loss(
             evaluator,
             residual,
             self._dtype,
@@ -324,9 +324,9 @@ class PinnProblem:
         device, dtype = self._device, self._dtype
         if self._takes_plain(shape):
             values = self.inputs.values(points).to(device, dtype)
-            return jet_evaluator(self.network, shape, values, bounds, threads)
+            return make_jet_evaluator(self.network, shape, values, bounds, threads)
         jets = self.inputs.jets(points, shape).to(device, dtype)
-        return jet_evaluator(
+        return make_jet_evaluator(
             self.network, shape, points.to(device, dtype), bounds, threads, inputs=jets
         )
 

@@ -160,4 +160,4 @@ def shape_for(components: set[Component], frame: Frame) -> JetShape:
         else:
             laplacian = space
             indices |= {(i,) for i in space}
-    return JetShape.closed(d, indices, laplacian)
+    return JetShape.make_closed(d, indices, laplacian)

@@ -38,7 +38,7 @@ class Composition:
         device: torch.device,
     ) -> None:
         self._frame, self._factors = frame, factors
-        self._places = {index: shape.position(index) for index in shape.indices}
+        self._places = {index: shape.find_position(index) for index in shape.indices}
         self._has_laplacian = bool(shape.laplacian)
         self._last = shape.components - 1
         components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]

@@ -58,8 +58,8 @@ def estimate(
     """
     if not unknowns or len(theta) > MOST_PARAMETERS:
         return {}
-    objective = objective.uncounted()
-    G = objective.gauss_newton_matrix(theta)
+    objective = objective.copy_uncounted()
+    G = objective.assemble_gauss_newton(theta)
     corners = (row[:, -len(row) :] for row in G.own.values())
     largest = max((float(corner.diagonal().max()) for corner in corners), default=0.0)
     largest = max(objective.communicator.allgather(largest))
@@ -71,7 +71,7 @@ def estimate(
         e = torch.zeros_like(theta)
         e[place] = 1
         inverse = float(factor.solve(e)[place])
-        curvature = float(objective.gauss_newton_product(theta, e)[place])
+        curvature = float(objective.multiply_gauss_newton(theta, e)[place])
         error = math.sqrt(variance * inverse * 2 / objective.samples)
         slope = abs(unknown.slope(float(theta[place])))
         found[name] = Uncertainty(slope * error, inverse * curvature < REDUCED)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from hpctrain.kernels import precision as type_of
+from hpctrain.kernels import find_dtype as type_of
 from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.problems.base import FamilyOptions
 from hpctrain.problems.data.libsvm import read_libsvm

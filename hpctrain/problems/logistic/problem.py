@@ -157,7 +157,7 @@ class LogisticLoss:
         gradients += np.outer(self._sizes, self._ridge * to_array(theta))
         return to_tensor(np.column_stack([self._compute_losses(theta), gradients]), self.device)
 
-    def hessian_vectors(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
         sigma = expit(self._compute_margins(theta))
         direction = to_array(v)
         weights = sigma * (1 - sigma) * self._features.products(direction)
@@ -171,7 +171,7 @@ class LogisticLoss:
         rows, labels = self._features.rows[kept], self._labels[kept]
         return LogisticLoss(rows, labels, self._numbers[kept], bounds, self._ridge, self.device)
 
-    def gathered(self, chosen: Tensor, communicator: Communicator) -> "LogisticLoss":
+    def gather_samples(self, chosen: Tensor, communicator: Communicator) -> "LogisticLoss":
         """See `objective.PortableLoss`."""
         kept, places = self._find_held(to_array(chosen))
         found = communicator.allgather(
@@ -183,8 +183,8 @@ class LogisticLoss:
         numbers, bounds = np.arange(len(chosen)), np.array([0, len(chosen)])
         return LogisticLoss(rows, labels, numbers, bounds, self._ridge, self.device)
 
-    def sample_gradient(self, place: int, theta: Tensor) -> Tensor:
-        """See `objective.PortableLoss`; the rows are dense, as `gathered` makes them."""
+    def evaluate_sample_gradient(self, place: int, theta: Tensor) -> Tensor:
+        """See `objective.PortableLoss`; the rows are dense, as `gather_samples` makes them."""
         x, c, at = self._features.rows[place], self._labels[place], to_array(theta)
         weight = -c * expit(-c * np.einsum("i,i->", x, at))
         return to_tensor(weight * x + self._ridge * at, self.device)

@@ -35,7 +35,7 @@ class SuboptimalityMonitor:
 
     def values(self, theta: Tensor) -> dict[str, float]:
         with self._timer.phase("validation"):
-            return {"suboptimality": self._objective.at(theta).loss - self.minimum}
+            return {"suboptimality": self._objective.evaluate_loss(theta).loss - self.minimum}
 
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         return {}
@@ -57,7 +57,7 @@ def find_minimum(objective: Objective, convexity: float, theta: Tensor) -> float
             break
 
         def product(v: Tensor, at: Tensor = theta) -> Tensor:
-            return objective.hessian_vector(at, v)
+            return objective.multiply_hessian(at, v)
 
         tolerance = min(0.1, norm(g))
         d = steihaug_cg(product, g, UNBOUNDED, tolerance, MAX_CG_ITERATIONS).step
