@@ -28,7 +28,7 @@ from hpctrain.problems.equations.conditions.base import (
     split_name,
 )
 from hpctrain.problems.equations.equations import Equations
-from hpctrain.problems.equations.fields import TIME, At
+from hpctrain.problems.equations.fields import TIME, At, Component
 from hpctrain.problems.equations.geometry import Box, Geometry, Piece
 from hpctrain.problems.equations.geometry.base import Product, Union
 from hpctrain.problems.equations.geometry.sampling import cube_points, interior_points
@@ -293,22 +293,17 @@ def _of(value: _Value, frame: Frame) -> Any:
 
 def _meets(g: Function, value: _Value, points: Tensor, frame: Frame) -> bool:
     """Whether g takes the values, and the slope along time, at points of the condition's part."""
-    wanted = value.function(frame)
-    d = len(frame.axes.coordinates)
-    time = frame.axes.coordinates.index(TIME) if TIME in frame.axes.coordinates else None
-    indices: list[Any] = [()]
-    if value.slope is not None and time is not None:
-        indices.append((time,))
-    assert d
+    indices: list[Component] = [()]
+    if value.slope is not None:
+        indices.append((frame.axes.coordinates.index(TIME),))
     try:
-        ours, theirs = (function_jets(f, points, indices, (), "") for f in (g, wanted))
+        ours, theirs = (
+            function_jets(f, points, indices, (), "") for f in (g, value.function(frame))
+        )
     except ProblemError:
         return False
-    for index in indices:
-        size = float(theirs[index].abs().max()) or 1.0
-        if float((ours[index] - theirs[index]).abs().max()) > _EQUAL * max(size, 1e-12):
-            return False
-    return True
+    sizes = {index: float(theirs[index].abs().max()) or 1.0 for index in indices}
+    return all(float((ours[i] - theirs[i]).abs().max()) <= _EQUAL * sizes[i] for i in indices)
 
 
 def _product(factors: Iterator[Tensor]) -> Any:
