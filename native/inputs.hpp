@@ -17,7 +17,7 @@ struct InputEntry {
   int component, input, row;
 };
 
-template <class Real, int T> class InputJets {
+template <class Real> class InputJets {
  public:
   // rows: (any number, count) row-major, among them that of each entry.
   InputJets(std::vector<InputEntry> entries, const Real* rows, int64_t size, int64_t count,
@@ -38,11 +38,12 @@ template <class Real, int T> class InputJets {
                      order([](const auto& e) { return e.input; }));
   }
 
-  // Numbers of a tile's entries.
-  int64_t size() const { return int64_t(by_component_.size()) * T; }
+  // How many there are.
+  int64_t entries() const { return int64_t(by_component_.size()); }
 
   // The entries at the points start .. stop-1, (entries, T); padding repeats the last point, whose
   // adjoint will be zero.
+  template <int T>
   void load(int64_t start, int64_t stop, Real* to) const {
     for (const InputEntry& entry : by_component_) {
       const Real* row = rows_.data() + entry.row * count_;
@@ -51,6 +52,7 @@ template <class Real, int T> class InputJets {
   }
 
   // All of the jets, zeros too, as a tile.
+  template <int T>
   void fill(int64_t start, int64_t stop, Real* y) const {
     std::fill_n(y, int64_t(inputs_) * components_ * T, Real(0));
     for (const InputEntry& entry : by_component_) {
@@ -61,20 +63,22 @@ template <class Real, int T> class InputJets {
   }
 
   // out = W y, and b on the values, for a tile's entries y.
+  template <int T>
   void product(const Real* weight, const Real* bias, int outputs, const Real* y, Real* out) const {
     int r = 0;
     for (; r + 4 <= outputs; r += 4)
-      product_rows<4>(weight + int64_t(r) * inputs_, bias + r, y,
+      product_rows<T, 4>(weight + int64_t(r) * inputs_, bias + r, y,
                       out + int64_t(r) * components_ * T);
     for (; r < outputs; ++r)
-      product_rows<1>(weight + int64_t(r) * inputs_, bias + r, y,
+      product_rows<T, 1>(weight + int64_t(r) * inputs_, bias + r, y,
                       out + int64_t(r) * components_ * T);
   }
 
   // Numbers that the sums of the first layer's gradient take.
   int64_t sums_size(int outputs) const { return int64_t(outputs) * (padded() + lanes<Real>); }
 
-  // Adds a tile's part of the gradient: for each output the inputs' weights, then the bias by lanes.
+  // Adds a tile's part of the gradient: of each output the inputs' weights, then the bias by lanes.
+  template <int T>
   void accumulate(const Real* adjoint, int outputs, const Real* y, Real* sums) const {
     using V = Vector<Real>;
     constexpr int L = lanes<Real>;
@@ -84,12 +88,12 @@ template <class Real, int T> class InputJets {
         V sum[L] = {};
         for (; entry != by_input_.end() && entry->input < i + L; ++entry)
           for (int t = 0; t < T; t += L)
-            sum[entry->input - i] += load_of(adjoint, entry->component, t) *
-                                     load_of(y, entry->row, t);
+            sum[entry->input - i] += load_of<T>(adjoint, entry->component, t) *
+                                     load_of<T>(y, entry->row, t);
         store<Real>(sums + i, hpctrain::load<Real>(sums + i) + sum_each<Real>(sum));
       }
       V bias = hpctrain::load<Real>(sums + padded());
-      for (int t = 0; t < T; t += L) bias += load_of(adjoint, 0, t);
+      for (int t = 0; t < T; t += L) bias += load_of<T>(adjoint, 0, t);
       store<Real>(sums + padded(), bias);
     }
   }
@@ -103,7 +107,8 @@ template <class Real, int T> class InputJets {
     }
   }
 
-  // For each input what a point's adjoint (one output's, components x T) gives its weight, (inputs, T).
+  // What the adjoint of one output (components, T) gives each input's weight, by point: (inputs, T).
+  template <int T>
   void weight_rows(const Real* adjoint, const Real* y, Real* rows) const {
     std::fill_n(rows, int64_t(inputs_) * T, Real(0));
     for (const InputEntry& entry : by_input_)
@@ -114,11 +119,12 @@ template <class Real, int T> class InputJets {
  private:
   int padded() const { return (inputs_ + lanes<Real> - 1) / lanes<Real> * lanes<Real>; }
 
+  template <int T>
   static Vector<Real> load_of(const Real* tile, int row, int t) {
     return hpctrain::load<Real>(tile + int64_t(row) * T + t);
   }
 
-  template <int Rows>
+  template <int T, int Rows>
   void product_rows(const Real* weight, const Real* bias, const Real* y, Real* out) const {
     using V = Vector<Real>;
     constexpr int L = lanes<Real>, vectors = T / L;
@@ -130,7 +136,7 @@ template <class Real, int T> class InputJets {
       for (; entry != by_component_.end() && entry->component == c; ++entry, y += T)
         for (int r = 0; r < Rows; ++r)
           for (int v = 0; v < vectors; ++v)
-            sum[r][v] += weight[int64_t(r) * inputs_ + entry->input] * load_of(y, 0, v * L);
+            sum[r][v] += weight[int64_t(r) * inputs_ + entry->input] * load_of<T>(y, 0, v * L);
       for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < vectors; ++v)
           store<Real>(out + int64_t(r) * components_ * T + v * L, sum[r][v]);

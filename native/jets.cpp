@@ -3,61 +3,76 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <type_traits>
 
 namespace hpctrain {
 
-template <class Real, int T> struct JetKernel<Real, T>::Scratch {
-  typename TileNetwork<Real, T>::Memory network;
+// Calls run with the length of a tile of so many points as a constant: all, half, or a quarter.
+template <class Real, class Run> inline void with_length(int64_t points, Run run) {
+  constexpr int T = tile_points<Real>;
+  if (points <= T / 4)
+    run(std::integral_constant<int, T / 4>{});
+  else if (points <= T / 2)
+    run(std::integral_constant<int, T / 2>{});
+  else
+    run(std::integral_constant<int, T>{});
+}
+
+template <class Real> struct JetKernel<Real>::Scratch {
+  static constexpr int most = tile_points<Real>;
+  typename TileNetwork<Real>::Memory network;
   Buffer<Real> sums, tape, residual, seeds, unknowns_bar;
-  Real squares[T];  // sums of r^2, one for each place in a tile
+  Real squares[most];  // sums of r^2, one for each place in a tile
 
   void start_residual(const Residual& program) {
-    residual.reserve(program.memory());
-    seeds.reserve(int64_t(program.results()) * T);
-    unknowns_bar.reserve(int64_t(program.unknowns()) * T);
-    std::fill_n(squares, T, Real(0));
+    residual.reserve(program.memory() * most);
+    seeds.reserve(int64_t(program.results()) * most);
+    unknowns_bar.reserve(int64_t(program.unknowns()) * most);
+    std::fill_n(squares, most, Real(0));
     clear_unknowns(program);
   }
 
   void clear_unknowns(const Residual& program) {
-    std::fill_n(unknowns_bar.data, int64_t(program.unknowns()) * T, Real(0));
+    std::fill_n(unknowns_bar.data, int64_t(program.unknowns()) * most, Real(0));
   }
 
-  const Real* value(const Residual& program, int j) const {
-    return program.value(j, residual.data);
+  template <int T> const Real* value(const Residual& program, int j) const {
+    return program.template value<T>(j, residual.data);
   }
 
-  void add_squares(const Residual& program, const Tile& tile) {
+  template <int T> void add_squares(const Residual& program, const Tile& tile) {
     const int valid = int(tile.stop - tile.start);
     for (int j = 0; j < program.results(); ++j) {
-      const Real* r = value(program, j);
+      const Real* r = value<T>(program, j);
       for (int t = 0; t < T; ++t) squares[t] += t < valid ? r[t] * r[t] : Real(0);
     }
   }
 
   static Real sum_tile(const Real* values) {
     Vector<Real> sum = {};
-    for (int t = 0; t < T; t += lanes<Real>) sum += load<Real>(values + t);
+    for (int t = 0; t < most; t += lanes<Real>) sum += load<Real>(values + t);
     return sum_lanes<Real>(sum);
   }
 
   void write_unknowns(const Residual& program, Real* gradient) const {
-    for (int k = 0; k < program.unknowns(); ++k) gradient[k] = sum_tile(unknowns_bar.data + k * T);
+    for (int k = 0; k < program.unknowns(); ++k)
+      gradient[k] = sum_tile(unknowns_bar.data + k * most);
   }
 
   // The adjoint of residual j at a tile's points; that of the padding is zero.
-  template <class Value> void seed(const Tile& tile, int j, Value value) {
+  template <int T, class Value> void seed(const Tile& tile, int j, Value value) {
     const int valid = int(tile.stop - tile.start);
     for (int t = 0; t < T; ++t) seeds.data[j * T + t] = t < valid ? value(t) : Real(0);
   }
 };
 
-template <class Real, int T>
-JetKernel<Real, T>::JetKernel(TileNetwork<Real, T> network, std::vector<int64_t> bounds, int threads)
+template <class Real>
+JetKernel<Real>::JetKernel(TileNetwork<Real> network, std::vector<int64_t> bounds, int threads)
     : network_(std::move(network)), bounds_(std::move(bounds)), threads_(threads) {
   tile_of_chunk_.push_back(0);
   for (int64_t c = 0; c < chunks(); ++c)
-    tile_of_chunk_.push_back(tile_of_chunk_[c] + (bounds_[c + 1] - bounds_[c] + T - 1) / T);
+    tile_of_chunk_.push_back(tile_of_chunk_[c] + (bounds_[c + 1] - bounds_[c] +
+                                                  network_.longest() - 1) / network_.longest());
   for (int t = 0; t < threads_; ++t) {
     auto s = std::make_unique<Scratch>();
     network_.reserve(s->network);
@@ -67,64 +82,68 @@ JetKernel<Real, T>::JetKernel(TileNetwork<Real, T> network, std::vector<int64_t>
   }
 }
 
-template <class Real, int T> JetKernel<Real, T>::~JetKernel() = default;
+template <class Real> JetKernel<Real>::~JetKernel() = default;
 
-template <class Real, int T>
+template <class Real>
 template <class Begin, class Run, class End>
-void JetKernel<Real, T>::for_each_chunk(int64_t first, int64_t last, Begin begin, Run run,
-                                        End end) {
+void JetKernel<Real>::for_each_chunk(int64_t first, int64_t last, Begin begin, Run run,
+                                     End end) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (int64_t c = first; c < last; ++c) {
     Scratch& s = *scratch_[omp_get_thread_num()];
     begin(s);
     Tile tile{tile_of_chunk_[c], bounds_[c], bounds_[c]};
     for (; tile.start < bounds_[c + 1]; tile.start = tile.stop, ++tile.number) {
-      tile.stop = std::min<int64_t>(tile.start + T, bounds_[c + 1]);
-      run(tile, s);
+      tile.stop = std::min<int64_t>(tile.start + network_.longest(), bounds_[c + 1]);
+      with_length<Real>(tile.stop - tile.start, [&](auto length) { run(length, tile, s); });
     }
     end(c, s);
   }
 }
 
 // A tile's jets as part of those of all points.
-template <class Real, int T>
-void JetKernel<Real, T>::copy_out(const Tile& tile, const Real* from, Real* jets) const {
+template <class Real>
+template <int T>
+void JetKernel<Real>::copy_out(const Tile& tile, const Real* from, Real* jets) const {
   for (int c = 0; c < components(); ++c)
     for (int r = 0; r < outputs(); ++r)
       std::copy_n(from + (r * components() + c) * T, tile.stop - tile.start,
                   jets + (int64_t(c) * outputs() + r) * count() + tile.start);
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::forward(const Real* theta, int first, const Real* activations, bool keep,
-                                 Real* jets) {
+template <class Real>
+void JetKernel<Real>::forward(const Real* theta, int first, const Real* activations, bool keep,
+                              Real* jets) {
   network_.set_parameters(theta);
   const int64_t size = network_.tape_size();
   if (keep) tape_.reserve(tile_of_chunk_.back() * size);
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    network_.forward_tile(tile, first, activations, keep ? tape_.data + tile.number * size : nullptr,
-                          s.network);
-    copy_out(tile, s.network.jets.data, jets);
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    network_.template forward_tile<T>(tile, first, entering(tile, first, activations),
+                                      keep ? tape_.data + tile.number * size : nullptr, s.network);
+    copy_out<T>(tile, s.network.jets.data, jets);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::prefix(const Real* theta, int layer, Real* activations) {
+template <class Real>
+void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
   network_.set_parameters(theta);
-  const int64_t size = int64_t(network_.layer(layer).inputs) * network_.columns();
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    network_.prefix_tile(tile, layer, s.network);
-    std::copy_n(s.network.y.data, size, activations + tile.number * size);
+  const int64_t units = network_.layer(layer).inputs, size = network_.size_of(units);
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    network_.template prefix_tile<T>(tile, layer, s.network);
+    std::copy_n(s.network.y.data, units * components() * T, activations + tile.number * size);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::reverse(const Real* theta, int first, int last, const Real* activations,
-                                 const Real* adjoint, Real* leaves) {
+template <class Real>
+void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real* activations,
+                              const Real* adjoint, Real* leaves) {
   const int64_t length = parameter_count(first, last), size = network_.tape_size();
-  const auto run = [&](const Tile& tile, Scratch& s) {
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
     const int64_t valid = tile.stop - tile.start;
     for (int r = 0; r < outputs(); ++r)
       for (int c = 0; c < components(); ++c) {
@@ -132,11 +151,12 @@ void JetKernel<Real, T>::reverse(const Real* theta, int first, int last, const R
         std::copy_n(adjoint + (int64_t(c) * outputs() + r) * count() + tile.start, valid, to);
         std::fill(to + valid, to + T, Real(0));
       }
-    network_.reverse_tile(tile, first, last, activations, tape_.data + tile.number * size, s.network,
-                          [&](int l, const Real* y) {
-                            network_.add_gradient(l, y, s.network,
-                                                  s.sums.data + network_.sums_offset(first, l));
-                          });
+    network_.template reverse_tile<T>(
+        tile, first, last, entering(tile, first, activations), tape_.data + tile.number * size,
+        s.network, [&](int l, const Real* y) {
+          network_.template add_gradient<T>(l, y, s.network,
+                                            s.sums.data + network_.sums_offset(first, l));
+        });
   };
   const auto begin = [&](Scratch& s) {
     std::fill_n(s.sums.data, network_.sums_offset(first, last + 1), Real(0));
@@ -146,73 +166,80 @@ void JetKernel<Real, T>::reverse(const Real* theta, int first, int last, const R
   });
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::tangent(const Real* theta, const Real* v, Real* jets_dot) {
+template <class Real>
+void JetKernel<Real>::tangent(const Real* theta, const Real* v, Real* jets_dot) {
   network_.set_parameters(theta);
   network_.set_direction(theta, v);
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    network_.tangent_tile(tile, nullptr, s.network);
-    copy_out(tile, s.network.jets_dot(), jets_dot);
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    network_.template tangent_tile<T>(tile, nullptr, s.network);
+    copy_out<T>(tile, s.network.jets_dot(), jets_dot);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
 
 // The residuals of a tile, in s.residual.
-template <class Real, int T>
-void JetKernel<Real, T>::evaluate(const Real* theta, const Tile& tile, int first,
-                                  const Real* activations, Real* tape, const Residual& residual,
-                                  Scratch& s) const {
-  network_.forward_tile(tile, first, activations, tape, s.network);
-  residual.forward(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
+template <class Real>
+template <int T>
+void JetKernel<Real>::evaluate(const Real* theta, const Tile& tile, int first,
+                               const Real* activations, Real* tape, const Residual& residual,
+                               Scratch& s) const {
+  network_.template forward_tile<T>(tile, first, entering(tile, first, activations), tape,
+                                    s.network);
+  residual.template forward<T>(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
                    s.residual.data);
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::losses(const Real* theta, int first, const Real* activations,
-                                const Residual& residual, Real* sums) {
+template <class Real>
+void JetKernel<Real>::losses(const Real* theta, int first, const Real* activations,
+                             const Residual& residual, Real* sums) {
   network_.set_parameters(theta);
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    evaluate(theta, tile, first, activations, nullptr, residual, s);
-    s.add_squares(residual, tile);
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    evaluate<T>(theta, tile, first, activations, nullptr, residual, s);
+    s.template add_squares<T>(residual, tile);
   };
   for_each_chunk(0, chunks(), [&](Scratch& s) { s.start_residual(residual); }, run,
                  [&](int64_t c, Scratch& s) { sums[c] = s.sum_tile(s.squares); });
 }
 
-template <class Real, int T>
+template <class Real>
 template <class Ahead, class End>
-void JetKernel<Real, T>::sweep_residual(int first, int last, const Real* activations,
-                                        const Residual& residual, Ahead ahead, End end) {
+void JetKernel<Real>::sweep_residual(int first, int last, const Real* activations,
+                                     const Residual& residual, Ahead ahead, End end) {
   const auto begin = [&](Scratch& s) {
     s.start_residual(residual);
     std::fill_n(s.sums.data, network_.sums_offset(first, last + 1), Real(0));
   };
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    ahead(tile, s);
-    residual.reverse(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
-                     s.unknowns_bar.data);
-    network_.reverse_tile(tile, first, last, activations, s.tape.data, s.network,
-                          [&](int l, const Real* y) {
-                            network_.add_gradient(l, y, s.network,
-                                                  s.sums.data + network_.sums_offset(first, l));
-                          });
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    ahead(width, tile, s);
+    residual.template reverse<T>(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
+                                 s.unknowns_bar.data);
+    network_.template reverse_tile<T>(
+        tile, first, last, entering(tile, first, activations), s.tape.data, s.network,
+        [&](int l, const Real* y) {
+          network_.template add_gradient<T>(l, y, s.network,
+                                            s.sums.data + network_.sums_offset(first, l));
+        });
   };
   for_each_chunk(0, chunks(), begin, run, end);
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::losses_and_gradients(const Real* theta, int first, int last,
-                                              const Real* activations, const Residual& residual,
-                                              bool unknowns_wanted, Real* leaves) {
+template <class Real>
+void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int last,
+                                           const Real* activations, const Residual& residual,
+                                           bool unknowns_wanted, Real* leaves) {
   network_.set_parameters(theta);
   const int64_t parameters = parameter_count(first, last);
   const int64_t length = 1 + parameters + (unknowns_wanted ? residual.unknowns() : 0);
-  const auto ahead = [&](const Tile& tile, Scratch& s) {
-    evaluate(theta, tile, first, activations, s.tape.data, residual, s);
-    s.add_squares(residual, tile);
+  const auto ahead = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    evaluate<T>(theta, tile, first, activations, s.tape.data, residual, s);
+    s.template add_squares<T>(residual, tile);
     for (int j = 0; j < residual.results(); ++j) {
-      const Real* r = s.value(residual, j);
-      s.seed(tile, j, [&](int t) { return 2 * r[t]; });
+      const Real* r = s.template value<T>(residual, j);
+      s.template seed<T>(tile, j, [&](int t) { return 2 * r[t]; });
     }
   };
   sweep_residual(first, last, activations, residual, ahead, [&](int64_t c, Scratch& s) {
@@ -224,23 +251,24 @@ void JetKernel<Real, T>::losses_and_gradients(const Real* theta, int first, int 
 }
 
 // A chunk's gradient with respect to all of theta.
-template <class Real, int T>
-void JetKernel<Real, T>::write_leaf(const Real* theta, const Residual& residual, const Scratch& s,
-                                    Real* leaf) const {
+template <class Real>
+void JetKernel<Real>::write_leaf(const Real* theta, const Residual& residual, const Scratch& s,
+                                 Real* leaf) const {
   network_.collect(theta, 0, network_.depth() - 1, s.sums.data, leaf);
   s.write_unknowns(residual, leaf + parameters());
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::weighted_gradients(const Real* theta, const Residual& residual,
-                                            const Real* weights, Real* leaves) {
+template <class Real>
+void JetKernel<Real>::weighted_gradients(const Real* theta, const Residual& residual,
+                                         const Real* weights, Real* leaves) {
   network_.set_parameters(theta);
   const int results = residual.results();
   const int64_t length = parameters() + residual.unknowns();
-  const auto ahead = [&](const Tile& tile, Scratch& s) {
-    evaluate(theta, tile, 0, nullptr, s.tape.data, residual, s);
+  const auto ahead = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    evaluate<T>(theta, tile, 0, nullptr, s.tape.data, residual, s);
     for (int j = 0; j < results; ++j)
-      s.seed(tile, j, [&](int t) { return weights[(tile.start + t) * results + j]; });
+      s.template seed<T>(tile, j, [&](int t) { return weights[(tile.start + t) * results + j]; });
   };
   sweep_residual(0, network_.depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
     write_leaf(theta, residual, s, leaves + c * length);
@@ -248,26 +276,28 @@ void JetKernel<Real, T>::weighted_gradients(const Real* theta, const Residual& r
 }
 
 // The residuals of a tile and their tangents along v, in s.residual.
-template <class Real, int T>
-void JetKernel<Real, T>::evaluate_tangent(const Real* theta, const Real* v, const Tile& tile,
-                                          Real* tape, const Residual& residual, Scratch& s) const {
-  network_.tangent_tile(tile, tape, s.network);
-  residual.forward(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
-                   s.residual.data);
-  residual.tangent(s.network.jets_dot(), v + parameters(), s.residual.data);
+template <class Real>
+template <int T>
+void JetKernel<Real>::evaluate_tangent(const Real* theta, const Real* v, const Tile& tile,
+                                       Real* tape, const Residual& residual, Scratch& s) const {
+  network_.template tangent_tile<T>(tile, tape, s.network);
+  residual.template forward<T>(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
+                               s.residual.data);
+  residual.template tangent<T>(s.network.jets_dot(), v + parameters(), s.residual.data);
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::gauss_newton_products(const Real* theta, const Real* v,
-                                               const Residual& residual, Real* leaves) {
+template <class Real>
+void JetKernel<Real>::gauss_newton_products(const Real* theta, const Real* v,
+                                            const Residual& residual, Real* leaves) {
   network_.set_parameters(theta);
   network_.set_direction(theta, v);
   const int64_t length = parameters() + residual.unknowns();
-  const auto ahead = [&](const Tile& tile, Scratch& s) {
-    evaluate_tangent(theta, v, tile, s.tape.data, residual, s);
+  const auto ahead = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    evaluate_tangent<T>(theta, v, tile, s.tape.data, residual, s);
     for (int j = 0; j < residual.results(); ++j) {
-      const Real* r_dot = residual.value_dot(j, s.residual.data);
-      s.seed(tile, j, [&](int t) { return r_dot[t]; });
+      const Real* r_dot = residual.template value_dot<T>(j, s.residual.data);
+      s.template seed<T>(tile, j, [&](int t) { return r_dot[t]; });
     }
   };
   sweep_residual(0, network_.depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
@@ -275,44 +305,47 @@ void JetKernel<Real, T>::gauss_newton_products(const Real* theta, const Real* v,
   });
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::residuals(const Real* theta, const Residual& residual, Real* r) {
+template <class Real>
+void JetKernel<Real>::residuals(const Real* theta, const Residual& residual, Real* r) {
   network_.set_parameters(theta);
   const int results = residual.results();
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    evaluate(theta, tile, 0, nullptr, nullptr, residual, s);
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    evaluate<T>(theta, tile, 0, nullptr, nullptr, residual, s);
     for (int j = 0; j < results; ++j)
       for (int64_t k = tile.start; k < tile.stop; ++k)
-        r[k * results + j] = s.value(residual, j)[k - tile.start];
+        r[k * results + j] = s.template value<T>(residual, j)[k - tile.start];
   };
   for_each_chunk(0, chunks(), [&](Scratch& s) { s.start_residual(residual); }, run,
                  [](int64_t, Scratch&) {});
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::jacobian(const Real* theta, const Residual& residual, int64_t first_chunk,
-                                  int64_t last_chunk, Real* rows_out) {
+template <class Real>
+void JetKernel<Real>::jacobian(const Real* theta, const Residual& residual, int64_t first_chunk,
+                               int64_t last_chunk, Real* rows_out) {
   network_.set_parameters(theta);
   const int last = network_.depth() - 1, results = residual.results();
   const int64_t length = 1 + parameters() + residual.unknowns(), start = bounds_[first_chunk];
   const int64_t stride = results * length;
-  const auto run = [&](const Tile& tile, Scratch& s) {
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
     const int64_t valid = tile.stop - tile.start;
-    evaluate(theta, tile, 0, nullptr, s.tape.data, residual, s);
+    evaluate<T>(theta, tile, 0, nullptr, s.tape.data, residual, s);
     for (int j = 0; j < results; ++j) {
       Real* own = rows_out + (tile.start - start) * stride + j * length;
-      for (int i = 0; i < results; ++i) s.seed(tile, i, [&](int) { return Real(i == j); });
+      for (int i = 0; i < results; ++i)
+        s.template seed<T>(tile, i, [&](int) { return Real(i == j); });
       s.clear_unknowns(residual);
-      residual.reverse(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
-                       s.unknowns_bar.data);
-      network_.reverse_tile(tile, 0, last, nullptr, s.tape.data, s.network,
-                            [&](int l, const Real* y) {
-                              network_.write_rows(theta, l, y, valid, stride, s.network, own + 1);
-                            });
+      residual.template reverse<T>(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
+                                   s.unknowns_bar.data);
+      network_.template reverse_tile<T>(
+          tile, 0, last, nullptr, s.tape.data, s.network, [&](int l, const Real* y) {
+            network_.template write_rows<T>(theta, l, y, valid, stride, s.network, own + 1);
+          });
       for (int64_t t = 0; t < valid; ++t) {
-        own[t * stride] = s.value(residual, j)[t];
+        own[t * stride] = s.template value<T>(residual, j)[t];
         for (int k = 0; k < residual.unknowns(); ++k)
-          own[t * stride + 1 + parameters() + k] = s.unknowns_bar.data[k * T + t];
+          own[t * stride + 1 + parameters() + k] = s.unknowns_bar.data[k * s.most + t];
       }
     }
   };
@@ -320,27 +353,26 @@ void JetKernel<Real, T>::jacobian(const Real* theta, const Residual& residual, i
                  [](int64_t, Scratch&) {});
 }
 
-template <class Real, int T>
-void JetKernel<Real, T>::jacobian_product(const Real* theta, const Real* v,
-                                          const Residual& residual, Real* product) {
+template <class Real>
+void JetKernel<Real>::jacobian_product(const Real* theta, const Real* v,
+                                       const Residual& residual, Real* product) {
   network_.set_parameters(theta);
   network_.set_direction(theta, v);
   const int results = residual.results();
-  const auto run = [&](const Tile& tile, Scratch& s) {
-    evaluate_tangent(theta, v, tile, nullptr, residual, s);
-    for (int j = 0; j < results; ++j)
+  const auto run = [&](auto width, const Tile& tile, Scratch& s) {
+    constexpr int T = decltype(width)::value;
+    evaluate_tangent<T>(theta, v, tile, nullptr, residual, s);
+    for (int j = 0; j < results; ++j) {
+      const Real* r_dot = residual.template value_dot<T>(j, s.residual.data);
       for (int64_t k = tile.start; k < tile.stop; ++k)
-        product[k * results + j] = residual.value_dot(j, s.residual.data)[k - tile.start];
+        product[k * results + j] = r_dot[k - tile.start];
+    }
   };
   for_each_chunk(0, chunks(), [&](Scratch& s) { s.start_residual(residual); }, run,
                  [](int64_t, Scratch&) {});
 }
 
-template class JetKernel<double, tile_points<double>>;
-template class JetKernel<double, tile_points<double> / 2>;
-template class JetKernel<double, tile_points<double> / 4>;
-template class JetKernel<float, tile_points<float>>;
-template class JetKernel<float, tile_points<float> / 2>;
-template class JetKernel<float, tile_points<float> / 4>;
+template class JetKernel<double>;
+template class JetKernel<float>;
 
 }  // namespace hpctrain

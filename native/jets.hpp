@@ -1,8 +1,8 @@
 // Taylor-mode jets of dense networks and their reverse sweep to the parameter gradient.
 //
 // A jet carries a value and derivatives of every unit through the layers: the components, in the
-// order of hpctrain/kernels/jets.py. Points are cut into chunks (the leaves of the summation tree)
-// and chunks into tiles of T points that stay in cache; a tile is stored [unit][component][point],
+// order of hpctrain/kernels/shape.py. Points are cut into chunks (the leaves of the summation tree)
+// and chunks into tiles that stay in cache; a tile of T points is stored [unit][component][point],
 // so that a layer is one small matrix product.
 #pragma once
 
@@ -15,12 +15,12 @@
 
 namespace hpctrain {
 
-template <class Real, int T> class JetKernel {
+template <class Real> class JetKernel {
  public:
-  using Residual = PointwiseResidual<Real, T>;
+  using Residual = PointwiseResidual<Real>;
 
   // bounds: chunk c holds points bounds[c] .. bounds[c+1].
-  JetKernel(TileNetwork<Real, T> network, std::vector<int64_t> bounds, int threads);
+  JetKernel(TileNetwork<Real> network, std::vector<int64_t> bounds, int threads);
   ~JetKernel();
 
   int components() const { return network_.components(); }
@@ -32,7 +32,7 @@ template <class Real, int T> class JetKernel {
   }
   // Numbers that hold the jets entering layer `layer`, for all points, in tile order.
   int64_t activation_size(int layer) const {
-    return tile_of_chunk_.back() * network_.layer(layer).inputs * network_.columns();
+    return tile_of_chunk_.back() * network_.size_of(network_.layer(layer).inputs);
   }
   // Numbers of parameters of layers first..last, and of all.
   int64_t parameter_count(int first, int last) const {
@@ -79,24 +79,31 @@ template <class Real, int T> class JetKernel {
  private:
   struct Scratch;  // a thread's working memory
 
-  // For each chunk from first to last - 1, on any thread: begin(scratch), run(tile, scratch) for its
-  // tiles in turn, and end(chunk, scratch).
+  // For each chunk from first to last - 1, on any thread: begin(scratch), run(width, tile, scratch)
+  // for its tiles in turn, with a constant width of T points, and end(chunk, scratch).
   template <class Begin, class Run, class End>
   void for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end);
-  // Forward and back, tile by tile: ahead(tile, scratch) evaluates the residuals of a tile, with a
-  // tape, and sets their adjoints; activations and layers as for `reverse`.
+  // Forward and back, tile by tile: ahead(width, tile, scratch) evaluates the residuals of a tile,
+  // with a tape, and sets their adjoints; activations and layers as for `reverse`.
   template <class Ahead, class End>
   void sweep_residual(int first, int last, const Real* activations, const Residual& residual,
                       Ahead ahead, End end);
+  template <int T>
   void evaluate_tangent(const Real* theta, const Real* v, const Tile& tile, Real* tape,
                         const Residual& residual, Scratch& s) const;
   void write_leaf(const Real* theta, const Residual& residual, const Scratch& s, Real* leaf) const;
+  template <int T>
   void evaluate(const Real* theta, const Tile& tile, int first, const Real* activations, Real* tape,
                 const Residual& residual, Scratch& s) const;
-  void copy_out(const Tile& tile, const Real* from, Real* jets) const;
+  template <int T> void copy_out(const Tile& tile, const Real* from, Real* jets) const;
+  // The tile's part of the jets that enter layer `first`, null for the first one.
+  const Real* entering(const Tile& tile, int first, const Real* activations) const {
+    return first > 0 ? activations + tile.number * network_.size_of(network_.layer(first).inputs)
+                     : nullptr;
+  }
   int64_t rows() const { return int64_t(outputs()) * components(); }
 
-  TileNetwork<Real, T> network_;
+  TileNetwork<Real> network_;
   std::vector<int64_t> bounds_, tile_of_chunk_;
   int threads_;
   Buffer<Real> tape_;

@@ -41,8 +41,8 @@ using ProductTuple = std::tuple<double, std::vector<int>>;
 using ComponentList = std::vector<std::vector<ProductTuple>>;
 using EntryTuple = std::tuple<int, int, int>;
 
-// The products of each component, whose factors are components, or their tangents, which follow them.
-template <class Real> Rules<Real> rules_of(const ComponentList& components, int T, int64_t distance) {
+// The products of each component; factors are components, or tangents, which follow these.
+template <class Real> Rules<Real> rules_of(const ComponentList& components, int64_t distance) {
   Rules<Real> rules;
   const int count = int(components.size());
   for (const auto& products : components) {
@@ -50,8 +50,7 @@ template <class Real> Rules<Real> rules_of(const ComponentList& components, int 
       require(!factors.empty() && factors.size() <= most_factors, "a product has 1 to 5 factors");
       Product<Real> product{Real(coefficient), int(factors.size()), {}};
       for (int k = 0; k < product.degree; ++k)
-        product.factors[k] = factors[k] < count ? int64_t(factors[k]) * T
-                                                : distance + int64_t(factors[k] - count) * T;
+        product.factors[k] = {factors[k] % count, factors[k] < count ? 0 : distance};
       rules.degree = std::max(rules.degree, product.degree);
       rules.products.push_back(product);
     }
@@ -60,20 +59,22 @@ template <class Real> Rules<Real> rules_of(const ComponentList& components, int 
   return rules;
 }
 
-template <class Real, int T>
-TileNetwork<Real, T> network_of(const std::vector<LayerTuple>& layers, const std::string& activation,
-                                double time_step, std::tuple<bool, int, unsigned> compiled,
-                                const ComponentList& rules, const ComponentList& tangents,
-                                const std::vector<EntryTuple>& entries, const Array<Real>& rows) {
+template <class Real>
+TileNetwork<Real> network_of(const std::vector<LayerTuple>& layers, const std::string& activation,
+                             double time_step, std::tuple<bool, int, unsigned> compiled,
+                             const ComponentList& rules, const ComponentList& tangents,
+                             const std::vector<EntryTuple>& entries, const Array<Real>& rows,
+                             int parts) {
+  require(parts == 1 || parts == 2 || parts == 4, "tiles are whole, halves or quarters");
+  const int longest = tile_points<Real> / parts;
   const int components = int(rules.size());
   std::vector<Layer> list;
   int64_t distance = 0;
   for (const auto& [inputs, outputs, weight, bias, scale, residual] : layers) {
     list.push_back({inputs, outputs, weight, bias, scale, residual});
-    distance = std::max(distance, int64_t(outputs) * components * T);
+    distance = std::max(distance, int64_t(outputs) * components * longest);
   }
   require(!list.empty() && rows.ndim() == 2, "a network has layers, its inputs are (rows, count)");
-  require(!std::get<0>(compiled) || T == tile_points<Real>, "compiled shapes have full tiles");
   std::vector<InputEntry> jets;
   for (const auto& [component, input, row] : entries) {
     require(component < components && input < list[0].inputs && row < int(rows.shape(0)),
@@ -81,33 +82,33 @@ TileNetwork<Real, T> network_of(const std::vector<LayerTuple>& layers, const std
     jets.push_back({component, input, row});
   }
   JetShape<Real> shape{std::get<0>(compiled), std::get<1>(compiled), std::get<2>(compiled),
-                       rules_of<Real>(rules, T, distance), rules_of<Real>(tangents, T, distance)};
-  InputJets<Real, T> inputs(std::move(jets), rows.data(), rows.size(), rows.shape(1),
-                            list[0].inputs, components);
+                       rules_of<Real>(rules, distance), rules_of<Real>(tangents, distance)};
+  InputJets<Real> inputs(std::move(jets), rows.data(), rows.size(), rows.shape(1), list[0].inputs,
+                         components);
   return {std::move(list), activation == "sin" ? Activation::sine : Activation::tanh,
-          Real(time_step), std::move(shape), std::move(inputs), distance};
+          Real(time_step), std::move(shape), std::move(inputs), longest, distance};
 }
 
-template <class Real, int T> void bind_jets(nb::module_& m, const std::string& name) {
-  using Kernel = JetKernel<Real, T>;
-  using Residual = PointwiseResidual<Real, T>;
+template <class Real> void bind_jets(nb::module_& m, const char* name) {
+  using Kernel = JetKernel<Real>;
+  using Residual = PointwiseResidual<Real>;
   const auto require_residual = [](const Kernel& self, const Residual& residual,
                                    const Array<Real>& theta) {
     require(residual.points() == self.count(), "the residual belongs to other points");
     require(int64_t(theta.size()) == self.parameters() + residual.unknowns(),
             "theta must be (parameters + unknowns,)");
   };
-  nb::class_<Kernel>(m, name.c_str())
+  nb::class_<Kernel>(m, name)
       .def("__init__",
            [](Kernel* self, const std::vector<LayerTuple>& layers, const std::string& activation,
               double time_step, std::tuple<bool, int, unsigned> compiled,
               const ComponentList& rules, const ComponentList& tangents,
               const std::vector<EntryTuple>& entries, Array<Real> rows,
-              std::vector<int64_t> bounds, int threads) {
+              int parts, std::vector<int64_t> bounds, int threads) {
              require(!bounds.empty() && int64_t(rows.shape(1)) == bounds.back(),
                      "inputs must be (rows, count) with count = bounds[-1]");
-             new (self) Kernel(network_of<Real, T>(layers, activation, time_step, compiled, rules,
-                                                   tangents, entries, rows),
+             new (self) Kernel(network_of<Real>(layers, activation, time_step, compiled, rules,
+                                                tangents, entries, rows, parts),
                                std::move(bounds), threads);
            })
       .def_prop_ro("components", &Kernel::components)
@@ -241,29 +242,29 @@ Operation operation_of(const std::string& name) {
   static const std::map<std::string, Operation> operations{
       {"input", Operation::input},           {"array", Operation::array},
       {"constant", Operation::constant},     {"unknown", Operation::unknown},
-      {"add", Operation::add},               {"subtract", Operation::subtract},     {"multiply", Operation::multiply},
-      {"divide", Operation::divide},         {"negate", Operation::negate},
-      {"exp", Operation::exp},               {"expm1", Operation::expm1},
-      {"log", Operation::log},               {"log1p", Operation::log1p},
-      {"sqrt", Operation::sqrt},             {"sin", Operation::sin},
-      {"cos", Operation::cos},               {"atan", Operation::atan},
-      {"sinh", Operation::sinh},             {"cosh", Operation::cosh},
-      {"tanh", Operation::tanh},             {"sigmoid", Operation::sigmoid},
-      {"softplus", Operation::softplus},     {"abs", Operation::abs},
-      {"sign", Operation::sign},             {"power", Operation::power},
-      {"power_of", Operation::power_of},     {"maximum", Operation::maximum},
-      {"minimum", Operation::minimum},       {"clamp_min", Operation::clamp_min},
-      {"clamp_max", Operation::clamp_max},   {"less", Operation::less},
-      {"less_equal", Operation::less_equal}, {"equal", Operation::equal},
-      {"where", Operation::where}};
+      {"add", Operation::add},               {"subtract", Operation::subtract},
+      {"multiply", Operation::multiply},     {"divide", Operation::divide},
+      {"negate", Operation::negate},         {"exp", Operation::exp},
+      {"expm1", Operation::expm1},           {"log", Operation::log},
+      {"log1p", Operation::log1p},           {"sqrt", Operation::sqrt},
+      {"sin", Operation::sin},               {"cos", Operation::cos},
+      {"atan", Operation::atan},             {"sinh", Operation::sinh},
+      {"cosh", Operation::cosh},             {"tanh", Operation::tanh},
+      {"sigmoid", Operation::sigmoid},       {"softplus", Operation::softplus},
+      {"abs", Operation::abs},               {"sign", Operation::sign},
+      {"power", Operation::power},           {"power_of", Operation::power_of},
+      {"maximum", Operation::maximum},       {"minimum", Operation::minimum},
+      {"clamp_min", Operation::clamp_min},   {"clamp_max", Operation::clamp_max},
+      {"less", Operation::less},             {"less_equal", Operation::less_equal},
+      {"equal", Operation::equal},           {"where", Operation::where}};
   const auto found = operations.find(name);
   require(found != operations.end(), "unknown operation");
   return found->second;
 }
 
-template <class Real, int T> void bind_residual(nb::module_& m, const std::string& name) {
-  using Residual = PointwiseResidual<Real, T>;
-  nb::class_<Residual>(m, name.c_str())
+template <class Real> void bind_residual(nb::module_& m, const char* name) {
+  using Residual = PointwiseResidual<Real>;
+  nb::class_<Residual>(m, name)
       .def(
           "__init__",
           [](Residual* self, const std::vector<InstructionTuple>& instructions,
@@ -280,17 +281,6 @@ template <class Real, int T> void bind_residual(nb::module_& m, const std::strin
           },
           nb::arg("instructions"), nb::arg("results"), nb::arg("unknowns"), nb::arg("arrays"))
       .def_prop_ro("results", &Residual::results);
-}
-
-// Kernels and residuals of a precision, by the points of a tile: full, half, quarter.
-template <class Real> void bind_tiles(nb::module_& m, const std::string& real) {
-  constexpr int T = tile_points<Real>;
-  bind_residual<Real, T>(m, "PointwiseResidual" + real);
-  bind_residual<Real, T / 2>(m, "PointwiseResidual" + real + "Half");
-  bind_residual<Real, T / 4>(m, "PointwiseResidual" + real + "Quarter");
-  bind_jets<Real, T>(m, "JetKernel" + real);
-  bind_jets<Real, T / 2>(m, "JetKernel" + real + "Half");
-  bind_jets<Real, T / 4>(m, "JetKernel" + real + "Quarter");
 }
 
 template <class Real> void bind_dense(nb::module_& m) {
@@ -409,8 +399,10 @@ template <class Real> void bind_pairs(nb::module_& m) {
 NB_MODULE(_kernels, m) {
   m.doc() = "Native kernels: jets of dense networks, sweeps over the dense inverse Hessian.";
   m.attr("description") = std::to_string(8 * vector_bytes) + "-bit vectors, OpenMP";
-  bind_tiles<double>(m, "Double");
-  bind_tiles<float>(m, "Float");
+  bind_residual<double>(m, "PointwiseResidualDouble");
+  bind_residual<float>(m, "PointwiseResidualFloat");
+  bind_jets<double>(m, "JetKernelDouble");
+  bind_jets<float>(m, "JetKernelFloat");
   bind_dense<double>(m);
   bind_dense<float>(m);
   bind_panels<double>(m);

@@ -1,4 +1,7 @@
 // A dense network on one tile of points: its jets, the reverse sweep, the tangent along parameters.
+//
+// The last tile of a chunk is shortened to a half or a quarter where its points fit: sums over
+// points then leave out zeros, so that no bit depends on it.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +35,7 @@ template <class Real> struct JetShape {
   Rules<Real> rules, tangents;
 };
 
-// The points start .. stop-1, tile number `number` of all.
+// The points start .. stop-1.
 struct Tile {
   int64_t number, start, stop;
 };
@@ -56,7 +59,7 @@ template <class Real> struct Buffer {
   ~Buffer() { std::free(data); }
 };
 
-template <class Real, int T> class TileNetwork {
+template <class Real> class TileNetwork {
  public:
   // A thread's memory: `jets` holds the jets of the output, `w_bar` the adjoint of a layer's w.
   struct Memory {
@@ -64,16 +67,17 @@ template <class Real, int T> class TileNetwork {
     Real* jets_dot() const { return w.data; }  // after tangent_tile
   };
 
-  // tangent_distance: from a component of w to its tangent; no layer's jets are longer.
+  // longest: points of a tile. tangent_distance: from a component of w to its tangent; no layer's
+  // jets are longer.
   TileNetwork(std::vector<Layer> layers, Activation activation, Real time_step,
-              JetShape<Real> shape, InputJets<Real, T> inputs, int64_t tangent_distance)
+              JetShape<Real> shape, InputJets<Real> inputs, int longest, int64_t tangent_distance)
       : layers_(std::move(layers)),
         activation_(activation),
         time_step_(time_step),
         shape_(std::move(shape)),
         inputs_(std::move(inputs)),
-        tangent_distance_(tangent_distance),
-        columns_(shape_.rules.components() * T) {
+        longest_(longest),
+        tangent_distance_(tangent_distance) {
     sums_start_.push_back(0);
     for (int l = 0; l < depth(); ++l)
       sums_start_.push_back(sums_start_.back() +
@@ -84,7 +88,7 @@ template <class Real, int T> class TileNetwork {
 
   int depth() const { return int(layers_.size()); }
   int components() const { return shape_.rules.components(); }
-  int columns() const { return columns_; }
+  int longest() const { return longest_; }
   int outputs() const { return layers_.back().outputs; }
   const Layer& layer(int l) const { return layers_[l]; }
 
@@ -98,23 +102,22 @@ template <class Real, int T> class TileNetwork {
   }
 
   // Where the sums of `layer` stand among those of the layers from `first` on.
-  int64_t sums_offset(int first, int layer) const { return sums_start_[layer] - sums_start_[first]; }
+  int64_t sums_offset(int first, int layer) const {
+    return sums_start_[layer] - sums_start_[first];
+  }
 
-  // A tile's tape: activated w of every hidden layer, then, for residual networks, the jets entering
-  // the output layer, from which the sweep recovers those below.
-  int64_t tape_offset(int layer) const {
-    int64_t units = 0;
-    for (int l = 0; l < layer; ++l) units += layers_[l].outputs;
-    return units * columns_;
-  }
-  int64_t tape_size() const {
-    return tape_offset(depth() - 1) + int64_t(layers_.back().inputs) * columns_;
-  }
+  // Numbers that hold so many units' jets on the longest tile.
+  int64_t size_of(int64_t units) const { return units * components() * longest_; }
+
+  // A tile's tape: activated w of every hidden layer, then, for residual networks, the jets that
+  // enter the output layer, from which the sweep recovers those below.
+  int64_t tape_size() const { return size_of(units_below(depth() - 1) + layers_.back().inputs); }
 
   void reserve(Memory& m) const {
-    const int64_t entering = int64_t(layers_[0].inputs) * (by_entries(0) ? T : columns_);
-    int64_t size = std::max(entering, inputs_.size());
-    for (const Layer& layer : layers_) size = std::max(size, int64_t(layer.outputs) * columns_);
+    const int64_t inputs = layers_[0].inputs;
+    int64_t size = std::max(by_entries(0) ? inputs * longest_ : size_of(inputs),
+                            inputs_.entries() * longest_);
+    for (const Layer& layer : layers_) size = std::max(size, size_of(layer.outputs));
     m.w.reserve(std::max(size, 2 * tangent_distance_));
     for (Buffer<Real>* buffer : {&m.y, &m.w_bar, &m.y_bar, &m.jets}) buffer->reserve(size);
   }
@@ -135,48 +138,50 @@ template <class Real, int T> class TileNetwork {
   // The derivatives of these weights along v.
   void set_direction(const Real* theta, const Real* v) { fold(theta, v, folded_dot_); }
 
-  // Leaves the jets of the output in m.jets; the tape may be null. activations: those that enter
-  // layer `first` > 0, of all tiles.
+  // Leaves the jets of the output in m.jets; the tape may be null. activations: the tile's that
+  // enter layer `first` > 0.
+  template <int T>
   void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
                     Memory& m) const {
     const int output = depth() - 1;
-    enter(tile, first, activations, m.y.data);
+    enter<T>(tile, first, activations, m.y.data);
     for (int l = first; l < output; ++l) {
-      Real* w = tape ? tape + tape_offset(l) : m.w.data;
-      linear(folded_[l], l, m.y.data, w);
-      hidden_jets(layers_[l], w, m.y.data);
+      Real* w = tape ? tape + tape_offset<T>(l) : m.w.data;
+      linear<T>(folded_[l], l, m.y.data, w);
+      hidden_jets<T>(layers_[l], w, m.y.data);
     }
-    keep_entering(first, m.y.data, tape);
-    linear(folded_[output], output, m.y.data, m.jets.data);
+    keep_entering<T>(first, m.y.data, tape);
+    linear<T>(folded_[output], output, m.y.data, m.jets.data);
   }
 
   // The jets that enter `layer`, in m.y.
+  template <int T>
   void prefix_tile(const Tile& tile, int layer, Memory& m) const {
-    enter(tile, 0, nullptr, m.y.data);
+    enter<T>(tile, 0, nullptr, m.y.data);
     for (int l = 0; l < layer; ++l) {
-      linear(folded_[l], l, m.y.data, m.w.data);
-      hidden_jets(layers_[l], m.w.data, m.y.data);
+      linear<T>(folded_[l], l, m.y.data, m.w.data);
+      hidden_jets<T>(layers_[l], m.w.data, m.y.data);
     }
   }
 
   // Starts from the adjoint of the output in m.w_bar; calls take(layer, y) for the layers from last
   // to first, with the adjoint of the layer's w in m.w_bar and the jets y that enter it.
-  template <class Take>
+  template <int T, class Take>
   void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
                     const Real* tape, Memory& m, Take take) const {
     const int output = depth() - 1;
     for (int l = output; l >= first; --l) {
       const Layer& layer = layers_[l];
       if (l < output)
-        pull_back(layer, tape + tape_offset(l), m.y_bar.data, m.w_bar.data);
-      const Real* y = entering(tile, l, first, activations, tape, m);
+        pull_back<T>(layer, tape + tape_offset<T>(l), m.y_bar.data, m.w_bar.data);
+      const Real* y = entering<T>(tile, l, first, activations, tape, m);
       if (l <= last) take(l, y);
       if (l == first) break;
       Real* y_bar = layer.residual ? m.w.data : m.y_bar.data;
-      product<Real, T>(transposed_[l].data(), layer.inputs, layer.outputs, m.w_bar.data, columns_,
-                       nullptr, y_bar);
+      product<Real, T>(transposed_[l].data(), layer.inputs, layer.outputs, m.w_bar.data,
+                       columns<T>(), nullptr, y_bar);
       if (layer.residual)
-        for (int64_t k = 0; k < int64_t(layer.inputs) * columns_; ++k)
+        for (int64_t k = 0, size = int64_t(layer.inputs) * columns<T>(); k < size; ++k)
           m.y_bar.data[k] += y_bar[k];
     }
   }
@@ -186,34 +191,37 @@ template <class Real, int T> class TileNetwork {
   //
   // With K, k the folded weights and biases and K', k' their derivatives,
   //   w = K y + k,   w' = K y' + K' y + k'.
+  template <int T>
   void tangent_tile(const Tile& tile, Real* tape, Memory& m) const {
     Real *w = m.w.data, *w_dot = m.w.data + tangent_distance_, *y_dot = m.y_bar.data;
     const int output = depth() - 1;
-    enter(tile, 0, nullptr, m.y.data);
+    enter<T>(tile, 0, nullptr, m.y.data);
     for (int l = 0; l < output; ++l) {
       const Layer& layer = layers_[l];
-      linear(folded_[l], l, m.y.data, w);
-      linear_dot(l, m, w_dot);
-      activate<Real, T>(activation_, layer.outputs, columns_, w);
-      if (tape) std::copy_n(w, int64_t(layer.outputs) * columns_, tape + tape_offset(l));
+      linear<T>(folded_[l], l, m.y.data, w);
+      linear_dot<T>(l, m, w_dot);
+      activate<Real, T>(activation_, layer.outputs, columns<T>(), w);
+      if (tape) std::copy_n(w, int64_t(layer.outputs) * columns<T>(), tape + tape_offset<T>(l));
+      const Rules<Real>& tangents = shape_.tangents;
       if (layer.residual)
-        rule_jets<Real, T, true>(shape_.tangents, activation_, 0, layer.outputs, time_step_, w, y_dot);
+        rule_jets<Real, T, true>(tangents, activation_, 0, layer.outputs, time_step_, w, y_dot);
       else
-        rule_jets<Real, T, false>(shape_.tangents, activation_, 0, layer.outputs, Real(1), w, y_dot);
-      activated_jets(layer, w, m.y.data);
+        rule_jets<Real, T, false>(tangents, activation_, 0, layer.outputs, Real(1), w, y_dot);
+      activated_jets<T>(layer, w, m.y.data);
     }
-    keep_entering(0, m.y.data, tape);
-    linear(folded_[output], output, m.y.data, m.jets.data);
-    linear_dot(output, m, m.jets_dot());
+    keep_entering<T>(0, m.y.data, tape);
+    linear<T>(folded_[output], output, m.y.data, m.jets.data);
+    linear_dot<T>(output, m, m.jets_dot());
   }
 
   // Adds a tile's part of the gradient of layer l to its sums.
+  template <int T>
   void add_gradient(int l, const Real* y, const Memory& m, Real* sums) const {
     if (by_entries(l))
-      inputs_.accumulate(m.w_bar.data, layers_[l].outputs, y, sums);
+      inputs_.template accumulate<T>(m.w_bar.data, layers_[l].outputs, y, sums);
     else
-      accumulate_gradient<Real, T>(m.w_bar.data, layers_[l].outputs, y, layers_[l].inputs, columns_,
-                                   sums);
+      accumulate_gradient<Real, T>(m.w_bar.data, layers_[l].outputs, y, layers_[l].inputs,
+                                   columns<T>(), sums);
   }
 
   // The gradients of layers first..last out of their sums.
@@ -232,23 +240,25 @@ template <class Real, int T> class TileNetwork {
 
   // A layer's part of the Jacobian's rows of a tile: for every point the sum over components of
   // w_bar y^T, and w_bar of the value for the bias. Rows are `stride` numbers apart.
+  template <int T>
   void write_rows(const Real* theta, int l, const Real* y, int64_t valid, int64_t stride,
                   const Memory& m, Real* rows) const {
     const Layer& layer = layers_[l];
     const int64_t weights = int64_t(layer.outputs) * layer.inputs;
     const Real* w_bar = m.w_bar.data;
     Real *to = rows + layer.weight_offset, *entries = m.y_bar.data;
-    for (int r = 0; r < layer.outputs; ++r, w_bar += columns_) {
+    const int columns = this->columns<T>();
+    for (int r = 0; r < layer.outputs; ++r, w_bar += columns) {
       if (by_entries(l)) {
-        inputs_.weight_rows(w_bar, y, entries);
+        inputs_.template weight_rows<T>(w_bar, y, entries);
         for (int i = 0; i < layer.inputs; ++i)
           for (int64_t t = 0; t < valid; ++t)
             to[t * stride + r * layer.inputs + i] = entries[i * T + t];
       } else {
         for (int i = 0; i < layer.inputs; ++i) {
           Real entry[T] = {};
-          for (int c = 0; c < columns_; c += T)
-            for (int t = 0; t < T; ++t) entry[t] += w_bar[c + t] * y[i * columns_ + c + t];
+          for (int c = 0; c < columns; c += T)
+            for (int t = 0; t < T; ++t) entry[t] += w_bar[c + t] * y[i * columns + c + t];
           for (int64_t t = 0; t < valid; ++t) to[t * stride + r * layer.inputs + i] = entry[t];
         }
       }
@@ -265,9 +275,17 @@ template <class Real, int T> class TileNetwork {
   // Whether layer l takes the entries of the input jets, not a tile of them.
   bool by_entries(int l) const { return l == 0 && !shape_.compiled; }
 
-  // Calls run with the compiled shape. Compiled shapes have full tiles.
-  template <class Run> void with_compiled(Run run) const {
-    if constexpr (T == tile_points<Real>) with_shape(shape_.firsts, shape_.seconds, run);
+  template <int T> int columns() const { return components() * T; }
+
+  int64_t units_below(int layer) const {
+    int64_t units = 0;
+    for (int l = 0; l < layer; ++l) units += layers_[l].outputs;
+    return units;
+  }
+
+  // Where the w of a layer stands on the tape.
+  template <int T> int64_t tape_offset(int layer) const {
+    return units_below(layer) * columns<T>();
   }
 
   // The folded weights at theta, or their derivatives along v: 10 a W, or 10 (a' W + a W').
@@ -305,90 +323,96 @@ template <class Real, int T> class TileNetwork {
     gradient[count] = 10 * inner;
   }
 
-  const Real* activations_of(const Tile& tile, int layer, const Real* activations) const {
-    return activations + tile.number * int64_t(layers_[layer].inputs) * columns_;
-  }
-
   // What layer `first` takes.
+  template <int T>
   void enter(const Tile& tile, int first, const Real* activations, Real* y) const {
     if (first > 0)
-      std::copy_n(activations_of(tile, first, activations),
-                  int64_t(layers_[first].inputs) * columns_, y);
+      std::copy_n(activations, int64_t(layers_[first].inputs) * columns<T>(), y);
     else if (by_entries(0))
-      inputs_.load(tile.start, tile.stop, y);
+      inputs_.template load<T>(tile.start, tile.stop, y);
     else
-      inputs_.fill(tile.start, tile.stop, y);
+      inputs_.template fill<T>(tile.start, tile.stop, y);
   }
 
   // The jets that enter the output layer, for the tape of a residual network from layer `first` on.
+  template <int T>
   void keep_entering(int first, const Real* y, Real* tape) const {
     const int output = depth() - 1;
     if (tape && output > first && layers_[output - 1].residual)
-      std::copy_n(y, int64_t(layers_[output].inputs) * columns_, tape + tape_offset(output));
+      std::copy_n(y, int64_t(layers_[output].inputs) * columns<T>(), tape + tape_offset<T>(output));
   }
 
+  template <int T>
   void linear(const Folded& folded, int l, const Real* y, Real* w) const {
     const Layer& layer = layers_[l];
     if (by_entries(l))
-      inputs_.product(folded.weight.data(), folded.bias.data(), layer.outputs, y, w);
+      inputs_.template product<T>(folded.weight.data(), folded.bias.data(), layer.outputs, y, w);
     else
-      product<Real, T>(folded.weight.data(), layer.outputs, layer.inputs, y, columns_,
+      product<Real, T>(folded.weight.data(), layer.outputs, layer.inputs, y, columns<T>(),
                        folded.bias.data(), w);
   }
 
   // w' of layer l, from y in m.y and y' in m.y_bar; that of the inputs is zero.
+  template <int T>
   void linear_dot(int l, const Memory& m, Real* w_dot) const {
-    linear(folded_dot_[l], l, m.y.data, w_dot);
+    linear<T>(folded_dot_[l], l, m.y.data, w_dot);
     if (l == 0) return;
     const Layer& layer = layers_[l];
-    product<Real, T>(folded_[l].weight.data(), layer.outputs, layer.inputs, m.y_bar.data, columns_,
-                     nullptr, m.w_bar.data);
-    for (int64_t k = 0; k < int64_t(layer.outputs) * columns_; ++k) w_dot[k] += m.w_bar.data[k];
+    product<Real, T>(folded_[l].weight.data(), layer.outputs, layer.inputs, m.y_bar.data,
+                     columns<T>(), nullptr, m.w_bar.data);
+    for (int64_t k = 0, size = int64_t(layer.outputs) * columns<T>(); k < size; ++k)
+      w_dot[k] += m.w_bar.data[k];
   }
 
   // Jets through a hidden layer; w is activated, y is the layer's input and becomes its output.
+  template <int T>
   void hidden_jets(const Layer& layer, Real* w, Real* y) const {
-    activate<Real, T>(activation_, layer.outputs, columns_, w);
-    activated_jets(layer, w, y);
+    activate<Real, T>(activation_, layer.outputs, columns<T>(), w);
+    activated_jets<T>(layer, w, y);
   }
 
+  template <int T>
   void activated_jets(const Layer& layer, const Real* w, Real* y) const {
     if (layer.residual)
-      jets<true>(layer.outputs, time_step_, w, y);
+      jets<T, true>(layer.outputs, time_step_, w, y);
     else
-      jets<false>(layer.outputs, Real(1), w, y);
+      jets<T, false>(layer.outputs, Real(1), w, y);
   }
 
-  template <bool Add> void jets(int units, Real factor, const Real* w, Real* y) const {
+  template <int T, bool Add> void jets(int units, Real factor, const Real* w, Real* y) const {
     if (shape_.compiled)
-      with_compiled([&](auto shape) { tanh_jets<Real, Add>(shape, units, factor, w, y); });
+      with_shape(shape_.firsts, shape_.seconds, [&](auto shape) {
+        tanh_jets<Real, T, Add>(shape, units, factor, w, y);
+      });
     else
       rule_jets<Real, T, Add>(shape_.rules, activation_, 1, units, factor, w, y);
   }
 
+  template <int T>
   void pull_back(const Layer& layer, const Real* w, const Real* y_bar, Real* w_bar) const {
     const Real factor = layer.residual ? time_step_ : Real(1);
     if (shape_.compiled)
-      with_compiled([&](auto shape) {
-        tanh_reverse<Real>(shape, layer.outputs, factor, w, y_bar, w_bar);
+      with_shape(shape_.firsts, shape_.seconds, [&](auto shape) {
+        tanh_reverse<Real, T>(shape, layer.outputs, factor, w, y_bar, w_bar);
       });
     else
       rule_reverse<Real, T>(shape_.rules, activation_, layer.outputs, factor, w, y_bar, w_bar);
   }
 
   // The jets that enter layer l in the reverse sweep; m.y holds those that enter the layer above.
+  template <int T>
   const Real* entering(const Tile& tile, int l, int first, const Real* activations,
                        const Real* tape, Memory& m) const {
-    const int64_t size = int64_t(layers_[l].inputs) * columns_;
-    if (l == first && first > 0) return activations_of(tile, first, activations);
+    const int64_t size = int64_t(layers_[l].inputs) * columns<T>();
+    if (l == first && first > 0) return activations;
     if (l == first)
-      enter(tile, 0, nullptr, m.y.data);
+      enter<T>(tile, 0, nullptr, m.y.data);
     else if (!layers_[l - 1].residual)
-      jets<false>(layers_[l].inputs, Real(1), tape + tape_offset(l - 1), m.y.data);
+      jets<T, false>(layers_[l].inputs, Real(1), tape + tape_offset<T>(l - 1), m.y.data);
     else if (l == depth() - 1)
-      std::copy_n(tape + tape_offset(l), size, m.y.data);
+      std::copy_n(tape + tape_offset<T>(l), size, m.y.data);
     else
-      jets<true>(layers_[l].inputs, -time_step_, tape + tape_offset(l), m.y.data);
+      jets<T, true>(layers_[l].inputs, -time_step_, tape + tape_offset<T>(l), m.y.data);
     return m.y.data;
   }
 
@@ -396,9 +420,9 @@ template <class Real, int T> class TileNetwork {
   Activation activation_;
   Real time_step_;
   JetShape<Real> shape_;
-  InputJets<Real, T> inputs_;
+  InputJets<Real> inputs_;
+  int longest_;
   int64_t tangent_distance_;
-  int columns_;
   std::vector<int64_t> sums_start_;
   std::vector<Folded> folded_, folded_dot_;
   std::vector<std::vector<Real>> transposed_;

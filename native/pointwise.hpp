@@ -25,9 +25,9 @@ struct Instruction {
   double constant;  // a number, the exponent of power, the threshold of softplus
 };
 
-// Residuals r_1 .. r_m of a point, the values of some instructions. The jets of a tile are rows of T
-// numbers, (outputs x components, T).
-template <class Real, int T> class PointwiseResidual {
+// Residuals r_1 .. r_m of a point, the values of some instructions. A tile has T points, its jets
+// are rows of T numbers, (outputs x components, T).
+template <class Real> class PointwiseResidual {
  public:
   // arrays: (rows, points) row-major, numbers that belong to the points.
   PointwiseResidual(std::vector<Instruction> instructions, std::vector<int> results, int unknowns,
@@ -50,14 +50,19 @@ template <class Real, int T> class PointwiseResidual {
   int results() const { return int(results_.size()); }
   int unknowns() const { return unknowns_; }
 
-  // Numbers of working memory: the values and their adjoints, or their tangents.
-  int64_t memory() const { return 2 * int64_t(instructions_.size()) * T; }
+  // Numbers of working memory for a point: the values and their adjoints, or their tangents.
+  int64_t memory() const { return 2 * int64_t(instructions_.size()); }
 
   // r_j of a tile after `forward`, and its tangent after `tangent`, (T).
-  const Real* value(int j, const Real* memory) const { return memory + int64_t(results_[j]) * T; }
-  const Real* value_dot(int j, const Real* memory) const { return value(j, memory) + values(); }
+  template <int T> const Real* value(int j, const Real* memory) const {
+    return memory + int64_t(results_[j]) * T;
+  }
+  template <int T> const Real* value_dot(int j, const Real* memory) const {
+    return value<T>(j, memory) + values<T>();
+  }
 
   // The values at the points start .. stop-1, into the memory.
+  template <int T>
   void forward(int64_t start, int64_t stop, const Real* jets, const Real* unknowns,
                Real* memory) const {
     const int valid = int(stop - start);
@@ -67,114 +72,117 @@ template <class Real, int T> class PointwiseResidual {
       const Real *a = memory + i.a * T, *b = memory + i.b * T, *c = memory + i.c * T;
       const Real k_i = Real(i.constant);
       switch (i.operation) {
-        case Operation::input: a = jets + i.a * T; each([&](int t) { v[t] = a[t]; }); break;
+        case Operation::input: a = jets + i.a * T; each<T>([&](int t) { v[t] = a[t]; }); break;
         case Operation::array:
           a = arrays_.data() + i.a * points_ + start;
-          each([&](int t) { v[t] = a[t < valid ? t : valid - 1]; });
+          each<T>([&](int t) { v[t] = a[t < valid ? t : valid - 1]; });
           break;
-        case Operation::constant: each([&](int t) { v[t] = k_i; }); break;
-        case Operation::unknown: each([&](int t) { v[t] = unknowns[i.a]; }); break;
-        case Operation::add: each([&](int t) { v[t] = a[t] + b[t]; }); break;
-        case Operation::subtract: each([&](int t) { v[t] = a[t] - b[t]; }); break;
-        case Operation::multiply: each([&](int t) { v[t] = a[t] * b[t]; }); break;
-        case Operation::divide: each([&](int t) { v[t] = a[t] / b[t]; }); break;
-        case Operation::negate: each([&](int t) { v[t] = -a[t]; }); break;
-        case Operation::exp: each([&](int t) { v[t] = std::exp(a[t]); }); break;
-        case Operation::expm1: each([&](int t) { v[t] = std::expm1(a[t]); }); break;
-        case Operation::log: each([&](int t) { v[t] = std::log(a[t]); }); break;
-        case Operation::log1p: each([&](int t) { v[t] = std::log1p(a[t]); }); break;
-        case Operation::sqrt: each([&](int t) { v[t] = std::sqrt(a[t]); }); break;
-        case Operation::sin: each([&](int t) { v[t] = std::sin(a[t]); }); break;
-        case Operation::cos: each([&](int t) { v[t] = std::cos(a[t]); }); break;
-        case Operation::atan: each([&](int t) { v[t] = std::atan(a[t]); }); break;
-        case Operation::sinh: each([&](int t) { v[t] = std::sinh(a[t]); }); break;
-        case Operation::cosh: each([&](int t) { v[t] = std::cosh(a[t]); }); break;
+        case Operation::constant: each<T>([&](int t) { v[t] = k_i; }); break;
+        case Operation::unknown: each<T>([&](int t) { v[t] = unknowns[i.a]; }); break;
+        case Operation::add: each<T>([&](int t) { v[t] = a[t] + b[t]; }); break;
+        case Operation::subtract: each<T>([&](int t) { v[t] = a[t] - b[t]; }); break;
+        case Operation::multiply: each<T>([&](int t) { v[t] = a[t] * b[t]; }); break;
+        case Operation::divide: each<T>([&](int t) { v[t] = a[t] / b[t]; }); break;
+        case Operation::negate: each<T>([&](int t) { v[t] = -a[t]; }); break;
+        case Operation::exp: each<T>([&](int t) { v[t] = std::exp(a[t]); }); break;
+        case Operation::expm1: each<T>([&](int t) { v[t] = std::expm1(a[t]); }); break;
+        case Operation::log: each<T>([&](int t) { v[t] = std::log(a[t]); }); break;
+        case Operation::log1p: each<T>([&](int t) { v[t] = std::log1p(a[t]); }); break;
+        case Operation::sqrt: each<T>([&](int t) { v[t] = std::sqrt(a[t]); }); break;
+        case Operation::sin: each<T>([&](int t) { v[t] = std::sin(a[t]); }); break;
+        case Operation::cos: each<T>([&](int t) { v[t] = std::cos(a[t]); }); break;
+        case Operation::atan: each<T>([&](int t) { v[t] = std::atan(a[t]); }); break;
+        case Operation::sinh: each<T>([&](int t) { v[t] = std::sinh(a[t]); }); break;
+        case Operation::cosh: each<T>([&](int t) { v[t] = std::cosh(a[t]); }); break;
         case Operation::tanh:
           for (int t = 0; t < T; t += lanes<Real>)
             store<Real>(v + t, hpctrain::tanh<Real>(load<Real>(a + t)));
           break;
-        case Operation::sigmoid: each([&](int t) { v[t] = 1 / (1 + std::exp(-a[t])); }); break;
+        case Operation::sigmoid: each<T>([&](int t) { v[t] = 1 / (1 + std::exp(-a[t])); }); break;
         case Operation::softplus:
-          each([&](int t) { v[t] = a[t] > k_i ? a[t] : std::log1p(std::exp(a[t])); });
+          each<T>([&](int t) { v[t] = a[t] > k_i ? a[t] : std::log1p(std::exp(a[t])); });
           break;
-        case Operation::abs: each([&](int t) { v[t] = std::abs(a[t]); }); break;
-        case Operation::sign: each([&](int t) { v[t] = sign(a[t]); }); break;
-        case Operation::power: each([&](int t) { v[t] = std::pow(a[t], k_i); }); break;
-        case Operation::power_of: each([&](int t) { v[t] = std::pow(a[t], b[t]); }); break;
+        case Operation::abs: each<T>([&](int t) { v[t] = std::abs(a[t]); }); break;
+        case Operation::sign: each<T>([&](int t) { v[t] = sign(a[t]); }); break;
+        case Operation::power: each<T>([&](int t) { v[t] = std::pow(a[t], k_i); }); break;
+        case Operation::power_of: each<T>([&](int t) { v[t] = std::pow(a[t], b[t]); }); break;
         // NaN stays NaN in these four, as in torch.
         case Operation::maximum:
-          each([&](int t) { v[t] = a[t] > b[t] || a[t] != a[t] ? a[t] : b[t]; });
+          each<T>([&](int t) { v[t] = a[t] > b[t] || a[t] != a[t] ? a[t] : b[t]; });
           break;
         case Operation::minimum:
-          each([&](int t) { v[t] = a[t] < b[t] || a[t] != a[t] ? a[t] : b[t]; });
+          each<T>([&](int t) { v[t] = a[t] < b[t] || a[t] != a[t] ? a[t] : b[t]; });
           break;
-        case Operation::clamp_min: each([&](int t) { v[t] = a[t] < b[t] ? b[t] : a[t]; }); break;
-        case Operation::clamp_max: each([&](int t) { v[t] = a[t] > b[t] ? b[t] : a[t]; }); break;
-        case Operation::less: each([&](int t) { v[t] = a[t] < b[t]; }); break;
-        case Operation::less_equal: each([&](int t) { v[t] = a[t] <= b[t]; }); break;
-        case Operation::equal: each([&](int t) { v[t] = a[t] == b[t]; }); break;
-        case Operation::where: each([&](int t) { v[t] = a[t] != 0 ? b[t] : c[t]; }); break;
+        case Operation::clamp_min: each<T>([&](int t) { v[t] = a[t] < b[t] ? b[t] : a[t]; }); break;
+        case Operation::clamp_max: each<T>([&](int t) { v[t] = a[t] > b[t] ? b[t] : a[t]; }); break;
+        case Operation::less: each<T>([&](int t) { v[t] = a[t] < b[t]; }); break;
+        case Operation::less_equal: each<T>([&](int t) { v[t] = a[t] <= b[t]; }); break;
+        case Operation::equal: each<T>([&](int t) { v[t] = a[t] == b[t]; }); break;
+        case Operation::where: each<T>([&](int t) { v[t] = a[t] != 0 ? b[t] : c[t]; }); break;
       }
     }
   }
 
   // The adjoint of the jets, (rows, T), after `forward` on the same memory, given those of the
-  // residuals, (m, T); the unknowns' is added to unknowns_bar, (unknowns, T).
+  // residuals, (m, T); the unknowns' is added to unknowns_bar, (unknowns, tile_points).
+  template <int T>
   void reverse(const Real* seeds, int64_t rows, Real* memory, Real* jets_bar,
                Real* unknowns_bar) const {
     if (leaves_out_)
-      pull_back<true>(seeds, rows, memory, jets_bar, unknowns_bar);
+      pull_back<T, true>(seeds, rows, memory, jets_bar, unknowns_bar);
     else
-      pull_back<false>(seeds, rows, memory, jets_bar, unknowns_bar);
+      pull_back<T, false>(seeds, rows, memory, jets_bar, unknowns_bar);
   }
 
   // The tangents of the values, after `forward` on the same memory, given those of the jets, (rows,
   // T), and of the unknowns.
+  template <int T>
   void tangent(const Real* jets_dot, const Real* unknowns_dot, Real* memory) const {
-    Real* dots = memory + values();
+    Real* dots = memory + values<T>();
     for (std::size_t k = 0; k < instructions_.size(); ++k) {
       const Instruction& i = instructions_[k];
       Real* dot = dots + k * T;
-      each([&](int t) { dot[t] = 0; });
+      each<T>([&](int t) { dot[t] = 0; });
       if (i.operation == Operation::input)
-        each([&](int t) { dot[t] = jets_dot[i.a * T + t]; });
+        each<T>([&](int t) { dot[t] = jets_dot[i.a * T + t]; });
       else if (i.operation == Operation::unknown)
-        each([&](int t) { dot[t] = unknowns_dot[i.a]; });
+        each<T>([&](int t) { dot[t] = unknowns_dot[i.a]; });
       else
-        partials(k, memory, [&](int operand, auto times_partial) {
+        partials<T>(k, memory, [&](int operand, auto times_partial) {
           const Real* g = dots + operand * T;
-          each([&](int t) { dot[t] += g[t] == 0 ? Real(0) : times_partial(t, g[t]); });
+          each<T>([&](int t) { dot[t] += g[t] == 0 ? Real(0) : times_partial(t, g[t]); });
         });
     }
   }
 
  private:
-  int64_t values() const { return int64_t(instructions_.size()) * T; }
+  template <int T> int64_t values() const { return int64_t(instructions_.size()) * T; }
 
   // With LeavesOut an adjoint of zero adds zero, so that what is infinite or NaN in a branch that
   // `where` or a clamp leaves out, or in another residual, does not reach the gradient.
-  template <bool LeavesOut>
+  template <int T, bool LeavesOut>
   void pull_back(const Real* seeds, int64_t rows, Real* memory, Real* jets_bar,
                  Real* unknowns_bar) const {
-    Real* bars = memory + values();
-    std::fill_n(bars, values(), Real(0));
+    Real* bars = memory + values<T>();
+    std::fill_n(bars, values<T>(), Real(0));
     std::fill_n(jets_bar, rows * T, Real(0));
     for (const int result : results_) {
       Real* r_bar = bars + result * T;
-      each([&](int t) { r_bar[t] += seeds[t]; });
+      each<T>([&](int t) { r_bar[t] += seeds[t]; });
       seeds += T;
     }
     for (int k = int(instructions_.size()) - 1; k >= 0; --k) {
       const Instruction& i = instructions_[k];
       const Real* g = bars + k * T;
       if (i.operation == Operation::input || i.operation == Operation::unknown) {
-        Real* bar = (i.operation == Operation::input ? jets_bar : unknowns_bar) + i.a * T;
-        each([&](int t) { bar[t] += g[t]; });
+        Real* bar = i.operation == Operation::input ? jets_bar + i.a * T
+                                                    : unknowns_bar + i.a * tile_points<Real>;
+        each<T>([&](int t) { bar[t] += g[t]; });
         continue;
       }
-      partials(k, memory, [&](int operand, auto times_partial) {
+      partials<T>(k, memory, [&](int operand, auto times_partial) {
         Real* bar = bars + operand * T;
-        each([&](int t) {
+        each<T>([&](int t) {
           bar[t] += LeavesOut && g[t] == 0 ? Real(0) : times_partial(t, g[t]);
         });
       });
@@ -183,7 +191,7 @@ template <class Real, int T> class PointwiseResidual {
 
   // Calls take(operand, times_partial) for each operand of instruction k that has a derivative;
   // times_partial(t, g) is g times the derivative of the value with respect to the operand.
-  template <class Take> void partials(int k, const Real* memory, Take take) const {
+  template <int T, class Take> void partials(int k, const Real* memory, Take take) const {
     const Instruction& i = instructions_[k];
     const Real *v = memory + k * T, *a = memory + i.a * T, *b = memory + i.b * T;
     const Real k_i = Real(i.constant);
@@ -262,7 +270,7 @@ template <class Real, int T> class PointwiseResidual {
 
   static Real sign(Real x) { return Real(x > 0) - Real(x < 0); }
 
-  template <class Body> static void each(Body body) {
+  template <int T, class Body> static void each(Body body) {
 #pragma GCC ivdep
     for (int t = 0; t < T; ++t) body(t);
   }

@@ -19,10 +19,18 @@ enum class Activation { tanh, sine };
 // Derivatives to order 4, and one along the parameters.
 constexpr int most_factors = 5;
 
+// A component of w, or its tangent, which stands `distance` numbers behind the component.
+struct Factor {
+  int component;
+  int64_t distance;
+
+  template <int T> int64_t place() const { return int64_t(component) * T + distance; }
+};
+
 template <class Real> struct Product {
   Real coefficient;
   int degree;
-  int64_t factors[most_factors];  // where a factor stands, from a unit's w on
+  Factor factors[most_factors];
 };
 
 template <class Real> struct Rules {
@@ -98,7 +106,7 @@ void rule_jets(const Rules<Real>& rules, Activation f, int first, int units, Rea
           term[v] = product.coefficient * slopes.s[product.degree][v];
         for (int i = 0; i < product.degree; ++i)
           for (int v = 0; v < vectors; ++v)
-            term[v] *= load<Real>(w + product.factors[i] + v * L);
+            term[v] *= load<Real>(w + product.factors[i].template place<T>() + v * L);
         for (int v = 0; v < vectors; ++v) sum[v] += term[v];
       }
       put(y + c * T, sum);
@@ -117,12 +125,12 @@ inline void pull_product(const Product<Real>& product, const Slopes<Real, T>& sl
     V factor[Degree], before[Degree];  // before[i]: all that stands before factor i
     before[0] = scaled * slopes.s[Degree][v];
     for (int i = 0; i < Degree; ++i) {
-      factor[i] = load<Real>(w + product.factors[i] + at);
+      factor[i] = load<Real>(w + product.factors[i].template place<T>() + at);
       if (i > 0) before[i] = before[i - 1] * factor[i - 1];
     }
     V after = V{} + Real(1);
     for (int i = Degree - 1; i >= 0; --i) {
-      Real* to = w_bar + product.factors[i] + at;
+      Real* to = w_bar + product.factors[i].template place<T>() + at;
       store<Real>(to, load<Real>(to) + before[i] * after);
       after *= factor[i];
     }

@@ -21,9 +21,6 @@ template <int Firsts, unsigned Seconds> struct Shape {
   static constexpr int components = second(Firsts);
 };
 
-// Points of a tile of these shapes.
-template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
-
 // Coordinates that can have derivatives.
 constexpr int most_firsts = 4;
 
@@ -39,10 +36,10 @@ inline void with_shape(int firsts, unsigned seconds, Run run) {
 
 // The jets of tanh out of an activated w, put into y, or added to it by a factor:
 //   y = h, y_j = s1 w_j, y_jj = s1 w_jj + s2 w_j^2 with s1 = 1 - h^2, s2 = -2 h s1.
-template <class Real, bool Add, class S>
+template <class Real, int T, bool Add, class S>
 void tanh_jets(S, int units, Real factor, const Real* w, Real* y) {
   using V = Vector<Real>;
-  constexpr int T = tile_points<Real>, columns = S::components * T;
+  constexpr int columns = S::components * T;
   const auto put = [&](Real* to, V value) {
     if constexpr (Add)
       store<Real>(to, load<Real>(to) + factor * value);
@@ -68,10 +65,10 @@ void tanh_jets(S, int units, Real factor, const Real* w, Real* y) {
 // The adjoint of w out of that of y, times a factor, with s3 = d s2/dw = -2 (s1^2 + h s2):
 //   w_bar_jj = s1 y_bar_jj, w_bar_j = s1 y_bar_j + 2 s2 w_j y_bar_jj,
 //   w_bar = s1 y_bar + sum_j s2 w_j y_bar_j + (s2 w_jj + s3 w_j^2) y_bar_jj.
-template <class Real, class S>
+template <class Real, int T, class S>
 void tanh_reverse(S, int units, Real factor, const Real* w, const Real* y_bar, Real* w_bar) {
   using V = Vector<Real>;
-  constexpr int T = tile_points<Real>, columns = S::components * T;
+  constexpr int columns = S::components * T;
   for (int u = 0; u < units; ++u, w += columns, y_bar += columns, w_bar += columns)
     for (int t = 0; t < T; t += lanes<Real>) {
       const V h = load<Real>(w + t), slope = Real(1) - h * h, s1 = factor * slope;

@@ -55,6 +55,9 @@ template <> struct Simd<float> {
 template <class Real> using Vector = typename Simd<Real>::Vector;
 template <class Real> constexpr int lanes = vector_bytes / int(sizeof(Real));
 
+// Points of the longest tile; halves and quarters of it are whole vectors too.
+template <class Real> constexpr int tile_points = 256 / int(sizeof(Real));
+
 template <class To, class From> inline To bit_cast(const From& from) {
   To to;
   std::memcpy(&to, &from, sizeof(To));

@@ -192,6 +192,20 @@ def test_fused_systems_have_the_same_bits_on_any_number_of_threads(case):
 
 
 @needs_native
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 17, 32])
+def test_bits_of_a_sum_do_not_depend_on_how_long_its_tile_is(case, count):
+    """A chunk of few points against one that holds others too, which have no weight."""
+    results = len(case.reference.residuals(case.theta)) // BOUNDS[-1]
+    weights = torch.zeros(BOUNDS[-1], results).double()
+    weights[:count] = torch.linspace(-1, 2, count * results).double().reshape(count, results)
+    found = [
+        case.fused().regroup(bounds).weighted_gradients(case.theta, weights.flatten())[0]
+        for bounds in ([0, count, BOUNDS[-1]], [0, BOUNDS[-1]])
+    ]
+    assert torch.equal(*found)
+
+
+@needs_native
 def test_float32_agrees_to_its_precision(case):
     evaluator = make_jet_evaluator(NETWORK, case.shape, points().float(), BOUNDS)
     single = make_residual_loss(evaluator, case.residual, torch.float32, case.q)

@@ -13,7 +13,11 @@ from hpctrain.kernels.program import Program
 from hpctrain.kernels.shape import Product
 from hpctrain.networks.dense import DenseNetwork
 
-_REALS = {torch.float64: "Double", torch.float32: "Float"}
+_KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
+_RESIDUALS = {
+    torch.float64: _kernels.PointwiseResidualDouble,
+    torch.float32: _kernels.PointwiseResidualFloat,
+}
 # Coordinates with derivatives of the compiled shapes.
 COMPILED_COORDINATES = 4
 # Bytes of one component of one unit in a full tile.
@@ -56,10 +60,10 @@ class NativeJets(JetEvaluator):
         self._points, self._inputs, self._threads = points, inputs, threads
         compiled = find_compiled_shape(network, shape)
         entries, rows = _list_input_entries(shape, points, inputs)
-        self.tile = _REALS[points.dtype] + _choose_tile(network, shape, compiled[0])
-        self.kernel = getattr(_kernels, f"JetKernel{self.tile}")(
+        parts = 1 if compiled[0] else _choose_tile_parts(network, shape)
+        self.kernel = _KERNELS[points.dtype](
             layers, network.activation, network.time_step, compiled, _list_products(shape.products),
-            _list_products(shape.tangents), entries, _buffer(rows), bounds, threads,
+            _list_products(shape.tangents), entries, _buffer(rows), parts, bounds, threads,
         )  # fmt: skip
 
     def recut(self, bounds: list[int]) -> "NativeJets":
@@ -124,13 +128,11 @@ def find_compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, i
     return True, len(firsts), sum(1 << firsts.index(index[0]) for index in others)
 
 
-def _choose_tile(network: DenseNetwork, shape: JetShape, compiled: bool) -> str:
-    """The length of a tile, by the shape and network alone: it decides the bits of sums."""
+def _choose_tile_parts(network: DenseNetwork, shape: JetShape) -> int:
+    """What part of a full tile a tile is, by shape and network alone: it decides bits of sums."""
     units = sum(layer.outputs for layer in network.layers) + 5 * network.width
     size = TILE_ROW * units * shape.components
-    if compiled or size <= FULL_TILE:
-        return ""
-    return "Half" if size <= HALF_TILE else "Quarter"
+    return 1 if size <= FULL_TILE else 2 if size <= HALF_TILE else 4
 
 
 def _list_input_entries(
@@ -163,7 +165,7 @@ class FusedResidual:
         self._jets = evaluator
         self._program = program
         arrays = program.arrays[:, : evaluator.points].to(dtype).contiguous()
-        self._residual = getattr(_kernels, f"PointwiseResidual{evaluator.tile}")(
+        self._residual = _RESIDUALS[dtype](
             program.instructions, program.results, program.unknowns, arrays.numpy()
         )
 
