@@ -75,8 +75,11 @@ DATA = {
 }
 CONDITIONS = {
     "an unknown field": (Dirichlet({"v": 0.0}), "Dirichlet names 'v': the fields are u"),
-    "a derivative": (Dirichlet({"u.x": 0.0}), "names 'u.x': behind the field there may be none"),
-    "no derivative": (Initial({"u.z": 0.0}), "there may be a derivative along t, x"),
+    "a derivative": (Dirichlet({"u.x": 0.0}), "names 'u.x': it takes fields alone, such as 'u'"),
+    "no derivative": (
+        Initial({"u.z": 0.0}),
+        "it takes fields and their derivatives along t, x, such as 'u'",
+    ),
     "no mapping": (Dirichlet(0.0), 'is given 0.0: it must be a mapping such as {"u": 0.0}'),
     "no number": (Neumann({"u": "a"}), "u = 'a' must be a number or a function of at"),
     "no part": (

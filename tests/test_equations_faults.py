@@ -212,7 +212,10 @@ CONDITIONS = {
     ),
     "another field": (Condition(lambda at, w: w), "asks for w: there is at, then u"),
     "a truth for all": (Dirichlet({"u": 0.0}, on=lambda at: True), "one truth value for each"),
-    "nowhere": (Dirichlet({"u": 0.0}, on=lambda at: at.x == 7), "is no part of the boundary"),
+    "nowhere": (
+        Dirichlet({"u": 0.0}, on=lambda at: at.x == 7),
+        "is true at no point of the boundary",
+    ),
 }
 
 

@@ -293,3 +293,24 @@ def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
     bounds = [k * len(found) // ranks for k in range(ranks + 1)]
     again = [_references(problem.equations, points[:, a:b])["u"] for a, b in pairwise(bounds)]
     assert torch.equal(torch.cat(again), found)
+
+
+class Sides(Equations):
+    """Slopes on all sides of a box, whose points a rank may have of some sides only."""
+
+    geometry = Box(x=(0, 1), y=(0, 2))
+    conditions = (Neumann({"u": 0.0}, points=300), Dirichlet({"u": 0.0}, on=("x.low", "y")))
+
+    def residuals(self, at, u):
+        return u.laplacian - u + 0.5 * u * u.x - (1 - u) * u
+
+
+def test_slopes_on_all_sides_are_known_on_any_ranks_and_residuals_with_fields_are_traced():
+    problem = PinnProblem(Sides(), DenseNetwork(2, 4, 2), Formulation(40))
+    probe(problem)
+    for ranks in (1, 4):
+        shares = [problem.share(8, rank, ranks, 1) for rank in range(ranks)]
+        assert all(share.untraced is None for share in shares)
+    points = problem.terms[2].points
+    assert bool(((points[0] == 0) | (points[1] == 0) | (points[1] == 2)).all())
+    assert len(set(points[1].tolist()) & {0.0, 2.0}) == 2 and bool((points[0] == 0).any())

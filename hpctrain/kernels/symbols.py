@@ -89,6 +89,8 @@ def _say_name(name: str) -> str:
 
 def symbol(program: Program, given: Any) -> Symbol:
     """A number, an array (N,) of the points, or a symbol, as a symbol."""
+    if hasattr(given, "as_symbol"):  # an object of the caller's that stands for a value
+        given = given.as_symbol()
     if isinstance(given, Symbol):
         return given
     number = _number(given)

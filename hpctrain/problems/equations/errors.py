@@ -160,7 +160,7 @@ class ErrorMonitor:
             words += f" ± {self._uncertain[name].interval:.2g}"
         if unknown.true is not None:
             part = abs(value - unknown.true) / (abs(unknown.true) or 1.0)
-            words += f" ({100 * part:.2g} % off)"
+            words += f" ({100 * part:.3g} % off)"
         if name in self._uncertain and not self._uncertain[name].is_identified:
             words += " (hardly determined by the residuals)"
         return words

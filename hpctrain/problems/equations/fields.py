@@ -8,7 +8,7 @@ the derivative along the outward normal, where there is a boundary. A field by i
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
@@ -171,12 +171,10 @@ class Field:
     def _normal(self) -> Any:
         if self._normals is None:
             raise AttributeError(f"{self._name}.normal is not known here: there are no normals")
-        total = None
-        for i in range(len(self._axes.coordinates)):
-            if bool((self._normals[i] != 0).any()):
-                part = self._normals[i] * self._component((i,))
-                total = part if total is None else total + part
-        return total
+        # All slopes, whichever sides these points are on: a rank may have other sides than another.
+        slopes = (self._component((i,)) for i in range(len(self._axes.coordinates)))
+        parts = (n * slope for n, slope in zip(self._normals, slopes, strict=False))
+        return reduce(operator.add, parts)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -203,6 +201,10 @@ class Field:
         """torch.sin(u), torch.mul(t, u), torch.stack([u, v])."""
         kwargs = {key: _valued(each) for key, each in (kwargs or {}).items()}
         return function(*_valued(args), **kwargs)
+
+    def as_symbol(self) -> Any:
+        """What stands for it where a residual is traced: its value."""
+        return self.value
 
     def __bool__(self) -> bool:
         return bool(self.value)

@@ -34,6 +34,7 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.exact import describe_corners, exact_forms, periodic_inputs
 from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, Component
+from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
 from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
@@ -53,6 +54,7 @@ from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
 from hpctrain.user_code.faults import place_of
 
 EQUATION = "equation"
+NO_CONDITIONS = "there are no conditions, and no ansatz: the equations alone have many solutions"
 # Residuals below this part of their usual size are zero.
 SOLVED = 1e-10
 # Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
@@ -133,7 +135,10 @@ class PinnProblem:
             returned = call_by_name(equations.residuals, at, fields, unknowns, place)
             return by_name(returned, "residual")
 
-        points = interior_points(frame.region, f.points, move)
+        try:
+            points = interior_points(frame.region, f.points, move)
+        except GeometryError as error:
+            raise ProblemError(f"{frame.title}: {error}") from error
         terms = [_describe(Term(EQUATION, points, zero), title, equations.residuals)]
         for name, condition in equations.named_conditions.items():
             if not self._is_met(condition):
@@ -208,7 +213,15 @@ class PinnProblem:
         ]
         off = [key for key, on in scales.items() if not on]
         corners = describe_corners(self.equations)
-        return (*corners, *jumps, *self._find_given_away(), *caution_of_sizes(self.frame, off))
+        free = [] if self.equations.conditions or self.forms else [NO_CONDITIONS]
+        alone = [f"{self.frame.title}: {line}" for line in free]
+        return (
+            *alone,
+            *corners,
+            *jumps,
+            *self._find_given_away(),
+            *caution_of_sizes(self.frame, off),
+        )
 
     def _find_given_away(self) -> list[str]:
         """A warning where the fields without any network solve the equations."""

@@ -1,7 +1,7 @@
 """What every condition is: a term of the loss, or a property of the form of the solution."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +15,8 @@ from hpctrain.problems.equations.terms import ProblemError, Term, check_values
 
 # A number, or a function of the points that gives (N,).
 Given = float | Callable[[At], Any]
-# A name of boundary pieces, a function that says which points are meant, or fixed coordinates.
-Where = str | Callable[[At], Any] | Mapping[str, float] | None
+# Names of boundary pieces, a function that says which points are meant, or fixed coordinates.
+Where = str | Sequence[str] | Callable[[At], Any] | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ def check_field(name: str, frame: Frame, place: str, derivatives: bool) -> None:
     if title not in frame.fields:
         raise ProblemError(f"{place} names {name!r}: the fields are {', '.join(frame.fields)}")
     if path and not (derivatives and frame.axes.index(path)):
-        what = f"a derivative along {', '.join(frame.axes.coordinates)}" if derivatives else "none"
-        raise ProblemError(f"{place} names {name!r}: behind the field there may be {what}")
+        along = ", ".join(frame.axes.coordinates)
+        allowed = f"fields and their derivatives along {along}" if derivatives else "fields alone"
+        raise ProblemError(f"{place} names {name!r}: it takes {allowed}, such as {title!r}")
 
 
 def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
@@ -135,10 +136,13 @@ def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
         return pieces
     if on is None:
         return [piece for piece in pieces if piece.name not in (f"{TIME}.low", f"{TIME}.high")]
-    chosen = [piece for piece in pieces if piece.name == on or piece.name.startswith(f"{on}.")]
-    if not chosen:
-        known = ", ".join(dict.fromkeys(piece.name for piece in pieces))
-        raise ProblemError(f"{place}: on = {on!r} is no part of the boundary: it has {known}")
+    chosen: list[Piece] = []
+    for name in [on] if isinstance(on, str) else on:
+        named = [each for each in pieces if f"{each.name}.".startswith(f"{name}.")]
+        if not named:
+            known = ", ".join(dict.fromkeys(piece.name for piece in pieces))
+            raise ProblemError(f"{place}: on = {name!r} is no part of the boundary: it has {known}")
+        chosen += [each for each in named if each not in chosen]
     return chosen
 
 
@@ -157,7 +161,10 @@ def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, 
             raise ProblemError(f"{place}: on(at) must give one truth value for each point")
         return mask.bool()
 
-    return boundary_points(pieces, count, chosen, f"{place}: on = {_spoken(on)}")
+    what = f"{place}: on = {on!r} is no part of the boundary"
+    if callable(on):
+        what = f"{place}: on(at) is true at no point of the boundary"
+    return boundary_points(pieces, count, chosen, what)
 
 
 def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
@@ -187,10 +194,6 @@ def _fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int)
         raise ProblemError(f"{place}: on = {dict(on)} is not in the geometry")
     kept = min(count, inside.shape[1])
     return inside[:, torch.arange(kept, device="cpu") * inside.shape[1] // kept]
-
-
-def _spoken(on: Where) -> str:
-    return "the function" if callable(on) else repr(on)
 
 
 def numbered(names: Iterator[str]) -> Iterator[str]:

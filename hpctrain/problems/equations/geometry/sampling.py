@@ -103,7 +103,7 @@ def boundary_points(
         pieces: which share the points by their measures.
         count: N.
         chosen: says which points of a patch are wanted, (N,).
-        what: names the choice where it is empty.
+        what: is said where nothing is chosen.
 
     Raises:
         GeometryError: nothing is chosen.
@@ -122,8 +122,8 @@ def boundary_points(
     if pieces and all(piece.parameters == 0 for piece in pieces):
         found = draw(1)  # the ends of an interval: there are no more points
         if not found.shape[1]:
-            raise GeometryError(f"{what} is no part of the boundary")
+            raise GeometryError(what)
     else:
-        found = _enough(draw, count, f"{what} is no part of the boundary")
+        found = _enough(draw, count, what)
     points, normals = found.chunk(2)
     return points.contiguous(), normals.contiguous()
