@@ -69,7 +69,11 @@ def test_a_field_is_its_value_in_arithmetic_and_in_torch():
 
 def test_the_normal_derivative_is_the_sum_along_the_normals():
     normals = torch.tensor([[0.0, 0.0], [0.6, 0.0], [0.8, -1.0], [0.0, 0.0]], dtype=torch.float64)
-    slopes = {(1,): torch.tensor([2.0, 3.0]).double(), (2,): torch.tensor([5.0, 7.0]).double()}
+    slopes = {
+        (0,): torch.tensor([9.0, 9.0]).double(),
+        (1,): torch.tensor([2.0, 3.0]).double(),
+        (2,): torch.tensor([5.0, 7.0]).double(),
+    }
     u = Field("u", AXES, lambda index: slopes[index], normals)
     assert torch.allclose(u.normal, torch.tensor([0.6 * 2 + 0.8 * 5, -7.0]).double())
 

@@ -89,10 +89,10 @@ def _say_name(name: str) -> str:
 
 def symbol(program: Program, given: Any) -> Symbol:
     """A number, an array (N,) of the points, or a symbol, as a symbol."""
-    if hasattr(given, "as_symbol"):  # an object of the caller's that stands for a value
-        given = given.as_symbol()
     if isinstance(given, Symbol):
         return given
+    if hasattr(given, "as_symbol"):  # an object of the caller's that stands for a value
+        return symbol(program, given.as_symbol())
     number = _number(given)
     if number is not None:
         return Symbol(program, program.add("constant", constant=number))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
-from hpctrain.linalg.arrays import CPU, to_array
+from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.problems.data.tables import ALLOWED, ENDS, read_table, write_table
 from hpctrain.store.run_file import read_run
 
@@ -55,7 +55,7 @@ def predict(run: str, points: str, output: str, names: str | None, threads: int)
     problem, theta = _open(run)
     wanted = tuple(name.strip() for name in names.split(",")) if names else problem.outputs
     columns = _read_points(points, problem.coordinates)
-    x = torch.from_numpy(np.stack([columns[name] for name in problem.coordinates]))
+    x = to_tensor(np.stack([columns[name] for name in problem.coordinates]))
     found: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     for block in x.split(BLOCK, dim=1):
         values = problem.evaluate(theta, block, wanted, threads)
@@ -78,7 +78,7 @@ def _open(run: str) -> tuple[Evaluable, Tensor]:
     problem = job.problem.make(job.network, job.seed, job.precision, CPU)
     if not isinstance(problem, Evaluable):
         raise InputError(f"{run}: the solution of a {job.problem.name} problem has no points")
-    return problem, torch.from_numpy(kept.parameters).to(getattr(torch, job.precision))
+    return problem, to_tensor(kept.parameters).to(getattr(torch, job.precision))
 
 
 def _read_points(points: str, coordinates: Sequence[str]) -> dict[str, np.ndarray]:

@@ -191,8 +191,7 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
         return tuple(pieces)
     chosen = []
     for piece in pieces:
-        patch = piece.map(torch.rand(piece.parameters, _POINTS, dtype=torch.float64,
-                                     generator=torch.Generator().manual_seed(0)))  # fmt: skip
+        patch = piece.map(cube_points(piece.parameters, _POINTS))
         mask = on(At(frame.axes, patch.points, patch.normals))[patch.holds]
         if bool(mask.any()) and not bool(mask.all()):
             raise ProblemError(
@@ -366,5 +365,6 @@ def _evaluate(given: Given, at: At) -> Tensor:
 
 def _cube_corners(parameters: int) -> Tensor:
     few = min(parameters, 10)
-    bits = torch.arange(2**few)[None] >> torch.arange(few)[:, None] & 1
-    return torch.cat([bits.double(), torch.zeros(parameters - few, 2**few, dtype=torch.float64)])
+    bits = torch.arange(2**few, device="cpu")[None] >> torch.arange(few, device="cpu")[:, None] & 1
+    rest = torch.zeros(parameters - few, 2**few, dtype=torch.float64, device="cpu")
+    return torch.cat([bits.double(), rest])

@@ -232,9 +232,11 @@ class PinnProblem:
             self.frame, self.forms, {}, shape, trial.at.all, (), torch.float64, CPU
         )
         size = (shape.components, len(self.forms), trial.at.count)
-        unknowns = {name: torch.tensor(u.start) for name, u in self.equations.unknowns.items()}
+        unknowns = {
+            name: torch.tensor(u.start, device=CPU) for name, u in self.equations.unknowns.items()
+        }
         with torch.no_grad():
-            fields = composition.fields(torch.zeros(size, dtype=torch.float64))
+            fields = composition.fields(torch.zeros(size, dtype=torch.float64, device=CPU))
             left = term.zero(trial.at, fields, unknowns)
         largest = max(float(r.abs().max()) for r in left.values())
         usual = max(float(r.detach().abs().max()) for r in trial.values.values())

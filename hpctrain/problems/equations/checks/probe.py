@@ -255,9 +255,9 @@ def _check_met(name: str, term: Term, problem: Probed) -> None:
     shape = shape_for(trial.components, frame)
     composition = Composition(frame, problem.forms, {}, shape, trial.at.all, (), torch.float64, CPU)
     samples = trial.at.count
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator(CPU).manual_seed(0)
     size = (shape.components, len(frame.fields), samples)
-    jet = 0.5 + torch.rand(size, dtype=torch.float64, generator=random)
+    jet = 0.5 + torch.rand(size, dtype=torch.float64, generator=random, device=CPU)
     with torch.no_grad():
         fields = composition.fields(jet, trial.normals)
         values: Mapping[str, Tensor] = term.zero(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.linalg.arrays import to_tensor
 from hpctrain.problems.data.tables import read_table
 from hpctrain.problems.equations.conditions.base import (
     AnyCondition,
@@ -69,10 +70,10 @@ class Observations(AnyCondition):
         if bad := np.flatnonzero(~np.isfinite(rows).all(axis=0)).tolist():
             raise ProblemError(f"{place}: {self.source} is not finite in row {bad[0] + 1}")
         d = len(frame.axes.names)
-        x = torch.from_numpy(rows[:d].copy())
+        x = to_tensor(rows[:d].copy())
         self._check_inside(x, frame, place)
         weight = self.weight / (self.noise or 1.0) ** 2
-        measured = torch.from_numpy(rows[d:].copy())
+        measured = to_tensor(rows[d:].copy())
         return Term(name, x, self._zero, weight, given=measured)
 
     def columns(self, place: str) -> dict[str, np.ndarray]:
@@ -104,7 +105,7 @@ class Observations(AnyCondition):
         return {name: derivative_of(fields, name) - measured for name, measured in pairs}
 
     def _check_inside(self, x: Tensor, frame: Frame, place: str) -> None:
-        bounds = torch.tensor(frame.region.bounds, dtype=x.dtype)
+        bounds = torch.tensor(frame.region.bounds, dtype=x.dtype, device=x.device)
         slack = 1e-9 * (bounds[:, 1] - bounds[:, 0])
         low, high = (bounds[:, 0] - slack)[:, None], (bounds[:, 1] + slack)[:, None]
         out = ((x < low) | (x > high)).any(dim=0)

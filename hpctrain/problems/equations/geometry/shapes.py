@@ -60,11 +60,11 @@ class Box(Geometry):
         def map_to(u: Tensor) -> Patch:
             rows = [a + (b - a) * row for row, (a, b) in zip(u, others, strict=True)]
             count = u.shape[1]
-            rows.insert(i, torch.full((count,), (low, high)[end], dtype=u.dtype))
+            rows.insert(i, torch.full((count,), (low, high)[end], dtype=u.dtype, device=u.device))
             points = torch.stack(rows)
             normals = torch.zeros_like(points)
             normals[i] = 2.0 * end - 1
-            return Patch(points, normals, torch.ones(count, dtype=torch.bool))
+            return Patch(points, normals, torch.ones(count, dtype=torch.bool, device=u.device))
 
         def distance(points: Tensor) -> Tensor:
             return points[i] - low if end == 0 else high - points[i]
@@ -168,7 +168,7 @@ class Ball(Geometry):
         def map_to(u: Tensor) -> Patch:
             normals = _directions(u)
             points = column(self._center, u) + r * normals
-            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool))
+            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool, device=u.device))
 
         return (Piece(self._name, max(d - 1, 1) if d <= 3 else d, measure, map_to, self.distance),)
 
@@ -254,7 +254,7 @@ class Polygon(Geometry):
         def map_to(u: Tensor) -> Patch:
             points = column(a, u) + length * column(along, u) * u[0]
             normals = column((along[1], -along[0]), u).expand_as(points).clone()
-            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool))
+            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool, device=u.device))
 
         def distance(points: Tensor) -> Tensor:
             x, y = points
