@@ -70,7 +70,7 @@ def test_table_of_commands_names_every_command(capsys):
     named = re.findall(r"^\| `hpctrain (\w+)", README, flags=re.MULTILINE)
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    offered = re.findall(r"^ {4}(\w+) ", capsys.readouterr().out, flags=re.MULTILINE)
+    offered = re.findall(r"^ {4}(\w+)(?: |$)", capsys.readouterr().out, flags=re.MULTILINE)
     assert named == offered
 
 

@@ -57,10 +57,12 @@ def agree_on_reason(
         numbers: what criteria are met by, by quantity.
         others: what holds on this rank beside the criteria.
     """
+    # A measure may not be known yet; a number of the loop always is.
     met = [
         each
         for each, asked in table.list_asked(stop)
-        if each.quantity in numbers and each.is_met(asked, numbers[each.quantity])
+        if (each.quantity in numbers or not each.shown)
+        and each.is_met(asked, numbers[each.quantity])
     ]
     own = max(table.REASONS.index(each) for each in (table.RUNNING, *met, *others))
     return table.REASONS[communicator.maximum([own])[0]]
