@@ -12,8 +12,8 @@ from hpctrain.networks.module import ModuleNetwork
 
 GREY, COLOUR, SMALL = (1, 28, 28), (3, 32, 32), (3, 8, 8)
 SHIPPED = {
-    "fcnn": (partial(classifiers.fcnn, 784, [32, 32], 10, nn.ReLU), GREY, 26_506, 3),
-    "large fcnn": (partial(classifiers.fcnn, 784, [256, 256], 10, nn.ReLU), GREY, 269_322, 3),
+    "fcnn": (partial(classifiers.make_fcnn, 784, [32, 32], 10, nn.ReLU), GREY, 26_506, 3),
+    "large fcnn": (partial(classifiers.make_fcnn, 784, [256, 256], 10, nn.ReLU), GREY, 269_322, 3),
     "lenet": (partial(classifiers.lenet, COLOUR, 10), COLOUR, 62_006, 5),
     "lenet, grey": (partial(classifiers.lenet, GREY, 10), GREY, 61_706, 5),
     "resnet-18": (partial(classifiers.resnet18, SMALL, 10), SMALL, 11_173_962, 10),
