@@ -11,7 +11,7 @@ from hpctrain.kernels.pairs import combine_pairs, multiply_pairs
 def _backend(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(kernels, "is_native_available", lambda: False)
-    elif not kernels.native_available():
+    elif not kernels.is_native_available():
         pytest.skip("native kernels are not built")
 
 

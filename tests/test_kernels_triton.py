@@ -67,4 +67,4 @@ def test_a_kernel_compiles_for_a_gpu_that_is_not_here(name, real):
 def test_a_gpu_gets_triton_where_it_is_installed(monkeypatch, device, installed, switch, expected):
     monkeypatch.setenv("HPCTRAIN_KERNELS", switch)
     monkeypatch.setattr(kernels, "find_spec", lambda _: object() if installed else None)
-    assert kernels.kernels_on(torch.device(device)) == expected
+    assert kernels.choose_kernels(torch.device(device)) == expected
