@@ -73,6 +73,17 @@ def test_points_of_the_boundary_are_on_it_with_outward_unit_normals(name):
 
 
 @pytest.mark.parametrize("name", ["box", "disk", "polygon", "difference", "union"])
+def test_the_distance_is_the_length_close_to_the_boundary(name):
+    shape, h = SHAPES[name][0], 1e-6
+    points, normals = boundary_points(shape.pieces, 300, all_of, "all")
+    close = shape.distance(points - h * normals) / h
+    away = shape.distance(points + h * normals) / h
+    ones = torch.ones(300, dtype=torch.float64)
+    torch.testing.assert_close(close, ones, rtol=0, atol=1e-3)
+    torch.testing.assert_close(away, -ones, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["box", "disk", "polygon", "difference", "union"])
 def test_points_of_the_boundary_are_evenly_spread_along_its_length(name):
     shape, _, length = SHAPES[name]
     points, _ = boundary_points(shape.pieces, 2000, all_of, "all")
@@ -102,6 +113,13 @@ def test_a_product_with_time_keeps_pieces_names_and_normals():
     first = [piece for piece in region.pieces if piece.name == "t.low"]
     start, _ = boundary_points(first, 100, all_of, "t.low")
     assert bool((start[0] == 0).all()) and float(start[1:].norm(dim=0).max()) <= 1
+
+
+def test_the_sides_of_a_polygon_are_numbered_from_its_first_corner():
+    first, *_, last = L_SHAPE.pieces
+    assert (first.name, last.name) == ("edges.1", "edges.6")
+    points, _ = boundary_points([first], 50, all_of, "the first side")
+    assert bool((points[1] == 0).all())
 
 
 def test_the_union_of_two_boxes_has_no_boundary_where_they_meet():
@@ -136,6 +154,7 @@ IMPOSSIBLE = {
     "other axes": (lambda: SQUARE | Box(a=(0, 1), b=(0, 1)), "along (x, y) and (a, b)"),
     "the same axes": (lambda: SQUARE * SQUARE, "both have the axis x"),
     "far apart": (lambda: SQUARE & Disk(center=(5, 5), radius=1), "is empty"),
+    "side by side": (lambda: SQUARE & Box(x=(1, 2), y=(-1, 1)), "is empty"),
     "nothing left": (
         lambda: interior_points(SQUARE - Disk(center=(0, 0), radius=3), 10),
         "the geometry is empty",

@@ -194,6 +194,14 @@ def test_every_variant_descends_monotonically_on_all_samples(variant):
     assert at(states[-1].point.theta).loss == pytest.approx(finest[-1], rel=1e-12)
 
 
+def test_a_step_is_as_long_as_the_way_of_a_whole_cycle():
+    problem = problem_of()
+    states, records = run(solver_of(problem, batch_size=20), problem.initial_parameters(0), 4)
+    for (old, new), record in zip(pairwise(states), records, strict=True):
+        assert record.step_length == norm(new.point.theta - old.point.theta)
+    assert any(record.step_length > 0 for record in records)
+
+
 def test_convolutional_networks_descend_too():
     problem = problem_of(CONVOLUTIONAL, 2)
     solver = solver_of(problem, levels=2, coarse_steps=4, **WHOLE)

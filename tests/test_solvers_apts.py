@@ -403,3 +403,18 @@ def test_the_jobs_of_the_published_figures_are_valid(path):
     job = load_job(path)
     assert job.solver.name == f"apts-{path.stem.split('-')[0]}"
     assert parse_job(write_toml(job), "again") == job
+
+
+@pytest.mark.parametrize(
+    "options, gradients",
+    [
+        (data(model="lsr1", local_steps=3, global_steps=2), 3 + 1 + 2),
+        (weights(model="linear", blocks=4, local_steps=5, global_steps=0), 5 + 1),
+        (data(model="linear", batch_size=4, local_steps=3, global_steps=2), (1 + 3 + 1 + 2) / 2),
+    ],
+    ids=["data", "weights", "batches"],
+)
+def test_gradients_are_counted_as_if_all_subdomains_worked_at_once(options, gradients):
+    """One a local step, the trial and each global step; one more where a batch begins."""
+    _, [record] = steps(options, logistic(), 1)
+    assert record.nominal_gradient_evaluations == gradients

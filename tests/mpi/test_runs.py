@@ -81,7 +81,6 @@ GAUSS_NEWTON = {"gauss-newton": ('name = "gauss-newton"', 4)}
 NETWORKS = {"plain": ("mlp", "tanh"), "residual": ("residual", "adaptive-tanh")}
 # A solver does not know of which network its loss is: one kind is enough for most.
 CASES = [*((solver, "residual") for solver in SOLVERS), ("lbfgs", "plain"), ("mspqn", "plain")]
-TIMES = ("seconds", "wall_seconds")
 
 
 def job_of(solver, network, threads=1, **changes):
@@ -92,18 +91,6 @@ def job_of(solver, network, threads=1, **changes):
     return parse_job(text, "a test", overrides)
 
 
-def same_history(found, expected):
-    columns = [name for name in expected.history if name not in TIMES]
-    return (
-        found.history.keys() == expected.history.keys()
-        and all(
-            np.array_equal(found.history[name], expected.history[name], equal_nan=True)
-            for name in columns
-        )
-        and np.array_equal(found.iterates.theta, expected.iterates.theta)
-    )
-
-
 @pytest.fixture
 def folder(comm, tmp_path_factory):
     """One folder for all ranks."""
@@ -112,7 +99,7 @@ def folder(comm, tmp_path_factory):
 
 @pytest.mark.parametrize("solver, network", CASES)
 def test_a_job_has_the_same_bits_on_any_number_of_ranks_and_threads(
-    comm, folder, assert_everywhere, solver, network
+    comm, folder, assert_same_run, solver, network
 ):
     """Those of its history, its solution and its last checkpoint."""
     threads = 1 + (comm.size == 1)
@@ -120,7 +107,7 @@ def test_a_job_has_the_same_bits_on_any_number_of_ranks_and_threads(
     alone = folder / f"alone-{comm.rank}.h5"
     run(job_of(solver, network), Communicator(), str(alone))
     found, expected = read_run(folder / "parallel.h5"), read_run(alone)
-    assert_everywhere(same_history(found, expected), "the history equals that of one rank")
+    assert_same_run(found, expected)
     assert len(found.history["loss"]) > 2
     assert np.array_equal(found.solution["prediction"], expected.solution["prediction"])
     state, other = (
@@ -154,7 +141,7 @@ def test_an_output_that_exists_is_never_written_over(comm, folder):
 
 
 def test_gauss_newton_has_the_same_bits_on_powers_of_two_and_rounds_alike_elsewhere(
-    comm, folder, assert_everywhere
+    comm, folder, assert_everywhere, assert_same_run
 ):
     """JᵀJ is summed over eighths of the samples, which 1, 2, 4 and 8 ranks hold whole."""
     run(job_of("gauss-newton", "residual"), comm, str(folder / "parallel.h5"))
@@ -162,6 +149,6 @@ def test_gauss_newton_has_the_same_bits_on_powers_of_two_and_rounds_alike_elsewh
     run(job_of("gauss-newton", "residual"), Communicator(), alone)
     found, expected = read_run(folder / "parallel.h5"), read_run(alone)
     if comm.size in (1, 2, 4, 8):
-        assert_everywhere(same_history(found, expected), "the history equals that of one rank")
+        assert_same_run(found, expected)
     close = np.allclose(found.history["loss"], expected.history["loss"], rtol=1e-6)
     assert_everywhere(close, "the losses are those of one rank up to rounding")
