@@ -11,6 +11,7 @@ import processes
 import pytest
 
 import hpctrain
+from hpctrain import cli
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
 # The ranks import the package that the tests import, installed or not.
@@ -66,6 +67,21 @@ def write_job(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command says, in one line, where it ends with status 2: refusal("run", path)."""
+
+    def refuse(*words: str | Path) -> str:
+        capsys.readouterr()  # what was said before
+        assert cli.main([str(word) for word in words]) == 2
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert printed.out == "" and line.startswith("hpctrain: ")
+        return line.removeprefix("hpctrain: ")
+
+    return refuse
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from hpctrain import cli
 from hpctrain.store.run_file import read_run
 
 JOB = """
@@ -51,8 +52,6 @@ def finished(tmp_path_factory):
     """A run of three iterations, to be copied."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "job.toml").write_text(JOB.format(iterations=3))
-    from hpctrain import cli
-
     assert cli.main(["run", str(folder / "job.toml"), "-o", str(folder / "run.h5")]) == 0
     return folder
 
@@ -75,23 +74,20 @@ def test_a_run_killed_at_any_instant_goes_on_and_loses_nothing(python, job, tmp_
     assert (np.diff(found.history["wall_seconds"]) > 0).all()
 
 
-def test_a_finished_run_says_so_and_goes_on_when_its_criterion_is_loosened(hpctrain, run):
+def test_a_finished_run_says_so_and_goes_on_when_its_criterion_is_loosened(run, capsys):
     before = run.read_bytes()
-    again = hpctrain("resume", run)
-    assert again.returncode == 0
-    assert "has ended: stop.max_iterations reached" in again.stdout
+    assert cli.main(["resume", str(run)]) == 0
+    assert "has ended: stop.max_iterations reached" in capsys.readouterr().out
     assert run.read_bytes() == before
-    assert hpctrain("resume", run, "--set", "stop.max_iterations=5").returncode == 0
+    assert cli.main(["resume", str(run), "--set", "stop.max_iterations=5"]) == 0
     assert read_run(run).history["iteration"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.fixture
-def refusal(monkeypatch, capsys):
+def refusal(capsys):
     """What `hpctrain resume` says, on standard error, where it ends with status 2."""
 
     def refused(path, *settings):
-        from hpctrain import cli
-
         overrides = [word for setting in settings for word in ("--set", setting)]
         assert cli.main(["resume", str(path), *overrides]) == 2
         return capsys.readouterr().err.splitlines()
@@ -144,8 +140,6 @@ def test_missing_checkpoints_do_not_cost_the_history(refusal, run):
 
 
 def test_checkpoints_of_another_job_are_refused(refusal, run, tmp_path, job):
-    from hpctrain import cli
-
     other = ["run", str(job(3)), "-o", str(tmp_path / "other.h5"), "--set", "seed=7"]
     assert cli.main(other) == 0
     shutil.rmtree(run.with_suffix(".ckpt"))
