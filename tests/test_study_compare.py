@@ -296,7 +296,7 @@ def test_a_signal_is_handed_on_and_ends_the_study_with_status_75(jobs, tmp_path,
 def test_two_jobs_and_two_seeds_are_run_once_and_drawn(python, tmp_path, jobs):
     runs, figure = tmp_path / "runs", tmp_path / "figure.png"
     words = ["compare", *jobs, "--seeds", "0,1", "--runs", runs, "-o", figure, "--format", "csv"]
-    first = python("-m", "hpctrain", *words)
+    first = python("-m", "hpctrain", *words, timeout=180)
     assert first.returncode == 0, first.stderr
     rows = list(csv.DictReader(io.StringIO(first.stdout)))
     assert [(row["solver"], row["seeds"]) for row in rows] == [("adam", "2"), ("lbfgs", "2")]
@@ -305,6 +305,6 @@ def test_two_jobs_and_two_seeds_are_run_once_and_drawn(python, tmp_path, jobs):
     assert float(rows[1]["parallel s median"]) > 0
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert len(list(runs.glob("*.h5"))) == 4 and first.stderr.count(" …") == 4
-    again = python("-m", "hpctrain", *words)
+    again = python("-m", "hpctrain", *words, timeout=180)
     assert again.stdout == first.stdout
     assert again.stderr.count("is there") == 4 and len(list(runs.glob("*.h5"))) == 4
