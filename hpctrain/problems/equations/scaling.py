@@ -17,11 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetShape
+from hpctrain.kernels.jets import JetShape, make_input_jets
 from hpctrain.problems.equations.ansatz import function_jets
 from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, Component
+from hpctrain.problems.equations.geometry.base import column
 
 # Sizes of a coordinate between which networks are trained without scaling.
 USUAL_SIZES = (1e-3, 1e3)
@@ -75,6 +76,10 @@ class NetworkInputs:
 
     def jets(self, points: Tensor, shape: JetShape) -> Tensor:
         """Their derivatives along x, (components, p, N)."""
+        if self.is_plain:
+            jets = make_input_jets(shape, points) * column(self._slopes, points)
+            jets[0] = self.values(points)
+            return jets
         space = shape.laplacian
         components: list[Component] = [*shape.indices, *([LAPLACIAN] if space else [])]
         rows = []
@@ -89,8 +94,13 @@ class NetworkInputs:
 
     def factors(self, shape: JetShape) -> list[float]:
         """By component: a derivative along x in units of that along ξ, for plain inputs."""
-        slopes = [2 / (b - a) if self.scales else 1.0 for a, b in self.frame.region.bounds]
+        slopes = self._slopes
         return [math.prod(slopes[i] for i in index) for index in shape.indices]
+
+    @property
+    def _slopes(self) -> tuple[float, ...]:
+        """s, 1 where nothing is scaled."""
+        return tuple(2 / (b - a) if self.scales else 1.0 for a, b in self.frame.region.bounds)
 
 
 def _scaled(x: Tensor, bounds: tuple[float, float]) -> Tensor:
