@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
+from hpctrain.kernels import find_dtype
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.problems.data.tables import ALLOWED, ENDS, read_table, write_table
 from hpctrain.store.run_file import read_run
@@ -78,7 +78,7 @@ def _open(run: str) -> tuple[Evaluable, Tensor]:
     problem = job.problem.make(job.network, job.seed, job.precision, CPU)
     if not isinstance(problem, Evaluable):
         raise InputError(f"{run}: the solution of a {job.problem.name} problem has no points")
-    return problem, to_tensor(kept.parameters).to(getattr(torch, job.precision))
+    return problem, to_tensor(kept.parameters).to(find_dtype(job.precision))
 
 
 def _read_points(points: str, coordinates: Sequence[str]) -> dict[str, np.ndarray]:
