@@ -19,20 +19,23 @@ from torch import Tensor
 
 from hpctrain.problems.equations.ansatz import Function, function_jets
 from hpctrain.problems.equations.checks.guard import guarded, named_place
-from hpctrain.problems.equations.conditions import Dirichlet, Initial, Periodic
+from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.conditions.base import (
     Frame,
     Given,
+    Where,
+    evaluate,
     points_on,
     select_pieces,
     split_name,
 )
+from hpctrain.problems.equations.conditions.boundary import Exactable
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import TIME, At, Component
 from hpctrain.problems.equations.geometry import Box, Geometry, Piece
 from hpctrain.problems.equations.geometry.base import Product, Union
 from hpctrain.problems.equations.geometry.sampling import cube_points, interior_points
-from hpctrain.problems.equations.terms import ProblemError, check_values, full
+from hpctrain.problems.equations.terms import ProblemError, check_values
 
 # Points on each condition's part of the boundary, and inside, where forms are tried out.
 _POINTS = 200
@@ -95,7 +98,7 @@ class _Value:
 
     def _evaluate(self, given: Given, at: At) -> Tensor:
         if not callable(given):
-            return full(given, at.all[0])
+            return evaluate(given, at, self.name)
         title = f"the value of {self.name}"
         values = guarded(given, title)(at)
         return check_values(values, at.all[0], named_place(title, given))
@@ -158,7 +161,7 @@ def _values(equations: Equations, field: str) -> Iterator[_Value]:
     """What the exact conditions say of a field."""
     frame = equations.frame
     for name, condition in equations.named_conditions.items():
-        if not (isinstance(condition, Dirichlet | Initial) and condition.exact):
+        if not (isinstance(condition, Exactable) and condition.exact):
             continue
         given = {split_name(key)[1]: value for key, value in condition.values.items()
                  if split_name(key)[0] == field}  # fmt: skip
@@ -315,14 +318,14 @@ def describe_corners(equations: Equations) -> Iterator[str]:
     stated = [
         (name, condition, key, given)
         for name, condition in equations.named_conditions.items()
-        if isinstance(condition, Dirichlet | Initial) and not callable(condition.on)
+        if isinstance(condition, Exactable) and not callable(condition.on)
         for key, given in condition.values.items()
     ]
     for k, (name, condition, key, given) in enumerate(stated):
         for other, second, key2, given2 in stated[k + 1 :]:
             if key != key2:
                 continue
-            found = _disagreement(condition.on, second.on, given, given2, frame)
+            found = _disagreement(key, (condition.on, given), (second.on, given2), frame)
             if found is not None:
                 x, one, two = found
                 yield (
@@ -332,35 +335,27 @@ def describe_corners(equations: Equations) -> Iterator[str]:
 
 
 def _disagreement(
-    on: Any, on2: Any, given: Given, given2: Given, frame: Frame
+    key: str, first: tuple[Where, Given], second: tuple[Where, Given], frame: Frame
 ) -> tuple[Tensor, float, float] | None:
-    """A common point of two parts of the boundary of a box at which values differ."""
+    """A common point of two parts of the boundary of a box at which values of `key` differ."""
     if not isinstance(frame.region, Box):
         return None
+    (on, given), (on2, given2) = first, second
     for piece in select_pieces(on, frame, ""):
-        size = _size(piece, (given, given2), frame)
+        anywhere = At(frame.axes, piece.map(cube_points(piece.parameters, _POINTS)).points)
+        size = max(float(evaluate(g, anywhere, key).abs().max()) for g in (given, given2))
         for other in select_pieces(on2, frame, ""):
             points = piece.map(_cube_corners(piece.parameters)).points
             points = points[:, other.distance(points).abs() == 0]
             if not points.shape[1]:
                 continue
             at = At(frame.axes, points)
-            one, two = (_evaluate(each, at) for each in (given, given2))
+            one, two = (evaluate(g, at, key) for g in (given, given2))
             far = (one - two).abs() > _APART * size
             if bool(far.any()):
                 j = int(far.nonzero()[0])
                 return points[:, j], float(one[j]), float(two[j])
     return None
-
-
-def _size(piece: Piece, values: Sequence[Given], frame: Frame) -> float:
-    """The largest of the values on a piece."""
-    at = At(frame.axes, piece.map(cube_points(piece.parameters, _POINTS)).points)
-    return max(float(_evaluate(each, at).abs().max()) for each in values)
-
-
-def _evaluate(given: Given, at: At) -> Tensor:
-    return full(given(at) if callable(given) else given, at.all[0])
 
 
 def _cube_corners(parameters: int) -> Tensor:

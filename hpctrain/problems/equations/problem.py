@@ -27,9 +27,9 @@ from hpctrain.parallel.tree import reduce_leaves, shares
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.checks.guard import guarded, named_place
 from hpctrain.problems.equations.checks.jumps import describe_jumps
-from hpctrain.problems.equations.conditions import Dirichlet, Initial, Observations
-from hpctrain.problems.equations.conditions.base import AnyCondition
-from hpctrain.problems.equations.conditions.boundary import OnBoundary
+from hpctrain.problems.equations.conditions import Observations
+from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
+from hpctrain.problems.equations.conditions.boundary import Exactable, OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.exact import describe_corners, exact_forms, periodic_inputs
@@ -165,10 +165,10 @@ class PinnProblem:
             return False
         if condition.is_exact:
             return True
-        named = {name.partition(".")[0] for name in getattr(condition, "values", ())}
-        written = {field for field, form in self.forms.items() if form.is_written}
-        is_value = isinstance(condition, Dirichlet | Initial)
-        return is_value and bool(named) and named <= written
+        if not isinstance(condition, Exactable):
+            return False
+        named = {split_name(name)[0] for name in condition.values}
+        return named <= {field for field, form in self.forms.items() if form.is_written}
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -213,8 +213,8 @@ class PinnProblem:
         ]
         off = [key for key, on in scales.items() if not on]
         corners = describe_corners(self.equations)
-        free = [] if self.equations.conditions or self.forms else [NO_CONDITIONS]
-        alone = [f"{self.frame.title}: {line}" for line in free]
+        has_any = bool(self.equations.conditions or self.forms)
+        alone = [] if has_any else [f"{self.frame.title}: {NO_CONDITIONS}"]
         return (
             *alone,
             *corners,
@@ -228,9 +228,7 @@ class PinnProblem:
         if set(self.forms) != set(self.frame.fields):
             return []
         trial, shape, term = self.trials[0], self._shapes[0], self.terms[0]
-        composition = Composition(
-            self.frame, self.forms, {}, shape, trial.at.all, (), torch.float64, CPU
-        )
+        composition = Composition(self.frame, self.forms, shape, trial.at.all)
         size = (shape.components, len(self.forms), trial.at.count)
         unknowns = {
             name: torch.tensor(u.start, device=CPU) for name, u in self.equations.unknowns.items()
@@ -272,13 +270,19 @@ class PinnProblem:
         self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
     ) -> dict[str, Uncertainty]:
         """Of the unknowns in θ (n,), see `uncertainty`; collective."""
+        if not self.equations.unknowns:
+            return {}
         objective = Objective.of(self, communicator, chunks, threads)
-        measured = {name: each for name, each in self.equations.named_conditions.items()
-                    if isinstance(each, Observations)}  # fmt: skip
-        terms = [term for term in self.terms if not measured or term.name in measured]
-        rows = sum(term.samples * len(self.trials[self.terms.index(term)].values) for term in terms)
+        conditions = self.equations.named_conditions
+        measured = {n for n, each in conditions.items() if isinstance(each, Observations)}
+        names = measured or {term.name for term in self.terms}
+        rows = sum(
+            term.samples * len(trial.values)
+            for term, trial in zip(self.terms, self.trials, strict=True)
+            if term.name in names
+        )
         own = self.share(chunks, communicator.rank, communicator.size, threads)
-        sums = own.losses_of(theta, {term.name for term in terms})
+        sums = own.losses_of(theta, names)
         first = shares(chunks, communicator.size)[communicator.rank][0]
         total = communicator.tree_sum(reduce_leaves(sums[:, None], first), chunks)
         return estimate(objective, self.equations.unknowns, float(total[0]) / rows, theta)
@@ -352,7 +356,7 @@ class PinnProblem:
         """Fields at points (d, …), float64, of the jets that an evaluator gives there."""
         factors = self.inputs.factors(shape) if self._takes_plain(shape) else ()
         place = (self._dtype, self._device)
-        return Composition(self.frame, self.forms, self._maxima, shape, points, factors, *place)
+        return Composition(self.frame, self.forms, shape, points, self._maxima, factors, *place)
 
     def _residual(self, term: Term, shape: JetShape, first: int, last: int) -> Residual:
         """The scaled rows of a term's samples first … last - 1, as a function of the jet there."""

@@ -1,12 +1,14 @@
 """The fields of the equations at fixed points, made of the jets of a network's outputs."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
+from hpctrain.linalg.arrays import CPU
 from hpctrain.problems.equations.ansatz import Form, function_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
@@ -19,10 +21,10 @@ class Composition:
     Args:
         frame: names them.
         forms: of the fields that are no plain outputs of the network.
-        maxima: what the distances of fields are divided by; 1 where none is named.
         shape: of the jet.
         points: (d, …), float64.
-        factors: by component, of jets along x in units of those that the kernel gives.
+        maxima: what the distances of fields are divided by; 1 where none is named.
+        factors: by component, of jets along x in units of those that the kernel gives; 1 for none.
         dtype, device: of all numbers.
     """
 
@@ -30,12 +32,12 @@ class Composition:
         self,
         frame: Frame,
         forms: Mapping[str, FieldForm],
-        maxima: Mapping[str, float],
         shape: JetShape,
         points: Tensor,
-        factors: Sequence[float],
-        dtype: torch.dtype,
-        device: torch.device,
+        maxima: Mapping[str, float] = MappingProxyType({}),
+        factors: Sequence[float] = (),
+        dtype: torch.dtype = torch.float64,
+        device: torch.device = CPU,
     ) -> None:
         self._frame, self._factors = frame, factors
         self._places = {index: shape.find_position(index) for index in shape.indices}

@@ -122,10 +122,3 @@ def check_values(given: Any, like: Tensor, place: str) -> Tensor:
         f"{place} is {returned}: it must be a number or a tensor of shape {tuple(like.shape)}, one"
         " floating-point number a point"
     )
-
-
-def full(given: Any, like: Tensor) -> Tensor:
-    """A number, or values (N,), as values beside `like` (N,)."""
-    if isinstance(given, Tensor):
-        return given.to(like).expand_as(like)
-    return torch.full_like(like, float(given))

@@ -56,7 +56,7 @@ def estimate(
         objective: the whole loss; no work is counted.
         variance: s².
     """
-    if not unknowns or len(theta) > MOST_PARAMETERS:
+    if len(theta) > MOST_PARAMETERS:
         return {}
     objective = objective.copy_uncounted()
     G = objective.assemble_gauss_newton(theta)

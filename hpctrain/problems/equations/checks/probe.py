@@ -147,9 +147,10 @@ def _probe_term(term: Term, trial: Trial, problem: Probed, dtype: torch.dtype) -
         check_untrainable(problem.equations, term.written, place, value, given)
         if not bool(value.isfinite().any()):
             raise ProblemError(f"{place}: {name} is not finite at any of {len(value)} points")
-    if len(value) > 1:
+    samples = trial.at.count
+    if samples > 1:
         part = {key: leaf.detach()[..., 1::2] for key, leaf in trial.leaves.items()}
-        again = evaluate_term(term, frame, slice(1, len(value), 2), part, trial.unknowns, dtype)
+        again = evaluate_term(term, frame, slice(1, samples, 2), part, trial.unknowns, dtype)
         for name, value in trial.values.items():
             _check_equal(place, value[1::2], again[name])
     for name, value in trial.values.items():
@@ -161,37 +162,30 @@ def _check_gradient(
 ) -> None:
     """Refuses a residual whose derivative with respect to a field's jet is lost."""
     place = f"{term.place}: {term.title}"
-    keys, leaves = list(trial.leaves), list(trial.leaves.values())
-    found: Sequence[Tensor | None] = [None] * len(leaves)
-    if value.requires_grad and leaves:
+    inputs = [*trial.leaves.values(), *trial.unknowns.values()]
+    found: Sequence[Tensor | None] = [None] * len(inputs)
+    if value.requires_grad:
         try:
-            found = torch.autograd.grad(value.sum(), leaves, allow_unused=True, retain_graph=True)
+            found = torch.autograd.grad(value.sum(), inputs, allow_unused=True, retain_graph=True)
         except Exception as error:
             raise no_derivative(place, error) from error
-    samples = slice(0, len(value))
-    depends = any(each is not None for each in found)
-    for (field, component), leaf, gradient in zip(keys, leaves, found, strict=True):
+    # In groups a value belongs to several points, of which differences would move all at once.
+    leaves = trial.leaves.items() if term.group == 1 else ()
+    for ((field, component), leaf), gradient in zip(leaves, found, strict=False):
         path = frame.axes.derivative(component)
         called = f"{field}.{path}" if path else field
 
         def evaluate(x: Tensor, key: Any = (field, component)) -> Tensor:
             moved = {**trial.leaves, key: x}
+            samples = slice(0, len(value))
             with torch.no_grad():
                 return evaluate_term(term, frame, samples, moved, trial.unknowns, dtype)[name]
 
-        if term.group > 1:
-            continue
         gradient = torch.zeros_like(leaf) if gradient is None else gradient
         _check_derivative(
             place, called, evaluate, leaf.detach(), torch.ones_like(leaf), gradient.detach()
         )
-    on_unknowns = value.requires_grad and any(
-        each is not None
-        for each in torch.autograd.grad(
-            value.sum(), list(trial.unknowns.values()), allow_unused=True, retain_graph=True
-        )
-    ) if trial.unknowns else False  # fmt: skip
-    if not depends and not on_unknowns:
+    if all(each is None for each in found):
         raise ProblemError(
             f"{place}: {name} does not depend on {' or '.join(frame.fields)} by way of torch"
             " operations that have derivatives: its gradient would be zero"
@@ -253,7 +247,7 @@ def _check_met(name: str, term: Term, problem: Probed) -> None:
     frame = problem.frame
     trial = try_out(term, frame)
     shape = shape_for(trial.components, frame)
-    composition = Composition(frame, problem.forms, {}, shape, trial.at.all, (), torch.float64, CPU)
+    composition = Composition(frame, problem.forms, shape, trial.at.all)
     samples = trial.at.count
     random = torch.Generator(CPU).manual_seed(0)
     size = (shape.components, len(frame.fields), samples)
