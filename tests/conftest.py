@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import processes
 import pytest
 
@@ -89,3 +90,17 @@ def cleared_shared_memory() -> Iterator[None]:
     """Removes, after all tests, the segments that killed ranks have left in shared memory."""
     with processes.cleared_shared_memory():
         yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few digits and a few labelled rows."""
+    from classifiers import write_mnist
+    from logistic import random_rows
+
+    folder = tmp_path_factory.mktemp("data")
+    write_mnist(folder / "digits", train=44, test=8)
+    rows = random_rows(samples=40)
+    with h5py.File(folder / "rows.h5", "w") as file:
+        file["features"], file["labels"] = rows.features, rows.labels
+    return folder

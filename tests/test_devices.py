@@ -9,12 +9,9 @@ import ast
 import tomllib
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
-from classifiers import write_mnist
-from logistic import random_rows
 from pretended_gpu import PLACE
 
 from hpctrain.job.settings import parse_job
@@ -80,17 +77,6 @@ CASES = {
     "ssn": (LOGISTIC, "", 'name = "ssn"\nshare = 0.2\nlearning_rate = 0.5'),
     "newton": (LOGISTIC, "", 'name = "newton"'),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder with a few digits and a few labelled rows."""
-    folder = tmp_path_factory.mktemp("data")
-    write_mnist(folder / "digits", train=44, test=8)
-    rows = random_rows(samples=40)
-    with h5py.File(folder / "rows.h5", "w") as file:
-        file["features"], file["labels"] = rows.features, rows.labels
-    return folder
 
 
 def job_of(case, data, *overrides):

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import h5py
 import pytest
-from classifiers import write_mnist
-from logistic import random_rows
 from pydantic import TypeAdapter, ValidationError
 
 from hpctrain.errors import InputError
@@ -209,17 +206,6 @@ TRIED = {
     for key, field in list_settings(each.Options)
     if (where := case_of(solver, key, field)) and key not in WITHOUT_EFFECT
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder with a few digits and a few labelled rows."""
-    folder = tmp_path_factory.mktemp("data")
-    write_mnist(folder / "digits", train=44, test=8)
-    rows = random_rows(samples=40)
-    with h5py.File(folder / "rows.h5", "w") as file:
-        file["features"], file["labels"] = rows.features, rows.labels
-    return folder
 
 
 def name_fully(setting: str) -> str:
