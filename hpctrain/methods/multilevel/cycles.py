@@ -207,7 +207,7 @@ class NoControl:
         return True
 
     def apply(self, h: Smooth, state: LevelState, s: Tensor, decrease: float) -> LevelState:
-        return replace(state, point=evaluate_point(h.evaluate_with_gradient(state.point.theta + s)))
+        return replace(state, point=evaluate(h, state.point.theta + s))
 
 
 @dataclass(frozen=True)

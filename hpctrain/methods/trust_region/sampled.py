@@ -19,7 +19,7 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import slide_window
 from hpctrain.methods.trust_region.models import Evaluate, Model
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Evaluation, Point, Smooth, evaluate_point
+from hpctrain.objective import Evaluation, Point, Smooth, evaluate, evaluate_point
 
 
 @dataclass
@@ -111,8 +111,8 @@ class SampledHessian:
         return self.whole.evaluate_loss
 
     def change(self, start: Point, trial: Evaluation) -> Tensor:
-        after = self.curvature.evaluate_with_gradient(trial.theta).evaluate_gradient()
-        return after - self.curvature.evaluate_with_gradient(start.theta).evaluate_gradient()
+        after = evaluate(self.curvature, trial.theta).gradient
+        return after - evaluate(self.curvature, start.theta).gradient
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
         return evaluate_point(trial)
@@ -135,19 +135,13 @@ class SampledDerivatives:
     curvature: Smooth
 
     def start(self, point: Point) -> Point:
-        return Point(
-            point.theta,
-            point.loss,
-            self.curvature.evaluate_with_gradient(point.theta).evaluate_gradient(),
-        )
+        return replace(point, gradient=evaluate(self.curvature, point.theta).gradient)
 
     def choose_evaluation(self, model: Model) -> Evaluate:
         return self.whole.evaluate_loss
 
     def change(self, start: Point, trial: Evaluation) -> Tensor:
-        return (
-            self.curvature.evaluate_with_gradient(trial.theta).evaluate_gradient() - start.gradient
-        )
+        return evaluate(self.curvature, trial.theta).gradient - start.gradient
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
         return Point(trial.theta, trial.loss, start.gradient)
@@ -169,7 +163,7 @@ class Sampled:
     curvature: Smooth
 
     def start(self, point: Point) -> Point:
-        return evaluate_point(self.curvature.evaluate_with_gradient(point.theta))
+        return evaluate(self.curvature, point.theta)
 
     def choose_evaluation(self, model: Model) -> Evaluate:
         return model.choose_evaluation(self.curvature, gradient_likely=False)
