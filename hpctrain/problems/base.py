@@ -6,14 +6,14 @@ made of its shares, and a run has its monitor asked how good θ is.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.objective import SampledLoss
+from hpctrain.objective import Objective, SampledLoss
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 
@@ -70,6 +70,36 @@ class Problem(Protocol):
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> Monitor:
         """What measures θ on all ranks of the communicator; collective."""
+
+
+class Renewal(Protocol):
+    """Changes a problem's loss in the course of its run, such as its points or its weights.
+
+    Attributes:
+        state: what the loss depends on beside θ, a dataclass that checkpoints walk.
+    """
+
+    state: Any
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether the loss changes after so many iterations."""
+
+    def renew(self, theta: Tensor, iteration: int) -> None:
+        """Changes the loss by what it is at θ (n,), on all ranks alike; collective."""
+
+    def take(self, state: Any) -> None:
+        """Makes the loss what it was when a state was written; collective."""
+
+    def describe(self) -> list[str]:
+        """What is renewed, by what rule and how often, a line each."""
+
+
+@runtime_checkable
+class RenewableProblem(Protocol):
+    """A problem whose loss may change in the course of its run."""
+
+    def make_renewal(self, objective: Objective, seed: int) -> Renewal | None:
+        """What changes the loss of `objective`, which counts the work; None where it is fixed."""
 
 
 class FamilyOptions(Options, ABC):

@@ -14,7 +14,7 @@ from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
 from hpctrain.parallel.threads import set_threads
-from hpctrain.problems.base import Monitor, Problem
+from hpctrain.problems.base import Monitor, Problem, RenewableProblem, Renewal
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.run.memory import keep_freed_memory
 from hpctrain.run.observers import Observers
@@ -103,7 +103,8 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     monitor = make_monitor(job, problem, ranks, place.threads)
     # Ranks trace at points of their own: what the first of them lacks is what the run says.
     untraced = next((each for each in ranks.allgather(objective.untraced) if each), None)
-    return Parts(job, place, problem, objective, solver, monitor, untraced)
+    renewal = make_renewal(job, problem, objective)
+    return Parts(job, place, problem, objective, solver, monitor, untraced, renewal)
 
 
 def make_observers(parts: Parts, output: Output) -> Observers:
@@ -149,6 +150,13 @@ def make_objective(
     """The job's loss on all ranks of `communicator`, its work counted from zero."""
     chunks = job.parallel.chunks
     return communicator.on_all(lambda: Objective.of(problem, communicator, chunks, threads))
+
+
+def make_renewal(job: Job, problem: Problem, objective: Objective) -> Renewal | None:
+    """What changes the problem's loss in the course of the run; None where it is fixed."""
+    if not isinstance(problem, RenewableProblem):
+        return None
+    return problem.make_renewal(objective, job.seed)
 
 
 def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:

@@ -78,7 +78,7 @@ class Loop:
         if past.checkpoint is None:
             return self.start(theta, past)
         parts = self._parts
-        state, kept = restore(past.checkpoint, parts.solver, parts.objective, theta)
+        state, kept = restore(past.checkpoint, parts, theta)
         self._tally, self._clock.earlier = kept.tally, kept.wall_seconds
         self._observers.validation.values = dict(kept.monitored)
         reason = self._agree(state.point, kept.record)
@@ -94,13 +94,21 @@ class Loop:
         checkpoints = self._observers.checkpoints
         while reason is RUNNING:
             began = time.perf_counter()
-            state, record = self._parts.solver.step(state)
+            state, record = self._parts.solver.step(self._renew(state))
             self._tally.add_step(record, time.perf_counter() - began)
             self._observe(state.point.theta, record)
             reason = self._agree(state.point, record)
             if reason is RUNNING and checkpoints.is_due(self._tally.iteration):
                 checkpoints.write(state, self._look(state.point.theta, record))
         return self._finish(state, record, reason)
+
+    def _renew(self, state: Any) -> Any:
+        """The state under the loss of the next iteration, where that is another one."""
+        renewal, iteration = self._parts.renewal, self._tally.iteration
+        if renewal is None or not renewal.is_due(iteration):
+            return state
+        renewal.renew(state.point.theta, iteration)
+        return self._parts.solver.renew(state)
 
     def _observe(self, theta: Tensor, record: Record) -> None:
         """Shows an iteration to all observers, the monitor first."""

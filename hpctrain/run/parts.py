@@ -12,7 +12,7 @@ from hpctrain.kernels import choose_kernels
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
-from hpctrain.problems.base import Monitor, Problem
+from hpctrain.problems.base import Monitor, Problem, Renewal
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 
@@ -37,6 +37,7 @@ class Parts:
 
     Attributes:
         untraced: what keeps a residual in torch between two native sweeps, if anything does.
+        renewal: what changes the loss in the course of the run; None where it is fixed.
     """
 
     job: Job
@@ -46,6 +47,7 @@ class Parts:
     solver: Solver[Any]
     monitor: Monitor
     untraced: str | None
+    renewal: Renewal | None = None
 
 
 @dataclass

@@ -12,12 +12,10 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
-from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import row_ranges
 from hpctrain.run.output import name_checkpoint_folder
-from hpctrain.run.parts import Tally
-from hpctrain.solvers import Solver
+from hpctrain.run.parts import Parts, Tally
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
 from hpctrain.store.run_file import Run, read_run
@@ -30,6 +28,14 @@ FIXED = ("output.path",)
 
 class ResumeError(InputError):
     """A run that cannot go on; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint walks: the solver's state, and what the loss depends on beside θ."""
+
+    solver: Any
+    loss: Any = None
 
 
 @dataclass(frozen=True)
@@ -140,9 +146,7 @@ def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: Check
     warnings.warn(f"{path}: no checkpoint yet, the run starts again", stacklevel=2)
 
 
-def restore(
-    checkpoint: Checkpoint, solver: Solver[Any], objective: Objective, theta: Tensor
-) -> tuple[Any, Kept]:
+def restore(checkpoint: Checkpoint, parts: Parts, theta: Tensor) -> tuple[Any, Kept]:
     """The solver's state as this rank holds it, and the rest; collective.
 
     Args:
@@ -151,16 +155,19 @@ def restore(
     Raises:
         StateError: the stored state is not of this solver, or a part of it found no rank.
     """
-    communicator = objective.communicator
+    communicator, renewal = parts.objective.communicator, parts.renewal
 
     def rows(total: int) -> tuple[int, int]:
         return row_ranges(total, communicator.size)[communicator.rank]
 
-    state = checkpoint.restore(solver.init(theta), Share(None, rows, theta.device))
-    taken = communicator.allgather({leaf.path for leaf in flatten(state)})
+    example = Stored(parts.solver.init(theta), renewal.state if renewal else None)
+    stored = checkpoint.restore(example, Share(None, rows, theta.device))
+    taken = communicator.allgather({leaf.path for leaf in flatten(stored)})
     if forgotten := checkpoint.leaves.keys() - set().union(*taken):
         raise StateError(f"{checkpoint.path}: no rank takes up {', '.join(sorted(forgotten))}")
     kept = Kept.from_json(checkpoint.extra)
     for name, value in kept.counts.items():
-        setattr(objective.counts, name, value)
-    return state, kept
+        setattr(parts.objective.counts, name, value)
+    if renewal is not None:
+        renewal.take(stored.loss)
+    return stored.solver, kept

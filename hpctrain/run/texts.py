@@ -13,6 +13,7 @@ def describe_start(parts: Parts, path: Path | None) -> list[str]:
         f"{job.problem.name}: {parts.problem.describe()},"
         f" n = {parts.objective.parameters}, {job.precision}, seed {job.seed}",
         *(f"  {line}" for line in parts.solver.describe()),
+        *(f"  {line}" for line in (parts.renewal.describe() if parts.renewal else ())),
         *_explain_fallback(parts.untraced),
         f"  {place.ranks.size} ranks x {place.threads} threads, {_describe_place(parts)},"
         f" output {path or 'none'}",

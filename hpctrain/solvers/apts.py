@@ -169,6 +169,10 @@ class APTS(Solver[APTSState]):
             velocity=torch.zeros_like(theta) if self.options.momentum else None,
         )
 
+    def renew(self, state: APTSState) -> APTSState:
+        """The window is forgotten: its heights are of the old loss."""
+        return replace(super().renew(state), window=[])
+
     def step(self, state: APTSState) -> tuple[APTSState, Record]:
         timer, subdomains = self.setting.timer, self.subdomains
         with timer.phase("global"):

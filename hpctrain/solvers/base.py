@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.methods.multilevel.hierarchy import can_coarsen
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Counts, Objective
+from hpctrain.objective import Counts, Objective, evaluate
 from hpctrain.options import Options
 from hpctrain.parallel.phases import PhaseTimer
 
@@ -142,6 +142,14 @@ class Solver(ABC, Generic[State]):
     @abstractmethod
     def step(self, state: State) -> tuple[State, Record]:
         """One iteration; collective, with equal branches on all ranks."""
+
+    def renew(self, state: State) -> State:
+        """The state where the loss has changed: its memory, at its point evaluated again.
+
+        Collective. A method whose state has more of the old loss than its point overrides this.
+        """
+        with self.setting.timer.phase("global"):
+            return replace(state, point=evaluate(self.setting.objective, state.point.theta))
 
     @abstractmethod
     def describe(self) -> list[str]:

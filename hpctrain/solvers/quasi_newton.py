@@ -84,6 +84,11 @@ class SelfScaled(Solver[SelfScaledState]):
             new = self._method.step(self.setting.objective, state)
         return new, _record(was_fresh, new)
 
+    def renew(self, state: SelfScaledState) -> SelfScaledState:
+        with self.setting.timer.phase("global"):
+            point = evaluate(self.setting.objective, state.point.theta)
+            return self._method.move(state, point)
+
     def describe(self) -> list[str]:
         n, ls = self.setting.objective.parameters, self.options.line_search
         ranks, memory = self.setting.objective.communicator.size, self.options.memory

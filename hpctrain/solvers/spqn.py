@@ -165,6 +165,11 @@ class SPQN(Solver[SPQNState]):
         outer = self._take_global_steps(state.outer, half)
         return SPQNState(outer, memories), self._record(state, outer)
 
+    def renew(self, state: SPQNState) -> SPQNState:
+        with self.setting.timer.phase("global"):
+            point = evaluate(self.setting.objective, state.point.theta)
+            return SPQNState(self._global.move(state.outer, point), state.local_memory)
+
     def _start(self, theta: Tensor, solved_here: Sequence[int]) -> SPQNState:
         with self.setting.timer.phase("global"):
             outer = self._global.start(evaluate(self.setting.objective, theta))

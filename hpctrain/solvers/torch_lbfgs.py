@@ -1,6 +1,6 @@
 """L-BFGS as torch has it: a peer from outside, on the same objective and counted the same way."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -120,6 +120,17 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
         step_length = 0.0 if outcome.is_final else memory.t or 0.0
         record = Record(new.loss, norm(new.gradient), step_length, 1, 1, outcome)
         return TorchLBFGSState(new, memory), record
+
+    def renew(self, state: TorchLBFGSState) -> TorchLBFGSState:
+        """Evaluates the point of the step before, too: torch has its secant pair still to make."""
+        memory, objective = state.memory, self.setting.objective
+        with self.setting.timer.phase("global"):
+            point = evaluate(objective, state.point.theta)
+            if memory.d is None or memory.t is None:
+                return TorchLBFGSState(point, memory)
+            before = evaluate(objective, point.theta - memory.t * memory.d)
+        renewed = replace(memory, prev_flat_grad=before.gradient, prev_loss=before.loss)
+        return TorchLBFGSState(point, renewed)
 
     def describe(self) -> list[str]:
         return [

@@ -113,6 +113,10 @@ class TrustRegion(Solver[TrustRegionState]):
             point = evaluate(self.setting.objective, theta)
             return TrustRegionState(point, o.trust_region.radius, sample_size=o.sample_size)
 
+    def renew(self, state: TrustRegionState) -> TrustRegionState:
+        """The window is forgotten: its heights are of the old loss."""
+        return replace(super().renew(state), window=[])
+
     def step(self, state: TrustRegionState) -> tuple[TrustRegionState, Record]:
         with self.setting.timer.phase("global"):
             functions = self.sampling.choose_functions(state)  # L, g and B of this step

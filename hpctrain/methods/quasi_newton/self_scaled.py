@@ -51,6 +51,13 @@ class SelfScaledMethod:
         H = InverseHessian() if H is None else H
         return SelfScaledState(point, H, H.multiply(point.gradient, self.ranks, self.threads))
 
+    def move(self, state: SelfScaledState, point: Point) -> SelfScaledState:
+        """H at another point; the next first trial expects the decrease of the last step again."""
+        moved = self.start(point, state.H)
+        if state.previous_loss is not None:
+            moved.previous_loss = point.loss + (state.previous_loss - state.point.loss)
+        return moved
+
     def step(self, objective: Objective, state: SelfScaledState) -> SelfScaledState:
         """θ⁺ = θ - a H ∇L(θ) with the pair's update of H; where no step is found, H = I again."""
         old, p = state.point, -state.Hg

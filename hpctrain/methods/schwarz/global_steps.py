@@ -66,11 +66,7 @@ class GlobalSelfScaled:
         return self.method.start(point)
 
     def move(self, state: SelfScaledState, point: Point) -> SelfScaledState:
-        """H as it was; the next first trial expects the decrease of the last step again."""
-        moved = self.method.start(point, state.H)
-        if state.previous_loss is not None:
-            moved.previous_loss = point.loss + (state.previous_loss - state.point.loss)
-        return moved
+        return self.method.move(state, point)
 
     def step(self, objective: Objective, state: SelfScaledState) -> SelfScaledState:
         return self.method.step(objective, state)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpctrain.run.output import name_checkpoint_folder
 from hpctrain.run.parts import Moment, Parts
-from hpctrain.run.resume import Kept, compute_fingerprint
+from hpctrain.run.resume import Kept, Stored, compute_fingerprint
 from hpctrain.store.checkpoint import CheckpointStore
 
 
@@ -46,5 +46,6 @@ class Checkpoints:
         )
         with self._parts.place.ranks.timer.phase("io"):
             self._sync()
-            led = self._parts.solver.led
-            self._store.write(moment.tally.iteration, state, kept.to_json(), led)
+            led, renewal = self._parts.solver.led, self._parts.renewal
+            stored = Stored(state, renewal.state if renewal else None)
+            self._store.write(moment.tally.iteration, stored, kept.to_json(), led)
