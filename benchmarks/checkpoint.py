@@ -21,7 +21,7 @@ import torch
 from benchmarks.runs import MPIRUN
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
 from hpctrain.parallel import Communicator, finish, start
-from hpctrain.parallel.rows import row_ranges
+from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.store import files
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.state import RowBlock, Share
@@ -59,7 +59,7 @@ def rank() -> int:
 
 
 def measured(communicator: Communicator, folder: Path) -> str:
-    first, last = row_ranges(PARAMETERS, communicator.size)[communicator.rank]
+    first, last = find_row_ranges(PARAMETERS, communicator.size)[communicator.rank]
     rows = torch.rand(last - first, PARAMETERS, dtype=torch.float64)
     state = State(rows[0].clone(), InverseHessian(rows=RowBlock(rows, first, PARAMETERS)))
     store = CheckpointStore(folder / "run.ckpt", communicator, keep=1)
@@ -73,7 +73,7 @@ def measured(communicator: Communicator, folder: Path) -> str:
         growth = max(growth, peak() - before)
     del state, rows
     restoring = [seconds(communicator, restore, communicator, store) for _ in range(3)]
-    (most,) = communicator.maximum([growth])
+    (most,) = communicator.find_maximum([growth])
     ratio = median(s / p for s, p in zip(stored, plain, strict=True))
     return (
         f"{communicator.size} ranks, n = {PARAMETERS}, {8 * PARAMETERS**2 / MB:.0f} MB:"
@@ -104,7 +104,7 @@ def write_plain(path: Path, rows: torch.Tensor) -> None:
 def restore(communicator: Communicator, store: CheckpointStore) -> None:
     checkpoint = store.find_latest()
     assert checkpoint is not None
-    share = Share(None, lambda total: row_ranges(total, communicator.size)[communicator.rank])
+    share = Share(None, lambda total: find_row_ranges(total, communicator.size)[communicator.rank])
     example = State(torch.zeros(PARAMETERS, dtype=torch.float64), InverseHessian())
     checkpoint.restore(example, share)
 

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from benchmarks.worker import NETWORKS, POINTS
 from hpctrain.kernels import is_triton_available
-from hpctrain.parallel.devices import gpus_visible
+from hpctrain.parallel.devices import count_gpus
 
 ROUNDS = 3
 COMPONENTS = 4
@@ -88,7 +88,7 @@ def gpu(name: str) -> list[list[object]]:
 
 def main() -> None:
     table = [row for name in NETWORKS for row in jets(name)] + dense()
-    if gpus_visible() and is_triton_available():
+    if count_gpus() and is_triton_available():
         table += [row for name in NETWORKS for row in gpu(name)]
     print(f"2 threads, {POINTS} points, float64; medians of {ROUNDS} rounds")
     print(tabulate(table, headers=["", "ratio", "wanted", "times"], floatfmt=".2f"), flush=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks import shapes
-from hpctrain.decomposition.blocks import by_layers
+from hpctrain.decomposition.blocks import cut_layers
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
@@ -87,7 +87,7 @@ def value(name: str) -> float:
 def suffix(name: str) -> float:
     """Loss and gradient of the last layer's block, its activations cached."""
     problem, burgers, theta = objective(NETWORKS[name])
-    block = by_layers(problem.layers, len(problem.layers)).blocks[-1]
+    block = cut_layers(problem.layers, len(problem.layers)).blocks[-1]
     local, start = burgers.restrict(block, theta), block.restrict(theta).clone()
     return median_ms(lambda: local.evaluate_with_gradient(start), 40)
 

@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
         from hpctrain.job.settings import load_job
         from hpctrain.run import train as runner
 
-        job = communicator.on_root(lambda: load_job(options.job, options.overrides))
+        job = communicator.run_on_root(lambda: load_job(options.job, options.overrides))
         return runner.run(job, communicator, options.output or job.output.path, signals)
 
     return _train_on_all_ranks(train)
@@ -90,10 +90,10 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from hpctrain.parallel.threads import visible_cores
+    from hpctrain.parallel.threads import find_visible_cores
     from hpctrain.results import predict
 
-    threads = options.threads or len(visible_cores())
+    threads = options.threads or len(find_visible_cores())
     done = predict.predict(options.run, options.points, options.output, options.fields, threads)
     return _print(done + "\n")
 

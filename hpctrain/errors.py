@@ -18,16 +18,16 @@ class RunError(HpctrainError):
 class InputError(HpctrainError):
     """Bad input: one line that names what was given and what is allowed.
 
-    Under MPI every rank raises it or none does (read input through `on_root`), so that all ranks
-    can end with exit status 2.
+    Under MPI every rank raises it or none does (read input through `run_on_root`), so that all
+    ranks can end with exit status 2.
     """
 
 
 class UserCodeError(InputError):
     """A function that the user wrote fails, perhaps on one rank alone.
 
-    `Communicator.on_all` makes an `InputError` of it that all ranks raise. Anywhere else it ends
-    the whole job, with exit status 2.
+    `Communicator.run_on_all` makes an `InputError` of it that all ranks raise. Anywhere else it
+    ends the whole job, with exit status 2.
     """
 
 

@@ -9,7 +9,7 @@ from hpctrain.objective import LeastSquaresLoss
 def packed(layout, A):
     """The numbers of A (n, n) in its block rows, those of one rank after those of another."""
     order = sorted(range(layout.count), key=layout.places.__getitem__)
-    return torch.cat([A[layout.slices(i)].reshape(-1) for i in order])
+    return torch.cat([A[layout.find_slices(i)].reshape(-1) for i in order])
 
 
 class Residuals(LeastSquaresLoss):

@@ -9,7 +9,7 @@ from classifiers import CLASSES, objective_of, tiny_problem
 from torch import nn
 from torch.nn import functional
 
-from hpctrain.decomposition.blocks import Block, LayerSet, by_layers
+from hpctrain.decomposition.blocks import Block, LayerSet, cut_layers
 from hpctrain.errors import InputError
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.objective import FiniteSumLoss
@@ -95,7 +95,7 @@ def test_a_restriction_is_the_loss_with_the_other_layers_frozen(options):
     problem = tiny_problem(**options)
     theta, other = theta_of(problem), theta_of(problem, seed=5)
     objective = objective_of(problem)
-    blocks = by_layers(problem.layers, len(problem.layers)).blocks
+    blocks = cut_layers(problem.layers, len(problem.layers)).blocks
     for region in (*blocks, LayerSet((blocks[0], blocks[-1]))):
         restricted = objective.restrict(region, theta)
         full = theta.clone()
@@ -162,7 +162,7 @@ def test_a_subset_is_the_mean_over_its_samples_also_of_a_restriction():
     found = part.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(loss, rel=1e-13)
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-11, atol=1e-13)
-    top = by_layers(problem.layers, 3).blocks[2]
+    top = cut_layers(problem.layers, 3).blocks[2]
     restricted = objective.restrict(top, theta).subset(chosen)
     local = restricted.evaluate_with_gradient(top.restrict(theta).clone())
     torch.testing.assert_close(
@@ -179,7 +179,7 @@ def test_a_batch_that_leaves_chunks_empty_goes_through_layers_that_take_no_empty
         make=lambda: nn.Sequential(nn.Conv2d(1, 2, 3), Rows(), nn.Linear(32, CLASSES))
     )
     theta, chosen = theta_of(problem), torch.tensor([0, 5, 50])
-    top = by_layers(problem.layers, 2).blocks[1]
+    top = cut_layers(problem.layers, 2).blocks[1]
     part = objective_of(problem).subset(chosen)
     found = part.restrict(top, theta).evaluate_with_gradient(top.restrict(theta).clone())
     expected = part.evaluate_with_gradient(theta)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.decomposition.blocks import LayerRange, by_layers
+from hpctrain.decomposition.blocks import LayerRange, cut_layers
 from hpctrain.job.settings import JobError, parse_job
 
 LAYERS = [LayerRange(10 * k, 10 * (k + 1), 1) for k in range(8)]
@@ -11,7 +11,7 @@ LAYERS = [LayerRange(10 * k, 10 * (k + 1), 1) for k in range(8)]
 
 @pytest.mark.parametrize("blocks", range(1, 9))
 def test_blocks_hold_every_layer_once_and_differ_by_one_at_most(blocks):
-    found = by_layers(LAYERS, blocks).blocks
+    found = cut_layers(LAYERS, blocks).blocks
     layers = [layer for block in found for layer in range(block.first, block.last + 1)]
     assert layers == list(range(8))
     counts = [block.last - block.first + 1 for block in found]
@@ -22,12 +22,12 @@ def test_blocks_hold_every_layer_once_and_differ_by_one_at_most(blocks):
 @pytest.mark.parametrize("blocks", [0, 9])
 def test_more_blocks_than_layers_are_refused(blocks):
     with pytest.raises(ValueError, match="1 to 8"):
-        by_layers(LAYERS, blocks)
+        cut_layers(LAYERS, blocks)
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 8])
 def test_extension_is_the_transpose_of_restriction_and_their_sum_is_the_identity(blocks):
-    decomposition = by_layers(LAYERS, blocks)
+    decomposition = cut_layers(LAYERS, blocks)
     theta = torch.randn(80, dtype=torch.float64)
     restricted = [block.restrict(theta) for block in decomposition.blocks]
     assert torch.equal(decomposition.extend_add(restricted), theta)
@@ -39,8 +39,8 @@ def test_extension_is_the_transpose_of_restriction_and_their_sum_is_the_identity
 @pytest.mark.parametrize("overlap", [1, 2, 7])
 @pytest.mark.parametrize("blocks", [1, 3, 8])
 def test_an_overlapping_block_reaches_that_many_layers_into_its_neighbours(blocks, overlap):
-    cores = by_layers(LAYERS, blocks).blocks
-    for core, grown in zip(cores, by_layers(LAYERS, blocks, overlap).blocks, strict=True):
+    cores = cut_layers(LAYERS, blocks).blocks
+    for core, grown in zip(cores, cut_layers(LAYERS, blocks, overlap).blocks, strict=True):
         assert grown.first == max(core.first - overlap, 0)
         assert grown.last == min(core.last + overlap, 7)
         assert (grown.start, grown.stop) == (10 * grown.first, 10 * grown.last + 10)
@@ -50,14 +50,14 @@ def test_an_overlapping_block_reaches_that_many_layers_into_its_neighbours(block
 @pytest.mark.parametrize("blocks", [1, 3, 8])
 def test_division_by_owners_is_a_partition_of_unity(blocks, overlap):
     """Blocks that all propose the same change make that change."""
-    decomposition = by_layers(LAYERS, blocks, overlap)
+    decomposition = cut_layers(LAYERS, blocks, overlap)
     change = torch.randn(80, dtype=torch.float64)
     proposed = [block.restrict(change) for block in decomposition.blocks]
     torch.testing.assert_close(decomposition.extend_add(proposed), change, rtol=1e-15, atol=0)
 
 
 def test_every_parameter_is_divided_by_the_number_of_its_owners():
-    decomposition = by_layers(LAYERS, 4, overlap=1)
+    decomposition = cut_layers(LAYERS, 4, overlap=1)
     assert decomposition.owners.reshape(8, 10)[:, 0].tolist() == [1, 2, 2, 2, 2, 2, 2, 1]
     ones = [torch.ones(block.size, dtype=torch.float64) for block in decomposition.blocks]
     only_first = [ones[0], *(0 * each for each in ones[1:])]
@@ -68,11 +68,11 @@ def test_every_parameter_is_divided_by_the_number_of_its_owners():
 @pytest.mark.parametrize("overlap", [-1, 8])
 def test_an_overlap_of_all_layers_is_refused(overlap):
     with pytest.raises(ValueError, match="0 to 7 layers"):
-        by_layers(LAYERS, 4, overlap)
+        cut_layers(LAYERS, 4, overlap)
 
 
 def test_the_coarse_parameters_are_the_first_layers_of_the_blocks_without_overlap():
-    coarse = by_layers(LAYERS, 3, overlap=1).coarse
+    coarse = cut_layers(LAYERS, 3, overlap=1).coarse
     assert [run.first for run in coarse.runs] == [0, 3, 6]
     assert (coarse.first, coarse.last, coarse.size) == (0, 6, 30)
     theta = torch.arange(80.0)

@@ -196,13 +196,13 @@ def test_ranks_have_the_chunks_of_one_rank(kernels, ranks):
 
 
 def test_a_block_of_layers_has_its_part_of_the_gradient_and_the_last_one_the_unknowns(kernels):
-    from hpctrain.decomposition.blocks import by_layers
+    from hpctrain.decomposition.blocks import cut_layers
 
     problem = everything()
     theta = problem.initial_parameters(0)
     share = problem.share(8, 0, 1, 1)
     whole = share.losses_and_gradients(theta)
-    for block in by_layers(problem.layers, 3).blocks:
+    for block in cut_layers(problem.layers, 3).blocks:
         part = share.restrict(block, theta)
         found = part.losses_and_gradients(block.restrict(theta).clone())
         expected = torch.cat([whole[:, :1], whole[:, 1 + block.start : 1 + block.stop]], dim=1)

@@ -13,7 +13,13 @@ from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSyst
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import Node, aligned_nodes, nodes_up_to, push_node, reduce_leaves
+from hpctrain.parallel.tree import (
+    Node,
+    find_aligned_nodes,
+    list_nodes_up_to,
+    push_node,
+    reduce_leaves,
+)
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
@@ -47,7 +53,7 @@ def full(block_rows):
     """A (n, n) of its block rows, all of them on one rank."""
     A = torch.zeros(block_rows.layout.n, block_rows.layout.n, dtype=torch.float64)
     for i, row in block_rows.own.items():
-        A[block_rows.layout.slices(i)] = row
+        A[block_rows.layout.find_slices(i)] = row
     return torch.tril(A) + torch.tril(A, -1).T
 
 
@@ -55,8 +61,8 @@ def lower(layout, numbers):
     """A (n, n) of its block rows, those of all ranks, without what is above its diagonal."""
     A = torch.zeros(layout.n, layout.n, dtype=numbers.dtype)
     for rank, part in enumerate(numbers.split(layout.sizes)):
-        for i, row in layout.unpacked(part, rank).items():
-            A[layout.slices(i)] = row
+        for i, row in layout.unpack(part, rank).items():
+            A[layout.find_slices(i)] = row
     return torch.tril(A)
 
 
@@ -291,8 +297,8 @@ def test_burgers_falls_in_a_few_iterations(options, fraction):
 def test_pushed_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, first, last, level):
     leaves = torch.randn(last - first, 3, dtype=torch.float64)
     sums: list[tuple[Node, torch.Tensor]] = []
-    for node in nodes_up_to(level, first, last):
+    for node in list_nodes_up_to(level, first, last):
         (part,) = reduce_leaves(leaves[node.first - first : node.last - first], node.first)
         push_node(sums, node, part)
-    assert tuple(node for node, _ in sums) == aligned_nodes(first, last)
+    assert tuple(node for node, _ in sums) == find_aligned_nodes(first, last)
     assert torch.equal(torch.stack([part for _, part in sums]), reduce_leaves(leaves, first))

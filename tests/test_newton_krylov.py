@@ -8,7 +8,7 @@ import torch
 from residuals import linear_problem
 from test_gauss_newton import full, small_burgers
 
-from hpctrain.decomposition.blocks import by_layers
+from hpctrain.decomposition.blocks import cut_layers
 from hpctrain.objective.evaluation import Evaluation
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Setting
@@ -29,7 +29,7 @@ def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(
     sketch = objective.sketch(theta, objective.samples, 0, 0)
     B = full(objective.assemble_gauss_newton(theta))
     x = torch.randn(len(theta), dtype=torch.float64)
-    for block in by_layers(problem.layers, 3).blocks:
+    for block in cut_layers(problem.layers, 3).blocks:
         part = slice(block.start, block.stop)
         expected = torch.linalg.solve(
             B[part, part] + damping * torch.eye(block.size, dtype=x.dtype), x[part]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.decomposition.blocks import by_layers
+from hpctrain.decomposition.blocks import cut_layers
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
@@ -67,7 +67,7 @@ def test_a_gradient_asked_for_late_is_that_of_its_own_point(objective, theta):
 def test_restricted_gradients_are_the_blocks_of_the_full_one(problem, objective, theta, blocks):
     full = objective.evaluate_loss(theta)
     gradient = full.evaluate_gradient()
-    for block in by_layers(problem.layers, blocks).blocks:
+    for block in cut_layers(problem.layers, blocks).blocks:
         evaluation = objective.restrict(block, theta).evaluate_loss(block.restrict(theta))
         assert evaluation.loss == pytest.approx(full.loss, rel=1e-13)
         torch.testing.assert_close(
@@ -79,7 +79,7 @@ def test_a_block_leaves_the_frozen_parameters_and_the_callers_theta_alone(
     problem, objective, theta
 ):
     before = theta.clone()
-    block = by_layers(problem.layers, 5).blocks[2]
+    block = cut_layers(problem.layers, 5).blocks[2]
     local = objective.restrict(block, theta)
     shifted = block.restrict(theta) + 0.3
     loss = local.evaluate_loss(shifted).loss
@@ -105,7 +105,7 @@ def test_a_loss_has_the_same_bits_with_and_without_its_gradient(objective, theta
 
 def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
     costs = [layer.cost for layer in problem.layers]
-    block = by_layers(problem.layers, 5).blocks[3]
+    block = cut_layers(problem.layers, 5).blocks[3]
     local = objective.restrict(block, theta)
     assert objective.counts.loss_evaluations == pytest.approx(sum(costs[:3]) / sum(costs))
     objective.counts.loss_work = 0

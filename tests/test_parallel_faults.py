@@ -41,12 +41,12 @@ PARTING = """
 from hpctrain.parallel import finish, start
 from hpctrain.parallel.guard import DisagreementError
 ranks = start()
-ranks.maximum([1])
+ranks.find_maximum([1])
 try:
     if ranks.rank == 1:
         ranks.barrier()
     else:
-        ranks.maximum([1])
+        ranks.find_maximum([1])
 except DisagreementError as error:
     if ranks.is_root:
         print(error)
@@ -58,5 +58,5 @@ def test_ranks_that_part_are_named_with_their_places_in_debug_mode(mpirun):
     job = mpirun(3, "-c", PARTING, HPCTRAIN_DEBUG="1")
     assert job.returncode == 0, job.stderr
     (line,) = job.stdout.splitlines()
-    assert line.startswith("the ranks have parted: ranks 0, 2 at call 2, maximum of the comm")
+    assert line.startswith("the ranks have parted: ranks 0, 2 at call 2, find_maximum of the comm")
     assert "; rank 1 at call 2, barrier of the communicator < <string>:8" in line

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpctrain.parallel import Communicator, assign_blocks, block_communicator
+from hpctrain.parallel import Communicator, assign_blocks, make_block_communicator
 
 weight_lists = st.lists(st.floats(0.0, 1e6), min_size=1, max_size=12)
 
@@ -62,6 +62,6 @@ def test_no_ranks_is_an_error():
 
 def test_block_communicator_of_one_rank_shares_its_timer():
     alone = Communicator()
-    block = block_communicator(alone, assign_blocks([1.0, 2.0], 1))
+    block = make_block_communicator(alone, assign_blocks([1.0, 2.0], 1))
     assert block.size == 1
     assert block.timer is alone.timer and block.traffic is alone.traffic

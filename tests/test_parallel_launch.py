@@ -6,7 +6,7 @@ from hpctrain.parallel.launch import (
     Launched,
     LaunchError,
     check_launch,
-    launched_ranks,
+    find_launched_ranks,
     yield_shared_cores,
 )
 
@@ -29,7 +29,7 @@ STEP = BATCH_SCRIPT | {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"}
     ],
 )
 def test_number_of_ranks_is_what_the_launcher_says(environ, launched):
-    assert launched_ranks(environ) == launched
+    assert find_launched_ranks(environ) == launched
 
 
 def test_world_of_one_that_was_launched_as_several_is_an_error():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpctrain.parallel import Communicator, set_threads
-from hpctrain.parallel.threads import core_share, visible_cores
+from hpctrain.parallel.threads import compute_core_share, find_visible_cores
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def restored_threads():
 def test_rank_alone_takes_all_cores_it_may_use():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert set_threads(Communicator()) == len(visible_cores()) == torch.get_num_threads()
+        assert set_threads(Communicator()) == len(find_visible_cores()) == torch.get_num_threads()
 
 
 def test_requested_number_is_set():
@@ -28,7 +28,7 @@ def test_requested_number_is_set():
 
 def test_more_threads_than_cores_give_a_warning_that_says_what_to_set():
     with pytest.warns(UserWarning, match="2 threads more than it has cores.*parallel.threads"):
-        assert set_threads(Communicator(), len(visible_cores()) + 2) == torch.get_num_threads()
+        assert set_threads(Communicator(), len(find_visible_cores()) + 2) == torch.get_num_threads()
 
 
 def test_less_than_one_thread_is_an_error():
@@ -46,4 +46,4 @@ def test_less_than_one_thread_is_an_error():
     ],
 )
 def test_cores_are_divided_among_the_ranks_that_may_use_them(on_node, shares):
-    assert [core_share(mine, on_node) for mine in on_node] == shares
+    assert [compute_core_share(mine, on_node) for mine in on_node] == shares

@@ -12,7 +12,7 @@ import torch
 from hpctrain.errors import InputError
 from hpctrain.parallel import cuda_support
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.devices import HOST, Device, choose_device, gpu_number, gpus_visible
+from hpctrain.parallel.devices import HOST, Device, choose_device, choose_gpu, count_gpus
 from hpctrain.parallel.transports import HostMPI, Staged, choice, mpi, torch_distributed
 
 FAULTY = Path(__file__).parent / "mpi" / "faulty_run.py"
@@ -35,10 +35,10 @@ max_iterations = {iterations}
 """
 
 
-def mpich(answer, status=0):
+def mpich(ask_library, status=0):
     def query(kind, supported):
         assert kind == 0
-        ctypes.cast(supported, ctypes.POINTER(ctypes.c_int)).contents.value = answer
+        ctypes.cast(supported, ctypes.POINTER(ctypes.c_int)).contents.value = ask_library
         return status
 
     return SimpleNamespace(MPIX_GPU_query_support=query)
@@ -58,7 +58,7 @@ def mpich(answer, status=0):
     ],
 )
 def test_support_of_gpu_buffers_is_what_the_library_says(library, version, environ, reported):
-    assert cuda_support.answer(library, version, environ) is reported
+    assert cuda_support.ask_library(library, version, environ) is reported
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_support_of_gpu_buffers_is_what_the_library_says(library, version, envir
     ],
 )
 def test_auto_takes_the_best_transport_there_is(monkeypatch, reported, nccl, device, expected):
-    monkeypatch.setattr(mpi, "reports_cuda", lambda: reported)
+    monkeypatch.setattr(mpi, "find_cuda_support", lambda: reported)
     monkeypatch.setattr(torch_distributed.dist, "is_nccl_available", lambda: nccl)
     # Groups of nccl need their GPUs: here only which of them would be started.
     started = SimpleNamespace(start=lambda mpi, backend: SimpleNamespace(name=backend))
@@ -91,7 +91,7 @@ def test_auto_takes_the_best_transport_there_is(monkeypatch, reported, nccl, dev
     ],
 )
 def test_a_transport_that_cannot_be_had_says_why(monkeypatch, name, device, reason):
-    monkeypatch.setattr(mpi, "reports_cuda", lambda: False)
+    monkeypatch.setattr(mpi, "find_cuda_support", lambda: False)
     with pytest.raises(InputError, match=f'transport = "{name}" is not possible: {reason}'):
         choice.choose(name, device, Communicator())
 
@@ -122,11 +122,11 @@ def test_staging_keeps_the_shape_and_leaves_the_sent_tensor():
 
 
 def test_ranks_of_a_node_take_its_gpus_in_turn():
-    assert [gpu_number(local, 4) for local in range(6)] == [0, 1, 2, 3, 0, 1]
-    assert [gpu_number(local, 1) for local in range(3)] == [0, 0, 0]
+    assert [choose_gpu(local, 4) for local in range(6)] == [0, 1, 2, 3, 0, 1]
+    assert [choose_gpu(local, 1) for local in range(3)] == [0, 0, 0]
 
 
-@pytest.mark.skipif(gpus_visible() > 0, reason="there is a GPU")
+@pytest.mark.skipif(count_gpus() > 0, reason="there is a GPU")
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused():
     assert choose_device("auto", Communicator()) == HOST
     with pytest.raises(InputError, match=r'parallel.device = "cuda" is not possible: .* on \S+'):

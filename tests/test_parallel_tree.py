@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.parallel.tree import Node, aligned_nodes, joins, reduce_leaves, shares
+from hpctrain.parallel.tree import Node, find_aligned_nodes, list_joins, reduce_leaves, share_chunks
 
 CHUNKS = 64
 
@@ -18,10 +18,10 @@ def random_leaves(dtype=torch.float64, columns=7):
 def sum_over_ranks(leaves, ranks):
     """What `ranks` ranks compute together: their own subtrees, then the joins between ranks."""
     sums = {}
-    for first, last in shares(len(leaves), ranks):
+    for first, last in share_chunks(len(leaves), ranks):
         own = reduce_leaves(leaves[first:last], first)
-        sums.update(zip(aligned_nodes(first, last), own, strict=True))
-    for parent, _, _ in joins(len(leaves), ranks):
+        sums.update(zip(find_aligned_nodes(first, last), own, strict=True))
+    for parent, _, _ in list_joins(len(leaves), ranks):
         left, right = parent.children
         sums[parent] = sums[left] + sums[right]
     return sums[Node(len(leaves).bit_length() - 1, 0)]
@@ -37,7 +37,7 @@ def test_sum_has_the_same_bits_for_any_number_of_ranks(ranks, dtype):
 @pytest.mark.parametrize("ranks", [2, 4, 8, 16])
 def test_recursive_doubling_has_the_bits_of_the_tree_on_every_rank(ranks):
     leaves = random_leaves()
-    totals = [reduce_leaves(leaves[a:b], a)[0] for a, b in shares(CHUNKS, ranks)]
+    totals = [reduce_leaves(leaves[a:b], a)[0] for a, b in share_chunks(CHUNKS, ranks)]
     for level in range(ranks.bit_length() - 1):
         totals = [totals[rank] + totals[rank ^ (1 << level)] for rank in range(ranks)]
     assert all(torch.equal(total, sum_over_ranks(leaves, 1)) for total in totals)
@@ -79,24 +79,24 @@ def test_leaves_of_the_caller_stay_as_they_are(ranks):
 
 @pytest.mark.parametrize("ranks", range(1, CHUNKS + 1))
 def test_shares_cover_all_chunks_evenly(ranks):
-    found = shares(CHUNKS, ranks)
+    found = share_chunks(CHUNKS, ranks)
     assert [chunk for share in found for chunk in range(*share)] == list(range(CHUNKS))
     sizes = [last - first for first, last in found]
     assert max(sizes) - min(sizes) <= 1
     if ranks & (ranks - 1) == 0:
-        assert all(len(aligned_nodes(*share)) == 1 for share in found)
+        assert all(len(find_aligned_nodes(*share)) == 1 for share in found)
 
 
 def test_aligned_nodes_are_the_largest_subtrees_from_left_to_right():
-    assert aligned_nodes(0, 64) == (Node(6, 0),)
-    assert aligned_nodes(3, 10) == (Node(0, 3), Node(2, 1), Node(1, 4))
-    assert aligned_nodes(5, 5) == ()
+    assert find_aligned_nodes(0, 64) == (Node(6, 0),)
+    assert find_aligned_nodes(3, 10) == (Node(0, 3), Node(2, 1), Node(1, 4))
+    assert find_aligned_nodes(5, 5) == ()
 
 
 @pytest.mark.parametrize("ranks", range(1, 9))
 def test_joins_are_the_nodes_that_no_rank_holds_whole(ranks):
-    nodes = [join.parent for join in joins(CHUNKS, ranks)]
-    owned = [set(range(*share)) for share in shares(CHUNKS, ranks)]
+    nodes = [join.parent for join in list_joins(CHUNKS, ranks)]
+    owned = [set(range(*share)) for share in share_chunks(CHUNKS, ranks)]
     across = [
         Node(level, index)
         for level in range(1, 7)
@@ -112,4 +112,4 @@ def test_joins_are_the_nodes_that_no_rank_holds_whole(ranks):
 )
 def test_impossible_shares_are_errors(chunks, ranks, message):
     with pytest.raises(ValueError, match=message):
-        shares(chunks, ranks)
+        share_chunks(chunks, ranks)

@@ -14,7 +14,7 @@ from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.objective import evaluate
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import row_ranges
+from hpctrain.parallel.rows import find_row_ranges
 
 N = 12
 
@@ -248,6 +248,6 @@ def test_a_pair_whose_curvature_squared_underflows_is_not_learnt_from():
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7, 100])
 def test_rows_are_divided_completely_and_in_whole_parts(ranks):
-    ranges = row_ranges(1000, ranks)
+    ranges = find_row_ranges(1000, ranks)
     assert [row for first, last in ranges for row in range(first, last)] == list(range(1000))
     assert max(last - first for first, last in ranges) <= 1000 / ranks + 2 * 1000 / 64

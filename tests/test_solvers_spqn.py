@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
-from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, by_layers
+from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, cut_layers
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.schwarz.global_steps import GlobalSelfScaled
 from hpctrain.methods.schwarz.synchronisation import common, search_block_wise, subspace
@@ -165,7 +165,7 @@ def test_a_coarse_step_on_all_parameters_is_as_many_steps_of_lbfgs():
 
 def test_block_wise_searches_give_the_minimum_where_blocks_do_not_couple():
     loss = uncoupled()
-    decomposition = by_layers(LAYERS, S)
+    decomposition = cut_layers(LAYERS, S)
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
@@ -190,7 +190,7 @@ def subspace_minimum(loss, decomposition, theta, corrections):
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_subspace_synchronisation_reaches_the_minimum_over_the_span_of_corrections(overlap):
     loss = random_quadratic(N, spread=1)
-    decomposition = by_layers(LAYERS, S, overlap)
+    decomposition = cut_layers(LAYERS, S, overlap)
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
@@ -202,7 +202,7 @@ def test_subspace_synchronisation_reaches_the_minimum_over_the_span_of_correctio
 def test_subspace_synchronisation_finds_a_decrease_where_the_common_step_has_none():
     """The corrections' sum ascends, one of them descends."""
     loss = uncoupled()
-    decomposition = by_layers(LAYERS, S)
+    decomposition = cut_layers(LAYERS, S)
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     mixed = [corrections[0], *(-3 * c for c in corrections[1:])]
@@ -220,7 +220,7 @@ def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point
 ):
     loss = random_quadratic(N, samples=1)
     loss.A = torch.ones(1, N, N, dtype=torch.float64) + 0.01 * torch.eye(N, dtype=torch.float64)
-    decomposition = by_layers(LAYERS, S, overlap)
+    decomposition = cut_layers(LAYERS, S, overlap)
     objective = objective_of(loss)
     start = evaluate(objective, ones())
     corrections = exact_corrections(loss, decomposition, ones())
@@ -237,7 +237,7 @@ def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point
 def test_with_one_block_every_synchronisation_starts_with_the_common_search(synchronise):
     """S = 1 with an exact search: one step length is all there is to find."""
     loss = random_quadratic(N)
-    decomposition = by_layers([LayerRange(0, N, 1)], 1)
+    decomposition = cut_layers([LayerRange(0, N, 1)], 1)
     objective = objective_of(loss)
     start = evaluate(objective, ones())
     correction = [-start.gradient]
@@ -295,7 +295,7 @@ def test_a_local_ssbroyden_solve_is_ssbroyden_on_the_restricted_loss():
 def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_solver):
     loss = random_quadratic(N, spread=2)
     solver = solver_of(SPQNOptions(blocks=S, local_solver=local_solver), loss)._local
-    block = by_layers(LAYERS, S).blocks[2]
+    block = cut_layers(LAYERS, S).blocks[2]
     first = objective_of(loss).restrict(block, ones())
     _, memory = solver.solve(first, evaluate(first, ones()[:5]), solver.make_fresh(), 8)
     moved = objective_of(loss).restrict(block, -2 * ones())
@@ -401,7 +401,7 @@ def test_a_loss_restricted_to_separate_layers_has_their_gradient():
     counts = Counts(share.loss_cost, share.gradient_cost)
     objective = Objective(share, Communicator(), problem.samples, 8, counts)
     theta = problem.initial_parameters(seed=0)
-    coarse = by_layers(problem.layers, 3).coarse
+    coarse = cut_layers(problem.layers, 3).coarse
     upper = LayerSet(coarse.runs[1:])
     full = evaluate(objective, theta)
     for layers in (coarse, upper):

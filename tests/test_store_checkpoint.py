@@ -31,7 +31,7 @@ class Serial:
     def broadcast(self, value):
         return value
 
-    def on_root(self, function):
+    def run_on_root(self, function):
         return function()
 
 
@@ -56,7 +56,7 @@ class Threads:
         self._barrier.wait()
         return value
 
-    def on_root(self, function):
+    def run_on_root(self, function):
         result = failure = None
         if self.rank == 0:
             try:

@@ -149,7 +149,7 @@ def find_excess(blocks: int, overlap: int, layers: int) -> Excess | None:
     return None
 
 
-def by_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> Decomposition:
+def cut_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> Decomposition:
     """Cuts the layers into consecutive blocks, equal to within one layer, the larger ones first.
 
     Args:

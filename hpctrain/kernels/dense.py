@@ -56,15 +56,15 @@ def accumulate_gram(J: Tensor, skipped: int, C: Tensor, layout: Layout, threads:
     """
     kernels = find_native_kernels(J)
     if kernels is not None:
-        strides = [layout.shape(i)[1] for i in range(layout.count)]
+        strides = [layout.find_shape(i)[1] for i in range(layout.count)]
         kernels.accumulate_gram(
             J.contiguous().numpy(), skipped, C.numpy(), layout.places, strides, WIDTH, threads
         )
         return
     J = J[:, skipped:]
     for i, place in enumerate(layout.places):
-        row = C[place : place + layout.numbers(i)].view(layout.shape(i))
-        rows, columns = layout.slices(i)
+        row = C[place : place + layout.count_numbers(i)].view(layout.find_shape(i))
+        rows, columns = layout.find_slices(i)
         row.addmm_(J[:, rows].T, J[:, columns])
 
 

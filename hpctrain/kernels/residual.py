@@ -22,7 +22,7 @@ from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.linearised import Linearised, LinearJets, is_native
 from hpctrain.kernels.pointwise import trace
 from hpctrain.kernels.program import NotTraceableError
-from hpctrain.linalg.arrays import chunk_sums
+from hpctrain.linalg.arrays import sum_chunks
 from hpctrain.user_code.faults import explain, place_of
 
 # Takes the jet, jet[c][o] component c (N,) of output o, and the unknowns, a sequence of q scalars;
@@ -276,5 +276,5 @@ class TorchResidual:
         sums = values.new_zeros(*values.shape[:-1], len(self._bounds) - 1)
         if filled:
             starts = [self._bounds[c] for c in filled]
-            sums[..., filled] = chunk_sums(values, [*starts, self._bounds[-1]])
+            sums[..., filled] = sum_chunks(values, [*starts, self._bounds[-1]])
         return sums

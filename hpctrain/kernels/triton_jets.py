@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator, JetShape, make_input_jets
-from hpctrain.linalg.arrays import chunk_sums
+from hpctrain.linalg.arrays import sum_chunks
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 TILE = 64
@@ -201,7 +201,7 @@ class TritonJets(JetEvaluator):
             INPUTS=triton.next_power_of_2(layer.inputs),
         )  # fmt: skip
         if layer.scale_index is not None:
-            scale = chunk_sums(10 * (w_bar * z).sum(dim=(0, 1)), self.bounds)
+            scale = sum_chunks(10 * (w_bar * z).sum(dim=(0, 1)), self.bounds)
             leaves[:, layer.scale_index - layer.start] = scale
 
 

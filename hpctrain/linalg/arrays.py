@@ -24,7 +24,7 @@ def to_tensor(array: np.ndarray, device: torch.device = CPU) -> Tensor:
     return torch.from_numpy(array).to(device)
 
 
-def chunk_sums(values: Tensor, bounds: list[int]) -> Tensor:
+def sum_chunks(values: Tensor, bounds: list[int]) -> Tensor:
     """Sums (…, C) of values (…, N) over the chunks bounds[c] … bounds[c + 1] - 1, 0 over none.
 
     A sum's order depends on its chunk alone. On the CPU the sums are NumPy's, in one thread; on a

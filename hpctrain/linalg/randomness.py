@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 
-def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+def make_generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     """A generator of its own for every purpose and every block, sample or iteration index."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
 
@@ -30,10 +30,10 @@ class GlobalGenerators:
     of_python: tuple[Any, ...]
 
     @classmethod
-    def now(cls) -> "GlobalGenerators":
+    def capture(cls) -> "GlobalGenerators":
         return cls(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate())  # type: ignore[arg-type]
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         torch.set_rng_state(self.of_torch)
         np.random.set_state(self.of_numpy)
         random.setstate(self.of_python)
@@ -50,20 +50,20 @@ class GlobalGenerators:
 
 
 @contextmanager
-def kept_generators() -> Iterator[None]:
+def keep_generators() -> Iterator[None]:
     """Whatever is drawn within, the global generators go on as if nothing had been."""
-    before = GlobalGenerators.now()
+    before = GlobalGenerators.capture()
     try:
         yield
     finally:
-        before.put_back()
+        before.restore()
 
 
 @contextmanager
-def seeded_generators(seed: int, purpose: str) -> Iterator[None]:
+def seed_generators(seed: int, purpose: str) -> Iterator[None]:
     """Within, the global generators depend on (seed, purpose) alone; then they are put back."""
-    with kept_generators():
-        drawn = int(generator(seed, purpose).integers(2**63))
+    with keep_generators():
+        drawn = int(make_generator(seed, purpose).integers(2**63))
         torch.default_generator.manual_seed(drawn)
         np.random.seed(drawn % 2**32)
         random.seed(drawn)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 
 INITIAL_ADAPTIVE_SCALE = 0.1
 
@@ -97,7 +97,7 @@ class DenseNetwork:
         for index, layer in enumerate(self.layers):
             limit = math.sqrt(6 / (layer.inputs + layer.outputs))
             size = layer.outputs * layer.inputs
-            weight = generator(seed, "weights", index).uniform(-limit, limit, size)
+            weight = make_generator(seed, "weights", index).uniform(-limit, limit, size)
             theta[layer.start : layer.bias_start] = to_tensor(weight)
             if layer.scale_index is not None:
                 theta[layer.scale_index] = INITIAL_ADAPTIVE_SCALE

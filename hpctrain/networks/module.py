@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import CPU
-from hpctrain.linalg.randomness import generator, seeded_generators
+from hpctrain.linalg.randomness import make_generator, seed_generators
 from hpctrain.networks.chain import is_chain, list_parts
 from hpctrain.networks.checks.kept_state import (
     copy_attributes,
@@ -84,7 +84,7 @@ class ModuleNetwork:
         self._make = make
         self._seed = seed
         if samples is None:
-            drawn = generator(0, "probe").standard_normal((BATCH, *inputs))
+            drawn = make_generator(0, "probe").standard_normal((BATCH, *inputs))
             samples = torch.tensor(drawn, dtype=torch.float32, device="cpu")
         self._samples = samples
         module = self._make_module(seed)
@@ -101,7 +101,7 @@ class ModuleNetwork:
 
     def _make_module(self, seed: int) -> nn.Module:
         """The module, on the CPU; what it draws when it is made depends on the seed alone."""
-        with seeded_generators(seed, "weights"), torch.device("cpu"):
+        with seed_generators(seed, "weights"), torch.device("cpu"):
             try:
                 module = self._make()
                 if any(map(is_lazy, (*module.parameters(), *module.buffers()))):

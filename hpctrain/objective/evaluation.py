@@ -28,7 +28,7 @@ from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import Node, nodes_up_to, push_node, reduce_leaves, shares
+from hpctrain.parallel.tree import Node, list_nodes_up_to, push_node, reduce_leaves, share_chunks
 
 # Parts of the samples over which a Gram matrix is accumulated before it is added along the tree.
 GRAM_PARTS = 8
@@ -38,7 +38,7 @@ class Objective:
     """L as a function of θ (n,), equal on all ranks of `communicator`.
 
     Args:
-        share: the loss over this rank's chunks, `tree.shares(chunks, size)[rank]`.
+        share: the loss over this rank's chunks, `tree.share_chunks(chunks, size)[rank]`.
         communicator: the ranks that share the samples.
         samples: |D|.
         chunks: leaves of the summation tree over all ranks.
@@ -70,7 +70,7 @@ class Objective:
         self._fraction = fraction
         self._source = source
         self.threads = threads
-        self._held = shares(chunks, communicator.size)[communicator.rank]
+        self._held = share_chunks(chunks, communicator.size)[communicator.rank]
 
     @classmethod
     def of(
@@ -178,14 +178,14 @@ class Objective:
         layout = Layout(n, self.communicator.size)
         sums = list[tuple[Node, Tensor]]()
         level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
-        for node in nodes_up_to(level, *self._held):
+        for node in list_nodes_up_to(level, *self._held):
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
             G = torch.zeros(sum(layout.sizes), dtype=self.dtype, device=self.device)
             share.add_gauss_newton(theta, first, last, G, layout)
             push_node(sums, node, G)
         parts = [part for _, part in sums]
         nodes = torch.stack(parts) if len(parts) > 1 else parts[0][None]
-        own = self.communicator.tree_sum_parts(nodes, self._chunks, layout.sizes)
+        own = self.communicator.sum_parts_by_tree(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))
 
@@ -218,7 +218,7 @@ class Objective:
         """
         share, groups = self._least_squares, math.ceil(min(rows, self.samples) / self._chunks)
         signs = draw_signs(share.rows, seed, iteration)
-        ranges = shares(self._chunks, self.communicator.size)
+        ranges = share_chunks(self._chunks, self.communicator.size)
         counts = [groups * (last - first) for first, last in ranges]
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         own = share.sketch_rows(theta, signs, groups)
@@ -318,4 +318,4 @@ class Objective:
         raise TypeError(f"{type(self._share).__name__} has no subsets of its samples")
 
     def _sum(self, leaves: Tensor) -> Tensor:
-        return self.communicator.tree_sum(reduce_leaves(leaves, self._held[0]), self._chunks)
+        return self.communicator.sum_by_tree(reduce_leaves(leaves, self._held[0]), self._chunks)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 
 
 @dataclass(frozen=True)
@@ -31,5 +31,5 @@ class Sketch:
 
 def draw_signs(rows: int, seed: int, iteration: int) -> Tensor:
     """± 1 for each row, int8, on the CPU."""
-    drawn = generator(seed, "sketch", iteration).integers(0, 2, rows, dtype=np.int8)
+    drawn = make_generator(seed, "sketch", iteration).integers(0, 2, rows, dtype=np.int8)
     return to_tensor(2 * drawn - 1)

@@ -1,7 +1,7 @@
 """Ranks, threads and sums: the only package that imports mpi4py."""
 
 from hpctrain.parallel.communicator import Communicator, RootError, Traffic
-from hpctrain.parallel.grid import BlockMap, assign_blocks, block_communicator
+from hpctrain.parallel.grid import BlockMap, assign_blocks, make_block_communicator
 from hpctrain.parallel.launch import LaunchError, finish, start
 from hpctrain.parallel.threads import set_threads
 
@@ -12,8 +12,8 @@ __all__ = [
     "RootError",
     "Traffic",
     "assign_blocks",
-    "block_communicator",
     "finish",
+    "make_block_communicator",
     "set_threads",
     "start",
 ]

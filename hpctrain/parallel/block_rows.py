@@ -30,25 +30,25 @@ class BlockRows:
     Args:
         communicator: the ranks that hold A.
         layout: which of them has what.
-        numbers: of this rank's block rows, as `Layout.unpacked` takes them.
+        numbers: of this rank's block rows, as `Layout.unpack` takes them.
     """
 
     def __init__(self, communicator: Communicator, layout: Layout, numbers: Tensor) -> None:
         self.layout = layout
-        self.own = layout.unpacked(numbers, communicator.rank)
+        self.own = layout.unpack(numbers, communicator.rank)
         self._communicator = communicator
         self._none = numbers[:0]
 
-    def cholesky(self, shift: float) -> "Cholesky | None":
+    def factorise(self, shift: float) -> "Cholesky | None":
         """A + shift·I factored, L on every rank; None where it is singular in rounding.
 
         Collective.
         """
         left = {i: row.clone() for i, row in self.own.items()}
         for row in left.values():
-            _corner(row).diagonal().add_(shift)
+            _view_corner(row).diagonal().add_(shift)
         rows = list[Tensor]()
-        coming = self._row(left.pop(0, None), 0)
+        coming = self._send_row(left.pop(0, None), 0)
         for j in range(self.layout.count):
             known, arrive = coming
             arrive()
@@ -59,24 +59,24 @@ class BlockRows:
                 ahead = left.pop(j + 1, None)
                 if ahead is not None:
                     _eliminate(known, ahead)
-                coming = self._row(ahead, j + 1)
+                coming = self._send_row(ahead, j + 1)
             for row in left.values():
                 _eliminate(known, row)
         return Cholesky(rows)
 
-    def _row(self, row: Tensor | None, j: int) -> tuple[Tensor, Callable[[], None]]:
+    def _send_row(self, row: Tensor | None, j: int) -> tuple[Tensor, Callable[[], None]]:
         """Row j of L from the rank that has it, on its way, and what waits for it.
 
         A NaN is at the end of its first line where A + shift·I is singular.
         """
         if row is None:
-            row = self._none.new_empty(self.layout.shape(j))
+            row = self._none.new_empty(self.layout.find_shape(j))
         else:
-            L, failed = torch.linalg.cholesky_ex(_corner(row))
-            _corner(row).copy_(L)
+            L, failed = torch.linalg.cholesky_ex(_view_corner(row))
+            _view_corner(row).copy_(L)
             if int(failed):
                 row[0, -1] = torch.nan
-        return row, self._communicator.start_broadcast(row, self.layout.rank_of(j))
+        return row, self._communicator.start_broadcast(row, self.layout.find_rank(j))
 
 
 def _eliminate(known: Tensor, row: Tensor) -> None:
@@ -84,11 +84,11 @@ def _eliminate(known: Tensor, row: Tensor) -> None:
     last = known.shape[1]
     first = last - len(known)
     part = row[:, first:last].addmm_(row[:, :first], known[:, :first].T, alpha=-1)
-    part.copy_(solve_triangular(_corner(known), part.mT, upper=False).mT)
-    _corner(row).addmm_(part, part.T, alpha=-1)
+    part.copy_(solve_triangular(_view_corner(known), part.mT, upper=False).mT)
+    _view_corner(row).addmm_(part, part.T, alpha=-1)
 
 
-def _corner(row: Tensor) -> Tensor:
+def _view_corner(row: Tensor) -> Tensor:
     """The block of a row on the diagonal."""
     return row[:, -len(row) :]
 
@@ -103,22 +103,22 @@ class Cholesky:
         """A⁻¹ b for b (n,)."""
         x = right.clone()
         for row in self._rows:
-            before, here, known = self._parts(x, row)
+            before, here, known = self._cut(x, row)
             here.addmv_(known, before, alpha=-1)
-            here.copy_(_triangular(_corner(row), here, transposed=False))
+            here.copy_(_solve_triangular(_view_corner(row), here, transposed=False))
         for row in reversed(self._rows):
-            before, here, known = self._parts(x, row)
-            here.copy_(_triangular(_corner(row), here, transposed=True))
+            before, here, known = self._cut(x, row)
+            here.copy_(_solve_triangular(_view_corner(row), here, transposed=True))
             before.addmv_(known.T, here, alpha=-1)
         return x
 
     @staticmethod
-    def _parts(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _cut(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x before and at a row's corner, and the row before it."""
         last = row.shape[1]
         first = last - len(row)
         return x[:first], x[first:last], row[:, :first]
 
 
-def _triangular(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
+def _solve_triangular(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
     return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]

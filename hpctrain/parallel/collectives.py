@@ -15,7 +15,7 @@ import torch
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.launch import finish, start
-from hpctrain.parallel.tree import aligned_nodes, shares
+from hpctrain.parallel.tree import find_aligned_nodes, share_chunks
 
 SIZES = [8 * 8**k for k in range(8)]  # bytes: 8 B to 16 MB
 CHUNKS = 64
@@ -25,33 +25,33 @@ SECONDS = 0.02  # of a round, about
 
 def main(path: str) -> int:
     ranks = start()
-    calls = [measured(ranks, call) for size in SIZES for call in both(ranks, size // 8)]
+    calls = [measure_call(ranks, call) for size in SIZES for call in make_calls(ranks, size // 8)]
     if ranks.is_root:
         Path(path).write_text(json.dumps(calls))
     return finish(ranks)
 
 
-def both(ranks: Communicator, numbers: int) -> list[Callable[[], object]]:
+def make_calls(ranks: Communicator, numbers: int) -> list[Callable[[], object]]:
     """The sum of that many numbers over the ranks, and a gather of as many from all together."""
-    held = aligned_nodes(*shares(CHUNKS, ranks.size)[ranks.rank])
+    held = find_aligned_nodes(*share_chunks(CHUNKS, ranks.size)[ranks.rank])
     nodes = torch.ones(len(held), numbers, dtype=torch.float64)
-    counts = [last - first for first, last in shares(CHUNKS, ranks.size)]
+    counts = [last - first for first, last in share_chunks(CHUNKS, ranks.size)]
     rows = torch.ones(counts[ranks.rank], -(-numbers // CHUNKS), dtype=torch.float64)
-    return [lambda: ranks.tree_sum(nodes, CHUNKS), lambda: ranks.allgather_rows(rows, counts)]
+    return [lambda: ranks.sum_by_tree(nodes, CHUNKS), lambda: ranks.allgather_rows(rows, counts)]
 
 
-def measured(ranks: Communicator, call: Callable[[], object]) -> dict[str, float]:
+def measure_call(ranks: Communicator, call: Callable[[], object]) -> dict[str, float]:
     """One call: `messages`, `bytes` and `seconds`."""
     before = ranks.traffic.snapshot()
     call()
     messages, sent = ranks.traffic.snapshot() - before
-    once = max(seconds_of(ranks, call, 3), 1e-7)
-    (repeats,) = ranks.maximum([max(3, int(SECONDS / once))])
-    rounds = [seconds_of(ranks, call, repeats) for _ in range(ROUNDS)]
+    once = max(time_call(ranks, call, 3), 1e-7)
+    (repeats,) = ranks.find_maximum([max(3, int(SECONDS / once))])
+    rounds = [time_call(ranks, call, repeats) for _ in range(ROUNDS)]
     return {"messages": messages, "bytes": sent, "seconds": statistics.median(rounds)}
 
 
-def seconds_of(ranks: Communicator, call: Callable[[], object], repeats: int) -> float:
+def time_call(ranks: Communicator, call: Callable[[], object], repeats: int) -> float:
     """Of one call among so many in a row."""
     ranks.barrier()
     began = time.perf_counter()

@@ -22,7 +22,7 @@ from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel.guard import Guard, is_wanted
 from hpctrain.parallel.phases import PhaseTimer
 from hpctrain.parallel.transports import HostMPI, Transport
-from hpctrain.parallel.tree import Node, aligned_nodes, joins, shares
+from hpctrain.parallel.tree import Node, find_aligned_nodes, list_joins, share_chunks
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -100,47 +100,47 @@ class Communicator:
     def is_root(self) -> bool:
         return self.rank == 0
 
-    def tree_sum(self, nodes: Tensor, chunks: int) -> Tensor:
+    def sum_by_tree(self, nodes: Tensor, chunks: int) -> Tensor:
         """Completes the sum over all chunks, with equal bits on every rank and for any size.
 
         Args:
-            nodes: (K, m), what `tree.reduce_leaves` gives for this rank's `tree.shares`.
+            nodes: (K, m), what `tree.reduce_leaves` gives for this rank's `tree.share_chunks`.
             chunks: the number of chunks of all ranks, a power of two, at least `size`.
 
         Returns:
             (m,), a tensor of its own.
         """
-        held = aligned_nodes(*shares(chunks, self.size)[self.rank])
+        held = find_aligned_nodes(*share_chunks(chunks, self.size)[self.rank])
         if len(nodes) != len(held):
             raise ValueError(
                 f"rank {self.rank} holds {len(held)} subtrees of {chunks} chunks, not {len(nodes)}"
             )
         if self.size == 1:
             return nodes[0].detach().clone()
-        with self._communication():
+        with self._begin_call():
             if self.size & (self.size - 1) == 0:
-                return self._recursive_doubling(nodes[0])
-            return self._message_tree(dict(zip(held, nodes.detach(), strict=True)), chunks)
+                return self._sum_by_doubling(nodes[0])
+            return self._sum_by_messages(dict(zip(held, nodes.detach(), strict=True)), chunks)
 
-    def tree_sum_parts(self, nodes: Tensor, chunks: int, sizes: Sequence[int]) -> Tensor:
-        """As `tree_sum`, but each rank gets its own part of the sum only, with the same bits.
+    def sum_parts_by_tree(self, nodes: Tensor, chunks: int, sizes: Sequence[int]) -> Tensor:
+        """As `sum_by_tree`, but each rank gets its own part of the sum only, with the same bits.
 
         Args:
-            nodes, chunks: as for `tree_sum`.
+            nodes, chunks: as for `sum_by_tree`.
             sizes: how many numbers each rank gets, of m in all, in the order of ranks.
 
         Returns:
             (sizes[rank],), a tensor of its own.
         """
         if self.size == 1:
-            return self.tree_sum(nodes, chunks)
+            return self.sum_by_tree(nodes, chunks)
         if self.size & (self.size - 1):
-            return torch.split(self.tree_sum(nodes, chunks), list(sizes))[self.rank].clone()
+            return torch.split(self.sum_by_tree(nodes, chunks), list(sizes))[self.rank].clone()
         parts = dict(enumerate(torch.split(nodes[0].detach(), list(sizes))))
-        with self._communication():
-            return self._recursive_halving(parts)
+        with self._begin_call():
+            return self._sum_by_halving(parts)
 
-    def _recursive_halving(self, parts: dict[int, Tensor]) -> Tensor:
+    def _sum_by_halving(self, parts: dict[int, Tensor]) -> Tensor:
         """This rank's part, of parts by rank, with the sums of recursive doubling.
 
         In every step partners send each other what only the other one's side still needs.
@@ -151,29 +151,29 @@ class Communicator:
             given = [parts[rank] for rank in parts if rank not in kept]
             sent = torch.cat(given) if len(given) > 1 else given[0]
             sizes = [len(parts[rank]) for rank in kept]
-            received = self._receive_buffer(sent.new_empty(sum(sizes)))
+            received = self._make_receive_buffer(sent.new_empty(sum(sizes)))
             self._transport.exchange(sent, received, self.rank ^ bit)
-            self.traffic.count(_size(sent))
+            self.traffic.count(_count_bytes(sent))
             sums = torch.split(received, sizes)
             parts = {rank: parts[rank] + each for rank, each in zip(kept, sums, strict=True)}
         return parts[self.rank]
 
-    def _recursive_doubling(self, node: Tensor) -> Tensor:
+    def _sum_by_doubling(self, node: Tensor) -> Tensor:
         """The sum over 2^L ranks, one subtree each: a + b and b + a have the same bits."""
         total = node.detach().clone()
-        received = self._receive_buffer(total)
+        received = self._make_receive_buffer(total)
         for level in range(self.size.bit_length() - 1):
             partner = self.rank ^ (1 << level)
             self._transport.exchange(total, received, partner)
-            self.traffic.count(_size(total))
+            self.traffic.count(_count_bytes(total))
             total += received
         return total
 
-    def _message_tree(self, sums: dict[Node, Tensor], chunks: int) -> Tensor:
+    def _sum_by_messages(self, sums: dict[Node, Tensor], chunks: int) -> Tensor:
         """The sum for any number of ranks: up the tree by messages, then from the root to all."""
         total = torch.empty_like(next(iter(sums.values())))
-        received = self._receive_buffer(total)
-        schedule = joins(chunks, self.size)
+        received = self._make_receive_buffer(total)
+        schedule = list_joins(chunks, self.size)
         for parent, home, source in schedule:
             left, right = parent.children
             if self.rank == source != home:
@@ -185,16 +185,16 @@ class Communicator:
                 sums[parent] = sums[left] + sums[right]
         if self.is_root:
             total = sums[schedule[-1].parent]
-        self.traffic.count(self._depth * _size(total), self._depth)
+        self.traffic.count(self._depth * _count_bytes(total), self._depth)
         self._transport.broadcast(total, 0)
-        self._count_broadcast(_size(total))
+        self._count_broadcast(_count_bytes(total))
         return total
 
-    def maximum(self, values: Sequence[int]) -> list[int]:
+    def find_maximum(self, values: Sequence[int]) -> list[int]:
         """The greatest value over ranks, place by place: how ranks agree on codes and flags."""
         if self.size == 1:
             return list(values)
-        with self._communication():
+        with self._begin_call():
             from mpi4py import MPI
 
             greatest = np.array(values, dtype=np.int64)
@@ -215,11 +215,11 @@ class Communicator:
             )
         if self.size == 1:
             return local.clone()
-        with self._communication():
+        with self._begin_call():
             rows = local.new_empty(sum(counts), *local.shape[1:])
             sizes = [count * math.prod(local.shape[1:]) for count in counts]
             self._transport.gather(local.detach().contiguous(), rows, sizes)
-            self.traffic.count(_size(rows) - _size(local), self._depth)
+            self.traffic.count(_count_bytes(rows) - _count_bytes(local), self._depth)
             return rows
 
     def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
@@ -236,9 +236,9 @@ class Communicator:
             raise ValueError("only a contiguous tensor can be broadcast in place")
         if self.size == 1:
             return lambda: None
-        with self._communication():
+        with self._begin_call():
             arrive = self._transport.start_broadcast(tensor, root)
-            self._count_broadcast(_size(tensor))
+            self._count_broadcast(_count_bytes(tensor))
 
         def wait() -> None:
             with self.timer.phase("communication"):
@@ -255,7 +255,7 @@ class Communicator:
         return value if self.rank == root else pickle.loads(message)
 
     def _broadcast_bytes(self, message: bytes, root: int) -> bytes:
-        with self._communication():
+        with self._begin_call():
             message = self._mpi.bcast(message, root)
             self._count_broadcast(len(message))
             return message
@@ -264,7 +264,7 @@ class Communicator:
         """The values of all ranks on rank 0, by rank; None on the others."""
         if self.size == 1:
             return [value]
-        with self._communication():
+        with self._begin_call():
             message = pickle.dumps(value)
             # Rank 0 takes as much from each of the others, about.
             self.traffic.count((self.size - 1) * len(message), self._depth)
@@ -278,11 +278,11 @@ class Communicator:
     def barrier(self) -> None:
         """Waits for all ranks."""
         if self.size > 1:
-            with self._communication():
+            with self._begin_call():
                 self._mpi.Barrier()
                 self.traffic.count(0, self._depth)
 
-    def on_root(self, function: Callable[[], Result]) -> Result:
+    def run_on_root(self, function: Callable[[], Result]) -> Result:
         """Calls `function` on rank 0 only; all ranks return its result or raise its exception.
 
         What cannot be pickled arrives as a `RootError`, on rank 0 as well.
@@ -300,7 +300,7 @@ class Communicator:
             raise outcome.error
         return outcome
 
-    def on_all(self, function: Callable[[], Result]) -> Result:
+    def run_on_all(self, function: Callable[[], Result]) -> Result:
         """Calls `function` on every rank, for its own result: for input that each rank reads.
 
         If any rank raises an `InputError`, all raise the one of the lowest such rank, and it is no
@@ -324,24 +324,24 @@ class Communicator:
         """
         if self.size == 1:
             return Communicator(None, self.timer, self.traffic)
-        with self._communication():
+        with self._begin_call():
             part = self._mpi.Split(color, self.rank if key is None else key)
             communicator = Communicator(part, self.timer, self.traffic, self._transport.split)
             part.Free()
             return communicator
 
-    def carried_by(self, transport: Callable[[Any], Transport]) -> "Communicator":
+    def use_transport(self, transport: Callable[[Any], Transport]) -> "Communicator":
         """The same ranks with another transport; timer and traffic stay shared.
 
         To be freed apart from this communicator.
         """
         return Communicator(self._mpi, self.timer, self.traffic, transport)
 
-    def node_ranks(self) -> list[int]:
+    def find_node_ranks(self) -> list[int]:
         """The ranks that share this rank's node, in order, itself included."""
         if self.size == 1:
             return [0]
-        with self._communication():
+        with self._begin_call():
             from mpi4py import MPI
 
             node = self._mpi.Split_type(MPI.COMM_TYPE_SHARED)
@@ -356,13 +356,13 @@ class Communicator:
             self._mpi.Free()
             self._mpi = None
 
-    def _communication(self) -> AbstractContextManager[None]:
+    def _begin_call(self) -> AbstractContextManager[None]:
         """The phase of a collective call; in debug mode ranks first compare where they are."""
         if self._guard is not None:
             self._guard.check()
         return self.timer.phase("communication")
 
-    def _receive_buffer(self, like: Tensor) -> Tensor:
+    def _make_receive_buffer(self, like: Tensor) -> Tensor:
         """Memory to receive a tensor as `like` in; it only ever grows, and serves all calls."""
         size = like.numel() * like.element_size()
         if size > len(self._received) or like.device != self._received.device:
@@ -379,7 +379,7 @@ class Communicator:
         self.traffic.count(min(self._depth, 2) * size, self._depth)
 
 
-def _size(tensor: Tensor) -> int:
+def _count_bytes(tensor: Tensor) -> int:
     """Its bytes."""
     return tensor.numel() * tensor.element_size()
 

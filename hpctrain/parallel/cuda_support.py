@@ -1,6 +1,6 @@
 """Whether the MPI library takes buffers in GPU memory: asked of the library itself, never guessed.
 
-MPICH and those made from it have `MPIX_GPU_query_support(kind, &answer)`, Open MPI has
+MPICH and those made from it have `MPIX_GPU_query_support(kind, &ask_library)`, Open MPI has
 `MPIX_Query_cuda_support()`; both answer after MPI has started. Cray's MPI has the support compiled
 in, and turned off unless MPICH_GPU_SUPPORT_ENABLED is 1.
 """
@@ -13,16 +13,16 @@ from typing import Any
 MPIX_GPU_SUPPORT_CUDA = 0
 
 
-def reports_cuda() -> bool | None:
+def find_cuda_support() -> bool | None:
     """What the library says; None where it has no such question, or where there is no MPI."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
         return None
-    return answer(ctypes.CDLL(MPI.__file__), MPI.Get_library_version(), os.environ)
+    return ask_library(ctypes.CDLL(MPI.__file__), MPI.Get_library_version(), os.environ)
 
 
-def answer(library: Any, version: str, environ: Mapping[str, str]) -> bool | None:
+def ask_library(library: Any, version: str, environ: Mapping[str, str]) -> bool | None:
     """The answer of a loaded library of that version text.
 
     Args:
@@ -39,6 +39,6 @@ def answer(library: Any, version: str, environ: Mapping[str, str]) -> bool | Non
     return None if query is None else bool(query())
 
 
-def in_words(reported: bool | None) -> str:
+def describe_cuda_support(reported: bool | None) -> str:
     """For `hpctrain info` and messages."""
     return {None: "not reported", True: "yes", False: "no"}[reported]

@@ -48,10 +48,10 @@ def choose_device(requested: str, ranks: Communicator) -> Device:
     """
     if requested == "cpu":
         return HOST
-    hosts = ranks.allgather(None if gpus_visible() else platform.node())
+    hosts = ranks.allgather(None if count_gpus() else platform.node())
     lacking = [rank for rank, host in enumerate(hosts) if host is not None]
     if not lacking:
-        return _own_gpu(ranks)
+        return _take_own_gpu(ranks)
     if requested == "auto":
         return HOST
     reason = "this torch is built without CUDA" if torch.version.cuda is None else "no GPU is seen"
@@ -61,12 +61,12 @@ def choose_device(requested: str, ranks: Communicator) -> Device:
     )
 
 
-def gpus_visible() -> int:
+def count_gpus() -> int:
     """How many GPUs torch could use in this process; starts no context."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def gpu_number(local_rank: int, visible: int) -> int:
+def choose_gpu(local_rank: int, visible: int) -> int:
     """The GPU of a rank: its own by local rank, in turn if there are fewer than ranks.
 
     A launcher that gives each rank its own GPU leaves one visible, which is number 0 to each.
@@ -74,11 +74,11 @@ def gpu_number(local_rank: int, visible: int) -> int:
     return local_rank % visible
 
 
-def _own_gpu(ranks: Communicator) -> Device:
+def _take_own_gpu(ranks: Communicator) -> Device:
     # Read when cuBLAS starts: its workspace must not depend on the stream.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    local_rank = ranks.node_ranks().index(ranks.rank)
-    place = torch.device("cuda", gpu_number(local_rank, gpus_visible()))
+    local_rank = ranks.find_node_ranks().index(ranks.rank)
+    place = torch.device("cuda", choose_gpu(local_rank, count_gpus()))
     torch.cuda.set_device(place)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False

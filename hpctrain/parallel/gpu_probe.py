@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from hpctrain.parallel.devices import choose_device, gpus_visible
+from hpctrain.parallel.devices import choose_device, count_gpus
 from hpctrain.parallel.launch import finish, start
 from hpctrain.parallel.transports import DeviceMPI
 
@@ -18,8 +18,8 @@ NO_GPU = "not tried: torch sees no GPU on this node"
 
 def main() -> int:
     ranks = start()
-    if not gpus_visible():
-        return finish(ranks, _said(ranks.is_root, NO_GPU, 0))
+    if not count_gpus():
+        return finish(ranks, _print_on_root(ranks.is_root, NO_GPU, 0))
     from mpi4py import MPI
 
     device = choose_device("cuda", ranks)
@@ -39,10 +39,10 @@ def main() -> int:
     ]
     found = f"{device.name} on {size} ranks: "
     found += f"wrong numbers from {', '.join(wrong)}" if wrong else "point-to-point and Allreduce"
-    return finish(ranks, _said(ranks.is_root, found, int(bool(wrong))))
+    return finish(ranks, _print_on_root(ranks.is_root, found, int(bool(wrong))))
 
 
-def _said(is_root: bool, line: str, status: int) -> int:
+def _print_on_root(is_root: bool, line: str, status: int) -> int:
     if is_root:
         print(line, flush=True)
     return status

@@ -36,11 +36,11 @@ def assign_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
     if ranks < 1:
         raise ValueError(f"blocks need at least one rank, not {ranks}")
     if ranks <= len(weights):
-        return _whole_blocks(weights, ranks)
-    return _rank_groups(weights, ranks)
+        return _assign_whole_blocks(weights, ranks)
+    return _assign_rank_groups(weights, ranks)
 
 
-def block_communicator(communicator: Communicator, block_map: BlockMap) -> Communicator:
+def make_block_communicator(communicator: Communicator, block_map: BlockMap) -> Communicator:
     """The ranks that share this rank's block; collective over all ranks.
 
     Where every rank works on whole blocks it is alone, and no MPI call is made.
@@ -51,7 +51,7 @@ def block_communicator(communicator: Communicator, block_map: BlockMap) -> Commu
     return communicator.split(block)
 
 
-def _whole_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
+def _assign_whole_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
     """P <= S: heaviest block first, each to the rank with the least load (Graham, 1969)."""
     load = [(0.0, 0, rank) for rank in range(ranks)]
     owner = [0] * len(weights)
@@ -67,7 +67,7 @@ def _whole_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
     )
 
 
-def _rank_groups(weights: Sequence[float], ranks: int) -> BlockMap:
+def _assign_rank_groups(weights: Sequence[float], ranks: int) -> BlockMap:
     """P > S: one rank each, then every further rank to the block with the most work per rank."""
     sizes = [1] * len(weights)
     for _ in range(ranks - len(weights)):

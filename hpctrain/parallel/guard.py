@@ -42,13 +42,13 @@ class Guard:
             DisagreementError: not all are at the same place.
         """
         self._calls += 1
-        place = _place(sys._getframe(1))
+        place = _describe_place(sys._getframe(1))
         places = self._mpi.allgather((self._calls, place))
         if len(set(places)) > 1:
-            raise DisagreementError(_parted(places))
+            raise DisagreementError(_describe_parting(places))
 
 
-def _place(frame: FrameType | None) -> str:
+def _describe_place(frame: FrameType | None) -> str:
     """The calls of this package that lead here, the innermost first, without the communicator's."""
     calls: list[str] = []
     while frame is not None and len(calls) < CALLS:
@@ -64,7 +64,7 @@ def _place(frame: FrameType | None) -> str:
     return " < ".join(calls)
 
 
-def _parted(places: list[tuple[int, str]]) -> str:
+def _describe_parting(places: list[tuple[int, str]]) -> str:
     """One line that names the ranks at each place."""
     at: dict[tuple[int, str], list[int]] = {}
     for rank, each in enumerate(places):

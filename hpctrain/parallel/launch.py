@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn
 
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.phases import PhaseTimer
-from hpctrain.parallel.threads import visible_cores
+from hpctrain.parallel.threads import find_visible_cores
 
 # Step identifiers from here on are SLURM's own (batch script, interactive shell), not srun's.
 SLURM_RESERVED_STEPS = 0xFFFFFFF0
@@ -49,7 +49,7 @@ def start(timer: PhaseTimer | None = None) -> Communicator:
     Raises:
         LaunchError: the launcher started several processes, which do not find each other.
     """
-    communicator = world(timer)
+    communicator = make_world(timer)
     if communicator.size > 1:
         _abort_on_failure(communicator.rank, communicator.size)
     return communicator
@@ -57,7 +57,7 @@ def start(timer: PhaseTimer | None = None) -> Communicator:
 
 def finish(communicator: Communicator, status: int = 0) -> int:
     """Ends the run in agreement: waits for all ranks and returns their highest exit status."""
-    (status,) = communicator.maximum([status])
+    (status,) = communicator.find_maximum([status])
     atexit.unregister(_abort_unfinished)
     return status
 
@@ -87,10 +87,10 @@ def end_job(communicator: Communicator, message: str, status: int) -> NoReturn:
     _abort(message, status)
 
 
-def world(timer: PhaseTimer | None = None) -> Communicator:
+def make_world(timer: PhaseTimer | None = None) -> Communicator:
     """All ranks of the job, as `start`, but without a change to how this program ends."""
-    yield_shared_cores(os.environ, len(visible_cores()))
-    launched = launched_ranks(os.environ)
+    yield_shared_cores(os.environ, len(find_visible_cores()))
+    launched = find_launched_ranks(os.environ)
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -101,7 +101,7 @@ def world(timer: PhaseTimer | None = None) -> Communicator:
     return Communicator(MPI.COMM_WORLD, timer)
 
 
-def launched_ranks(environ: Mapping[str, str]) -> Launched:
+def find_launched_ranks(environ: Mapping[str, str]) -> Launched:
     """What the environment tells of the launcher; one rank if there is none.
 
     mpirun's own variables come first: inside an allocation it starts its daemons by srun, and the

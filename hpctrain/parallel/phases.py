@@ -61,6 +61,6 @@ class _Phase:
         self._timer._running.pop()
 
 
-def peak_memory_mb() -> int:
+def measure_peak_memory_mb() -> int:
     """The most memory that this process has had in use, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in kB

@@ -23,24 +23,24 @@ def set_threads(communicator: Communicator, requested: int | None = None) -> int
     """
     if requested is not None and requested < 1:
         raise ValueError(f"a rank needs at least one thread, not {requested}")
-    cores = communicator.allgather(visible_cores())
-    node = communicator.node_ranks()
+    cores = communicator.allgather(find_visible_cores())
+    node = communicator.find_node_ranks()
     on_node = [cores[rank] for rank in node]
-    threads = requested or max(1, int(core_share(cores[communicator.rank], on_node)))
+    threads = requested or max(1, int(compute_core_share(cores[communicator.rank], on_node)))
     torch.set_num_threads(threads)
     used = communicator.allgather(threads)
     _warn_if_crowded(communicator, [used[rank] for rank in node], len(set().union(*on_node)))
     return threads
 
 
-def visible_cores() -> set[int]:
+def find_visible_cores() -> set[int]:
     """The numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 
 
-def core_share(mine: set[int], on_node: Sequence[set[int]]) -> Fraction:
+def compute_core_share(mine: set[int], on_node: Sequence[set[int]]) -> Fraction:
     """How many cores a rank may count as its own.
 
     A core counts as a fraction if several ranks may run on it: unbound ranks divide the node's
@@ -55,7 +55,7 @@ def core_share(mine: set[int], on_node: Sequence[set[int]]) -> Fraction:
 
 def _warn_if_crowded(communicator: Communicator, threads: Sequence[int], cores: int) -> None:
     """Warns once, on rank 0, if the ranks of any node run more threads than it has cores."""
-    (excess,) = communicator.maximum([sum(threads) - cores])
+    (excess,) = communicator.find_maximum([sum(threads) - cores])
     if excess > 0 and communicator.is_root:
         fewer = f"set parallel.threads lower than {max(threads)} or " if max(threads) > 1 else ""
         warnings.warn(

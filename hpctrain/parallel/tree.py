@@ -3,7 +3,7 @@
 The samples are cut into C chunks, C a power of two. Chunk sums are the leaves of a complete binary
 tree, and every inner node is the sum of its two children, whoever computes it. Ranks hold
 contiguous ranges of leaves. A rank first sums the largest subtrees that lie within its range
-(`reduce_leaves`); `joins` lists the sums that are left, whose children lie on different ranks.
+(`reduce_leaves`); `list_joins` lists the sums that are left, whose children lie on different ranks.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Join(NamedTuple):
 
 
 @cache
-def shares(chunks: int, ranks: int) -> tuple[tuple[int, int], ...]:
+def share_chunks(chunks: int, ranks: int) -> tuple[tuple[int, int], ...]:
     """Contiguous ranges (first, last) of chunks for the ranks, equal to within one chunk.
 
     Each range is one subtree when `ranks` is a power of two.
@@ -65,7 +65,7 @@ def shares(chunks: int, ranks: int) -> tuple[tuple[int, int], ...]:
 
 
 @cache
-def aligned_nodes(first: int, last: int) -> tuple[Node, ...]:
+def find_aligned_nodes(first: int, last: int) -> tuple[Node, ...]:
     """The largest subtrees that make up the leaves first, …, last - 1, from left to right."""
     nodes = []
     while first < last:
@@ -77,9 +77,9 @@ def aligned_nodes(first: int, last: int) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def nodes_up_to(level: int, first: int, last: int) -> list[Node]:
+def list_nodes_up_to(level: int, first: int, last: int) -> list[Node]:
     """The subtrees that make up the leaves first, …, last - 1, none higher than `level`."""
-    nodes = list(aligned_nodes(first, last))
+    nodes = list(find_aligned_nodes(first, last))
     while any(node.level > level for node in nodes):
         nodes = [n for node in nodes for n in (node.children if node.level > level else (node,))]
     return nodes
@@ -97,12 +97,12 @@ def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> Non
 
 
 @cache
-def joins(chunks: int, ranks: int) -> tuple[Join, ...]:
+def list_joins(chunks: int, ranks: int) -> tuple[Join, ...]:
     """The sums that complete the tree across ranks, children before parents.
 
     A node lives on the rank that owns its first chunk; the root ends on rank 0.
     """
-    owners = [rank for rank, share in enumerate(shares(chunks, ranks)) for _ in range(*share)]
+    owners = [rank for rank, share in enumerate(share_chunks(chunks, ranks)) for _ in range(*share)]
     found = []
     for level in range(1, chunks.bit_length()):
         for index in range(chunks >> level):
@@ -121,16 +121,16 @@ def reduce_leaves(leaves: Tensor, first: int) -> Tensor:
         first: the number of the first of them.
 
     Returns:
-        (K, m), the sums of `aligned_nodes(first, last)`; K = 1 if the range is one subtree.
+        (K, m), the sums of `find_aligned_nodes(first, last)`; K = 1 if the range is one subtree.
     """
-    nodes = aligned_nodes(first, first + len(leaves))
+    nodes = find_aligned_nodes(first, first + len(leaves))
     sums = leaves.new_empty(len(nodes), leaves.shape[1])
     for row, node in enumerate(nodes):
-        sums[row] = _subtree_sum(leaves[node.first - first : node.last - first])
+        sums[row] = _sum_subtree(leaves[node.first - first : node.last - first])
     return sums
 
 
-def _subtree_sum(leaves: Tensor) -> Tensor:
+def _sum_subtree(leaves: Tensor) -> Tensor:
     """The sum (m,) of 2^L leaves: neighbours first, then neighbouring pairs, and so on."""
     if len(leaves) == 1:
         return leaves[0]

@@ -94,7 +94,7 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
             solver needs or the job is to stop by, or ranks make different networks.
     """
     place = _prepare_place(job, ranks, device)
-    problem = ranks.on_all(lambda: make_problem(job, device.place))
+    problem = ranks.run_on_all(lambda: make_problem(job, device.place))
     check_ranks_agree(problem, ranks)
     for caution in problem.cautions if ranks.is_root else ():
         warnings.warn(caution, stacklevel=2)
@@ -149,7 +149,7 @@ def make_objective(
 ) -> Objective:
     """The job's loss on all ranks of `communicator`, its work counted from zero."""
     chunks = job.parallel.chunks
-    return communicator.on_all(lambda: Objective.of(problem, communicator, chunks, threads))
+    return communicator.run_on_all(lambda: Objective.of(problem, communicator, chunks, threads))
 
 
 def make_renewal(job: Job, problem: Problem, objective: Objective) -> Renewal | None:
@@ -169,7 +169,7 @@ def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:
     setting, options = Setting(objective, job.seed), job.solver
     if not isinstance(options, OwnSolverOptions):
         return make_solver(setting, options)
-    found = objective.communicator.on_all(lambda: find_own_solver(options))
+    found = objective.communicator.run_on_all(lambda: find_own_solver(options))
     return found.solver(setting, found.options)
 
 

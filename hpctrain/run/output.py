@@ -44,7 +44,7 @@ def hold_claim(
         held.append(claim)
         return claim.path
 
-    found = communicator.on_root(path)
+    found = communicator.run_on_root(path)
     try:
         yield Output(found, held[0] if held else None)
     finally:

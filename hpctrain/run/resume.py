@@ -13,7 +13,7 @@ from hpctrain.errors import InputError
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import row_ranges
+from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.run.output import name_checkpoint_folder
 from hpctrain.run.parts import Parts, Tally
 from hpctrain.solvers.base import Record
@@ -104,13 +104,13 @@ def find_past(run_file: str, overrides: Sequence[str], communicator: Communicato
             checkpoint left that is whole.
     """
     path = Path(run_file)
-    job, stop_reason, last = communicator.on_root(lambda: _read(path, overrides))
+    job, stop_reason, last = communicator.run_on_root(lambda: _read(path, overrides))
     store = CheckpointStore(name_checkpoint_folder(path), communicator)
     checkpoint = store.find_latest(until=last)
     if checkpoint is not None and checkpoint.extra["job"] != compute_fingerprint(job):
         raise ResumeError(f"{path}: cannot be resumed, {checkpoint.path} is of another job")
     if checkpoint is None:
-        communicator.on_root(lambda: _check_early(path, job, stop_reason, last, store))
+        communicator.run_on_root(lambda: _check_early(path, job, stop_reason, last, store))
     return Past(path, job, stop_reason, checkpoint)
 
 
@@ -158,7 +158,7 @@ def restore(checkpoint: Checkpoint, parts: Parts, theta: Tensor) -> tuple[Any, K
     communicator, renewal = parts.objective.communicator, parts.renewal
 
     def rows(total: int) -> tuple[int, int]:
-        return row_ranges(total, communicator.size)[communicator.rank]
+        return find_row_ranges(total, communicator.size)[communicator.rank]
 
     example = Stored(parts.solver.init(theta), renewal.state if renewal else None)
     stored = checkpoint.restore(example, Share(None, rows, theta.device))

@@ -20,7 +20,7 @@ def choose_start(job: Job, problem: Problem, communicator: Communicator) -> Tens
     if job.start is None:
         return theta
     path = job.start
-    found = communicator.on_root(lambda: read_run(path).parameters)
+    found = communicator.run_on_root(lambda: read_run(path).parameters)
     if found is None:
         raise InputError(f"start = {path!r} is not allowed: the run has not ended; resume it first")
     if len(found) != len(theta):

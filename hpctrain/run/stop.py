@@ -65,7 +65,7 @@ def agree_on_reason(
         and each.is_met(asked, numbers[each.quantity])
     ]
     own = max(table.REASONS.index(each) for each in (table.RUNNING, *met, *others))
-    return table.REASONS[communicator.maximum([own])[0]]
+    return table.REASONS[communicator.find_maximum([own])[0]]
 
 
 def explain(reason: Reason | Criterion, outcome: Outcome) -> str:

@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
@@ -98,7 +98,7 @@ class ASTROM(Solver[ASTROMState]):
         super().__init__(setting, options)
         o, samples = options, setting.objective.samples
         self.rule = TrialRule(HessianModel(), o.trust_region, 2, o.cg_iterations, o.debug)
-        self._order = to_tensor(generator(setting.seed, "nested samples").permutation(samples))
+        self._order = to_tensor(make_generator(setting.seed, "nested samples").permutation(samples))
         self._coarse: tuple[int, Objective] | None = None
 
     def init(self, theta: Tensor) -> ASTROMState:

@@ -48,7 +48,7 @@ class Communicator(Protocol):
     def rank(self) -> int: ...
     def gather(self, value: Any) -> list[Any] | None: ...
     def broadcast(self, value: Any) -> Any: ...
-    def on_root(self, function: Callable[[], T]) -> T: ...
+    def run_on_root(self, function: Callable[[], T]) -> T: ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class CheckpointStore:
             self._on_root(lambda: _write_manifest(temporary, iteration, parts, extra or {}))
             return self._on_root(lambda: _put_in_place(temporary, iteration, self._keep))
         except CheckpointError:
-            self._communicator.on_root(lambda: shutil.rmtree(temporary, ignore_errors=True))
+            self._communicator.run_on_root(lambda: shutil.rmtree(temporary, ignore_errors=True))
             raise
 
     def find_latest(self, until: int | None = None) -> Checkpoint | None:
@@ -142,7 +142,7 @@ class CheckpointStore:
         Args:
             until: leave out those of later iterations.
         """
-        return self._communicator.on_root(lambda: _find_newest_whole(self.directory, until))
+        return self._communicator.run_on_root(lambda: _find_newest_whole(self.directory, until))
 
     def list_names(self) -> list[str]:
         """The checkpoints that are there, whole or not, the newest first; not collective."""
@@ -157,7 +157,7 @@ class CheckpointStore:
             except (OSError, TypeError, ValueError) as error:
                 raise CheckpointError(self._message(_describe(0, error))) from error
 
-        return self._communicator.on_root(attempt)
+        return self._communicator.run_on_root(attempt)
 
     def _on_all(self, function: Callable[[], T]) -> list[T]:
         """The results of all ranks, for rank 0; if any failed, all raise the same error."""

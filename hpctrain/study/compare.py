@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpctrain.job.settings import Job, load_job
-from hpctrain.parallel.launch import launched_ranks
+from hpctrain.parallel.launch import find_launched_ranks
 from hpctrain.results import style
 from hpctrain.results.summary import StudyError, Summary, tell_apart
 from hpctrain.run.signals import StopSignals
@@ -90,7 +90,7 @@ def _plan(study: Study) -> list[PlannedRun]:
 
 
 def _check_request(study: Study) -> None:
-    if launched_ranks(os.environ).size > 1:
+    if find_launched_ranks(os.environ).size > 1:
         raise StudyError("compare starts the ranks itself: run it alone, with --ranks")
     if study.ranks < 1:
         raise StudyError(f"--ranks {study.ranks}: at least 1")

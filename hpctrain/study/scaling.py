@@ -18,8 +18,8 @@ from typing import Literal
 
 from hpctrain.job.settings import Job, load_job
 from hpctrain.job.stop import list_asked
-from hpctrain.parallel.launch import launched_ranks
-from hpctrain.parallel.threads import visible_cores
+from hpctrain.parallel.launch import find_launched_ranks
+from hpctrain.parallel.threads import find_visible_cores
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
@@ -163,7 +163,7 @@ def _plan(study: ScalingStudy) -> list[PlannedRun]:
 
 
 def _check(study: ScalingStudy, job: Job) -> None:
-    if launched_ranks(os.environ).size > 1:
+    if find_launched_ranks(os.environ).size > 1:
         raise StudyError("scaling starts the ranks itself: run it alone, with --ranks")
     for option, value in {"repeats": study.repeats, "iterations": study.iterations}.items():
         least = 2 if option == "iterations" else 1
@@ -208,7 +208,7 @@ def _count_warm_up(iterations: int) -> int:
 def _count_cores(launcher: str) -> int:
     """The cores that the ranks have together."""
     if launcher == "mpirun":
-        return len(visible_cores())
+        return len(find_visible_cores())
     tasks = os.environ.get("SLURM_NTASKS", "")
     if not tasks.isdigit():
         raise StudyError("--launcher slurm: start it inside an allocation (sbatch, salloc)")

@@ -10,10 +10,10 @@ import pytest
 from classifiers import write_mnist
 
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.launch import SECONDS_TO_FORWARD, world
+from hpctrain.parallel.launch import SECONDS_TO_FORWARD, make_world
 from hpctrain.store.run_file import Run
 
-COMMUNICATOR = world()
+COMMUNICATOR = make_world()
 TIMES = ("seconds", "wall_seconds")
 NEEDS_FLAG = "need --with-mpi option to run"
 
@@ -61,7 +61,7 @@ def folder(comm: Communicator, tmp_path_factory: pytest.TempPathFactory) -> Path
         write_mnist(folder / "digits", train=67, test=13)
         return folder
 
-    return comm.on_root(make)
+    return comm.run_on_root(make)
 
 
 @pytest.fixture

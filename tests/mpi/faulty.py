@@ -9,7 +9,7 @@ import time
 import torch
 
 from hpctrain.parallel import finish, start
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.tree import reduce_leaves, share_chunks
 
 CHUNKS = 64
 
@@ -29,7 +29,7 @@ def fail(fault: str) -> None:
 
 def main(fault: str) -> int:
     communicator = start()
-    first, last = shares(CHUNKS, communicator.size)[communicator.rank]
+    first, last = share_chunks(CHUNKS, communicator.size)[communicator.rank]
     nodes = reduce_leaves(torch.ones(last - first, 100), first)
     iteration = 0
     while iteration < 6 or fault != "none":
@@ -37,7 +37,7 @@ def main(fault: str) -> int:
             print("rank 1 fails at", time.time(), flush=True)
             time.sleep(0.5)  # mpirun may drop what it has not read when a rank is gone
             fail(fault)
-        communicator.tree_sum(nodes, CHUNKS)
+        communicator.sum_by_tree(nodes, CHUNKS)
         iteration += 1
     return finish(communicator, communicator.rank)
 

@@ -92,13 +92,13 @@ def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):
     objective = build.make_objective(job, made, comm, 1)
     method = build.make_job_solver(job, objective)
     state = method.init(made.initial_parameters(0))
-    sums, tree_sum = [], objective.communicator.tree_sum
-    objective.communicator.tree_sum = lambda *given: sums.append(1) or tree_sum(*given)
+    sums, sum_by_tree = [], objective.communicator.sum_by_tree
+    objective.communicator.sum_by_tree = lambda *given: sums.append(1) or sum_by_tree(*given)
     gathers, gather = [], objective.communicator.allgather_rows
     objective.communicator.allgather_rows = lambda *given: gathers.append(1) or gather(*given)
     own = method.subdomains.work.own
     shared = any(each.objective.communicator is objective.communicator for each in own.values())
     method.step(state)
-    objective.communicator.tree_sum, objective.communicator.allgather_rows = tree_sum, gather
+    objective.communicator.sum_by_tree, objective.communicator.allgather_rows = sum_by_tree, gather
     assert_everywhere(len(gathers) == 1, "one gather")
     assert_everywhere(shared or len(sums) == 2, "one sum for the trial, one for the global step")

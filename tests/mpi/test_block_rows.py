@@ -30,11 +30,11 @@ def test_solutions_are_lapacks_with_the_bits_of_one_rank(
     comm, assert_everywhere, n, dtype, tolerance
 ):
     A, b = symmetric(n, dtype)
-    x = block_rows(comm, A).cholesky(0.5).solve(b)
+    x = block_rows(comm, A).factorise(0.5).solve(b)
     expected = torch.linalg.solve(A + 0.5 * torch.eye(n, dtype=dtype), b)
     error = float((x - expected).norm() / expected.norm())
     assert_everywhere(error <= tolerance, f"an error of {error}")
-    alone = block_rows(Communicator(), A).cholesky(0.5).solve(b)
+    alone = block_rows(Communicator(), A).factorise(0.5).solve(b)
     assert_everywhere(torch.equal(x, alone), "the bits")
 
 
@@ -43,8 +43,8 @@ def test_a_matrix_that_is_not_positive_definite_is_found_out_by_all(comm, assert
     A, _ = symmetric(3 * WIDTH)
     A[place, place] = -1.0
     rows = block_rows(comm, A)
-    assert_everywhere(rows.cholesky(0.0) is None, "no factor")
-    assert_everywhere(rows.cholesky(1e4) is not None, "a factor with a shift; A was kept")
+    assert_everywhere(rows.factorise(0.0) is None, "no factor")
+    assert_everywhere(rows.factorise(1e4) is not None, "a factor with a shift; A was kept")
 
 
 def test_a_rank_holds_its_part_of_the_triangle(comm, assert_everywhere):

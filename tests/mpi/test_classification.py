@@ -8,7 +8,7 @@ import pytest
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import shares
+from hpctrain.parallel.tree import share_chunks
 from hpctrain.run import assemble as build
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
@@ -80,7 +80,7 @@ def test_a_classifier_has_the_same_bits_on_any_number_of_ranks_and_threads(
 def test_each_rank_keeps_only_its_share_of_the_samples(comm, folder):
     job = job_of(folder / "digits", "float32", "fcnn", "sgd")
     problem = build.make_problem(job)
-    first, last = shares(8, comm.size)[comm.rank]
+    first, last = share_chunks(8, comm.size)[comm.rank]
     for share, samples in (
         (problem.share(8, comm.rank, comm.size, 1), 67),
         (problem.share_test_samples(8, comm.rank, comm.size, 1), 13),
@@ -111,5 +111,5 @@ def test_bad_input_that_one_rank_meets_is_raised_by_all(comm):
         return comm.rank
 
     with pytest.raises(InputError, match=r"^a damaged file$"):
-        comm.on_all(read)
-    assert comm.on_all(lambda: comm.rank) == comm.rank
+        comm.run_on_all(read)
+    assert comm.run_on_all(lambda: comm.rank) == comm.rank

@@ -31,7 +31,7 @@ def folder(comm, tmp_path_factory):
         Trial(folder).pose()
         return folder
 
-    return comm.on_root(make)
+    return comm.run_on_root(make)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hpctrain.parallel import RootError
 from hpctrain.parallel.phases import PHASES
 from hpctrain.parallel.transports import HostMPI, Staged
 from hpctrain.parallel.transports.torch_distributed import TorchDistributed
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.tree import reduce_leaves, share_chunks
 
 CHUNKS = 64
 TRANSPORTS = {
@@ -25,7 +25,7 @@ TRANSPORTS = {
 @pytest.fixture(params=TRANSPORTS, scope="module")
 def comm(comm, request):
     """All ranks of the test run, over one transport after the other."""
-    ranks = comm.carried_by(TRANSPORTS[request.param])
+    ranks = comm.use_transport(TRANSPORTS[request.param])
     yield ranks
     ranks.free()
 
@@ -44,8 +44,8 @@ def random_leaves(dtype, columns):
 
 
 def summed(comm, leaves):
-    first, last = shares(CHUNKS, comm.size)[comm.rank]
-    return comm.tree_sum(reduce_leaves(leaves[first:last], first), CHUNKS)
+    first, last = share_chunks(CHUNKS, comm.size)[comm.rank]
+    return comm.sum_by_tree(reduce_leaves(leaves[first:last], first), CHUNKS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -62,10 +62,10 @@ def test_tree_sum_has_the_bits_of_one_rank(comm, assert_everywhere, dtype):
 def test_parts_of_a_sum_have_its_bits(comm, assert_everywhere, size_of):
     sizes = [size_of(rank) for rank in range(comm.size)]
     leaves = random_leaves(torch.float64, max(sum(sizes), 1))[:, : sum(sizes)]
-    first, last = shares(CHUNKS, comm.size)[comm.rank]
+    first, last = share_chunks(CHUNKS, comm.size)[comm.rank]
     nodes = reduce_leaves(leaves[first:last], first)
     before = nodes.clone()
-    part = comm.tree_sum_parts(nodes, CHUNKS, sizes)
+    part = comm.sum_parts_by_tree(nodes, CHUNKS, sizes)
     expected = reduce_leaves(leaves, 0)[0].split(sizes)[comm.rank]
     assert_everywhere(torch.equal(part, expected), f"parts of {sizes}")
     part.zero_()
@@ -74,12 +74,12 @@ def test_parts_of_a_sum_have_its_bits(comm, assert_everywhere, size_of):
 
 def test_results_of_tree_sum_do_not_share_memory(comm, assert_everywhere):
     leaves = random_leaves(torch.float64, 5)
-    first, last = shares(CHUNKS, comm.size)[comm.rank]
+    first, last = share_chunks(CHUNKS, comm.size)[comm.rank]
     nodes = reduce_leaves(leaves[first:last], first)
     before = nodes.clone()
-    total = comm.tree_sum(nodes, CHUNKS)
+    total = comm.sum_by_tree(nodes, CHUNKS)
     kept = total.clone()
-    comm.tree_sum(nodes + 1, CHUNKS)
+    comm.sum_by_tree(nodes + 1, CHUNKS)
     assert_everywhere(torch.equal(total, kept), "the first sum stays")
     total.zero_()
     assert_everywhere(torch.equal(nodes, before), "the caller's nodes stay")
@@ -92,11 +92,11 @@ def test_the_transport_is_named(comm, request, assert_everywhere):
 
 def test_more_ranks_than_chunks_is_an_error(comm):
     with pytest.raises(ValueError, match="chunks"):
-        comm.tree_sum(torch.ones(2, 1), 1)
+        comm.sum_by_tree(torch.ones(2, 1), 1)
 
 
 def test_maximum_is_taken_place_by_place(comm, assert_everywhere):
-    greatest = comm.maximum([comm.rank, -comm.rank, 7, 2**60 + comm.rank])
+    greatest = comm.find_maximum([comm.rank, -comm.rank, 7, 2**60 + comm.rank])
     expected = [comm.size - 1, 0, 7, 2**60 + comm.size - 1]
     assert_everywhere(greatest == expected, "the maximum")
 
@@ -154,14 +154,14 @@ def test_gather_orders_values_by_rank(comm, assert_everywhere):
 
 def test_on_root_runs_once_and_gives_its_result_to_all(comm, assert_everywhere):
     calls = []
-    result = comm.on_root(lambda: calls.append(comm.rank) or comm.rank + 5)
+    result = comm.run_on_root(lambda: calls.append(comm.rank) or comm.rank + 5)
     assert_everywhere(result == 5, "the result")
     assert_everywhere(len(calls) == (1 if comm.is_root else 0), "the number of calls")
 
 
 def raised(comm, function):
     try:
-        comm.on_root(function)
+        comm.run_on_root(function)
     except Exception as error:
         return error
     return None
@@ -183,7 +183,7 @@ def test_on_all_makes_a_users_error_of_one_rank_an_input_error_of_all(comm, asse
             raise UserCodeError("my_pde.py:3: ValueError: no")
 
     with pytest.raises(InputError) as caught:
-        comm.on_all(fail)
+        comm.run_on_all(fail)
     assert_everywhere(type(caught.value) is InputError, "no rank's own")
     assert_everywhere(str(caught.value) == "my_pde.py:3: ValueError: no", "the message")
 
@@ -229,7 +229,7 @@ def test_tensors_travel_within_a_split_in_its_own_order(comm, assert_everywhere)
 
 
 def test_ranks_started_on_one_machine_share_a_node(comm, assert_everywhere):
-    assert_everywhere(comm.node_ranks() == list(range(comm.size)), "the ranks of the node")
+    assert_everywhere(comm.find_node_ranks() == list(range(comm.size)), "the ranks of the node")
 
 
 def test_calls_are_timed_as_communication_and_counted(comm, assert_everywhere):

@@ -102,7 +102,7 @@ def data(comm, tmp_path_factory):
         rows.write_text("".join(map(row, labels, values)))
         return {"data": path, "rows": rows}
 
-    return comm.on_root(write)
+    return comm.run_on_root(write)
 
 
 def row(label, values):
@@ -113,7 +113,7 @@ def row(label, values):
 @pytest.fixture
 def folder(comm, tmp_path_factory):
     """One folder for all ranks."""
-    return comm.on_root(lambda: tmp_path_factory.mktemp("runs"))
+    return comm.run_on_root(lambda: tmp_path_factory.mktemp("runs"))
 
 
 def job_of(solver, data, iterations=ITERATIONS):
@@ -181,7 +181,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_interrupted(comm, fold
     run(job_of(solver, data), alone, f"{whole}.h5")
 
     interrupt(job_of(solver, data, INTERRUPTED), alone, mine)
-    comm.on_root(lambda: copy(mine, folder / "shared"))
+    comm.run_on_root(lambda: copy(mine, folder / "shared"))
     named = go_on(folder / "shared.h5", comm, MIDDLE)
     assert len(named) == (1 if comm.is_root else 0)
     comm.barrier()

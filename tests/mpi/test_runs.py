@@ -94,7 +94,7 @@ def job_of(solver, network, threads=1, **changes):
 @pytest.fixture
 def folder(comm, tmp_path_factory):
     """One folder for all ranks."""
-    return comm.on_root(lambda: tmp_path_factory.mktemp("runs"))
+    return comm.run_on_root(lambda: tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.parametrize("solver, network", CASES)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hpctrain.parallel.tree import aligned_nodes, shares
+from hpctrain.parallel.tree import find_aligned_nodes, share_chunks
 
 CHUNKS = 64
 
@@ -27,9 +27,9 @@ def depth(comm):
 def test_a_sum_is_a_message_a_level_and_twice_where_the_tree_is_not_whole(
     comm, depth, assert_everywhere
 ):
-    held = aligned_nodes(*shares(CHUNKS, comm.size)[comm.rank])
+    held = find_aligned_nodes(*share_chunks(CHUNKS, comm.size)[comm.rank])
     nodes = torch.ones(len(held), 10, dtype=torch.float64)
-    counted = traffic_of(comm, lambda: comm.tree_sum(nodes, CHUNKS))
+    counted = traffic_of(comm, lambda: comm.sum_by_tree(nodes, CHUNKS))
     whole = comm.size & (comm.size - 1) == 0
     expected = (depth, 80 * depth) if whole else (2 * depth, 80 * (depth + min(depth, 2)))
     assert_everywhere(counted == expected, f"{counted} is not {expected}")
@@ -48,12 +48,14 @@ def test_a_gather_brings_what_the_others_have(comm, depth, assert_everywhere):
 def test_agreement_and_broadcast_count_alike_on_all_ranks(comm, depth, assert_everywhere):
     tensor = torch.ones(5, dtype=torch.float64)
     assert_everywhere(traffic_of(comm, comm.barrier) == (depth, 0), "a barrier")
-    assert_everywhere(traffic_of(comm, lambda: comm.maximum([1])) == (depth, 8 * depth), "flags")
+    assert_everywhere(
+        traffic_of(comm, lambda: comm.find_maximum([1])) == (depth, 8 * depth), "flags"
+    )
     counted = traffic_of(comm, lambda: comm.broadcast_tensor(tensor))
     assert_everywhere(counted == (depth, 40 * min(depth, 2)), "a broadcast")
 
 
 def test_one_rank_sends_nothing(comm, assert_everywhere):
     if comm.size == 1:
-        counted = traffic_of(comm, lambda: comm.maximum([1, 2]))
+        counted = traffic_of(comm, lambda: comm.find_maximum([1, 2]))
         assert_everywhere(counted == (0, 0), "a rank alone")

@@ -64,7 +64,7 @@ def test_tensors_of_another_device_are_staged(
 ):
     gpu = Device(PLACE, "a pretended GPU", is_shared=True)
     monkeypatch.setattr("hpctrain.run.train.choose_device", lambda *_: gpu)
-    monkeypatch.setattr("hpctrain.parallel.transports.mpi.reports_cuda", lambda: False)
+    monkeypatch.setattr("hpctrain.parallel.transports.mpi.find_cuda_support", lambda: False)
     run(job_of(solver, transport), comm, str(folder / "parallel.h5"))
     run(job_of(solver, "mpi"), Communicator(), str(folder / f"alone-{comm.rank}.h5"))
     found, expected = (read_run(folder / name) for name in ("parallel.h5", f"alone-{comm.rank}.h5"))

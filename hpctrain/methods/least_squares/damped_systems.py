@@ -56,7 +56,7 @@ class PrimalSystem:
         self.matrix = objective.assemble_gauss_newton(point.theta)
 
     def factor(self, damping: float) -> "FactoredPrimal | None":
-        factors = self.matrix.cholesky(damping)
+        factors = self.matrix.factorise(damping)
         return None if factors is None else FactoredPrimal(self, damping, factors)
 
 
@@ -87,12 +87,12 @@ class DualSystem:
         self.A = sketch.rows[:, 1:].contiguous()
         ranks = objective.communicator
         layout = Layout(len(self.A), ranks.size)
-        places = map(layout.slices, layout.rows(ranks.rank))
+        places = map(layout.find_slices, layout.list_rows(ranks.rank))
         own = [(self.A[rows] @ self.A[columns].T).view(-1) for rows, columns in places]
         self.gram = BlockRows(ranks, layout, torch.cat([self.A.new_empty(0), *own]))
 
     def factor(self, damping: float) -> "FactoredDual | None":
-        factors = self.gram.cholesky(0.5 * self.objective.samples * damping)
+        factors = self.gram.factorise(0.5 * self.objective.samples * damping)
         return None if factors is None else FactoredDual(self, factors)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hpctrain.kernels.panels import add_outer_products, add_product, multiply_transposed
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import row_parts, row_ranges
+from hpctrain.parallel.rows import cut_rows, find_row_ranges
 from hpctrain.parallel.tree import reduce_leaves
 from hpctrain.store.state import RowBlock
 
@@ -54,7 +54,7 @@ class Factors:
     def append(self, q: Tensor, s: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
         """Divides the sum by τ and adds the term of q, s (n,) and C (2, 2)."""
         column = 2 * (len(self) % PANEL)
-        first, last = row_ranges(len(q), ranks.size)[ranks.rank]
+        first, last = find_row_ranges(len(q), ranks.size)[ranks.rank]
         if column == 0:
             empty = q.new_zeros(last - first, 2 * PANEL)
             self.panels.append(RowBlock(empty, first, len(q)))
@@ -66,7 +66,7 @@ class Factors:
         """scale · x plus the sum times x (n,); collective, with two passes over the panels."""
         if not self.panels:
             return scale * x
-        parts = row_parts(len(x), ranks.size)
+        parts = cut_rows(len(x), ranks.size)
         bounds = parts[ranks.rank]
         own = x[bounds[0] : bounds[-1]]
         local = [bound - bounds[0] for bound in bounds]
@@ -76,7 +76,7 @@ class Factors:
         before, total = (
             sum(len(each) - 1 for each in some) for some in (parts[: ranks.rank], parts)
         )
-        weights = self._weight(ranks.tree_sum(reduce_leaves(inner, before), total))
+        weights = self._weight(ranks.sum_by_tree(reduce_leaves(inner, before), total))
         y = scale * own
         for panel, c in zip(self.panels, weights.split(2 * PANEL), strict=True):
             add_product(panel.rows, c, y, threads)
@@ -85,7 +85,7 @@ class Factors:
     def move_to(self, H: Tensor, ranks: Communicator, threads: int) -> None:
         """H += the sum, for this rank's rows H (r, n); collective. The factors are given back."""
         n = H.shape[1]
-        counts = [last - first for first, last in row_ranges(n, ranks.size)]
+        counts = [last - first for first, last in find_row_ranges(n, ranks.size)]
         D = self.D.to(H)
         for start in range(0, len(D), PANEL):
             panel = self.panels.pop(0).rows

@@ -30,7 +30,7 @@ from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.vectors import dot
 from hpctrain.methods.quasi_newton.factors import Factors
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import row_ranges
+from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.store.state import RowBlock
 
 # A and σ are positive in exact arithmetic; this keeps rounding errors from dividing by zero.
@@ -131,7 +131,7 @@ class InverseHessian:
                 self._make_dense(x, ranks, threads)
         if self.rows is None:
             return self.factors.multiply(x, self.scale, ranks, threads)
-        ranges = row_ranges(len(x), ranks.size)
+        ranges = find_row_ranges(len(x), ranks.size)
         first, last = ranges[ranks.rank]
         update = self._take_waiting(first, last)
         local = update_and_multiply(self.rows.rows, x, threads, *update)
@@ -163,7 +163,7 @@ class InverseHessian:
         """Rows in place of factors, of the type and on the device of a vector (n,)."""
         self._leave_buffers()
         n = len(like)
-        first, last = row_ranges(n, ranks.size)[ranks.rank]
+        first, last = find_row_ranges(n, ranks.size)[ranks.rank]
         rows = like.new_zeros(last - first, n)
         rows.diagonal(first).fill_(self.scale)
         self.factors.move_to(rows, ranks, threads)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 
 
 def count_batches(samples: int, size: int) -> int:
@@ -35,4 +35,4 @@ def batch(seed: int, epoch: int, index: int, size: int, samples: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _draw_order(seed: int, epoch: int, samples: int) -> np.ndarray:
-    return generator(seed, "batches", epoch).permutation(samples)
+    return make_generator(seed, "batches", epoch).permutation(samples)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.methods.sampling.epochs import batch, count_batches
 from hpctrain.methods.sampling.subsets import add_overlap
 from hpctrain.objective import Objective
@@ -36,7 +36,7 @@ class MiniBatches:
             return None
         epoch, index = divmod(iteration, count_batches(self.samples, self.size))
         own = batch(self.seed, epoch, index, self.size, self.samples)
-        random = generator(self.seed, "mini-batch overlap", iteration)
+        random = make_generator(self.seed, "mini-batch overlap", iteration)
         return add_overlap(own, self.samples, self.overlap, random)
 
     def count_epochs(self, iteration: int) -> float | None:

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.methods.groups import Groups
 from hpctrain.methods.sampling.subsets import add_overlap
 from hpctrain.objective import Objective
-from hpctrain.parallel.grid import assign_blocks, block_communicator
+from hpctrain.parallel.grid import assign_blocks, make_block_communicator
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class ShareWork:
         ranks = objective.communicator
         numbers = draw_shares(seed, objective.samples, count, overlap)
         share_map = assign_blocks([len(each) for each in numbers], ranks.size)
-        group = block_communicator(ranks, share_map)
+        group = make_block_communicator(ranks, share_map)
         try:
-            own = ranks.on_all(
+            own = ranks.run_on_all(
                 lambda: {
                     index: Share(numbers[index], objective.take_samples(numbers[index], group))
                     for index in share_map.blocks[ranks.rank]
@@ -77,9 +77,9 @@ def draw_shares(seed: int, samples: int, count: int, overlap: float = 0.0) -> li
         count: N.
         overlap: o, in percent: a share then draws o % of the samples that it has not.
     """
-    order = to_tensor(generator(seed, "sample shares").permutation(samples))
+    order = to_tensor(make_generator(seed, "sample shares").permutation(samples))
     parts = [part.sort().values for part in order.tensor_split(count)]
     return [
-        add_overlap(part, samples, overlap, generator(seed, "share overlap", index))
+        add_overlap(part, samples, overlap, make_generator(seed, "share overlap", index))
         for index, part in enumerate(parts)
     ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.objective import Objective, evaluate
 from hpctrain.options import Options
 
@@ -53,7 +53,7 @@ def find_level_sizes(options: SampleLevels, samples: int) -> list[int]:
 
 def draw_subset(seed: int, samples: int, size: int, *indices: int) -> Tensor:
     """Numbers of `size` of the samples, ascending, without repetition."""
-    random = generator(seed, "subset", *indices)
+    random = make_generator(seed, "subset", *indices)
     chosen = random.choice(samples, size, replace=False, shuffle=False)
     return to_tensor(np.sort(chosen))
 

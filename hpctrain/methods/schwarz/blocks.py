@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from hpctrain.decomposition.blocks import Block, Decomposition, by_layers, find_excess
+from hpctrain.decomposition.blocks import Block, Decomposition, cut_layers, find_excess
 from hpctrain.errors import InputError
 from hpctrain.methods.groups import Groups
 from hpctrain.objective import Counts, Objective
-from hpctrain.parallel.grid import assign_blocks, block_communicator
+from hpctrain.parallel.grid import assign_blocks, make_block_communicator
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class BlockWork:
             raise InputError(
                 f"solver.{excess.key} = {excess.given} is not allowed: {excess.allowed}"
             )
-        decomposition = by_layers(layers, blocks, overlap)
+        decomposition = cut_layers(layers, blocks, overlap)
         # A gradient of a block sweeps the network from the block's first layer on.
         costs = [sum(layer.cost for layer in layers[b.first :]) for b in decomposition.blocks]
         ranks = objective.communicator
         block_map = assign_blocks(costs, ranks.size)
-        group = block_communicator(ranks, block_map)
+        group = make_block_communicator(ranks, block_map)
         local = objective if group.size == ranks.size else objective.on(group)
         own = block_map.blocks[ranks.rank]
         return cls(decomposition, local, own, Groups(ranks, block_map.groups))

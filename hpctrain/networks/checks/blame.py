@@ -30,10 +30,10 @@ def list_calls(module: nn.Module, x: Tensor) -> list[Call]:
     names = {id(part): name for name, part in module.named_modules()}
 
     def begin(part: nn.Module, _: Any) -> None:
-        before.append(GlobalGenerators.now())
+        before.append(GlobalGenerators.capture())
 
     def end(part: nn.Module, taken: Any, given: Any) -> None:
-        drew = GlobalGenerators.now().differ_from(before.pop())
+        drew = GlobalGenerators.capture().differ_from(before.pop())
         calls.append(Call(names[id(part)], part, _list_tensors(taken), _list_tensors(given), drew))
 
     hooks = []

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hpctrain.linalg.randomness import GlobalGenerators, generator, kept_generators
+from hpctrain.linalg.randomness import GlobalGenerators, keep_generators, make_generator
 from hpctrain.networks.checks.blame import Call, find_first_difference, find_first_draw, list_calls
 from hpctrain.networks.checks.kept_state import (
     copy_attributes,
@@ -69,7 +69,7 @@ def probe(name: str, module: nn.Module, samples: Tensor) -> Found:
         NetworkError: it fails, or is no finite sum over samples; says what was seen, and in which
             part of the module.
     """
-    with kept_generators():
+    with keep_generators():
         return _Probe(name, module, samples[:BATCH]).run()
 
 
@@ -79,7 +79,7 @@ class _Probe:
         self._module = module
         self._x = samples
         self._alone = samples[1:]
-        drawn = generator(0, "away").standard_normal(AWAY_PERIOD)
+        drawn = make_generator(0, "away").standard_normal(AWAY_PERIOD)
         self._away = AWAY * torch.tensor(drawn, dtype=samples.dtype, device="cpu")
 
     def run(self) -> Found:
@@ -118,7 +118,7 @@ class _Probe:
         return module
 
     def _evaluate(self, module: nn.Module, x: Tensor) -> Tensor:
-        before, taken = GlobalGenerators.now(), x.clone()
+        before, taken = GlobalGenerators.capture(), x.clone()
         try:
             y = module(taken)
         except Exception as error:
@@ -127,7 +127,7 @@ class _Probe:
             raise NetworkError(
                 f"{self._name} fails on {how} of {shape}: {explain(error)}"
             ) from error
-        if GlobalGenerators.now().differ_from(before):
+        if GlobalGenerators.capture().differ_from(before):
             call = find_first_draw(list_calls(self._copy(), x))
             raise self._make_error("draws random numbers", call, _CHANCE)
         if not torch.equal(taken, x):

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.options import Options
 
@@ -56,4 +56,4 @@ class DenseOptions(Options):
         if not self.fourier:
             return None
         size = (self.fourier, coordinates)
-        return to_tensor(generator(seed, "fourier").normal(0, self.fourier_scale, size))
+        return to_tensor(make_generator(seed, "fourier").normal(0, self.fourier_scale, size))

@@ -3,7 +3,7 @@
 from pydantic import Field
 from torch import Tensor, nn
 
-from hpctrain.linalg.randomness import seeded_generators
+from hpctrain.linalg.randomness import seed_generators
 from hpctrain.networks.kinds.base import ClassifierOptions
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.user_code.own_class import own_class
@@ -15,6 +15,6 @@ class OwnNetworkOptions(ClassifierOptions):
     kind: str = Field(description='such as "my_net.py:Net"')
 
     def make(self, samples: Tensor, classes: int, seed: int) -> ModuleNetwork:
-        with seeded_generators(seed, "network file"):
+        with seed_generators(seed, "network file"):
             made = own_class("network.kind", self.kind, nn.Module)
         return ModuleNetwork(self.kind, made, tuple(samples.shape[1:]), seed, samples)

@@ -44,7 +44,7 @@ class Transport(ABC):
         Until then the tensor is left alone. By default it is there at once.
         """
         self.broadcast(tensor, root)
-        return _nothing_to_wait_for
+        return _wait_for_nothing
 
     @abstractmethod
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
@@ -96,5 +96,5 @@ class Offer:
     is_default_on_gpus: bool = False
 
 
-def _nothing_to_wait_for() -> None:
+def _wait_for_nothing() -> None:
     """Waits for a broadcast that has ended."""

@@ -52,7 +52,7 @@ def carry(ranks: Communicator, name: str, device: Device) -> Iterator[Communicat
 
     After an error that all ranks raise alike it is closed too; any other one ends the job.
     """
-    communicator = ranks.carried_by(choose(name, device, ranks))
+    communicator = ranks.use_transport(choose(name, device, ranks))
     try:
         yield communicator
     except (InputError, RunError):
@@ -75,7 +75,7 @@ def _find_best(device: Device, ranks: Communicator) -> str:
     candidates = [
         name for name, each in OFFERS.items() if each.is_default_on_gpus and device.is_gpu
     ]
-    lacking = ranks.maximum([find_obstacle(name, device) is not None for name in candidates])
+    lacking = ranks.find_maximum([find_obstacle(name, device) is not None for name in candidates])
     return next((name for name, lacks in zip(candidates, lacking, strict=True) if not lacks), "mpi")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.parallel.cuda_support import in_words, reports_cuda
+from hpctrain.parallel.cuda_support import describe_cuda_support, find_cuda_support
 from hpctrain.parallel.transports.base import Holder, Offer, Transport
 
 
@@ -29,24 +29,22 @@ class HostMPI(Transport):
         self._mpi = mpi
 
     def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
-        self._mpi.Sendrecv(
-            self._buffer(sent), partner, recvbuf=self._buffer(received), source=partner
-        )
+        self._mpi.Sendrecv(self._view(sent), partner, recvbuf=self._view(received), source=partner)
 
     def send(self, tensor: Tensor, destination: int) -> None:
-        self._mpi.Send(self._buffer(tensor), destination)
+        self._mpi.Send(self._view(tensor), destination)
 
     def receive(self, tensor: Tensor, source: int) -> None:
-        self._mpi.Recv(self._buffer(tensor), source)
+        self._mpi.Recv(self._view(tensor), source)
 
     def broadcast(self, tensor: Tensor, root: int) -> None:
-        self._mpi.Bcast(self._buffer(tensor), root)
+        self._mpi.Bcast(self._view(tensor), root)
 
     def start_broadcast(self, tensor: Tensor, root: int) -> Callable[[], None]:
-        return self._mpi.Ibcast(self._buffer(tensor), root).Wait
+        return self._mpi.Ibcast(self._view(tensor), root).Wait
 
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
-        self._mpi.Allgatherv(self._buffer(local), [self._buffer(joined), sizes])
+        self._mpi.Allgatherv(self._view(local), [self._view(joined), sizes])
 
     def split(self, mpi: Any) -> Transport:
         return type(self)(mpi)
@@ -54,7 +52,7 @@ class HostMPI(Transport):
     def close(self) -> None:
         """The communicator is its owner's."""
 
-    def _buffer(self, tensor: Tensor) -> np.ndarray | Tensor:
+    def _view(self, tensor: Tensor) -> np.ndarray | Tensor:
         """The tensor as mpi4py takes it, without a copy."""
         return tensor.detach().numpy()
 
@@ -68,7 +66,7 @@ class DeviceMPI(HostMPI):
 
     name = "mpi-gpu"
 
-    def _buffer(self, tensor: Tensor) -> np.ndarray | Tensor:
+    def _view(self, tensor: Tensor) -> np.ndarray | Tensor:
         torch.cuda.current_stream(tensor.device).synchronize()
         return tensor.detach()
 
@@ -76,8 +74,8 @@ class DeviceMPI(HostMPI):
 def _find_obstacle_to_gpu_memory(device: Holder) -> str | None:
     if not device.is_gpu:
         return f"tensors are on the {device.place}, and it carries those of GPUs"
-    if not reports_cuda():
-        return f"the MPI library takes CUDA buffers: {in_words(reports_cuda())}"
+    if not find_cuda_support():
+        return f"the MPI library takes CUDA buffers: {describe_cuda_support(find_cuda_support())}"
     return None
 
 

@@ -22,7 +22,7 @@ class Staged(Transport):
         self._sent, self._received = _Staging(), _Staging()
 
     def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
-        host = self._received.like(received)
+        host = self._received.make_like(received)
         self._carrier.exchange(self._sent.copy(sent), host, partner)
         received.copy_(host)
 
@@ -30,7 +30,7 @@ class Staged(Transport):
         self._carrier.send(self._sent.copy(tensor), destination)
 
     def receive(self, tensor: Tensor, source: int) -> None:
-        host = self._received.like(tensor)
+        host = self._received.make_like(tensor)
         self._carrier.receive(host, source)
         tensor.copy_(host)
 
@@ -40,7 +40,7 @@ class Staged(Transport):
         tensor.copy_(host)
 
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
-        host = self._received.like(joined)
+        host = self._received.make_like(joined)
         self._carrier.gather(self._sent.copy(local), host, sizes)
         joined.copy_(host)
 
@@ -57,7 +57,7 @@ class _Staging:
     def __init__(self) -> None:
         self._memory = torch.empty(0, dtype=torch.uint8, device="cpu")
 
-    def like(self, tensor: Tensor) -> Tensor:
+    def make_like(self, tensor: Tensor) -> Tensor:
         """Memory of the host with the shape and type of a tensor."""
         size = tensor.numel() * tensor.element_size()
         if size > len(self._memory):
@@ -68,4 +68,4 @@ class _Staging:
 
     def copy(self, tensor: Tensor) -> Tensor:
         """The tensor's values in host memory."""
-        return self.like(tensor).copy_(tensor.detach())
+        return self.make_like(tensor).copy_(tensor.detach())

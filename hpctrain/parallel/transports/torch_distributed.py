@@ -48,31 +48,31 @@ class TorchDistributed(Transport):
             raise RuntimeError("torch.distributed has a process group in this process already")
         rank, size = mpi.Get_rank(), mpi.Get_size()
         dist.init_process_group(
-            backend, store=_store(mpi), rank=rank, world_size=size, timeout=PATIENCE
+            backend, store=_open_store(mpi), rank=rank, world_size=size, timeout=PATIENCE
         )
         return cls(mpi, range(size))
 
     def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
         other = self._ranks[partner]
         calls = [
-            dist.P2POp(dist.isend, _bytes(sent), other, self._group),
-            dist.P2POp(dist.irecv, _bytes(received), other, self._group),
+            dist.P2POp(dist.isend, _view_bytes(sent), other, self._group),
+            dist.P2POp(dist.irecv, _view_bytes(received), other, self._group),
         ]
         for request in dist.batch_isend_irecv(calls):
             request.wait()
 
     def send(self, tensor: Tensor, destination: int) -> None:
-        dist.send(_bytes(tensor), self._ranks[destination], self._group)
+        dist.send(_view_bytes(tensor), self._ranks[destination], self._group)
 
     def receive(self, tensor: Tensor, source: int) -> None:
-        dist.recv(_bytes(tensor), self._ranks[source], self._group)
+        dist.recv(_view_bytes(tensor), self._ranks[source], self._group)
 
     def broadcast(self, tensor: Tensor, root: int) -> None:
-        dist.broadcast(_bytes(tensor), self._ranks[root], self._group)
+        dist.broadcast(_view_bytes(tensor), self._ranks[root], self._group)
 
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
         """The call takes equal sizes only: all are filled up to the largest."""
-        own, everything = _bytes(local), _bytes(joined)
+        own, everything = _view_bytes(local), _view_bytes(joined)
         lengths = [size * local.element_size() for size in sizes]
         longest = max(lengths)
         if longest == 0:
@@ -99,7 +99,7 @@ class TorchDistributed(Transport):
             dist.destroy_process_group()
 
 
-def _store(mpi: Any) -> dist.TCPStore:
+def _open_store(mpi: Any) -> dist.TCPStore:
     """Where the ranks find each other: rank 0 listens at a port that the system chooses."""
     store, place = None, None
     if mpi.Get_rank() == 0:
@@ -113,7 +113,7 @@ def _store(mpi: Any) -> dist.TCPStore:
     )
 
 
-def _bytes(tensor: Tensor) -> Tensor:
+def _view_bytes(tensor: Tensor) -> Tensor:
     """The memory of a contiguous tensor."""
     return tensor.detach().view(-1).view(torch.uint8)
 

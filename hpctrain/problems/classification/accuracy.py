@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.classification.loss import CrossEntropy
 
 
@@ -31,7 +31,7 @@ class AccuracyMonitor:
         self._sets = sets
         self._communicator = communicator
         self._chunks = chunks
-        self._first = shares(chunks, communicator.size)[communicator.rank][0]
+        self._first = share_chunks(chunks, communicator.size)[communicator.rank][0]
 
     def values(self, theta: Tensor) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -56,4 +56,4 @@ class AccuracyMonitor:
 
     def _sum(self, share: CrossEntropy, theta: Tensor) -> list[float]:
         nodes = reduce_leaves(share.scores(theta), self._first)
-        return self._communicator.tree_sum(nodes, self._chunks).tolist()
+        return self._communicator.sum_by_tree(nodes, self._chunks).tolist()

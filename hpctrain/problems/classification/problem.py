@@ -17,13 +17,13 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.linalg.arrays import CPU, to_array
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.networks.faults import NetworkError
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.networks.residual import ResidualNetwork
 from hpctrain.networks.transfers import Rule, Transfer
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import shares
+from hpctrain.parallel.tree import share_chunks
 from hpctrain.problems.classification.accuracy import AccuracyMonitor
 from hpctrain.problems.classification.loss import Chunk, CrossEntropy
 from hpctrain.problems.data.sets import (
@@ -94,7 +94,7 @@ class ClassificationProblem:
         self._scaling = scaling or fit_scaling(data.train, "standard")
         check_finite(data.test)
         self.cautions = tuple(_list_cautions(data, network, output))
-        order = generator(seed, "training set").permutation(data.train.count)
+        order = make_generator(seed, "training set").permutation(data.train.count)
         self._order = order[: self.samples]
         self._whole: dict[tuple[int, int, int], list[Chunk]] = {}
 
@@ -213,6 +213,6 @@ def _list_cautions(data: DataSet, network: ModuleNetwork, output: str) -> Iterat
 
 def _cut_share(numbers: np.ndarray, chunks: int, rank: int, ranks: int) -> list[np.ndarray]:
     """The numbers of each chunk that a rank holds."""
-    first, last = shares(chunks, ranks)[rank]
+    first, last = share_chunks(chunks, ranks)[rank]
     bounds = [chunk * len(numbers) // chunks for chunk in range(first, last + 1)]
     return [numbers[a:b] for a, b in pairwise(bounds)]

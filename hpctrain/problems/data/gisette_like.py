@@ -11,7 +11,7 @@ slant, size, place and width, so that the set is made from its seed alone.
 import numpy as np
 from scipy.sparse import csr_array
 
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.problems.logistic.problem import LabelledRows
 
 SAMPLES, FEATURES = 6000, 5000
@@ -26,7 +26,7 @@ ARC = np.linspace(0, 2 * np.pi, 9)
 
 def gisette_like(samples: int = SAMPLES, features: int = FEATURES, seed: int = 0) -> LabelledRows:
     """Sparse features in [0, 1], labels 1 for fours and -1 for nines, as many, in random order."""
-    random = generator(seed, "gisette-like")
+    random = make_generator(seed, "gisette-like")
     labels = np.where(random.permutation(samples) % 2, 1.0, -1.0)
     pixels = _images(labels > 0, random)
     real = _pixels_and_products(pixels, features - features // 2, random)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.kernels.jets import JetEvaluator, JetShape
-from hpctrain.linalg.arrays import chunk_sums, to_array
+from hpctrain.linalg.arrays import sum_chunks, to_array
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.equations.checks.guard import guarded, named_place
 from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
 from hpctrain.problems.equations.equations import Equations
@@ -72,11 +72,13 @@ class ErrorMonitor:
         self, problem: Solution, communicator: Communicator, chunks: int, threads: int
     ) -> None:
         self._problem, self._communicator, self._chunks = problem, communicator, chunks
-        first, last = shares(chunks, communicator.size)[communicator.rank]
+        first, last = share_chunks(chunks, communicator.size)[communicator.rank]
         self._first = first
         equations = problem.equations
         with communicator.timer.phase("validation"):
-            self._part = communicator.on_all(lambda: _Part(problem, chunks, first, last, threads))
+            self._part = communicator.run_on_all(
+                lambda: _Part(problem, chunks, first, last, threads)
+            )
             known = communicator.allgather(tuple(self._part.references))
             if len(set(known)) > 1:
                 raise InputError(
@@ -98,7 +100,7 @@ class ErrorMonitor:
             return found
         with self._communicator.timer.phase("validation"):
             nodes = reduce_leaves(self._part.sums(theta), self._first)
-            sums = self._communicator.tree_sum(nodes, self._chunks).reshape(-1, SUMS).tolist()
+            sums = self._communicator.sum_by_tree(nodes, self._chunks).reshape(-1, SUMS).tolist()
         errors = {
             name: self._error(name, *each) for name, each in zip(self._known, sums, strict=True)
         }
@@ -222,7 +224,7 @@ class _Part:
         for name, reference in self.references.items():
             u, exact = predicted[name].double(), reference.to(predicted[name].device)
             squares += [(u - exact).square(), exact.square(), u.square(), u - exact, exact]
-        return chunk_sums(torch.stack(squares), self._bounds).T.contiguous()
+        return sum_chunks(torch.stack(squares), self._bounds).T.contiguous()
 
 
 def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, shares
+from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.checks.guard import guarded, named_place
 from hpctrain.problems.equations.checks.jumps import describe_jumps
@@ -283,8 +283,8 @@ class PinnProblem:
         )
         own = self.share(chunks, communicator.rank, communicator.size, threads)
         sums = own.losses_of(theta, names)
-        first = shares(chunks, communicator.size)[communicator.rank][0]
-        total = communicator.tree_sum(reduce_leaves(sums[:, None], first), chunks)
+        first = share_chunks(chunks, communicator.size)[communicator.rank][0]
+        total = communicator.sum_by_tree(reduce_leaves(sums[:, None], first), chunks)
         return estimate(objective, self.equations.unknowns, float(total[0]) / rows, theta)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
@@ -295,7 +295,7 @@ class PinnProblem:
         return self._kept[1]
 
     def _make_share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
-        own = shares(chunks, ranks)[rank]
+        own = share_chunks(chunks, ranks)[rank]
         parts, first_row = [], 0
         for number, term in enumerate(self.terms):
             rows = len(self.trials[number].values)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
 from hpctrain.linalg.arrays import CPU, to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, At, Component, Field, Index
 from hpctrain.problems.equations.terms import ProblemError, Term
@@ -64,13 +64,15 @@ def try_out(term: Term, frame: Frame, dtype: torch.dtype = torch.float64) -> Tri
     def make(field: str, wanted: Component) -> Tensor:
         key = (field, wanted)
         if key not in leaves:
-            made = generator(0, f"trial {field} {wanted}").uniform(0.1, 1, shape)
+            made = make_generator(0, f"trial {field} {wanted}").uniform(0.1, 1, shape)
             leaves[key] = to_tensor(made).to(dtype).requires_grad_()
         return leaves[key]
 
     fields = {name: Field(name, frame.axes, partial(make, name), normals) for name in frame.fields}
     unknowns = {
-        name: to_tensor(generator(0, f"trial {name}").uniform(0.1, 1, 1)).to(dtype).requires_grad_()
+        name: to_tensor(make_generator(0, f"trial {name}").uniform(0.1, 1, 1))
+        .to(dtype)
+        .requires_grad_()
         for name in frame.unknowns
     }
     with torch.enable_grad():

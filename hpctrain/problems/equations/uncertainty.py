@@ -63,7 +63,7 @@ def estimate(
     corners = (row[:, -len(row) :] for row in G.own.values())
     largest = max((float(corner.diagonal().max()) for corner in corners), default=0.0)
     largest = max(objective.communicator.allgather(largest))
-    factor = next((f for s in SHIFTS if (f := G.cholesky(s * largest)) is not None), None)
+    factor = next((f for s in SHIFTS if (f := G.factorise(s * largest)) is not None), None)
     if factor is None:
         return {}
     found = {}

@@ -24,7 +24,7 @@ class Features(Protocol):
     def products(self, theta: np.ndarray) -> np.ndarray:
         """x_jᵀθ of every row (N,)."""
 
-    def chunk_sums(self, weights: np.ndarray) -> np.ndarray:
+    def sum_chunks(self, weights: np.ndarray) -> np.ndarray:
         """Σ w_j x_j over each chunk, (C, n); zero for an empty one."""
 
 
@@ -38,7 +38,7 @@ class DenseFeatures:
     def products(self, theta: np.ndarray) -> np.ndarray:
         return np.einsum("ij,j->i", self.rows, theta)
 
-    def chunk_sums(self, weights: np.ndarray) -> np.ndarray:
+    def sum_chunks(self, weights: np.ndarray) -> np.ndarray:
         sums = np.zeros((len(self._bounds) - 1, self.rows.shape[1]), self.rows.dtype)
         for total, (first, last) in zip(sums, pairwise(self._bounds), strict=True):
             if first < last:
@@ -57,7 +57,7 @@ class SparseFeatures:
     def products(self, theta: np.ndarray) -> np.ndarray:
         return self.rows @ theta
 
-    def chunk_sums(self, weights: np.ndarray) -> np.ndarray:
+    def sum_chunks(self, weights: np.ndarray) -> np.ndarray:
         sums = np.zeros((len(self._bounds) - 1, self.rows.shape[1]), self.rows.dtype)
         for total, (first, last), part in zip(
             sums, pairwise(self._bounds), self._transposed, strict=True

@@ -20,7 +20,7 @@ from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import shares
+from hpctrain.parallel.tree import share_chunks
 from hpctrain.problems.logistic.features import MOST_FEATURES, Rows, make_dense, make_features
 from hpctrain.problems.logistic.suboptimality import SuboptimalityMonitor
 
@@ -90,7 +90,7 @@ class LogisticProblem:
             samples: numbers of the samples to take, ascending; by default all.
         """
         taken = np.arange(self.samples) if samples is None else to_array(samples)
-        first, last = shares(chunks, ranks)[rank]
+        first, last = share_chunks(chunks, ranks)[rank]
         bounds = np.array([c * len(taken) // chunks for c in range(first, last + 1)])
         own = taken[bounds[0] : bounds[-1]]
         rows, labels = self._rows[own], self._labels[own]
@@ -153,7 +153,7 @@ class LogisticLoss:
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         weights = -self._labels * expit(-self._compute_margins(theta))
-        gradients = self._features.chunk_sums(weights)
+        gradients = self._features.sum_chunks(weights)
         gradients += np.outer(self._sizes, self._ridge * to_array(theta))
         return to_tensor(np.column_stack([self._compute_losses(theta), gradients]), self.device)
 
@@ -161,7 +161,7 @@ class LogisticLoss:
         sigma = expit(self._compute_margins(theta))
         direction = to_array(v)
         weights = sigma * (1 - sigma) * self._features.products(direction)
-        sums = self._features.chunk_sums(weights)
+        sums = self._features.sum_chunks(weights)
         sums += np.outer(self._sizes, self._ridge * direction)
         return to_tensor(sums, self.device)
 

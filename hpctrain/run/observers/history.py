@@ -14,7 +14,7 @@ from hpctrain.errors import InputError, RunError
 from hpctrain.job.settings import write_toml
 from hpctrain.linalg.arrays import to_array
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.parallel.phases import PHASES, peak_memory_mb
+from hpctrain.parallel.phases import PHASES, measure_peak_memory_mb
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Past
@@ -79,7 +79,7 @@ class History:
         """
         if past is not None and past.checkpoint is not None:
             self._iteration = past.checkpoint.iteration
-        failure = self._ranks.on_root(lambda: _try_to_write(lambda: self._make_writer(past)))
+        failure = self._ranks.run_on_root(lambda: _try_to_write(lambda: self._make_writer(past)))
         if failure is not None:
             raise InputError(f"{self._output.path}: the run file cannot be made: {failure}")
 
@@ -145,7 +145,7 @@ class History:
         Raises:
             OutputError: it cannot be written.
         """
-        facts = {"peak_memory_mb": self._ranks.maximum([peak_memory_mb()])[0]}
+        facts = {"peak_memory_mb": self._ranks.find_maximum([measure_peak_memory_mb()])[0]}
         last = to_array(theta)
         with self._ranks.timer.phase("io"):
             self._write_on_root(lambda writer: writer.finish(reason, solution, facts, last))
@@ -168,7 +168,7 @@ class History:
 
     def _write_on_root(self, write: Callable[[RunWriter], None]) -> None:
         writer = self._writer
-        failure = self._ranks.on_root(
+        failure = self._ranks.run_on_root(
             lambda: _try_to_write(lambda: write(writer)) if writer else None
         )
         if failure is not None:

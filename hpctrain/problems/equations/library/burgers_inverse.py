@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.linalg.randomness import generator
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
@@ -22,7 +22,7 @@ NU = 0.01 / math.pi
 
 def _measure(noise: float) -> dict[str, np.ndarray]:
     """u at 2,000 random points, with normal errors of `noise` times its standard deviation."""
-    random = generator(0, "burgers-inverse")
+    random = make_generator(0, "burgers-inverse")
     t, x = random.uniform(0, 1, 2000), random.uniform(-1, 1, 2000)
     u = to_array(cole_hopf(to_tensor(t), to_tensor(x), NU))
     return {"t": t, "x": x, "u": u + noise * u.std() * random.standard_normal(2000)}
