@@ -24,8 +24,8 @@ print(", ".join(names) or ("none" if torch.version.cuda else "none (torch is bui
 """
 ASK_MPI = "from mpi4py import MPI; print(MPI.Get_library_version())"
 ASK_MPI_CUDA = """
-from hpctrain.parallel.cuda_support import in_words, reports_cuda
-print(in_words(reports_cuda()))
+from hpctrain.parallel.cuda_support import describe_cuda_support, find_cuda_support
+print(describe_cuda_support(find_cuda_support()))
 """
 ASK_TRANSPORTS = """
 from hpctrain.parallel.communicator import Communicator
