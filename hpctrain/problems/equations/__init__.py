@@ -19,6 +19,7 @@ from hpctrain.problems.equations.geometry import (
     GeometryError,
     HalfSpace,
     Interval,
+    Mesh,
     Polygon,
 )
 from hpctrain.problems.equations.terms import ProblemError
@@ -38,6 +39,7 @@ __all__ = [
     "Initial",
     "Integral",
     "Interval",
+    "Mesh",
     "Neumann",
     "Observations",
     "Periodic",

@@ -190,6 +190,11 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
             " exact = False"
         )
     pieces = select_pieces(on, frame, place)
+    if rough := [piece.name for piece in pieces if not piece.is_smooth]:
+        raise ProblemError(
+            f"{place}: exact conditions need a smooth distance, which the mesh of {rough[0]} does"
+            " not have: take exact = False"
+        )
     if not callable(on):
         return tuple(pieces)
     chosen = []

@@ -1,6 +1,7 @@
 """Where equations hold: shapes, their set operations, and points inside and on the boundary."""
 
 from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, Piece, Product
+from hpctrain.problems.equations.geometry.mesh import Mesh
 from hpctrain.problems.equations.geometry.shapes import (
     Ball,
     Box,
@@ -18,6 +19,7 @@ __all__ = [
     "GeometryError",
     "HalfSpace",
     "Interval",
+    "Mesh",
     "Piece",
     "Polygon",
     "Product",

@@ -52,7 +52,8 @@ class Piece:
         parameters: k, the dimension of the cube.
         measure: length or area, before set operations take something away.
         map: takes parameters (k, N) in the unit cube.
-        distance: takes points (d, N); smooth, zero on the piece, positive inside the geometry.
+        distance: takes points (d, N); zero on the piece, positive inside the geometry.
+        is_smooth: the distance has no kinks inside, so that exact conditions can be made of it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Piece:
     measure: float
     map: Callable[[Tensor], Patch]
     distance: Callable[[Tensor], Tensor]
+    is_smooth: bool = True
 
     def where(self, holds: Callable[[Tensor], Tensor], sign: float = 1.0) -> "Piece":
         """The part at points where `holds`; with sign −1 normals and distance change sides."""
@@ -263,4 +265,5 @@ class Product(Geometry):
             x, y = self._split(points)
             return piece.distance(x if before else y)
 
-        return Piece(piece.name, piece.parameters + len(extents), measure, map_to, distance)
+        parameters = piece.parameters + len(extents)
+        return Piece(piece.name, parameters, measure, map_to, distance, piece.is_smooth)
