@@ -7,7 +7,6 @@ said otherwise.
 
 import torch
 from torch import library
-from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 _setup_privateuseone_for_python_backend("pretended")
@@ -42,10 +41,19 @@ class PretendedTensor(torch.Tensor):
 
 def dispatch(function, args, kwargs):
     """Runs an operation on the values, and says on which device the results are."""
-    given = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)]
-    pretended = [each for each in given if isinstance(each, PretendedTensor)]
+    pretended, host = {}, []
+
+    def unwrap(each):
+        if isinstance(each, PretendedTensor):
+            pretended[id(each.raw)] = each
+            return each.raw
+        if isinstance(each, torch.Tensor) and each.ndim > 0:
+            host.append(each)
+        return type(each)(map(unwrap, each)) if type(each) in (list, tuple) else each
+
+    values = [unwrap(each) for each in args]
+    named = {name: unwrap(each) for name, each in kwargs.items()}
     name = function.overloadpacket.__name__
-    host = [each for each in given if not isinstance(each, PretendedTensor) and each.ndim > 0]
     if pretended and host and name not in BOTH:
         raise RuntimeError(f"{name}: tensors on two devices")
     wanted = kwargs.get("device")
@@ -53,19 +61,20 @@ def dispatch(function, args, kwargs):
     if name == "copy_":
         on_place = isinstance(args[0], PretendedTensor)
     if wanted is not None:
-        kwargs = kwargs | {"device": "cpu"}
-    values = tree_map(lambda x: x.raw if isinstance(x, PretendedTensor) else x, (args, kwargs))
-    results = function(*values[0], **values[1])
+        named["device"] = "cpu"
+    results = function(*values, **named)
     if name == "_to_copy" and not on_place and pretended:
         return results
-    wrapped = {id(each.raw): each for each in pretended}
 
-    def placed(result):
+    def place(result):
+        if type(result) in (list, tuple):
+            return type(result)(map(place, result))
         if not on_place or not isinstance(result, torch.Tensor):
             return result
-        return wrapped.get(id(result)) if id(result) in wrapped else PretendedTensor(result)
+        known = pretended.get(id(result))
+        return PretendedTensor(result) if known is None else known
 
-    return tree_map(placed, results)
+    return place(results)
 
 
 def _made(operator):

@@ -7,6 +7,7 @@ a GPU (`pretended_gpu`), where no operation may mix its tensors with those of th
 
 import ast
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ checkpoint_every = 2
 error_every = 1
 iterates_every = 1
 [stop]
-max_iterations = 3
+max_iterations = 2
 """
 PINN = 'name = "klein-gordon"\npoints = 60'
 SOFT = PINN + '\nconstraints = "soft"\ncondition_points = 10'
@@ -60,7 +61,7 @@ CASES = {
     "gauss-newton": (PINN, DENSE, 'name = "gauss-newton"'),
     "sketched gauss-newton": (PINN, DENSE, 'name = "gauss-newton"\nsketch = 16'),
     "newton-krylov-schwarz": (
-        PINN, DENSE, 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 16',
+        PINN, DENSE, 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 16\nmax_products = 3',
     ),
     "trust-region": (PINN, DENSE, 'name = "trust-region"\nmemory = 2'),
     "sgd": (DIGITS, FCNN, 'name = "sgd"\nbatch_size = 20'),
@@ -89,15 +90,33 @@ def job_of(case, data, *overrides):
     return parse_job(text, "a test", overrides)
 
 
+def run_and_resume(case, data, folder):
+    """The run file after two iterations, and a third one in another run."""
+    path = str(folder / "run.h5")
+    run(job_of(case, data), Communicator(), path)
+    resume(path, Communicator(), ["stop.max_iterations=3"])
+    return read_run(path)
+
+
+@pytest.fixture(scope="module")
+def run_plainly(data, tmp_path_factory):
+    """The run file of a case after three iterations on the CPU, made once."""
+
+    @cache
+    def find(case):
+        path = tmp_path_factory.mktemp("plain") / "run.h5"
+        run(job_of(case, data, "stop.max_iterations=3"), Communicator(), str(path))
+        return read_run(path)
+
+    return find
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_no_tensor_of_a_run_is_made_on_the_default_device(case, data, tmp_path):
+def test_no_tensor_of_a_run_is_made_on_the_default_device(case, data, tmp_path, run_plainly):
     with torch.device("meta"):
-        run(job_of(case, data), Communicator(), str(tmp_path / "run.h5"))
-        resume(str(tmp_path / "run.h5"), Communicator(), ["stop.max_iterations=4"])
-    run(job_of(case, data, "stop.max_iterations=4"), Communicator(), str(tmp_path / "plain.h5"))
-    found, expected = (read_run(tmp_path / name) for name in ("run.h5", "plain.h5"))
-    assert len(found.iterates.theta) == 5
-    assert np.array_equal(found.iterates.theta, expected.iterates.theta)
+        found = run_and_resume(case, data, tmp_path)
+    assert len(found.iterates.theta) == 4
+    assert np.array_equal(found.iterates.theta, run_plainly(case).iterates.theta)
 
 
 @pytest.mark.parametrize("case", ["soft constraints", "ssbroyden", "gauss-newton"])
@@ -110,18 +129,16 @@ def test_nor_with_the_kernels_in_torch(case, data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_with_all_tensors_on_another_device_is_that_on_the_cpu(
-    case, data, tmp_path, monkeypatch
+    case, data, tmp_path, monkeypatch, run_plainly
 ):
     """To round-off: the kernels of the CPU and its sums do without another device's."""
     gpu = Device(PLACE, "a pretended GPU")
     monkeypatch.setattr("hpctrain.run.train.choose_device", lambda *_: gpu)
-    run(job_of(case, data), Communicator(), str(tmp_path / "run.h5"))
-    resume(str(tmp_path / "run.h5"), Communicator(), ["stop.max_iterations=4"])
+    found = run_and_resume(case, data, tmp_path)
     monkeypatch.undo()
-    run(job_of(case, data, "stop.max_iterations=4"), Communicator(), str(tmp_path / "plain.h5"))
-    found, expected = (read_run(tmp_path / name) for name in ("run.h5", "plain.h5"))
     assert found.attributes["device"] == "a pretended GPU"
-    assert np.allclose(found.iterates.theta, expected.iterates.theta, rtol=1e-6, atol=1e-9)
+    expected = run_plainly(case).iterates.theta
+    assert np.allclose(found.iterates.theta, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_every_solver_is_among_the_cases():
