@@ -77,9 +77,14 @@ class Renewal(Protocol):
 
     Attributes:
         state: what the loss depends on beside θ, a dataclass that checkpoints walk.
+        columns: of the history, what of it is recorded in every iteration.
     """
 
     state: Any
+    columns: tuple[str, ...]
+
+    def list_values(self) -> dict[str, float]:
+        """A number for each of `columns`, of the loss as it is."""
 
     def is_due(self, iteration: int) -> bool:
         """Whether the loss changes after so many iterations."""

@@ -22,7 +22,7 @@ from typing import Any
 from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, numbered
 from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
 from hpctrain.problems.equations.geometry import Box, Geometry
-from hpctrain.problems.equations.terms import ProblemError
+from hpctrain.problems.equations.terms import EQUATION, ProblemError
 from hpctrain.problems.equations.unknowns import Unknown
 
 # Points along each coordinate where a class names none, by the number of coordinates.
@@ -144,6 +144,10 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
             place = f"{title}: {name}"
             if not (isinstance(condition.weight, int | float) and condition.weight > 0):
                 raise ProblemError(f"{place}: weight = {condition.weight!r}: it must be above 0")
+            if "/" in name or name == EQUATION:
+                raise ProblemError(
+                    f"{place}: name = {name!r} is not allowed: without /, and not {EQUATION}"
+                )
             if condition.points is not None and condition.points < 1:
                 raise ProblemError(f"{place}: points = {condition.points!r}: it must be 1 or more")
             condition.check(self.frame, place)

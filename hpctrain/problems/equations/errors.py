@@ -1,6 +1,7 @@
 """The errors of a solution against its reference, and its unknowns, measured by all ranks."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.points import grid_points
 from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.solution import Composition
+from hpctrain.problems.equations.term_losses import ProblemOfTerms, TermLosses, describe_overfitted
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
 from hpctrain.problems.equations.unknowns import Unknown
@@ -32,10 +34,8 @@ SCATTERED = 10_000
 SUMS = 5
 
 
-class Solution(Protocol):
-    """What the monitor needs of a problem: its fields at any points."""
-
-    equations: Equations
+class Solution(ProblemOfTerms, Protocol):
+    """What the monitor needs of a problem: its fields at any points, and its terms."""
 
     def evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
@@ -63,7 +63,7 @@ class ErrorMonitor:
 
     `error` is the largest of them. An equation of one field has `error_paper` too, which is divided
     by ‖u_NN‖ as in Kopaničáková et al. 2024; one of several has `error_u` for each field u. The
-    unknowns are columns under their names.
+    unknowns are columns under their names, and so are the losses of several terms (`TermLosses`).
     """
 
     known_columns: tuple[str, ...] = ("error", "error_paper")
@@ -79,6 +79,9 @@ class ErrorMonitor:
             self._part = communicator.run_on_all(
                 lambda: _Part(problem, chunks, first, last, threads)
             )
+            self._losses = communicator.run_on_all(
+                lambda: TermLosses(problem, communicator, chunks, threads)
+            )
             known = communicator.allgather(tuple(self._part.references))
             if len(set(known)) > 1:
                 raise InputError(
@@ -89,18 +92,21 @@ class ErrorMonitor:
         paired = ("error_paper",) if len(fields) == 1 else ()
         each = tuple(f"error_{name}" for name in self._known) if len(fields) > 1 else ()
         self._errors = ("error", *paired, *each) if self._known else ()
-        self.columns: tuple[str, ...] = (*self._errors, *equations.unknowns)
+        self.columns = (*self._errors, *equations.unknowns, *self._losses.columns)
         self._threads = threads
         # Known when a run has ended: they take a Jacobian.
         self._uncertain: dict[str, Uncertainty] = {}
 
     def values(self, theta: Tensor) -> dict[str, float]:
-        found = self._problem.unknowns(theta)
-        if not self._known:
-            return found
         with self._communicator.timer.phase("validation"):
-            nodes = reduce_leaves(self._part.sums(theta), self._first)
-            sums = self._communicator.sum_by_tree(nodes, self._chunks).reshape(-1, SUMS).tolist()
+            losses = self._losses.measure(theta)
+            return {**self._measure_errors(theta), **self._problem.unknowns(theta), **losses}
+
+    def _measure_errors(self, theta: Tensor) -> dict[str, float]:
+        if not self._known:
+            return {}
+        nodes = reduce_leaves(self._part.sums(theta), self._first)
+        sums = self._communicator.sum_by_tree(nodes, self._chunks).reshape(-1, SUMS).tolist()
         errors = {
             name: self._error(name, *each) for name, each in zip(self._known, sums, strict=True)
         }
@@ -109,14 +115,18 @@ class ErrorMonitor:
             measured["error_paper"] = _root_ratio(sums[0][0], sums[0][2])
         else:
             measured |= {f"error_{name}": error for name, error in errors.items()}
-        return measured | found
+        return measured
 
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         """The fields at the test points, with their references and the coordinates.
 
-        Standard errors of the unknowns are beside them.
+        Standard errors of the unknowns are beside them. Warns, on rank 0, of measurements that
+        are overfitted.
         """
         with self._communicator.timer.phase("validation"):
+            overfitted = describe_overfitted(self._problem, self._losses.measure(theta))
+            for line in overfitted if self._communicator.is_root else ():
+                warnings.warn(line, stacklevel=2)
             predicted = self._part.predictions(theta)
             fields = {
                 self._title("prediction", name): self._gather(values)

@@ -1,12 +1,12 @@
 """The loss of a PINN on one rank: sums of the squared residuals of all terms over its chunks.
 
 Chunk c of the summation tree holds the c-th part of every term's samples, so that the sums do not
-depend on how ranks share the chunks. A term's rows are scaled by √(w_t |D| / N_t), |D| = Σ_t N_t:
-then the sum of their squares over |D| is the loss.
+depend on how ranks share the chunks. A term's rows are scaled by √(ω_j w_t |D| / N_t),
+|D| = Σ_t N_t: then the sum of their squares over |D| is the loss.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from hpctrain.kernels.dense import accumulate_gram
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
+from hpctrain.linalg.vectors import dot
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 # Chunks whose Jacobian rows are in memory at a time.
@@ -91,13 +92,18 @@ class PinnLoss:
     ) -> None:
         self.dtype, self.device = dtype, device
         self.rows = rows
-        self._network, self._terms, self._chunks = network, terms, chunks
+        self._network, self._chunks = network, chunks
         self._threads = threads
         self._whole = parameters
+        self.take_terms(terms)
+        self._set_region(None)
+
+    def take_terms(self, terms: Sequence[TermLoss]) -> None:
+        """Goes on with other points or weights; of as many rows."""
+        self._terms = terms
         # Groups of points are few, and always left to torch.
         traced = (term.loss.untraced for term in terms if not term.is_grouped)
         self.untraced = next((each for each in traced if each is not None), None)
-        self._set_region(None)
 
     def _set_region(self, frozen: _Frozen | None) -> None:
         layers = self._network.layers
@@ -123,6 +129,39 @@ class PinnLoss:
             if term.name in names
         ]
         return self._add(parts, ())
+
+    def losses_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
+        """Σ ℓ_j over each chunk, of each term (C, T)."""
+        return self._stack({t.name: t.loss.losses(theta, 0, None) for t in self._terms}, names, ())
+
+    def gradients_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
+        """Σ ∇ℓ_j over each chunk, of each term (C, T, n)."""
+        last = len(self._network.layers) - 1
+        found = {
+            term.name: term.loss.losses_and_gradients(theta, 0, last, None)[:, 1:]
+            for term in self._terms
+        }
+        return self._stack(found, names, (self._whole,))
+
+    def traces_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
+        """Σ ‖∂r/∂θ‖² over the rows of each chunk, of each term (C, T)."""
+
+        def trace(term: TermLoss, chunk: int) -> float:
+            J = term.loss.jacobian(theta, chunk, chunk + 1)[:, 1:].flatten()
+            return dot(J, J)
+
+        found = {
+            term.name: theta.new_tensor([trace(term, chunk) for chunk in range(self._chunks)])
+            for term in self._terms
+        }
+        return self._stack(found, names, ())
+
+    def _stack(
+        self, found: Mapping[str, Tensor], names: Sequence[str], shape: tuple[int, ...]
+    ) -> Tensor:
+        """What was found by term (C, …), zero for those without samples here, as (C, T, …)."""
+        none = torch.zeros(self._chunks, *shape, dtype=self.dtype, device=self.device)
+        return torch.stack([found.get(name, none) for name in names], dim=1)
 
     def restrict(self, region: Region, theta: Tensor) -> "PinnLoss":
         """See `objective.SampledLoss`."""

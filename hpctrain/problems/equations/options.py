@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpctrain.errors import InputError
 from hpctrain.kernels import find_dtype as type_of
@@ -11,6 +11,8 @@ from hpctrain.kernels import is_native_available
 from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.options import Options
 from hpctrain.problems.base import FamilyOptions
+from hpctrain.problems.equations.adaptive.options import AdaptOptions
+from hpctrain.problems.equations.adaptive.renewal import check_adaptable
 from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
@@ -53,6 +55,18 @@ class PinnOptions(FamilyOptions):
     condition_points: int = Field(
         200, ge=1, description="points of each condition that names no number itself"
     )
+    adapt: AdaptOptions | None = Field(
+        None, description="what of the loss is renewed in the course of the run; by default nothing"
+    )
+
+    @model_validator(mode="after")
+    def _leave_a_choice(self) -> "PinnOptions":
+        candidates = self.adapt.candidates if self.adapt else None
+        if candidates is not None and candidates < self.points:
+            raise ValueError(
+                f"adapt.candidates = {candidates} is not allowed: at least points, {self.points}"
+            )
+        return self
 
     @field_validator("clusters")
     @classmethod
@@ -84,9 +98,12 @@ class PinnOptions(FamilyOptions):
             scale_inputs=network.scale_inputs,
             clusters=tuple(clusters),
             fourier=network.draw_frequencies(len(names), seed),
+            adapt=self.adapt,
         )
         made = PinnProblem(equations, network.make(len(names)), formulation, dtype, device)
         probe(made, dtype)
+        if self.adapt is not None:
+            check_adaptable(self.adapt, made.frame, made.terms)
         return made
 
 

@@ -1,6 +1,6 @@
 """Physics-informed training: weighted mean squares of residuals of equations and conditions.
 
-    u(x) = G(x) + D(x) N(x; θ),   L(θ) = Σ_t w_t (1/N_t) Σ_j Σ_i r_ij(u)²
+    u(x) = G(x) + D(x) N(x; θ),   L(θ) = Σ_t w_t (1/N_t) Σ_j ω_j Σ_i r_ij(u)²
 
 Residuals are written in torch; the kernels evaluate them with the network's jets and sweep back to
 the gradient (`hpctrain.kernels.residual`).
@@ -18,13 +18,15 @@ from torch import Tensor
 from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.kernels import make_jet_evaluator
 from hpctrain.kernels.jets import JetEvaluator, JetShape
-from hpctrain.kernels.residual import Residual, make_residual_loss
+from hpctrain.kernels.residual import Residual, ResidualLoss, make_residual_loss
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.equations import unknowns as unknown_values
+from hpctrain.problems.equations.adaptive.options import AdaptOptions
+from hpctrain.problems.equations.adaptive.renewal import PinnRenewal
 from hpctrain.problems.equations.checks.guard import guarded, named_place
 from hpctrain.problems.equations.checks.jumps import describe_jumps
 from hpctrain.problems.equations.conditions import Observations
@@ -36,6 +38,7 @@ from hpctrain.problems.equations.exact import describe_corners, exact_forms, per
 from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, Component
 from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
 from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
 from hpctrain.problems.equations.requests import (
@@ -49,11 +52,16 @@ from hpctrain.problems.equations.requests import (
 )
 from hpctrain.problems.equations.scaling import NetworkInputs, caution_of_sizes
 from hpctrain.problems.equations.solution import Composition
-from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
+from hpctrain.problems.equations.terms import (
+    EQUATION,
+    ProblemError,
+    Term,
+    by_name,
+    call_by_name,
+)
 from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
 from hpctrain.user_code.faults import place_of
 
-EQUATION = "equation"
 NO_CONDITIONS = "there are no conditions, and no ansatz: the equations alone have many solutions"
 # Residuals below this part of their usual size are zero.
 SOLVED = 1e-10
@@ -75,6 +83,7 @@ class Formulation:
         scale_inputs: the network takes coordinates scaled to [−1, 1].
         clusters: where collocation points lie denser.
         fourier: random frequencies (m, d) of further inputs of the network.
+        adapt: what of the loss is renewed in the course of a run.
     """
 
     points: int
@@ -85,6 +94,7 @@ class Formulation:
     scale_inputs: bool = False
     clusters: Sequence[Cluster] = ()
     fourier: Tensor | None = None
+    adapt: AdaptOptions | None = None
 
 
 class PinnProblem:
@@ -117,16 +127,14 @@ class PinnProblem:
         self.network = replace(network, inputs=self.inputs.count, outputs=len(equations.fields))
         self.parameters = self.network.parameters + len(equations.unknowns)
         self._dtype, self._device = dtype, device
-        self.terms = self._make_terms()
+        self.first_terms = self._make_terms()
+        self.terms = self.first_terms
         self.samples = sum(term.samples for term in self.terms)
-        self._kept: tuple[tuple[int, int, int, int], PinnLoss] | None = None
+        self._shares: dict[Holding, PinnLoss] = {}
 
     def _make_terms(self) -> list[Term]:
         """The equation's own term, and those of the conditions that the form does not meet."""
         f, equations, frame = self.formulation, self.equations, self.frame
-
-        def move(points: Tensor) -> Tensor:
-            return move_into_clusters(points, frame.region.bounds, f.clusters)
 
         title = f"{frame.title}.residuals"
         place = named_place(title, equations.residuals)
@@ -136,7 +144,7 @@ class PinnProblem:
             return by_name(returned, "residual")
 
         try:
-            points = interior_points(frame.region, f.points, move)
+            points = interior_points(frame.region, f.points, self.move_into_clusters)
         except GeometryError as error:
             raise ProblemError(f"{frame.title}: {error}") from error
         terms = [_describe(Term(EQUATION, points, zero), title, equations.residuals)]
@@ -145,6 +153,10 @@ class PinnProblem:
                 term = self._condition_term(name, condition)
                 terms.append(replace(term, weight=term.weight * f.penalty))
         return terms
+
+    def move_into_clusters(self, points: Tensor) -> Tensor:
+        """Evenly distributed points (d, N) of the bounding box, denser where the job asks."""
+        return move_into_clusters(points, self.frame.region.bounds, self.formulation.clusters)
 
     def _condition_term(self, name: str, condition: AnyCondition) -> Term:
         term = condition.term(self.frame, name, self.formulation.condition_points)
@@ -288,41 +300,79 @@ class PinnProblem:
         return estimate(objective, self.equations.unknowns, float(total[0]) / rows, theta)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
-        """The loss over the chunks that rank `rank` of `ranks` holds; the last one is kept."""
-        key = (chunks, rank, ranks, threads)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._make_share(*key)
-        return self._kept[1]
+        """The loss over the chunks that rank `rank` of `ranks` holds, one for all that ask."""
+        key = Holding(chunks, rank, ranks, threads)
+        if key not in self._shares:
+            self._shares[key] = self.make_share(self.terms, key)
+        return self._shares[key]
 
-    def _make_share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
-        own = share_chunks(chunks, ranks)[rank]
-        parts, first_row = [], 0
-        for number, term in enumerate(self.terms):
-            rows = len(self.trials[number].values)
-            bounds = [chunk * term.samples // chunks for chunk in range(own[0], own[1] + 1)]
-            if bounds[-1] > bounds[0]:
-                parts.append(self._term_loss(number, bounds, first_row, threads))
-            first_row += rows * term.samples
+    def replace_terms(self, terms: list[Term]) -> None:
+        """Goes on with other points or weights, of as many samples, in all shares."""
+        self.terms = terms
+        for key, share in self._shares.items():
+            share.take_terms(self._make_parts(terms, key))
+
+    def make_share(self, terms: Sequence[Term], holding: Holding) -> PinnLoss:
+        """The loss of other terms than those of now, over a rank's chunks."""
+        first, last = holding.held
+        rows = sum(self.rows_of(n) * term.samples for n, term in enumerate(terms))
         return PinnLoss(
             self.network,
-            parts,
-            own[1] - own[0],
+            self._make_parts(terms, holding),
+            last - first,
             self.parameters,
-            first_row,
+            rows,
             self._dtype,
             self._device,
-            threads,
+            holding.threads,
         )
 
-    def _term_loss(self, number: int, bounds: list[int], first_row: int, threads: int) -> TermLoss:
-        """A term over its samples bounds[0] … bounds[-1] - 1."""
-        term, shape, g = self.terms[number], self._shapes[number], self.terms[number].group
+    @property
+    def adapt(self) -> AdaptOptions | None:
+        """What of the loss is renewed in the course of a run."""
+        return self.formulation.adapt
+
+    def rows_of(self, number: int) -> int:
+        """Residuals of each sample of a term."""
+        return len(self.trials[number].values)
+
+    def _make_parts(self, terms: Sequence[Term], holding: Holding) -> list[TermLoss]:
+        parts, first_row = [], 0
+        for number, term in enumerate(terms):
+            bounds = holding.cut(term.samples)
+            if bounds[-1] > bounds[0]:
+                scale = row_scale(term.weight, term.samples, self.samples)
+                parts.append(
+                    self._term_loss(number, term, scale, bounds, first_row, holding.threads)
+                )
+            first_row += self.rows_of(number) * term.samples
+        return parts
+
+    def make_equation_residuals(self, points: Tensor, holding: Holding) -> ResidualLoss | None:
+        """The equation's own residuals at points (d, M), as a rank holds them; None for none."""
+        term = replace(self.first_terms[0], points=points)
+        bounds = holding.cut(term.samples)
+        if bounds[-1] == bounds[0]:
+            return None
+        return self._term_loss(0, term, 1.0, bounds, 0, holding.threads).loss
+
+    def _term_loss(
+        self,
+        number: int,
+        term: Term,
+        scale: float,
+        bounds: list[int],
+        first_row: int,
+        threads: int,
+    ) -> TermLoss:
+        """A term, its rows scaled, over its samples bounds[0] … bounds[-1] - 1."""
+        shape, g = self._shapes[number], term.group
         first, last = bounds[0], bounds[-1]
         names = list(self.trials[number].values)
         points = term.points[:, g * first : g * last]
         own = [bound - first for bound in bounds]
         evaluator = self.evaluator(shape, points, [g * bound for bound in own], threads)
-        residual = self._residual(term, shape, first, last)
+        residual = self._residual(term, shape, scale, first, last)
         called = last - first + (first - last) % LANES
         self._check(residual, names, shape, called, term)
         loss = make_residual_loss(
@@ -358,19 +408,25 @@ class PinnProblem:
         place = (self._dtype, self._device)
         return Composition(self.frame, self.forms, shape, points, self._maxima, factors, *place)
 
-    def _residual(self, term: Term, shape: JetShape, first: int, last: int) -> Residual:
+    def _residual(
+        self, term: Term, shape: JetShape, scale: float, first: int, last: int
+    ) -> Residual:
         """The scaled rows of a term's samples first … last - 1, as a function of the jet there."""
         own = slice(first, last)
         at, normals = points_of(term, self.frame, own, self._dtype, self._device, lengthened=True)
         exact, _ = points_of(term, self.frame, own, torch.float64, lengthened=True)
         composition = self.composition(shape, exact.all)
-        scale = row_scale(term.weight, term.samples, self.samples)
+        factor: float | Tensor = scale
+        if term.sample_weights is not None:
+            roots = scale * term.sample_weights[own].sqrt()
+            factor = lengthen(roots).to(self._device, self._dtype)
 
         @wraps(term.written, updated=())
         def residual(jet: Any, taus: Any) -> tuple[Any, ...]:
             named = unknown_values.values(self.equations.unknowns, taus)
             rows = term.zero(at, composition.fields(jet, normals), named).values()
-            return tuple(rows) if scale == 1 else tuple(scale * row for row in rows)
+            is_one = isinstance(factor, float) and factor == 1
+            return tuple(rows) if is_one else tuple(factor * row for row in rows)
 
         return residual
 
@@ -450,6 +506,10 @@ class PinnProblem:
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
         """The errors against the reference, and the unknowns; collective."""
         return ErrorMonitor(self, communicator, chunks, threads)
+
+    def make_renewal(self, objective: Objective, seed: int) -> PinnRenewal | None:
+        """What renews points and weights as the job asks; None where it does not."""
+        return None if self.adapt is None else PinnRenewal(self, objective, self.adapt, seed)
 
 
 def _describe(term: Term, title: str, written: Any) -> Term:

@@ -1,6 +1,6 @@
 """The loss as a sum of terms: each has points, residuals there, and a weight.
 
-L(θ) = Σ_t w_t (1/N_t) Σ_j Σ_i r_ij(θ)²
+L(θ) = Σ_t w_t (1/N_t) Σ_j ω_j Σ_i r_ij(θ)²
 """
 
 import inspect
@@ -16,6 +16,10 @@ from hpctrain.problems.equations.fields import At, Field
 
 # Takes `at`, the fields and the unknowns by name; gives values (N,) by the names of the residuals.
 Zero = Callable[[At, Mapping[str, Field], Mapping[str, Any]], dict[str, Any]]
+
+
+# The name of the equation's own term, the first one.
+EQUATION = "equation"
 
 
 class ProblemError(UserCodeError):
@@ -34,6 +38,7 @@ class Term:
         normals: outward ones (d, N g), at a boundary.
         group: g.
         given: numbers beside the points (k, N g), such as measurements, for `at.given`.
+        sample_weights: ω (N,), float64; None where all are 1.
         title, place: what messages call it, and where it is written.
         written: the function of the user's that makes it.
     """
@@ -45,6 +50,7 @@ class Term:
     normals: Tensor | None = None
     group: int = 1
     given: Tensor | None = None
+    sample_weights: Tensor | None = None
     title: str = ""
     place: str = ""
     written: Any = None

@@ -97,6 +97,7 @@ class History:
             "gradient_evaluations": counts.gradient_evaluations,
             "hvp_evaluations": counts.hvp_evaluations,
             **{column: record.details.get(column, math.nan) for column in solver.columns},
+            **(self._parts.renewal.list_values() if self._parts.renewal else {}),
             **dict.fromkeys(self._parts.monitor.columns, math.nan),
             **(moment.known if moment.is_measured else {}),
         }
@@ -220,7 +221,8 @@ class History:
     def _list_columns(self) -> dict[str, ColumnType]:
         """The columns; epochs too for a loss that can be taken in batches."""
         epoch = {"epoch": "f8"} if self._parts.objective.has_subsets else {}
-        more = (*self._parts.solver.columns, *self._parts.monitor.columns)
+        renewed = self._parts.renewal.columns if self._parts.renewal else ()
+        more = (*self._parts.solver.columns, *renewed, *self._parts.monitor.columns)
         return COLUMNS | epoch | dict.fromkeys(more, "f8")
 
 

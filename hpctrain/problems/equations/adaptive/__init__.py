@@ -1,0 +1,1 @@
+"""Points and weights of equations that are renewed in the course of a run."""

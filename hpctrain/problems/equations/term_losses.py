@@ -1,0 +1,101 @@
+"""The loss of each term by itself, without weights, so that it can be compared between runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.tree import reduce_leaves
+from hpctrain.problems.equations.adaptive.options import AdaptOptions
+from hpctrain.problems.equations.conditions import Observations
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.holding import Holding
+from hpctrain.problems.equations.loss import PinnLoss
+from hpctrain.problems.equations.terms import Term
+
+# Before the names of terms, in the names of columns.
+PREFIX = "loss."
+# Measurements are overfitted where their mean (r/σ)² is below this part of what noise gives, and
+# by more than so many standard deviations of that.
+OVERFITTED, DEVIATIONS = 0.5, 4.0
+
+
+class ProblemOfTerms(Protocol):
+    """A problem as its terms are measured."""
+
+    equations: Equations
+    first_terms: list[Term]
+    terms: list[Term]
+    samples: int
+
+    @property
+    def adapt(self) -> AdaptOptions | None: ...
+
+    def rows_of(self, number: int) -> int: ...
+
+    def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss: ...
+
+    def make_share(self, terms: Sequence[Term], holding: Holding) -> PinnLoss: ...
+
+
+class TermLosses:
+    """mean_j Σ_i r_ij² of each term, over its points of the start; there is none beside one alone.
+
+    Attributes:
+        columns: `loss.` and the name of each term.
+    """
+
+    def __init__(
+        self, problem: ProblemOfTerms, communicator: Communicator, chunks: int, threads: int
+    ) -> None:
+        self._problem, self._communicator = problem, communicator
+        self._holding = Holding(chunks, communicator.rank, communicator.size, threads)
+        is_fixed = problem.adapt is None
+        self._names = [term.name for term in problem.first_terms]
+        if is_fixed and len(self._names) == 1:
+            self._names = []
+        self.columns = tuple(f"{PREFIX}{name}" for name in self._names)
+        if self._names and not is_fixed:
+            self._share = problem.make_share(problem.first_terms, self._holding)
+        elif self._names:
+            self._share = problem.share(*self._holding)
+
+    def measure(self, theta: Tensor) -> dict[str, float]:
+        """A number for each of `columns` at θ (n,), equal on all ranks; collective."""
+        if not self._names:
+            return {}
+        leaves = self._share.losses_by_term(theta, self._names)
+        nodes = reduce_leaves(leaves, self._holding.held[0])
+        sums = self._communicator.sum_by_tree(nodes, self._holding.chunks).tolist()
+        terms = zip(self.columns, sums, self._problem.first_terms, strict=True)
+        return {
+            column: total / self._problem.samples / term.weight for column, total, term in terms
+        }
+
+
+def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) -> list[str]:
+    """A line for each measured term that is closer to its data than their noise allows.
+
+    The mean of (r/σ)² over N values is 1 for the true solution, with the standard deviation
+    √(2/N); a fit of few degrees of freedom is not far from that, one that follows the noise is.
+
+    Args:
+        losses: of the terms, by column.
+    """
+    found = []
+    for number, term in enumerate(problem.first_terms):
+        condition = problem.equations.named_conditions.get(term.name)
+        column = f"{PREFIX}{term.name}"
+        if not isinstance(condition, Observations) or not condition.noise or column not in losses:
+            continue
+        m = problem.rows_of(number)
+        count = term.samples * m
+        mean = losses[column] / m / condition.noise**2
+        if mean < min(OVERFITTED, 1 - DEVIATIONS * (2 / count) ** 0.5):
+            found.append(
+                f"{term.title}: overfitted, the mean (r/noise)^2 of {count} values is {mean:.2g},"
+                " where it is about 1 if they are the solution and noise of that size: give the"
+                " equation more weight (write its residual larger), or check noise"
+            )
+    return found
