@@ -173,7 +173,7 @@ def train(job: Job, budget: float) -> Curve:
         share = problem.share(job.parallel.chunks, 0, 1, 1)
         level.counts = Counts(share.loss_cost, share.gradient_cost)
         if level is not levels[-1]:
-            problem, _ = problem.coarsen(job.solver.transfer)
+            problem, _ = problem.coarsen(job.solver[0].transfer)
     counts = [level.counts for level in levels]
     rows, seconds = list[tuple[float, ...]](), 0.0
 

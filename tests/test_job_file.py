@@ -51,7 +51,7 @@ SOLVERS = ", ".join(f'"{name}"' for name in solvers.SOLVERS)
 SOLVERS += ', or a class of your own as "my_method.py:MyMethod"'
 EQUATIONS = ", ".join(name for name, group in PROBLEMS.groups.items() if group is PinnOptions)
 DENSE_KEYS = ", ".join(DenseOptions.model_fields)
-SPQN_KEYS = ", ".join(SPQNOptions.model_fields)
+SPQN_KEYS = ", ".join([*SPQNOptions.model_fields, "stop"])
 
 # An override of SMALL, and the line it leads to.
 FORBIDDEN_VALUES = {
@@ -219,14 +219,14 @@ def test_another_solver_leaves_out_settings_within_a_table_that_both_have():
     text = SMALL.replace("blocks = 4", "line_search.c2 = 0.8\nline_search.c1 = 0.01")
     with pytest.warns(UserWarning, match=r"does not have solver\.line_search\.c2: left out"):
         job = parse_job(text, "x.toml", ["solver.name=newton"])
-    assert job.solver.line_search.c1 == 0.01
+    assert job.solver[0].line_search.c1 == 0.01
 
 
 @pytest.mark.filterwarnings("error")
 def test_another_solver_keeps_what_it_has_too():
     text = ADAM.replace("batch_size = 8", "")
-    assert parse_job(text, "x.toml", ["solver.name=sgd"]).solver.learning_rate == 0.1
-    assert parse_job(SMALL, "x.toml", ["solver.name=mspqn"]).solver.blocks == 4
+    assert parse_job(text, "x.toml", ["solver.name=sgd"]).solver[0].learning_rate == 0.1
+    assert parse_job(SMALL, "x.toml", ["solver.name=mspqn"]).solver[0].blocks == 4
 
 
 @pytest.mark.parametrize("text, override", [(ADAM, "solver.beta3=1"), (SMALL, "solver.beta1=0.5")])
@@ -242,7 +242,7 @@ def test_a_misspelt_key_of_the_file_is_not_left_out():
 
 
 def test_an_override_without_a_value_leaves_a_setting_out():
-    assert parse_job(ADAM, "x.toml", ["solver.batch_size="]).solver.batch_size is None
+    assert parse_job(ADAM, "x.toml", ["solver.batch_size="]).solver[0].batch_size is None
     with pytest.raises(JobError, match=r"^--set solver.memory=: there is no solver.memory to"):
         parse_job(ADAM, "x.toml", ["solver.memory="])
 
@@ -261,7 +261,7 @@ def test_overrides_are_toml_values_or_bare_words():
     overrides = ["solver.blocks=2", "network.kind=mlp", "output.path=runs/a b.h5", "seed = 3"]
     overrides += ['problem.name="my_pde.py:Heat"', "stop.error=1e-3", "stop.max_seconds=60"]
     job = parse_job(SMALL, "x.toml", [*overrides, "seed=4"])
-    assert (job.solver.blocks, job.network.kind, job.seed) == (2, "mlp", 4)
+    assert (job.solver[0].blocks, job.network.kind, job.seed) == (2, "mlp", 4)
     assert (job.output.path, job.problem.name) == ("runs/a b.h5", "my_pde.py:Heat")
     assert (job.stop.error, job.stop.max_seconds) == (1e-3, 60.0)
 

@@ -44,7 +44,7 @@ def test_script_gives_the_same_losses_on_two_ranks(python, mpirun, script):
 def test_job_file_is_a_job():
     text, *_ = blocks("toml")
     job = parse_job(text, "README.md")
-    assert (job.solver.name, job.solver.blocks) == ("aspqn", 8)
+    assert (job.solver_name, job.solver[0].blocks) == ("aspqn", 8)
 
 
 def test_tables_of_settings_can_stand_in_the_job_file():

@@ -92,6 +92,6 @@ def test_levels_that_cannot_be_are_refused_in_one_line(job, overrides):
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs/rmtr").glob("*.toml")), ids=lambda p: p.stem)
 def test_committed_jobs_have_depths_that_halve_and_a_run_file_of_their_own(path):
     job = load_job(path)
-    assert isinstance(job.solver, RMTROptions)
-    assert job.network.blocks % 2 ** (job.solver.levels - 1) == 0
+    assert isinstance(job.solver[0], RMTROptions)
+    assert job.network.blocks % 2 ** (job.solver[0].levels - 1) == 0
     assert job.output.path == f"runs/rmtr/{path.stem}.h5"

@@ -225,10 +225,11 @@ def trace(data):
         try:
             job = parse_job(text, "a test", [name_fully(each) for each in (*base, *settings)])
             parts = assemble.make_parts(job, Communicator(), HOST)
-            state = parts.solver.init(parts.problem.initial_parameters(job.seed))
+            solver = parts.stages.make_solver(1)
+            state = solver.init(parts.problem.initial_parameters(job.seed))
             steps = []
             for _ in range(STEPS):
-                state, record = parts.solver.step(state)
+                state, record = solver.step(state)
                 steps.append((record, state.point.theta.tolist()))
         except InputError as error:
             return str(error)

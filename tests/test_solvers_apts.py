@@ -401,7 +401,7 @@ def test_a_solver_describes_its_subdomains_and_its_control():
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
 def test_the_jobs_of_the_published_figures_are_valid(path):
     job = load_job(path)
-    assert job.solver.name == f"apts-{path.stem.split('-')[0]}"
+    assert job.solver_name == f"apts-{path.stem.split('-')[0]}"
     assert parse_job(write_toml(job), "again") == job
 
 

@@ -11,7 +11,7 @@ from hpctrain.job.stop import Criterion, Shown
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.results import figures, report
 from hpctrain.results.summary import Summary
-from hpctrain.run.stop import agree_on_reason
+from hpctrain.run.stop import weigh
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 from hpctrain.study import bands
@@ -50,8 +50,9 @@ ROW = Criterion(
 def job(tmp_path, monkeypatch):
     """Makes jobs with one row more in the table."""
     monkeypatch.setattr(stop, "REASONS", (stop.RUNNING, ROW, *stop.REASONS[1:]))
-    field = Field(stop.make_options()(), description="when the run ends")
-    extended = create_model("Job", __base__=settings.Job, stop=(stop.make_options(), field))
+    group = stop.make_options("StopOptions", "When a run ends.", defaults=True)
+    field = Field(group(), description="when the run ends")
+    extended = create_model("Job", __base__=settings.Job, stop=(group, field))
     monkeypatch.setattr(settings, "Job", extended)
     text = JOB.format(folder=write_mnist(tmp_path / "digits"))
     return lambda *overrides: settings.parse_job(text, "a test", overrides)
@@ -98,7 +99,7 @@ def test_the_weightier_of_two_criteria_is_the_reason():
     numbers = {"iteration": 3, "error": 0.05, "elapsed_seconds": 1.0}
 
     def reason(**changed):
-        return agree_on_reason(Communicator(), asked, numbers | changed, []).text
+        return stop.REASONS[weigh(asked, numbers | changed, [])].text
 
     assert reason() == "stop.error reached"
     assert reason(error=np.nan) == "stop.max_iterations reached"

@@ -86,8 +86,9 @@ def list_variants(field: FieldInfo) -> dict[str, type[Options]]:
 
 
 def find_chooser(field: FieldInfo) -> Choice | None:
-    """The `Choice` of a table whose groups are not told apart by a plain list of names."""
-    tags = (each.discriminator for each in field.metadata if isinstance(each, Discriminator))
+    """The `Choice` of a table, or of each in a list, where no plain list of names decides."""
+    marks = (*field.metadata, *getattr(find_item_type(field.annotation), "__metadata__", ()))
+    tags = (each.discriminator for each in marks if isinstance(each, Discriminator))
     owners = (getattr(tag, "__self__", None) for tag in tags)
     return next((owner for owner in owners if isinstance(owner, Choice)), None)
 

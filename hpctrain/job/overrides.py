@@ -3,8 +3,10 @@
 import re
 import tomllib
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from hpctrain.errors import JobError
 from hpctrain.job.groups import (
@@ -23,8 +25,9 @@ def apply_overrides(
     """Puts overrides into the settings of a job file, in place.
 
     Each is "key.of.setting=value"; the value is TOML, or a bare word, which is taken as a string.
-    Without a value the setting is left out, for its default. Where one changes what a table is,
-    such as solver.name, what the file sets of the old kind only is left out too, with a warning.
+    A table of a list is named by its number from 1: "solver.2.memory=5". Without a value the
+    setting is left out, for its default. Where one changes what a table is, such as solver.name,
+    what the file sets of the old kind only is left out too, with a warning.
 
     Args:
         job: the group of all settings.
@@ -35,21 +38,36 @@ def apply_overrides(
     Raises:
         JobError: it is no key with a value, or its place is no table.
     """
-    tables = {key: field for key, field in job.model_fields.items() if is_choice(field)}
-    before = {key: find_group(field, settings.get(key)) for key, field in tables.items()}
+    before = {place: find_group(field, table) for place, field, table in _list(settings, job)}
     replaced = [_override(settings, override) for override in overrides]
-    for key, field in tables.items():
-        old, new, table = before[key], find_group(field, settings.get(key)), settings.get(key)
-        if old is None or new is None or old is new or table is None:
+    for place, field, table in _list(settings, job):
+        old, new = before.get(place), find_group(field, table)
+        if old is None or new is None or old is new:
             continue
-        left_out = [*_leave_out(table, old, new, key, replaced)]
+        left_out = [*_leave_out(table, old, new, place, replaced)]
         if left_out:
             warnings.warn(
-                f"{key}.{find_deciding_key(field)}={find_chosen_name(field, table)} does not have"
+                f"{place}.{find_deciding_key(field)}={find_chosen_name(field, table)} does not have"
                 f" {', '.join(left_out)}: left out",
                 stacklevel=3,
             )
     return replaced
+
+
+def _list(
+    settings: Mapping[str, Any], job: type[Options]
+) -> Iterator[tuple[str, FieldInfo, dict[str, Any]]]:
+    """The tables whose group a key of theirs decides: the place, such as "solver.2", and each."""
+    for key, field in job.model_fields.items():
+        given = settings.get(key)
+        if not is_choice(field):
+            continue
+        if isinstance(given, dict):
+            yield key, field, given
+        elif isinstance(given, list):
+            for number, table in enumerate(given, start=1):
+                if isinstance(table, dict):
+                    yield f"{key}.{number}", field, table
 
 
 def _leave_out(
@@ -81,21 +99,43 @@ def _is_within(key: str, places: Collection[str]) -> bool:
     return any(f"{key}.".startswith(f"{place}.") for place in places)
 
 
-def _override(settings: dict[str, Any], override: str) -> str:
+def _override(settings: Any, override: str) -> str:
     """Puts "a.b=value" into nested settings, in place; returns the key, "a.b"."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts):
         raise JobError(f"--set {override}: expected KEY=VALUE, such as solver.blocks=4")
+    asked, inner = f"--set {override}", settings
     for depth, part in enumerate(parts[:-1], start=1):
-        settings = settings.setdefault(part, {})
-        if not isinstance(settings, dict):
-            raise JobError(f"--set {override}: {'.'.join(parts[:depth])} is not a table")
+        inner = _enter(inner, part, asked, ".".join(parts[:depth]))
+    name: Any = parts[-1]
+    if isinstance(inner, list):
+        name = _find_index(inner, name, asked, ".".join(parts[:-1]))
     if text.strip():
-        settings[parts[-1]] = _toml_value(text.strip())
-    elif settings.pop(parts[-1], None) is None:
-        raise JobError(f"--set {override}: there is no {key.strip()} to leave out")
+        inner[name] = _toml_value(text.strip())
+    elif isinstance(inner, dict) and name not in inner:
+        raise JobError(f"{asked}: there is no {key.strip()} to leave out")
+    else:
+        del inner[name]
     return ".".join(parts)
+
+
+def _enter(settings: Any, part: str, asked: str, place: str) -> Any:
+    """What stands in a table under a name, or in a list under a number; `place` names it."""
+    if isinstance(settings, list):
+        inner = settings[_find_index(settings, part, asked, place.rpartition(".")[0])]
+    else:
+        inner = settings.setdefault(part, {})
+    if not isinstance(inner, dict | list):
+        raise JobError(f"{asked}: {place} is not a table")
+    return inner
+
+
+def _find_index(items: list[Any], part: str, asked: str, place: str) -> int:
+    """The place in a list that a number from 1 names; messages call the list `place`."""
+    if not (part.isdecimal() and 1 <= int(part) <= len(items)):
+        raise JobError(f"{asked}: {place} is a list, a number from 1 to {len(items)} comes next")
+    return int(part) - 1
 
 
 def _toml_value(text: str) -> Any:

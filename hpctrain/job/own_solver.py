@@ -21,15 +21,18 @@ class OwnSolver:
     options: Options
 
 
-def find_own_solver(options: OwnSolverOptions) -> OwnSolver:
+def find_own_solver(options: OwnSolverOptions, place: str) -> OwnSolver:
     """The class that a job names, with the rest of `[solver]` as its `Options` take it.
+
+    Args:
+        place: of the settings in a job file, such as "solver".
 
     Raises:
         InputError: there is no such class, or a setting is not one of its.
     """
-    found = find_class("solver.name", options.name, Solver)  # type: ignore[type-abstract]
+    found = find_class(f"{place}.name", options.name, Solver)  # type: ignore[type-abstract]
     try:
-        checked = found.Options.model_validate(options.model_dump())
+        checked = found.Options.model_validate(options.model_dump(exclude={"stop"}))
     except ValidationError as error:
-        raise JobError(explain_fault(error, found.Options, "solver")) from error
+        raise JobError(explain_fault(error, found.Options, place)) from error
     return OwnSolver(found, checked)

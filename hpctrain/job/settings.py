@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import tomli_w
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic.types import AllowInfNan
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -38,6 +45,7 @@ from hpctrain.job.groups import (
     show,
 )
 from hpctrain.job.overrides import apply_overrides
+from hpctrain.job.stages import StageOptions, list_tables, name_stages
 from hpctrain.job.stop import StopOptions, list_asked, list_measures
 from hpctrain.networks.kinds import NETWORKS, NetworkOptions
 from hpctrain.networks.kinds.dense import DenseOptions
@@ -46,7 +54,6 @@ from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Options, suggest
 from hpctrain.parallel.transports.choice import OFFERS
 from hpctrain.problems.options import ProblemOptions
-from hpctrain.solvers import SolverOptions
 
 LARGEST_SEED = 2**63 - 1
 
@@ -103,17 +110,36 @@ class Job(Options):
     )
     problem: ProblemOptions = Field(description="what is to be solved")
     network: NetworkOptions = Field(NoNetworkOptions(), description="what is trained")
-    solver: SolverOptions = Field(description="the method that trains it, chosen by its name")
+    solver: list[StageOptions] = Field(
+        min_length=1, description="the methods that train it, each chosen by its name: the stages"
+    )
     parallel: ParallelOptions = Field(ParallelOptions(), description="how the work is shared")
     output: OutputOptions = Field(OutputOptions(), description="what is written")
     stop: StopOptions = Field(StopOptions(), description="when the run ends")
 
+    @property
+    def solver_name(self) -> str:
+        """The names of its solvers, such as "adam + lbfgs"."""
+        return " + ".join(stage.name for stage in self.solver)
+
+    @field_validator("solver", mode="before")
+    @classmethod
+    def _list_stages(cls, given: Any) -> Any:
+        return list_tables(given)
+
+    @field_serializer("solver", mode="wrap")
+    def _write_single_stage(self, stages: Any, write: SerializerFunctionWrapHandler) -> Any:
+        written = write(stages)
+        return written[0] if len(written) == 1 else written
+
     @model_validator(mode="after")
     def _groups_agree(self) -> "Job":
         self._check_network()
-        self._check_measures()
-        if isinstance(self.network, DenseOptions):
-            self._check_blocks(self.network.depth)
+        self._check_measures("stop", self.stop)
+        for key, stage in name_stages(self.solver):
+            self._check_measures(f"{key}.stop", stage.stop)
+            if isinstance(self.network, DenseOptions):
+                self._check_blocks(key, stage, self.network.depth)
         self._check_chunks()
         return self
 
@@ -128,20 +154,20 @@ class Job(Options):
             problem = f"for problem.name = {show(self.problem.name)}"
             raise _make_disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
 
-    def _check_measures(self) -> None:
+    def _check_measures(self, place: str, stop: Any) -> None:
         measured = list_measures(self.problem.columns)
-        for criterion, value in list_asked(self.stop):
+        for criterion, value in list_asked(stop):
             if criterion.shown and criterion not in measured:
-                known = " or ".join(f"stop.{each.key}" for each in measured)
+                known = " or ".join(f"{place}.{each.key}" for each in measured)
                 name = show(self.problem.name)
                 allowed = f"not measured for problem.name = {name}, which has {known or 'none'}"
-                raise _make_disagreement(f"stop.{criterion.key}", value, allowed)
+                raise _make_disagreement(f"{place}.{criterion.key}", value, allowed)
 
-    def _check_blocks(self, layers: int) -> None:
-        blocks, overlap = getattr(self.solver, "blocks", 1), getattr(self.solver, "overlap", 0)
+    def _check_blocks(self, place: str, stage: Any, layers: int) -> None:
+        blocks, overlap = getattr(stage, "blocks", 1), getattr(stage, "overlap", 0)
         excess = find_excess(blocks, overlap, layers)
         if excess is not None:
-            raise _make_disagreement(f"solver.{excess.key}", excess.given, excess.allowed)
+            raise _make_disagreement(f"{place}.{excess.key}", excess.given, excess.allowed)
 
     def _check_chunks(self) -> None:
         chunks, samples = self.parallel.chunks, self.problem.samples_asked
@@ -235,7 +261,7 @@ def _explain(
     kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "disagreement":
         return context["key"], fault["msg"]
-    keys, group, field = _locate(root, fault["loc"])
+    keys, group, field = _locate(root, _leave_out_only_number(fault["loc"], settings))
     keys = [*filter(None, [place]), *keys]
     key = ".".join(keys)
     if field is None:
@@ -264,30 +290,47 @@ def _locate(
     key, *rest = location
     field = group.model_fields.get(str(key))
     if field is not None and rest:
+        number, rest = _split_leading_number(rest)
+        keys = [str(key), *number]
         if is_choice(field):
-            inner, rest = list_variants(field).get(str(rest[0])), rest[1:]
+            inner, rest = list_variants(field).get(str(rest[0])) if rest else None, rest[1:]
+            if not rest:
+                return keys, group, field
         else:
             inner = find_inner_group(field)
-        number, rest = _split_leading_number(rest)
         if inner is not None and rest:
-            keys, owner, setting = _locate(inner, rest)
-            return [str(key), *map(str, number), *keys], owner, setting
+            inner_keys, owner, setting = _locate(inner, rest)
+            return [*keys, *inner_keys], owner, setting
     return [_show_key(str(key))], group, field
 
 
-def _split_leading_number(location: list[str | int]) -> tuple[list[str | int], list[str | int]]:
-    """The place in a list that a location begins with, if it does, and the rest."""
-    count = int(bool(location) and isinstance(location[0], int))
-    return location[:count], location[count:]
+def _leave_out_only_number(
+    location: Sequence[str | int], settings: Mapping[str, Any]
+) -> Sequence[str | int]:
+    """The place of a fault without the number of a table that stands for a list of one."""
+    first, *rest = location
+    is_number = bool(rest) and isinstance(rest[0], int)
+    if is_number and not isinstance(settings.get(str(first)), list):
+        return [first, *rest[1:]]
+    return location
+
+
+def _split_leading_number(location: list[str | int]) -> tuple[list[str], list[str | int]]:
+    """The number in a list, from 1, that a location begins with, if it does, and the rest."""
+    if location and isinstance(location[0], int):
+        return [str(location[0] + 1)], location[1:]
+    return [], location
 
 
 def _explain_unknown(keys: list[str], known: list[str], settings: Mapping[str, Any]) -> str:
     key, allowed = ".".join(keys), f"allowed: {', '.join(known)}{suggest(keys[-1], known)}"
-    field = Job.model_fields.get(keys[0])
-    if field is not None and is_choice(field) and len(keys) == 2 and keys[0] in settings:
+    field, table = Job.model_fields.get(keys[0]), settings.get(keys[0])
+    if isinstance(table, list) and len(keys) == 3:
+        table, keys = table[int(keys[1]) - 1], [keys[0], keys[2]]
+    if field is not None and is_choice(field) and len(keys) == 2 and table is not None:
         groups = list_named_groups(field).items()
         owners = [name for name, group in groups if keys[1] in group.model_fields]
-        chosen = find_chosen_name(field, settings[keys[0]])
+        chosen = find_chosen_name(field, table)
         if owners:
             return f"{key} is a setting of {', '.join(owners)}, not of {chosen}; {allowed}"
     return f"unknown key {key}; {allowed}"

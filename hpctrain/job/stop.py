@@ -1,9 +1,9 @@
 """Why a run ends: one table of criteria and of what else ends a run, by weight.
 
-From the row of a criterion follow its setting in `[stop]`, the reason that a run file gives, the
-problems that it is refused for (those whose monitor has no such column), and the marks of tables
-and figures. To add a criterion is to add its row; to measure what no problem measures yet, a column
-of a problem's monitor too.
+From the row of a criterion follow its setting in `[stop]` and in a stage's `stop`, the reason that
+a run file gives, the problems that it is refused for (those whose monitor has no such column), and
+the marks of tables and figures. To add a criterion is to add its row; to measure what no problem
+measures yet, a column of a problem's monitor too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -126,6 +126,7 @@ REASONS: tuple[Reason | Criterion, ...] = (
         {"ge": 0, "allow_inf_nan": False},
     ),
     ZERO_GRADIENT,
+    Criterion("loss", "the loss, of all samples", "loss"),
     Criterion(
         "error",
         "relative error against the reference",
@@ -176,25 +177,35 @@ def list_measures(columns: Iterable[str]) -> list[Criterion]:
 
 
 def list_asked(stop: Any) -> list[tuple[Criterion, float]]:
-    """The criteria that a job's `[stop]` sets, each with its value."""
+    """The criteria that the `stop` of a job or a stage sets, each with its value; None for none."""
+    if stop is None:
+        return []
     settings = ((each, getattr(stop, each.key)) for each in list_criteria())
     return [(each, value) for each, value in settings if value is not None]
 
 
-def make_options() -> type[Options]:
-    """The group `[stop]`, a setting for each criterion of the table."""
-    fields: dict[str, Any] = {
-        each.key: (
-            each.kind if each.default is not None else each.kind | None,
-            Field(each.default, description=each.about, **each.check),
-        )
-        for each in list_criteria()
-    }
-    about = "When a run ends: at the first criterion that is met."
-    return create_model("StopOptions", __base__=Options, __doc__=about, **fields)
+def make_options(name: str, about: str, defaults: bool) -> type[Options]:
+    """A group of settings of this name, one for each criterion of the table.
+
+    Args:
+        about: what the group says, for users.
+        defaults: whether criteria have their defaults, where the job says nothing; else none.
+    """
+    fields: dict[str, Any] = {}
+    for each in list_criteria():
+        default = each.default if defaults else None
+        kind = each.kind if default is not None else each.kind | None
+        fields[each.key] = (kind, Field(default, description=each.about, **each.check))
+    return create_model(name, __base__=Options, __doc__=about, **fields)
 
 
 if TYPE_CHECKING:
     StopOptions = Any
+    StageStopOptions = Any
 else:
-    StopOptions = make_options()
+    StopOptions = make_options(
+        "StopOptions", "When a run ends: at the first criterion that is met.", defaults=True
+    )
+    StageStopOptions = make_options(
+        "StageStopOptions", "When a stage ends: at the first criterion that is met.", defaults=False
+    )

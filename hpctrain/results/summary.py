@@ -47,7 +47,13 @@ class Summary:
 
     @property
     def solver(self) -> str:
-        return self._read_job("solver", "name")
+        """The names of its solvers, such as "adam + lbfgs"."""
+        return " + ".join(str(stage.get("name", "?")) for stage in self.list_stages())
+
+    def list_stages(self) -> list[Mapping[str, Any]]:
+        """The tables of the job's solvers, in order."""
+        given = self.job.get("solver", {})
+        return given if isinstance(given, list) else [given]
 
     @property
     def problem(self) -> str:

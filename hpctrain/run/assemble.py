@@ -1,4 +1,4 @@
-"""From a job file to the objects of a run: problem, objective, decomposition, solver."""
+"""From a job file to the objects of a run: problem, objective, stages, monitor, observers."""
 
 import warnings
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from hpctrain.errors import InputError
-from hpctrain.job.own_solver import find_own_solver
 from hpctrain.job.settings import Job
+from hpctrain.job.stages import name_stages
 from hpctrain.job.stop import list_asked
 from hpctrain.linalg.arrays import CPU
 from hpctrain.objective import Objective
@@ -24,7 +24,8 @@ from hpctrain.run.observers.progress import Progress
 from hpctrain.run.observers.validation import Validation
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Parts, Place
-from hpctrain.solvers import OwnSolverOptions, Setting, Solver, make_solver
+from hpctrain.run.stages import find_stages, warn_of_order
+from hpctrain.solvers import Solver
 
 
 def make_problem(job: Job, device: torch.device = CPU) -> Problem:
@@ -96,15 +97,16 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     place = _prepare_place(job, ranks, device)
     problem = ranks.run_on_all(lambda: make_problem(job, device.place))
     check_ranks_agree(problem, ranks)
-    for caution in problem.cautions if ranks.is_root else ():
+    for caution in (*problem.cautions, *warn_of_order(job)) if ranks.is_root else ():
         warnings.warn(caution, stacklevel=2)
     objective = make_objective(job, problem, ranks, place.threads)
-    solver = make_job_solver(job, objective)
+    stages = find_stages(job, objective)
+    composed = stages.try_all()
     monitor = make_monitor(job, problem, ranks, place.threads)
     # Ranks trace at points of their own: what the first of them lacks is what the run says.
     untraced = next((each for each in ranks.allgather(objective.untraced) if each), None)
     renewal = make_renewal(job, problem, objective)
-    return Parts(job, place, problem, objective, solver, monitor, untraced, renewal)
+    return Parts(job, place, problem, objective, stages, composed, monitor, untraced, renewal)
 
 
 def make_observers(parts: Parts, output: Output) -> Observers:
@@ -135,12 +137,14 @@ def make_monitor(job: Job, problem: Problem, communicator: Communicator, threads
         InputError: the job is to stop by what this problem cannot measure.
     """
     monitor = problem.monitor(communicator, job.parallel.chunks, threads)
-    for criterion, value in list_asked(job.stop):
-        if criterion.shown and criterion.quantity not in monitor.columns:
-            raise InputError(
-                f"stop.{criterion.key} = {value:g} is not allowed: problem.name ="
-                f' "{job.problem.name}" has no reference to measure it by'
-            )
+    stages = [(f"{key}.stop", stage.stop) for key, stage in name_stages(job.solver)]
+    for place, stop in (("stop", job.stop), *stages):
+        for criterion, value in list_asked(stop):
+            if criterion.shown and criterion.quantity not in monitor.columns:
+                raise InputError(
+                    f"{place}.{criterion.key} = {value:g} is not allowed: problem.name ="
+                    f' "{job.problem.name}" has no reference to measure it by'
+                )
     return monitor
 
 
@@ -160,17 +164,13 @@ def make_renewal(job: Job, problem: Problem, objective: Objective) -> Renewal | 
 
 
 def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:
-    """The job's solver for its problem on the objective's ranks; collective.
+    """The solver of a job's first stage on the objective's ranks; collective.
 
     Raises:
         InputError: the problem does not give what the solver needs; a solver of the user's own has
             no such class, fails, or does not take the job's settings.
     """
-    setting, options = Setting(objective, job.seed), job.solver
-    if not isinstance(options, OwnSolverOptions):
-        return make_solver(setting, options)
-    found = objective.communicator.run_on_all(lambda: find_own_solver(options))
-    return found.solver(setting, found.options)
+    return find_stages(job, objective).make_solver(1)
 
 
 def choose_device_name(job: Job) -> str:

@@ -1,7 +1,8 @@
-"""The outer loop of a run: step → observe → agree whether to stop.
+"""The outer loop of a run: step → observe → agree whether the stage or the run ends.
 
 Solvers know nothing of what watches a run, and observers nothing of each other. The loop ends in
-one place, by one reduction over all ranks.
+one place, by one reduction over all ranks. It holds the solver of one stage at a time, and asks for
+its successor's where that stage ends.
 """
 
 import time
@@ -13,15 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.errors import RunError
-from hpctrain.job.stop import NON_FINITE, OUTPUT_FAILED, RUNNING, SIGNAL, Criterion, Reason
+from hpctrain.job.stop import NON_FINITE, OUTPUT_FAILED, SIGNAL, Criterion, Reason
 from hpctrain.linalg.vectors import norm
 from hpctrain.objective import Point
 from hpctrain.run.observers import Observers
-from hpctrain.run.parts import Clock, Moment, Parts, Tally
-from hpctrain.run.resume import Past, restore
+from hpctrain.run.parts import Clock, Moment, Parts, StageStart, Tally
+from hpctrain.run.resume import Kept, Past, restore
 from hpctrain.run.signals import StopSignals
-from hpctrain.run.stop import explain, find_reason
-from hpctrain.run.texts import describe_end, describe_start
+from hpctrain.run.stop import Verdict, explain, judge
+from hpctrain.run.texts import describe_end, describe_stage_end, describe_start, name_place
 from hpctrain.solvers.base import Record
 
 # A loss of squared residuals at the start, below which constants of some methods are too large.
@@ -60,16 +61,13 @@ class Loop:
         self._signals = signals
         self._tally = Tally()
         self._clock = Clock()
+        self._solver = parts.stages.make_solver(1)
 
     def start(self, theta: Tensor, past: Past | None = None) -> End:
         """Runs from θ₀ (n,); `past` is a run that was killed before its first checkpoint."""
         self._begin(past)
-        began = time.perf_counter()
-        state = self._parts.solver.init(theta)
-        self._tally.seconds += time.perf_counter() - began
-        loss = state.point.loss
-        self._warn_of_size(loss)
-        record = Record(loss, norm(state.point.gradient), 0.0, 0, 0)
+        state, record = self._begin_stage(theta)
+        self._warn_of_size(record.loss)
         self._observe(state.point.theta, record)
         return self._iterate(state, record, self._agree(state.point, record))
 
@@ -77,30 +75,58 @@ class Loop:
         """Runs from the last checkpoint of a run that started at θ₀ (n,)."""
         if past.checkpoint is None:
             return self.start(theta, past)
-        parts = self._parts
-        state, kept = restore(past.checkpoint, parts, theta)
+        parts, kept = self._parts, Kept.from_json(past.checkpoint.extra)
         self._tally, self._clock.earlier = kept.tally, kept.wall_seconds
+        self._solver = parts.stages.make_solver(kept.tally.stage.number)
+        state = restore(past.checkpoint, self._solver, parts, theta)
         self._observers.validation.values = dict(kept.monitored)
-        reason = self._agree(state.point, kept.record)
-        if reason is not RUNNING and explain(reason, kept.record.outcome) == past.stop_reason:
+        verdict = self._agree(state.point, kept.record)
+        reason = verdict.reason
+        if verdict.ends_run and explain(reason, kept.record.outcome) == past.stop_reason:
             self._say_started()
             said = f"nothing to do, {past.path} has ended: {past.stop_reason}"
             return self._end(state.point, reason, said)
         self._begin(past)
-        return self._iterate(state, kept.record, reason)
+        return self._iterate(state, kept.record, verdict)
 
-    def _iterate(self, state: Any, record: Record, reason: Reason | Criterion) -> End:
-        """Steps until there is a reason to stop."""
+    def _iterate(self, state: Any, record: Record, verdict: Verdict) -> End:
+        """Steps, through one stage after the other, until there is a reason to stop."""
         checkpoints = self._observers.checkpoints
-        while reason is RUNNING:
-            began = time.perf_counter()
-            state, record = self._parts.solver.step(self._renew(state))
-            self._tally.add_step(record, time.perf_counter() - began)
-            self._observe(state.point.theta, record)
-            reason = self._agree(state.point, record)
-            if reason is RUNNING and checkpoints.is_due(self._tally.iteration):
-                checkpoints.write(state, self._look(state.point.theta, record))
-        return self._finish(state, record, reason)
+        while not verdict.ends_run:
+            if verdict.goes_on:
+                began = time.perf_counter()
+                state, record = self._solver.step(self._renew(state))
+                self._tally.add_step(record, time.perf_counter() - began)
+                self._observe(state.point.theta, record)
+            else:
+                state, record = self._pass_on(state.point, record, verdict)
+            verdict = self._agree(state.point, record)
+            if verdict.goes_on and checkpoints.is_due(self._tally.iteration):
+                moment = self._look(state.point.theta, record)
+                checkpoints.write(state, moment, self._solver.led)
+        return self._finish(state, record, verdict.reason)
+
+    def _pass_on(self, point: Point, record: Record, verdict: Verdict) -> tuple[Any, Record]:
+        """Ends the stage; the next one begins where it ended."""
+        reason, stages = explain(verdict.reason, record.outcome), self._parts.stages
+        self._observers.progress.say(describe_stage_end(stages, self._tally, reason, record.loss))
+        self._tally.stage = StageStart(
+            self._tally.stage.number + 1,
+            self._tally.iteration,
+            self._tally.count_epochs(record),
+            self._parts.objective.counts.gradient_evaluations,
+            self._clock.total,
+            (*self._tally.stage.ended, reason),
+        )
+        self._solver = stages.make_solver(self._tally.stage.number)
+        return self._begin_stage(point.theta)
+
+    def _begin_stage(self, theta: Tensor) -> tuple[Any, Record]:
+        """The solver's state at θ (n,), and what a record says of it."""
+        began = time.perf_counter()
+        state = self._solver.init(theta)
+        self._tally.seconds += time.perf_counter() - began
+        return state, Record(state.point.loss, norm(state.point.gradient), 0.0, 0, 0)
 
     def _renew(self, state: Any) -> Any:
         """The state under the loss of the next iteration, where that is another one."""
@@ -108,7 +134,7 @@ class Loop:
         if renewal is None or not renewal.is_due(iteration):
             return state
         renewal.renew(state.point.theta, iteration)
-        return self._parts.solver.renew(state)
+        return self._solver.renew(state)
 
     def _observe(self, theta: Tensor, record: Record) -> None:
         """Shows an iteration to all observers, the monitor first."""
@@ -122,31 +148,33 @@ class Loop:
         known, clock = self._observers.validation.values, self._clock
         return Moment(self._tally, record, theta, is_measured, known, clock.total, clock.elapsed)
 
-    def _agree(self, point: Point, record: Record) -> Reason | Criterion:
-        """The reason to stop that weighs most on any rank."""
+    def _agree(self, point: Point, record: Record) -> Verdict:
+        """Whether the stage or the run ends, as all ranks agree."""
         faults = {
             SIGNAL: self._signals.received,
             OUTPUT_FAILED: self._observers.history.fault is not None,
         }
-        return find_reason(self._parts, self._look(point.theta, record), point, faults)
+        return judge(self._parts, self._look(point.theta, record), point, faults)
 
     def _finish(self, state: Any, record: Record, reason: Reason | Criterion) -> End:
         """Writes the last checkpoint and the end of the run file, and says how it ended."""
-        history, point = self._observers.history, state.point
+        history, point, ended = self._observers.history, state.point, self._tally.stage.ended
         if reason is OUTPUT_FAILED:
             raise history.explain_fault()
         if reason is NON_FINITE:
-            history.finish(reason.text, None, point.theta)
+            history.finish(reason.text, ended, None, point.theta)
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
                 f" infinite near the last point (loss {point.loss:g},"
                 f" gradient norm {norm(point.gradient):g})"
             )
-        self._observers.checkpoints.write(state, self._look(point.theta, record))
+        moment = self._look(point.theta, record)
+        self._observers.checkpoints.write(state, moment, self._solver.led)
         text = explain(reason, record.outcome)
         solution = self._parts.monitor.solution(point.theta) or None
-        history.finish(text, solution, point.theta)
-        return self._end(point, reason, f"stopped: {text}")
+        history.finish(text, ended, solution, point.theta)
+        place = name_place(self._parts.stages, self._tally)
+        return self._end(point, reason, f"stopped{place}: {text}")
 
     def _begin(self, past: Past | None) -> None:
         self._observers.history.open(past)
@@ -154,7 +182,7 @@ class Loop:
 
     def _say_started(self) -> None:
         path = self._observers.history.path
-        self._observers.progress.begin(describe_start(self._parts, path))
+        self._observers.progress.begin(describe_start(self._parts, path, self._tally))
 
     def _end(self, point: Point, reason: Reason | Criterion, said: str) -> End:
         validation, progress = self._observers.validation, self._observers.progress

@@ -13,7 +13,7 @@ from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
 from hpctrain.problems.base import Monitor, Problem, Renewal
-from hpctrain.solvers import Solver
+from hpctrain.run.stages import Stages
 from hpctrain.solvers.base import Record
 
 
@@ -36,6 +36,7 @@ class Parts:
     """What a job's run is made of.
 
     Attributes:
+        composed: how the solver of each stage is composed, in lines.
         untraced: what keeps a residual in torch between two native sweeps, if anything does.
         renewal: what changes the loss in the course of the run; None where it is fixed.
     """
@@ -44,10 +45,28 @@ class Parts:
     place: Place
     problem: Problem
     objective: Objective
-    solver: Solver[Any]
+    stages: Stages
+    composed: list[list[str]]
     monitor: Monitor
     untraced: str | None
     renewal: Renewal | None = None
+
+
+@dataclass(frozen=True)
+class StageStart:
+    """Where a stage of a run began: its number from 1, and what had been spent until then.
+
+    Attributes:
+        wall_seconds: as `Clock.total` has them.
+        ended: why each stage before it ended.
+    """
+
+    number: int = 1
+    iteration: int = 0
+    epoch: float = 0.0
+    gradient_evaluations: float = 0.0
+    wall_seconds: float = 0.0
+    ended: tuple[str, ...] = ()
 
 
 @dataclass
@@ -58,6 +77,18 @@ class Tally:
     seconds: float = 0.0
     nominal_gradient_evaluations: float = 0.0
     update_cost: float = 0.0
+    stage: StageStart = StageStart()
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Tally":
+        stage = content["stage"]
+        start = StageStart(**{**stage, "ended": tuple(stage["ended"])})
+        return cls(**{**content, "stage": start})
+
+    @property
+    def stage_iteration(self) -> int:
+        """Iterations since the stage began."""
+        return self.iteration - self.stage.iteration
 
     def add_step(self, record: Record, seconds: float) -> None:
         """Counts an iteration that took so many seconds."""
@@ -65,6 +96,11 @@ class Tally:
         self.seconds += seconds
         self.nominal_gradient_evaluations += record.nominal_gradient_evaluations
         self.update_cost += record.update_cost
+
+    def count_epochs(self, record: Record) -> float:
+        """Passes over the samples up to an iteration with this record."""
+        own = self.stage_iteration if record.epoch is None else record.epoch
+        return self.stage.epoch + own
 
 
 class Clock:

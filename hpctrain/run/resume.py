@@ -16,6 +16,7 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.run.output import name_checkpoint_folder
 from hpctrain.run.parts import Parts, Tally
+from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
 from hpctrain.store.run_file import Run, read_run
@@ -62,7 +63,7 @@ class Kept:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Kept":
-        tally, record = Tally(**content["tally"]), Record.from_json(content["record"])
+        tally, record = Tally.from_json(content["tally"]), Record.from_json(content["record"])
         return cls(**{**content, "tally": tally, "record": record})
 
 
@@ -146,10 +147,11 @@ def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: Check
     warnings.warn(f"{path}: no checkpoint yet, the run starts again", stacklevel=2)
 
 
-def restore(checkpoint: Checkpoint, parts: Parts, theta: Tensor) -> tuple[Any, Kept]:
-    """The solver's state as this rank holds it, and the rest; collective.
+def restore(checkpoint: Checkpoint, solver: Solver[Any], parts: Parts, theta: Tensor) -> Any:
+    """The solver's state as this rank holds it, and the rest put where it is kept; collective.
 
     Args:
+        solver: of the stage that the run was in.
         theta: any θ (n,): the state that the solver starts from there says what to build.
 
     Raises:
@@ -160,14 +162,13 @@ def restore(checkpoint: Checkpoint, parts: Parts, theta: Tensor) -> tuple[Any, K
     def rows(total: int) -> tuple[int, int]:
         return find_row_ranges(total, communicator.size)[communicator.rank]
 
-    example = Stored(parts.solver.init(theta), renewal.state if renewal else None)
+    example = Stored(solver.init(theta), renewal.state if renewal else None)
     stored = checkpoint.restore(example, Share(None, rows, theta.device))
     taken = communicator.allgather({leaf.path for leaf in flatten(stored)})
     if forgotten := checkpoint.leaves.keys() - set().union(*taken):
         raise StateError(f"{checkpoint.path}: no rank takes up {', '.join(sorted(forgotten))}")
-    kept = Kept.from_json(checkpoint.extra)
-    for name, value in kept.counts.items():
+    for name, value in Kept.from_json(checkpoint.extra).counts.items():
         setattr(parts.objective.counts, name, value)
     if renewal is not None:
         renewal.take(stored.loss)
-    return stored.solver, kept
+    return stored.solver

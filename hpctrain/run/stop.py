@@ -1,7 +1,8 @@
-"""Whether a run ends: what holds on each rank, and the weightiest of it on any rank."""
+"""Whether a run or its stage ends: what holds on each rank, the weightiest of it on any rank."""
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hpctrain.job import stop as table
@@ -9,51 +10,81 @@ from hpctrain.job.stop import Criterion, Reason
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate
-from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.parts import Moment, Parts
+from hpctrain.run.stages import Stage
 from hpctrain.solvers.base import Record
 
 
-def find_reason(
-    parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bool]
-) -> Reason | Criterion:
-    """The reason to stop after an iteration, `RUNNING` for none; collective.
+@dataclass(frozen=True)
+class Verdict:
+    """What all ranks agree on after an iteration.
+
+    Attributes:
+        reason: why the run, or its stage, ends; `RUNNING` where neither does.
+        ends_run: whether it is the run that ends.
+    """
+
+    reason: Reason | Criterion
+    ends_run: bool
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the stage goes on."""
+        return self.reason is table.RUNNING
+
+
+def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bool]) -> Verdict:
+    """Whether the run or its stage ends after an iteration; collective, one reduction.
+
+    What ends the last stage ends the run.
 
     Args:
         moment: the iteration.
         point: θ with L(θ), where it ended.
         faults: what else ends a run, and whether it holds on this rank.
     """
-    record = moment.record
-    loss = _measure_doubtful_loss(parts, record, point)
-    gradient_norm = _measure_deciding_gradient(parts, moment, point)
+    start, counts, record = moment.tally.stage, parts.objective.counts, moment.record
+    stage = parts.stages[start.number - 1]
+    is_last = stage.number == len(parts.stages)
+    doubtful = _measure_doubtful_loss(parts, record, point)
+    gradient_norm = _measure_deciding_gradient(parts, moment, stage.stop, point)
     numbers = {
         **moment.known,
         "iteration": moment.tally.iteration,
-        "gradient_evaluations": parts.objective.counts.gradient_evaluations,
+        "gradient_evaluations": counts.gradient_evaluations,
         "gradient_norm": gradient_norm,
+        "loss": _measure_deciding_loss(parts, moment, stage.stop, point),
         "elapsed_seconds": moment.elapsed_seconds,
     }
+    within = {
+        **numbers,
+        "iteration": moment.tally.stage_iteration,
+        "gradient_evaluations": counts.gradient_evaluations - start.gradient_evaluations,
+        "elapsed_seconds": moment.wall_seconds - start.wall_seconds,
+    }
+    stalled = [table.STALLED] if record.outcome.is_final else []
     others = {
         **faults,
-        table.STALLED: record.outcome.is_final,
         table.ZERO_GRADIENT: gradient_norm == 0,
-        table.NON_FINITE: not math.isfinite(loss + record.gradient_norm),
+        table.NON_FINITE: not math.isfinite(doubtful + record.gradient_norm),
     }
     holding = [reason for reason, holds in others.items() if holds]
-    return agree_on_reason(parts.place.ranks, parts.job.stop, numbers, holding)
+    run, own = parts.place.ranks.find_maximum(
+        [
+            weigh(parts.job.stop, numbers, [*holding, *(stalled if is_last else ())]),
+            weigh(stage.stop, within, stalled),
+        ]
+    )
+    if table.REASONS[run] is not table.RUNNING:
+        return Verdict(table.REASONS[run], True)
+    return Verdict(_name(table.REASONS[own], stage), is_last and own > 0)
 
 
-def agree_on_reason(
-    communicator: Communicator,
-    stop: Any,
-    numbers: Mapping[str, float],
-    others: Collection[Reason],
-) -> Reason | Criterion:
-    """The reason that weighs most on any rank, `RUNNING` for none: one reduction.
+def weigh(stop: Any, numbers: Mapping[str, float], others: Collection[Reason]) -> int:
+    """The place in the table of the weightiest reason on this rank, that of `RUNNING` for none.
 
     Args:
-        stop: the job's `[stop]`.
+        stop: the `stop` of a job or a stage.
         numbers: what criteria are met by, by quantity.
         others: what holds on this rank beside the criteria.
     """
@@ -64,8 +95,12 @@ def agree_on_reason(
         if (each.quantity in numbers or not each.shown)
         and each.is_met(asked, numbers[each.quantity])
     ]
-    own = max(table.REASONS.index(each) for each in (table.RUNNING, *met, *others))
-    return table.REASONS[communicator.find_maximum([own])[0]]
+    return max(table.REASONS.index(each) for each in (table.RUNNING, *met, *others))
+
+
+def _name(reason: Reason | Criterion, stage: Stage) -> Reason:
+    """Why a stage ends; a run that ends with it has done all that was asked."""
+    return Reason(f"{stage.key}.{reason.text}") if isinstance(reason, Criterion) else reason
 
 
 def explain(reason: Reason | Criterion, outcome: Outcome) -> str:
@@ -84,12 +119,31 @@ def _measure_doubtful_loss(parts: Parts, record: Record, point: Point) -> float:
     return record.loss
 
 
-def _measure_deciding_gradient(parts: Parts, moment: Moment, point: Point) -> float:
-    """‖∇L(θ)‖ over all samples where it may end the run, else ∞; collective.
+def _measure_deciding_loss(parts: Parts, moment: Moment, stop: Any, point: Point) -> float:
+    """L(θ) over all samples where it may end the run or its stage, else ∞; collective.
+
+    Args:
+        stop: of the stage.
+    """
+    bound, record = _find_bound("loss", parts, stop), moment.record
+    if not (record.ends_epoch and record.loss <= bound):
+        return math.inf
+    with parts.place.ranks.timer.phase("validation"):
+        return parts.objective.copy_uncounted().evaluate_loss(point.theta).loss
+
+
+def _find_bound(key: str, parts: Parts, stop: Any) -> float:
+    """The greater of what the job and its stage ask for by a criterion; 0 for neither."""
+    asked = (getattr(each, key, None) for each in (parts.job.stop, stop))
+    return max(each or 0.0 for each in asked)
+
+
+def _measure_deciding_gradient(parts: Parts, moment: Moment, stop: Any, point: Point) -> float:
+    """‖∇L(θ)‖ over all samples where it may end the run or its stage, else ∞; collective.
 
     A solver's own may be that of a mini-batch, which is small where others' are not.
     """
-    bound, record = parts.job.stop.gradient_norm or 0.0, moment.record
+    bound, record = _find_bound("gradient_norm", parts, stop), moment.record
     if not (record.ends_epoch and record.gradient_norm <= bound):
         return math.inf
     with parts.place.ranks.timer.phase("validation"):

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpctrain.run.parts import Parts, Tally
+from hpctrain.run.stages import Stages
 
 
-def describe_start(parts: Parts, path: Path | None) -> list[str]:
-    """What is run, on what, and where it is written."""
+def describe_start(parts: Parts, path: Path | None, tally: Tally) -> list[str]:
+    """What is run, from where, on what, and where it is written."""
     job, place = parts.job, parts.place
     return [
         f"{job.problem.name}: {parts.problem.describe()},"
         f" n = {parts.objective.parameters}, {job.precision}, seed {job.seed}",
-        *(f"  {line}" for line in parts.solver.describe()),
+        *(f"  {line}" for line in _describe_stages(parts)),
+        *_describe_resumption(parts, tally),
         *(f"  {line}" for line in (parts.renewal.describe() if parts.renewal else ())),
         *_explain_fallback(parts.untraced),
         f"  {place.ranks.size} ranks x {place.threads} threads, {_describe_place(parts)},"
@@ -39,6 +41,44 @@ def describe_end(
         f"  {counts.gradient_evaluations:.1f} gradient and {counts.loss_evaluations:.1f} loss"
         f" evaluations (nominal gradients {tally.nominal_gradient_evaluations:.0f})",
     ]
+
+
+def describe_stage_end(stages: Stages, tally: Tally, reason: str, loss: float) -> str:
+    """Which stage ends, why, and which one begins."""
+    stage, successor = stages[tally.stage.number - 1], stages[tally.stage.number]
+    return (
+        f"  stage {stage.number} of {len(stages)} ({stage.name}) ended after"
+        f" {tally.stage_iteration} iterations, loss {loss:.3e}: {reason};"
+        f" stage {successor.number} ({successor.name}) begins"
+    )
+
+
+def name_place(stages: Stages, tally: Tally) -> str:
+    """In which of several stages a run is, in words that follow others; empty for one stage."""
+    if len(stages) == 1:
+        return ""
+    stage = stages[tally.stage.number - 1]
+    return f" in stage {stage.number} of {len(stages)} ({stage.name})"
+
+
+def _describe_stages(parts: Parts) -> list[str]:
+    """How the solver is composed; of several stages each one's, and when it ends."""
+    if len(parts.stages) == 1:
+        return parts.composed[0]
+    return [
+        line
+        for stage, lines in zip(parts.stages, parts.composed, strict=True)
+        for line in (
+            f"stage {stage.number} of {len(parts.stages)}, until {stage.describe_end()}",
+            *(f"  {line}" for line in lines),
+        )
+    ]
+
+
+def _describe_resumption(parts: Parts, tally: Tally) -> list[str]:
+    if tally.iteration == 0 or len(parts.stages) == 1:
+        return []
+    return [f"  at iteration {tally.iteration}{name_place(parts.stages, tally)}"]
 
 
 def _describe_place(parts: Parts) -> str:

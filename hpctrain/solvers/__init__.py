@@ -1,8 +1,8 @@
 """The solvers: every file of this folder is a method, found by being there."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, Discriminator, Field
+from pydantic import ConfigDict, Field
 
 from hpctrain.options import Choice, Options, find_classes
 from hpctrain.solvers.base import Setting, Solver
@@ -30,12 +30,6 @@ CHOICE = Choice(
     own=OwnSolverOptions,
     example='or a class of your own as "my_method.py:MyMethod"',
 )
-
-# The settings of `[solver]` in a job file: those of the solver with its name.
-if TYPE_CHECKING:
-    SolverOptions = Any
-else:
-    SolverOptions = Annotated[CHOICE.union, Discriminator(CHOICE.find_tag)]
 
 
 def make_solver(setting: Setting, options: Any) -> Solver[Any]:

@@ -77,7 +77,7 @@ def _plan(study: Study) -> list[PlannedRun]:
                 f"{file}: its problem ({_describe_problem(job)}) is not that of {study.jobs[0]}"
                 f" ({_describe_problem(jobs[0])}): compare jobs of one problem"
             )
-    labels = tell_apart([job.solver.name for job in jobs], study.jobs)
+    labels = tell_apart([job.solver_name for job in jobs], study.jobs)
     planned, words = list[PlannedRun](), starts.find_launcher_words(study.ranks)
     for seed in study.seeds:
         overrides = (*study.overrides, f"seed={seed}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpctrain.results import report as tables
 from hpctrain.results.report import Cell, Row
+from hpctrain.results.summary import Summary
 from hpctrain.store.run_file import Run
 from hpctrain.study import projection
 from hpctrain.study.projection import Network
@@ -120,7 +121,8 @@ def _make_row(
     messages, sent = stretch.traffic
     job = tomllib.loads(run.job)
     n = int(run.attributes["parameters"])
-    matrix = n * n * BYTES[job["precision"]] / 2**20 if job["solver"]["name"] in BY_ROWS else 0.0
+    by_rows = any(stage["name"] in BY_ROWS for stage in Summary(run).list_stages())
+    matrix = n * n * BYTES[job["precision"]] / 2**20 if by_rows else 0.0
     return ScalingRow(
         ranks=ranks,
         measured=measured,

@@ -88,7 +88,7 @@ class PinnOptions(FamilyOptions):
     def make(self, network: Any, seed: int, precision: str, device: torch.device) -> PinnProblem:
         equations, dtype = find_equations(self.name), type_of(precision)
         names = equations.frame.axes.names
-        clusters = [_place_cluster(equations, k, each) for k, each in enumerate(self.clusters)]
+        clusters = [_place_cluster(equations, k, each) for k, each in enumerate(self.clusters, 1)]
         formulation = Formulation(
             points=self.points,
             condition_points=self.condition_points,

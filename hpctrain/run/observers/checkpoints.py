@@ -32,8 +32,12 @@ class Checkpoints:
         period = self._parts.job.output.checkpoint_every
         return period > 0 and iteration % period == 0
 
-    def write(self, state: Any, moment: Moment) -> None:
-        """Writes the solver's state and what else a run goes on from; collective."""
+    def write(self, state: Any, moment: Moment, led: list[int]) -> None:
+        """Writes the solver's state and what else a run goes on from; collective.
+
+        Args:
+            led: the solver's, see `Solver.led`.
+        """
         if self._store is None:
             return
         kept = Kept(
@@ -46,6 +50,6 @@ class Checkpoints:
         )
         with self._parts.place.ranks.timer.phase("io"):
             self._sync()
-            led, renewal = self._parts.solver.led, self._parts.renewal
+            renewal = self._parts.renewal
             stored = Stored(state, renewal.state if renewal else None)
             self._store.write(moment.tally.iteration, stored, kept.to_json(), led)

@@ -2,8 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +84,13 @@ class History:
 
     def make_row(self, moment: Moment) -> dict[str, Any]:
         """A value for each column; the monitor's are NaN where it was not asked."""
-        objective, solver, record = self._parts.objective, self._parts.solver, moment.record
-        counts = objective.counts
-        row = asdict(moment.tally) | {
+        objective, tally, record = self._parts.objective, moment.tally, moment.record
+        counts, stages = objective.counts, self._parts.stages
+        row = {
+            "iteration": tally.iteration,
+            "seconds": tally.seconds,
+            "nominal_gradient_evaluations": tally.nominal_gradient_evaluations,
+            "update_cost": tally.update_cost,
             "wall_seconds": moment.wall_seconds,
             "loss": record.loss,
             "gradient_norm": record.gradient_norm,
@@ -96,13 +99,15 @@ class History:
             "loss_evaluations": counts.loss_evaluations,
             "gradient_evaluations": counts.gradient_evaluations,
             "hvp_evaluations": counts.hvp_evaluations,
-            **{column: record.details.get(column, math.nan) for column in solver.columns},
+            **{column: record.details.get(column, math.nan) for column in stages.columns},
             **(self._parts.renewal.list_values() if self._parts.renewal else {}),
             **dict.fromkeys(self._parts.monitor.columns, math.nan),
             **(moment.known if moment.is_measured else {}),
         }
         if objective.has_subsets:
-            row["epoch"] = moment.tally.iteration if record.epoch is None else record.epoch
+            row["epoch"] = tally.count_epochs(record)
+        if len(stages) > 1:
+            row["stage"] = tally.stage.number
         return row
 
     def measure_time(self, moment: Moment) -> Timings | None:
@@ -134,19 +139,25 @@ class History:
         self._write_on_root(lambda writer: writer.sync())
 
     def finish(
-        self, reason: str, solution: Mapping[str, np.ndarray] | None, theta: torch.Tensor
+        self,
+        reason: str,
+        ended: Sequence[str],
+        solution: Mapping[str, np.ndarray] | None,
+        theta: torch.Tensor,
     ) -> None:
         """Completes the file before any rank goes on; collective.
 
         Args:
             reason: why the run ended.
+            ended: why the stages before its last one did.
             solution: what the monitor keeps of the final θ.
             theta: the final θ (n,).
 
         Raises:
             OutputError: it cannot be written.
         """
-        facts = {"peak_memory_mb": self._ranks.find_maximum([measure_peak_memory_mb()])[0]}
+        memory = self._ranks.find_maximum([measure_peak_memory_mb()])[0]
+        facts: dict[str, Any] = {"peak_memory_mb": memory, "stage_reasons": [*ended, reason]}
         last = to_array(theta)
         with self._ranks.timer.phase("io"):
             self._write_on_root(lambda writer: writer.finish(reason, solution, facts, last))
@@ -219,11 +230,15 @@ class History:
         }
 
     def _list_columns(self) -> dict[str, ColumnType]:
-        """The columns; epochs too for a loss that can be taken in batches."""
-        epoch = {"epoch": "f8"} if self._parts.objective.has_subsets else {}
+        """The columns; epochs too for a loss that can be taken in batches; which stage it is."""
+        stages, more = self._parts.stages, dict[str, ColumnType]()
+        if self._parts.objective.has_subsets:
+            more["epoch"] = "f8"
+        if len(stages) > 1:
+            more["stage"] = {f"{each.number} {each.name}": each.number for each in stages}
         renewed = self._parts.renewal.columns if self._parts.renewal else ()
-        more = (*self._parts.solver.columns, *renewed, *self._parts.monitor.columns)
-        return COLUMNS | epoch | dict.fromkeys(more, "f8")
+        measured = (*stages.columns, *renewed, *self._parts.monitor.columns)
+        return COLUMNS | more | dict.fromkeys(measured, "f8")
 
 
 def _try_to_write(write: Callable[[], None]) -> str | None:

@@ -34,6 +34,14 @@ class Progress:
                 total=self._max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
             )
 
+    def say(self, line: str) -> None:
+        """Something that happened, on a line of its own."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stdout)
+            return
+        self._print_line()
+        self._print(line)
+
     def show(self, row: Mapping[str, float], monitored: str) -> None:
         """One iteration; `monitored` is what the monitor says of it, empty where not asked."""
         if not self._shown:

@@ -43,6 +43,7 @@ class Run:
         phases: (records, ranks, phases, 2), wall and CPU seconds within each record.
         traffic: (records, ranks, 2), messages and bytes within each record; NaN in files of before.
         parameters: the final θ (n,) of a run that has ended.
+        stage_reasons: why each stage of it ended, of those that began.
         solution: `prediction`, `reference` (if any), then the coordinates in the field's order.
     """
 
@@ -56,6 +57,7 @@ class Run:
     iterates: Iterates | None
     solution: Mapping[str, np.ndarray] | None
     parameters: np.ndarray | None = None
+    stage_reasons: tuple[str, ...] = ()
 
     @property
     def stop_reason(self) -> str:
@@ -79,7 +81,7 @@ class Run:
         history = {name: values[kept] for name, values in self.history.items()}
         phases, traffic = self.phases[kept], self.traffic[kept]
         found = replace(self, history=history, phases=phases, traffic=traffic)
-        return replace(found, iterates=iterates, solution=None, parameters=None)
+        return replace(found, iterates=iterates, solution=None, parameters=None, stage_reasons=())
 
 
 def compute_checksum(file: h5py.File) -> int:

@@ -1,6 +1,6 @@
 """Completes the run file of a run that has ended: with its solution, and a checksum of all data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -14,7 +14,7 @@ from hpctrain.store.space import Sink
 
 def replace_by_finished(
     path: Path,
-    ending: Mapping[str, Scalar],
+    ending: Mapping[str, Scalar | Sequence[str]],
     solution: Mapping[str, np.ndarray] | None,
     parameters: np.ndarray | None,
 ) -> None:
@@ -38,7 +38,7 @@ def replace_by_finished(
 def _write(
     temporary: Path,
     path: Path,
-    ending: Mapping[str, Scalar],
+    ending: Mapping[str, Scalar | Sequence[str]],
     solution: Mapping[str, np.ndarray] | None,
     parameters: np.ndarray | None,
 ) -> None:

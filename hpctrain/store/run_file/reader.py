@@ -111,6 +111,9 @@ def _load(path: Path, file: h5py.File) -> Run:
         iterates=_load_iterates(file),
         solution=_load_solution(file),
         parameters=file["parameters"][:] if "parameters" in file else None,
+        stage_reasons=tuple(attributes.read_texts(file, "stage_reasons"))
+        if "stage_reasons" in file.attrs
+        else (),
     )
 
 

@@ -187,7 +187,7 @@ class RunWriter:
         self,
         stop_reason: str,
         solution: Mapping[str, np.ndarray] | None = None,
-        facts: Mapping[str, Scalar] | None = None,
+        facts: Mapping[str, Scalar | Sequence[str]] | None = None,
         parameters: np.ndarray | None = None,
     ) -> None:
         """End the run: its complete file, with the solution, takes the place of the growing one.

@@ -1,0 +1,55 @@
+"""The tables of `[solver]` in a job file: the stages of a run, one after the other.
+
+Each is the settings of a solver, and may have a table `stop` that ends its stage. A job of one
+stage writes one table, `[solver]`; one of several a list of them, `[[solver]]`.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Discriminator, Field, create_model
+
+from hpctrain.job.stop import StageStopOptions
+from hpctrain.options import Choice, Options
+from hpctrain.solvers import CHOICE
+
+
+@cache
+def _add_stop(group: type[Options]) -> type[Options]:
+    """The settings of a solver, with those of when its stage ends."""
+    field = Field(None, description="when its stage ends")
+    added: dict[str, Any] = {"stop": (StageStopOptions | None, field)}
+    return create_model(group.__name__, __base__=group, __doc__=group.__doc__, **added)
+
+
+STAGES = Choice(
+    key=CHOICE.key,
+    groups={name: _add_stop(group) for name, group in CHOICE.groups.items()},
+    own=_add_stop(CHOICE.own),
+    example=CHOICE.example,
+)
+
+# Where pickle looks for a class, as a job goes from rank 0 to the others.
+globals().update(STAGES.tags)
+
+# The settings of a stage in a job file: those of the solver with its name, and `stop`.
+if TYPE_CHECKING:
+    StageOptions = Any
+else:
+    StageOptions = Annotated[STAGES.union, Discriminator(STAGES.find_tag)]
+
+
+def list_tables(given: Any) -> Any:
+    """What a job gives for `solver`, as a list: a single table stands for a list of one."""
+    if isinstance(given, dict | Options):
+        given = [given]
+    if not isinstance(given, list):
+        return given
+    return [each.model_dump() if isinstance(each, Options) else each for each in given]
+
+
+def name_stages(stages: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Each stage behind what messages call it: "solver", or "solver.2" among several."""
+    for number, stage in enumerate(stages, start=1):
+        yield (f"solver.{number}" if len(stages) > 1 else "solver"), stage

@@ -1,0 +1,128 @@
+"""The stages of a run: its solvers one after the other, each made when its stage begins."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpctrain.errors import InputError
+from hpctrain.job.own_solver import find_own_solver
+from hpctrain.job.settings import Job
+from hpctrain.job.stages import name_stages
+from hpctrain.job.stop import list_asked
+from hpctrain.objective import Objective
+from hpctrain.solvers import SOLVERS, OwnSolverOptions, Setting, Solver
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of a run's solvers, not yet made.
+
+    Attributes:
+        number: from 1.
+        key: what messages call its table in the job, "solver" or "solver.2".
+        method: the class of the solver.
+        options: as `method` takes them.
+        name: of the solver in the job.
+        stop: when the stage ends, beside what ends the run; None for nothing.
+    """
+
+    number: int
+    key: str
+    method: type[Solver[Any]]
+    options: Any
+    name: str
+    stop: Any
+
+    def describe_end(self) -> str:
+        """When it ends, in words."""
+        asked = [f"{self.key}.stop.{each.key} = {value:g}" for each, value in list_asked(self.stop)]
+        return " or ".join(asked) or "its solver has nothing left to try"
+
+
+class Stages(Sequence[Stage]):
+    """The stages of a run, with the solver of the one that was made last.
+
+    Args:
+        stages: in order.
+        objective: what the solvers minimise.
+        seed: of all that is random in them.
+    """
+
+    def __init__(self, stages: Sequence[Stage], objective: Objective, seed: int) -> None:
+        self._stages = tuple(stages)
+        self._setting = Setting(objective, seed)
+        self._made: tuple[int, Solver[Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._stages[index]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the history, beyond those that every solver has: of all stages."""
+        return tuple(dict.fromkeys(name for each in self for name in each.method.columns))
+
+    def make_solver(self, number: int) -> Solver[Any]:
+        """The solver of a stage; collective.
+
+        Raises:
+            InputError: the loss does not give what the solver needs.
+        """
+        if self._made is None or self._made[0] != number:
+            self._made = None  # what the last one holds is free before the next one is made
+            stage = self[number - 1]
+            made = self._explain(stage, lambda: stage.method(self._setting, stage.options))
+            self._made = number, made
+        return self._made[1]
+
+    def try_all(self) -> list[list[str]]:
+        """Makes each solver once, and says how it is composed: a wrong one ends no run midway.
+
+        Collective; raises as `make_solver`.
+        """
+        lines = [self.make_solver(stage.number).describe() for stage in reversed(self)]
+        return lines[::-1]
+
+    def _explain(self, stage: Stage, make: Callable[[], Solver[Any]]) -> Solver[Any]:
+        """Makes a solver; an error says which of several stages it is of."""
+        try:
+            return make()
+        except InputError as error:
+            if len(self) == 1:
+                raise
+            raise InputError(f"stage {stage.number}: {error}") from error
+
+
+def find_stages(job: Job, objective: Objective) -> Stages:
+    """The stages of a job, whose solvers work on this objective; collective.
+
+    Raises:
+        InputError: a solver of the user's own has no such class, fails, or does not take the job's
+            settings.
+    """
+    found = objective.communicator.run_on_all(lambda: list(_find(job)))
+    return Stages(found, objective, job.seed)
+
+
+def warn_of_order(job: Job) -> Iterator[str]:
+    """Cautions of stages that may never begin."""
+    taken, limit = 0, job.stop.max_iterations
+    for number, stage in enumerate(job.solver, start=1):
+        if taken >= limit:
+            yield (
+                f"stage {number} ({stage.name}) begins only if an earlier one ends early: they may"
+                f" take {taken} iterations, stop.max_iterations = {limit}"
+            )
+        taken += (stage.stop and stage.stop.max_iterations) or 0
+
+
+def _find(job: Job) -> Iterator[Stage]:
+    for number, (key, options) in enumerate(name_stages(job.solver), start=1):
+        if isinstance(options, OwnSolverOptions):
+            own = find_own_solver(options, key)
+            method, taken = own.solver, own.options
+        else:
+            method, taken = SOLVERS[options.name], options
+        yield Stage(number, key, method, taken, options.name, options.stop)
