@@ -1,8 +1,8 @@
 """What the commands print and the status they end with, alone and on several ranks."""
 
-from functools import partial
-
 import pytest
+
+from hpctrain import cli
 
 JOB = """
 [problem]
@@ -19,12 +19,6 @@ TOO_MANY_BLOCKS = "solver.blocks = 12 is not allowed: at most 8, the number of t
 
 
 @pytest.fixture
-def hpctrain(python):
-    """Runs the command on one process: hpctrain("run", path, VARIABLE="…")."""
-    return partial(python, "-m", "hpctrain")
-
-
-@pytest.fixture
 def bad_job(tmp_path):
     path = tmp_path / "bad.toml"
     path.write_text(JOB)
@@ -35,15 +29,10 @@ def test_bad_job_is_one_line_and_status_2(refusal, bad_job):
     assert refusal("run", bad_job) == f"{bad_job}: {TOO_MANY_BLOCKS}"
 
 
-def test_bad_job_is_one_line_and_status_2_on_all_ranks(mpirun, bad_job):
-    job = mpirun(3, "-m", "hpctrain", "run", bad_job)
+def test_bad_job_ends_a_program_of_several_ranks_with_one_line_and_status_2(mpirun, bad_job):
+    """Of other bad input, on the ranks of the tests themselves: tests/mpi/test_refusals.py."""
+    job = mpirun(2, "-m", "hpctrain", "run", bad_job)
     assert job.stderr == f"hpctrain: {bad_job}: {TOO_MANY_BLOCKS}\n"
-    assert (job.returncode, job.stdout) == (2, "")
-
-
-def test_missing_job_is_one_line_and_status_2_on_all_ranks(mpirun):
-    job = mpirun(2, "-m", "hpctrain", "run", "none.toml")
-    assert job.stderr == f"hpctrain: {NO_JOB}\n"
     assert (job.returncode, job.stdout) == (2, "")
 
 
@@ -58,11 +47,11 @@ def test_bad_override_is_one_line_and_status_2(refusal, bad_job):
 
 
 @pytest.mark.parametrize("arguments", [[], ["rum"], ["run"], ["run", "a.toml", "--sets=a=1"]])
-def test_wrong_usage_is_status_2_without_a_traceback(hpctrain, arguments):
-    job = hpctrain(*arguments)
-    assert job.returncode == 2
-    assert job.stderr.startswith("usage: hpctrain")
-    assert "Traceback" not in job.stderr
+def test_wrong_usage_is_status_2_without_a_traceback(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: hpctrain")
 
 
 @pytest.mark.parametrize("command", [["report"], ["plot", "-o", "figure.png"]])
@@ -86,12 +75,15 @@ def test_help_comes_at_once_for_it_imports_nothing_that_takes_time(python):
     assert asked.returncode == 0 and asked.stdout.endswith("\n\n")
 
 
-def test_info_names_every_version_and_what_carries_tensors_and_needs_no_launcher(hpctrain):
+def test_info_names_every_version_and_what_carries_tensors_and_needs_no_launcher(
+    monkeypatch, capsys
+):
     # As inside a job step: a rank of a job of two, whose other rank never comes.
-    job = hpctrain("info", "--probe-gpu", PMI_SIZE="2", PMI_RANK="0", PMI_FD="7")
-    cells = [line.split("  ", 1) for line in job.stdout.splitlines()]
+    for name, value in {"PMI_SIZE": "2", "PMI_RANK": "0", "PMI_FD": "7"}.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["info", "--probe-gpu"]) == 0
+    cells = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
     rows = {name: value.strip() for name, value in cells}
-    assert job.returncode == 0
     assert {"hpctrain", "Python", "torch", "numpy", "h5py", "mpi4py", "MPI"} <= set(rows)
     assert {"cores visible", "threads by default", "device", "kernels"} <= set(rows)
     assert "does not start" not in rows["MPI"]
@@ -105,6 +97,8 @@ def test_info_names_every_version_and_what_carries_tensors_and_needs_no_launcher
 def test_info_tells_of_a_library_that_does_not_start(monkeypatch):
     from hpctrain.run import info
 
+    for question in ("ASK_MPI_CUDA", "ASK_CUDA_DEVICES", "ASK_TRANSPORTS"):
+        monkeypatch.setattr(info, question, "print()")
     monkeypatch.setattr(info, "ASK_MPI", "raise RuntimeError('cannot load MPI library')")
     monkeypatch.setattr(info, "ASK_HDF5", "import os; os.abort()")
     table = info.describe_installation()

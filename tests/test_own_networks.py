@@ -8,6 +8,7 @@ import pytest
 import torch
 from classifiers import write_h5, write_mnist
 
+from hpctrain import cli
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
 from hpctrain.networks import kinds
@@ -155,16 +156,8 @@ def test_a_network_that_cannot_be_trained_is_one_line(own, body):
     assert FAULTS[body] in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_ranks_end_together_with_one_line_where_a_network_is_refused(own, mpirun, write_job):
-    job = write_job(own("return self.body(x) + torch.randn(1)"))
-    ended = mpirun(2, "-m", "hpctrain", "run", job)
-    (line,) = ended.stderr.splitlines()
-    assert ended.returncode == 2 and "net.py:Net draws random numbers: leave it out" in line
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
 def test_a_network_that_fails_on_one_sample_ends_all_ranks_with_one_line(
-    own, python, mpirun, write_job, tmp_path, ranks
+    own, mpirun, capsys, write_job, tmp_path
 ):
     """The sample lies on one rank only, and the others wait for that rank's sums."""
     text = own(
@@ -173,13 +166,14 @@ def test_a_network_that_fails_on_one_sample_ends_all_ranks_with_one_line(
     with h5py.File(tmp_path / "mine.h5", "a") as file:
         file["train/inputs"][7, 4] = 1e4
     job = write_job(text.replace("[problem]", '[problem]\nscaling = "none"'))
-    start = python if ranks == 1 else lambda *words: mpirun(ranks, *words)
-    ended = start("-m", "hpctrain", "run", job)
-    lines = [line for line in ended.stderr.splitlines() if "net.py" in line]
+    ended = mpirun(2, "-m", "hpctrain", "run", job)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    (line,) = lines
-    assert "net.py:Net fails when it is evaluated: " in line
-    assert line.endswith("net.py:12: ValueError: large")
+    (line,) = (line for line in ended.stderr.splitlines() if "net.py" in line)
+    assert cli.main(["run", str(job)]) == 2
+    (alone,) = capsys.readouterr().err.splitlines()
+    for said in (line, alone):
+        assert "net.py:Net fails when it is evaluated: " in said
+        assert said.endswith("net.py:12: ValueError: large")
 
 
 def test_a_kind_of_network_in_their_folder_is_found_by_being_there(tmp_path, monkeypatch):

@@ -110,11 +110,6 @@ def test_its_settings_are_checked_by_its_own_options(job, settings, line):
     assert str(caught.value) == line
 
 
-def test_two_ranks_refuse_its_faults_in_one_line(job, tmp_path, mpirun, write_job):
-    ended = mpirun(2, "-m", "hpctrain", "run", write_job(job("step = -1")))
-    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-
-
 def test_a_class_that_is_no_solver_is_named(job):
     with pytest.raises(InputError, match=r"has no class DescentState of type Solver$"):
         run(parse_job(job("").replace(":Descent", ":DescentState"), "a test"), Communicator())

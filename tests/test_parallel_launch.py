@@ -1,5 +1,7 @@
 """Launching: what the environment says, and what is done about it."""
 
+import sys
+
 import pytest
 
 from hpctrain.parallel.launch import (
@@ -7,6 +9,8 @@ from hpctrain.parallel.launch import (
     LaunchError,
     check_launch,
     find_launched_ranks,
+    finish,
+    start,
     yield_shared_cores,
 )
 
@@ -42,30 +46,34 @@ def test_agreeing_worlds_pass(launched, size):
     check_launch(Launched(launched, "PMI_SIZE"), size, "")
 
 
-NO_MPI = "import sys; sys.modules['mpi4py'] = None; "
-START = "from hpctrain.parallel import finish, start; c = start(); print(c.size, finish(c, 5))"
+def test_program_without_a_launcher_runs_alone_and_leaves_with_its_status(python):
+    program = "from hpctrain.parallel import launch; c = launch.start();"
+    job = python("-c", f"{program} print(c.size); launch.leave(launch.finish(c, 5))")
+    assert (job.returncode, job.stdout, job.stderr) == (5, "1\n", "")
 
 
-def test_program_without_a_launcher_runs_alone(python):
-    job = python("-c", START)
-    assert (job.returncode, job.stdout, job.stderr) == (0, "1 5\n", "")
+def test_wrong_launcher_stops_a_program_with_one_sentence(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    said = (
+        r"^the launcher started 4 ranks \(OMPI_COMM_WORLD_SIZE\), but MPI \(.*\) sees only itself"
+    )
+    with pytest.raises(LaunchError, match=said):
+        start()
 
 
-def test_wrong_launcher_stops_a_program_with_one_sentence(python):
-    job = python("-c", START, OMPI_COMM_WORLD_SIZE="4")
-    assert job.returncode == 1
-    assert "LaunchError: the launcher started 4 ranks (OMPI_COMM_WORLD_SIZE), but MPI" in job.stderr
+def test_program_without_an_mpi_library_runs_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    communicator = start()
+    assert (communicator.size, finish(communicator, 5)) == (1, 5)
 
 
-def test_program_without_an_mpi_library_runs_alone(python):
-    job = python("-c", NO_MPI + START)
-    assert (job.returncode, job.stdout, job.stderr) == (0, "1 5\n", "")
-
-
-def test_several_ranks_without_an_mpi_library_are_an_error(python):
-    job = python("-c", NO_MPI + START, PMI_SIZE="2")
-    assert job.returncode == 1
-    assert "2 ranks (PMI_SIZE), but no MPI library could be loaded" in job.stderr
+def test_several_ranks_without_an_mpi_library_are_an_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(
+        LaunchError, match=r"2 ranks \(PMI_SIZE\), but no MPI library could be loaded"
+    ):
+        start()
 
 
 @pytest.mark.parametrize(
@@ -93,11 +101,6 @@ def test_choice_of_the_user_about_yielding_stands():
     environ = {"MPI_LOCALNRANKS": "4", "MPIR_CVAR_POLLS_BEFORE_YIELD": "100"}
     yield_shared_cores(environ, cores=2)
     assert environ["MPIR_CVAR_POLLS_BEFORE_YIELD"] == "100"
-
-
-def test_a_process_that_leaves_has_said_all_and_keeps_its_status(python):
-    job = python("-c", "from hpctrain.parallel.launch import leave; print('all'); leave(3)")
-    assert (job.returncode, job.stdout, job.stderr) == (3, "all\n", "")
 
 
 def test_ranks_that_leave_end_the_job_without_an_abort(mpirun):

@@ -139,26 +139,15 @@ def job(write_job):
 
 
 def test_a_run_over_gloo_ends_by_itself(mpirun, job):
-    ended = mpirun(3, "-m", "hpctrain", "run", job(3), timeout=60)
+    ended = mpirun(2, "-m", "hpctrain", "run", job(3), timeout=60)
     assert (ended.returncode, ended.stderr.count("Error")) == (0, 0)
     assert "messages by gloo" in ended.stdout
 
 
-@pytest.mark.parametrize("fault", ["exception", "kill"])
-def test_a_rank_that_fails_ends_a_run_over_gloo(mpirun, job, fault):
-    place = (fault, "1", "communication", "60")
+def test_a_rank_that_is_killed_ends_a_run_over_gloo(mpirun, job):
+    place = ("kill", "1", "communication", "60")
     ended = mpirun(2, FAULTY, *place, "run", job(100000), timeout=60)
     finished = time.time()
     (failed,) = re.findall(r"rank 1 fails at ([\d.]+)", ended.stdout)
     assert finished - float(failed) < 6
     assert ended.returncode != 0
-
-
-def test_an_impossible_choice_is_one_line_and_status_2(mpirun, job):
-    settings = ("--set", "parallel.transport=nccl", "--set", "parallel.device=cpu")
-    ended = mpirun(2, "-m", "hpctrain", "run", job(3), *settings, timeout=60)
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines() == [
-        'hpctrain: parallel.transport = "nccl" is not possible: tensors are on the cpu,'
-        " and it carries those of GPUs"
-    ]

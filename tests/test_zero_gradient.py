@@ -83,15 +83,6 @@ def test_a_run_ends_too_where_the_gradient_becomes_zero(name, trial, begin):
     assert outcome.reason is ZERO_GRADIENT and 1 <= outcome.iterations <= 3
 
 
-def test_all_ranks_end_where_the_gradient_becomes_zero(trial, mpirun):
-    trial.equation("torch.relu(u.value)")
-    path = trial.folder / "job.toml"
-    path.write_text(trial.text("newton-krylov-schwarz"))
-    ended = mpirun(2, "-m", "hpctrain", "run", path)
-    assert ended.returncode == 0, ended.stderr
-    assert "stopped: the gradient is zero\n" in ended.stdout
-
-
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name != "apts-data"])
 def test_a_gradient_whose_square_underflows_is_not_zero_and_not_divided_by(name, trial, begin):
     trial.equation("1 + 1e-200 * u.t")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from trials import Trial
 
-from hpctrain.job.stop import SIGNAL
+from hpctrain.job.stop import SIGNAL, ZERO_GRADIENT
 from hpctrain.objective import evaluation
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.loop import NonFiniteError
@@ -117,3 +117,14 @@ def test_a_loss_that_becomes_nan_on_one_rank_ends_all_with_the_error_that_names_
     monkeypatch.setattr(evaluation, "reduce_leaves", spoilt)
     with pytest.raises(NonFiniteError, match="the loss or its gradient became NaN or infinite"):
         run(job_of(folder, name, "stop.max_iterations=400"), comm)
+
+
+def test_all_ranks_end_where_the_gradient_becomes_zero(comm, folder, assert_everywhere):
+    """No residual is left after a step."""
+    trial = Trial(folder / "zero")
+    if comm.is_root:
+        trial.folder.mkdir()
+        trial.flatten().equation("torch.relu(u.value)")
+    comm.barrier()
+    outcome = run(trial.job("newton-krylov-schwarz"), comm)
+    assert_everywhere(outcome.reason is ZERO_GRADIENT and outcome.iterations > 0, "it ends")

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy import io
 
 from hpctrain.problems.data.sets import BLOCK_BYTES, DataError, Part
 
@@ -39,6 +38,8 @@ def _images(file: Path) -> Iterator[np.ndarray]:
 
 
 def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    from scipy import io  # what it imports takes long
+
     try:
         found = io.loadmat(file, variable_names=("X", "y"))
         X, y = found["X"], found["y"].ravel()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
@@ -34,6 +33,8 @@ def cube_points(dimension: int, count: int) -> Tensor:
     if dimension == 0:
         return torch.zeros(0, count, dtype=torch.float64, device="cpu")
     if dimension > _MOST_HAMMERSLEY:
+        from scipy.stats import qmc  # a second of every start, for the few that need it
+
         drawn = qmc.Sobol(dimension, scramble=True, seed=0).random_base2(_log2(count))
         return to_tensor(np.ascontiguousarray(drawn[:count].T)).clamp(1e-9, 1 - 1e-9)
     index = torch.arange(1, count + 1, device="cpu")

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.polynomial import legendre
-from scipy.linalg import solve_sylvester
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
@@ -75,6 +74,8 @@ def solve(mu: float, degree: int) -> np.ndarray:
     M = (phi.T * w) @ phi
     f = phi.T @ w
     B, g = np.linalg.solve(K, M), np.linalg.solve(K, f)
+    from scipy.linalg import solve_sylvester  # of this reference alone
+
     return solve_sylvester(B, B.T, np.outer(g, g))
 
 
