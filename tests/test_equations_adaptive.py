@@ -317,3 +317,41 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
         renewed, _ = solver.step(renewed)
     assert math.isfinite(renewed.point.loss)
     assert not torch.equal(renewed.point.theta, theta)
+
+
+def with_adapt(adapt, problem="burgers", soft=True):
+    text = JOB.format(name="ssbroyden", settings="").replace('"burgers"', f'"{problem}"')
+    start, end = text.index("[problem.adapt]"), text.index("[network]")
+    text = text[:start] + f"[problem.adapt]\n{adapt}\n" + text[end:]
+    return text if soft else text.replace('"soft"', '"hard"')
+
+
+REFUSED = {
+    "problem.adapt": ("every = 3", "needs points, weights or sample_weights"),
+    "power": ('points = "r3"\npower = 2.0', 'power has no effect without points = "rad"'),
+    "memory": ('points = "r3"\nmemory = 0.5', "memory has no effect without weights"),
+    "bins": ('points = "r3"\nbins = 4', 'bins has no effect without sample_weights = "causal"'),
+    "rate": ('points = "r3"\nrate = 0.5', "rate has no effect"),
+    "both": ('points = "rad"\nsample_weights = "self-adaptive"', "belong to points that stay"),
+    "few": ('points = "rad"\ncandidates = 39', "adapt.candidates = 39 is not allowed"),
+    "epsilons": ('sample_weights = "causal"\nepsilons = [1.0, 0.1]', "in ascending order"),
+    "unknown": ('points = "rar"', "problem.adapt.points"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_settings_that_contradict_each_other_or_have_no_effect_are_refused(
+    case, write_job, refusal
+):
+    adapt, message = REFUSED[case]
+    assert message in refusal("run", write_job(with_adapt(adapt)))
+
+
+def test_weights_are_refused_where_the_equation_is_the_only_term(write_job, refusal):
+    job = write_job(with_adapt('weights = "ntk"', soft=False))
+    assert "has no conditions in its loss that weights" in refusal("run", job)
+
+
+def test_causal_weights_are_refused_without_time(write_job, refusal):
+    job = write_job(with_adapt('sample_weights = "causal"', problem="poisson-2d"))
+    assert 'has no coordinate t for sample_weights = "causal": it has x, y' in refusal("run", job)

@@ -1,14 +1,18 @@
 """The errors of a PINN on its test grid, against NumPy on the field that is written with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import Box, Condition, Equations, Observations, Unknown
 from hpctrain.problems.equations.library.klein_gordon import KleinGordon
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.term_losses import describe_overfitted
 
 
 def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_network():
@@ -107,3 +111,69 @@ def test_an_unknown_that_the_residuals_do_not_determine_is_named():
     theta = problem.initial_parameters(0)
     monitor.solution(theta)
     assert "hardly determined by the residuals" in monitor.summary(monitor.values(theta))
+
+
+class Measured(Equations):
+    """Measurements of zero with noise, and an equation of two residuals."""
+
+    geometry = Box(x=(0, 1), y=(0, 2))
+    conditions = (
+        Observations(
+            {"x": np.linspace(0, 1, 200), "y": np.linspace(0, 1, 200), "u": np.zeros(200)},
+            ["u"],
+            noise=0.1,
+        ),
+        Condition(lambda at, u: u.x - 1, on="inside", weight=3.0),
+    )
+
+    def residuals(self, at, u):
+        return u.x, u.y - u.value
+
+
+def measured():
+    problem = PinnProblem(Measured(), DenseNetwork(2, 5, 3), Formulation(30, condition_points=20))
+    return problem, problem.initial_parameters(1)
+
+
+def test_losses_of_terms_are_without_weights_and_add_up_to_the_loss_with_them():
+    problem, theta = measured()
+    monitor = problem.monitor(Communicator(), 8, 1)
+    names = ("equation", "Observations", "Condition")
+    assert monitor.columns == tuple(f"loss.{name}" for name in names)
+    losses = monitor.values(theta)
+    weights = (1.0, 1 / 0.1**2, 3.0)
+    total = sum(w * losses[f"loss.{name}"] for w, name in zip(weights, names, strict=True))
+    found = Objective.of(problem, Communicator(), 8).evaluate_loss(theta).loss
+    assert total == pytest.approx(found, rel=1e-13)
+
+
+def test_the_loss_of_a_term_is_the_mean_square_of_its_residuals():
+    problem, theta = measured()
+    found = problem.monitor(Communicator(), 8, 1).values(theta)["loss.Observations"]
+    u = problem.evaluate(theta, problem.terms[1].points, ["u"], 1)["u"]
+    assert found == pytest.approx(float(u.square().mean()), rel=1e-13)
+
+
+def test_the_loss_of_a_single_term_has_no_column_of_its_own():
+    problem = PinnProblem(KleinGordon(), DenseNetwork(2, 5, 3), Formulation(points=20))
+    assert problem.monitor(Communicator(), 8, 1).columns == ("error", "error_paper")
+
+
+@pytest.mark.parametrize(
+    ("mean", "count", "is_said"), [(0.4, 200, True), (0.6, 200, False), (0.4, 60, False)]
+)
+def test_measurements_are_called_overfitted_far_below_their_noise_only(mean, count, is_said):
+    problem, _ = measured()
+    term = problem.first_terms[1]
+    fewer = {"points": term.points[:, :count], "given": term.given[:, :count]}
+    problem.first_terms[1] = replace(term, **fewer)
+    said = describe_overfitted(problem, {"loss.Observations": mean * 0.1**2})
+    assert bool(said) == is_said
+    if is_said:
+        assert f"the mean (r/noise)^2 of {count} values is 0.4," in said[0]
+
+
+def test_a_run_that_follows_the_noise_of_measurements_warns_at_its_end():
+    problem, theta = measured()
+    with pytest.warns(UserWarning, match=r"Measured: Observations: overfitted"):
+        problem.monitor(Communicator(), 8, 1).solution(0 * theta)

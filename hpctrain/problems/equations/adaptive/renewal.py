@@ -103,8 +103,8 @@ class PinnRenewal:
         o, state, found = self._options, self.state, dict[str, float]()
         if o.weights:
             pairs = zip(self._problem.first_terms, state.factors, strict=True)
-            weights = {f"weight.{term.name}": factor * term.weight for term, factor in pairs}
-            found |= weights
+            weights = {f"weight.{term.name}": f * term.weight for term, f in pairs}
+            found |= dict(list(weights.items())[1:])
         if o.sample_weights:
             found["least_sample_weight"] = float(state.sample_weights.min())
         if o.sample_weights == "causal":

@@ -1,0 +1,99 @@
+"""Points and weights that are renewed have the same bits on any ranks, and after a resumption."""
+
+import numpy as np
+import pytest
+
+from hpctrain.job.settings import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.train import resume, run
+from hpctrain.store.checkpoint import CheckpointStore
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "{problem}"
+points = 60
+condition_points = 16
+constraints = "soft"
+[problem.adapt]
+every = 3
+{adapt}
+[network]
+depth = 3
+width = 4
+[solver]
+{solver}
+[parallel]
+chunks = 8
+threads = 1
+[output]
+checkpoint_every = 2
+error_every = 2
+iterates_every = 1
+[stop]
+max_iterations = {iterations}
+"""
+SSBROYDEN = 'name = "ssbroyden"'
+BLOCKS = 'blocks = 2\nlocal_steps = 2\nkeep_local_memory = true\nlocal_solver = "ssbroyden"'
+# Every rule, and every way in which a solver's state is spread.
+CASES = {
+    "rad, gradients": (
+        "burgers", 'points = "rad"\ncandidates = 200\nweights = "gradients"', SSBROYDEN,
+    ),
+    "r3, ntk, causal": (
+        "burgers",
+        'points = "r3"\nweights = "ntk"\nsample_weights = "causal"\nepsilons = [1e-3, 1.0]',
+        f'name = "aspqn"\n{BLOCKS}\nglobal_solver = "ssbroyden"',
+    ),
+    "self-adaptive": ("burgers", 'sample_weights = "self-adaptive"', 'name = "torch-lbfgs"'),
+    "rad off a box": ("poisson-l-shape", 'points = "rad"', f'name = "mspqn"\n{BLOCKS}'),
+}  # fmt: skip
+ITERATIONS = 8
+
+
+def job_of(case, iterations=ITERATIONS):
+    problem, adapt, solver = CASES[case]
+    text = JOB.format(problem=problem, adapt=adapt, solver=solver, iterations=iterations)
+    return parse_job(text, "a test")
+
+
+@pytest.fixture(scope="module")
+def folder(comm, tmp_path_factory):
+    """One folder for all ranks."""
+    return comm.run_on_root(lambda: tmp_path_factory.mktemp("adapted"))
+
+
+def load(path):
+    return CheckpointStore(path.with_suffix(".ckpt"), Communicator()).find_latest().load()
+
+
+@pytest.mark.parametrize("stopped", [3, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_that_is_resumed_on_other_ranks_is_that_of_one_rank_which_nothing_interrupts(
+    case, stopped, comm, folder, assert_same_run
+):
+    """It is stopped where a renewal is due next, and where one was just made."""
+    alone, shared = folder / f"{case}-{comm.rank}-{stopped}.h5", folder / f"{case}-{stopped}.h5"
+    run(job_of(case), Communicator(), str(alone))
+    run(job_of(case, stopped), comm, str(shared))
+    comm.barrier()
+    resume(str(shared), comm, [f"stop.max_iterations={ITERATIONS}"])
+    found, expected = read_run(shared), read_run(alone)
+    assert_same_run(found, expected)
+    stored, whole = load(shared), load(alone)
+    assert stored.keys() == whole.keys()
+    for leaf in ("loss/points", "loss/sample_weights"):
+        assert np.array_equal(stored[leaf], whole[leaf])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_renewals_change_the_course_of_a_run(case, folder, comm):
+    """Else the test above would hold of any."""
+    path = folder / f"fixed-{case}-{comm.rank}.h5"
+    fixed = job_of(case)
+    fixed = fixed.model_copy(update={"problem": fixed.problem.model_copy(update={"adapt": None})})
+    run(fixed, Communicator(), str(path))
+    loss = read_run(path).history["loss"]
+    adapted = folder / f"adapted-{case}-{comm.rank}.h5"
+    run(job_of(case), Communicator(), str(adapted))
+    assert not np.array_equal(loss, read_run(adapted).history["loss"])
