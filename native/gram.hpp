@@ -1,7 +1,8 @@
-// Gram matrices of Jacobian rows, accumulated block after block.
+// Gram matrices of Jacobian rows, summed along a tree over parts of the rows.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace hpctrain {
 
@@ -20,11 +21,18 @@ template <class Real> struct BlockRows {
   int64_t height;
 };
 
-// C += J^T J in the lower triangle of C (n, n), for rows J (count, n), `stride` apart. Above the
-// diagonal C is undefined within the blocks on it, and not touched outside of them. Each entry is
-// summed over the rows in the same order for any number of threads.
+// `count` rows of J, `stride` apart.
+template <class Real> struct RowsOfJ {
+  const Real* first;
+  int64_t count, stride;
+};
+
+// C += J^T J in the lower triangle of C (n, n). J is in 2^k parts of one or several runs of rows. The
+// products of a part are summed in the order of its rows, and the parts along the complete binary tree
+// over them: neighbours first. Above the diagonal C is undefined within the blocks on it, and not
+// touched outside of them. The bits are the same for any number of threads.
 template <class Real>
-void accumulate_gram(const Real* J, int64_t count, int64_t stride, int64_t n,
-                     const BlockRows<Real>& C, int threads);
+void add_gram_sums(const std::vector<std::vector<RowsOfJ<Real>>>& parts, int64_t n,
+                   const BlockRows<Real>& C, int threads);
 
 }  // namespace hpctrain

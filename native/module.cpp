@@ -301,12 +301,22 @@ template <class Real> void bind_dense(nb::module_& m) {
         nb::arg("H"), nb::arg("scale"), nb::arg("left").none(), nb::arg("right").none(),
         nb::arg("x"), nb::arg("product"), nb::arg("threads"),
         "H <- scale H + left right and product = H x, in one pass over the rows of H.");
-  m.def("accumulate_gram",
-        [](Array<Real> J, int64_t skipped, Array<Real> C, std::vector<int64_t> places,
-           std::vector<int64_t> strides, int64_t height, int threads) {
-          require(J.ndim() == 2 && skipped >= 0 && skipped < int64_t(J.shape(1)),
-                  "J must be a matrix with more columns than are skipped");
-          const int64_t n = J.shape(1) - skipped, blocks = (n + height - 1) / height;
+  m.def("add_gram_sums",
+        [](const std::vector<std::vector<Array<Real>>>& J, int64_t skipped, Array<Real> C,
+           std::vector<int64_t> places, std::vector<int64_t> strides, int64_t height, int64_t n,
+           int threads) {
+          std::vector<std::vector<RowsOfJ<Real>>> parts;
+          for (const auto& part : J) {
+            parts.emplace_back();
+            for (const auto& rows : part) {
+              require(rows.ndim() == 2 && skipped >= 0 && int64_t(rows.shape(1)) == skipped + n,
+                      "J must be of rows (k, skipped + n)");
+              parts.back().push_back(
+                  {rows.data() + skipped, int64_t(rows.shape(0)), int64_t(rows.shape(1))});
+            }
+          }
+          const int64_t blocks = (n + height - 1) / height, count = int64_t(parts.size());
+          require(count > 0 && (count & (count - 1)) == 0, "J must be in 2^k parts");
           require(height % gram_tile_rows == 0 && int64_t(places.size()) == blocks &&
                       int64_t(strides.size()) == blocks,
                   "block rows must be as many as C has, of whole tiles");
@@ -317,12 +327,12 @@ template <class Real> void bind_dense(nb::module_& m) {
                     "block rows must lie within C");
           }
           nb::gil_scoped_release release;
-          accumulate_gram<Real>(J.data() + skipped, J.shape(0), J.shape(1), n,
-                                {C.data(), places.data(), strides.data(), height}, threads);
+          add_gram_sums<Real>(parts, n, {C.data(), places.data(), strides.data(), height}, threads);
         },
         nb::arg("J"), nb::arg("skipped"), nb::arg("C"), nb::arg("places"), nb::arg("strides"),
-        nb::arg("height"), nb::arg("threads"),
-        "C += J^T J in the lower triangle of C, for the columns of J after those skipped.");
+        nb::arg("height"), nb::arg("n"), nb::arg("threads"),
+        "C += J^T J in the lower triangle of C, for the columns of J after those skipped, summed along"
+        " the tree over parts of the rows.");
 }
 
 template <class Real> void bind_panels(nb::module_& m) {

@@ -16,6 +16,7 @@ class Residuals(LeastSquaresLoss):
     """ℓ_j = r_j(θ)², for a function r of θ (n,) with N residuals; a subset is not needed."""
 
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
+    chunks_at_a_time = 1
     dtype, device = torch.float64, torch.device("cpu")
 
     def __init__(self, function, parameters, rows):

@@ -77,14 +77,35 @@ def test_gram_matrix_accumulates_and_has_the_same_bits_on_any_threads(
     rows = torch.randn(count, 1 + n, dtype=dtype)
     J, layout = rows[:, 1:], Layout(n, 3)
     found = []
+    parts = [[part] for part in torch.tensor_split(rows, 4)]
     for threads in (1, 2, 3):
         C = torch.ones(sum(layout.sizes), dtype=dtype)
-        dense.accumulate_gram(rows, 1, C, layout, threads)
+        dense.add_gram_sums(parts, 1, C, layout, threads)
         found.append(lower(layout, C))
     expected = torch.tril(1 + J.T @ J)
     torch.testing.assert_close(found[0], expected, rtol=tolerance, atol=tolerance * count)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("kernels", [pytest.param("native", marks=needs_native), "torch"])
+@pytest.mark.parametrize("sizes", [[5] * 8, [0, 3, 1, 900], [1]])
+def test_gram_matrix_is_summed_along_the_tree_over_parts(kernels, sizes, monkeypatch):
+    """Each part has rows of two terms, perhaps none."""
+    if kernels == "torch":
+        monkeypatch.setattr(dense, "find_native_kernels", lambda tensor: None)
+    parts = [[torch.randn(size, 131).double(), torch.randn(2, 131).double()] for size in sizes]
+    layout, sums = Layout(130, 1), list[tuple[Node, torch.Tensor]]()
+
+    def sum_products(chosen):
+        C = torch.zeros(sum(layout.sizes), dtype=torch.float64)
+        dense.add_gram_sums(chosen, 1, C, layout, 1)
+        return C
+
+    for index, part in enumerate(parts):
+        push_node(sums, Node(0, index), sum_products([part]))
+    ((_, expected),) = sums
+    assert torch.equal(lower(layout, sum_products(parts)), lower(layout, expected))
 
 
 @needs_native

@@ -1,10 +1,13 @@
 """Sweeps over dense matrices: an update fused with a product, and Gram matrices of row blocks."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from hpctrain.kernels import find_native_kernels
 from hpctrain.linalg.block_layout import WIDTH, Layout
+from hpctrain.parallel.tree import Node, push_node
 
 
 def update_and_multiply(
@@ -44,28 +47,39 @@ def update_and_multiply(
     return torch.mv(H, x)
 
 
-def accumulate_gram(J: Tensor, skipped: int, C: Tensor, layout: Layout, threads: int) -> None:
+def add_gram_sums(
+    parts: Sequence[Sequence[Tensor]], skipped: int, C: Tensor, layout: Layout, threads: int
+) -> None:
     """C += JᵀJ for J (k, n), what is left of rows (k, skipped + n) after their first columns.
 
+    The products of a part are summed over its rows in their order, then the parts along the
+    complete binary tree over them.
+
     Args:
-        J: (k, skipped + n).
+        parts: 2^k lists of rows (…, skipped + n).
         C: the lower triangle of (n, n), its block rows at `Layout.places`. Blocks on the diagonal
             are undefined above it.
         layout: of these block rows.
         threads: threads of the native kernel.
     """
-    kernels = find_native_kernels(J)
+    kernels = find_native_kernels(C)
     if kernels is not None:
         strides = [layout.find_shape(i)[1] for i in range(layout.count)]
-        kernels.accumulate_gram(
-            J.contiguous().numpy(), skipped, C.numpy(), layout.places, strides, WIDTH, threads
+        arrays = [[rows.contiguous().numpy() for rows in part] for part in parts]
+        kernels.add_gram_sums(
+            arrays, skipped, C.numpy(), layout.places, strides, WIDTH, layout.n, threads
         )
         return
-    J = J[:, skipped:]
     for i, place in enumerate(layout.places):
         row = C[place : place + layout.count_numbers(i)].view(layout.find_shape(i))
         rows, columns = layout.find_slices(i)
-        row.addmm_(J[:, rows].T, J[:, columns])
+        sums = list[tuple[Node, Tensor]]()
+        for index, part in enumerate(parts):
+            product = torch.zeros_like(row)
+            for J in part:
+                product.addmm_(J[:, skipped:][:, rows].T, J[:, skipped:][:, columns])
+            push_node(sums, Node(0, index), product)
+        row += sums[0][1]
 
 
 def compute_row_gram(A: Tensor, threads: int) -> Tensor:
@@ -76,5 +90,5 @@ def compute_row_gram(A: Tensor, threads: int) -> Tensor:
     K, firsts = A.new_zeros(k, k), range(0, k, WIDTH)
     places = [first * k for first in firsts]
     columns = A.T.contiguous().numpy()
-    kernels.accumulate_gram(columns, 0, K.numpy(), places, [k] * len(firsts), WIDTH, threads)
+    kernels.add_gram_sums([[columns]], 0, K.numpy(), places, [k] * len(firsts), WIDTH, k, threads)
     return K

@@ -28,10 +28,14 @@ from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import Node, list_nodes_up_to, push_node, reduce_leaves, share_chunks
-
-# Parts of the samples over which a Gram matrix is accumulated before it is added along the tree.
-GRAM_PARTS = 8
+from hpctrain.parallel.tree import (
+    Node,
+    list_nodes_up_to,
+    pop_left_sibling,
+    push_node,
+    reduce_leaves,
+    share_chunks,
+)
 
 
 class Objective:
@@ -171,20 +175,22 @@ class Objective:
     def assemble_gauss_newton(self, theta: Tensor) -> BlockRows:
         """(2/|D|) JᵀJ at θ, of a loss of squared residuals; one sum over the ranks.
 
-        The samples are taken in `GRAM_PARTS` parts, which are added along the tree: the bits are
-        the same on 1, 2, 4, … `GRAM_PARTS` ranks.
+        It is summed along the tree over the chunks. A right child is added to its left sibling as
+        it is made, so that few matrices are in memory.
         """
         share, n = self._least_squares, self.parameters
         layout = Layout(n, self.communicator.size)
         sums = list[tuple[Node, Tensor]]()
-        level = max(self._chunks // GRAM_PARTS, 1).bit_length() - 1
+        level = share.chunks_at_a_time.bit_length() - 1
         for node in list_nodes_up_to(level, *self._held):
             first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
-            G = torch.zeros(sum(layout.sizes), dtype=self.dtype, device=self.device)
+            G = pop_left_sibling(sums, node)
+            is_right = G is not None
+            if G is None:
+                G = torch.zeros(sum(layout.sizes), dtype=self.dtype, device=self.device)
             share.add_gauss_newton(theta, first, last, G, layout)
-            push_node(sums, node, G)
-        parts = [part for _, part in sums]
-        nodes = torch.stack(parts) if len(parts) > 1 else parts[0][None]
+            push_node(sums, node.parent if is_right else node, G)
+        nodes = [part for _, part in sums]
         own = self.communicator.sum_parts_by_tree(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))

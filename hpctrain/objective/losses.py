@@ -46,16 +46,19 @@ class LeastSquaresLoss(SampledLoss, Protocol):
 
     Attributes:
         rows: their number over the whole set.
+        chunks_at_a_time: 2^k, as many chunks as have their rows of J in memory at once.
     """
 
     rows: int
+    chunks_at_a_time: int
 
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
         """G += JᵀJ in the lower triangle of G, its block rows at `Layout.places`.
 
-        J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1.
+        J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1,
+        2^k of them, over which JᵀJ is summed along the complete binary tree before it is added.
         """
 
     def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:

@@ -122,23 +122,51 @@ class Communicator:
                 return self._sum_by_doubling(nodes[0])
             return self._sum_by_messages(dict(zip(held, nodes.detach(), strict=True)), chunks)
 
-    def sum_parts_by_tree(self, nodes: Tensor, chunks: int, sizes: Sequence[int]) -> Tensor:
+    def sum_parts_by_tree(
+        self, nodes: Sequence[Tensor], chunks: int, sizes: Sequence[int]
+    ) -> Tensor:
         """As `sum_by_tree`, but each rank gets its own part of the sum only, with the same bits.
 
         Args:
-            nodes, chunks: as for `sum_by_tree`.
+            nodes: K of (m,), otherwise as for `sum_by_tree`.
+            chunks: as for `sum_by_tree`.
             sizes: how many numbers each rank gets, of m in all, in the order of ranks.
 
         Returns:
             (sizes[rank],), a tensor of its own.
         """
         if self.size == 1:
-            return self.sum_by_tree(nodes, chunks)
-        if self.size & (self.size - 1):
-            return torch.split(self.sum_by_tree(nodes, chunks), list(sizes))[self.rank].clone()
-        parts = dict(enumerate(torch.split(nodes[0].detach(), list(sizes))))
+            return nodes[0].detach().clone()
+        parts = [torch.split(node.detach(), list(sizes)) for node in nodes]
         with self._begin_call():
-            return self._sum_by_halving(parts)
+            if self.size & (self.size - 1) == 0:
+                return self._sum_by_halving(dict(enumerate(parts[0])))
+            return self._exchange_parts(parts, chunks)
+
+    def _exchange_parts(self, parts: Sequence[Sequence[Tensor]], chunks: int) -> Tensor:
+        """This rank's part: each rank sends all others theirs of its subtrees' sums, to be joined.
+
+        In turn t the ranks i and t - i (mod P) are partners.
+        """
+        held = [find_aligned_nodes(*share) for share in share_chunks(chunks, self.size)]
+        sums = {
+            node: part[self.rank].clone() for node, part in zip(held[self.rank], parts, strict=True)
+        }
+        size = len(parts[0][self.rank])
+        for turn in range(self.size):
+            partner = (turn - self.rank) % self.size
+            if partner == self.rank:
+                continue
+            sent = torch.cat([part[partner] for part in parts])
+            received = sent.new_empty(len(held[partner]), size)
+            self._transport.exchange(sent, received, partner)
+            self.traffic.count(_count_bytes(sent))
+            sums |= zip(held[partner], received, strict=True)
+        for parent, _, _ in list_joins(chunks, self.size):
+            left, right = (sums.pop(child) for child in parent.children)
+            sums[parent] = left.add_(right)
+        (total,) = sums.values()
+        return total
 
     def _sum_by_halving(self, parts: dict[int, Tensor]) -> Tensor:
         """This rank's part, of parts by rank, with the sums of recursive doubling.

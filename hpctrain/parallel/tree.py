@@ -30,6 +30,10 @@ class Node:
         return (self.index + 1) << self.level
 
     @property
+    def parent(self) -> "Node":
+        return Node(self.level + 1, self.index // 2)
+
+    @property
     def children(self) -> tuple["Node", "Node"]:
         return Node(self.level - 1, 2 * self.index), Node(self.level - 1, 2 * self.index + 1)
 
@@ -90,10 +94,16 @@ def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> Non
 
     Large sums are so added along the tree with few of them in memory; `value` may be overwritten.
     """
-    while sums and node.index % 2 == 1 and sums[-1][0] == Node(node.level, node.index - 1):
-        value = sums.pop()[1].add_(value)
-        node = Node(node.level + 1, node.index // 2)
+    while (left := pop_left_sibling(sums, node)) is not None:
+        value, node = left.add_(value), node.parent
     sums.append((node, value))
+
+
+def pop_left_sibling(sums: list[tuple[Node, Tensor]], node: Node) -> Tensor | None:
+    """Takes away the sum of a node's left sibling, if it is the last of those pushed."""
+    if sums and node.index % 2 == 1 and sums[-1][0] == Node(node.level, node.index - 1):
+        return sums.pop()[1]
+    return None
 
 
 @cache

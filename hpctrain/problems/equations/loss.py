@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerSet, Region
-from hpctrain.kernels.dense import accumulate_gram
+from hpctrain.kernels.dense import add_gram_sums
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
-# Chunks whose Jacobian rows are in memory at a time.
-JACOBIAN_CHUNKS = 8
+# Rows of the Jacobian that are in memory at a time, unless a chunk has more.
+JACOBIAN_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class TermLoss:
     def rows(self) -> int:
         """N m, on this rank."""
         return self.bounds[-1] * self.residuals
+
+    @property
+    def chunk_rows(self) -> list[int]:
+        """The number of rows of each chunk."""
+        return [(last - first) * self.residuals for first, last in pairwise(self.bounds)]
 
     def group_bounds(self, groups: int) -> list[int]:
         """Bounds of groups, `groups` in each chunk, equal to within a sample, perhaps empty."""
@@ -101,6 +106,7 @@ class PinnLoss:
     def take_terms(self, terms: Sequence[TermLoss]) -> None:
         """Goes on with other points or weights; of as many rows."""
         self._terms = terms
+        self.chunks_at_a_time = _fit_chunks(terms)
         # Groups of points are few, and always left to torch.
         traced = (term.loss.untraced for term in terms if not term.is_grouped)
         self.untraced = next((each for each in traced if each is not None), None)
@@ -196,11 +202,13 @@ class PinnLoss:
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
-        for term in self._terms:
-            for chunk in range(first, last, JACOBIAN_CHUNKS):
-                rows = term.loss.jacobian(theta, chunk, min(chunk + JACOBIAN_CHUNKS, last))
-                if len(rows):
-                    accumulate_gram(rows, 1, G, layout, self._threads)
+        by_term = [
+            term.loss.jacobian(theta, first, last).split(term.chunk_rows[first:last])
+            for term in self._terms
+        ]
+        by_chunk = [[rows for rows in parts if len(rows)] for parts in zip(*by_term, strict=True)]
+        if by_chunk:
+            add_gram_sums(by_chunk, 1, G, layout, self._threads)
 
     def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         r, ahead, behind = (self._residuals(theta + step * p) for step in (0.0, h, -h))
@@ -277,6 +285,12 @@ class PinnLoss:
             return theta
         self._frozen.region.replace(self._frozen.theta, theta)
         return self._frozen.theta
+
+
+def _fit_chunks(terms: Sequence[TermLoss]) -> int:
+    """The most chunks, 2^k, of at most `JACOBIAN_ROWS` rows together; at least one."""
+    longest = sum(max(term.chunk_rows) for term in terms)
+    return 1 << max(JACOBIAN_ROWS // max(longest, 1), 1).bit_length() - 1
 
 
 def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:
