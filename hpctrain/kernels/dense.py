@@ -7,7 +7,6 @@ from torch import Tensor
 
 from hpctrain.kernels import find_native_kernels
 from hpctrain.linalg.block_layout import WIDTH, Layout
-from hpctrain.parallel.tree import Node, push_node
 
 
 def update_and_multiply(
@@ -73,13 +72,16 @@ def add_gram_sums(
     for i, place in enumerate(layout.places):
         row = C[place : place + layout.count_numbers(i)].view(layout.find_shape(i))
         rows, columns = layout.find_slices(i)
-        sums = list[tuple[Node, Tensor]]()
-        for index, part in enumerate(parts):
-            product = torch.zeros_like(row)
-            for J in part:
-                product.addmm_(J[:, skipped:][:, rows].T, J[:, skipped:][:, columns])
-            push_node(sums, Node(0, index), product)
-        row += sums[0][1]
+        sums = [_multiply_rows([J[:, skipped:] for J in part], rows, columns) for part in parts]
+        while len(sums) > 1:
+            sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
+        row += sums[0]
+
+
+def _multiply_rows(part: Sequence[Tensor], rows: slice, columns: slice) -> Tensor | float:
+    """The block (rows, columns) of JᵀJ over the rows J of one part; 0 where there are none."""
+    products = [J[:, rows].T @ J[:, columns] for J in part]
+    return sum(products[1:], products[0]) if products else 0.0
 
 
 def compute_row_gram(A: Tensor, threads: int) -> Tensor:
