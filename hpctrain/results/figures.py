@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from hpctrain.results import fields, style
 from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
+from hpctrain.results.stages import find_ends
 from hpctrain.results.summary import StudyError, Summary, tell_apart
 from hpctrain.store.run_file import Run, read_run
 
@@ -20,7 +21,8 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
 
     One run: its solution on its grid, where it has one, with reference and error, over loss and
     error against training time and gradient evaluations. Several, or one of a classifier: loss and
-    error or accuracy of all against iterations, epochs, gradient evaluations, work and time.
+    error or accuracy of all against iterations, epochs, gradient evaluations, work and time. Thin
+    vertical lines are where one solver followed another.
 
     Raises:
         StudyError: no runs, or `output` has another suffix.
@@ -51,6 +53,7 @@ def _draw_one_run(run: Run) -> Figure:
     for axes, cost in zip(below.subplots(1, 2), costs, strict=True):
         for index, (quantity, name) in enumerate(_name_quantities([run]).items()):
             _draw_line(axes, run, cost, quantity, name, index)
+        _draw_stage_ends(axes, run, cost, "0.4")
         for measure in _list_measures([run]):
             draw_target(axes, [summary], measure)
         axes.set(xlabel=COSTS[cost].axis, yscale="log")
@@ -72,6 +75,7 @@ def _draw_several_runs(runs: Sequence[Run]) -> Figure:
         for axes, cost in zip(panels, costs, strict=True):
             for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
                 _draw_line(axes, run, cost, quantity, label, index)
+                _draw_stage_ends(axes, run, cost, style.choose_line_style(index)["color"])
             for measure in _list_measures(runs):
                 if measure.column == quantity:
                     draw_target(axes, summaries, measure)
@@ -82,6 +86,12 @@ def _draw_several_runs(runs: Sequence[Run]) -> Figure:
     named = {str(line.get_label()): line for line in lines}
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4)
     return figure
+
+
+def _draw_stage_ends(axes: Axes, run: Run, cost: str, colour: str) -> None:
+    """Draws thin vertical lines where a stage ended and another one followed."""
+    places, whole = _read_column(run, cost)[find_ends(run)], axes.get_xaxis_transform()
+    axes.vlines(places, 0, 1, color=colour, linewidth=0.6, alpha=0.6, transform=whole)
 
 
 def draw_target(axes: Axes, summaries: Sequence[Summary], measure: Measure) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from hpctrain.results.measures import list_measures
+from hpctrain.results.stages import find_stages
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import Run, read_run
 
@@ -21,8 +22,8 @@ Row = Mapping[str, Cell]
 def report(paths: Iterable[Path | str], style: str = "text") -> str:
     """Tables of the runs in these files.
 
-    As text or Markdown: a summary, the shares of time, and when targets of the error, or of the
-    test accuracy, were reached.
+    As text or Markdown: a summary, the stages of runs that have several, the shares of time, and
+    when targets of the error, or of the test accuracy, were reached.
     As CSV: one row a run, with all of that as columns.
 
     Raises:
@@ -34,11 +35,16 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
     runs = [read_run(path) for path in paths]
     if style == "csv":
         rows = zip(
-            make_summary_rows(runs), make_share_rows(runs), _make_wide_targets(runs), strict=True
+            make_summary_rows(runs),
+            [_make_wide_stages(run) for run in runs],
+            make_share_rows(runs),
+            _make_wide_targets(runs),
+            strict=True,
         )
-        return format_csv([{**summary, **share, **target} for summary, share, target in rows])
+        return format_csv([{**a, **b, **c, **d} for a, b, c, d in rows])
     tables = {
         "": make_summary_rows(runs),
+        "Stages": [row for run in runs for row in make_stage_rows(run)],
         "Share of time": [_format_percent(row) for row in make_share_rows(runs)],
     }
     for measure in list_measures():
@@ -76,6 +82,33 @@ def make_summary_rows(runs: Sequence[Run]) -> list[Row]:
             }
         )
     return rows
+
+
+def make_stage_rows(run: Run) -> list[Row]:
+    """One row for each stage of a run that has several: its solver, what it cost, why it ended."""
+    return [
+        {
+            "file": run.path.name,
+            "stage": span.number,
+            "solver": span.solver,
+            "iterations": span.measure_cost(run, "iteration"),
+            "gradient evals": span.measure_cost(run, "gradient_evaluations"),
+            "seconds": span.measure_cost(run, "seconds"),
+            "loss at its end": float(run.history["loss"][span.last]),
+            "ended by": span.reason or "-",
+        }
+        for span in find_stages(run)
+    ]
+
+
+def _make_wide_stages(run: Run) -> Row:
+    """The stages of a run in one row."""
+    return {
+        f"{name} of stage {row['stage']}": value
+        for row in make_stage_rows(run)
+        for name, value in row.items()
+        if name not in ("file", "stage")
+    }
 
 
 def make_share_rows(runs: Sequence[Run]) -> list[Row]:
