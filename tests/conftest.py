@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 import hpctrain
 from hpctrain import cli
+from hpctrain.run.signals import StopSignals
+from hpctrain.study import starts
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
 # The ranks import the package that the tests import, installed or not.
@@ -83,6 +86,18 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return line.removeprefix("hpctrain: ")
 
     return refuse
+
+
+@pytest.fixture
+def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a study train in this process, not in one that is started for each run."""
+
+    def start(run: starts.PlannedRun, path: Path, signals: StopSignals) -> None:
+        with path.with_suffix(".log").open("w") as log, redirect_stdout(log):
+            words = run.command(path)
+            assert cli.main(words[words.index("hpctrain") + 1 :]) == 0
+
+    monkeypatch.setattr(starts, "start", start)
 
 
 @pytest.fixture(scope="session")

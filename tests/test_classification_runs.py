@@ -215,7 +215,7 @@ def test_reports_and_figures_show_accuracies_and_epochs(trained, tmp_path):
         assert output.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_comparison_tells_accuracies_after_epochs_and_draws_them(folder, tmp_path):
+def test_a_comparison_tells_accuracies_after_epochs_and_draws_them(folder, tmp_path, runs_here):
     path = tmp_path / "adam.toml"
     path.write_text(JOB.format(folder=folder))
     study = compare.Study([str(path)], [0, 1], folder=str(tmp_path / "runs"))

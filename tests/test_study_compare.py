@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from hpctrain import cli
 from hpctrain.job.settings import load_job, write_toml
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunWriter, read_run
@@ -247,15 +248,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_compared_is_one_line_and_status_2(python, tmp_path, jobs, case):
+def test_what_cannot_be_compared_is_one_line_and_status_2(refusal, tmp_path, jobs, case):
     words, message = REFUSED[case]
     if case.startswith("a problem"):
         other = tmp_path / "lbfgs.toml"
         other.write_text(JOB.format(solver="lbfgs").replace('"burgers"', '"allen-cahn"'))
-    job = python("-m", "hpctrain", "compare", *jobs, "--runs", tmp_path / "runs", *words)
-    assert (job.returncode, job.stdout) == (2, "")
-    assert job.stderr.startswith("hpctrain: ") and job.stderr.count("\n") == 1
-    assert message in job.stderr
+    assert message in refusal("compare", *jobs, "--runs", tmp_path / "runs", *words)
     assert not (tmp_path / "runs").exists()
 
 
@@ -293,18 +291,20 @@ def test_a_signal_is_handed_on_and_ends_the_study_with_status_75(jobs, tmp_path,
     assert caught.value.status == 75
 
 
-def test_two_jobs_and_two_seeds_are_run_once_and_drawn(python, tmp_path, jobs):
+def test_two_jobs_and_two_seeds_are_run_once_and_drawn(capsys, tmp_path, jobs, runs_here):
     runs, figure = tmp_path / "runs", tmp_path / "figure.png"
-    words = ["compare", *jobs, "--seeds", "0,1", "--runs", runs, "-o", figure, "--format", "csv"]
-    first = python("-m", "hpctrain", *words, timeout=180)
-    assert first.returncode == 0, first.stderr
-    rows = list(csv.DictReader(io.StringIO(first.stdout)))
+    words = ["compare", *jobs, "--seeds", "0,1", "--runs", str(runs), "-o", str(figure)]
+    words += ["--format", "csv"]
+    assert cli.main(words) == 0
+    first = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(first.out)))
     assert [(row["solver"], row["seeds"]) for row in rows] == [("adam", "2"), ("lbfgs", "2")]
     assert float(rows[0]["error lowest"]) < float(rows[0]["error highest"])
     assert rows[0]["iterations median"] == "3.0" and rows[0]["gradient evals median"] == "4.0"
     assert float(rows[1]["parallel s median"]) > 0
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert len(list(runs.glob("*.h5"))) == 4 and first.stderr.count(" …") == 4
-    again = python("-m", "hpctrain", *words, timeout=180)
-    assert again.stdout == first.stdout
-    assert again.stderr.count("is there") == 4 and len(list(runs.glob("*.h5"))) == 4
+    assert len(list(runs.glob("*.h5"))) == 4 and first.err.count(" …") == 4
+    assert cli.main(words) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert again.err.count("is there") == 4 and len(list(runs.glob("*.h5"))) == 4

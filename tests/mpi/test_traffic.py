@@ -5,9 +5,29 @@ import math
 import pytest
 import torch
 
+from hpctrain.job.settings import parse_job
 from hpctrain.parallel.tree import find_aligned_nodes, share_chunks
+from hpctrain.run.train import run
+from hpctrain.store.run_file import read_run
 
 CHUNKS = 64
+JOB = """
+[problem]
+name = "klein-gordon"
+points = 64
+[network]
+depth = 3
+width = 4
+[solver]
+name = "ssbroyden"
+[parallel]
+chunks = 8
+threads = 1
+[output]
+error_every = 1
+[stop]
+max_iterations = 3
+"""
 
 
 def traffic_of(comm, call):
@@ -59,3 +79,12 @@ def test_one_rank_sends_nothing(comm, assert_everywhere):
     if comm.size == 1:
         counted = traffic_of(comm, lambda: comm.find_maximum([1, 2]))
         assert_everywhere(counted == (0, 0), "a rank alone")
+
+
+@pytest.mark.mpi(min_size=2)
+def test_messages_and_bytes_are_recorded_beside_the_phases(comm, folder, assert_everywhere):
+    run(parse_job(JOB, "a test"), comm, str(folder / "run.h5"))
+    found = read_run(folder / "run.h5")
+    assert_everywhere(found.traffic.shape == (4, comm.size, 2), "a row of each rank a record")
+    least = [1, 8 * found.attributes["parameters"]]  # of an iteration, which sums a gradient
+    assert_everywhere(bool((found.traffic[1:] >= least).all()), "messages and bytes")
