@@ -91,16 +91,15 @@ def test_a_run_stops_at_a_test_accuracy(job, tmp_path):
     assert found.history["test_accuracy"][-1] >= 0.5 > found.history["test_accuracy"][-2]
 
 
-def test_full_batches_are_the_method_without_batches(job, tmp_path):
+def test_full_batches_are_the_method_without_batches(folder, tmp_path):
     histories = []
     for name, size in (("all", 64), ("none", None)):
-        setting = [] if size is None else [f"solver.batch_size={size}"]
-        text = job(*setting)
-        if size is None:
-            text = text.model_copy(
-                update={"solver": text.solver.model_copy(update={"batch_size": None})}
-            )
-        run(text, Communicator(), str(tmp_path / f"{name}.h5"))
+        text = JOB.replace("batch_size = 20\n", "" if size is None else f"batch_size = {size}\n")
+        run(
+            parse_job(text.format(folder=folder), "a test"),
+            Communicator(),
+            str(tmp_path / f"{name}.h5"),
+        )
         histories.append(read_run(tmp_path / f"{name}.h5").history)
     for column in ("loss", "gradient_norm", "test_accuracy", "epoch"):
         np.testing.assert_array_equal(histories[0][column], histories[1][column])
