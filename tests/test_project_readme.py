@@ -46,9 +46,10 @@ def test_job_file_is_a_job():
 
 def test_tables_of_settings_can_stand_in_the_job_file():
     text, *tables = blocks("toml")
-    for table in tables:
-        settings = tomllib.loads(text) | tomllib.loads(table)
-        assert parse_job(tomli_w.dumps(settings), "README.md").problem.clusters[0].share == 0.5
+    settings = [tomllib.loads(text) | tomllib.loads(table) for table in tables]
+    staged, clustered = (parse_job(tomli_w.dumps(each), "README.md") for each in settings)
+    assert staged.solver_name == "adam + ssbroyden + gauss-newton"
+    assert clustered.problem.clusters[0].share == 0.5
 
 
 def test_own_equation_runs_from_a_file(capsys, tmp_path):
