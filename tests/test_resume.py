@@ -115,7 +115,7 @@ def flip(path):
 
 
 def newer(path):
-    path.write_text(path.read_text().replace("hpctrain-checkpoint/1", "hpctrain-checkpoint/2"))
+    path.write_text(path.read_text().replace("hpctrain-checkpoint/2", "hpctrain-checkpoint/3"))
 
 
 def checkpoint(run, number, name):
@@ -139,11 +139,17 @@ def test_missing_checkpoints_do_not_cost_the_history(refusal, run):
     assert len(read_run(run).history["loss"]) == 4
 
 
-def test_checkpoints_of_another_job_are_refused(refusal, run, tmp_path, job):
-    other = ["run", str(job(3)), "-o", str(tmp_path / "other.h5"), "--set", "seed=7"]
-    assert cli.main(other) == 0
+def test_checkpoints_of_another_run_of_the_job_are_refused(refusal, run, tmp_path, job):
+    assert cli.main(["run", str(job(3)), "-o", str(tmp_path / "other.h5")]) == 0
     shutil.rmtree(run.with_suffix(".ckpt"))
     shutil.copytree(tmp_path / "other.ckpt", run.with_suffix(".ckpt"))
+    first, _, last = refusal(run)
+    assert "manifest.json is of another run" in first and "none of its checkpoints" in last
+
+
+def test_a_run_file_whose_job_was_changed_is_refused(refusal, run):
+    with h5py.File(run, "r+") as file:
+        file.attrs["job"] = file.attrs["job"].replace(b"seed = 0", b"seed = 7")
     assert "is of another job" in refusal(run)[-1]
 
 

@@ -1,8 +1,10 @@
 """Checkpoints: whole or not there, verified when read, the same state on any number of ranks."""
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,12 +125,12 @@ def share(rank, size):
 
 
 def store(path, keep=2):
-    return CheckpointStore(path / "run.ckpt", Serial(), keep)
+    return CheckpointStore(path / "run.ckpt", Serial(), keep=keep)
 
 
-def write_on(size, path, iteration):
+def write_on(size, path, iteration, run="a"):
     def write(comm):
-        return CheckpointStore(path / "run.ckpt", comm).write(
+        return CheckpointStore(path / "run.ckpt", comm, run).write(
             iteration, state(iteration, comm.rank, size), {"seconds": 1.5}
         )
 
@@ -218,14 +220,62 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
     assert store(tmp_path).find_latest().iteration == 100
 
 
+def take_part(target, source):
+    """A part of another checkpoint, which the table takes for its own."""
+    shutil.copy(source / "part-1.h5", target)
+    table = json.loads((target / "manifest.json").read_text())["content"]
+    found = target / "part-1.h5"
+    table["parts"]["part-1.h5"] = {
+        "size": found.stat().st_size,
+        "sha256": hashlib.sha256(found.read_bytes()).hexdigest(),
+    }
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+    (target / "manifest.json").write_text(json.dumps({"sha256": digest, "content": table}))
+
+
+@pytest.mark.parametrize(
+    ("other", "iteration", "message"),
+    [
+        ({}, 50, "part-1.h5 is of iteration 50, not 100"),
+        ({"run": "b"}, 100, "part-1.h5 is of run b, not a"),
+        ({}, 100, "part-1.h5 is of written "),
+        ({"size": 2}, 100, "part-1.h5 is of "),
+    ],
+)
+def test_a_part_of_another_checkpoint_is_damage(tmp_path, other, iteration, message):
+    """Also where somebody has put its digest into the table."""
+    write_on(**{"size": 3, "path": tmp_path / "other", "iteration": iteration, **other})
+    for own in (50, 100):
+        write_on(3, tmp_path, own)
+    take_part(tmp_path / "run.ckpt/00000100", tmp_path / f"other/run.ckpt/{iteration:08d}")
+    with pytest.warns(UserWarning, match=f"00000100: damaged, .*: {message}"):
+        assert store(tmp_path).find_latest().iteration == 50
+
+
+def test_a_checkpoint_under_the_name_of_another_iteration_is_damage(tmp_path):
+    write_on(3, tmp_path, 50)
+    (tmp_path / "run.ckpt/00000050").rename(tmp_path / "run.ckpt/00000060")
+    with pytest.warns(
+        UserWarning, match=r"00000060: damaged, .*: manifest.json is of iteration 50"
+    ):
+        assert store(tmp_path).find_latest() is None
+
+
+def test_a_checkpoint_of_another_run_is_damage(tmp_path):
+    write_on(1, tmp_path, 50, run="b")
+    with pytest.warns(UserWarning, match="manifest.json is of another run"):
+        assert CheckpointStore(tmp_path / "run.ckpt", Serial(), "a").find_latest() is None
+    assert CheckpointStore(tmp_path / "run.ckpt", Serial(), "b").find_latest().iteration == 50
+
+
 def test_one_failing_rank_fails_all_alike_and_leaves_the_others_checkpoints(tmp_path, monkeypatch):
     write_on(3, tmp_path, 50)
     whole = module.write_part
 
-    def full(directory, rank, part, blocks):
+    def full(directory, rank, *more):
         if rank == 1:
             raise OSError(28, "No space left on device")
-        return whole(directory, rank, part, blocks)
+        return whole(directory, rank, *more)
 
     monkeypatch.setattr(module, "write_part", full)
     errors = write_on(3, tmp_path, 100)

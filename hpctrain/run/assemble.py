@@ -117,7 +117,7 @@ def make_observers(parts: Parts, output: Output) -> Observers:
         validation=Validation(parts.monitor, job.output.error_every),
         history=history,
         progress=Progress(job.stop.max_iterations, ranks.is_root),
-        checkpoints=Checkpoints(parts, output.path, history.sync),
+        checkpoints=Checkpoints(parts, output, history.sync),
         timer=ranks.timer,
     )
 

@@ -1,6 +1,7 @@
 """Where a run is written: over nothing that exists, and over no other run."""
 
 import itertools
+import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +21,16 @@ class TakenError(InputError):
 
 @dataclass(frozen=True)
 class Output:
-    """The run file of a run, None for none, and on rank 0 the right to write it."""
+    """The run file of a run, None for none, and on rank 0 the right to write it.
+
+    Attributes:
+        identity: tells the run from all others, on all ranks; that of one that goes on is in its
+            file.
+    """
 
     path: Path | None
     claim: Claim | None
+    identity: str
 
 
 @contextmanager
@@ -37,16 +44,15 @@ def hold_claim(
     """
     held: list[Claim] = []
 
-    def path() -> Path | None:
+    def find() -> tuple[Path | None, str]:
         claim = claim_file()
-        if claim is None:
-            return None
-        held.append(claim)
-        return claim.path
+        if claim is not None:
+            held.append(claim)
+        return claim.path if claim else None, secrets.token_hex(16)
 
-    found = communicator.run_on_root(path)
+    path, identity = communicator.run_on_root(find)
     try:
-        yield Output(found, held[0] if held else None)
+        yield Output(path, held[0] if held else None, identity)
     finally:
         for claim in held:
             claim.release()

@@ -73,12 +73,14 @@ class Past:
 
     Attributes:
         path: its run file.
+        identity: what tells it from all other runs.
         job: its job, with what was changed for the rest of the run.
         stop_reason: what its file says of its end.
         checkpoint: where it goes on; None if it was killed before its first checkpoint.
     """
 
     path: Path
+    identity: str
     job: Job
     stop_reason: str
     checkpoint: Checkpoint | None
@@ -105,18 +107,18 @@ def find_past(run_file: str, overrides: Sequence[str], communicator: Communicato
             checkpoint left that is whole.
     """
     path = Path(run_file)
-    job, stop_reason, last = communicator.run_on_root(lambda: _read(path, overrides))
-    store = CheckpointStore(name_checkpoint_folder(path), communicator)
+    identity, job, stop_reason, last = communicator.run_on_root(lambda: _read(path, overrides))
+    store = CheckpointStore(name_checkpoint_folder(path), communicator, identity)
     checkpoint = store.find_latest(until=last)
     if checkpoint is not None and checkpoint.extra["job"] != compute_fingerprint(job):
         raise ResumeError(f"{path}: cannot be resumed, {checkpoint.path} is of another job")
     if checkpoint is None:
         communicator.run_on_root(lambda: _check_early(path, job, stop_reason, last, store))
-    return Past(path, job, stop_reason, checkpoint)
+    return Past(path, identity, job, stop_reason, checkpoint)
 
 
-def _read(path: Path, overrides: Sequence[str]) -> tuple[Job, str, int]:
-    """The job, the stop reason and the last iteration, -1 where none is recorded."""
+def _read(path: Path, overrides: Sequence[str]) -> tuple[str, Job, str, int]:
+    """Identity, job, stop reason and the last iteration, -1 where none is recorded."""
     run = read_run(path)
     for override in overrides:
         key = override.partition("=")[0].strip()
@@ -127,7 +129,8 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[Job, str, int]:
             )
     iterations = run.history["iteration"]
     last = int(iterations[-1]) if len(iterations) else -1
-    return parse_job(run.job, str(path), overrides), run.stop_reason, last
+    identity, job = str(run.attributes.get("run", "")), parse_job(run.job, str(path), overrides)
+    return identity, job, run.stop_reason, last
 
 
 def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: CheckpointStore) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from hpctrain.job.settings import Job
@@ -61,7 +62,8 @@ def resume(
     """
     with hold_claim(communicator, lambda: Claim(Path(run_file))) as output:
         past = find_past(run_file, overrides, communicator)
-        return _train(past.job, communicator, nullcontext(output), past, signals)
+        held = nullcontext(replace(output, identity=past.identity))
+        return _train(past.job, communicator, held, past, signals)
 
 
 def _train(

@@ -1,17 +1,20 @@
 """Checkpoints: a run's whole state, written by all ranks, read back on any number of them.
 
 A checkpoint is a directory `DIRECTORY/<iteration>` with one HDF5 part a rank and `manifest.json`:
-which leaf of the state lies in which part, and the size and CRC-32 of each part. It is written
-under a temporary name, read back for its checksums, synced, and then takes its name in one step.
-So a directory of that name is complete, unless the disk damaged it later, which the checksums tell.
+which leaf of the state lies in which part, the size and digest of each part, and a digest of these.
+The table and each part name the run, the iteration and the parts that were written together: a part
+of another checkpoint is damage. It is written under a temporary name, read back for its digests,
+synced, and then takes its name in one step. So a directory of that name is complete, unless it was
+damaged later, which the digests tell.
 """
 
+import hashlib
 import json
+import secrets
 import shutil
 import warnings
-import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,17 +23,19 @@ from torch import Tensor
 from hpctrain.errors import RunError
 from hpctrain.store import files
 from hpctrain.store.parts import (
+    Origin,
     Part,
     StoredLeaf,
     StoredLeaves,
     StoredRows,
     merge_leaves,
+    name_part,
     to_json,
     write_part,
 )
 from hpctrain.store.state import Share, unflatten
 
-FORMAT = "hpctrain-checkpoint/1"
+FORMAT = "hpctrain-checkpoint/2"
 MANIFEST = "manifest.json"
 REPLACED = ".replaced"
 
@@ -46,6 +51,8 @@ class Communicator(Protocol):
 
     @property
     def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
     def gather(self, value: Any) -> list[Any] | None: ...
     def broadcast(self, value: Any) -> Any: ...
     def run_on_root(self, function: Callable[[], T]) -> T: ...
@@ -94,12 +101,20 @@ class CheckpointStore:
 
     Args:
         directory: made when the first checkpoint is written.
+        run: the run's identity; None reads checkpoints of any.
         keep: how many of the newest checkpoints stay.
     """
 
-    def __init__(self, directory: Path | str, communicator: Communicator, keep: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        communicator: Communicator,
+        run: str | None = None,
+        keep: int = 2,
+    ) -> None:
         self.directory = Path(directory)
         self._communicator = communicator
+        self._run = run
         self._keep = keep
 
     def write(
@@ -129,8 +144,9 @@ class CheckpointStore:
         try:
             self._on_root(lambda: _make_empty(self.directory, temporary))
             rank = self._communicator.rank
-            parts = self._on_all(lambda: write_part(temporary, rank, state, blocks))
-            self._on_root(lambda: _write_manifest(temporary, iteration, parts, extra or {}))
+            origin = self._make_origin(iteration)
+            parts = self._on_all(lambda: write_part(temporary, rank, state, origin, blocks))
+            self._on_root(lambda: _write_manifest(temporary, origin, parts, extra or {}))
             return self._on_root(lambda: _put_in_place(temporary, iteration, self._keep))
         except CheckpointError:
             self._communicator.run_on_root(lambda: shutil.rmtree(temporary, ignore_errors=True))
@@ -142,11 +158,18 @@ class CheckpointStore:
         Args:
             until: leave out those of later iterations.
         """
-        return self._communicator.run_on_root(lambda: _find_newest_whole(self.directory, until))
+        return self._communicator.run_on_root(
+            lambda: _find_newest_whole(self.directory, self._run, until)
+        )
 
     def list_names(self) -> list[str]:
         """The checkpoints that are there, whole or not, the newest first; not collective."""
         return [path.name for path in _list_checkpoints(self.directory)]
+
+    def _make_origin(self, iteration: int) -> Origin:
+        """That of a new checkpoint, equal on all ranks."""
+        written = self._communicator.broadcast(secrets.token_hex(16))
+        return Origin(self._run or "", iteration, written, self._communicator.size)
 
     def _on_root(self, function: Callable[[], T]) -> T:
         """Rank 0's result on all ranks, or its failure as a `CheckpointError`."""
@@ -190,25 +213,25 @@ def _make_empty(directory: Path, temporary: Path) -> None:
 
 
 def _write_manifest(
-    directory: Path, iteration: int, parts: list[Part], extra: Mapping[str, Any]
+    directory: Path, origin: Origin, parts: list[Part], extra: Mapping[str, Any]
 ) -> None:
     content = {
         "format": FORMAT,
-        "iteration": iteration,
-        "ranks": len(parts),
-        "parts": {part.name: {"size": part.size, "crc32": part.crc32} for part in parts},
+        "origin": asdict(origin),
+        "parts": {part.name: {"size": part.size, "sha256": part.sha256} for part in parts},
         "leaves": to_json(merge_leaves(parts)),
         "extra": extra,
     }
     content = json.loads(json.dumps(content))  # as it will be read: keys are strings
     manifest = directory / MANIFEST
-    manifest.write_text(json.dumps({"crc32": _compute_content_crc32(content), "content": content}))
+    manifest.write_text(json.dumps({"sha256": _compute_digest(content), "content": content}))
     files.sync(manifest)
     files.sync(directory)
 
 
-def _compute_content_crc32(content: Any) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+def _compute_digest(content: Any) -> str:
+    """SHA-256 of a table, and so of all parts, whose digests are in it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _put_in_place(temporary: Path, iteration: int, keep: int) -> Path:
@@ -238,26 +261,33 @@ def _list_checkpoints(directory: Path) -> list[Path]:
     return sorted(named, key=lambda path: (-_parse_iteration(path), path.name))
 
 
-def _find_newest_whole(directory: Path, until: int | None) -> Checkpoint | None:
+def _find_newest_whole(directory: Path, run: str | None, until: int | None) -> Checkpoint | None:
     for path in _list_checkpoints(directory):
         if until is not None and _parse_iteration(path) > until:
             warnings.warn(f"{path}: left out, the run file ends at {until}", stacklevel=2)
             continue
         try:
-            return _verify(path)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            return _verify(path, run)
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             warnings.warn(f"{path}: damaged, the one before it is used: {error}", stacklevel=2)
     return None
 
 
-def _verify(path: Path) -> Checkpoint:
+def _verify(path: Path, run: str | None) -> Checkpoint:
     manifest = json.loads((path / MANIFEST).read_bytes())
     content = manifest["content"]
-    if _compute_content_crc32(content) != manifest["crc32"]:
-        raise ValueError(f"{MANIFEST} does not match its checksum")
+    if _compute_digest(content) != manifest["sha256"]:
+        raise ValueError(f"{MANIFEST} does not match its digest")
     if content["format"] != FORMAT:
         raise ValueError(f"{MANIFEST} is of format {content['format']}, not {FORMAT}")
+    origin = Origin(**content["origin"])
+    if origin.iteration != _parse_iteration(path):
+        raise ValueError(f"{MANIFEST} is of iteration {origin.iteration}")
+    if run is not None and origin.run != run:
+        raise ValueError(f"{MANIFEST} is of another run")
+    if content["parts"].keys() != set(map(name_part, range(origin.ranks))):
+        raise ValueError(f"{MANIFEST} does not name {origin.ranks} parts")
     for name, part in content["parts"].items():
-        Part(name, part["size"], part["crc32"], {}).verify(path)
+        Part(name, part["size"], part["sha256"], {}).verify(path, origin)
     leaves = {name: StoredLeaf.from_json(leaf) for name, leaf in content["leaves"].items()}
-    return Checkpoint(path, content["iteration"], content["ranks"], content["extra"], leaves)
+    return Checkpoint(path, origin.iteration, origin.ranks, content["extra"], leaves)

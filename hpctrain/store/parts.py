@@ -3,7 +3,7 @@
 Tensors are datasets named by their path in the state; scalars stand in the table itself.
 """
 
-import zlib
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.store import files
+from hpctrain.store import attributes, files
 from hpctrain.store.space import Sink
 from hpctrain.store.state import Leaf, Ownership, RowBlock, flatten
 
@@ -89,38 +89,66 @@ class StoredLeaf:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a part is of, as each part and the table name it.
+
+    Attributes:
+        run: which run wrote it.
+        iteration: of that run.
+        written: a random name for the parts that were written together.
+        ranks: the number of these parts.
+    """
+
+    run: str
+    iteration: int
+    written: str
+    ranks: int
+
+
+@dataclass(frozen=True)
 class Part:
-    """A part as written: its file, and the leaves in it."""
+    """A part as written: its file with the digest of its bytes, and the leaves in it."""
 
     name: str
     size: int
-    crc32: int
+    sha256: str
     leaves: Mapping[str, StoredLeaf]
 
-    def verify(self, directory: Path) -> None:
+    def verify(self, directory: Path, origin: Origin) -> None:
         """Raise a ValueError that says what is wrong with the file, if anything is."""
         path = directory / self.name
         if not path.exists():
             raise ValueError(f"{self.name} is missing")
         if path.stat().st_size != self.size:
             raise ValueError(f"{self.name} has {path.stat().st_size} bytes, not {self.size}")
-        if checksum(path) != self.crc32:
-            raise ValueError(f"{self.name} does not match its checksum")
+        if compute_digest(path) != self.sha256:
+            raise ValueError(f"{self.name} does not match its digest")
+        with h5py.File(path, "r") as file:
+            named = attributes.read(file)
+        for what, expected in {**asdict(origin), "part": self.name}.items():
+            if named.get(what) != expected:
+                raise ValueError(f"{self.name} is of {what} {named.get(what)}, not {expected}")
 
 
 def write_part(
-    directory: Path, rank: int, state: Any, blocks: Collection[int] | None = None
+    directory: Path,
+    rank: int,
+    state: Any,
+    origin: Origin,
+    blocks: Collection[int] | None = None,
 ) -> Part:
-    """Write a rank's blocks and rows, and on rank 0 the replicated leaves; read back the checksum.
+    """Write a rank's blocks and rows, and on rank 0 the replicated leaves; read back the digest.
 
     Args:
+        origin: of the checkpoint, equal on all ranks.
         blocks: of the blocks in the state, those to write; by default all.
 
     Raises:
         StateError: the state holds something that cannot be stored.
     """
-    path = directory / f"part-{rank}.h5"
+    path = directory / name_part(rank)
     with Sink(path) as sink, h5py.File(sink, "w", libver="latest") as file:
+        attributes.write(file, {**asdict(origin), "part": path.name})
         leaves = {
             leaf.path: _write_leaf(file, path.name, leaf)
             for leaf in flatten(state, blocks)
@@ -129,9 +157,14 @@ def write_part(
     sink.check()
     with ThreadPoolExecutor(1) as pool:  # what is read back waits for no disk
         syncing = pool.submit(files.sync, path)
-        crc32 = checksum(path)
+        sha256 = compute_digest(path)
         syncing.result()
-    return Part(path.name, path.stat().st_size, crc32, leaves)
+    return Part(path.name, path.stat().st_size, sha256, leaves)
+
+
+def name_part(rank: int) -> str:
+    """The file of a rank's part."""
+    return f"part-{rank}.h5"
 
 
 def _write_leaf(file: h5py.File, part: str, leaf: Leaf) -> StoredLeaf:
@@ -167,13 +200,10 @@ def _type_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def checksum(path: Path) -> int:
-    """CRC-32 of a file's bytes."""
-    crc = 0
+def compute_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            crc = zlib.crc32(piece, crc)
-    return crc
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def merge_leaves(parts: Iterable[Part]) -> dict[str, StoredLeaf]:

@@ -80,7 +80,7 @@ BLOCKS = "blocks = 2"
 # then on one again.
 INTERRUPTED, MIDDLE, ITERATIONS = 3, 4, 6
 # What is spread over three ranks in another way than over two or four.
-ON_UNEVEN_RANKS = ("ssbroyden", "aspqn", "mspqn", "apts-data")
+ON_UNEVEN_RANKS = ("ssbroyden", "gauss-newton", "aspqn", "mspqn", "apts-data")
 TIMES = ("seconds", "wall_seconds")
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from hpctrain.run.output import name_checkpoint_folder
+from hpctrain.run.output import Output, name_checkpoint_folder
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Kept, Stored, compute_fingerprint
 from hpctrain.store.checkpoint import CheckpointStore
@@ -16,16 +15,17 @@ class Checkpoints:
 
     Args:
         parts: what the run is made of.
-        run_file: beside which they lie; None for a run that writes nothing.
+        output: the run file, beside which they lie, or none.
         sync: sees to it that the records up to now are on the disk, collectively: a checkpoint
             counts on them.
     """
 
-    def __init__(self, parts: Parts, run_file: Path | None, sync: Callable[[], None]) -> None:
+    def __init__(self, parts: Parts, output: Output, sync: Callable[[], None]) -> None:
         self._parts = parts
         self._sync = sync
-        place = name_checkpoint_folder(run_file) if run_file else None
-        self._store = CheckpointStore(place, parts.place.ranks) if place else None
+        place = name_checkpoint_folder(output.path) if output.path else None
+        ranks = parts.place.ranks
+        self._store = CheckpointStore(place, ranks, output.identity) if place else None
 
     def is_due(self, iteration: int) -> bool:
         """Whether it is time for one."""

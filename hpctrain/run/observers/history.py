@@ -205,6 +205,7 @@ class History:
                 **self._describe_place(),
                 "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,
                 "parameters": parameters,
+                "run": self._output.identity,
             },
             columns=self._list_columns(),
             phases=PHASES,
