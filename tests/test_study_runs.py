@@ -2,12 +2,20 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hpctrain.results import figures
 from hpctrain.results.figures import plot
-from hpctrain.results.report import make_share_rows, make_summary_rows, make_target_rows, report
+from hpctrain.results.report import (
+    make_share_rows,
+    make_summary_rows,
+    make_target_rows,
+    make_term_rows,
+    report,
+)
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunFileError, RunWriter, read_run
 
@@ -163,3 +171,32 @@ def test_another_suffix_is_refused_before_the_runs_are_read(tmp_path):
         plot([tmp_path / "none.h5"], tmp_path / "a.gif")
     with pytest.raises(StudyError, match="no runs"):
         plot([], tmp_path / "a.png")
+
+
+def with_terms(run):
+    """The run with two terms of its loss, one of them with a renewed weight."""
+    count = len(run.history["iteration"])
+    columns = {"loss.equation": 0.5, "loss.Initial": 0.25, "weight.Initial": 3.0}
+    more = {name: np.full(count, value) for name, value in columns.items()}
+    return replace(run, history={**run.history, **more})
+
+
+def test_losses_of_terms_are_rows_with_the_weights_that_were_renewed(tmp_path):
+    run = read_run(make_run(tmp_path / "a.h5"))
+    assert make_term_rows([run]) == []
+    assert make_term_rows([with_terms(run)]) == [
+        {"file": "a.h5", "term": "equation", "loss": 0.5},
+        {"file": "a.h5", "term": "Initial", "loss": 0.25, "renewed weight": 3.0},
+    ]
+
+
+def test_losses_of_terms_are_lines_of_the_figure_of_one_run(tmp_path, monkeypatch):
+    path = make_run(tmp_path / "a.h5")
+    drawn = []
+    monkeypatch.setattr(figures, "read_run", lambda path: with_terms(read_run(path)))
+    monkeypatch.setattr(figures.style, "save", lambda figure, output: drawn.append(figure))
+    plot([path], tmp_path / "a.png")
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()]
+               for axes in drawn[0].axes if axes.get_legend()]  # fmt: skip
+    assert all({"loss of equation", "loss of Initial"} <= set(names) for names in legends)
+    assert len(legends) == 2

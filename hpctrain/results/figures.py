@@ -12,7 +12,7 @@ from hpctrain.results import fields, style
 from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
 from hpctrain.results.stages import find_ends
-from hpctrain.results.summary import StudyError, Summary, tell_apart
+from hpctrain.results.summary import TERM_LOSS, StudyError, Summary, tell_apart
 from hpctrain.store.run_file import Run, read_run
 
 
@@ -51,7 +51,8 @@ def _draw_one_run(run: Run) -> Figure:
     summary = Summary(run)
     figure.suptitle(f"{summary.problem}, {summary.solver}: {run.stop_reason}", fontsize=10)
     for axes, cost in zip(below.subplots(1, 2), costs, strict=True):
-        for index, (quantity, name) in enumerate(_name_quantities([run]).items()):
+        quantities = _name_quantities([run]) | _name_term_losses(summary)
+        for index, (quantity, name) in enumerate(quantities.items()):
             _draw_line(axes, run, cost, quantity, name, index)
         _draw_stage_ends(axes, run, cost, "0.4")
         for measure in _list_measures([run]):
@@ -112,6 +113,11 @@ def _name_quantities(runs: Sequence[Run]) -> dict[str, str]:
     """Column → name on an axis, of what at least one of the runs has values of."""
     loss = {"loss": "loss"} if _is_known(runs, "loss") else {}
     return loss | {each.column: each.axis for each in _list_measures(runs)}
+
+
+def _name_term_losses(summary: Summary) -> dict[str, str]:
+    """Column → name in a legend, of the losses of the terms where there are several."""
+    return {f"{TERM_LOSS}{term}": f"loss of {term}" for term in summary.list_terms()}
 
 
 def _is_known(runs: Sequence[Run], name: str) -> bool:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from hpctrain.results.measures import list_measures
 from hpctrain.results.stages import find_stages
-from hpctrain.results.summary import StudyError, Summary
+from hpctrain.results.summary import TERM_LOSS, TERM_WEIGHT, StudyError, Summary
 from hpctrain.store.run_file import Run, read_run
 
 TABULATE_STYLES = {"text": "simple", "markdown": "github"}
@@ -22,9 +22,9 @@ Row = Mapping[str, Cell]
 def report(paths: Iterable[Path | str], style: str = "text") -> str:
     """Tables of the runs in these files.
 
-    As text or Markdown: a summary, the stages of runs that have several, the shares of time, and
-    when targets of the error, or of the test accuracy, were reached.
-    As CSV: one row a run, with all of that as columns.
+    As text or Markdown: a summary, the stages and the losses of the terms of runs that have several,
+    the shares of time, and when targets of the error, or of the test accuracy, were reached.
+    As CSV: one row a run, with all of that but the terms as columns.
 
     Raises:
         StudyError: there is no such style.
@@ -45,6 +45,7 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
     tables = {
         "": make_summary_rows(runs),
         "Stages": [row for run in runs for row in make_stage_rows(run)],
+        "Loss by term, without weights": make_term_rows(runs),
         "Share of time": [_format_percent(row) for row in make_share_rows(runs)],
     }
     for measure in list_measures():
@@ -109,6 +110,20 @@ def _make_wide_stages(run: Run) -> Row:
         for name, value in row.items()
         if name not in ("file", "stage")
     }
+
+
+def make_term_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row for each run and each term of its loss, where it has several: its mean square."""
+    rows: list[Row] = []
+    for run in runs:
+        summary = Summary(run)
+        for term in summary.list_terms():
+            row: dict[str, Cell] = {"file": run.path.name, "term": term}
+            row["loss"] = summary.find_final(f"{TERM_LOSS}{term}")
+            if f"{TERM_WEIGHT}{term}" in run.history:
+                row["renewed weight"] = summary.find_final(f"{TERM_WEIGHT}{term}")
+            rows.append(row)
+    return rows
 
 
 def make_share_rows(runs: Sequence[Run]) -> list[Row]:

@@ -14,6 +14,8 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.results.measures import Measure, find_measure
 from hpctrain.store.run_file import Run
 
+# Before the names of the terms of a loss, in columns of the history: their losses, their weights.
+TERM_LOSS, TERM_WEIGHT = "loss.", "weight."
 NOT_COMPUTED = ("communication", "validation", "io")
 
 
@@ -84,6 +86,11 @@ class Summary:
     def _read_job(self, table: str, *keys: str) -> str:
         settings = self.job.get(table, {})
         return str(next((settings[key] for key in keys if key in settings), "?"))
+
+    def list_terms(self) -> list[str]:
+        """The terms of its loss whose own losses are recorded."""
+        columns = (name for name in self.run.history if name.startswith(TERM_LOSS))
+        return [name.removeprefix(TERM_LOSS) for name in columns]
 
     def find_final(self, column: str) -> float:
         """The last finite value of a history column; NaN if there is none."""
