@@ -22,8 +22,8 @@ Row = Mapping[str, Cell]
 def report(paths: Iterable[Path | str], style: str = "text") -> str:
     """Tables of the runs in these files.
 
-    As text or Markdown: a summary, the stages and losses of terms of runs that have several of them,
-    the shares of time, and when targets of the error, or of the test accuracy, were reached.
+    As text or Markdown: a summary, stages and losses of terms where there are several, shares of
+    time, and when targets of the error, or of the test accuracy, were reached.
     As CSV: one row a run, with all of that but the terms as columns.
 
     Raises:
