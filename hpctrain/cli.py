@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.show_every_letter()
     options = _make_parser().parse_args(arguments)
     warnings.showwarning = _warn
+    # torch says so of what fails, or is refused as a lost derivative, a moment later.
+    warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True to a scalar")
     try:
         return options.command(options)
     except InputError as error:

@@ -1,5 +1,6 @@
 """Faults in an equation of the user's own: one line that names the place, before any work."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from hpctrain.problems.equations import (
     Box,
     Condition,
     Dirichlet,
+    Disk,
     Equations,
     Initial,
+    Neumann,
+    Observations,
     ProblemError,
     Unknown,
 )
@@ -114,7 +118,12 @@ RESIDUALS = {
     "a normal inside": (lambda s, at, u: u.normal, "u.normal is not known here"),
     "an exception": (lambda s, at, u: fail("one\ntwo"), "ValueError: one two"),
     "an exit": (lambda s, at, u: exit(3), "SystemExit: 3"),
-    "numpy of u": (lambda s, at, u: u.t.numpy(), "RuntimeError: Can't call numpy()"),
+    "math of u": (lambda s, at, u: math.sin(u.t), "ValueError: this takes one number"),
+    "a branch": (lambda s, at, u: u.t if u > 0 else u.x, "use torch.where(condition, a, b)"),
+    "numpy of u": (
+        lambda s, at, u: u.t.numpy(),
+        "RuntimeError: numpy's functions lose derivatives",
+    ),
     "detached": (lambda s, at, u: (u.t - u.xx).detach(), "its derivative with respect to u.t:"),
     "half detached": (lambda s, at, u: u.t - u.xx.detach(), "respect to u.xx: torch finds 0"),
     "through numpy": (lambda s, at, u: of_numpy(u.x, u.t), "with respect to u.x: torch finds 0"),
@@ -185,6 +194,7 @@ CASES = {
 LINE = 1 + FILE.index('        raise ArithmeticError("no way back")')
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 @pytest.mark.parametrize("name, function, said", CASES.values(), ids=CASES)
 def test_a_faulty_function_is_refused_in_one_line_that_names_its_place(name, function, said):
     is_part = name in "GD"
@@ -379,7 +389,7 @@ JUMPS = {
 
 def jumps_of(**functions):
     problem = pinn(broken(Free, **functions))
-    return list(describe_jumps("u", problem.forms["u"], problem.frame, problem._shapes[0]))
+    return list(describe_jumps("u", problem.forms["u"], problem.frame, problem.shapes[0]))
 
 
 @pytest.mark.parametrize("name, function, place", JUMPS.values(), ids=JUMPS)
@@ -420,6 +430,45 @@ def test_a_lifting_that_solves_the_equation_is_warned_of():
     (line,) = pinn(broken(Heat, ansatz=wave, conditions=())).cautions[:1]
     assert line == "Mine: G alone solves the equations: the network has nothing to learn"
     assert not any("nothing to learn" in each for each in pinn(broken()).cautions)
+
+
+def test_a_lifting_that_solves_the_equation_alone_leaves_a_condition_to_learn():
+    pulled = Neumann({"u": 1.0}, on="x.high")
+    fixed = Dirichlet({"u": 0.0}, on="x.low", exact=True)
+    for conditions, is_left in (((fixed,), False), ((fixed, pulled), True)):
+        at_rest = broken(Heat, ansatz=Equations.ansatz, conditions=conditions)
+        said = any("nothing to learn" in line for line in pinn(at_rest).cautions)
+        assert said is not is_left
+
+
+class Flow(Equations):
+    """Two fields that one equation does not determine."""
+
+    geometry = Box(x=(0.0, 1.0), y=(0.0, 1.0)) - Disk((0.5, 0.5), 0.2)
+    fields = ("u", "v")
+    conditions = (Dirichlet({"u": 1.0, "v": 0.0}),)
+
+    def residuals(self, at, u, v):
+        return u.x + v.y
+
+
+def test_fewer_equations_than_fields_are_warned_of_unless_something_is_measured():
+    (line,) = pinn(Flow()).cautions
+    assert line == (
+        "Flow: one residual for 2 fields (u, v), and no measurements: there may be many solutions"
+    )
+    no_vortex = Condition(lambda at, u, v: u.y - v.x, on="inside")
+    assert pinn(broken(Flow, conditions=(*Flow.conditions, no_vortex))).cautions == ()
+    measured = Observations({"x": [0.1], "y": [0.5], "u": [1.0]}, ["u"])
+    assert pinn(broken(Flow, conditions=(*Flow.conditions, measured))).cautions == ()
+
+
+def test_measurements_in_a_hole_are_warned_of_and_on_its_edge_are_not():
+    table = {"x": [0.1, 0.5, 0.3, 0.35857864], "y": [0.5, 0.4, 0.5, 0.35857864], "u": [1.0] * 4}
+    (line,) = pinn(broken(Flow, conditions=(Observations(table, ["u"]),))).cautions
+    assert line == (
+        "Mine: Observations: 1 of 4 points lies outside of the geometry, such as x = 0.5, y = 0.4"
+    )
 
 
 STEEP = f"""{HEAD}

@@ -142,6 +142,9 @@ def test_losses_of_terms_are_without_weights_and_add_up_to_the_loss_with_them():
     assert monitor.columns == tuple(f"loss.{name}" for name in names)
     losses = monitor.values(theta)
     weights = (1.0, 1 / 0.1**2, 3.0)
+    assert monitor.summary(losses) == "terms without weights: " + ", ".join(
+        f"{name} {losses[f'loss.{name}']:.3e}" for name in names
+    )
     total = sum(w * losses[f"loss.{name}"] for w, name in zip(weights, names, strict=True))
     found = Objective.of(problem, Communicator(), 8).evaluate_loss(theta).loss
     assert total == pytest.approx(found, rel=1e-13)

@@ -71,6 +71,17 @@ def test_blocks_do_not_change_the_values(trained, tmp_path, monkeypatch):
     assert np.array_equal(*outs)
 
 
+def test_points_outside_of_the_geometry_are_warned_of(trained, tmp_path, recwarn):
+    predict(str(trained), "t=0:1:2,x=-1:1:2", f"{tmp_path}/out.csv", None, 1)
+    assert not recwarn
+    predict(str(trained), "t=0.5:1.5:2,x=-1:1:2", f"{tmp_path}/out.csv", None, 1)
+    (warned,) = recwarn
+    assert str(warned.message) == (
+        "t=0.5:1.5:2,x=-1:1:2: 2 of 4 points lie outside of the geometry, such as t = 1.5, x = -1:"
+        " it is extrapolated there"
+    )
+
+
 FAULTS = {
     "an end": ("t=0,x=0", "out.txt", None, r"-o .*out\.txt is not allowed: its name must end in"),
     "a field": (
@@ -79,7 +90,7 @@ FAULTS = {
         "v",
         r"'v' is not allowed: one of u, or a derivative such as",
     ),
-    "an order": ("t=0,x=0", "out.csv", "u.xxxxx", r"'u.xxxxx' is not allowed"),
+    "an order": ("t=0,x=0", "out.csv", "u.xxxxx", r"'u.xxxxx' is not allowed: .*to order 4$"),
     "a coordinate": ("t=0", "out.csv", None, r"t=0 has no column x: it must have t, x"),
     "a grid": ("t=0:1,x=0", "out.csv", None, r"points 't=0:1,x=0' are not allowed: a table"),
     "a file": ("none.csv", "out.csv", None, r"none\.csv cannot be read: .*No such file"),

@@ -1,6 +1,7 @@
 """`hpctrain predict`: the fields of a finished run, and their derivatives, at any points."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -36,9 +37,14 @@ class Evaluable(Protocol):
     ) -> dict[str, Tensor]:
         """Fields or their derivatives (N,) at points (d, N), by names such as "u" and "u.x"."""
 
+    def describe_outside(self, points: Tensor) -> str:
+        """How many of the points (d, N) lie where nothing was trained; empty for none."""
+
 
 def predict(run: str, points: str, output: str, names: str | None, threads: int) -> str:
     """Evaluates the solution of a run at points, and writes a table of both; says what was done.
+
+    Warns of points at which the solution is only extrapolated.
 
     Args:
         run: a finished run file.
@@ -56,6 +62,8 @@ def predict(run: str, points: str, output: str, names: str | None, threads: int)
     wanted = tuple(name.strip() for name in names.split(",")) if names else problem.outputs
     columns = _read_points(points, problem.coordinates)
     x = to_tensor(np.stack([columns[name] for name in problem.coordinates]))
+    if outside := problem.describe_outside(x):
+        warnings.warn(f"{points}: {outside}: it is extrapolated there", stacklevel=2)
     found: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     for block in x.split(BLOCK, dim=1):
         values = problem.evaluate(theta, block, wanted, threads)

@@ -11,6 +11,16 @@ from typing import Any
 _LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1])
 MOST_LETTERS = 400
 _PACKAGES = {"site-packages", "dist-packages"}
+# What torch says of functions that are not its own, and what to write instead.
+_ADVICE = {
+    "Can't call numpy()": "numpy's functions lose derivatives: use torch's, such as torch.sin",
+    "only one element tensors can be converted": (
+        "this takes one number, not a tensor: use torch's functions, such as torch.sin"
+    ),
+    "Boolean value of Tensor with more than one": (
+        "a tensor has no one truth value: use torch.where(condition, a, b), and & for and"
+    ),
+}
 
 
 def explain(error: BaseException, otherwise: str = "") -> str:
@@ -30,6 +40,7 @@ def explain(error: BaseException, otherwise: str = "") -> str:
             if _is_users(call.filename)
         ]
         place, reason = places[-1] if places else otherwise, str(error)
+    reason = next((advice for said, advice in _ADVICE.items() if said in reason), reason)
     text = " ".join(f"{type(error).__name__}: {reason}".split())
     if len(text) > MOST_LETTERS:
         text = f"{text[:MOST_LETTERS]}…"

@@ -23,7 +23,12 @@ from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.points import grid_points
 from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.solution import Composition
-from hpctrain.problems.equations.term_losses import ProblemOfTerms, TermLosses, describe_overfitted
+from hpctrain.problems.equations.term_losses import (
+    PREFIX,
+    ProblemOfTerms,
+    TermLosses,
+    describe_overfitted,
+)
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
 from hpctrain.problems.equations.unknowns import Unknown
@@ -164,6 +169,11 @@ class ErrorMonitor:
         for name, unknown in self._problem.equations.unknowns.items():
             if name in values:
                 words.append(self._describe_unknown(name, unknown, values[name]))
+        losses = [
+            f"{n.removeprefix(PREFIX)} {values[n]:.3e}" for n in self._losses.columns if n in values
+        ]
+        if losses:
+            words.append(f"terms without weights: {', '.join(losses)}")
         return ", ".join(words)
 
     def _describe_unknown(self, name: str, unknown: Unknown, value: float) -> str:

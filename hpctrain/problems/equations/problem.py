@@ -27,14 +27,14 @@ from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import PinnRenewal
+from hpctrain.problems.equations.checks.cautions import list_cautions
 from hpctrain.problems.equations.checks.guard import guarded, named_place
-from hpctrain.problems.equations.checks.jumps import describe_jumps
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
 from hpctrain.problems.equations.conditions.boundary import Exactable, OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
-from hpctrain.problems.equations.exact import describe_corners, exact_forms, periodic_inputs
+from hpctrain.problems.equations.exact import exact_forms, periodic_inputs
 from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, Component
 from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import interior_points
@@ -50,7 +50,7 @@ from hpctrain.problems.equations.requests import (
     shape_for,
     try_out,
 )
-from hpctrain.problems.equations.scaling import NetworkInputs, caution_of_sizes
+from hpctrain.problems.equations.scaling import NetworkInputs
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import (
     EQUATION,
@@ -62,9 +62,6 @@ from hpctrain.problems.equations.terms import (
 from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
 from hpctrain.user_code.faults import place_of
 
-NO_CONDITIONS = "there are no conditions, and no ansatz: the equations alone have many solutions"
-# Residuals below this part of their usual size are zero.
-SOLVED = 1e-10
 # Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
 # above so many coordinates it is found among points inside.
 MAXIMUM_GRID, MOST_GRIDDED, MANY = 41, 3, 100_000
@@ -188,7 +185,8 @@ class PinnProblem:
         return [try_out(term, self.frame) for term in self.terms]
 
     @cached_property
-    def _shapes(self) -> list[JetShape]:
+    def shapes(self) -> list[JetShape]:
+        """The jet that each term needs."""
         return [shape_for(trial.components, self.frame) for trial in self.trials]
 
     @cached_property
@@ -213,48 +211,18 @@ class PinnProblem:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """Conditions that contradict each other; jumps that no residual sees; odd coordinates."""
-        scales = {
-            "network.scale_inputs": self.formulation.scale_inputs,
-            "problem.scale_distance": self.formulation.scale_distance or not self.forms,
-        }
-        jumps = [
-            line
-            for field, form in self.forms.items()
-            for line in describe_jumps(field, form, self.frame, self._shapes[0])
-        ]
-        off = [key for key, on in scales.items() if not on]
-        corners = describe_corners(self.equations)
-        has_any = bool(self.equations.conditions or self.forms)
-        alone = [] if has_any else [f"{self.frame.title}: {NO_CONDITIONS}"]
-        return (
-            *alone,
-            *corners,
-            *jumps,
-            *self._find_given_away(),
-            *caution_of_sizes(self.frame, off),
-        )
+        """What is allowed, but hardly meant, a line each; see `checks.cautions`."""
+        return tuple(list_cautions(self))
 
-    def _find_given_away(self) -> list[str]:
-        """A warning where the fields without any network solve the equations."""
-        if set(self.forms) != set(self.frame.fields):
-            return []
-        trial, shape, term = self.trials[0], self._shapes[0], self.terms[0]
-        composition = Composition(self.frame, self.forms, shape, trial.at.all)
-        size = (shape.components, len(self.forms), trial.at.count)
-        unknowns = {
-            name: torch.tensor(u.start, device=CPU) for name, u in self.equations.unknowns.items()
-        }
-        with torch.no_grad():
-            fields = composition.fields(torch.zeros(size, dtype=torch.float64, device=CPU))
-            left = term.zero(trial.at, fields, unknowns)
-        largest = max(float(r.abs().max()) for r in left.values())
-        usual = max(float(r.detach().abs().max()) for r in trial.values.values())
-        if largest > SOLVED * usual:
-            return []
-        return [
-            f"{self.frame.title}: G alone solves the equations: the network has nothing to learn"
-        ]
+    def describe_outside(self, points: Tensor) -> str:
+        """How many of some points (d, N) lie outside of the geometry; empty for none."""
+        outside = self.frame.region.find_outside(points)
+        count = int(outside.sum())
+        if not count:
+            return ""
+        first = self.frame.axes.describe(points[:, outside][:, 0])
+        lie = "points lies" if count == 1 else "points lie"
+        return f"{count} of {points.shape[1]} {lie} outside of the geometry, such as {first}"
 
     @property
     def layers(self) -> list[LayerRange]:
@@ -366,7 +334,7 @@ class PinnProblem:
         threads: int,
     ) -> TermLoss:
         """A term, its rows scaled, over its samples bounds[0] … bounds[-1] - 1."""
-        shape, g = self._shapes[number], term.group
+        shape, g = self.shapes[number], term.group
         first, last = bounds[0], bounds[-1]
         names = list(self.trials[number].values)
         points = term.points[:, g * first : g * last]
@@ -485,7 +453,7 @@ class PinnProblem:
         if field not in self.frame.fields or index is None or is_too_high:
             raise ProblemError(
                 f"{name!r} is not allowed: one of {', '.join(self.frame.fields)}, or a derivative"
-                f" such as {self.frame.fields[0]}.{axes.coordinates[0]}"
+                f" such as {self.frame.fields[0]}.{axes.coordinates[0]}, to order {HIGHEST_ORDER}"
             )
         return field, index
 

@@ -22,6 +22,8 @@ Bounds = tuple[tuple[float, float], ...]
 
 # Points nearer to a boundary than this part of the extent lie on it, for set operations.
 _ON = 1e-9
+# Points that a user names, with few digits, may miss the geometry by this part of the extent.
+_NEAR = 1e-6
 
 
 class GeometryError(UserCodeError):
@@ -97,6 +99,10 @@ class Geometry(ABC):
     def pieces(self) -> tuple[Piece, ...]:
         """The boundary."""
 
+    def find_outside(self, points: Tensor) -> Tensor:
+        """Which of a user's points (d, N) lie outside, by more than their rounding, (N,)."""
+        return ~self.contains(points) & ~_is_on(self, points, _NEAR)
+
     def __or__(self, other: "Geometry") -> "Geometry":
         return Union(self, other)
 
@@ -146,9 +152,9 @@ class _Pair(Geometry):
         return ~part.contains(points) & ~_is_on(part, points)
 
 
-def _is_on(part: Geometry, points: Tensor) -> Tensor:
+def _is_on(part: Geometry, points: Tensor, tolerance: float = _ON) -> Tensor:
     extents = [high - low for low, high in part.bounds if math.isfinite(high - low)]
-    return part.distance(points).abs() <= _ON * max(extents, default=1.0)
+    return part.distance(points).abs() <= tolerance * max(extents, default=1.0)
 
 
 class Union(_Pair):

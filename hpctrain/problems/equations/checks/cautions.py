@@ -1,0 +1,126 @@
+"""What a problem allows, but hardly means: warnings before a run, a line each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hpctrain.kernels.jets import JetShape
+from hpctrain.linalg.arrays import CPU
+from hpctrain.problems.equations.checks.jumps import describe_jumps
+from hpctrain.problems.equations.conditions import Observations
+from hpctrain.problems.equations.conditions.base import Frame
+from hpctrain.problems.equations.conditions.boundary import INSIDE, OnBoundary
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.exact import FieldForm, describe_corners
+from hpctrain.problems.equations.requests import Trial
+from hpctrain.problems.equations.scaling import caution_of_sizes
+from hpctrain.problems.equations.solution import Composition
+from hpctrain.problems.equations.terms import EQUATION, Term
+
+NO_CONDITIONS = "there are no conditions, and no ansatz: the equations alone have many solutions"
+# Residuals below this part of their usual size are zero.
+SOLVED = 1e-10
+
+
+class Cautioned(Protocol):
+    """What is looked at: a problem made of checked equations."""
+
+    equations: Equations
+    frame: Frame
+    formulation: Any
+    forms: dict[str, FieldForm]
+    terms: list[Term]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Each term, called once with made-up values."""
+
+    @property
+    def shapes(self) -> list[JetShape]:
+        """The jet that each term needs."""
+
+    def describe_outside(self, points: Tensor) -> str:
+        """How many of some points (d, N) lie outside of the geometry; empty for none."""
+
+
+def list_cautions(problem: Cautioned) -> Iterator[str]:
+    """Conditions that are missing, contradict each other or leave freedom; what no residual sees.
+
+    Jumps of given functions, measurements outside, solutions that are given away, odd coordinates.
+    """
+    equations, frame, forms = problem.equations, problem.frame, problem.forms
+    if not (equations.conditions or forms):
+        yield f"{frame.title}: {NO_CONDITIONS}"
+    yield from describe_corners(equations)
+    for field, form in forms.items():
+        yield from describe_jumps(field, form, frame, problem.shapes[0])
+    if equations.conditions or forms:
+        yield from _find_underdetermined(problem)
+    yield from _find_measured_outside(problem)
+    yield from _find_given_away(problem)
+    yield from caution_of_sizes(frame, _list_scales_off(problem))
+
+
+def _find_underdetermined(problem: Cautioned) -> Iterator[str]:
+    """Fewer equations inside than fields, where nothing is measured."""
+    conditions, fields = problem.equations.named_conditions, problem.frame.fields
+    if any(isinstance(each, Observations) for each in conditions.values()):
+        return
+    inside = {
+        name
+        for name, each in conditions.items()
+        if isinstance(each, OnBoundary) and each.on == INSIDE
+    }
+    pairs = zip(problem.terms, problem.trials, strict=True)
+    found = sum(len(trial.values) for t, trial in pairs if t.name in {EQUATION, *inside})
+    if found < len(fields):
+        residuals = "one residual" if found == 1 else f"{found} residuals"
+        yield (
+            f"{problem.frame.title}: {residuals} for {len(fields)} fields ({', '.join(fields)}),"
+            " and no measurements: there may be many solutions"
+        )
+
+
+def _find_measured_outside(problem: Cautioned) -> Iterator[str]:
+    """Measurements in a hole of the geometry, or beside it."""
+    conditions = problem.equations.named_conditions
+    for term in problem.terms:
+        is_measured = isinstance(conditions.get(term.name), Observations)
+        if is_measured and (line := problem.describe_outside(term.points)):
+            yield f"{term.title}: {line}"
+
+
+def _find_given_away(problem: Cautioned) -> Iterator[str]:
+    """Fields that without any network solve the equations, and meet all conditions."""
+    if set(problem.forms) != set(problem.frame.fields):
+        return
+    if all(_is_solved_by_liftings(problem, number) for number in range(len(problem.terms))):
+        title = problem.frame.title
+        yield f"{title}: G alone solves the equations: the network has nothing to learn"
+
+
+def _is_solved_by_liftings(problem: Cautioned, number: int) -> bool:
+    """Whether a term is zero where the network is."""
+    term, trial, shape = problem.terms[number], problem.trials[number], problem.shapes[number]
+    composition = Composition(problem.frame, problem.forms, shape, trial.at.all)
+    size = (shape.components, len(problem.forms), *trial.at.all.shape[1:])
+    unknowns = {
+        name: torch.tensor(u.start, device=CPU) for name, u in problem.equations.unknowns.items()
+    }
+    with torch.no_grad():
+        jet = torch.zeros(size, dtype=torch.float64, device=CPU)
+        left = term.zero(trial.at, composition.fields(jet, trial.normals), unknowns)
+    largest = max(float(r.abs().max()) for r in left.values())
+    usual = max(float(r.detach().abs().max()) for r in trial.values.values())
+    return largest <= SOLVED * usual
+
+
+def _list_scales_off(problem: Cautioned) -> Sequence[str]:
+    """The settings by which sizes would be scaled, and are not."""
+    scales = {
+        "network.scale_inputs": problem.formulation.scale_inputs,
+        "problem.scale_distance": problem.formulation.scale_distance or not problem.forms,
+    }
+    return [key for key, on in scales.items() if not on]
