@@ -6,6 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpctrain.store.guarded import open_to_read
+
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
     """The data sets of a file by name.
@@ -13,7 +15,7 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     Raises:
         OSError: the file cannot be read.
     """
-    with h5py.File(path, "r") as file:
+    with open_to_read(path) as file:
         return {name: each[()] for name, each in file.items() if isinstance(each, h5py.Dataset)}
 
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from hpctrain.errors import InputError
+from hpctrain.store.guarded import open_to_read
 
 PARTS = ("train", "test")
 # Bytes of inputs that are in memory at a time, about.
@@ -37,7 +38,7 @@ class StoredPart:
     def __init__(self, path: Path, part: str) -> None:
         self.source = f"{path} ({part})"
         try:
-            with h5py.File(path, "r") as file:
+            with open_to_read(path) as file:
                 inputs = _find_dataset(path, file, f"{part}/inputs", "iuf")
                 labels = _find_dataset(path, file, f"{part}/labels", "iu")
                 found = inputs.shape, labels.shape
@@ -78,7 +79,7 @@ def _find_dataset(path: Path, file: h5py.File, name: str, kinds: str) -> h5py.Da
 
 def _read_blocks(path: Path, name: str) -> Iterator[np.ndarray]:
     try:
-        with h5py.File(path, "r") as file:
+        with open_to_read(path) as file:
             inputs = file[name]
             size = max(inputs.nbytes // max(len(inputs), 1), 1)
             most = max(BLOCK_BYTES // size, 1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.store import attributes, files
+from hpctrain.store.guarded import open_to_read
 from hpctrain.store.space import Sink
 from hpctrain.store.state import Leaf, Ownership, RowBlock, flatten
 
@@ -123,7 +124,7 @@ class Part:
             raise ValueError(f"{self.name} has {path.stat().st_size} bytes, not {self.size}")
         if compute_digest(path) != self.sha256:
             raise ValueError(f"{self.name} does not match its digest")
-        with h5py.File(path, "r") as file:
+        with open_to_read(path) as file:
             named = attributes.read(file)
         for what, expected in {**asdict(origin), "part": self.name}.items():
             if named.get(what) != expected:

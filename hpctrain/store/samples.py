@@ -6,6 +6,7 @@ labels (p,)   features/data (nnz,)  features/indices (nnz,)  features/indptr (p 
 """
 
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -13,6 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from hpctrain.errors import InputError
+from hpctrain.store.guarded import open_to_read
 
 COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 
@@ -24,7 +26,7 @@ def read_samples(path: str | PathLike[str]) -> tuple[np.ndarray | csr_array, np.
         InputError: the file cannot be read, or lacks something, or its parts do not fit.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_to_read(Path(path)) as file:
             labels = np.asarray(file["labels"][()], dtype=np.float64)
             features = _read_features(file["features"])
     except (OSError, KeyError, ValueError, TypeError) as error:

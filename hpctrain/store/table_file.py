@@ -12,6 +12,7 @@ import numpy as np
 from hpctrain.errors import InputError
 from hpctrain.store import attributes, files
 from hpctrain.store.attributes import Scalar
+from hpctrain.store.guarded import open_to_read
 from hpctrain.store.space import Sink
 
 FORMAT = "hpctrain-table/1"
@@ -44,7 +45,7 @@ def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
         InputError: the file is missing, damaged, or holds something else.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_to_read(path) as file:
             facts = attributes.read(file)
             columns = {name: each[()] for name, each in file.items()}
     except OSError as error:

@@ -65,6 +65,11 @@ class Run:
         return str(self.attributes["stop_reason"])
 
     @property
+    def own_code(self) -> str:
+        """Digests of the Python files that the job names, as its writer gave them."""
+        return str(self.attributes.get("own_code", ""))
+
+    @property
     def nbytes(self) -> int:
         """Of its records."""
         iterates = self.iterates.theta.nbytes if self.iterates else 0

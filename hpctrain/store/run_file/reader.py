@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from hpctrain.store import attributes, growing
+from hpctrain.store.guarded import open_to_read
 from hpctrain.store.run_file.contents import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -63,9 +64,9 @@ def _read(path: Path, load: Callable[[h5py.File], T]) -> T:
     if not h5py.is_hdf5(path):
         raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
     if growing.is_marked(path):
-        with growing.Unmarked(path) as bytes_, h5py.File(bytes_, "r", libver="latest") as file:
+        with growing.Unmarked(path) as bytes_, open_to_read(path, bytes_) as file:
             return _load_checked(path, file, load)
-    with h5py.File(path, "r", libver="latest") as file:
+    with open_to_read(path) as file:
         return _load_checked(path, file, load)
 
 
