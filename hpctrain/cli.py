@@ -55,7 +55,9 @@ def _resume(options: argparse.Namespace) -> int:
     def go_on(communicator: Any, signals: StopSignals) -> Any:
         from hpctrain.run import train as runner
 
-        return runner.resume(options.run, communicator, options.overrides, signals)
+        return runner.resume(
+            options.run, communicator, options.overrides, signals, options.changed_code
+        )
 
     return _train_on_all_ranks(go_on)
 
@@ -96,7 +98,14 @@ def _predict(options: argparse.Namespace) -> int:
     from hpctrain.results import predict
 
     threads = options.threads or len(find_visible_cores())
-    done = predict.predict(options.run, options.points, options.output, options.fields, threads)
+    done = predict.predict(
+        options.run,
+        options.points,
+        options.output,
+        options.fields,
+        threads,
+        options.changed_code,
+    )
     return _print(done + "\n")
 
 
@@ -214,6 +223,7 @@ def _make_parser() -> argparse.ArgumentParser:
     resume = _add_command(commands, "resume", _resume, "go on with a run, on any number of ranks")
     resume.add_argument("run", metavar="RUN.h5", help="its run file; RUN.ckpt lies beside it")
     _add_overrides(resume, "stop.max_iterations=2000")
+    _add_changed_code(resume)
 
     report = _add_command(commands, "report", _report, "print tables of finished or running runs")
     report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
@@ -229,6 +239,7 @@ def _make_parser() -> argparse.ArgumentParser:
     predict.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the table")
     predict.add_argument("--fields", metavar="u,u.x", help="by default all fields")
     predict.add_argument("--threads", metavar="T", type=int, help="by default all cores")
+    _add_changed_code(predict)
 
     compare = _add_command(
         commands, "compare", _compare, "run jobs of one problem and compare them"
@@ -275,6 +286,14 @@ def _add_overrides(parser: argparse.ArgumentParser, example: str = "solver.block
         action="append",
         default=[],
         help=f"a setting instead of the job's, such as {example}; may be repeated",
+    )
+
+
+def _add_changed_code(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--changed-code",
+        action="store_true",
+        help="run Python files that the job names also where they have changed since",
     )
 
 

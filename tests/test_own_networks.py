@@ -116,9 +116,9 @@ def test_a_run_with_fixed_parameters_goes_on_to_the_bits_of_one_without_a_break(
     assert expected["loss"][-1] < expected["loss"][0]
 
 
-def test_the_first_line_of_a_run_says_what_is_fixed(tuned, capsys):
+def test_the_first_line_after_that_of_the_file_says_what_is_fixed(tuned, capsys):
     run(tuned("adam", "stop.max_iterations=1"), Communicator())
-    line = capsys.readouterr().out.splitlines()[0]
+    line = capsys.readouterr().out.splitlines()[1]
     assert "Tuned, 2 tensors of parameters (444 numbers) fixed, logits, n = 217" in line
 
 

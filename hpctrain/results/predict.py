@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.job.own_code import announce, check_unchanged, list_own_files
 from hpctrain.job.settings import parse_job
 from hpctrain.kernels import find_dtype
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
@@ -41,7 +42,14 @@ class Evaluable(Protocol):
         """How many of the points (d, N) lie where nothing was trained; empty for none."""
 
 
-def predict(run: str, points: str, output: str, names: str | None, threads: int) -> str:
+def predict(
+    run: str,
+    points: str,
+    output: str,
+    names: str | None,
+    threads: int,
+    changed_code: bool = False,
+) -> str:
     """Evaluates the solution of a run at points, and writes a table of both; says what was done.
 
     Warns of points at which the solution is only extrapolated.
@@ -52,13 +60,15 @@ def predict(run: str, points: str, output: str, names: str | None, threads: int)
         output: the table that is written.
         names: "u,u.x", by default all fields.
         threads: of the kernels.
+        changed_code: evaluates also where the Python file of the equations is not the one that the
+            run was made with.
 
     Raises:
         InputError: something is not as it must be; nothing is written then.
     """
     if Path(output).suffix not in ENDS:
         raise InputError(f"-o {output} is not allowed: its name must end in {ALLOWED}")
-    problem, theta = _open(run)
+    problem, theta = _open(run, changed_code)
     wanted = tuple(name.strip() for name in names.split(",")) if names else problem.outputs
     columns = _read_points(points, problem.coordinates)
     x = to_tensor(np.stack([columns[name] for name in problem.coordinates]))
@@ -77,12 +87,16 @@ def predict(run: str, points: str, output: str, names: str | None, threads: int)
     return f"{output}: {', '.join(wanted)} at {x.shape[1]} points"
 
 
-def _open(run: str) -> tuple[Evaluable, Tensor]:
+def _open(run: str, changed_code: bool) -> tuple[Evaluable, Tensor]:
     """The problem of a run, and its final parameters."""
     kept = read_run(run)
     if kept.parameters is None:
         raise InputError(f"{run}: the run has not ended, its parameters are not known: resume it")
     job = parse_job(kept.job, run)
+    own = list_own_files(job)
+    if not changed_code:
+        check_unchanged(own, kept.own_code, Path(run))
+    announce(own)
     problem = job.problem.make(job.network, job.seed, job.precision, CPU)
     if not isinstance(problem, Evaluable):
         raise InputError(f"{run}: the solution of a {job.problem.name} problem has no points")

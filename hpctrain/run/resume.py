@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.job.own_code import check_unchanged, list_own_files
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.parallel.communicator import Communicator
@@ -99,15 +100,22 @@ def compute_fingerprint(job: Job) -> int:
     return zlib.crc32(fixed.encode())
 
 
-def find_past(run_file: str, overrides: Sequence[str], communicator: Communicator) -> Past:
-    """Reads what a run goes on from; collective.
+def find_past(
+    run_file: str, overrides: Sequence[str], communicator: Communicator, changed_code: bool = False
+) -> Past:
+    """Reads what a run goes on from; imports no code; collective.
+
+    Args:
+        changed_code: files that the job names may be others than those that the run began with.
 
     Raises:
-        InputError: the run file cannot be read, an override is not allowed, or there is no
-            checkpoint left that is whole.
+        InputError: the run file cannot be read, an override is not allowed, such a file has
+            changed, or there is no checkpoint left that is whole.
     """
     path = Path(run_file)
-    identity, job, stop_reason, last = communicator.run_on_root(lambda: _read(path, overrides))
+    identity, job, stop_reason, last = communicator.run_on_root(
+        lambda: _read(path, overrides, changed_code)
+    )
     store = CheckpointStore(name_checkpoint_folder(path), communicator, identity)
     checkpoint = store.find_latest(until=last)
     if checkpoint is not None and checkpoint.extra["job"] != compute_fingerprint(job):
@@ -117,7 +125,7 @@ def find_past(run_file: str, overrides: Sequence[str], communicator: Communicato
     return Past(path, identity, job, stop_reason, checkpoint)
 
 
-def _read(path: Path, overrides: Sequence[str]) -> tuple[str, Job, str, int]:
+def _read(path: Path, overrides: Sequence[str], changed_code: bool) -> tuple[str, Job, str, int]:
     """Identity, job, stop reason and the last iteration, -1 where none is recorded."""
     run = read_run(path)
     for override in overrides:
@@ -130,6 +138,8 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[str, Job, str, int]:
     iterations = run.history["iteration"]
     last = int(iterations[-1]) if len(iterations) else -1
     identity, job = str(run.attributes.get("run", "")), parse_job(run.job, str(path), overrides)
+    if not changed_code:
+        check_unchanged(list_own_files(job), run.own_code, path)
     return identity, job, run.stop_reason, last
 
 

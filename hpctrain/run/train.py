@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from hpctrain.job.own_code import announce, list_own_files
 from hpctrain.job.settings import Job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import choose_device
@@ -47,6 +48,7 @@ def resume(
     communicator: Communicator,
     overrides: Sequence[str] = (),
     signals: StopSignals | None = None,
+    changed_code: bool = False,
 ) -> End:
     """Goes on with a run from its last checkpoint, on any number of ranks; collective.
 
@@ -56,12 +58,14 @@ def resume(
         run_file: which it goes on to write.
         overrides: of `stop.*`, `output.*`, `parallel.threads` and `parallel.transport`.
         signals: as in `run`.
+        changed_code: goes on also where a Python file that the job names is not the one that the
+            run was made with.
 
     Raises:
         InputError, RunError: as `run`; also where there is nothing to go on from.
     """
     with hold_claim(communicator, lambda: Claim(Path(run_file))) as output:
-        past = find_past(run_file, overrides, communicator)
+        past = find_past(run_file, overrides, communicator, changed_code)
         held = nullcontext(replace(output, identity=past.identity))
         return _train(past.job, communicator, held, past, signals)
 
@@ -76,6 +80,8 @@ def _train(
     """Trains, the run file being held from when all else is known to be possible."""
     assemble.check_ranks(job, communicator.size, resumed=past is not None)
     device = choose_device(assemble.choose_device_name(job), communicator)
+    if communicator.is_root:
+        announce(list_own_files(job))
     with carry(communicator, job.parallel.transport, device) as ranks:
         parts = assemble.make_parts(job, ranks, device)
         theta = choose_start(job, parts.problem, ranks)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from hpctrain.errors import InputError, RunError
+from hpctrain.job.own_code import list_own_files, write_digests
 from hpctrain.job.settings import write_toml
 from hpctrain.linalg.arrays import to_array
 from hpctrain.methods.outcomes import Outcome
@@ -206,6 +207,7 @@ class History:
                 "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,
                 "parameters": parameters,
                 "run": self._output.identity,
+                "own_code": write_digests(list_own_files(self._parts.job)),
             },
             columns=self._list_columns(),
             phases=PHASES,
