@@ -43,6 +43,9 @@ max_iterations = 2
 """
 PINN = 'name = "klein-gordon"\npoints = 60'
 SOFT = PINN + '\nconstraints = "soft"\ncondition_points = 10'
+ADAPTED = f"{SOFT}\n[problem.adapt]\nevery = 1"
+RAD = f'{ADAPTED}\npoints = "rad"\nweights = "ntk"\nsample_weights = "causal"'
+R3 = f'{ADAPTED}\npoints = "r3"\nweights = "gradients"'
 DENSE = 'kind = "residual"\ndepth = 4\nwidth = 4\nactivation = "adaptive-tanh"'
 LOGISTIC = 'name = "logistic"\ndata = "{folder}/rows.h5"'
 DIGITS = 'name = "classification"\ndata = "mnist"\ndata_path = "{folder}/digits"'
@@ -52,6 +55,9 @@ SCHWARZ = "blocks = 3\noverlap = 1\ncoarse_steps = 1\nlocal_steps = 2\nkeep_loca
 CASES = {
     "lbfgs": (PINN, DENSE, 'name = "lbfgs"\nmomentum = 0.5'),
     "soft constraints": (SOFT, DENSE, 'name = "lbfgs"'),
+    "rad, ntk, causal": (RAD, DENSE, 'name = "ssbroyden"'),
+    "r3, gradients": (R3, DENSE, 'name = "adam"'),
+    "self-adaptive": (f'{ADAPTED}\nsample_weights = "self-adaptive"', DENSE, 'name = "lbfgs"'),
     "ssbfgs": (PINN, DENSE, 'name = "ssbfgs"'),
     "ssbroyden": (PINN, DENSE, 'name = "ssbroyden"'),
     "aspqn": (PINN, DENSE, f'name = "aspqn"\n{SCHWARZ}\nsynchronisation = "subspace"'),

@@ -226,13 +226,11 @@ class PinnRenewal:
         return total.view(leaves.shape[1:])
 
     def describe(self) -> list[str]:
-        o = self._options
-        lines = [f"renewed every {o.every} iterations: {', '.join(self._list_parts())}"]
-        if o.weights or o.sample_weights:
-            lines.append(
-                "loss: with the weights of the moment; loss.… in the history are without any"
-            )
-        return lines
+        return [
+            f"renewed every {self._options.every} iterations: {', '.join(self._list_parts())}",
+            "loss: over the points and with the weights of the moment; the history has the terms'"
+            " over those of the start, without weights",
+        ]
 
     def _list_parts(self) -> Sequence[str]:
         o, count = self._options, self.state.points.shape[1]
