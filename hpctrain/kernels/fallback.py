@@ -46,6 +46,10 @@ class TorchJets(JetEvaluator):
         points = self._inputs[0]
         return TorchJets(self.network, self.shape, points, bounds, self._inputs, self.fallback)
 
+    def select(self, places: Tensor, bounds: list[int]) -> "TorchJets":
+        inputs = self._inputs[..., places.to(self._inputs.device)]
+        return TorchJets(self.network, self.shape, inputs[0], bounds, inputs, self.fallback)
+
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:

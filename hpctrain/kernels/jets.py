@@ -77,6 +77,10 @@ class JetEvaluator(ABC):
         """Jets of the same network at the same points, cut into other chunks."""
 
     @abstractmethod
+    def select(self, places: Tensor, bounds: list[int]) -> "JetEvaluator":
+        """Jets of the same network at some of the points, in this order, cut into other chunks."""
+
+    @abstractmethod
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:

@@ -71,6 +71,11 @@ class NativeJets(JetEvaluator):
             self.network, self.shape, self._points, bounds, self._threads, self._inputs
         )
 
+    def select(self, places: Tensor, bounds: list[int]) -> "NativeJets":
+        inputs = None if self._inputs is None else self._inputs[..., places]
+        points = self._points[:, places]
+        return NativeJets(self.network, self.shape, points, bounds, self._threads, inputs)
+
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:
@@ -162,7 +167,7 @@ class FusedResidual:
     untraced: str | None = None
 
     def __init__(self, evaluator: NativeJets, program: Program, dtype: torch.dtype) -> None:
-        self._jets = evaluator
+        self.jets: NativeJets = evaluator
         self._program = program
         arrays = program.arrays[:, : evaluator.points].to(dtype).contiguous()
         self._residual = _RESIDUALS[dtype](
@@ -170,8 +175,8 @@ class FusedResidual:
         )
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
-        sums = self._empty(self._jets.chunks)
-        self._jets.kernel.losses(
+        sums = self._empty(self.jets.chunks)
+        self.jets.kernel.losses(
             _buffer(theta), first, _optional(activations), self._residual, sums.numpy()
         )
         return sums
@@ -185,10 +190,10 @@ class FusedResidual:
         *,
         unknowns_wanted: bool | None = None,
     ) -> Tensor:
-        kernel = self._jets.kernel
-        wanted = self._jets.includes_unknowns(last, unknowns_wanted)
+        kernel = self.jets.kernel
+        wanted = self.jets.includes_unknowns(last, unknowns_wanted)
         size = 1 + kernel.parameter_count(first, last) + (self._program.unknowns if wanted else 0)
-        leaves = self._empty(self._jets.chunks, size)
+        leaves = self._empty(self.jets.chunks, size)
         kernel.losses_and_gradients(
             _buffer(theta), first, last, _optional(activations), self._residual, wanted,
             leaves.numpy(),
@@ -196,42 +201,46 @@ class FusedResidual:
         return leaves
 
     def residuals(self, theta: Tensor) -> Tensor:
-        r = self._empty(self._jets.points * len(self._program.results))
-        self._jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
+        r = self._empty(self.jets.points * len(self._program.results))
+        self.jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
         return r
 
     def regroup(self, bounds: list[int]) -> "FusedResidual":
-        return FusedResidual(self._jets.recut(bounds), self._program, self._jets.dtype)
+        return FusedResidual(self.jets.recut(bounds), self._program, self.jets.dtype)
+
+    def select(self, chosen: Tensor, bounds: list[int]) -> "FusedResidual":
+        jets = self.jets.select(chosen, bounds)
+        return FusedResidual(jets, self._program.select(chosen), self.jets.dtype)
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        leaves = self._empty(self._jets.chunks, len(theta))
-        self._jets.kernel.weighted_gradients(
+        leaves = self._empty(self.jets.chunks, len(theta))
+        self.jets.kernel.weighted_gradients(
             _buffer(theta), self._residual, _buffer(weights), leaves.numpy()
         )
         return leaves
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        points = self._jets.bounds[last] - self._jets.bounds[first]
+        points = self.jets.bounds[last] - self.jets.bounds[first]
         rows = self._empty(points * len(self._program.results), 1 + len(theta))
-        self._jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
+        self.jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
         return rows
 
     def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
-        product = self._empty(self._jets.points * len(self._program.results))
-        self._jets.kernel.jacobian_product(
+        product = self._empty(self.jets.points * len(self._program.results))
+        self.jets.kernel.jacobian_product(
             _buffer(theta), _buffer(v), self._residual, product.numpy()
         )
         return product
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
-        leaves = self._empty(self._jets.chunks, len(theta))
-        self._jets.kernel.gauss_newton_products(
+        leaves = self._empty(self.jets.chunks, len(theta))
+        self.jets.kernel.gauss_newton_products(
             _buffer(theta), _buffer(v), self._residual, leaves.numpy()
         )
         return leaves
 
     def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self._jets.dtype, device="cpu")
+        return torch.empty(shape, dtype=self.jets.dtype, device="cpu")
 
 
 def _buffer(tensor: Tensor):

@@ -45,6 +45,13 @@ class Program:
         none = torch.zeros(0, self.points, dtype=torch.float64, device="cpu")
         return torch.stack(self._arrays) if self._arrays else none
 
+    def select(self, chosen: Tensor) -> "Program":
+        """The same program at some of the points, in this order."""
+        other = Program(len(chosen), self.dtype, self.unknowns)
+        other.instructions, other.results = self.instructions, self.results
+        other._arrays = [array[chosen] for array in self._arrays]
+        return other
+
     def add(self, operation: str, *operands: int, constant: float = 0.0) -> int:
         """The number of an instruction, of the same one if it was there already."""
         a, b, c = (*operands, 0, 0, 0)[:3]

@@ -25,6 +25,8 @@ from hpctrain.kernels.program import NotTraceableError
 from hpctrain.linalg.arrays import sum_chunks
 from hpctrain.user_code.faults import explain, place_of
 
+# Takes numbers of samples (K,); gives the residual at them, and how many it is called for.
+Choose = Callable[[Tensor], "tuple[Residual, int]"]
 # Takes the jet, jet[c][o] component c (N,) of output o, and the unknowns, a sequence of q scalars;
 # gives the m residuals, each (N,).
 Residual = Callable[[Any, Any], Sequence[Any]]
@@ -44,6 +46,10 @@ class ResidualLoss(Protocol):
     """
 
     untraced: str | None
+
+    @property
+    def jets(self) -> JetEvaluator:
+        """The network's jets at its points."""
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         """The sums (C,)."""
@@ -73,6 +79,9 @@ class ResidualLoss(Protocol):
     def regroup(self, bounds: list[int]) -> "ResidualLoss":
         """The same at the same points, cut into other chunks."""
 
+    def select(self, chosen: Tensor, bounds: list[int]) -> "ResidualLoss":
+        """The same at some of the samples, ascending, cut into other chunks."""
+
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Σ_k w_k ∂r_k/∂θ over each chunk, (C, n + q), for weights w (N·m,)."""
 
@@ -93,6 +102,7 @@ def make_residual_loss(
     unknowns: int = 0,
     group: int = 1,
     samples: int | None = None,
+    choose: Choose | None = None,
 ) -> ResidualLoss:
     """The fastest loss that the evaluator and the residual allow.
 
@@ -102,12 +112,14 @@ def make_residual_loss(
             evaluator for sample j; it takes jets (components, outputs, g, N).
         samples: that the residual is called for, by default N; those beyond N repeat the last one,
             and are dropped.
+        choose: the residual at some of the samples, for `select`, which needs it where the residual
+            stays in torch.
     """
     samples = evaluator.points // group if samples is None else samples
     if not is_native(evaluator):
-        return TorchResidual(evaluator, residual, unknowns, group, samples)
+        return TorchResidual(evaluator, residual, unknowns, group, samples, choose=choose)
     if group > 1:
-        return TorchResidual(evaluator, residual, unknowns, group, samples, OF_GROUPS)
+        return TorchResidual(evaluator, residual, unknowns, group, samples, OF_GROUPS, choose)
     from hpctrain.kernels.native import FusedResidual
 
     try:
@@ -120,7 +132,7 @@ def make_residual_loss(
             unknowns,
         )
     except NotTraceableError as error:
-        return TorchResidual(evaluator, residual, unknowns, 1, samples, error.operation)
+        return TorchResidual(evaluator, residual, unknowns, 1, samples, error.operation, choose)
     return FusedResidual(evaluator, program, dtype)
 
 
@@ -138,8 +150,10 @@ class TorchResidual:
         group: int = 1,
         samples: int | None = None,
         untraced: str | None = None,
+        choose: Choose | None = None,
     ) -> None:
-        self._jets = evaluator
+        self._choose = choose
+        self.jets = evaluator
         self._residual = residual
         self._unknowns = unknowns
         self._group = group
@@ -151,7 +165,7 @@ class TorchResidual:
         self._kept: Linearised | None = None
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
-        jets = self._jets.forward(theta, keep=False, first=first, activations=activations)
+        jets = self.jets.forward(theta, keep=False, first=first, activations=activations)
         with torch.no_grad():
             r = self._evaluate(jets, self._copy_unknowns(theta))
         return self._sum_chunks(r.square().sum(0))
@@ -165,32 +179,47 @@ class TorchResidual:
         *,
         unknowns_wanted: bool | None = None,
     ) -> Tensor:
-        jets = self._jets.forward(theta, keep=True, first=first, activations=activations)
+        jets = self.jets.forward(theta, keep=True, first=first, activations=activations)
         r, by_jet, by_unknown = self._pull_back(theta, jets, lambda r: 2 * r)
-        gradients = self._jets.reverse(
+        gradients = self.jets.reverse(
             theta, by_jet, first=first, last=last, activations=activations
         )
         parts = [self._sum_chunks(r.square().sum(0))[:, None], gradients]
-        if self._jets.includes_unknowns(last, unknowns_wanted):
+        if self.jets.includes_unknowns(last, unknowns_wanted):
             parts.append(self._sum_chunks(by_unknown).T)
         return torch.cat(parts, dim=1)
 
     def residuals(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
-            r = self._evaluate(self._jets.forward(theta, keep=False), self._copy_unknowns(theta))
+            r = self._evaluate(self.jets.forward(theta, keep=False), self._copy_unknowns(theta))
         return r.T.flatten()
 
     def regroup(self, bounds: list[int]) -> "TorchResidual":
-        jets = self._jets.recut([self._group * bound for bound in bounds])
+        jets = self.jets.recut([self._group * bound for bound in bounds])
         return TorchResidual(
-            jets, self._residual, self._unknowns, self._group, self._samples, self.untraced
+            jets,
+            self._residual,
+            self._unknowns,
+            self._group,
+            self._samples,
+            self.untraced,
+            self._choose,
         )
 
+    def select(self, chosen: Tensor, bounds: list[int]) -> "TorchResidual":
+        if self._choose is None:
+            raise TypeError("a residual in torch is called for all samples, if not told how else")
+        g = self._group
+        places = (g * chosen[:, None] + torch.arange(g, device=chosen.device)).flatten()
+        jets = self.jets.select(places, [g * bound for bound in bounds])
+        residual, samples = self._choose(chosen)
+        return TorchResidual(jets, residual, self._unknowns, g, samples, self.untraced)
+
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        jets = self._jets.forward(theta, keep=True)
+        jets = self.jets.forward(theta, keep=True)
         by_point = weights.reshape(self._bounds[-1], -1).T
         _, by_jet, by_unknown = self._pull_back(theta, jets, lambda _: by_point)
-        gradients = self._jets.reverse(theta, by_jet)
+        gradients = self.jets.reverse(theta, by_jet)
         return torch.cat([gradients, self._sum_chunks(by_unknown).T], dim=1)
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
@@ -204,7 +233,7 @@ class TorchResidual:
 
     def _linearise(self, theta: Tensor) -> Linearised:
         if self._kept is None or not torch.equal(self._kept.theta, theta):
-            jets = self._jets.forward(theta, keep=False)
+            jets = self.jets.forward(theta, keep=False)
             r, leaf, copies = self._record(theta, jets)
             parts = [
                 self._differentiate_recorded(each, leaf, copies, torch.ones_like(each))
@@ -266,7 +295,7 @@ class TorchResidual:
 
     def _copy_unknowns(self, theta: Tensor) -> Tensor:
         """The unknowns (q, N), those of each point."""
-        first = self._jets.network.parameters
+        first = self.jets.network.parameters
         scalars = theta[first : first + self._unknowns].detach()
         return scalars[:, None].repeat(1, self._bounds[-1])
 

@@ -64,6 +64,11 @@ class TritonJets(JetEvaluator):
     def recut(self, bounds: list[int]) -> "TritonJets":
         return TritonJets(self.network, self.shape, self._points, bounds, self._inputs)
 
+    def select(self, places: Tensor, bounds: list[int]) -> "TritonJets":
+        places = places.to(self._points.device)
+        points, inputs = self._points[:, places], self._inputs[..., places]
+        return TritonJets(self.network, self.shape, points, bounds, inputs)
+
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         in_torch = TorchJets(self.network, self.shape, self._points, self.bounds, self._inputs)
         return in_torch.differentiate_along(theta, v)

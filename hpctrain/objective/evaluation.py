@@ -17,10 +17,12 @@ from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.losses import (
+    BatchedLoss,
     FiniteSumLoss,
     LeastSquaresLoss,
     PortableLoss,
     SampledLoss,
+    StratifiedLoss,
     TracedLoss,
 )
 from hpctrain.objective.sketch import Sketch, draw_signs
@@ -260,7 +262,9 @@ class Objective:
         Args:
             chosen: numbers of samples, ascending, equal on all ranks; at least one.
         """
-        share = self._finite_sum.subset(chosen)
+        if not isinstance(self._share, BatchedLoss):
+            raise TypeError(f"{type(self._share).__name__} has no subsets of its samples")
+        share = self._share.subset(chosen)
         fraction = self._fraction * len(chosen) / self.samples
         return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
 
@@ -307,6 +311,17 @@ class Objective:
         return isinstance(self._share, LeastSquaresLoss)
 
     @property
+    def has_batches(self) -> bool:
+        """Whether `subset` is there."""
+        return isinstance(self._share, BatchedLoss)
+
+    @property
+    def strata(self) -> tuple[int, ...]:
+        """How many samples there are of each kind that a mini-batch is to have its share of."""
+        share = self._share
+        return share.strata if isinstance(share, StratifiedLoss) else (self.samples,)
+
+    @property
     def has_subsets(self) -> bool:
         """Whether `subset` and `multiply_hessian` are there."""
         return isinstance(self._share, FiniteSumLoss)
@@ -321,7 +336,7 @@ class Objective:
     def _finite_sum(self) -> FiniteSumLoss:
         if isinstance(self._share, FiniteSumLoss):
             return self._share
-        raise TypeError(f"{type(self._share).__name__} has no subsets of its samples")
+        raise TypeError(f"{type(self._share).__name__} has no products by its Hessian")
 
     def _sum(self, leaves: Tensor) -> Tensor:
         return self.communicator.sum_by_tree(reduce_leaves(leaves, self._held[0]), self._chunks)

@@ -92,17 +92,37 @@ class TracedLoss(SampledLoss, Protocol):
 
 
 @runtime_checkable
-class FiniteSumLoss(SampledLoss, Protocol):
+class BatchedLoss(SampledLoss, Protocol):
+    """A loss that may be taken over any of its samples."""
+
+    def subset(self, chosen: Tensor) -> SampledLoss:
+        """The same loss over those samples of each chunk that are among `chosen`.
+
+        `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
+        """
+
+
+@runtime_checkable
+class StratifiedLoss(BatchedLoss, Protocol):
+    """A loss of several kinds of samples, of each of which a mini-batch is to have its share.
+
+    A loss over some samples is the same sum over the kinds, each a mean over its own ones.
+
+    Attributes:
+        strata: samples of each kind in the whole set, numbered one kind after the other.
+    """
+
+    strata: tuple[int, ...]
+
+
+@runtime_checkable
+class FiniteSumLoss(BatchedLoss, Protocol):
     """A loss that may be taken over any of its samples, with its Hessian's products."""
 
     def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
         """Σ ∇²ℓ_j v over each chunk, (C, n)."""
 
-    def subset(self, chosen: Tensor) -> "FiniteSumLoss":
-        """The same loss over those samples of each chunk that are among `chosen`.
-
-        `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
-        """
+    def subset(self, chosen: Tensor) -> "FiniteSumLoss": ...
 
 
 @runtime_checkable

@@ -83,8 +83,8 @@ class _FirstOrder(Solver[State], Generic[State]):
         return Record(point.loss, g, rate, 1, 1, epoch=epoch, ends_epoch=at_end)
 
     def _describe(self, method: str) -> list[str]:
-        size = self.options.batch_size
-        return [method] if size is None else [method, f"mini-batches of {size} samples"]
+        alone = self.options.batch_size is None
+        return [method] if alone else [method, self._batches.describe()]
 
 
 class SGD(_FirstOrder[SGDState]):

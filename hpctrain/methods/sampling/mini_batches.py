@@ -20,22 +20,27 @@ class MiniBatches:
 
     Args:
         seed: of the order of the samples.
-        samples: |D|.
+        strata: samples of each kind, in all |D|.
         size: of a mini-batch, before it overlaps others; None for all samples in every iteration.
         overlap: o, in percent.
     """
 
     seed: int
-    samples: int
+    strata: tuple[int, ...]
     size: int | None = None
     overlap: float = 0.0
+
+    @property
+    def samples(self) -> int:
+        """|D|."""
+        return sum(self.strata)
 
     def choose(self, iteration: int) -> Tensor | None:
         """The numbers of an iteration's samples, ascending; None for all of them."""
         if self.size is None:
             return None
         epoch, index = divmod(iteration, count_batches(self.samples, self.size))
-        own = batch(self.seed, epoch, index, self.size, self.samples)
+        own = batch(self.seed, epoch, index, self.size, *self.strata)
         random = make_generator(self.seed, "mini-batch overlap", iteration)
         return add_overlap(own, self.samples, self.overlap, random)
 
@@ -60,7 +65,10 @@ class MiniBatches:
             return "all samples in every iteration"
         count = count_batches(self.samples, self.size)
         overlap = f", overlap {self.overlap:g} %" if self.overlap else ""
-        return f"{count} mini-batches an epoch, of at most {self.size} samples{overlap}"
+        kinds = len(self.strata)
+        size = f"at most {self.size} samples" if kinds == 1 else f"about {self.size} samples"
+        shares = f", a share of each of {kinds} terms" if kinds > 1 else ""
+        return f"{count} mini-batches an epoch, of {size}{shares}{overlap}"
 
     def make_objective(self, objective: Objective, iteration: int) -> Objective:
         """The loss over an iteration's samples."""
@@ -76,7 +84,7 @@ def make_mini_batches(
     Raises:
         InputError: the loss cannot be taken over some of its samples, or has fewer of them.
     """
-    if size is not None and not objective.has_subsets:
+    if size is not None and not objective.has_batches:
         raise InputError(
             f"solver.batch_size = {size}: this problem's loss cannot be taken over some of its"
             " samples; leave batch_size out"
@@ -86,4 +94,9 @@ def make_mini_batches(
             f"solver.batch_size = {size} is not allowed: at most {objective.samples}, the number"
             " of samples"
         )
-    return MiniBatches(seed, objective.samples, size, overlap)
+    kinds = len(objective.strata)
+    if size is not None and size < kinds:
+        raise InputError(
+            f"solver.batch_size = {size} is not allowed: at least {kinds}, a sample of each term"
+        )
+    return MiniBatches(seed, objective.strata, size, overlap)

@@ -7,15 +7,15 @@ depend on how ranks share the chunks. A term's rows are scaled by √(ω_j w_t |
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from copy import copy
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerSet, Region
 from hpctrain.kernels.dense import add_gram_sums
-from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
@@ -32,20 +32,42 @@ class TermLoss:
     Attributes:
         name: of the term.
         loss: sums over its chunks.
-        jets: at its points.
         bounds: chunk c holds its samples bounds[c] … bounds[c + 1] - 1.
         first_row: the number of its first row here among the rows of all terms on all ranks.
         residuals: m, rows of each sample.
         is_grouped: each sample has several points.
+        number: of the term.
+        first: the number of its first sample here among those of the term.
+        factor: of its sums, beside the weight that its rows have.
     """
 
     name: str
     loss: ResidualLoss
-    jets: JetEvaluator
     bounds: list[int]
     first_row: int
     residuals: int
     is_grouped: bool = False
+    number: int = 0
+    first: int = 0
+    factor: float = 1.0
+
+    def select(self, chosen: Tensor, factor: float) -> "TermLoss | None":
+        """The same over those of its samples here that are chosen; None where there are none.
+
+        Args:
+            chosen: numbers of samples of the term, ascending.
+            factor: of the sums.
+        """
+        is_here = (chosen >= self.first) & (chosen < self.first + self.bounds[-1])
+        own = chosen[is_here] - self.first
+        if not len(own):
+            return None
+        bounds = torch.searchsorted(own, own.new_tensor(self.bounds)).tolist()
+        return replace(self, loss=self.loss.select(own, bounds), bounds=bounds, factor=factor)
+
+    def scale(self, sums: Tensor) -> Tensor:
+        """Sums over its chunks, multiplied by the factor."""
+        return sums if self.factor == 1 else self.factor * sums
 
     @property
     def rows(self) -> int:
@@ -80,6 +102,7 @@ class PinnLoss:
         terms: those that have samples on this rank.
         parameters: n, the network's and the unknowns.
         rows: of all terms on all ranks.
+        strata: samples of each term on all ranks.
         dtype, device: of all numbers.
         threads: for the sums of products of Jacobians.
     """
@@ -91,12 +114,13 @@ class PinnLoss:
         chunks: int,
         parameters: int,
         rows: int,
+        strata: Sequence[int],
         dtype: torch.dtype,
         device: torch.device,
         threads: int,
     ) -> None:
         self.dtype, self.device = dtype, device
-        self.rows = rows
+        self.rows, self.strata = rows, tuple(strata)
         self._network, self._chunks = network, chunks
         self._threads = threads
         self._whole = parameters
@@ -130,7 +154,7 @@ class PinnLoss:
         """Σ ℓ_j over each chunk (C,), of the terms of these names alone."""
         full = self._full(theta)
         parts = [
-            term.loss.losses(full, self._first, activations)
+            term.scale(term.loss.losses(full, self._first, activations))
             for term, activations in self._terms_with_activations()
             if term.name in names
         ]
@@ -175,10 +199,30 @@ class PinnLoss:
         restricted.__dict__.update(self.__dict__)
         first = region.first
         activations = [
-            t.jets.evaluate_prefix(theta, first) if first > 0 else None for t in self._terms
+            t.loss.jets.evaluate_prefix(theta, first) if first > 0 else None for t in self._terms
         ]
         restricted._set_region(_Frozen(region, theta.clone(), activations))
         return restricted
+
+    def subset(self, chosen: Tensor) -> "PinnBatch":
+        """The loss over some samples: the same weighted sum of means, each over those of its term.
+
+        Args:
+            chosen: their numbers, ascending, all of a term behind those of the term before it.
+        """
+        samples, offsets = sum(self.strata), [0, *accumulate(self.strata)]
+        terms = list[TermLoss]()
+        for term in self._terms:
+            ends = chosen.new_tensor(offsets[term.number : term.number + 2])
+            low, high = torch.searchsorted(chosen, ends).tolist()
+            if low < high:
+                mean = len(chosen) * self.strata[term.number] / (samples * (high - low))
+                found = term.select(chosen[low:high] - offsets[term.number], mean)
+                terms += [] if found is None else [found]
+        part = copy(self)
+        part.take_terms(terms)
+        frozen = self._frozen
+        return PinnBatch(part if frozen is None else part.restrict(frozen.region, frozen.theta))
 
     def losses(self, theta: Tensor) -> Tensor:
         return self.losses_of(theta, {term.name for term in self._terms})
@@ -186,7 +230,7 @@ class PinnLoss:
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
         full = self._full(theta)
         parts = [
-            term.loss.losses_and_gradients(full, self._first, self._last, activations)
+            term.scale(term.loss.losses_and_gradients(full, self._first, self._last, activations))
             for term, activations in self._terms_with_activations()
         ]
         sums = self._add(parts, (1 + self._swept,))
@@ -291,6 +335,29 @@ def _fit_chunks(terms: Sequence[TermLoss]) -> int:
     """The most chunks, 2^k, of at most `JACOBIAN_ROWS` rows together; at least one."""
     longest = sum(max(term.chunk_rows) for term in terms)
     return 1 << max(JACOBIAN_ROWS // max(longest, 1), 1).bit_length() - 1
+
+
+class PinnBatch:
+    """The loss over some samples, whose rows are no least-squares system of the whole set's.
+
+    Args:
+        part: of these samples.
+    """
+
+    def __init__(self, part: PinnLoss) -> None:
+        self._part = part
+        self.parameters, self.dtype, self.device = part.parameters, part.dtype, part.device
+        self.loss_cost, self.gradient_cost = part.loss_cost, part.gradient_cost
+        self.prefix_cost = part.prefix_cost
+
+    def losses(self, theta: Tensor) -> Tensor:
+        return self._part.losses(theta)
+
+    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+        return self._part.losses_and_gradients(theta)
+
+    def restrict(self, region: Region, theta: Tensor) -> "PinnBatch":
+        return PinnBatch(self._part.restrict(region, theta))
 
 
 def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:

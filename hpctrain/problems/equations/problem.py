@@ -290,6 +290,7 @@ class PinnProblem:
             last - first,
             self.parameters,
             rows,
+            [term.samples for term in terms],
             self._dtype,
             self._device,
             holding.threads,
@@ -340,8 +341,12 @@ class PinnProblem:
         points = term.points[:, g * first : g * last]
         own = [bound - first for bound in bounds]
         evaluator = self.evaluator(shape, points, [g * bound for bound in own], threads)
-        residual = self._residual(term, shape, scale, first, last)
-        called = last - first + (first - last) % LANES
+
+        def choose(chosen: Tensor) -> tuple[Residual, int]:
+            count = len(chosen)
+            return self._residual(term, shape, scale, chosen + first), count + -count % LANES
+
+        residual, called = choose(torch.arange(last - first, device="cpu"))
         self._check(residual, names, shape, called, term)
         loss = make_residual_loss(
             evaluator,
@@ -350,9 +355,10 @@ class PinnProblem:
             unknowns=len(self.equations.unknowns),
             group=g,
             samples=called,
+            choose=choose,
         )
         row = first_row + len(names) * first
-        return TermLoss(term.name, loss, evaluator, own, row, len(names), is_grouped=g > 1)
+        return TermLoss(term.name, loss, own, row, len(names), g > 1, number, first)
 
     def evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
@@ -376,11 +382,8 @@ class PinnProblem:
         place = (self._dtype, self._device)
         return Composition(self.frame, self.forms, shape, points, self._maxima, factors, *place)
 
-    def _residual(
-        self, term: Term, shape: JetShape, scale: float, first: int, last: int
-    ) -> Residual:
-        """The scaled rows of a term's samples first … last - 1, as a function of the jet there."""
-        own = slice(first, last)
+    def _residual(self, term: Term, shape: JetShape, scale: float, own: Tensor) -> Residual:
+        """The scaled rows of some samples of a term, as a function of the jet there."""
         at, normals = points_of(term, self.frame, own, self._dtype, self._device, lengthened=True)
         exact, _ = points_of(term, self.frame, own, torch.float64, lengthened=True)
         composition = self.composition(shape, exact.all)

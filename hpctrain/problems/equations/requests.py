@@ -90,7 +90,7 @@ def try_out(term: Term, frame: Frame, dtype: torch.dtype = torch.float64) -> Tri
 def evaluate_term(
     term: Term,
     frame: Frame,
-    samples: slice,
+    samples: slice | Tensor,
     leaves: Mapping[tuple[str, Component], Tensor],
     unknowns: Mapping[str, Tensor],
     dtype: torch.dtype,
@@ -114,7 +114,7 @@ def lengthen(values: Tensor) -> Tensor:
 def points_of(
     term: Term,
     frame: Frame,
-    samples: slice,
+    samples: slice | Tensor,
     dtype: torch.dtype,
     device: torch.device = CPU,
     lengthened: bool = False,

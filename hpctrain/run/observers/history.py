@@ -18,6 +18,7 @@ from hpctrain.parallel.phases import PHASES, measure_peak_memory_mb
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Past
+from hpctrain.run.stages import Stage
 from hpctrain.store.run_file import ColumnType, RunWriter
 
 COLUMNS: dict[str, ColumnType] = {
@@ -105,7 +106,7 @@ class History:
             **dict.fromkeys(self._parts.monitor.columns, math.nan),
             **(moment.known if moment.is_measured else {}),
         }
-        if objective.has_subsets:
+        if self._counts_epochs:
             row["epoch"] = tally.count_epochs(record)
         if len(stages) > 1:
             row["stage"] = tally.stage.number
@@ -175,6 +176,12 @@ class History:
         if period and iteration % period == 0:
             self._writer.append_iterate(iteration, to_array(theta))
 
+    @property
+    def _counts_epochs(self) -> bool:
+        """Whether some solver may take mini-batches."""
+        stages, objective = self._parts.stages, self._parts.objective
+        return objective.has_subsets or any(map(_takes_batches, stages))
+
     def _take_snapshot(self) -> Timings:
         """Seconds (phases, 2) and traffic (2,) of this rank so far."""
         return self._ranks.timer.snapshot(), self._ranks.traffic.snapshot()
@@ -235,13 +242,17 @@ class History:
     def _list_columns(self) -> dict[str, ColumnType]:
         """The columns; epochs too for a loss that can be taken in batches; which stage it is."""
         stages, more = self._parts.stages, dict[str, ColumnType]()
-        if self._parts.objective.has_subsets:
+        if self._counts_epochs:
             more["epoch"] = "f8"
         if len(stages) > 1:
             more["stage"] = {f"{each.number} {each.name}": each.number for each in stages}
         renewed = self._parts.renewal.columns if self._parts.renewal else ()
         measured = (*stages.columns, *renewed, *self._parts.monitor.columns)
         return COLUMNS | more | dict.fromkeys(measured, "f8")
+
+
+def _takes_batches(stage: Stage) -> bool:
+    return getattr(stage.options, "batch_size", None) is not None
 
 
 def _try_to_write(write: Callable[[], None]) -> str | None:
