@@ -235,7 +235,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
     predict = _add_command(commands, "predict", _predict, "evaluate a trained solution at points")
     predict.add_argument("run", metavar="RUN.h5", help="a finished run of equations")
-    predict.add_argument("points", metavar="POINTS", help="a table, or t=0:1:101,x=-1:1:201")
+    predict.add_argument("points", metavar="POINTS", help="a table, or t=0:1:101,x=-1:1:201,c=1")
     predict.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the table")
     predict.add_argument("--fields", metavar="u,u.x", help="by default all fields")
     predict.add_argument("--threads", metavar="T", type=int, help="by default all cores")
