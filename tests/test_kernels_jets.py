@@ -19,6 +19,8 @@ NETWORKS = {
     "plain adaptive": DenseNetwork(2, 7, 4, adaptive=True),
     "residual adaptive": DenseNetwork(2, 20, 8, residual=True, adaptive=True, time_step=0.7),
     "residual tanh": DenseNetwork(2, 5, 5, residual=True, time_step=0.3),
+    "gated": DenseNetwork(2, 6, 5, gated=True),
+    "gated adaptive": DenseNetwork(3, 5, 4, outputs=2, adaptive=True, gated=True),
     "wide": DenseNetwork(2, 50, 4),
     "two outputs": DenseNetwork(2, 6, 3, outputs=2),
     "one hidden layer": DenseNetwork(2, 4, 2),
@@ -116,7 +118,9 @@ def test_a_leaf_is_the_gradient_of_its_chunk(make):
 
 
 @pytest.mark.parametrize("make", EVALUATORS)
-@pytest.mark.parametrize("name", ["plain", "plain adaptive", "residual adaptive", "residual tanh"])
+@pytest.mark.parametrize(
+    "name", ["plain", "plain adaptive", "residual adaptive", "residual tanh", "gated"]
+)
 def test_a_suffix_from_its_activations_equals_the_whole(make, name):
     network, orders = NETWORKS[name], (1, 2)
     theta, points = some_parameters(network), some_points(network)

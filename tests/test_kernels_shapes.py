@@ -40,6 +40,12 @@ CASES = {
     "seven coordinates": (
         DenseNetwork(7, 6, 3), JetShape.make_closed(7, [(i, i) for i in range(6)]),
     ),
+    "gated, mixed": (
+        DenseNetwork(2, 5, 4, gated=True), JetShape.make_closed(2, [(0, 0, 1, 1), (1, 1, 1)]),
+    ),
+    "gated, a Laplacian": (
+        DenseNetwork(3, 5, 4, 2, gated=True), JetShape.make_closed(3, [(0, 1)], (1, 2)),
+    ),
     "one hidden layer": (DenseNetwork(1, 5, 2), JetShape.make_closed(1, [(0, 0, 0, 0)])),
 }  # fmt: skip
 

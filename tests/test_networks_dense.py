@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.kinds.dense import DenseOptions
+from hpctrain.problems.equations.library.klein_gordon import KleinGordon
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 NETWORKS = {
     "plain": DenseNetwork(2, 40, 4),
@@ -71,3 +74,26 @@ def test_a_network_is_the_function_of_its_docstring(name):
     expected = take(1, 40) @ y + take(1, 1)
     assert position == len(theta)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_gated_network_whose_encoders_agree_is_a_linear_map_of_them():
+    network = DenseNetwork(2, 5, 4, gated=True)
+    theta, x = network.initial_parameters(0), torch.rand(2, 7, dtype=torch.float64)
+    first, last = network.layers[0], network.layers[-1]
+    weight = first.weight(theta)
+    weight[5:10] = weight[:5]
+    U = torch.tanh(weight[:5] @ x)
+    assert torch.allclose(network(theta, x), last.weight(theta) @ U, rtol=0, atol=1e-14)
+
+
+def test_weights_of_encoders_are_as_large_as_those_of_a_layer_of_their_own():
+    network = DenseNetwork(2, 500, 3, gated=True)
+    theta, layer = network.initial_parameters(0), network.layers[0]
+    largest = float(layer.weight(theta).abs().max())
+    assert largest == pytest.approx((6 / 502) ** 0.5, rel=1e-2)
+
+
+def test_a_problem_says_that_the_jets_of_a_modified_network_are_torchs():
+    network = DenseOptions(kind="modified", depth=3, width=4).make(2)
+    text = PinnProblem(KleinGordon(), network, Formulation(points=20)).describe()
+    assert "modified mlp network, 3 layers x 4" in text and text.endswith("jets in torch")

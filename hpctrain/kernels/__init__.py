@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+# What no kernel has.
+GATED = "a gated network"
+
+
 def is_native_available() -> bool:
     """Whether the compiled kernels are there and not turned off by HPCTRAIN_KERNELS=torch."""
     if os.environ.get("HPCTRAIN_KERNELS") == "torch":
@@ -78,6 +82,8 @@ def make_jet_evaluator(
         inputs: jets (components, p, N) of the network's p inputs, such as an embedding of the
             coordinates; by default those of the coordinates themselves.
     """
+    if network.gated:
+        return TorchJets(network, shape, points, bounds, inputs, GATED)
     kernels = choose_kernels(points.device)
     if kernels == "native":
         from hpctrain.kernels.native import NativeJets

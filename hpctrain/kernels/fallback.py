@@ -4,6 +4,7 @@ Every chunk has a copy of θ of its own, so that autograd gives the gradient by 
 """
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -103,6 +104,7 @@ class TorchJets(JetEvaluator):
         return self._linear(self.network.layers[-1], theta, y)
 
     def _linear(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
+        y = y[:, -layer.inputs :]
         chunks, inputs, components, longest = y.shape
         z = torch.bmm(layer.weight(theta), y.reshape(chunks, inputs, components * longest))
         z = z.reshape(chunks, layer.outputs, components, longest)
@@ -119,7 +121,18 @@ class TorchJets(JetEvaluator):
         slopes = differentiate_activation(self.network.activation, w[:, :, 0], highest)
         derived = [_sum_products(each, slopes, w) for each in products[1:]]
         update = torch.stack([slopes[0], *derived], dim=2)
+        if layer.gated:
+            U, V, _ = y.chunk(3, dim=1)
+            return torch.cat([U, V, U + self._multiply(update, V - U)], dim=1)
         return y + self.network.time_step * update if layer.residual else update
+
+    def _multiply(self, y: Tensor, z: Tensor) -> Tensor:
+        """The jets of a product of two functions, by Leibniz' rule."""
+        rows = [
+            reduce(torch.add, [count * y[:, :, a] * z[:, :, b] for count, a, b in pairs])
+            for pairs in self.shape.pairs
+        ]
+        return torch.stack(rows, dim=2)
 
     def _by_point(self, jets: Tensor) -> Tensor:
         """(C, outputs, components, longest) → (components, outputs, N), without the padding."""

@@ -10,6 +10,8 @@ where equal products are one with a coefficient: y_xxy = f' w_xxy + f'' (w_xx w_
 + f''' w_x² w_y. The Laplacian over many coordinates is one component,
 y_L = f' w_L + f'' Σ_i w_i².
 
+A product's jet is by Leibniz' rule: (v w)_α = Σ v_β w_γ over the ways to cut α into β and γ.
+
 Source: R. M. Corless, T. Jiang, M. Hardy, Combinatorics of partial derivatives, Electronic Journal
 of Combinatorics 13 (2006).
 """
@@ -106,6 +108,30 @@ class JetShape:
         )
         products = [Product(count, factors) for factors, count in merged.items()]
         return tuple(sorted(products, key=lambda product: (len(product.factors), product.factors)))
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+        """Of each component of a product v w its terms count · v_a w_b, as (count, a, b)."""
+        by_component = [self._list_pairs(index) for index in self.indices]
+        if self.laplacian:
+            last, value = len(self.indices), self.find_position(())
+            firsts = [self.find_position((i,)) for i in self.laplacian]
+            by_component.append(
+                ((1, value, last), (1, last, value), *((2, first, first) for first in firsts))
+            )
+        return tuple(by_component)
+
+    def _list_pairs(self, index: Index) -> tuple[tuple[int, int, int], ...]:
+        places = range(len(index))
+        parts = [part for k in range(len(index) + 1) for part in combinations(places, k)]
+        merged = Counter(
+            (
+                self.find_position(tuple(index[place] for place in part)),
+                self.find_position(tuple(index[place] for place in places if place not in part)),
+            )
+            for part in parts
+        )
+        return tuple((count, *pair) for pair, count in merged.items())
 
     @cached_property
     def tangents(self) -> tuple[tuple[Product, ...], ...]:

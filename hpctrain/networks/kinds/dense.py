@@ -14,8 +14,10 @@ from hpctrain.options import Options
 class DenseOptions(Options):
     """The dense network of a PINN."""
 
-    kind: Literal["mlp", "residual"] = Field(
-        "residual", description="plain, or with skip connections y + time_step * tanh(...)"
+    kind: Literal["mlp", "residual", "modified"] = Field(
+        "residual",
+        description="plain, with skip connections y + time_step * tanh(...), or gated by two"
+        " encoders of the inputs, whose jets are torch's",
     )
     depth: int = Field(ge=2, description="number of layers: all linear maps, the output's too")
     width: int = Field(ge=1, description="neurons of a hidden layer")
@@ -45,6 +47,7 @@ class DenseOptions(Options):
             adaptive=self.activation.startswith("adaptive-"),
             time_step=self.time_step,
             activation="sin" if self.activation.endswith("sin") else "tanh",
+            gated=self.kind == "modified",
         )
 
     def draw_frequencies(self, coordinates: int, seed: int) -> Tensor | None:

@@ -463,6 +463,7 @@ class PinnProblem:
     def describe(self) -> str:
         network, inputs = self.network, self.inputs
         kind = "residual" if network.residual else "mlp"
+        kind = "modified mlp" if network.gated else kind
         activation = "adaptive-tanh" if network.adaptive else network.activation
         scaling = "inputs scaled to [-1, 1]" if inputs.scales else "raw inputs"
         counted = " + ".join(
@@ -471,7 +472,7 @@ class PinnProblem:
         )
         return (
             f"{counted}, {kind} network, {network.depth} layers x {network.width}"
-            f" ({activation}), {scaling}"
+            f" ({activation}), {scaling}{', jets in torch' if network.gated else ''}"
         )
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
