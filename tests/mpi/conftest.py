@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from classifiers import write_mnist
 
+from hpctrain.job.settings import Job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.launch import SECONDS_TO_FORWARD, make_world
-from hpctrain.store.run_file import Run
+from hpctrain.run.train import run
+from hpctrain.store.run_file import Run, read_run
 
 COMMUNICATOR = make_world()
 TIMES = ("seconds", "wall_seconds")
@@ -62,6 +64,18 @@ def folder(comm: Communicator, tmp_path_factory: pytest.TempPathFactory) -> Path
         return folder
 
     return comm.run_on_root(make)
+
+
+@pytest.fixture
+def run_alone(comm: Communicator, folder: Path) -> Callable[[Job], Run]:
+    """The run of a job on rank 0 alone, whose file is `alone.h5` in the folder; on all ranks."""
+
+    def train(job: Job) -> Run:
+        path = folder / "alone.h5"
+        comm.run_on_root(lambda: run(job, Communicator(), str(path)) and None)
+        return read_run(path)
+
+    return train
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ SOLVERS = {
     "trust region, hessian": 'name = "trust-region"\nmodel = "hessian"\nsampling = "hessian"\n'
     "sample_size = 64",
 }
-ITERATIONS = 4
+ITERATIONS = 3
 
 
 def network():
@@ -69,12 +69,19 @@ def iterates(solver, communicator, precision="float64"):
     return torch.stack(found), replace(objective.counts)
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    ("solver", "precision"),
+    [
+        *((solver, "float64") for solver in SOLVERS),
+        *((solver, "float32") for solver in SOLVERS if "batches" in solver),
+    ],
+)
 def test_the_iterates_and_the_work_are_those_of_one_rank(
     comm, assert_everywhere, solver, precision
 ):
-    alone, work = iterates(solver, Communicator(None), precision)
+    if precision == "float32" and comm.size & (comm.size - 1):
+        pytest.skip("single precision is compared on powers of two, where bits are equal")
+    alone, work = comm.run_on_root(lambda: iterates(solver, Communicator(None), precision))
     found, its = iterates(solver, comm, precision)
     assert_everywhere(bool((alone[-1] != alone[0]).any()), "it moves")
     if comm.size & (comm.size - 1) == 0:
@@ -82,7 +89,7 @@ def test_the_iterates_and_the_work_are_those_of_one_rank(
         assert_everywhere(its == work, "the same work")
     else:
         close = torch.allclose(found, alone, rtol=1e-3, atol=1e-4)
-        assert_everywhere(close or precision == "float32", "the same up to rounding")
+        assert_everywhere(close, "the same up to rounding")
 
 
 def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):

@@ -1,7 +1,5 @@
 """What holds of every solver of the registry, on any number of ranks."""
 
-from functools import cache
-
 import pytest
 import torch
 from trials import Trial
@@ -34,35 +32,9 @@ def folder(comm, tmp_path_factory):
     return comm.run_on_root(make)
 
 
-@pytest.fixture(scope="module")
-def alone(comm, folder):
-    """The run of a solver on one rank, its own on each, that nothing interrupts."""
-
-    @cache
-    def train(name):
-        path = folder / f"alone-{comm.rank}-{name}.h5"
-        run(job_of(folder, name), Communicator(), str(path))
-        return read_run(path)
-
-    return train
-
-
 def job_of(folder, name, *overrides):
     settings = (f"stop.max_iterations={ITERATIONS}", *WATCHED, *GENTLE.get(name, ()), *overrides)
     return Trial(folder).job(name, *settings)
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_loss_descends_with_the_same_bits_on_any_number_of_ranks(
-    name, comm, folder, alone, assert_same_run
-):
-    path = folder / f"{name}.h5"
-    run(job_of(folder, name), comm, str(path))
-    found = read_run(path)
-    assert_same_run(found, alone(name))
-    loss = found.history["loss"]
-    assert len(loss) == 1 + ITERATIONS
-    assert loss[-1] < 0.999 * loss[0]
 
 
 class SignalInStep(StopSignals):
@@ -80,20 +52,30 @@ class SignalInStep(StopSignals):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_a_stop_signal_ends_all_ranks_with_a_checkpoint_from_which_the_run_goes_on_bit_by_bit(
-    name, comm, folder, alone, assert_everywhere, assert_same_run
+def test_a_run_has_the_bits_of_one_rank_though_a_signal_ends_it_and_other_ranks_go_on(
+    name, comm, folder, assert_everywhere, assert_same_run
 ):
-    path = folder / f"stopped-{name}.h5"
+    """All ranks begin, rank 0 takes a step alone, all end; and the loss descends."""
+    alone, path = Communicator(), folder / f"{name}.h5"
+    whole = folder / f"whole-{name}.h5"
+    comm.run_on_root(lambda: run(job_of(folder, name), alone, str(whole)) and None)
     is_last = comm.rank == comm.size - 1
     with SignalInStep(STOPPED) if is_last else StopSignals() as signals:
         outcome = run(job_of(folder, name), comm, str(path), signals)
     expected = (SIGNAL, STOPPED, 75)
     assert_everywhere((outcome.reason, outcome.iterations, outcome.status) == expected, "it stops")
-    store = CheckpointStore(path.with_suffix(".ckpt"), Communicator())
+    store = CheckpointStore(path.with_suffix(".ckpt"), alone)
     assert store.find_latest().iteration == STOPPED
     comm.barrier()
-    assert resume(str(path), comm).iterations == ITERATIONS
-    assert_same_run(read_run(path), alone(name))
+    one_more = [f"stop.max_iterations={STOPPED + 1}"]
+    comm.run_on_root(lambda: resume(str(path), alone, one_more) and None)
+    outcome = resume(str(path), comm, [f"stop.max_iterations={ITERATIONS}"])
+    assert_everywhere(outcome.iterations == ITERATIONS, "it goes on")
+    found = read_run(path)
+    assert_same_run(found, read_run(whole))
+    loss = found.history["loss"]
+    assert len(loss) == 1 + ITERATIONS
+    assert loss[-1] < 0.999 * loss[0]
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from hpctrain.job.settings import parse_job
-from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
@@ -27,7 +26,7 @@ threads = {threads}
 iterates_every = 1
 error_every = 2
 [stop]
-max_iterations = 5
+max_iterations = 3
 """
 DENSE = 'kind = "dense-resnet"\nwidth = 6\nblocks = {}'
 CONVOLUTIONAL = 'kind = "conv-resnet"\nfilters = [2, 3]\nblocks = 2'
@@ -52,7 +51,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_all_levels_have_the_same_bits_on_any_number_of_ranks_and_threads(
-    comm, folder, assert_same_run, case
+    comm, folder, run_alone, assert_same_run, case
 ):
     network, solver = CASES[case]
 
@@ -61,8 +60,6 @@ def test_all_levels_have_the_same_bits_on_any_number_of_ranks_and_threads(
         return parse_job(JOB.format(threads=threads, **settings), "a test")
 
     run(job(1 + (comm.size == 1)), comm, str(folder / "parallel.h5"))
-    alone = str(folder / f"alone-{comm.rank}.h5")
-    run(job(1), Communicator(), alone)
-    found, expected = read_run(folder / "parallel.h5"), read_run(alone)
+    found, expected = read_run(folder / "parallel.h5"), run_alone(job(1))
     assert_same_run(found, expected)
     assert not np.array_equal(found.iterates.theta[0], found.iterates.theta[-1])
