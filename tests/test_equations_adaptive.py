@@ -10,6 +10,7 @@ from test_gauss_newton import full
 
 from hpctrain.job.settings import parse_job
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate
 from hpctrain.parallel.communicator import Communicator
@@ -317,6 +318,19 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
         renewed, _ = solver.step(renewed)
     assert math.isfinite(renewed.point.loss)
     assert not torch.equal(renewed.point.theta, theta)
+
+
+def test_a_method_on_mini_batches_is_renewed_on_the_one_that_it_goes_on_with():
+    made = job("adam", "batch_size = 20")
+    problem = build.make_problem(made)
+    objective = build.make_objective(made, problem, Communicator(), 1)
+    solver = build.make_job_solver(made, objective)
+    state, _ = solver.step(solver.init(problem.initial_parameters(0)))
+    problem.make_renewal(objective, 0).renew(state.point.theta, 3)
+    batch = make_mini_batches(objective, 0, 20).make_objective(objective, 1)
+    expected = evaluate(batch, state.point.theta)
+    found = solver.renew(state).point
+    assert found.loss == expected.loss and torch.equal(found.gradient, expected.gradient)
 
 
 def with_adapt(adapt, problem="burgers", soft=True):

@@ -4,7 +4,7 @@ A step goes along the gradient of the batch that its state was evaluated on, and
 one: a loss is recorded before the parameters have seen its samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -74,6 +74,10 @@ class _FirstOrder(Solver[State], Generic[State]):
     def _evaluate(self, theta: Tensor, t: int) -> Point:
         """The loss and the gradient on the batch of step t."""
         return evaluate(self._batches.make_objective(self.setting.objective, t), theta)
+
+    def renew(self, state: State) -> State:
+        with self.setting.timer.phase("global"):
+            return replace(state, point=self._evaluate(state.point.theta, state.t))
 
     def _record(self, state: State) -> Record:
         """One gradient a step, and one update of vectors as long as θ, counted as a memory's."""
