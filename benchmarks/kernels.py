@@ -3,30 +3,15 @@
 Measurements alternate in processes of their own; each figure is a median over the rounds.
 """
 
-import statistics
-import subprocess
-import sys
-
 from tabulate import tabulate
 
+from benchmarks.alternation import ROUNDS, measure
 from benchmarks.worker import NETWORKS, POINTS
 from hpctrain.kernels import is_triton_available
 from hpctrain.parallel.devices import count_gpus
 
-ROUNDS = 3
 COMPONENTS = 4
 DENSE_LABEL = "dense n = 10,000: update and product in one pass / read-and-write sweep"
-
-
-def measure(*names: str) -> dict[str, float]:
-    """Milliseconds of each measurement, the median over rounds in which they alternate."""
-    rounds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(ROUNDS):
-        for name in names:
-            command = [sys.executable, "-m", "benchmarks.worker", name]
-            answer = subprocess.run(command, capture_output=True, text=True, check=True)
-            rounds[name].append(float(answer.stdout))
-    return {name: statistics.median(times) for name, times in rounds.items()}
 
 
 def gradient_flops(name: str) -> float:

@@ -13,6 +13,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
+from benchmarks.alternation import ROUNDS, measure
 from hpctrain.kernels import JetShape, make_jet_evaluator
 from hpctrain.kernels.residual import make_residual_loss
 from hpctrain.networks.dense import DenseNetwork
@@ -126,8 +127,6 @@ def by_autograd(case: Case) -> Callable[[], object]:
 
 
 def main() -> None:
-    from benchmarks.kernels import ROUNDS, measure
-
     table = []
     for name in sys.argv[1:] or CASES:
         ms = measure(f"autograd:{name}", f"jets:{name}")
