@@ -21,6 +21,7 @@ from hpctrain.problems.equations import (
     Initial,
     Neumann,
     Observations,
+    Periodic,
     ProblemError,
     Unknown,
 )
@@ -439,6 +440,27 @@ def test_a_lifting_that_solves_the_equation_alone_leaves_a_condition_to_learn():
         at_rest = broken(Heat, ansatz=Equations.ansatz, conditions=conditions)
         said = any("nothing to learn" in line for line in pinn(at_rest).cautions)
         assert said is not is_left
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (
+            Initial({"u": lambda at: at.x}),
+            ["Mine: Initial gives u = 0 at t = 0, x = 0 and 1 at x = 1, which Periodic joins"],
+        ),
+        (
+            Dirichlet({"u": 0.0}, on="x.high"),
+            ["Mine: Dirichlet is on x.high, an end that Periodic joins"],
+        ),
+        (Initial({"u": lambda at: torch.sin(2 * torch.pi * at.x)}), []),
+        (Dirichlet({"u": 0.0}, on={"t": 0.5, "x": 1.0}), []),
+    ],
+)
+@pytest.mark.parametrize("is_exact", [False, True])
+def test_conditions_that_a_periodic_coordinate_cannot_meet_are_warned_of(condition, said, is_exact):
+    conditions = (condition, Periodic("x", exact=is_exact))
+    assert list(pinn(broken(Heat, ansatz=Equations.ansatz, conditions=conditions)).cautions) == said
 
 
 class Flow(Equations):

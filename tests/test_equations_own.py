@@ -57,6 +57,15 @@ FAULTY_FILES = {
         "\nraise ValueError('one\\ntwo')\n",
         r"fails: .*mine\.py:2: ValueError: one two$",
     ),
+    "a call without what it needs": (
+        "from hpctrain.problems.equations import Unknown\nUnknown()\n",
+        r"mine\.py:2: TypeError: Unknown.__init__\(\) missing 1 required positional argument:"
+        r" 'start'; Unknown: A number to be found: Unknown\(0\.5\), or",
+    ),
+    "a call with too much": (
+        "from hpctrain.problems.equations import Neumann\nNeumann({'u': 0.0}, exact=True)\n",
+        r"argument 'exact'; Neumann: The derivative along the outward normal: Neumann\(\{\"u\": 0",
+    ),
     "an exit": ("import sys\nsys.exit(3)\n", r"fails: .*mine\.py:2: SystemExit: 3$"),
     "bad constructor": (
         HEAT.replace("    kappa", "    def __init__(self):\n        self.a = {}['b']\n    kappa"),

@@ -1,6 +1,7 @@
 """Faults in Python that a user wrote, told in one line that names the place."""
 
 import inspect
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 # Lines of these are not the user's; those of this package neither.
 _LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1])
 MOST_LETTERS = 400
+_PACKAGE = f"{__name__.partition('.')[0]}."
 _PACKAGES = {"site-packages", "dist-packages"}
 # What torch says of functions that are not its own, and what to write instead.
 _ADVICE = {
@@ -41,7 +43,7 @@ def explain(error: BaseException, otherwise: str = "") -> str:
         ]
         place, reason = places[-1] if places else otherwise, str(error)
     reason = next((advice for said, advice in _ADVICE.items() if said in reason), reason)
-    text = " ".join(f"{type(error).__name__}: {reason}".split())
+    text = " ".join(f"{type(error).__name__}: {reason}{_say_how_to_call(error)}".split())
     if len(text) > MOST_LETTERS:
         text = f"{text[:MOST_LETTERS]}…"
     return f"{place}: {text}" if place else text
@@ -54,6 +56,18 @@ def place_of(function: Callable[..., Any]) -> str:
     if code is None:
         return type(function).__name__
     return f"{_shown(code.co_filename)}:{code.co_firstlineno}"
+
+
+def _say_how_to_call(error: BaseException) -> str:
+    """The first line of what documents a class of this package that was called wrongly."""
+    named = re.match(r"(\w+)\.__init__\(\)", str(error)) if isinstance(error, TypeError) else None
+    if named is None:
+        return ""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    called = frames[-1].f_globals.get(named[1]) if frames else None
+    if not isinstance(called, type) or not called.__module__.startswith(_PACKAGE):
+        return ""
+    return f"; {named[1]}: {(called.__doc__ or '').splitlines()[0]}"
 
 
 def _is_users(file: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Unknown:
-    """A number to be found.
+    """A number to be found: Unknown(0.5), or Unknown(0.5, positive=True).
 
     Attributes:
         start: where training begins.

@@ -9,11 +9,13 @@ from torch import Tensor
 from hpctrain.kernels.jets import JetShape
 from hpctrain.linalg.arrays import CPU
 from hpctrain.problems.equations.checks.jumps import describe_jumps
-from hpctrain.problems.equations.conditions import Observations
-from hpctrain.problems.equations.conditions.base import Frame
-from hpctrain.problems.equations.conditions.boundary import INSIDE, OnBoundary
+from hpctrain.problems.equations.conditions import Observations, Periodic
+from hpctrain.problems.equations.conditions.base import Frame, evaluate, select_pieces
+from hpctrain.problems.equations.conditions.boundary import INSIDE, Exactable, OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import FieldForm, describe_corners
+from hpctrain.problems.equations.fields import At
+from hpctrain.problems.equations.geometry.sampling import cube_points
 from hpctrain.problems.equations.requests import Trial
 from hpctrain.problems.equations.scaling import caution_of_sizes
 from hpctrain.problems.equations.solution import Composition
@@ -22,6 +24,8 @@ from hpctrain.problems.equations.terms import EQUATION, Term
 NO_CONDITIONS = "there are no conditions, and no ansatz: the equations alone have many solutions"
 # Residuals below this part of their usual size are zero.
 SOLVED = 1e-10
+# Points at which the ends of a coordinate are compared, and the part of the values that counts.
+COMPARED, APART = 64, 1e-6
 
 
 class Cautioned(Protocol):
@@ -54,6 +58,7 @@ def list_cautions(problem: Cautioned) -> Iterator[str]:
     if not (equations.conditions or forms):
         yield f"{frame.title}: {NO_CONDITIONS}"
     yield from describe_corners(equations)
+    yield from _find_unequal_ends(problem)
     for field, form in forms.items():
         yield from describe_jumps(field, form, frame, problem.shapes[0])
     if equations.conditions or forms:
@@ -61,6 +66,47 @@ def list_cautions(problem: Cautioned) -> Iterator[str]:
     yield from _find_measured_outside(problem)
     yield from _find_given_away(problem)
     yield from caution_of_sizes(frame, _list_scales_off(problem))
+
+
+def _find_unequal_ends(problem: Cautioned) -> Iterator[str]:
+    """Conditions that stand on an end of a periodic coordinate, or differ between its ends."""
+    frame, conditions = problem.frame, problem.equations.named_conditions
+    for joining, periodic in conditions.items():
+        if not isinstance(periodic, Periodic):
+            continue
+        ends = (f"{periodic.along}.low", f"{periodic.along}.high")
+        for name, condition in conditions.items():
+            is_somewhere = isinstance(condition, OnBoundary) and condition.on != INSIDE
+            if not is_somewhere or callable(condition.on):
+                continue
+            pieces = select_pieces(condition.on, frame, name)
+            if on_ends := [piece.name for piece in pieces if piece.name in ends]:
+                yield f"{frame.title}: {name} is on {on_ends[0]}, an end that {joining} joins"
+            elif isinstance(condition, Exactable):
+                yield from _compare_ends(frame, periodic.along, name, condition, joining)
+
+
+def _compare_ends(
+    frame: Frame, along: str, name: str, condition: Exactable, joining: str
+) -> Iterator[str]:
+    """A value that is not the same at both ends of a coordinate."""
+    number = frame.axes.coordinates.index(along)
+    for piece in select_pieces(condition.on, frame, name):
+        anywhere = piece.map(cube_points(piece.parameters, COMPARED)).points
+        low, high = anywhere.clone(), anywhere.clone()
+        low[number], high[number] = frame.region.bounds[number]
+        for key, given in condition.values.items():
+            one, two, values = (
+                evaluate(given, At(frame.axes, x), key) for x in (low, high, anywhere)
+            )
+            apart = (one - two).abs()
+            k = int(apart.argmax())
+            if float(apart[k]) > APART * float(values.abs().max()):
+                yield (
+                    f"{frame.title}: {name} gives {key} = {float(one[k]):.6g} at"
+                    f" {frame.axes.describe(low[:, k])} and {float(two[k]):.6g} at"
+                    f" {along} = {float(high[number, k]):.6g}, which {joining} joins"
+                )
 
 
 def _find_underdetermined(problem: Cautioned) -> Iterator[str]:
