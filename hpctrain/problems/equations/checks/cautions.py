@@ -76,8 +76,9 @@ def _find_unequal_ends(problem: Cautioned) -> Iterator[str]:
             continue
         ends = (f"{periodic.along}.low", f"{periodic.along}.high")
         for name, condition in conditions.items():
-            is_somewhere = isinstance(condition, OnBoundary) and condition.on != INSIDE
-            if not is_somewhere or callable(condition.on):
+            if not isinstance(condition, OnBoundary) or condition.on == INSIDE:
+                continue
+            if callable(condition.on):
                 continue
             pieces = select_pieces(condition.on, frame, name)
             if on_ends := [piece.name for piece in pieces if piece.name in ends]:
