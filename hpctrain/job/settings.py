@@ -141,7 +141,13 @@ class Job(Options):
             if isinstance(self.network, DenseOptions):
                 self._check_blocks(key, stage, self.network.depth)
         self._check_chunks()
+        self._check_windows()
         return self
+
+    def _check_windows(self) -> None:
+        (key, last), windows = [*name_stages(self.solver)][-1], self.problem.windows
+        if windows > 1 and not list_asked(last.stop):
+            raise _make_missing(f"{key}.stop", f"when each of the {windows} windows ends")
 
     def _check_network(self) -> None:
         kinds = self.problem.networks
@@ -352,6 +358,8 @@ def _describe_kind(kind: Any) -> str:
         return f"a table with {', '.join(kind.model_fields)}"
     if is_group(find_item_type(kind)):
         return f"a list of tables with {', '.join(find_item_type(kind).model_fields)}"
+    if kind == list[float]:
+        return "a list of numbers"
     if get_origin(kind) is list:
         return "a list of integers, at least 1 each"
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}

@@ -100,6 +100,14 @@ class Renewal(Protocol):
 
 
 @runtime_checkable
+class WindowedProblem(Protocol):
+    """A problem whose solution has several sets of parameters, trained one after the other."""
+
+    def join_parameters(self, theta: Tensor) -> Tensor:
+        """All of them, one after the other, θ (n,) being those in training; NaN for later ones."""
+
+
+@runtime_checkable
 class RenewableProblem(Protocol):
     """A problem whose loss may change in the course of its run."""
 
@@ -127,6 +135,11 @@ class FamilyOptions(Options, ABC):
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """What the problem's monitor measures, where it can."""
+
+    @property
+    def windows(self) -> int:
+        """How many times a run goes through its stages, for one loss after the other."""
+        return 1
 
     @property
     def uses_torch_threads(self) -> bool:

@@ -91,6 +91,7 @@ def make_stage_rows(run: Run) -> list[Row]:
         {
             "file": run.path.name,
             "stage": span.number,
+            **({"window": span.window} if "slab" in run.history else {}),
             "solver": span.solver,
             "iterations": span.measure_cost(run, "iteration"),
             "gradient evals": span.measure_cost(run, "gradient_evaluations"),

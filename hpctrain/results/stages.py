@@ -15,12 +15,14 @@ class StageSpan:
 
     Attributes:
         number: from 1.
+        window: of time that it is in, from 1, where there are several.
         solver: its name.
         first: where the stage before ended, or the run began.
         reason: why it ended; empty while the run goes on, and where it was killed.
     """
 
     number: int
+    window: int
     solver: str
     first: int
     last: int
@@ -45,9 +47,12 @@ def find_ends(run: Run) -> list[int]:
 def _find(run: Run) -> Iterator[StageSpan]:
     reached, first = run.history["stage"], 0
     begun = max(int(reached[-1]), len(run.stage_reasons))
-    for number, stage in enumerate(Summary(run).list_stages()[:begun], start=1):
+    stages = Summary(run).list_stages()
+    for number in range(1, begun + 1):
+        window, place = divmod(number - 1, len(stages))
         # A stage may end before its first step: then it has no record of its own.
         last = int(np.flatnonzero(reached <= number)[-1])
         reason = run.stage_reasons[number - 1] if number <= len(run.stage_reasons) else ""
-        yield StageSpan(number, str(stage["name"]), first, last, reason)
+        solver = str(stages[place]["name"])
+        yield StageSpan(number, window + 1, solver, first, last, reason)
         first = last

@@ -118,7 +118,10 @@ class Loop:
             self._clock.total,
             (*self._tally.stage.ended, reason),
         )
-        self._solver = stages.make_solver(self._tally.stage.number)
+        number, renewal = self._tally.stage.number, self._parts.renewal
+        if renewal is not None and stages[number - 1].window != stages[number - 2].window:
+            renewal.renew(point.theta, self._tally.iteration)
+        self._solver = stages.make_solver(number)
         return self._begin_stage(point.theta)
 
     def _begin_stage(self, theta: Tensor) -> tuple[Any, Record]:
@@ -162,7 +165,7 @@ class Loop:
         if reason is OUTPUT_FAILED:
             raise history.explain_fault()
         if reason is NON_FINITE:
-            history.finish(reason.text, ended, None, point.theta)
+            history.finish(reason.text, ended, None, self._parts.join_parameters(point.theta))
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
                 f" infinite near the last point (loss {point.loss:g},"
@@ -172,7 +175,7 @@ class Loop:
         self._observers.checkpoints.write(state, moment, self._solver.led)
         text = explain(reason, record.outcome)
         solution = self._parts.monitor.solution(point.theta) or None
-        history.finish(text, ended, solution, point.theta)
+        history.finish(text, ended, solution, self._parts.join_parameters(point.theta))
         place = name_place(self._parts.stages, self._tally)
         return self._end(point, reason, f"stopped{place}: {text}")
 

@@ -12,7 +12,7 @@ from hpctrain.kernels import choose_kernels
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
-from hpctrain.problems.base import Monitor, Problem, Renewal
+from hpctrain.problems.base import Monitor, Problem, Renewal, WindowedProblem
 from hpctrain.run.stages import Stages
 from hpctrain.solvers.base import Record
 
@@ -50,6 +50,11 @@ class Parts:
     monitor: Monitor
     untraced: str | None
     renewal: Renewal | None = None
+
+    def join_parameters(self, theta: Tensor) -> Tensor:
+        """All parameters of the solution, where it has more than those in training, θ (n,)."""
+        problem = self.problem
+        return problem.join_parameters(theta) if isinstance(problem, WindowedProblem) else theta
 
 
 @dataclass(frozen=True)

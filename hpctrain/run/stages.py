@@ -24,6 +24,8 @@ class Stage:
         options: as `method` takes them.
         name: of the solver in the job.
         stop: when the stage ends, beside what ends the run; None for nothing.
+        window: from 1, of those that a run goes through with all its solvers.
+        windows: how many.
     """
 
     number: int
@@ -32,6 +34,13 @@ class Stage:
     options: Any
     name: str
     stop: Any
+    window: int = 1
+    windows: int = 1
+
+    @property
+    def title(self) -> str:
+        """The name, with the window if there are several."""
+        return self.name if self.windows == 1 else f"{self.name}, window {self.window}"
 
     def describe_end(self) -> str:
         """When it ends, in words."""
@@ -40,7 +49,7 @@ class Stage:
 
 
 class Stages(Sequence[Stage]):
-    """The stages of a run, with the solver of the one that was made last.
+    """The stages of a run, window after window, with the solver of the one that was made last.
 
     Args:
         stages: in order.
@@ -82,7 +91,8 @@ class Stages(Sequence[Stage]):
 
         Collective; raises as `make_solver`.
         """
-        lines = [self.make_solver(stage.number).describe() for stage in reversed(self)]
+        first = [stage for stage in self if stage.window == 1]
+        lines = [self.make_solver(stage.number).describe() for stage in reversed(first)]
         return lines[::-1]
 
     def _explain(self, stage: Stage, make: Callable[[], Solver[Any]]) -> Solver[Any]:
@@ -109,20 +119,23 @@ def find_stages(job: Job, objective: Objective) -> Stages:
 def warn_of_order(job: Job) -> Iterator[str]:
     """Cautions of stages that may never begin."""
     taken, limit = 0, job.stop.max_iterations
-    for number, stage in enumerate(job.solver, start=1):
+    for number, stage in enumerate([*job.solver] * job.problem.windows, start=1):
         if taken >= limit:
             yield (
                 f"stage {number} ({stage.name}) begins only if an earlier one ends early: they may"
                 f" take {taken} iterations, stop.max_iterations = {limit}"
             )
+            return
         taken += (stage.stop and stage.stop.max_iterations) or 0
 
 
 def _find(job: Job) -> Iterator[Stage]:
-    for number, (key, options) in enumerate(name_stages(job.solver), start=1):
+    windows, solvers = job.problem.windows, [*name_stages(job.solver)]
+    for number, (key, options) in enumerate(solvers * windows, start=1):
         if isinstance(options, OwnSolverOptions):
             own = find_own_solver(options, key)
             method, taken = own.solver, own.options
         else:
             method, taken = SOLVERS[options.name], options
-        yield Stage(number, key, method, taken, options.name, options.stop)
+        window = 1 + (number - 1) // len(solvers)
+        yield Stage(number, key, method, taken, options.name, options.stop, window, windows)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpctrain.run.parts import Parts, Tally
-from hpctrain.run.stages import Stages
+from hpctrain.run.stages import Stage, Stages
 
 
 def describe_start(parts: Parts, path: Path | None, tally: Tally) -> list[str]:
@@ -47,9 +47,9 @@ def describe_stage_end(stages: Stages, tally: Tally, reason: str, loss: float) -
     """Which stage ends, why, and which one begins."""
     stage, successor = stages[tally.stage.number - 1], stages[tally.stage.number]
     return (
-        f"  stage {stage.number} of {len(stages)} ({stage.name}) ended after"
+        f"  stage {stage.number} of {len(stages)} ({stage.title}) ended after"
         f" {tally.stage_iteration} iterations, loss {loss:.3e}: {reason};"
-        f" stage {successor.number} ({successor.name}) begins"
+        f" stage {successor.number} ({successor.title}) begins"
     )
 
 
@@ -58,7 +58,7 @@ def name_place(stages: Stages, tally: Tally) -> str:
     if len(stages) == 1:
         return ""
     stage = stages[tally.stage.number - 1]
-    return f" in stage {stage.number} of {len(stages)} ({stage.name})"
+    return f" in stage {stage.number} of {len(stages)} ({stage.title})"
 
 
 def _describe_stages(parts: Parts) -> list[str]:
@@ -67,12 +67,19 @@ def _describe_stages(parts: Parts) -> list[str]:
         return parts.composed[0]
     return [
         line
-        for stage, lines in zip(parts.stages, parts.composed, strict=True)
+        for stage, lines in zip(parts.stages, parts.composed, strict=False)
         for line in (
-            f"stage {stage.number} of {len(parts.stages)}, until {stage.describe_end()}",
+            f"{_name_stage(parts, stage)}, until {stage.describe_end()}",
             *(f"  {line}" for line in lines),
         )
     ]
+
+
+def _name_stage(parts: Parts, stage: Stage) -> str:
+    count = len(parts.composed)
+    if stage.windows == 1:
+        return f"stage {stage.number} of {count}"
+    return f"stage {stage.number} of {count} in each of {stage.windows} windows"
 
 
 def _describe_resumption(parts: Parts, tally: Tally) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -110,10 +110,20 @@ class ErrorMonitor:
     def _measure_errors(self, theta: Tensor) -> dict[str, float]:
         if not self._known:
             return {}
+        return self._make_errors(self._sum_errors(theta), self._part.count)
+
+    def _sum_errors(self, theta: Tensor) -> np.ndarray:
+        """The sums (k, 5) of `_Part.sums` over all points."""
         nodes = reduce_leaves(self._part.sums(theta), self._first)
-        sums = self._communicator.sum_by_tree(nodes, self._chunks).reshape(-1, SUMS).tolist()
+        sums = self._communicator.sum_by_tree(nodes, self._chunks)
+        return to_array(sums).reshape(-1, SUMS)
+
+    def _make_errors(self, found: np.ndarray, count: int) -> dict[str, float]:
+        """The errors, of sums (k, 5) over so many points."""
+        sums = found.tolist()
         errors = {
-            name: self._error(name, *each) for name, each in zip(self._known, sums, strict=True)
+            name: self._error(name, count, *each)
+            for name, each in zip(self._known, sums, strict=True)
         }
         measured = {"error": max(errors.values())}
         if "error_paper" in self.columns:
@@ -187,12 +197,27 @@ class ErrorMonitor:
             words += " (hardly determined by the residuals)"
         return words
 
+    @staticmethod
+    def join_errors(pairs: "Sequence[tuple[ErrorMonitor, Tensor]]") -> dict[str, float]:
+        """The errors over the points of several monitors, each with its θ (n,); collective."""
+        first = pairs[0][0]
+        if not first._known:
+            return {}
+        sums = sum(monitor._sum_errors(theta) for monitor, theta in pairs)
+        return first._make_errors(np.asarray(sums), sum(m._part.count for m, _ in pairs))
+
     def _error(
-        self, field: str, difference: float, exact: float, _: float, off: float, mean: float
+        self,
+        field: str,
+        count: int,
+        difference: float,
+        exact: float,
+        _: float,
+        off: float,
+        mean: float,
     ) -> float:
         """The relative error of a field from its sums, see `_Part.sums`."""
         if field in self._problem.equations.up_to_constant:
-            count = self._part.count
             return _root_ratio(difference - off**2 / count, exact - mean**2 / count)
         return _root_ratio(difference, exact)
 

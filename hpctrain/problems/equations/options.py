@@ -10,7 +10,7 @@ from hpctrain.kernels import find_dtype as type_of
 from hpctrain.kernels import is_native_available
 from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.options import Options
-from hpctrain.problems.base import FamilyOptions
+from hpctrain.problems.base import FamilyOptions, Problem
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import check_adaptable
 from hpctrain.problems.equations.checks.probe import probe
@@ -19,6 +19,8 @@ from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.library import EQUATIONS
 from hpctrain.problems.equations.points import Cluster
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.slabs.problem import SlabProblem
+from hpctrain.problems.equations.slabs.windows import count_windows, is_ascending
 from hpctrain.user_code.own_class import own_class
 
 
@@ -59,6 +61,28 @@ class PinnOptions(FamilyOptions):
         None, description="what of the loss is renewed in the course of the run; by default nothing"
     )
 
+    slabs: int | list[float] | None = Field(
+        None, description="windows of time, solved one after the other: how many, or their ends"
+    )
+
+    @field_validator("slabs")
+    @classmethod
+    def _are_windows(cls, slabs: int | list[float] | None) -> int | list[float] | None:
+        is_many = slabs is None or (slabs >= 2 if isinstance(slabs, int) else len(slabs) >= 2)
+        if not is_many or (isinstance(slabs, list) and not is_ascending(slabs)):
+            raise ValueError("an integer of at least 2, or at least 2 ascending times")
+        return slabs
+
+    @model_validator(mode="after")
+    def _leave_windows_alone(self) -> "PinnOptions":
+        if self.slabs is not None and self.adapt is not None:
+            raise ValueError("adapt is not allowed with slabs: what is renewed has no windows yet")
+        return self
+
+    @property
+    def windows(self) -> int:
+        return 1 if self.slabs is None else count_windows(self.slabs)
+
     @model_validator(mode="after")
     def _leave_a_choice(self) -> "PinnOptions":
         candidates = self.adapt.candidates if self.adapt else None
@@ -85,7 +109,7 @@ class PinnOptions(FamilyOptions):
     def uses_torch_threads(self) -> bool:
         return not is_native_available()
 
-    def make(self, network: Any, seed: int, precision: str, device: torch.device) -> PinnProblem:
+    def make(self, network: Any, seed: int, precision: str, device: torch.device) -> Problem:
         equations, dtype = find_equations(self.name), type_of(precision)
         names = equations.frame.axes.names
         clusters = [_place_cluster(equations, k, each) for k, each in enumerate(self.clusters, 1)]
@@ -100,7 +124,15 @@ class PinnOptions(FamilyOptions):
             fourier=network.draw_frequencies(len(names), seed),
             adapt=self.adapt,
         )
-        made = PinnProblem(equations, network.make(len(names)), formulation, dtype, device)
+
+        def make(own: Equations) -> PinnProblem:
+            return PinnProblem(own, network.make(len(names)), formulation, dtype, device)
+
+        if self.slabs is not None:
+            windows = SlabProblem(equations, self.slabs, make, seed)
+            probe(windows.windows[0], dtype)
+            return windows
+        made = make(equations)
         probe(made, dtype)
         if self.adapt is not None:
             check_adaptable(self.adapt, made.frame, made.terms)

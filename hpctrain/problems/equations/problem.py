@@ -278,7 +278,7 @@ class PinnProblem:
         """Goes on with other points or weights, of as many samples, in all shares."""
         self.terms = terms
         for key, share in self._shares.items():
-            share.take_terms(self._make_parts(terms, key))
+            share.take_terms(self.make_parts(terms, key))
 
     def make_share(self, terms: Sequence[Term], holding: Holding) -> PinnLoss:
         """The loss of other terms than those of now, over a rank's chunks."""
@@ -286,7 +286,7 @@ class PinnProblem:
         rows = sum(self.rows_of(n) * term.samples for n, term in enumerate(terms))
         return PinnLoss(
             self.network,
-            self._make_parts(terms, holding),
+            self.make_parts(terms, holding),
             last - first,
             self.parameters,
             rows,
@@ -305,7 +305,8 @@ class PinnProblem:
         """Residuals of each sample of a term."""
         return len(self.trials[number].values)
 
-    def _make_parts(self, terms: Sequence[Term], holding: Holding) -> list[TermLoss]:
+    def make_parts(self, terms: Sequence[Term], holding: Holding) -> list[TermLoss]:
+        """The sums of terms over a rank's chunks."""
         parts, first_row = [], 0
         for number, term in enumerate(terms):
             bounds = holding.cut(term.samples)
@@ -446,6 +447,15 @@ class PinnProblem:
             name: fields[field].component(component)[:count]
             for name, (field, component) in wanted.items()
         }
+
+    def evaluate_in_torch(self, theta: Tensor, field: str, points: Tensor) -> Tensor:
+        """A field (N,) at points (d, N), differentiable in them any number of times."""
+        outputs = self.network(theta, self.inputs.values(points))
+        values = outputs[self.frame.fields.index(field)]
+        form = self.forms.get(field)
+        if form is None:
+            return values
+        return form.lifting(points) + form.distance(points) / self._maxima.get(field, 1.0) * values
 
     def _find_component(self, name: str) -> tuple[str, Component]:
         """The field and the derivative that "u.x" names."""

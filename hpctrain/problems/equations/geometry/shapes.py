@@ -39,7 +39,7 @@ class Box(Geometry):
                 )
         self.axes = tuple(sides)
         self.bounds = tuple((float(low), float(high)) for low, high in sides.values())
-        self._name = name
+        self.name = name
 
     def contains(self, points: Tensor) -> Tensor:
         rows = zip(points, self.bounds, strict=True)
@@ -69,7 +69,7 @@ class Box(Geometry):
         def distance(points: Tensor) -> Tensor:
             return points[i] - low if end == 0 else high - points[i]
 
-        name = self._name or f"{self.axes[i]}.{('low', 'high')[end]}"
+        name = self.name or f"{self.axes[i]}.{('low', 'high')[end]}"
         return Piece(name, len(others), math.prod(b - a for a, b in others), map_to, distance)
 
 

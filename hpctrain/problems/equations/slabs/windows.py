@@ -1,0 +1,159 @@
+"""The same equations within a window of time, which begins where the one before it ends."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpctrain.errors import InputError
+from hpctrain.problems.equations.ansatz import spatial_gradient
+from hpctrain.problems.equations.conditions import Initial, Observations
+from hpctrain.problems.equations.conditions.base import Given, split_name
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.fields import TIME, At
+from hpctrain.problems.equations.geometry import Box, Geometry
+from hpctrain.problems.equations.geometry.base import Product
+from hpctrain.problems.equations.problem import PinnProblem
+
+# What an attribute of a class is kept as, once it was asked for.
+CACHED = ("frame", "named_conditions")
+
+
+def find_windows(slabs: int | Sequence[float], equations: Equations) -> list[tuple[float, float]]:
+    """The first and the last time of each window.
+
+    Args:
+        slabs: how many, of equal length, or where each ends.
+
+    Raises:
+        InputError: the windows are not windows of the equations' time, or these have something that
+            cannot be passed from one to the next.
+    """
+    _check_sliceable(equations)
+    low, high = equations.frame.region.bounds[0]
+    if isinstance(slabs, int):
+        ends = [low + (high - low) * k / slabs for k in range(1, slabs)] + [high]
+    else:
+        ends = list(slabs)
+    if not (low < ends[0] and ends[-1] == high):
+        raise InputError(
+            f"problem.slabs = {slabs} is not allowed: times above {low:g}, the last one {high:g}"
+        )
+    return list(zip([low, *ends[:-1]], ends, strict=True))
+
+
+def _check_sliceable(equations: Equations) -> None:
+    title = equations.frame.title
+    starts = [each for each in equations.conditions if isinstance(each, Initial)]
+    reasons = {
+        "time as the first coordinate, t": equations.geometry.axes[0] != TIME,
+        "a geometry that is a box, or a product of one with others": not _cut(
+            equations.geometry, equations.frame.region.bounds[0]
+        ),
+        "an Initial condition, which each window takes from the one before": not starts,
+        "no unknowns: each window would find others": bool(equations.unknowns),
+        "no ansatz() of its own: it is written for all of time": type(equations).ansatz
+        is not Equations.ansatz,
+        "no Observations: they are not shared out over windows": any(
+            isinstance(each, Observations) for each in equations.conditions
+        ),
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise InputError(f"problem.slabs is not allowed for {title}: it needs {reason}")
+
+
+def _cut(geometry: Geometry, window: tuple[float, float]) -> Geometry | None:
+    """The geometry within a window of its first coordinate; None where that is no side of a box."""
+    if isinstance(geometry, Box):
+        pairs = zip(geometry.axes, geometry.bounds, strict=True)
+        return Box(geometry.name, **{**dict(pairs), geometry.axes[0]: window})
+    if isinstance(geometry, Product):
+        first = _cut(geometry.first, window)
+        return None if first is None else Product(first, geometry.second)
+    return None
+
+
+def take_window(
+    equations: Equations, window: tuple[float, float], before: "Callable[[], Any] | None"
+) -> Equations:
+    """The equations within a window.
+
+    Args:
+        window: its first and last time.
+        before: gives the solution that it begins with, a `Start`; None for the first window.
+    """
+    part = copy.copy(equations)
+    for name in CACHED:
+        vars(part).pop(name, None)
+    low, high = equations.frame.region.bounds[0]
+    geometry = _cut(equations.geometry, window)
+    assert geometry is not None  # as `find_windows` has seen
+    part.geometry = geometry
+    if equations.grid is not None:
+        count, *others = equations.grid
+        share = (window[1] - window[0]) / (high - low)
+        part.test_grid = (max(2, 1 + round((count - 1) * share)), *others)
+    if before is not None:
+        part.conditions = tuple(
+            replace(each, values={name: _take(before, name) for name in each.values})
+            if isinstance(each, Initial)
+            else each
+            for each in equations.conditions
+        )
+    part.check()
+    return part
+
+
+def _take(before: Callable[[], Any], name: str) -> Given:
+    """The value of a field, or of a derivative, at the end of the window before."""
+
+    def value(at: At) -> Tensor:
+        return before().evaluate(name, at.all)
+
+    return value
+
+
+class Start:
+    """The solution of the window before at its last time, as a function of the other coordinates.
+
+    Args:
+        problem: of the window before.
+        theta: its network's parameters (n,).
+        time: its last one.
+    """
+
+    def __init__(self, problem: PinnProblem, theta: Tensor, time: float) -> None:
+        self._problem, self._time = problem, time
+        self._theta = theta.detach().double().cpu()
+
+    def evaluate(self, name: str, points: Tensor) -> Tensor:
+        """A field, or a derivative such as "u.t", (N,) at points (d, N), whatever their time."""
+        wants_gradient = torch.is_grad_enabled() and points.requires_grad
+        field, path = split_name(name)
+        index = self._problem.frame.axes.index(path) if path else ()
+        with torch.enable_grad():
+            rows = list(points.double().cpu())
+            rows[0] = torch.full_like(rows[0].detach(), self._time).requires_grad_()
+            x = torch.stack(rows)
+            values = self._problem.evaluate_in_torch(self._theta, field, x)
+            for coordinate in index or ():
+                values = spatial_gradient(values, x)[coordinate]
+        found = values.to(points)
+        return found if wants_gradient else found.detach()
+
+
+def count_windows(slabs: int | Sequence[float]) -> int:
+    """How many windows there are."""
+    return slabs if isinstance(slabs, int) else len(slabs)
+
+
+def is_ascending(ends: Sequence[float]) -> bool:
+    """Whether each is a finite number above the one before it."""
+    pairs = pairwise(ends)
+    return all(map(math.isfinite, ends)) and all(a < b for a, b in pairs)

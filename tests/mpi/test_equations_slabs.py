@@ -1,0 +1,51 @@
+"""Windows of time have the same bits on any ranks, also where a run goes on on others."""
+
+import pytest
+
+from hpctrain.job.settings import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.train import resume, run
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "wave"
+points = 60
+slabs = 3
+[network]
+kind = "mlp"
+depth = 3
+width = 4
+activation = "tanh"
+[[solver]]
+name = "adam"
+batch_size = 20
+stop.max_iterations = 2
+[[solver]]
+name = "ssbroyden"
+stop.max_iterations = 4
+[parallel]
+chunks = 8
+threads = 1
+[output]
+checkpoint_every = 2
+error_every = 3
+iterates_every = 1
+[stop]
+max_iterations = {iterations}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:stage")
+def test_a_run_stopped_in_two_windows_has_the_bits_of_one_rank(comm, folder, assert_same_run):
+    alone, whole, parts = Communicator(), folder / f"alone-{comm.rank}.h5", folder / "parts.h5"
+    run(parse_job(JOB.format(iterations=99), "a test"), alone, str(whole))
+    run(parse_job(JOB.format(iterations=4), "a test"), comm, str(parts))
+    if comm.is_root:
+        resume(str(parts), alone, ["stop.max_iterations=9"])
+    comm.barrier()
+    resume(str(parts), comm, ["stop.max_iterations=99"])
+    found, expected = read_run(parts), read_run(whole)
+    assert_same_run(found, expected)
+    assert found.history["slab"].tolist() == [1] * 7 + [2] * 6 + [3] * 6
+    assert (found.parameters == expected.parameters).all()

@@ -1,0 +1,351 @@
+"""Windows of time are solved one after the other, each from the end of the one before it."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from hpctrain import cli
+from hpctrain.errors import InputError
+from hpctrain.job.settings import JobError, parse_job
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import (
+    Box,
+    Dirichlet,
+    Disk,
+    Equations,
+    Initial,
+    Observations,
+    Periodic,
+    Unknown,
+)
+from hpctrain.problems.equations.holding import Holding
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.slabs.monitor import SlabMonitor
+from hpctrain.problems.equations.slabs.problem import SlabProblem, SlabState
+from hpctrain.problems.equations.slabs.windows import find_windows, take_window
+from hpctrain.results.predict import predict
+from hpctrain.results.report import make_stage_rows
+from hpctrain.run.train import resume, run
+from hpctrain.store.run_file import read_run
+
+SEED = 2
+
+
+class Wave(Equations):
+    """Values and rates are given at first, in a form; a time of one half and a third."""
+
+    geometry = Box(t=(0.5, 2), x=(0, 1))
+    conditions = (
+        Initial({"u": lambda at: torch.sin(torch.pi * at.x), "u.t": 1.0}, exact=True),
+        Dirichlet({"u": lambda at: at.t - 0.5}, on="x.low", weight=2.0),
+    )
+
+    def residuals(self, at, u):
+        return u.tt - u.xx + at.t
+
+
+class Soft(Equations):
+    """Two fields on a disk, which start in terms of the loss."""
+
+    geometry = Box(t=(0, 1)) * Disk(center=(0, 0), radius=1)
+    fields = ("u", "v")
+    conditions = (
+        Initial({"u": lambda at: at.x, "v": 0.0, "v.t": lambda at: at.y}),
+        Dirichlet({"u": 0.0}),
+    )
+
+    def residuals(self, at, u, v):
+        return u.t - u.laplacian + v.value, v.tt - u.x
+
+
+class Around(Equations):
+    """On a circle."""
+
+    geometry = Box(t=(0, 1), x=(0, 2))
+    conditions = (Initial({"u": lambda at: torch.cos(torch.pi * at.x)}, exact=True), Periodic("x"))
+
+    def residuals(self, at, u):
+        return u.t + u.x
+
+
+def slabs_of(equations, slabs, points=40):
+    network = DenseNetwork(2, 5, 3)
+    formulation = Formulation(points=points, condition_points=12, scale_inputs=True)
+
+    def make(own):
+        return PinnProblem(own, network, formulation)
+
+    problem = SlabProblem(equations, slabs, make, SEED)
+    generator = torch.Generator().manual_seed(1)
+    shape = (len(problem.bounds), problem.parameters)
+    return problem, torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def begin(problem, thetas, window):
+    """The parameters of a window, and the loss as it is when it begins."""
+    problem.take(SlabState(window, thetas))
+    return thetas[window]
+
+
+def points_at(problem, time, count=7):
+    """Points inside, all of one time."""
+    d = len(problem.coordinates)
+    points = 0.1 + 0.5 * torch.rand(d, count, generator=torch.Generator().manual_seed(0)).double()
+    points[0] = time
+    return points
+
+
+@pytest.mark.parametrize(
+    ("equations", "names"), [(Wave, ("u", "u.x", "u.t", "u.xx")), (Around, ("u", "u.x", "u.xx"))]
+)
+def test_a_window_begins_with_the_values_and_rates_of_the_one_before_it(equations, names):
+    problem, thetas = slabs_of(equations(), 3)
+    for window in (1, 2):
+        begin(problem, thetas, window)
+        points = points_at(problem, problem.bounds[window][0])
+        before, after = (
+            problem.windows[k].evaluate(thetas[k], points, names, 1) for k in (window - 1, window)
+        )
+        for name in names:
+            torch.testing.assert_close(after[name], before[name], rtol=1e-9, atol=1e-9)
+        other = problem.windows[window].evaluate(thetas[window], points, ("u.tt",), 1)["u.tt"]
+        assert not torch.allclose(
+            other, problem.windows[window - 1].evaluate(thetas[0], points, ("u.tt",), 1)["u.tt"]
+        )
+
+
+def test_a_start_that_is_a_term_is_the_distance_to_the_window_before():
+    problem, thetas = slabs_of(Soft(), [0.4, 1.0])
+    theta = begin(problem, thetas, 1)
+    term = next(each for each in problem.windows[1].terms if each.name == "Initial")
+    assert (term.points[0] == 0.4).all()
+    names = ("u", "v", "v.t")
+    before, own = (problem.windows[k].evaluate(thetas[k], term.points, names, 1) for k in (0, 1))
+    expected = sum((own[name] - before[name]).square().mean() for name in names)
+    share = problem.share(4, 0, 1, 1)
+    found = share.losses_of(theta, ["Initial"]).sum() / problem.samples
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+
+
+def test_the_loss_of_a_window_is_that_of_its_equations_alone():
+    problem, thetas = slabs_of(Wave(), [0.9, 2.0])
+    share = problem.share(4, 0, 1, 1)
+    first = share.losses_and_gradients(thetas[0])
+    theta = begin(problem, thetas, 1)
+    own = problem.windows[1]
+    points = own.terms[0].points[0]
+    assert own.terms[0].samples == 40 and points.min() >= 0.9 and points.max() <= 2.0
+    fresh = own.make_share(own.terms, Holding(4, 0, 1, 1))
+    found = share.losses_and_gradients(theta)
+    assert torch.equal(found, fresh.losses_and_gradients(theta))
+    begin(problem, thetas, 0)
+    assert torch.equal(share.losses_and_gradients(thetas[0]), first)
+
+
+def test_windows_cover_time_and_keep_the_grid_of_points():
+    assert find_windows(3, Wave()) == [(0.5, 1.0), (1.0, 1.5), (1.5, 2.0)]
+    window = take_window(Wave(), (0.5, 1.0), None)
+    assert window.frame.region.bounds == ((0.5, 1.0), (0.0, 1.0))
+    assert window.grid == (67, 400)
+    assert Wave().frame.region.bounds[0] == (0.5, 2.0)
+
+
+def test_errors_over_all_windows_are_those_of_all_their_points():
+    class Line(Wave):
+        conditions = (Initial({"u": 1.0}, exact=True),)
+        test_grid = (7, 4)
+
+        def reference(self, at):
+            return 1 + at.t * at.x
+
+    problem, thetas = slabs_of(Line(), 3)
+    monitor = SlabMonitor(problem, Communicator(), 4, 1)
+    begin(problem, thetas, 2)
+    solution = monitor.solution(thetas[2])
+    assert solution["t"] == pytest.approx(np.linspace(0.5, 2, 7))
+    assert solution["prediction"].shape == (7, 4)
+    difference = solution["prediction"] - solution["reference"]
+    pieces = [slice(0, 3), slice(2, 5), slice(4, 7)]  # windows share their ends
+    squares = [np.sum(difference[piece] ** 2) for piece in pieces]
+    sizes = [np.sum(solution["reference"][piece] ** 2) for piece in pieces]
+    error = np.sqrt(sum(squares) / sum(sizes))
+    assert f"over all windows error {error:.3e}" in monitor.summary(monitor.values(thetas[2]))
+
+
+DECAY = """
+import torch
+from hpctrain.problems.equations import Box, Equations, Initial
+
+class Decay(Equations):
+    geometry, test_grid = Box(t=(0, 2)), (41,)
+    conditions = (Initial({"u": 1.0}, exact=True),)
+
+    def residuals(self, at, u):
+        return u.t + u.value
+
+    def reference(self, at):
+        return torch.exp(-at.t)
+"""
+JOB = """
+[problem]
+name = "{folder}/decay.py:Decay"
+points = 20
+slabs = [0.5, 1.0, 2.0]
+[network]
+kind = "mlp"
+depth = 3
+width = 4
+activation = "tanh"
+[[solver]]
+name = "adam"
+learning_rate = 0.01
+batch_size = 10
+stop.max_iterations = 2
+[[solver]]
+name = "gauss-newton"
+stop.max_iterations = 6
+[parallel]
+chunks = 4
+threads = 1
+[output]
+checkpoint_every = 3
+iterates_every = 1
+error_every = 2
+[stop]
+max_iterations = {iterations}
+"""
+TIMES = ("seconds", "wall_seconds")
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Runs the job into a file of this name, and reads it."""
+    (tmp_path / "decay.py").write_text(DECAY)
+
+    def train_to(name, *overrides, iterations=100):
+        text = JOB.format(folder=tmp_path, iterations=iterations)
+        run(parse_job(text, "a test", overrides), Communicator(), str(tmp_path / name))
+        return read_run(tmp_path / name)
+
+    return train_to
+
+
+def test_all_of_time_is_solved_and_predicted(train, tmp_path, capsys):
+    found = train("run.h5")
+    assert found.history["slab"].tolist() == [1] * 9 + [2] * 8 + [3] * 8
+    assert (
+        found.history["stage"].tolist() == [1] * 3 + [2] * 6 + [3] * 2 + [4] * 6 + [5] * 2 + [6] * 6
+    )
+    out = capsys.readouterr().out
+    assert "stage 1 of 2 in each of 3 windows, until solver.1.stop.max_iterations = 2" in out
+    assert "stage 3 (adam, window 2) begins" in out and "over all windows error" in out
+    assert found.solution["prediction"] == pytest.approx(np.exp(-found.solution["t"]), abs=2e-4)
+    predict(str(tmp_path / "run.h5"), "t=0:2:33", str(tmp_path / "out.npz"), "u,u.t", 1)
+    table = np.load(tmp_path / "out.npz")
+    assert table["u"] == pytest.approx(np.exp(-table["t"]), abs=2e-4)
+    assert table["u.t"] == pytest.approx(-np.exp(-table["t"]), abs=5e-3)
+    assert [row["window"] for row in make_stage_rows(found)] == [1, 1, 2, 2, 3, 3]
+
+
+def test_training_goes_on_from_the_parameters_of_the_window_before(train):
+    found = train("run.h5", "solver.1=", "solver.1.stop.max_iterations=1")
+    thetas = found.parameters.reshape(3, -1)
+    assert np.array_equal(found.iterates.theta[1], thetas[0])
+    assert np.array_equal(found.iterates.theta[3], thetas[2])
+
+
+@pytest.mark.parametrize("interrupted", [1, 5, 8, 9, 13, 16, 20])
+@pytest.mark.filterwarnings("ignore:stage")
+def test_a_run_interrupted_in_any_window_goes_on_with_the_same_bits(train, tmp_path, interrupted):
+    """At 8 and 16 a window and the run end at once."""
+    whole = train("whole.h5")
+    train("part.h5", iterations=interrupted)
+    resume(str(tmp_path / "part.h5"), Communicator(), ["stop.max_iterations=100"])
+    found = read_run(tmp_path / "part.h5")
+    for name in whole.history.keys() - set(TIMES):
+        assert np.array_equal(found.history[name], whole.history[name], equal_nan=True), name
+    assert np.array_equal(found.iterates.theta, whole.iterates.theta)
+    assert np.array_equal(found.parameters, whole.parameters)
+    for name, values in whole.solution.items():
+        assert np.array_equal(found.solution[name], values), name
+
+
+@pytest.mark.filterwarnings("ignore:stage")
+def test_a_time_that_the_run_has_not_come_to_is_not_predicted(train, tmp_path, capsys):
+    train("run.h5", iterations=12)
+    with h5py.File(tmp_path / "run.h5") as file:
+        finite = np.isfinite(file["parameters"][:].reshape(3, -1)).all(axis=1)
+    assert finite.tolist() == [True, True, False]
+    out = str(tmp_path / "out.csv")
+    assert cli.main(["predict", str(tmp_path / "run.h5"), "t=0:1:3", "-o", out]) == 0
+    assert cli.main(["predict", str(tmp_path / "run.h5"), "t=0:1.5:4", "-o", out]) == 2
+    assert "the run has not come to the window of t from 1 to 2" in capsys.readouterr().err
+
+
+# An override of the job, and the line it leads to.
+REFUSED = {
+    "problem.slabs=1": "problem.slabs = 1 is not allowed: an integer of at least 2, or at least 2",
+    "problem.slabs=[1.0]": "problem.slabs = [1.0] is not allowed: an integer of at least 2, or",
+    "problem.slabs=[1.0, 0.5]": "problem.slabs = [1.0, 0.5] is not allowed: an integer of at",
+    'problem.slabs="x"': 'problem.slabs = "x" is not allowed: an integer or a list of numbers',
+    "solver.2.stop=": "solver.2.stop is missing: when each of the 3 windows ends",
+    "problem.adapt={points='rad'}": "problem is not allowed: adapt is not allowed with slabs",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_settings_of_windows_that_cannot_be_are_refused_in_one_line(train, override):
+    with pytest.raises(JobError) as caught:
+        train("run.h5", override)
+    assert str(caught.value).partition(": ")[2].startswith(REFUSED[override])
+
+
+@pytest.mark.parametrize("slabs", ["[0.5, 1.0]", "[-1.0, 2.0]", "[0.5, 2.5]"])
+def test_windows_that_are_not_those_of_the_time_are_refused(train, tmp_path, slabs):
+    with pytest.raises(InputError, match=r"is not allowed: times above 0, the last one 2$"):
+        train("run.h5", f"problem.slabs={slabs}")
+    assert not (tmp_path / "run.h5").exists()
+
+
+def changed(**attributes):
+    return type("Changed", (Around,), attributes)()
+
+
+@pytest.mark.parametrize(
+    ("equations", "line"),
+    [
+        (lambda: changed(geometry=Box(x=(0, 2), t=(0, 1))), "time as the first coordinate, t"),
+        (
+            lambda: changed(geometry=Box(t=(0, 1), x=(0, 2)) & Box(t=(0, 1), x=(0, 1))),
+            "a geometry that is a box",
+        ),
+        (lambda: changed(conditions=(Dirichlet({"u": 0.0}),)), "an Initial condition"),
+        (lambda: changed(unknowns={"c": Unknown(1.0)}), "no unknowns"),
+        (
+            lambda: changed(
+                conditions=(
+                    *Around.conditions,
+                    Observations({"t": [0.5], "x": [0.5], "u": [1.0]}, ["u"]),
+                )
+            ),
+            "no Observations",
+        ),
+        (lambda: changed(ansatz=lambda self, at: {"u": (0.0, at.t)}), "no ansatz()"),
+    ],
+)
+def test_equations_that_have_no_windows_are_refused_with_the_reason(equations, line):
+    with pytest.raises(InputError) as caught:
+        find_windows(2, equations())
+    assert str(caught.value).startswith(
+        f"problem.slabs is not allowed for Changed: it needs {line}"
+    )
+
+
+def test_a_condition_at_a_time_of_one_window_is_named(tmp_path):
+    equations = changed(
+        conditions=(*Around.conditions, Dirichlet({"u": 0.0}, on=lambda at: at.t > 0.9))
+    )
+    with pytest.raises(InputError, match=r"Dirichlet"):
+        slabs_of(equations, 2)
