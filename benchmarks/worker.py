@@ -81,7 +81,7 @@ def gpu_in_torch(name: str) -> float:
 def value(name: str) -> float:
     """Loss alone by the objective."""
     _, burgers, theta = objective(NETWORKS[name])
-    return median_ms(lambda: burgers.evaluate_loss(theta), 40)
+    return median_ms(lambda: burgers.evaluate(theta), 40)
 
 
 def suffix(name: str) -> float:

@@ -107,7 +107,7 @@ def test_a_rejection_keeps_the_radius_unless_the_loss_rose(problem):
             start, end = phases[-1]
             theta, decrease = end.point.theta, start.loss - end.point.loss
             length = float((theta - old.point.theta).norm())
-            rho = (old.point.loss - objective_over(problem).evaluate_loss(theta).loss) / decrease
+            rho = (old.point.loss - objective_over(problem).evaluate(theta).loss) / decrease
             if rho >= 0.25:
                 assert torch.equal(state.point.theta, theta)
                 continue
@@ -132,11 +132,11 @@ def test_the_coarse_phase_stays_within_the_radius(problem, coarse_steps):
 def test_the_coarse_model_starts_with_the_full_gradient(problem):
     solver, states, _ = run(problem, ASTROMOptions(share=0.1), 2)
     h, start = solver.make_model(states[-1])
-    full = objective_over(problem).evaluate_loss(states[-1].point.theta).evaluate_gradient()
+    full = objective_over(problem).evaluate(states[-1].point.theta).evaluate_gradient()
     torch.testing.assert_close(
         h.evaluate_with_gradient(start.theta).evaluate_gradient(), full, rtol=1e-12, atol=1e-15
     )
-    assert start.loss == h.evaluate_loss(start.theta).loss
+    assert start.loss == h.evaluate(start.theta).loss
 
 
 def test_work_is_counted_in_both_units(problem):

@@ -74,7 +74,7 @@ def test_loss_and_gradient_are_those_of_torch_on_all_samples(options):
     objective = objective_of(problem)
     found = objective.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(loss, rel=1e-13)
-    assert objective.evaluate_loss(theta).loss == found.loss
+    assert objective.evaluate(theta).loss == found.loss
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-11, atol=1e-13)
 
 
@@ -235,7 +235,7 @@ def test_sigmoid_outputs_keep_the_loss_above_its_floor():
     floor = math.log(1 + 9 / math.e)
     problem = tiny_problem(output="sigmoid")
     losses = [
-        objective_of(problem).evaluate_loss(100 * theta_of(problem, seed)).loss for seed in range(5)
+        objective_of(problem).evaluate(100 * theta_of(problem, seed)).loss for seed in range(5)
     ]
     assert min(losses) > floor == pytest.approx(1.461, abs=1e-3)
 

@@ -21,7 +21,7 @@ def test_gradient_of_local_model_equals_global_gradient(objective, theta):
     gradient = objective.evaluate_with_gradient(theta).evaluate_gradient()
     local, _ = make_consistent(objective.subset(torch.tensor([1, 3])), gradient, theta)
     assert torch.allclose(
-        local.evaluate_loss(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
+        local.evaluate(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
     )
     assert torch.allclose(
         local.evaluate_with_gradient(theta).evaluate_gradient(), gradient, rtol=1e-14, atol=1e-14
@@ -33,8 +33,7 @@ def test_the_linear_term_is_in_the_value_and_in_the_gradient(objective, theta):
     local, _ = make_consistent(objective.subset(torch.tensor([0])), gradient, theta)
     away, direction, h = theta + 1.0, torch.ones(7, dtype=torch.float64), 1e-4
     slope = (
-        local.evaluate_loss(away + h * direction).loss
-        - local.evaluate_loss(away - h * direction).loss
+        local.evaluate(away + h * direction).loss - local.evaluate(away - h * direction).loss
     ) / (2 * h)
     assert slope == pytest.approx(
         float(local.evaluate_with_gradient(away).evaluate_gradient() @ direction), rel=1e-8

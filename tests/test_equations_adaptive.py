@@ -12,7 +12,7 @@ from hpctrain.job.settings import parse_job
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Objective, evaluate
+from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import Box, Dirichlet, Disk, Equations, Initial
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
@@ -208,7 +208,7 @@ def test_weights_by_gradients_make_all_terms_pull_alike():
     assert norms == pytest.approx([norms[0]] * 3, rel=1e-10)
     assert problem.terms[0].weight == 1
     total = leaves.sum((0, 1)) / problem.samples
-    assert torch.allclose(total, evaluate(objective, theta).gradient, rtol=1e-12)
+    assert torch.allclose(total, evaluate_point(objective, theta).gradient, rtol=1e-12)
 
 
 def test_weights_by_the_ntk_make_all_traces_alike():
@@ -226,22 +226,22 @@ def test_renewed_weights_of_samples_are_those_of_the_loss(sample_weights):
     ))  # fmt: skip
     problem, objective, renew, theta = renewal(adapt)
     squares = equation_squares(problem, theta, problem.terms[0].points)
-    fixed = evaluate(objective, theta).loss - float(squares.mean())
+    fixed = evaluate_point(objective, theta).loss - float(squares.mean())
     renew.renew(theta, 0)
     omega = renew.state.sample_weights
     assert float(omega.std()) > 0
     loss = fixed + float((omega * squares).mean())
-    assert evaluate(objective, theta).loss == pytest.approx(loss, rel=1e-12)
+    assert evaluate_point(objective, theta).loss == pytest.approx(loss, rel=1e-12)
 
 
 def test_a_state_that_is_taken_gives_the_loss_that_it_was_written_with():
     adapt = AdaptOptions(points="rad", weights="ntk", sample_weights="causal")
     _, objective, renew, theta = renewal(adapt)
     renew.renew(theta, 500)
-    expected = evaluate(objective, theta)
+    expected = evaluate_point(objective, theta)
     _, again, other, _ = renewal(adapt)
     other.take(renew.state)
-    found = evaluate(again, theta)
+    found = evaluate_point(again, theta)
     assert found.loss == expected.loss
     assert torch.equal(found.gradient, expected.gradient)
 
@@ -310,7 +310,7 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
     theta = state.point.theta
     renew.renew(theta, 3)
     renewed = solver.renew(state)
-    expected = evaluate(objective.copy_uncounted(), theta)
+    expected = evaluate_point(objective.copy_uncounted(), theta)
     assert torch.equal(renewed.point.theta, theta)
     assert renewed.point.loss == expected.loss != state.point.loss
     assert torch.equal(renewed.point.gradient, expected.gradient)
@@ -328,7 +328,7 @@ def test_a_method_on_mini_batches_is_renewed_on_the_one_that_it_goes_on_with():
     state, _ = solver.step(solver.init(problem.initial_parameters(0)))
     problem.make_renewal(objective, 0).renew(state.point.theta, 3)
     batch = make_mini_batches(objective, 0, 20).make_objective(objective, 1)
-    expected = evaluate(batch, state.point.theta)
+    expected = evaluate_point(batch, state.point.theta)
     found = solver.renew(state).point
     assert found.loss == expected.loss and torch.equal(found.gradient, expected.gradient)
 

@@ -99,7 +99,7 @@ def test_a_batch_is_the_weighted_sum_of_means_over_its_points(problem):
         expected = share.losses_and_gradients(theta)[0] / problem.samples
         assert found.loss == pytest.approx(float(expected[0]), rel=1e-12)
         torch.testing.assert_close(found.evaluate_gradient(), expected[1:], rtol=1e-10, atol=1e-12)
-        assert objective.subset(chosen).evaluate_loss(theta).loss == pytest.approx(found.loss)
+        assert objective.subset(chosen).evaluate(theta).loss == pytest.approx(found.loss)
 
 
 def test_all_samples_are_the_loss(problem):

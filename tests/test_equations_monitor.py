@@ -146,7 +146,7 @@ def test_losses_of_terms_are_without_weights_and_add_up_to_the_loss_with_them():
         f"{name} {losses[f'loss.{name}']:.3e}" for name in names
     )
     total = sum(w * losses[f"loss.{name}"] for w, name in zip(weights, names, strict=True))
-    found = Objective.of(problem, Communicator(), 8).evaluate_loss(theta).loss
+    found = Objective.of(problem, Communicator(), 8).evaluate(theta).loss
     assert total == pytest.approx(found, rel=1e-13)
 
 

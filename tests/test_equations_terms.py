@@ -143,7 +143,7 @@ def test_loss_and_gradient_are_those_of_the_definition(kernels):
     objective = Objective.of(problem, Communicator(), 8, 1)
     found = objective.evaluate_with_gradient(theta.detach())
     assert found.loss == pytest.approx(float(loss.detach()), rel=1e-12)
-    assert objective.evaluate_loss(theta.detach()).loss == pytest.approx(found.loss, rel=1e-14)
+    assert objective.evaluate(theta.detach()).loss == pytest.approx(found.loss, rel=1e-14)
     error = (found.evaluate_gradient() - gradient).norm() / gradient.norm()
     assert float(error) < 1e-12
 

@@ -11,7 +11,7 @@ from hpctrain.kernels.residual import TorchResidual, make_residual_loss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Objective, evaluate
+from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import (
     Node,
@@ -46,7 +46,7 @@ def unsketched_dual(objective, theta):
 
 
 def primal(objective, theta):
-    return PrimalSystem(objective, evaluate(objective, theta))
+    return PrimalSystem(objective, evaluate_point(objective, theta))
 
 
 def full(block_rows):
@@ -159,7 +159,7 @@ def test_a_step_with_little_damping_solves_linear_least_squares(make_system, sam
     p = find_damped_step(factored, GaussNewtonOptions()).total
     expected = torch.linalg.pinv(A) @ (b - A @ theta)
     torch.testing.assert_close(p, expected, rtol=1e-7, atol=1e-9)
-    decrease = objective.evaluate_loss(theta).loss - objective.evaluate_loss(theta + p).loss
+    decrease = objective.evaluate(theta).loss - objective.evaluate(theta + p).loss
     assert factored.predict_decrease(p) == pytest.approx(decrease, rel=1e-9)
 
 

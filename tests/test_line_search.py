@@ -60,7 +60,7 @@ class _Objective:
     def __init__(self, phi):
         self.phi, self.values, self.gradients = phi, 0, 0
 
-    def evaluate_loss(self, theta):
+    def evaluate(self, theta):
         self.values += 1
         return _Evaluation(self, theta)
 

@@ -12,7 +12,7 @@ from hpctrain.methods.trust_region.models import HessianModel, LinearModel, LSR1
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.methods.trust_region.subproblem import length
-from hpctrain.objective import Counts, evaluate
+from hpctrain.objective import Counts, evaluate_point
 
 N = 8
 MODELS = [LinearModel(), LSR1Model(5), HessianModel()]
@@ -24,7 +24,7 @@ def h():
 
 
 def start(h):
-    return evaluate(h, torch.ones(N, dtype=torch.float64))
+    return evaluate_point(h, torch.ones(N, dtype=torch.float64))
 
 
 def rule(model, kind=2):
@@ -65,7 +65,7 @@ def test_within_a_wide_budget_it_is_so_many_plain_trust_region_steps(h, model):
 def test_at_the_minimum_no_trial_is_made():
     loss = random_quadratic(N)
     h = objective_of(loss)
-    point = evaluate(h, minimum(loss))
+    point = evaluate_point(h, minimum(loss))
     point.gradient = torch.zeros(N, dtype=torch.float64)
     end = run_local_phase(h, point, 1.0, LSR1(), 5, Budget(1.0), rule(LSR1Model(5)))
     assert (end.trials, end.outcome) == (0, Outcome.NO_DECREASE_FORESEEN)

@@ -110,14 +110,14 @@ def test_gathered_samples_are_a_loss_of_their_own_in_the_order_asked_for(problem
 
 def test_a_kept_margin_is_not_taken_for_another_theta(problem, theta):
     objective = objective_over(problem)
-    first = objective.evaluate_loss(theta).loss
+    first = objective.evaluate(theta).loss
     moved = theta.clone()
-    objective.evaluate_loss(moved)
+    objective.evaluate(moved)
     moved += 1.0
-    assert objective.evaluate_loss(moved).loss == pytest.approx(
+    assert objective.evaluate(moved).loss == pytest.approx(
         float(by_torch(problem)(moved)), rel=1e-14
     )
-    assert objective.evaluate_loss(theta).loss == first
+    assert objective.evaluate(theta).loss == first
 
 
 def test_chunk_sums_have_the_same_bits_however_ranks_cut_them(problem, theta):

@@ -18,7 +18,7 @@ from hpctrain.methods.sampling.subsets import (
     draw_subsets,
     find_level_sizes,
 )
-from hpctrain.objective import Objective, evaluate, make_consistent
+from hpctrain.objective import Objective, evaluate_point, make_consistent
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.mlvr import MLVROptions
 from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
@@ -68,7 +68,7 @@ def assert_same_iterates(problem, options, reference, steps=4):
 @pytest.mark.parametrize("options", ALL, ids=str)
 def test_every_method_finds_the_minimum(problem, options):
     theta = iterates(problem, options, 40)[-1]
-    assert float(objective_over(problem).evaluate_loss(theta).evaluate_gradient().norm()) < 1e-5
+    assert float(objective_over(problem).evaluate(theta).evaluate_gradient().norm()) < 1e-5
 
 
 @pytest.mark.parametrize("options", ALL, ids=str)
@@ -77,7 +77,7 @@ def test_what_the_state_says_of_its_point_is_true_and_its_costs_are_counted(prob
     state = solver.init(torch.zeros(N, dtype=torch.float64))
     before = solver.setting.counts.effective_evaluations
     state, record = solver.step(state)
-    there = evaluate(objective_over(problem), state.point.theta)
+    there = evaluate_point(objective_over(problem), state.point.theta)
     assert (state.point.loss, record.loss) == (there.loss, there.loss)
     torch.testing.assert_close(state.point.gradient, there.gradient, rtol=1e-13, atol=1e-15)
     spent = solver.setting.counts.effective_evaluations - before
@@ -112,13 +112,12 @@ def test_an_svrg_step_is_the_textbooks(problem):
     """θ ← θ - α (∇ℓ_j(θ) - ∇ℓ_j(θ̃) + ∇L(θ̃)), by single samples of the whole objective."""
     L = objective_over(problem)
     anchor = torch.zeros(N, dtype=torch.float64)
-    full = L.evaluate_loss(anchor).evaluate_gradient()
+    full = L.evaluate(anchor).evaluate_gradient()
     theta = anchor
     for step in range(5):
         sample = L.subset(draw_subset(3, SAMPLES, 1, 0, step))
         change = (
-            sample.evaluate_loss(theta).evaluate_gradient()
-            - sample.evaluate_loss(anchor).evaluate_gradient()
+            sample.evaluate(theta).evaluate_gradient() - sample.evaluate(anchor).evaluate_gradient()
         )
         theta = theta - 0.1 * (change + full)
     [_, found] = iterates(problem, SVRGOptions(learning_rate=0.1, inner_steps=5), 1)
@@ -128,13 +127,13 @@ def test_an_svrg_step_is_the_textbooks(problem):
 def test_sarah_follows_its_own_estimate(problem):
     L = objective_over(problem)
     last = torch.zeros(N, dtype=torch.float64)
-    v = L.evaluate_loss(last).evaluate_gradient()
+    v = L.evaluate(last).evaluate_gradient()
     theta = last - 0.1 * v
     for step in range(5):
         sample = L.subset(draw_subset(3, SAMPLES, 1, 0, step))
         v = (
-            sample.evaluate_loss(theta).evaluate_gradient()
-            - sample.evaluate_loss(last).evaluate_gradient()
+            sample.evaluate(theta).evaluate_gradient()
+            - sample.evaluate(last).evaluate_gradient()
             + v
         )
         last, theta = theta, theta - 0.1 * v
@@ -159,7 +158,7 @@ def test_a_coarse_descent_direction_of_samples_is_a_fine_one(problem):
     """∇h¹(θ₀) = ∇L(θ₀): Newton's step on 5 samples descends on all 60."""
     L = objective_over(problem)
     theta = torch.ones(N, dtype=torch.float64)
-    g = L.evaluate_loss(theta).evaluate_gradient()
+    g = L.evaluate(theta).evaluate_gradient()
     h, _ = make_consistent(L.subset(draw_subset(0, SAMPLES, 5)), g, theta)
     H = torch.stack([h.multiply_hessian(theta, e) for e in torch.eye(N, dtype=torch.float64)])
     step = -torch.linalg.solve(H, h.evaluate_with_gradient(theta).evaluate_gradient())
@@ -185,12 +184,10 @@ def test_fresh_subsets_are_those_of_the_whole_objective(problem, size):
     theta = torch.ones(N, dtype=torch.float64)
     for step, subset in enumerate(draw_subsets(L, size, 600 // size, 5, 2)):
         expected = (
-            L.subset(draw_subset(5, SAMPLES, size, 2, step))
-            .evaluate_loss(theta)
-            .evaluate_gradient()
+            L.subset(draw_subset(5, SAMPLES, size, 2, step)).evaluate(theta).evaluate_gradient()
         )
         torch.testing.assert_close(
-            subset.evaluate_loss(theta).evaluate_gradient(), expected, rtol=1e-13, atol=1e-15
+            subset.evaluate(theta).evaluate_gradient(), expected, rtol=1e-13, atol=1e-15
         )
 
 

@@ -86,7 +86,7 @@ def test_the_first_step_on_two_levels_is_sub_sampled_newton(problem):
     L = objective_over(problem)
     sample = L.subset(draw_nested_subsets(3, SAMPLES, [20], 1)[0])
     H = torch.stack([sample.multiply_hessian(theta, e) for e in torch.eye(N, dtype=torch.float64)])
-    expected = theta - torch.linalg.solve(H, L.evaluate_loss(theta).evaluate_gradient())
+    expected = theta - torch.linalg.solve(H, L.evaluate(theta).evaluate_gradient())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -97,7 +97,7 @@ def test_with_all_samples_on_every_level_the_first_step_is_newtons(problem):
     theta, found = stepped(problem, options)
     L = objective_over(problem)
     H = torch.stack([L.multiply_hessian(theta, e) for e in torch.eye(N, dtype=torch.float64)])
-    expected = theta - torch.linalg.solve(H, L.evaluate_loss(theta).evaluate_gradient())
+    expected = theta - torch.linalg.solve(H, L.evaluate(theta).evaluate_gradient())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -126,8 +126,8 @@ def test_the_coarser_levels_lead_to_a_better_first_point(problem):
     L, theta = objective_over(problem), torch.zeros(N, dtype=torch.float64)
     solver = make_solver(setting_over(problem), MLVRKrylovOptions(coarsening_factor=3.0))
     first = solver.init(theta).point
-    assert first.loss < 0.8 * L.evaluate_loss(theta).loss
-    gradient = L.evaluate_loss(first.theta).evaluate_gradient()
+    assert first.loss < 0.8 * L.evaluate(theta).loss
+    gradient = L.evaluate(first.theta).evaluate_gradient()
     assert dot(gradient, gradient) == dot(first.gradient, first.gradient)
 
 

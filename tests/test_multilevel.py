@@ -25,7 +25,7 @@ from hpctrain.methods.multilevel.smoothers import (
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
-from hpctrain.objective import Counts, evaluate
+from hpctrain.objective import Counts, evaluate_point
 
 N = 8
 NEWTON = DirectionSteps(make_newton_direction(100, 1e-14), StepRule(1.0, None))
@@ -75,7 +75,7 @@ def two_grid(loss, coarse_solver, control, steps=(0, 0), coarse_steps=1):
 
 def start(loss):
     theta = torch.ones(N, dtype=torch.float64)
-    return LevelState(evaluate(objective_of(loss), theta))
+    return LevelState(evaluate_point(objective_of(loss), theta))
 
 
 def run(level, state, cycle="V"):
@@ -105,7 +105,7 @@ def test_the_coarse_model_has_the_restricted_gradient_at_its_origin(loss):
         h.evaluate_with_gradient(origin).evaluate_gradient(), expected, rtol=1e-13, atol=1e-13
     )
     assert torch.equal(entered.point.gradient, expected)
-    assert entered.point.loss == h.evaluate_loss(origin).loss
+    assert entered.point.loss == h.evaluate(origin).loss
 
 
 def test_three_levels_are_consistent_all_the_way_down():
@@ -117,7 +117,7 @@ def test_three_levels_are_consistent_all_the_way_down():
         objective_of(middle_loss), spies[1], (2, 0), coarsest, NoControl(), transfer=Pairs()
     )
     finest = Level(objective_of(loss), DESCENT, (1, 0), middle, NoControl())
-    state = LevelState(evaluate(objective_of(loss), torch.ones(16, dtype=torch.float64)))
+    state = LevelState(evaluate_point(objective_of(loss), torch.ones(16, dtype=torch.float64)))
     run(finest, state)
     h, entered, _ = spies[1].visits[0]
     left = spies[1].solver.advance(h, entered, 2, Room(entered.point.theta)).point
@@ -157,7 +157,9 @@ def test_what_the_correction_claims_is_the_decrease_of_the_coarse_model(loss):
     gradient = Pairs().restrict(state.point.gradient)
     level = two_grid(loss, NEWTON, NoControl())
     found = level.coarser.compute_correction(origin, gradient, float("inf"), "V")
-    moved = evaluate(objective_of(loss), state.point.theta + Pairs().prolong(found.theta - origin))
+    moved = evaluate_point(
+        objective_of(loss), state.point.theta + Pairs().prolong(found.theta - origin)
+    )
     assert found.decrease == pytest.approx(state.point.loss - moved.loss, rel=1e-10)
 
 
@@ -179,7 +181,7 @@ def test_an_f_cycle_visits_the_coarsest_level_once_more():
             objective_of(galerkin(loss)), DESCENT, (1, 1), coarsest, NoControl(), transfer=Pairs()
         )
         finest = Level(objective_of(loss), DESCENT, (1, 1), middle, NoControl())
-        state = LevelState(evaluate(objective_of(loss), torch.ones(16, dtype=torch.float64)))
+        state = LevelState(evaluate_point(objective_of(loss), torch.ones(16, dtype=torch.float64)))
         run(finest, state, cycle)
         assert len(spy.visits) == visits
 
@@ -266,7 +268,7 @@ def test_armijo_shortens_until_the_decrease_is_sufficient(loss):
     found = armijo(objective, point.theta, d, point.loss, slope, 1.0, ArmijoOptions())
     assert found.step < 1
     assert found.evaluation.loss <= point.loss + 1e-4 * found.step * slope
-    longer = objective.evaluate_loss(point.theta + 2 * found.step * d).loss
+    longer = objective.evaluate(point.theta + 2 * found.step * d).loss
     assert longer > point.loss + 2e-4 * found.step * slope
     assert armijo(objective, point.theta, -d, point.loss, -slope, 1.0, ArmijoOptions()) is None
 

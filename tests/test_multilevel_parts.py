@@ -18,7 +18,7 @@ from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.methods.trust_region.models import LinearModel, LSR1Model
 from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.networks.residual import ResidualNetwork, make_dense_resnet
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
 
@@ -108,7 +108,7 @@ def hierarchy():
 def test_a_prolonged_point_is_projected_back_to_itself(hierarchy):
     levels, problem = hierarchy
     theta = levels.sample(problem.initial_parameters(0), 2)
-    point = evaluate(levels.networks[2], theta)
+    point = evaluate_point(levels.networks[2], theta)
     fine = levels.prolong(point, 2)
     assert len(fine.theta) == problem.parameters and fine.loss == point.loss
     first, second = levels.transfers

@@ -139,13 +139,13 @@ def test_failed_trials_make_the_damping_grow_faster_and_faster(options):
     """λ, 2 λ, 2 · 4 λ, 2 · 4 · 8 λ (Nielsen); ρ = 1 leaves a third of it."""
     _, _, objective = linear_problem()
     solver = make_solver(Setting(objective), options)
-    state, tried, at = solver.init(torch.randn(5, dtype=torch.float64)), [], objective.evaluate_loss
+    state, tried, at = solver.init(torch.randn(5, dtype=torch.float64)), [], objective.evaluate
 
     def refused(theta):
         tried.append(theta - state.point.theta)
         return at(theta) if len(tried) > 3 else Evaluation(objective, theta, math.inf)
 
-    objective.evaluate_loss = refused
+    objective.evaluate = refused
     new, _ = solver.step(state)
     B = full(objective.assemble_gauss_newton(state.point.theta))
     for step, damping in zip(tried, [0.1, 0.2, 0.8, 6.4], strict=True):

@@ -38,7 +38,7 @@ def test_the_loss_is_the_mean_squared_residual_by_nested_autograd(problem, objec
     (gradient,) = torch.autograd.grad(u.sum(), points, create_graph=True)
     (second,) = torch.autograd.grad(gradient[1].sum(), points)
     residual = gradient[0] + u * gradient[1] - Burgers.nu * second[1]
-    assert objective.evaluate_loss(theta).loss == pytest.approx(
+    assert objective.evaluate(theta).loss == pytest.approx(
         float(residual.square().mean()), rel=1e-13
     )
 
@@ -47,28 +47,26 @@ def test_the_gradient_equals_central_differences(objective, theta):
     direction = torch.randn(len(theta), dtype=torch.float64)
     h = 1e-6
     slope = (
-        objective.evaluate_loss(theta + h * direction).loss
-        - objective.evaluate_loss(theta - h * direction).loss
+        objective.evaluate(theta + h * direction).loss
+        - objective.evaluate(theta - h * direction).loss
     ) / (2 * h)
     assert slope == pytest.approx(
-        float(objective.evaluate_loss(theta).evaluate_gradient() @ direction), rel=1e-6
+        float(objective.evaluate(theta).evaluate_gradient() @ direction), rel=1e-6
     )
 
 
 def test_a_gradient_asked_for_late_is_that_of_its_own_point(objective, theta):
-    early = objective.evaluate_loss(theta)
-    objective.evaluate_loss(theta + 0.1).evaluate_gradient()
-    assert torch.equal(
-        early.evaluate_gradient(), objective.evaluate_loss(theta).evaluate_gradient()
-    )
+    early = objective.evaluate(theta)
+    objective.evaluate(theta + 0.1).evaluate_gradient()
+    assert torch.equal(early.evaluate_gradient(), objective.evaluate(theta).evaluate_gradient())
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 5])
 def test_restricted_gradients_are_the_blocks_of_the_full_one(problem, objective, theta, blocks):
-    full = objective.evaluate_loss(theta)
+    full = objective.evaluate(theta)
     gradient = full.evaluate_gradient()
     for block in cut_layers(problem.layers, blocks).blocks:
-        evaluation = objective.restrict(block, theta).evaluate_loss(block.restrict(theta))
+        evaluation = objective.restrict(block, theta).evaluate(block.restrict(theta))
         assert evaluation.loss == pytest.approx(full.loss, rel=1e-13)
         torch.testing.assert_close(
             evaluation.evaluate_gradient(), block.restrict(gradient), rtol=1e-11, atol=1e-13
@@ -82,15 +80,15 @@ def test_a_block_leaves_the_frozen_parameters_and_the_callers_theta_alone(
     block = cut_layers(problem.layers, 5).blocks[2]
     local = objective.restrict(block, theta)
     shifted = block.restrict(theta) + 0.3
-    loss = local.evaluate_loss(shifted).loss
+    loss = local.evaluate(shifted).loss
     assert torch.equal(theta, before)
     block.restrict(theta).copy_(shifted)
-    assert loss == pytest.approx(objective.evaluate_loss(theta).loss, rel=1e-13)
+    assert loss == pytest.approx(objective.evaluate(theta).loss, rel=1e-13)
 
 
 def test_work_is_counted_in_evaluations_of_the_full_network(objective, theta):
     counts = objective.counts
-    evaluation = objective.evaluate_loss(theta)
+    evaluation = objective.evaluate(theta)
     assert (counts.loss_evaluations, counts.gradient_evaluations) == (1, 0)
     evaluation.evaluate_gradient()
     evaluation.evaluate_gradient()
@@ -100,7 +98,7 @@ def test_work_is_counted_in_evaluations_of_the_full_network(objective, theta):
 
 
 def test_a_loss_has_the_same_bits_with_and_without_its_gradient(objective, theta):
-    assert objective.evaluate_loss(theta).loss == objective.evaluate_with_gradient(theta).loss
+    assert objective.evaluate(theta).loss == objective.evaluate_with_gradient(theta).loss
 
 
 def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Solver
 
@@ -49,12 +49,12 @@ class Descent(Solver[DescentState]):
     Options = DescentOptions
 
     def init(self, theta: Tensor) -> DescentState:
-        return DescentState(evaluate(self.setting.objective, theta))
+        return DescentState(evaluate_point(self.setting.objective, theta))
 
     def step(self, state: DescentState) -> tuple[DescentState, Record]:
         old = state.point
         theta = old.theta - self.options.step * old.gradient
-        new = evaluate(self.setting.objective, theta)
+        new = evaluate_point(self.setting.objective, theta)
         return DescentState(new), Record(new.loss, norm(new.gradient), self.options.step, 1, 0)
 
     def describe(self) -> list[str]:

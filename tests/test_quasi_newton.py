@@ -12,7 +12,7 @@ from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scalin
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import find_row_ranges
 
@@ -217,7 +217,7 @@ def test_a_run_updates_its_inverse_hessian_as_published(name):
     loss = random_quadratic(N, spread=2)
     objective, alone = objective_of(loss), Communicator()
     method = SelfScaledMethod(name, LineSearchOptions(), alone, 1)
-    state = method.start(evaluate(objective, torch.ones(N, dtype=torch.float64)))
+    state = method.start(evaluate_point(objective, torch.ones(N, dtype=torch.float64)))
     dense, taus = torch.eye(N, dtype=torch.float64), []
     for k in range(8):
         old, state = state, method.step(objective, state)
@@ -241,7 +241,7 @@ def test_a_pair_whose_curvature_squared_underflows_is_not_learnt_from():
     loss.b.zero_()
     objective = objective_of(loss)
     method = SelfScaledMethod("ssbroyden", LineSearchOptions(), Communicator(), 1)
-    state = method.start(evaluate(objective, 1e-85 * torch.ones(N, dtype=torch.float64)))
+    state = method.start(evaluate_point(objective, 1e-85 * torch.ones(N, dtype=torch.float64)))
     new = method.step(objective, state)
     assert new.step_length > 0 and new.H.is_identity
 

@@ -24,7 +24,7 @@ from hpctrain.methods.trust_region.models import LSR1Model
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.networks.residual import ResidualNetwork, make_convolutional_resnet, make_dense_resnet
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.data.sets import DataSet
 from hpctrain.solvers import make_solver
@@ -92,7 +92,7 @@ def two_levels(make, rule, blocks):
     below = Level(coarse, spy, (5, 0), transfer=transfer)
     control = TrustRegionControl(RadiusOptions())
     fine = Level(L, TrustRegionSteps(RULE), (0, 0), below, control)
-    point = evaluate(L, problem.initial_parameters(0))
+    point = evaluate_point(L, problem.initial_parameters(0))
     return fine, spy, transfer, LevelState(point, reach=0.3)
 
 
@@ -118,7 +118,7 @@ def test_a_shallower_network_is_consistent_with_the_deeper_one(make, rule, block
     along = dot(g, transfer.prolong(s))
     assert along == pytest.approx(-(norm(transfer.restrict(g)) ** 2), rel=1e-12)
     small = state.point.theta + 1e-4 * transfer.prolong(s)
-    assert fine.objective.evaluate_loss(small).loss < state.point.loss
+    assert fine.objective.evaluate(small).loss < state.point.loss
     assert end.point.loss < entered.point.loss
 
 
@@ -157,7 +157,7 @@ def test_steps_on_a_level_are_those_of_the_trust_region_solver(model):
 def test_steps_end_where_their_room_is_spent_and_do_not_blame_the_radius():
     loss = random_quadratic(6, spread=1)
     objective = objective_of_quadratic(loss)
-    start = LevelState(evaluate(objective, torch.ones(6, dtype=torch.float64)), radius=0.4)
+    start = LevelState(evaluate_point(objective, torch.ones(6, dtype=torch.float64)), radius=0.4)
     before = objective.counts.gradient_evaluations
     room = Room(start.point.theta, 0.01)
     end = TrustRegionSteps(RULE).advance(objective, start, 100, room)
@@ -189,7 +189,7 @@ def test_every_variant_descends_monotonically_on_all_samples(variant):
     states, records = run(solver, theta, 5)
     finest = [record.loss for record in records if record.details["level"] == solver.options.levels]
     assert all(after <= before for before, after in pairwise(finest))
-    at = objective_of(problem).evaluate_loss
+    at = objective_of(problem).evaluate
     assert finest[-1] < 0.9 * at(theta).loss
     assert at(states[-1].point.theta).loss == pytest.approx(finest[-1], rel=1e-12)
 
@@ -295,7 +295,7 @@ def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
     assert [record.details["batch_size"] for record in records] == [20] * 3
     assert states[2].epoch.index == 2 and states[2].epoch.decreases > states[1].epoch.decreases > 0
     assert (states[3].epoch.number, states[3].epoch.index, states[3].epoch.decreases) == (1, 0, 0)
-    whole = objective_of(problem).evaluate_loss(states[3].point.theta).loss
+    whole = objective_of(problem).evaluate(states[3].point.theta).loss
     assert states[3].epoch.loss == pytest.approx(whole, rel=1e-13)
 
 

@@ -10,7 +10,7 @@ from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledOptions
 from hpctrain.solvers.spqn import SPQNOptions
@@ -53,7 +53,7 @@ def test_a_quadratic_is_minimised_with_decrease_in_every_step(options):
     state, records = run(options, loss, 200)
     torch.testing.assert_close(state.point.theta, minimum(loss), rtol=1e-4, atol=1e-5)
     losses = [
-        objective_of(loss).evaluate_loss(torch.ones(N).double()).loss,
+        objective_of(loss).evaluate(torch.ones(N).double()).loss,
         *(r.loss for r in records),
     ]
     assert all(after <= before + 1e-14 for before, after in pairwise(losses))
@@ -76,7 +76,7 @@ def test_a_solver_at_the_minimum_says_that_it_is_stalled_and_stays(options):
 def test_what_the_state_says_of_its_point_is_true(options):
     loss = random_quadratic(N)
     state, _ = run(options, loss, 3)
-    there = evaluate(objective_of(loss), state.point.theta)
+    there = evaluate_point(objective_of(loss), state.point.theta)
     assert state.point.loss == pytest.approx(there.loss, rel=1e-12)
     torch.testing.assert_close(state.point.gradient, there.gradient, rtol=1e-12, atol=1e-12)
 
@@ -88,12 +88,12 @@ def test_mspqn_with_one_block_is_restarted_lbfgs(momentum):
     options = SPQNOptions(name="mspqn", blocks=1, local_steps=4, momentum=momentum)
     found, _ = run(options, loss, 5, sizes=[N])
     objective, search = objective_of(loss), LineSearchOptions()
-    outer = LBFGSState(evaluate(objective, torch.ones(N, dtype=torch.float64)))
+    outer = LBFGSState(evaluate_point(objective, torch.ones(N, dtype=torch.float64)))
     for _ in range(5):
         inner = LBFGSState(outer.point)
         for _ in range(4):
             inner = lbfgs_step(objective, inner, 3, 1.0, search)
-        half = evaluate(objective, inner.point.theta)
+        half = evaluate_point(objective, inner.point.theta)
         outer = LBFGSState(half, outer.pairs, outer.velocity)
         outer = lbfgs_step(objective, outer, 3, momentum, search)
     torch.testing.assert_close(found.point.theta, outer.point.theta, rtol=1e-9, atol=1e-11)
@@ -153,13 +153,13 @@ def test_an_additive_correction_that_would_raise_the_loss_is_shortened():
     loss.A = torch.ones(1, N, N, dtype=torch.float64) + 0.01 * torch.eye(N, dtype=torch.float64)
     theta, found = local_phase(SPQNOptions(blocks=4, local_steps=50), loss)
     objective = objective_of(loss)
-    assert objective.evaluate_loss(found).loss < objective.evaluate_loss(theta).loss
+    assert objective.evaluate(found).loss < objective.evaluate(theta).loss
 
 
 def test_velocity_that_does_not_descend_is_reset():
     loss = random_quadratic(N)
     objective = objective_of(loss)
-    point = evaluate(objective, torch.ones(N, dtype=torch.float64))
+    point = evaluate_point(objective, torch.ones(N, dtype=torch.float64))
     against = LBFGSState(point, SecantPairs(), velocity=1e6 * point.gradient)
     step = lbfgs_step(objective, against, 3, 0.5, LineSearchOptions())
     torch.testing.assert_close(step.velocity, -point.gradient)
@@ -168,7 +168,7 @@ def test_velocity_that_does_not_descend_is_reset():
 def test_momentum_weighs_the_new_direction():
     loss = random_quadratic(N)
     objective = objective_of(loss)
-    point = evaluate(objective, torch.ones(N, dtype=torch.float64))
+    point = evaluate_point(objective, torch.ones(N, dtype=torch.float64))
     old = -2.0 * point.gradient
     step = lbfgs_step(objective, LBFGSState(point, velocity=old), 3, 0.9, LineSearchOptions())
     torch.testing.assert_close(step.velocity, 0.1 * old - 0.9 * point.gradient)

@@ -36,7 +36,7 @@ from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.subproblem import follow_gradient, length
 from hpctrain.methods.trust_region.trials import ForcedDecrease, Trial
-from hpctrain.objective import Counts, Evaluation, Objective, Point, evaluate
+from hpctrain.objective import Counts, Evaluation, Objective, Point, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers.apts_weights import APTSWeightsOptions
 from hpctrain.store.state import flatten, unflatten
@@ -50,7 +50,7 @@ def test_a_quadratic_is_minimised_with_decrease_in_every_step(variant):
     states, _ = steps(VARIANTS[variant], loss, 25)
     losses = [state.point.loss for state in states]
     assert all(b <= a + 1e-13 for a, b in pairwise(losses))
-    best = objective_of(loss).evaluate_loss(minimum(loss)).loss
+    best = objective_of(loss).evaluate(minimum(loss)).loss
     assert losses[-1] - best < 1e-2 * (losses[0] - best)
 
 
@@ -72,7 +72,7 @@ def test_at_the_minimum_it_stalls_and_stays(variant):
 def test_what_the_state_says_of_its_point_is_true(variant):
     loss = logistic()
     states, records = steps(VARIANTS[variant], loss, 4)
-    there = evaluate(wide_objective(loss), states[-1].point.theta)
+    there = evaluate_point(wide_objective(loss), states[-1].point.theta)
     assert states[-1].point.loss == pytest.approx(there.loss, rel=1e-12)
     torch.testing.assert_close(states[-1].point.gradient, there.gradient, rtol=1e-12, atol=1e-12)
     assert records[-1].gradient_norm == pytest.approx(float(there.gradient.norm()))
@@ -120,7 +120,7 @@ def test_the_gradient_of_every_local_model_is_the_global_one(options, chosen):
     loss = logistic()
     solver = solver_of(options, loss)
     L = wide_objective(loss) if chosen is None else wide_objective(loss).subset(chosen)
-    point = evaluate(L, ones())
+    point = evaluate_point(L, ones())
     for p in solver.subdomains.own:
         local = solver.subdomains.pose_problem(p, L, chosen, point)
         if local is None:
@@ -137,7 +137,7 @@ def test_the_gradient_of_every_local_model_is_the_global_one(options, chosen):
 def test_without_correction_the_local_gradient_is_that_of_the_share():
     loss = logistic()
     solver = solver_of(data(subdomains=2, first_order_correction=False), loss)
-    point = evaluate(wide_objective(loss), ones())
+    point = evaluate_point(wide_objective(loss), ones())
     local = solver.subdomains.pose_problem(0, wide_objective(loss), None, point)
     share = (
         wide_objective(loss).subset(draw_shares(0, SAMPLES, 2)[0]).evaluate_with_gradient(ones())
@@ -182,7 +182,7 @@ def test_one_share_of_all_samples_is_the_plain_trust_region_method(model, local_
     )
     states, _ = steps(o, loss, 1)
     objective = wide_objective(loss)
-    plain = TrustRegionState(evaluate(objective, ones()), radius)
+    plain = TrustRegionState(evaluate_point(objective, ones()), radius)
     for _ in range(local_steps):
         plain = make_step(Exact(objective), plain, make_rule(o))
     assert float((plain.point.theta - ones()).norm()) > 0
@@ -199,7 +199,7 @@ def test_where_nothing_moves_locally_it_is_the_plain_trust_region_method(model):
     watch_sums(solver).pose_problem = lambda *_: None
     state = solver.init(ones())
     objective, o = wide_objective(loss), solver.options
-    plain = TrustRegionState(evaluate(objective, ones()), o.trust_region.radius)
+    plain = TrustRegionState(evaluate_point(objective, ones()), o.trust_region.radius)
     for _ in range(8):
         state, _ = solver.step(state)
         plain = make_step(Exact(objective), plain, make_rule(o))
@@ -231,7 +231,7 @@ def test_a_forced_step_stays_within_the_shrunk_radius_and_ends_along_the_gradien
     tried = []
 
     class Ridge:
-        def evaluate_loss(self, theta):
+        def evaluate(self, theta):
             tried.append(theta)
             return Evaluation(self, theta, 1.0 if len(tried) < 5 else -1.0)
 
@@ -324,7 +324,7 @@ class NotFinite(Objective):
         found = super().evaluate_with_gradient(theta)
         return Evaluation(self, theta, math.nan, math.nan * found.evaluate_gradient())
 
-    def evaluate_loss(self, theta):
+    def evaluate(self, theta):
         return Evaluation(self, theta, math.nan)
 
 
@@ -354,7 +354,7 @@ def test_mini_batches_go_through_all_samples_and_lower_the_whole_loss():
     loss, whole = logistic(), wide_objective(logistic())
     states, records = steps(data(model="lsr1", batch_size=4), loss, 20)
     assert [record.epoch for record in records[:4]] == [0.5, 1.0, 1.5, 2.0]
-    assert whole.evaluate_loss(states[-1].point.theta).loss < 0.5 * whole.evaluate_loss(ones()).loss
+    assert whole.evaluate(states[-1].point.theta).loss < 0.5 * whole.evaluate(ones()).loss
 
 
 def test_work_is_counted_in_whole_evaluations():

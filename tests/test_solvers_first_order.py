@@ -7,7 +7,7 @@ import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
 from hpctrain.methods.sampling.epochs import batch
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.first_order import AdamOptions, SGDOptions
 from hpctrain.solvers.torch_lbfgs import TorchLBFGSOptions
@@ -172,7 +172,7 @@ def test_a_quadratic_is_minimised(options):
 def test_what_the_state_says_of_its_point_is_true(options):
     loss = random_quadratic(N)
     state = run(options, loss, 3)[0][-1]
-    there = evaluate(objective_of(loss), state.point.theta)
+    there = evaluate_point(objective_of(loss), state.point.theta)
     assert state.point.loss == pytest.approx(there.loss, rel=1e-12)
     torch.testing.assert_close(state.point.gradient, there.gradient, rtol=1e-12, atol=1e-12)
 

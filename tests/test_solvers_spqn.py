@@ -14,7 +14,7 @@ from hpctrain.methods.schwarz.global_steps import GlobalSelfScaled
 from hpctrain.methods.schwarz.synchronisation import common, search_block_wise, subspace
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Counts, Objective, evaluate
+from hpctrain.objective import Counts, Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
@@ -170,7 +170,7 @@ def test_block_wise_searches_give_the_minimum_where_blocks_do_not_couple():
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
     found = search_block_wise(
-        objective, decomposition, evaluate(objective, ones()), stretched, EXACT
+        objective, decomposition, evaluate_point(objective, ones()), stretched, EXACT
     )
     torch.testing.assert_close(found.theta, minimum(loss), rtol=1e-6, atol=1e-8)
 
@@ -194,7 +194,7 @@ def test_subspace_synchronisation_reaches_the_minimum_over_the_span_of_correctio
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     stretched = [factor * c for factor, c in zip((0.3, 1, 2, 5), corrections, strict=True)]
-    found = subspace(objective, decomposition, evaluate(objective, ones()), stretched, EXACT)
+    found = subspace(objective, decomposition, evaluate_point(objective, ones()), stretched, EXACT)
     expected = subspace_minimum(loss, decomposition, ones(), stretched)
     torch.testing.assert_close(found.theta, expected, rtol=1e-5, atol=1e-6)
 
@@ -206,7 +206,7 @@ def test_subspace_synchronisation_finds_a_decrease_where_the_common_step_has_non
     objective = objective_of(loss)
     corrections = exact_corrections(loss, decomposition, ones())
     mixed = [corrections[0], *(-3 * c for c in corrections[1:])]
-    start = evaluate(objective, ones())
+    start = evaluate_point(objective, ones())
     assert common(objective, decomposition, start, mixed, EXACT) is start
     found = subspace(objective, decomposition, start, mixed, EXACT)
     assert found.loss < start.loss
@@ -222,13 +222,13 @@ def test_a_synchronisation_never_raises_the_loss_and_says_the_truth_of_its_point
     loss.A = torch.ones(1, N, N, dtype=torch.float64) + 0.01 * torch.eye(N, dtype=torch.float64)
     decomposition = cut_layers(LAYERS, S, overlap)
     objective = objective_of(loss)
-    start = evaluate(objective, ones())
+    start = evaluate_point(objective, ones())
     corrections = exact_corrections(loss, decomposition, ones())
     for sign in (1, -1):
         signed = [sign * c for c in corrections]
         found = synchronise(objective, decomposition, start, signed, LineSearchOptions())
         assert found.loss <= start.loss
-        there = evaluate(objective, found.theta)
+        there = evaluate_point(objective, found.theta)
         assert found.loss == pytest.approx(there.loss, rel=1e-12)
         torch.testing.assert_close(found.gradient, there.gradient)
 
@@ -239,7 +239,7 @@ def test_with_one_block_every_synchronisation_starts_with_the_common_search(sync
     loss = random_quadratic(N)
     decomposition = cut_layers([LayerRange(0, N, 1)], 1)
     objective = objective_of(loss)
-    start = evaluate(objective, ones())
+    start = evaluate_point(objective, ones())
     correction = [-start.gradient]
     expected = common(objective, decomposition, start, correction, EXACT)
     found = synchronise(objective, decomposition, start, correction, EXACT)
@@ -297,9 +297,9 @@ def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_
     solver = solver_of(SPQNOptions(blocks=S, local_solver=local_solver), loss)._local
     block = cut_layers(LAYERS, S).blocks[2]
     first = objective_of(loss).restrict(block, ones())
-    _, memory = solver.solve(first, evaluate(first, ones()[:5]), solver.make_fresh(), 8)
+    _, memory = solver.solve(first, evaluate_point(first, ones()[:5]), solver.make_fresh(), 8)
     moved = objective_of(loss).restrict(block, -2 * ones())
-    start = evaluate(moved, -2 * ones()[:5])
+    start = evaluate_point(moved, -2 * ones()[:5])
     kept, _ = solver.solve(moved, start, memory, 3)
     forgetful, _ = solver.solve(moved, start, solver.make_fresh(), 3)
     assert kept.loss < forgetful.loss
@@ -321,9 +321,9 @@ def test_a_global_method_expects_the_decrease_of_its_last_step_again_where_it_wa
     loss = random_quadratic(N, spread=2)
     objective = objective_of(loss)
     method = GlobalSelfScaled(SelfScaledMethod("ssbroyden", LineSearchOptions(), Communicator(), 1))
-    first = method.start(evaluate(objective, ones()))
+    first = method.start(evaluate_point(objective, ones()))
     state = method.step(objective, first)
-    elsewhere = evaluate(objective, 0.5 * ones())
+    elsewhere = evaluate_point(objective, 0.5 * ones())
     moved = method.move(state, elsewhere)
     decrease = first.point.loss - state.point.loss
     assert decrease > 0
@@ -403,17 +403,17 @@ def test_a_loss_restricted_to_separate_layers_has_their_gradient():
     theta = problem.initial_parameters(seed=0)
     coarse = cut_layers(problem.layers, 3).coarse
     upper = LayerSet(coarse.runs[1:])
-    full = evaluate(objective, theta)
+    full = evaluate_point(objective, theta)
     for layers in (coarse, upper):
-        local = evaluate(objective.restrict(layers, theta), layers.restrict(theta))
+        local = evaluate_point(objective.restrict(layers, theta), layers.restrict(theta))
         assert local.loss == pytest.approx(full.loss, rel=1e-13)
         expected = layers.restrict(full.gradient)
         torch.testing.assert_close(local.gradient, expected, rtol=1e-11, atol=1e-13)
     shifted = theta.clone()
     upper.replace(shifted, upper.restrict(theta) + 0.3)
     restricted = objective.restrict(upper, theta)
-    moved = restricted.evaluate_loss(upper.restrict(shifted)).loss
-    assert moved == pytest.approx(objective.evaluate_loss(shifted).loss, rel=1e-13)
+    moved = restricted.evaluate(upper.restrict(shifted)).loss
+    assert moved == pytest.approx(objective.evaluate(shifted).loss, rel=1e-13)
     counts.gradient_work = 0
     restricted.evaluate_with_gradient(upper.restrict(theta))
     costs = [layer.cost for layer in problem.layers]

@@ -60,7 +60,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Solver
 
@@ -79,7 +79,7 @@ class Ending(Solver[EndingState]):
     Options = EndingOptions
 
     def init(self, theta):
-        return EndingState(evaluate(self.setting.objective, theta))
+        return EndingState(evaluate_point(self.setting.objective, theta))
 
     def step(self, state):
         outcome = Outcome.NO_DESCENT if state.steps else Outcome.REFUSED

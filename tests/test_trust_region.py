@@ -20,7 +20,7 @@ from hpctrain.methods.trust_region.control import (
 )
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
-from hpctrain.objective import Counts, Evaluation, Objective, evaluate
+from hpctrain.objective import Counts, Evaluation, Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
@@ -184,19 +184,19 @@ def knowing(A):
 def test_the_ratio_is_one_where_the_model_is_exact():
     loss = random_quadratic(N)
     objective, theta = objective_of(loss), torch.ones(N, dtype=torch.float64)
-    point, B = evaluate(objective, theta), knowing(loss.A.mean(0)).hessian
+    point, B = evaluate_point(objective, theta), knowing(loss.A.mean(0)).hessian
     for radius in (1e-3, 0.1, 10.0):
         s = B.minimise(point.gradient, radius).step
         predicted = float(-(point.gradient @ s + 0.5 * s @ B.multiply_vector(s)))
         ratio = compute_reduction_ratio(
-            point.loss, objective.evaluate_loss(theta + s).loss, predicted, 0.0
+            point.loss, objective.evaluate(theta + s).loss, predicted, 0.0
         )
         assert ratio == pytest.approx(1, rel=1e-7)
 
 
 def test_one_step_with_the_exact_model_is_newtons():
     loss = random_quadratic(N)
-    point = evaluate(objective_of(loss), torch.ones(N, dtype=torch.float64))
+    point = evaluate_point(objective_of(loss), torch.ones(N, dtype=torch.float64))
     state = TrustRegionState(point, 100.0, knowing(loss.A.mean(0)))
     new = make_step(Exact(objective_of(loss)), state, make_rule(TrustRegionSolverOptions(memory=N)))
     torch.testing.assert_close(new.point.theta, minimum(loss), rtol=1e-7, atol=1e-9)
@@ -234,7 +234,7 @@ def rosenbrock():
 
 
 def path(options, objective, theta, steps):
-    states = [TrustRegionState(evaluate(objective, theta), options.trust_region.radius)]
+    states = [TrustRegionState(evaluate_point(objective, theta), options.trust_region.radius)]
     for _ in range(steps):
         states.append(make_step(Exact(objective), states[-1], make_rule(options)))
     return states
@@ -309,7 +309,7 @@ class Nowhere(Objective):
             return found
         return Evaluation(self, theta, math.nan, math.nan * found.evaluate_gradient())
 
-    def evaluate_loss(self, theta):
+    def evaluate(self, theta):
         return Evaluation(self, theta, math.nan)
 
 

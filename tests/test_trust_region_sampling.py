@@ -15,7 +15,7 @@ from hpctrain.methods.trust_region.control import (
     judge,
     slide_window,
 )
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.solvers import Setting, make_solver
 from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.store.state import flatten, unflatten
@@ -66,8 +66,8 @@ def test_it_comes_near_the_minimum_and_never_ends_on_a_samples_word(case):
     loss = quadratic()
     _, states, records = steps(SAMPLED[case], loss, 60)
     objective = objective_of(loss)
-    best, first = objective.evaluate_loss(minimum(loss)).loss, objective.evaluate_loss(ones()).loss
-    assert objective.evaluate_loss(states[-1].point.theta).loss - best < 0.05 * (first - best)
+    best, first = objective.evaluate(minimum(loss)).loss, objective.evaluate(ones()).loss
+    assert objective.evaluate(states[-1].point.theta).loss - best < 0.05 * (first - best)
     assert not any(record.outcome.is_final for record in records)
 
 
@@ -85,7 +85,7 @@ def test_it_goes_on_from_its_stored_state_as_if_never_stored(case):
 def test_where_the_loss_is_of_all_samples_it_never_rises(case):
     loss = quadratic()
     _, states, _ = steps(SAMPLED[case], loss, 20)
-    losses = [objective_of(loss).evaluate_loss(state.point.theta).loss for state in states]
+    losses = [objective_of(loss).evaluate(state.point.theta).loss for state in states]
     assert all(after <= before + 1e-14 for before, after in pairwise(losses))
     assert states[-1].point.loss == pytest.approx(losses[-1])
 
@@ -103,7 +103,7 @@ def test_a_sampled_gradient_is_that_of_the_steps_sample():
         options(model="linear", sampling="derivatives", sample_size=5), loss, 1
     )
     sample = objective_of(loss).subset(draw_subset(0, SAMPLES, 5, 0))
-    g = evaluate(sample, ones()).gradient
+    g = evaluate_point(sample, ones()).gradient
     moved = state.point.theta - ones()
     torch.testing.assert_close(moved, -g / g.norm(), rtol=1e-9, atol=1e-12)
     assert solver.setting.counts.gradient_evaluations == pytest.approx(1 + 5 / SAMPLES)

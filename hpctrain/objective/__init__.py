@@ -11,7 +11,7 @@ from hpctrain.objective.losses import (
     TracedLoss,
 )
 from hpctrain.objective.sketch import Sketch
-from hpctrain.objective.smooth import Evaluation, Point, Smooth, evaluate, evaluate_point
+from hpctrain.objective.smooth import Evaluation, Point, Smooth, complete_point, evaluate_point
 from hpctrain.objective.source import DivisibleSource, LossSource
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "Sketch",
     "Smooth",
     "TracedLoss",
-    "evaluate",
+    "complete_point",
     "evaluate_point",
     "make_consistent",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective.evaluation import Objective
-from hpctrain.objective.smooth import Evaluation, Point, evaluate
+from hpctrain.objective.smooth import Evaluation, Point, evaluate_point
 
 
 class Corrected:
@@ -32,10 +32,10 @@ class Corrected:
         self._correction = correction
         self._origin = origin
 
-    def evaluate_loss(self, theta: Tensor) -> Evaluation:
+    def evaluate(self, theta: Tensor) -> Evaluation:
         """Evaluates h at θ; ∇h there costs an evaluation more."""
         return Evaluation(
-            self, theta, self._objective.evaluate_loss(theta).loss + self._evaluate_linear(theta)
+            self, theta, self._objective.evaluate(theta).loss + self._evaluate_linear(theta)
         )
 
     def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
@@ -62,6 +62,6 @@ def make_consistent(
         gradient: g (n,), of the global loss, in the local variables.
         origin: θ₀ (n,).
     """
-    own = evaluate(objective, origin)
+    own = evaluate_point(objective, origin)
     h = Corrected(objective, gradient - own.gradient, origin)
     return h, Point(origin, own.loss, gradient)

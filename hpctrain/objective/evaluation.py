@@ -153,7 +153,7 @@ class Objective:
         """Leaves of the summation tree over all ranks."""
         return self._chunks
 
-    def evaluate_loss(self, theta: Tensor) -> Evaluation:
+    def evaluate(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ; ∇L there costs an evaluation more."""
         loss = self._sum(self._share.losses(theta)[:, None])[0]
         self.counts.loss_work += self._fraction * self._share.loss_cost

@@ -18,14 +18,14 @@ class Smooth(Protocol):
     communicator: Communicator
     counts: Counts
 
-    def evaluate_loss(self, theta: Tensor) -> "Evaluation":
-        """The value; its gradient costs an evaluation more."""
+    def evaluate(self, theta: Tensor) -> "Evaluation":
+        """Evaluates the value at θ (n,); the gradient there costs an evaluation more."""
 
     def evaluate_with_gradient(self, theta: Tensor) -> "Evaluation":
-        """The value and the gradient in one evaluation."""
+        """Evaluates the value and the gradient at θ (n,) together."""
 
     def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
-        """The Hessian at θ times v (n,)."""
+        """Multiplies the Hessian at θ (n,) by v (n,)."""
 
 
 class Evaluation:
@@ -55,11 +55,11 @@ class Point:
     gradient: Tensor
 
 
-def evaluate(objective: Smooth, theta: Tensor) -> Point:
-    """L and ∇L at θ."""
-    return evaluate_point(objective.evaluate_with_gradient(theta))
+def evaluate_point(objective: Smooth, theta: Tensor) -> Point:
+    """Evaluates L and ∇L at θ (n,) together; collective."""
+    return complete_point(objective.evaluate_with_gradient(theta))
 
 
-def evaluate_point(evaluation: Evaluation) -> Point:
-    """The point of an evaluation, with its gradient; collective."""
+def complete_point(evaluation: Evaluation) -> Point:
+    """The point of an evaluation, whose gradient is evaluated if it was not; collective."""
     return Point(evaluation.theta, evaluation.loss, evaluation.evaluate_gradient())

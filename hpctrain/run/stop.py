@@ -9,7 +9,7 @@ from hpctrain.job import stop as table
 from hpctrain.job.stop import Criterion, Reason
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Point, evaluate_point
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.stages import Stage
 from hpctrain.solvers.base import Record
@@ -115,7 +115,7 @@ def _measure_doubtful_loss(parts: Parts, record: Record, point: Point) -> float:
     """
     outcome = record.outcome
     if outcome.is_final or (outcome.is_doubtful and record.ends_epoch):
-        return parts.objective.copy_uncounted().evaluate_loss(point.theta).loss
+        return parts.objective.copy_uncounted().evaluate(point.theta).loss
     return record.loss
 
 
@@ -129,7 +129,7 @@ def _measure_deciding_loss(parts: Parts, moment: Moment, stop: Any, point: Point
     if not (record.ends_epoch and record.loss <= bound):
         return math.inf
     with parts.place.ranks.timer.phase("validation"):
-        return parts.objective.copy_uncounted().evaluate_loss(point.theta).loss
+        return parts.objective.copy_uncounted().evaluate(point.theta).loss
 
 
 def _find_bound(key: str, parts: Parts, stop: Any) -> float:
@@ -147,4 +147,4 @@ def _measure_deciding_gradient(parts: Parts, moment: Moment, stop: Any, point: P
     if not (record.ends_epoch and record.gradient_norm <= bound):
         return math.inf
     with parts.place.ranks.timer.phase("validation"):
-        return norm(evaluate(parts.objective.copy_uncounted(), point.theta).gradient)
+        return norm(evaluate_point(parts.objective.copy_uncounted(), point.theta).gradient)

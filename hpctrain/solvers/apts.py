@@ -62,7 +62,7 @@ from hpctrain.methods.trust_region.trials import (
     leave_trial,
     shorten,
 )
-from hpctrain.objective import Evaluation, Objective, Point, evaluate
+from hpctrain.objective import Evaluation, Objective, Point, evaluate_point
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Record, Setting, Solver
 from hpctrain.store.state import BlockStates
@@ -160,7 +160,7 @@ class APTS(Solver[APTSState]):
     def init(self, theta: Tensor) -> APTSState:
         radius = self.options.trust_region.radius
         with self.setting.timer.phase("global"):
-            point = evaluate(self.batches.make_objective(self.setting.objective, 0), theta)
+            point = evaluate_point(self.batches.make_objective(self.setting.objective, 0), theta)
         return APTSState(
             point,
             radius,
@@ -204,7 +204,7 @@ class APTS(Solver[APTSState]):
         if chosen is None:
             return self.setting.objective, state.point
         L = self.setting.objective.subset(chosen)
-        return L, evaluate(L, state.point.theta) if state.iteration else state.point
+        return L, evaluate_point(L, state.point.theta) if state.iteration else state.point
 
     def _add_steps(
         self, L: Objective, point: Point, state: APTSState, results: Sequence[LocalResult]

@@ -23,7 +23,7 @@ from hpctrain.methods.sampling.shares import Share, ShareWork
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.methods.trust_region.subdomains import LocalProblem
 from hpctrain.methods.trust_region.subproblem import Norm
-from hpctrain.objective import Objective, Point, evaluate, make_consistent
+from hpctrain.objective import Objective, Point, evaluate_point, make_consistent
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.apts import APTS, APTSOptions
 from hpctrain.solvers.base import Need, Setting
@@ -93,7 +93,7 @@ class Shares:
         if L_p is None:
             return None
         if not self.options.first_order_correction:
-            return LocalProblem(L_p, evaluate(L_p, point.theta), L_p.counts)
+            return LocalProblem(L_p, evaluate_point(L_p, point.theta), L_p.counts)
         h_p, start = make_consistent(L_p, point.gradient, point.theta)
         return LocalProblem(h_p, start, L_p.counts)
 

@@ -40,7 +40,14 @@ from hpctrain.methods.trust_region.models import HessianModel
 from hpctrain.methods.trust_region.options import StepOptions
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Objective, Point, Smooth, evaluate, evaluate_point, make_consistent
+from hpctrain.objective import (
+    Objective,
+    Point,
+    Smooth,
+    complete_point,
+    evaluate_point,
+    make_consistent,
+)
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
@@ -104,7 +111,7 @@ class ASTROM(Solver[ASTROMState]):
     def init(self, theta: Tensor) -> ASTROMState:
         L, o = self.setting.objective, self.options
         with self.setting.timer.phase("global"):
-            point = evaluate(L, theta)
+            point = evaluate_point(L, theta)
         return ASTROMState(point, o.trust_region.radius, count_share(o.share, L.samples))
 
     def step(self, state: ASTROMState) -> tuple[ASTROMState, Record]:
@@ -153,7 +160,7 @@ class ASTROM(Solver[ASTROMState]):
             return replace(state, samples=self._grow(state)), Outcome.SAMPLES_EXHAUSTED
         if size == 0:
             return replace(state, radius=coarse.radius), Outcome.REFUSED
-        trial = L.evaluate_loss(end.theta)
+        trial = L.evaluate(end.theta)
         predicted = start.loss - end.loss
         verdict = judge(
             old.loss, trial.loss, predicted, state.radius, size, rounding, self.rule.control
@@ -162,7 +169,7 @@ class ASTROM(Solver[ASTROMState]):
             radius = state.radius if verdict.ratio > 0 else verdict.radius
             grown = self._grow(state)
             return replace(state, radius=radius, samples=grown), Outcome.SAMPLES_MISLED
-        point = evaluate_point(trial)
+        point = complete_point(trial)
         error = norm(point.gradient - end.gradient)
         is_poor = error > self.options.model_error * norm(old.gradient)
         samples = self._grow(state) if is_poor else state.samples

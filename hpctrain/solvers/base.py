@@ -11,7 +11,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.methods.multilevel.hierarchy import can_coarsen
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Counts, Objective, evaluate
+from hpctrain.objective import Counts, Objective, evaluate_point
 from hpctrain.options import Options
 from hpctrain.parallel.phases import PhaseTimer
 
@@ -149,7 +149,7 @@ class Solver(ABC, Generic[State]):
         Collective. A method whose state has more of the old loss than its point overrides this.
         """
         with self.setting.timer.phase("global"):
-            return replace(state, point=evaluate(self.setting.objective, state.point.theta))
+            return replace(state, point=evaluate_point(self.setting.objective, state.point.theta))
 
     @abstractmethod
     def describe(self) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.sampling.mini_batches import make_mini_batches
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
 
@@ -73,7 +73,7 @@ class _FirstOrder(Solver[State], Generic[State]):
 
     def _evaluate(self, theta: Tensor, t: int) -> Point:
         """The loss and the gradient on the batch of step t."""
-        return evaluate(self._batches.make_objective(self.setting.objective, t), theta)
+        return evaluate_point(self._batches.make_objective(self.setting.objective, t), theta)
 
     def renew(self, state: State) -> State:
         with self.setting.timer.phase("global"):

@@ -30,7 +30,7 @@ from hpctrain.methods.least_squares.damped_systems import (
 )
 from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Point, evaluate_point
 from hpctrain.solvers.base import Need, Record, Solver
 
 
@@ -74,7 +74,9 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def init(self, theta: Tensor) -> GaussNewtonState:
         with self.setting.timer.phase("global"):
-            return GaussNewtonState(evaluate(self.setting.objective, theta), self.options.damping)
+            return GaussNewtonState(
+                evaluate_point(self.setting.objective, theta), self.options.damping
+            )
 
     def step(self, state: GaussNewtonState) -> tuple[GaussNewtonState, Record]:
         with self.setting.timer.phase("global"):

@@ -45,7 +45,7 @@ from hpctrain.methods.sampling.subsets import (
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.networks.transfers import Identity
-from hpctrain.objective import Objective, Point, evaluate, make_consistent
+from hpctrain.objective import Objective, Point, evaluate_point, make_consistent
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 Method = Literal["gradient-descent", "lbfgs", "newton"]
@@ -134,7 +134,7 @@ class FreshSteps:
         drawn = draw_subsets(self.objective, self.samples, self.steps, self.seed, *self.indices)
         for subset in drawn:
             h, _ = make_consistent(subset, gradient, origin)
-            theta = theta - self.learning_rate * evaluate(h, theta).gradient
+            theta = theta - self.learning_rate * evaluate_point(h, theta).gradient
         return Correction(theta, float("nan"))
 
 
@@ -151,7 +151,7 @@ class MLVR(Solver[MLVRState]):
 
     def init(self, theta: Tensor) -> MLVRState:
         with self.setting.timer.phase("global"):
-            point = evaluate(self.setting.objective, theta)
+            point = evaluate_point(self.setting.objective, theta)
             return MLVRState(point, [SecantPairs() for _ in range(self.options.levels)])
 
     def step(self, state: MLVRState) -> tuple[MLVRState, Record]:
@@ -161,7 +161,7 @@ class MLVR(Solver[MLVRState]):
             finest, coarser = self._make_levels(state)
             begin = coarser[0]
             if state.iteration == 0 and self.options.cascade and isinstance(begin, Level):
-                old = evaluate(L, begin.cascade(old.theta))
+                old = evaluate_point(L, begin.cascade(old.theta))
             start = LevelState(old, memory=state.pairs[0])
             end = finest.cycle(L, start, self.options.cycle, Room(old.theta))
         new = end.point

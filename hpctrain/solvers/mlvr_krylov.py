@@ -32,7 +32,7 @@ from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import SampleLevels, draw_nested_subsets, find_level_sizes
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective import Objective, Point, evaluate, evaluate_point
+from hpctrain.objective import Objective, Point, complete_point, evaluate_point
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # A coarser level gives the first θ where its gradient's norm has fallen by this. Closer to its
@@ -86,9 +86,9 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         steps = LBFGSSteps(o.memory, LineSearchOptions(), CASCADE_TOLERANCE)
         with self.setting.timer.phase("global"):
             for L_l in reversed(self._make_coarser(0)) if o.cascade_steps else ():
-                start = LevelState(evaluate(L_l, theta))
+                start = LevelState(evaluate_point(L_l, theta))
                 theta = steps.advance(L_l, start, o.cascade_steps, Room(theta)).point.theta
-            return MLVRKrylovState(evaluate(self.setting.objective, theta))
+            return MLVRKrylovState(evaluate_point(self.setting.objective, theta))
 
     def step(self, state: MLVRKrylovState) -> tuple[MLVRKrylovState, Record]:
         before = self.setting.counts.effective_evaluations
@@ -115,7 +115,7 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         found = armijo(L, old.theta, d, old.loss, slope, 1.0, search, likely)
         if found is None:
             return MLVRKrylovState(old, iteration=cycle)
-        new = evaluate_point(found.evaluation)
+        new = complete_point(found.evaluation)
         pairs = SecantPairs(state.pairs.s, state.pairs.y)
         pairs.store(new.theta - old.theta, new.gradient - old.gradient, o.memory)
         return MLVRKrylovState(new, pairs, cycle)

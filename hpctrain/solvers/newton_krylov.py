@@ -38,7 +38,7 @@ from hpctrain.linalg.vectors import norm
 from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.schwarz.blocks import BlockWork
-from hpctrain.objective import Point, Sketch, evaluate
+from hpctrain.objective import Point, Sketch, evaluate_point
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # Least δ, in rounding errors of the greatest diagonal entry.
@@ -79,7 +79,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
 
     def init(self, theta: Tensor) -> NewtonKrylovState:
         with self.setting.timer.phase("global"):
-            point = evaluate(self.setting.objective, theta)
+            point = evaluate_point(self.setting.objective, theta)
         return NewtonKrylovState(point, self.options.damping, torch.zeros_like(theta))
 
     def step(self, state: NewtonKrylovState) -> tuple[NewtonKrylovState, Record]:

@@ -10,7 +10,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
-from hpctrain.objective import evaluate
+from hpctrain.objective import evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
 
@@ -32,7 +32,7 @@ class LBFGS(Solver[LBFGSState]):
 
     def init(self, theta: Tensor) -> LBFGSState:
         with self.setting.timer.phase("global"):
-            return LBFGSState(evaluate(self.setting.objective, theta))
+            return LBFGSState(evaluate_point(self.setting.objective, theta))
 
     def step(self, state: LBFGSState) -> tuple[LBFGSState, Record]:
         o = self.options
@@ -76,7 +76,7 @@ class SelfScaled(Solver[SelfScaledState]):
 
     def init(self, theta: Tensor) -> SelfScaledState:
         with self.setting.timer.phase("global"):
-            return self._method.start(evaluate(self.setting.objective, theta))
+            return self._method.start(evaluate_point(self.setting.objective, theta))
 
     def step(self, state: SelfScaledState) -> tuple[SelfScaledState, Record]:
         was_fresh = state.is_fresh
@@ -86,7 +86,7 @@ class SelfScaled(Solver[SelfScaledState]):
 
     def renew(self, state: SelfScaledState) -> SelfScaledState:
         with self.setting.timer.phase("global"):
-            point = evaluate(self.setting.objective, state.point.theta)
+            point = evaluate_point(self.setting.objective, state.point.theta)
             return self._method.move(state, point)
 
     def describe(self) -> list[str]:

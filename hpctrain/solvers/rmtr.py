@@ -49,7 +49,7 @@ from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.methods.trust_region.options import ModelOptions, check_model, make_rule
 from hpctrain.networks.transfers import Rule
-from hpctrain.objective import Point, evaluate
+from hpctrain.objective import Point, evaluate_point
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
@@ -174,7 +174,9 @@ class RMTR(Solver[RMTRState]):
     def init(self, theta: Tensor) -> RMTRState:
         o, depth = self.options, self.cascade.depth(0)
         with self.setting.timer.phase("global"):
-            own = evaluate(self.hierarchy.networks[depth], self.hierarchy.sample(theta, depth))
+            own = evaluate_point(
+                self.hierarchy.networks[depth], self.hierarchy.sample(theta, depth)
+            )
         radius = o.trust_region.radius
         return RMTRState(
             point=self.hierarchy.prolong(own, depth),
@@ -202,7 +204,7 @@ class RMTR(Solver[RMTRState]):
         h, start = levels[0].objective, state.trained or state.point
         # Only what is known of all samples holds for the next iteration's too.
         if not h.samples == state.known == self.setting.objective.samples:
-            start = evaluate(h, start.theta)
+            start = evaluate_point(h, start.theta)
         end = levels[0].visit(h, start, self.options.cycle, Room(start.theta))
         visited = [LevelKnowledge(each.radius, each.reach, each.memory) for each in levels]
         below = depth + len(levels)
@@ -248,7 +250,7 @@ class RMTR(Solver[RMTRState]):
         """The mini-batches double if they misled."""
         point, L = state.trained or state.point, self.hierarchy.networks[state.depth]
         epoch = self.batches.begin_next(
-            state.epoch, point.loss, lambda: L.evaluate_loss(point.theta).loss
+            state.epoch, point.loss, lambda: L.evaluate(point.theta).loss
         )
         return replace(state, epoch=epoch)
 
@@ -260,7 +262,7 @@ class RMTR(Solver[RMTRState]):
             state = self._refine_network(state)
         point, loss = state.trained or state.point, math.nan
         if self.cascade.fills_epoch(number):
-            loss = self.hierarchy.networks[state.depth].evaluate_loss(point.theta).loss
+            loss = self.hierarchy.networks[state.depth].evaluate(point.theta).loss
         size = self.cascade.first_batch_size(number, epoch.batch_size)
         return replace(state, epoch=Epoch(size, loss, epoch.number + (epoch.index > 0)))
 

@@ -56,7 +56,7 @@ from hpctrain.methods.schwarz.synchronisation import (
 )
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
-from hpctrain.objective import Counts, Objective, Point, evaluate
+from hpctrain.objective import Counts, Objective, Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
 from hpctrain.store.state import BlockStates
@@ -167,12 +167,12 @@ class SPQN(Solver[SPQNState]):
 
     def renew(self, state: SPQNState) -> SPQNState:
         with self.setting.timer.phase("global"):
-            point = evaluate(self.setting.objective, state.point.theta)
+            point = evaluate_point(self.setting.objective, state.point.theta)
             return SPQNState(self._global.move(state.outer, point), state.local_memory)
 
     def _start(self, theta: Tensor, solved_here: Sequence[int]) -> SPQNState:
         with self.setting.timer.phase("global"):
-            outer = self._global.start(evaluate(self.setting.objective, theta))
+            outer = self._global.start(evaluate_point(self.setting.objective, theta))
         return SPQNState(outer, self._keep({s: self._local.make_fresh() for s in solved_here}))
 
     def _take_coarse_step(self, point: Point) -> Point:
@@ -184,7 +184,7 @@ class SPQN(Solver[SPQNState]):
             restricted = objective.restrict(coarse, point.theta)
             start = coarse.restrict(point.theta)
             solver = LocalLBFGS(o.memory, o.line_search)
-            at_start = evaluate(restricted, start)
+            at_start = evaluate_point(restricted, start)
             solved, _ = solver.solve(restricted, at_start, solver.make_fresh(), o.coarse_steps)
             direction = self.work.decomposition.extend(coarse, solved.theta - start)
             return search_along(objective, point, direction, o.line_search)[0]
@@ -201,7 +201,7 @@ class SPQN(Solver[SPQNState]):
         local = objective.restrict(block, theta, counts)
         start = block.restrict(theta).clone()
         memory = kept[block.index] if self.options.keep_local_memory else self._local.make_fresh()
-        at_start = evaluate(local, start)
+        at_start = evaluate_point(local, start)
         solved, memory = self._local.solve(local, at_start, memory, self.options.local_steps)
         return solved.theta - start, memory
 
@@ -346,7 +346,7 @@ class MSPQN(SPQN):
                 )
                 block.restrict(theta).add_(correction)
         with self.setting.timer.phase("global"):
-            return evaluate(objective, theta), self._keep(memories)
+            return evaluate_point(objective, theta), self._keep(memories)
 
     def describe(self) -> list[str]:
         sweep = "multiplicative, each block sees its predecessors' results"

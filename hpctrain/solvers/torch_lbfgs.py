@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
-from hpctrain.objective import Objective, Point, evaluate
+from hpctrain.objective import Objective, Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
 
@@ -105,7 +105,7 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
 
     def init(self, theta: Tensor) -> TorchLBFGSState:
         with self.setting.timer.phase("global"):
-            return TorchLBFGSState(evaluate(self.setting.objective, theta))
+            return TorchLBFGSState(evaluate_point(self.setting.objective, theta))
 
     def step(self, state: TorchLBFGSState) -> tuple[TorchLBFGSState, Record]:
         with self.setting.timer.phase("global"):
@@ -125,10 +125,10 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
         """Evaluates the point of the step before, too: torch has its secant pair still to make."""
         memory, objective = state.memory, self.setting.objective
         with self.setting.timer.phase("global"):
-            point = evaluate(objective, state.point.theta)
+            point = evaluate_point(objective, state.point.theta)
             if memory.d is None or memory.t is None:
                 return TorchLBFGSState(point, memory)
-            before = evaluate(objective, point.theta - memory.t * memory.d)
+            before = evaluate_point(objective, point.theta - memory.t * memory.d)
         renewed = replace(memory, prev_flat_grad=before.gradient, prev_loss=before.loss)
         return TorchLBFGSState(point, renewed)
 
@@ -149,7 +149,7 @@ class _Trials:
 
     def evaluate(self) -> float:
         """torch's closure: the loss where the parameter stands, the gradient into `.grad`."""
-        here = self._find() or evaluate(self._objective, self._theta.clone())
+        here = self._find() or evaluate_point(self._objective, self._theta.clone())
         self._known.append(here)
         self._theta.grad = here.gradient
         return here.loss

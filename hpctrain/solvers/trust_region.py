@@ -41,7 +41,7 @@ from hpctrain.methods.trust_region.sampling import (
     make_derivatives_sampling,
     make_hessian_sampling,
 )
-from hpctrain.objective import Objective, evaluate
+from hpctrain.objective import Objective, evaluate_point
 from hpctrain.options import refuse_idle
 from hpctrain.solvers.base import Record, Setting, Solver
 
@@ -110,7 +110,7 @@ class TrustRegion(Solver[TrustRegionState]):
     def init(self, theta: Tensor) -> TrustRegionState:
         o = self.options
         with self.setting.timer.phase("global"):
-            point = evaluate(self.setting.objective, theta)
+            point = evaluate_point(self.setting.objective, theta)
             return TrustRegionState(point, o.trust_region.radius, sample_size=o.sample_size)
 
     def renew(self, state: TrustRegionState) -> TrustRegionState:

@@ -17,7 +17,7 @@ from hpctrain.methods.multilevel.smoothers import StepRule, make_newton_directio
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.subsets import count_share, draw_sample_gradients, draw_subset
 from hpctrain.methods.search.armijo import ArmijoOptions
-from hpctrain.objective import Objective, Point, evaluate
+from hpctrain.objective import Objective, Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Need, Record, Setting, Solver
 
@@ -62,7 +62,7 @@ class IterateState:
 def start(setting: Setting, theta: Tensor) -> IterateState:
     """The state at θ₀ (n,); collective."""
     with setting.timer.phase("global"):
-        return IterateState(evaluate(setting.objective, theta))
+        return IterateState(evaluate_point(setting.objective, theta))
 
 
 def move(
@@ -133,7 +133,7 @@ class SVRG(Solver[IterateState]):
         for gradient in draw_gradients(self.setting, self.options, state.iteration):
             change = gradient(theta) - gradient(anchor.theta)
             theta = theta - o.learning_rate * (change + anchor.gradient)
-        return evaluate(L, theta)
+        return evaluate_point(L, theta)
 
     def describe(self) -> list[str]:
         return describe_steps(self.setting.objective, self.options)
@@ -164,7 +164,7 @@ class SARAH(Solver[IterateState]):
         for gradient in draw_gradients(self.setting, self.options, state.iteration):
             v = gradient(theta) - gradient(last) + v
             last, theta = theta, theta - alpha * v
-        return evaluate(self.setting.objective, theta)
+        return evaluate_point(self.setting.objective, theta)
 
     def describe(self) -> list[str]:
         return describe_steps(self.setting.objective, self.options)
@@ -193,7 +193,7 @@ class SSN(Solver[IterateState]):
         size = count_share(o.share, L.samples)
         sample = L.subset(draw_subset(self.setting.seed, L.samples, size, state.iteration, 0))
         d = make_newton_direction(o.cg_iterations, o.cg_tolerance)(sample, state.point)
-        return evaluate(L, state.point.theta + o.learning_rate * d)
+        return evaluate_point(L, state.point.theta + o.learning_rate * d)
 
     def describe(self) -> list[str]:
         o = self.options

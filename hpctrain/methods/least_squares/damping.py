@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.objective import Point, Smooth, evaluate_point
+from hpctrain.objective import Point, Smooth, complete_point
 from hpctrain.options import Options
 
 
@@ -70,9 +70,9 @@ def search_damping(
     while damping <= options.greatest_damping:
         proposal = propose(damping)
         if proposal is not None and proposal.predicted > 0:
-            trial = objective.evaluate_loss(point.theta + proposal.step)
+            trial = objective.evaluate(point.theta + proposal.step)
             rho = (point.loss - trial.loss) / proposal.predicted
             if trial.loss < point.loss and rho > options.accept:
-                return Damped(evaluate_point(trial), proposal.step, options.ease(damping, rho))
+                return Damped(complete_point(trial), proposal.step, options.ease(damping, rho))
         damping, growth = damping * growth, 2 * growth
     return None

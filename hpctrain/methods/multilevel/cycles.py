@@ -27,7 +27,14 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.trust_region.control import RadiusOptions, estimate_rounding, judge
 from hpctrain.networks.transfers import Identity, Transfer
-from hpctrain.objective import Objective, Point, Smooth, evaluate, evaluate_point, make_consistent
+from hpctrain.objective import (
+    Objective,
+    Point,
+    Smooth,
+    complete_point,
+    evaluate_point,
+    make_consistent,
+)
 
 Cycle = Literal["V", "F"]
 
@@ -180,7 +187,7 @@ class Level:
         if isinstance(self.coarser, Level):
             transfer = self.coarser.transfer
             theta = transfer.prolong(self.coarser.cascade(transfer.project(theta)))
-        start = evaluate(self.objective, theta)
+        start = evaluate_point(self.objective, theta)
         return self.visit(self.objective, start, "V", Room(theta)).point.theta
 
     def _correct(
@@ -207,7 +214,7 @@ class NoControl:
         return True
 
     def apply(self, h: Smooth, state: LevelState, s: Tensor, decrease: float) -> LevelState:
-        return replace(state, point=evaluate(h, state.point.theta + s))
+        return replace(state, point=evaluate_point(h, state.point.theta + s))
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,7 @@ class LineSearchControl:
         old = state.point
         slope = dot(old.gradient, s)
         found = armijo(h, old.theta, s, old.loss, slope, 1.0, self.options)
-        return state if found is None else replace(state, point=evaluate_point(found.evaluation))
+        return state if found is None else replace(state, point=complete_point(found.evaluation))
 
 
 @dataclass(frozen=True)
@@ -245,10 +252,10 @@ class TrustRegionControl:
         old, length = state.point, norm(s)
         if length == 0:  # no coarse step was taken, which says nothing of the radius
             return state
-        trial = h.evaluate_loss(old.theta + s)
+        trial = h.evaluate(old.theta + s)
         rounding = estimate_rounding(old.loss, s.dtype)
         # The level below keeps its distance from Δ, which holds it back all the same.
         held = state.reach if length >= FAR * state.reach else length
         found = judge(old.loss, trial.loss, decrease, state.reach, held, rounding, self.options)
-        point = evaluate_point(trial) if found.accepted else old
+        point = complete_point(trial) if found.accepted else old
         return replace(state, point=point, reach=found.radius)

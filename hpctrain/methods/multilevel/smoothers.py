@@ -18,7 +18,7 @@ from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.local_phase import Phase, run_local_phase
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Point, Smooth, evaluate, evaluate_point
+from hpctrain.objective import Point, Smooth, complete_point, evaluate_point
 
 # Trust-region steps on a level end where no more than this part of its room is left.
 SPENT = 0.1
@@ -34,10 +34,10 @@ class StepRule:
     def choose_point(self, h: Smooth, point: Point, d: Tensor) -> Point | None:
         """The point reached; None where no decrease was found."""
         if self.search is None:
-            return evaluate(h, point.theta + self.step * d)
+            return evaluate_point(h, point.theta + self.step * d)
         slope = dot(point.gradient, d)
         found = armijo(h, point.theta, d, point.loss, slope, self.step, self.search)
-        return None if found is None else evaluate_point(found.evaluation)
+        return None if found is None else complete_point(found.evaluation)
 
 
 @dataclass(frozen=True)

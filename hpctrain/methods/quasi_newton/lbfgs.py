@@ -7,7 +7,7 @@ from torch import Tensor
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions, strong_wolfe
-from hpctrain.objective import Point, Smooth, evaluate_point
+from hpctrain.objective import Point, Smooth, complete_point
 
 # Momentum is dropped where gᵀv > -DESCENT ‖g‖‖v‖.
 DESCENT = 1e-10
@@ -52,7 +52,7 @@ def lbfgs_step(
     found = strong_wolfe(objective, theta, v, state.point.loss, slope, 1.0, line_search)
     if found.evaluation is None:
         return LBFGSState(state.point)
-    new = evaluate_point(found.evaluation)
+    new = complete_point(found.evaluation)
     pairs = SecantPairs(state.pairs.s, state.pairs.y)
     pairs.store(new.theta - theta, new.gradient - g, memory)
     return LBFGSState(new, pairs, v, found.step)

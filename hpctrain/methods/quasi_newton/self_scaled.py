@@ -8,7 +8,7 @@ from hpctrain.linalg.vectors import dot
 from hpctrain.methods.quasi_newton.inverse_hessian import SCALINGS, InverseHessian
 from hpctrain.methods.quasi_newton.secant_pairs import is_safe
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions, choose_first_trial, strong_wolfe
-from hpctrain.objective import Objective, Point, evaluate_point
+from hpctrain.objective import Objective, Point, complete_point
 from hpctrain.parallel.communicator import Communicator
 
 
@@ -66,7 +66,7 @@ class SelfScaledMethod:
         found = strong_wolfe(objective, old.theta, p, old.loss, slope, trial, self.line_search)
         if found.evaluation is None:
             return self.start(old)
-        new = evaluate_point(found.evaluation)
+        new = complete_point(found.evaluation)
         H, Hg = self._update(state, new, found.step)
         return SelfScaledState(new, H, Hg, old.loss, found.step)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.linalg.randomness import make_generator
-from hpctrain.objective import Objective, evaluate
+from hpctrain.objective import Objective, evaluate_point
 from hpctrain.options import Options
 
 # So many samples travel to all ranks at a time, for steps that take one or a few each.
@@ -115,7 +115,7 @@ def _gather_samples(
 
 
 def _evaluate_gradient(objective: Objective, theta: Tensor) -> Tensor:
-    return evaluate(objective, theta).gradient
+    return evaluate_point(objective, theta).gradient
 
 
 def add_overlap(own: Tensor, samples: int, percent: float, random: np.random.Generator) -> Tensor:

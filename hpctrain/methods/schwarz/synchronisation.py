@@ -21,7 +21,7 @@ from hpctrain.decomposition.blocks import Decomposition
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions, strong_wolfe
-from hpctrain.objective import Objective, Point, evaluate_point
+from hpctrain.objective import Objective, Point, complete_point
 
 # Steps of BFGS for the α of a subspace synchronisation, after the common search.
 SUBSPACE_STEPS = 5
@@ -45,7 +45,7 @@ def search_along(
     )
     if found.evaluation is None:
         return point, 0.0
-    return evaluate_point(found.evaluation), found.step
+    return complete_point(found.evaluation), found.step
 
 
 def common(

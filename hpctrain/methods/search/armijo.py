@@ -60,7 +60,7 @@ def armijo(
     step, rounding = choose_first_trial, estimate_rounding(loss, theta.dtype)
     for number in range(options.max_trials):
         evaluate = (
-            objective.evaluate_with_gradient if number < likely_trials else objective.evaluate_loss
+            objective.evaluate_with_gradient if number < likely_trials else objective.evaluate
         )
         trial = evaluate(theta + step * direction)
         allowed = rounding if -step * slope <= rounding else options.c1 * step * slope

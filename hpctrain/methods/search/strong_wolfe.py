@@ -113,7 +113,7 @@ def strong_wolfe(
         evaluate = (
             objective.evaluate_with_gradient
             if first_is_likely and not trials
-            else objective.evaluate_loss
+            else objective.evaluate
         )
         trial = _Trial(step, evaluate(theta + step * direction), direction)
         trials += 1

@@ -57,7 +57,7 @@ class FixedModel:
     learns: ClassVar[bool] = False
 
     def choose_evaluation(self, objective: Smooth, gradient_likely: bool) -> Evaluate:
-        return objective.evaluate_with_gradient if gradient_likely else objective.evaluate_loss
+        return objective.evaluate_with_gradient if gradient_likely else objective.evaluate
 
     def learn(self, pairs: LSR1, s: Tensor, change: Callable[[], Tensor]) -> LSR1:
         return pairs

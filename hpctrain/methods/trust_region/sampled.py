@@ -19,7 +19,7 @@ from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import slide_window
 from hpctrain.methods.trust_region.models import Evaluate, Model
 from hpctrain.methods.trust_region.step import TrialRule
-from hpctrain.objective import Evaluation, Point, Smooth, evaluate, evaluate_point
+from hpctrain.objective import Evaluation, Point, Smooth, complete_point, evaluate_point
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Exact:
         return trial.evaluate_gradient() - start.gradient
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
-        return evaluate_point(trial)
+        return complete_point(trial)
 
     def count_gradients(self, model: Model, accepted: bool) -> int:
         return int(model.learns or accepted)
@@ -108,14 +108,14 @@ class SampledHessian:
         return point
 
     def choose_evaluation(self, model: Model) -> Evaluate:
-        return self.whole.evaluate_loss
+        return self.whole.evaluate
 
     def change(self, start: Point, trial: Evaluation) -> Tensor:
-        after = evaluate(self.curvature, trial.theta).gradient
-        return after - evaluate(self.curvature, start.theta).gradient
+        after = evaluate_point(self.curvature, trial.theta).gradient
+        return after - evaluate_point(self.curvature, start.theta).gradient
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
-        return evaluate_point(trial)
+        return complete_point(trial)
 
     def count_gradients(self, model: Model, accepted: bool) -> int:
         return int(accepted)
@@ -135,13 +135,13 @@ class SampledDerivatives:
     curvature: Smooth
 
     def start(self, point: Point) -> Point:
-        return replace(point, gradient=evaluate(self.curvature, point.theta).gradient)
+        return replace(point, gradient=evaluate_point(self.curvature, point.theta).gradient)
 
     def choose_evaluation(self, model: Model) -> Evaluate:
-        return self.whole.evaluate_loss
+        return self.whole.evaluate
 
     def change(self, start: Point, trial: Evaluation) -> Tensor:
-        return evaluate(self.curvature, trial.theta).gradient - start.gradient
+        return evaluate_point(self.curvature, trial.theta).gradient - start.gradient
 
     def reach(self, start: Point, trial: Evaluation) -> Point:
         return Point(trial.theta, trial.loss, start.gradient)
@@ -163,7 +163,7 @@ class Sampled:
     curvature: Smooth
 
     def start(self, point: Point) -> Point:
-        return evaluate(self.curvature, point.theta)
+        return evaluate_point(self.curvature, point.theta)
 
     def choose_evaluation(self, model: Model) -> Evaluate:
         return model.choose_evaluation(self.curvature, gradient_likely=False)

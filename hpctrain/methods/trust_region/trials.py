@@ -85,7 +85,7 @@ class ForcedDecrease:
             c, weight = self.shrink**j, j / FORCED_TRIALS
             descent = follow_gradient(point.gradient, c * radius, self.norm)
             s = (1 - weight) * c * trial.step + weight * descent
-            trial = Trial(s, -dot(point.gradient, s), L.evaluate_loss(point.theta + s), forced=True)
+            trial = Trial(s, -dot(point.gradient, s), L.evaluate(point.theta + s), forced=True)
         return trial
 
 

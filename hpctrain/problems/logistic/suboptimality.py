@@ -9,7 +9,7 @@ from hpctrain.linalg.krylov import UNBOUNDED
 from hpctrain.linalg.krylov.steihaug_cg import steihaug_cg
 from hpctrain.linalg.vectors import dot, norm
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
-from hpctrain.objective import Objective, evaluate
+from hpctrain.objective import Objective, evaluate_point
 
 # L* is known to this, by L - L* ≤ ‖∇L‖² / 2λ.
 LARGEST_GAP = 1e-13
@@ -35,7 +35,7 @@ class SuboptimalityMonitor:
 
     def values(self, theta: Tensor) -> dict[str, float]:
         with self._timer.phase("validation"):
-            return {"suboptimality": self._objective.evaluate_loss(theta).loss - self.minimum}
+            return {"suboptimality": self._objective.evaluate(theta).loss - self.minimum}
 
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         return {}
@@ -51,7 +51,7 @@ def find_minimum(objective: Objective, convexity: float, theta: Tensor) -> float
     """L* by inexact Newton steps, each along a direction of conjugate gradients; collective."""
     search = ArmijoOptions()
     for _ in range(MAX_ITERATIONS):
-        now = evaluate(objective, theta)
+        now = evaluate_point(objective, theta)
         g = now.gradient
         if dot(g, g) <= 2 * convexity * LARGEST_GAP:
             break
