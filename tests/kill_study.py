@@ -1,12 +1,14 @@
-"""Kills runs of several ranks and resumes them: python tests/kill_study.py [KILLS [SEED]]
+"""Kills runs of every solver and resumes them: python tests/kill_study.py [CHAINS [SEED [SOLVER…]]]
 
-A run that writes a checkpoint after every iteration is killed by SIGKILL at a random instant, one
-rank or all of them, and resumed on another number of ranks, KILLS times over (50). After each kill
-no checkpoint may be lost, nor a record before it; at the end history and state must be those, bit
-by bit, of a run on one rank that was never interrupted.
+A run that writes a checkpoint after every iteration is killed by SIGKILL at a random instant, from
+its start on, one rank or all of them, and resumed on another number of ranks, one to three times: a
+chain, of which each solver has CHAINS (3). After each kill no checkpoint may be lost, nor a record
+before it; at the end history and state must be those, bit by bit, of a run on one rank that was
+never interrupted.
 """
 
 import contextlib
+import io
 import os
 import random
 import signal
@@ -15,111 +17,140 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from processes import cleared_shared_memory, processes_of
+from forked_ranks import Server, forking_server
+from processes import cleared_shared_memory
+from tabulate import tabulate
+from trials import Trial
 
+from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.train import resume, run
+from hpctrain.solvers import SOLVERS
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
-from hpctrain.store.run_file import read_run
+from hpctrain.store.run_file import holds_no_record, read_run
 
-MPIRUN = Path(sys.executable).parent / "mpirun"
-JOB = """
-problem = { name = "klein-gordon", points = 200 }
-network = { depth = 4, width = 8 }
-solver = { name = "ssbroyden" }
-parallel = { threads = 1, chunks = 16 }
-output = { checkpoint_every = 1, error_every = 1 }
-stop = { max_iterations = 1000000 }
-"""
-RANKS = (2, 3)  # in turns
+RANKS = (3, 2, 1)  # in turns
+WATCHED = ("output.checkpoint_every=1", "output.error_every=1")
+# Full steps of these are for classes that a plane divides.
+GENTLE = dict.fromkeys(["ssn", "svrg", "sarah"], ("solver.learning_rate=0.1",))
+ENDLESS = 1000000
 TIMES = ("seconds", "wall_seconds")
-# Seconds from a part's first own checkpoint to its kill, at most; some parts are killed within so
-# many seconds after their processes have started.
-LONGEST = 0.4
-EARLY, STARTING = 0.1, 2.0
+# Seconds from a part's start, or from its first own checkpoint, to its kill, at most.
+STARTING, LONGEST = 2.0, 0.4
 PATIENCE = 60
+WHAT = ("kills", "of one rank", "within start-up", "within a checkpoint", "iterations", "differ")
 
 
-def main(kills: int, seed: int) -> int:
-    choice = random.Random(seed)
-    with cleared_shared_memory(), tempfile.TemporaryDirectory() as folder:
-        job, killed, whole = (Path(folder) / name for name in ("job.toml", "killed.h5", "whole.h5"))
-        job.write_text(JOB)
-        found: Counter[str] = Counter()
-        kept = -1
-        for kill in range(kills):
-            ranks = RANKS[kill % len(RANKS)]
-            found.update(killed_part(job, killed, ranks, choice))
-            kept = nothing_lost(killed, kept)
-            print(f"\r{kill + 1} kills, at iteration {kept}", end="", file=sys.stderr, flush=True)
-        end = f"stop.max_iterations={kept + 3}"
-        train(["resume", killed, "--set", end], ranks=1).check_returncode()
-        fast = "output.checkpoint_every=0"
-        train(["run", job, "-o", whole, "--set", end, "--set", fast], 1).check_returncode()
-        differing = differences(killed, whole)
-    told = ", ".join(f"{count} {what}" for what, count in sorted(found.items()))
-    print(f"\n{kills} kills ({told}); {kept + 3} iterations;", end=" ")
-    print(f"differ in {', '.join(differing)}" if differing else "the bits of a run without any")
-    return 1 if differing else 0
+def main(chains: int, seed: int, names: list[str]) -> int:
+    rows = []
+    with cleared_shared_memory(), tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trial = Trial(folder).pose()
+        with forking_server(folder) as server:
+            for solver in names or SOLVERS:
+                job = folder / f"{solver}.toml"
+                job.write_text(trial.text(solver))
+                found = Counter[str]()
+                for chain in range(chains):
+                    choice = random.Random(f"{seed} {solver} {chain}")
+                    found += kill_again_and_again(server, job, chain, choice)
+                rows.append([solver, chains, *(found[what] for what in WHAT)])
+                print(f"\r{solver}: {dict(found)}\033[K", end="", file=sys.stderr, flush=True)
+    sums = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
+    print("\n" + tabulate([*rows, ["all", *sums]], ["solver", "chains", *WHAT], tablefmt="github"))
+    return 1 if sums[-1] else 0
 
 
-def killed_part(job: Path, output: Path, ranks: int, choice: random.Random) -> list[str]:
+def kill_again_and_again(
+    server: Server, job: Path, chain: int, choice: random.Random
+) -> Counter[str]:
+    """One chain; what happened in it, and whether its end differs from a run without kills."""
+    killed, whole = (job.with_name(f"{job.stem}-{chain}-{n}.h5") for n in ("killed", "whole"))
+    settings = [*WATCHED, *GENTLE.get(job.stem, ())]
+    found, kept = Counter[str](), -1
+    for kill in range(choice.randint(1, 3)):
+        ranks = RANKS[(chain + kill) % len(RANKS)]
+        found.update(kill_part(server, job, killed, settings, ranks, choice))
+        kept = assert_nothing_lost(killed, kept)
+    end = f"stop.max_iterations={kept + 3}"
+    with contextlib.redirect_stdout(io.StringIO()):
+        if kept >= 0 or (killed.exists() and not holds_no_record(killed)):
+            resume(str(killed), Communicator(), [end])
+        else:
+            run(load_job(str(job), [*settings, end]), Communicator(), str(killed))
+        run(load_job(str(job), [*settings, end]), Communicator(), str(whole))
+    if differing := differences(killed, whole):
+        print(f"\n{killed.stem} differs in {', '.join(differing)}", file=sys.stderr)
+    return found + Counter({"iterations": kept + 3, "differ": bool(differing)})
+
+
+def kill_part(
+    server: Server,
+    job: Path,
+    output: Path,
+    settings: list[str],
+    ranks: int,
+    choice: random.Random,
+) -> list[str]:
     """Starts a part of the run on some ranks, and kills it; what was killed, and in what."""
-    words = ["resume", output] if output.exists() else ["run", job, "-o", output]
-    before = names(output)
+    is_new = not output.exists() or holds_no_record(output)
+    words = ["run", job, "-o", output] if is_new else ["resume", output]
+    endless = f"stop.max_iterations={ENDLESS}"
+    changed = [word for each in (*settings, endless) for word in ("--set", each)]
+    before, there = list_names(output), set(server.list_ranks())
     process = subprocess.Popen(
-        command(words, ranks),
+        server.command([*words, *(changed if is_new else changed[-2:])], ranks),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         env=environment(),
     )
-    early = bool(before) and choice.random() < EARLY
-    if early:
-        awaited(process, lambda: len(processes_of(output)) == ranks)
-    else:
-        awaited(process, lambda: not names(output) <= before)
+    early, deadline = choice.random() < 1 / 3, time.monotonic() + PATIENCE
+
+    def is_ready() -> bool:
+        if early:
+            return len(set(server.list_ranks()) - there) == ranks
+        return not list_names(output) <= before
+
+    while process.poll() is None and not is_ready():
+        assert time.monotonic() < deadline, f"{output}: not ready after {PATIENCE} s"
+        time.sleep(0.002)
     time.sleep(choice.uniform(0, STARTING if early else LONGEST))
-    there = processes_of(output)
-    one = len(there) == ranks and choice.random() < 0.5
-    for pid in [choice.choice(there)] if one else there:
+    found = sorted(set(server.list_ranks()) - there)
+    if not found:
+        return []  # it has ended by itself
+    one = len(found) == ranks > 1 and choice.random() < 0.5
+    for pid in [choice.choice(found)] if one else found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    ended_soon(process)
-    writing = any(folder(output).glob(".tmp-*"))
-    instant = "within a checkpoint's write" if writing else "between them"
-    return ["of one rank" if one else "of all ranks", "within start-up" if early else instant]
+    writing = any(find_folder(output).glob(".tmp-*"))
+    assert_ends_soon(process)
+    told = {"of one rank": one, "within start-up": early, "within a checkpoint": writing}
+    return ["kills", *(what for what, happened in told.items() if happened)]
 
 
-def awaited(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not ready():
-        assert process.poll() is None, f"a part ended by itself ({process.returncode})"
-        assert time.monotonic() < end, f"a part is not ready after {PATIENCE} s"
-        time.sleep(0.002)
-
-
-def ended_soon(process: subprocess.Popen[bytes]) -> None:
+def assert_ends_soon(process: subprocess.Popen[bytes]) -> None:
     """mpirun sees that a rank is gone, and ends the others."""
     try:
-        status = process.wait(10)
+        process.wait(10)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise AssertionError("the job outlived a killed rank by ten seconds") from None
-    assert status != 0, "a killed job ended with status 0"
 
 
-def nothing_lost(output: Path, kept: int) -> int:
-    """The iteration of the last checkpoint, not before the one that was there."""
-    iterations = read_run(output).history["iteration"]
-    assert (iterations == range(len(iterations))).all()
-    found = find_latest(output).iteration
-    assert found >= kept, f"checkpoint {kept} is gone, the last is {found}"
-    assert len(iterations) > found, f"iteration {found} is not in the history"
-    return found
+def assert_nothing_lost(output: Path, kept: int) -> int:
+    """The iteration of the last checkpoint, not before the one that was there; -1 for none."""
+    found = CheckpointStore(find_folder(output), Communicator()).find_latest()
+    last = found.iteration if found else -1
+    assert last >= kept, f"checkpoint {kept} is gone, the last is {last}"
+    if last >= 0:
+        iterations = read_run(output).history["iteration"]
+        assert (iterations == range(len(iterations))).all()
+        assert len(iterations) > last, f"iteration {last} is not in the history"
+    return last
 
 
 def differences(found: Path, expected: Path) -> list[str]:
@@ -130,11 +161,11 @@ def differences(found: Path, expected: Path) -> list[str]:
         name for name in histories[1].keys() - set(TIMES)
         if histories[0][name].tobytes() != histories[1][name].tobytes()
     ]  # fmt: skip
-    leaves = [k for k in states[0].keys() | states[1].keys() if not same(states, k)]
+    leaves = [k for k in states[0].keys() | states[1].keys() if not is_same(states, k)]
     return [*columns, *leaves]
 
 
-def same(states: list[dict], path: str) -> bool:
+def is_same(states: list[dict], path: str) -> bool:
     one, other = (state.get(path) for state in states)
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and torch.equal(one, other)
@@ -142,25 +173,17 @@ def same(states: list[dict], path: str) -> bool:
 
 
 def find_latest(output: Path) -> Checkpoint:
-    checkpoint = CheckpointStore(folder(output), Communicator()).find_latest()
-    assert checkpoint is not None, f"{folder(output)}: no checkpoint"
+    checkpoint = CheckpointStore(find_folder(output), Communicator()).find_latest()
+    assert checkpoint is not None, f"{find_folder(output)}: no checkpoint"
     return checkpoint
 
 
-def names(output: Path) -> set[str]:
-    return {path.name for path in folder(output).glob("[0-9]*")}
+def list_names(output: Path) -> set[str]:
+    return {path.name for path in find_folder(output).glob("[0-9]*")}
 
 
-def folder(output: Path) -> Path:
+def find_folder(output: Path) -> Path:
     return output.with_suffix(".ckpt")
-
-
-def train(words: list, ranks: int) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command(words, ranks), stdout=subprocess.DEVNULL, env=environment())
-
-
-def command(words: list, ranks: int) -> list:
-    return [MPIRUN, "-n", str(ranks), sys.executable, "-m", "hpctrain", *words]
 
 
 def environment() -> dict[str, str]:
@@ -168,4 +191,5 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, [*sys.argv[1:], *("50", "0")[len(sys.argv) - 1 :]])))
+    chains, seed = map(int, [*sys.argv[1:3], *("3", "0")[len(sys.argv[1:3]) :]])
+    sys.exit(main(chains, seed, sys.argv[3:]))

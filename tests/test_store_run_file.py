@@ -274,3 +274,31 @@ def test_a_flipped_bit_in_a_finished_run_is_found_wherever_it_matters(tmp_path, 
     places = [content.index(b"burgers"), content.index(b"iteration"), content.index(records) + 9]
     flipped = [content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :] for at in places]
     assert refused(tmp_path / "copy.h5", flipped, monkeypatch) == len(places)
+
+
+@pytest.mark.parametrize("name", ["history/loss", "history/iteration"])
+def test_records_from_a_damaged_one_on_are_left_out_of_a_growing_run(tmp_path, name):
+    path, copy = tmp_path / "a.h5", tmp_path / "copy.h5"
+    with writer(path) as run:
+        for i in range(5):
+            run.append(row(i), times(i))
+        content = path.read_bytes()
+    numbers = read_run(path).history[name.removeprefix("history/")]
+    at = content.index(numbers.tobytes()) + 3 * 8 + 1
+    copy.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+    message = "damaged, /iteration number 4 and those after it are left out: 2 of 5"
+    with pytest.warns(UserWarning, match=message):
+        assert read_run(copy).history["iteration"].tolist() == [0, 1, 2]
+
+
+def test_snapshots_from_a_damaged_one_on_are_left_out_of_a_growing_run(tmp_path):
+    path, copy = tmp_path / "a.h5", tmp_path / "copy.h5"
+    with writer(path, iterate_size=3) as run:
+        for i in range(3):
+            run.append(row(i), times(i))
+            run.append_iterate(i, np.full(3, 7.25 + i))
+        content = path.read_bytes()
+    at = content.index(np.full(3, 8.25).tobytes())
+    copy.write_bytes(content[:at] + b"\1" + content[at + 1 :])
+    with pytest.warns(UserWarning, match="/iterates/iteration number 2 and those after it"):
+        assert read_run(copy).iterates.iteration.tolist() == [0]

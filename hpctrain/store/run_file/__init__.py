@@ -5,6 +5,9 @@ and the environment. `/history/<column>`: one 1-D dataset a column. `/phases` [r
 (wall, cpu)]: seconds spent within each record; `/traffic` [record, rank, (messages, bytes)] beside
 it. `/iterates` and `/solution` where there are any.
 
+`/checks` and `/iterates/checks` hold a CRC-32 of each record of the history and of each snapshot:
+where one does not match, it and those after it do not count.
+
 A run is written in HDF5's single-writer-multiple-reader mode, so that it can be read while it goes
 on and after it was killed. `iteration` is written last in each record: a record counts once its
 iteration is there.

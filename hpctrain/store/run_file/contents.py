@@ -89,6 +89,23 @@ class Run:
         return replace(found, iterates=iterates, solution=None, parameters=None, stage_reasons=())
 
 
+def compute_row_checks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The `compute_check` (records,) of each record of columns (records, …)."""
+    records = len(next(iter(columns.values())))
+    if records == 0:
+        return np.empty(0, np.int64)
+    parts = [
+        np.frombuffer(columns[name].tobytes(), np.uint8).reshape(records, -1)
+        for name in sorted(columns)
+    ]
+    return np.array([zlib.crc32(record) for record in np.concatenate(parts, axis=1)], np.int64)
+
+
+def compute_check(values: Mapping[str, np.ndarray]) -> int:
+    """CRC-32 of one record's values, in the order of their names."""
+    return zlib.crc32(b"".join(values[name].tobytes() for name in sorted(values)))
+
+
 def compute_checksum(file: h5py.File) -> int:
     """CRC-32 of all data of a finished run; HDF5 itself checks the rest of the file."""
     datasets: list[h5py.Dataset] = []

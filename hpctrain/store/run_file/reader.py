@@ -1,7 +1,8 @@
 """Reads a run file, also one that is being written or was cut off."""
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from hpctrain.store.run_file.contents import (
     Run,
     RunFileError,
     compute_checksum,
+    compute_row_checks,
 )
 
 # What reading a damaged file raises.
@@ -92,13 +94,15 @@ def _check_format(path: Path, given: object) -> None:
 def _load(path: Path, file: h5py.File) -> Run:
     iteration = file["history/iteration"][:]
     records = int(np.count_nonzero(iteration != NO_ITERATION))
-    measured = [file[name] for name in ("phases", "traffic") if name in file]
+    measured = [file[name] for name in ("checks", "phases", "traffic") if name in file]
     for dataset in (*file["history"].values(), *measured):
         _check_whole(path, dataset, records)
-    history = {name: column[:records] for name, column in file["history"].items()}
     environment = attributes.read(file)
     if environment.pop("crc32", None) not in (None, compute_checksum(file)):
         raise ValueError("its data do not match their checksum")
+    history = {name: column[:records] for name, column in file["history"].items()}
+    records = _count_whole(path, file, history)
+    history = {name: column[:records] for name, column in history.items()}
     phases = file["phases"][:records]
     unknown = np.full((*phases.shape[:2], 2), np.nan)
     return Run(
@@ -109,7 +113,7 @@ def _load(path: Path, file: h5py.File) -> Run:
         phases=phases,
         traffic=file["traffic"][:records] if "traffic" in file else unknown,
         phase_names=tuple(attributes.read_texts(file["phases"], "names")),
-        iterates=_load_iterates(file),
+        iterates=_load_iterates(path, file),
         solution=_load_solution(file),
         parameters=file["parameters"][:] if "parameters" in file else None,
         stage_reasons=tuple(attributes.read_texts(file, "stage_reasons"))
@@ -127,12 +131,32 @@ def _check_whole(path: Path, dataset: h5py.Dataset, records: int) -> None:
             raise ValueError(f"cut off at {size} bytes, within {dataset.name}")
 
 
-def _load_iterates(file: h5py.File) -> Iterates | None:
+def _count_whole(path: Path, group: h5py.Group, columns: Mapping[str, np.ndarray]) -> int:
+    """Records before the first one that does not match its check, if there are checks."""
+    records = len(columns["iteration"])
+    if "checks" not in group:
+        return records
+    different = np.flatnonzero(group["checks"][:records] != compute_row_checks(columns))
+    if not len(different):
+        return records
+    place = f"{group.name.rstrip('/')}/iteration"
+    warnings.warn(
+        f"{path}: damaged, {place} number {different[0] + 1} and those after it are left out:"
+        f" {records - different[0]} of {records}",
+        stacklevel=2,
+    )
+    return int(different[0])
+
+
+def _load_iterates(path: Path, file: h5py.File) -> Iterates | None:
     if "iterates" not in file:
         return None
-    iteration = file["iterates/iteration"][:]
+    group = file["iterates"]
+    iteration = group["iteration"][:]
     iteration = iteration[iteration != NO_ITERATION]
-    return Iterates(iteration, file["iterates/theta"][: len(iteration)])
+    theta = group["theta"][: len(iteration)]
+    whole = _count_whole(path, group, {"theta": theta, "iteration": iteration})
+    return Iterates(iteration[:whole], theta[:whole])
 
 
 def _load_solution(file: h5py.File) -> dict[str, np.ndarray] | None:

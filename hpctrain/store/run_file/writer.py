@@ -22,6 +22,8 @@ from hpctrain.store.run_file.contents import (
     Iterates,
     Run,
     RunFileError,
+    compute_check,
+    compute_row_checks,
 )
 from hpctrain.store.run_file.ending import replace_by_finished
 from hpctrain.store.run_file.reader import holds_no_record
@@ -108,6 +110,8 @@ class RunWriter:
             name: Rows(history, name, _make_dtype(kind), past=kept.get(name))
             for name, kind in columns.items()
         }
+        checks = compute_row_checks(kept) if past else None
+        self._checks = Rows(self._file, "checks", np.dtype("i8"), past=checks)
         self._ranks = ranks
         timed = past.phases if past else np.empty((0, ranks, len(phases), 2))
         shape = (max(ranks, timed.shape[1]), len(phases), 2)
@@ -121,8 +125,10 @@ class RunWriter:
             group = self._file.create_group("iterates")
             none = Iterates(np.empty(0, np.int64), np.empty((0, iterate_size)))
             old = (past and past.iterates) or none
+            checks = compute_row_checks({"theta": old.theta, "iteration": old.iteration})
             self._iterates = (
                 Rows(group, "theta", np.dtype("f8"), (iterate_size,), old.theta),
+                Rows(group, "checks", np.dtype("i8"), past=checks),
                 Rows(group, "iteration", np.dtype("i8"), (), old.iteration),
             )
 
@@ -154,6 +160,7 @@ class RunWriter:
         for name, column in self._columns.items():
             if name != "iteration":
                 column.append(values[name])
+        self._checks.append(np.asarray(compute_check(values)))
         self._columns["iteration"].append(values["iteration"])
 
     def _convert(self, name: str, value: float | int) -> np.ndarray:
@@ -179,9 +186,14 @@ class RunWriter:
         if self._iterates is None or theta.shape != self._iterates[0].shape:
             expected = self._iterates and self._iterates[0].shape
             raise RunFileError(f"{self.path}: iterate of shape {theta.shape}, not {expected}")
-        thetas, iterations = self._iterates
-        thetas.append(theta.astype(np.float64, copy=False))
-        iterations.append(np.asarray(iteration, np.int64))
+        thetas, checks, iterations = self._iterates
+        values = {
+            "theta": theta.astype(np.float64, copy=False),
+            "iteration": np.asarray(iteration, np.int64),
+        }
+        thetas.append(values["theta"])
+        checks.append(np.asarray(compute_check(values)))
+        iterations.append(values["iteration"])
 
     def finish(
         self,
