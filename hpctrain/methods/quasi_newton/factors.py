@@ -51,16 +51,16 @@ class Factors:
             open_panel = self.panels[-1]
             self.panels[-1] = replace(open_panel, rows=open_panel.rows.clone())
 
-    def append(self, q: Tensor, s: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
-        """Divides the sum by τ and adds the term of q, s (n,) and C (2, 2)."""
-        column = 2 * (len(self) % PANEL)
-        first, last = find_row_ranges(len(q), ranks.size)[ranks.rank]
+    def append(self, vectors: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
+        """Divides the sum by τ and adds the term of [q s]ᵀ (2, n) and C (2, 2)."""
+        column, n = 2 * (len(self) % PANEL), vectors.shape[1]
+        first, last = find_row_ranges(n, ranks.size)[ranks.rank]
         if column == 0:
-            empty = q.new_zeros(last - first, 2 * PANEL)
-            self.panels.append(RowBlock(empty, first, len(q)))
-        self.panels[-1].rows[:, column] = q[first:last]
-        self.panels[-1].rows[:, column + 1] = s[first:last]
-        self.D = torch.cat([self.D.to(q.device) / tau, C[None].to(q.device)])
+            empty = vectors.new_zeros(last - first, 2 * PANEL)
+            self.panels.append(RowBlock(empty, first, n))
+        # Both at once: a row's two numbers are in one cache line, far from the next row's.
+        self.panels[-1].rows[:, column : column + 2] = vectors[:, first:last].T
+        self.D = torch.cat([self.D.to(vectors.device) / tau, C[None].to(vectors.device)])
 
     def multiply(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
         """scale · x plus the sum times x (n,); collective, with two passes over the panels."""

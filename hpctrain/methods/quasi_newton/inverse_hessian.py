@@ -88,10 +88,9 @@ class Update:
     def multiply(self, Hx: Tensor, x: Tensor) -> Tensor:
         """H⁺ x (n,) for a vector whose H x is known, with no pass over H."""
         q, s = self.vectors
-        C, qx, sx = self.C, dot(q, x), dot(s, x)
-        q_weight = float(C[0, 0]) * qx + float(C[0, 1]) * sx
-        s_weight = float(C[1, 0]) * qx + float(C[1, 1]) * sx
-        return Hx / self.tau + q_weight * q + s_weight * s
+        (qq, qs), (sq, ss) = self.C.tolist()
+        qx, sx = dot(q, x), dot(s, x)
+        return Hx / self.tau + (qq * qx + qs * sx) * q + (sq * qx + ss * sx) * s
 
 
 @dataclass(eq=False)
@@ -155,8 +154,7 @@ class InverseHessian:
             return
         if self._leave_buffers():
             self.factors.copy_open_panel()
-        q, s = update.vectors
-        self.factors.append(q, s, update.C, update.tau, ranks)
+        self.factors.append(update.vectors, update.C, update.tau, ranks)
         self.scale /= update.tau
 
     def _make_dense(self, like: Tensor, ranks: Communicator, threads: int) -> None:
