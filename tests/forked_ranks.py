@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -127,9 +128,17 @@ def _await(rank: int, line: socket.socket) -> int:
                 return -signal.SIGKILL
 
 
+def is_mpich() -> bool:
+    """Whether mpirun is MPICH's, from whose environment a rank can be started elsewhere."""
+    version = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True)
+    return "HYDRA" in version.stdout.upper()
+
+
 @contextlib.contextmanager
 def forking_server(folder: Path) -> Iterator[Server]:
     """A server that ends with the block."""
+    if not is_mpich():
+        sys.exit("this study needs the mpirun of MPICH")
     server = Server(folder)
     pid = os.fork()
     if pid == 0:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -68,23 +69,28 @@ def kill_again_and_again(
     server: Server, job: Path, chain: int, choice: random.Random
 ) -> Counter[str]:
     """One chain; what happened in it, and whether its end differs from a run without kills."""
-    killed, whole = (job.with_name(f"{job.stem}-{chain}-{n}.h5") for n in ("killed", "whole"))
+    killed = job.with_name(f"{job.stem}-{chain}.h5")
     settings = [*WATCHED, *GENTLE.get(job.stem, ())]
     found, kept = Counter[str](), -1
     for kill in range(choice.randint(1, 3)):
         ranks = RANKS[(chain + kill) % len(RANKS)]
         found.update(kill_part(server, job, killed, settings, ranks, choice))
         kept = assert_nothing_lost(killed, kept)
-    end = f"stop.max_iterations={kept + 3}"
-    with contextlib.redirect_stdout(io.StringIO()):
-        if kept >= 0 or (killed.exists() and not holds_no_record(killed)):
-            resume(str(killed), Communicator(), [end])
-        else:
-            run(load_job(str(job), [*settings, end]), Communicator(), str(killed))
-        run(load_job(str(job), [*settings, end]), Communicator(), str(whole))
-    if differing := differences(killed, whole):
+    if differing := go_on_and_compare(job, killed, settings, kept + 3):
         print(f"\n{killed.stem} differs in {', '.join(differing)}", file=sys.stderr)
     return found + Counter({"iterations": kept + 3, "differ": bool(differing)})
+
+
+def go_on_and_compare(job: Path, output: Path, settings: Sequence[str], last: int) -> list[str]:
+    """Ends a run on one rank; what differs from one that was never interrupted."""
+    whole, end = output.with_name(f"{output.stem}-whole.h5"), f"stop.max_iterations={last}"
+    with contextlib.redirect_stdout(io.StringIO()):
+        if output.exists() and not holds_no_record(output):
+            resume(str(output), Communicator(), [end])
+        else:
+            run(load_job(str(job), [*settings, end]), Communicator(), str(output))
+        run(load_job(str(job), [*settings, end]), Communicator(), str(whole))
+    return differences(output, whole)
 
 
 def kill_part(
