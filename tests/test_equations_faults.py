@@ -474,6 +474,12 @@ class Flow(Equations):
         return u.x + v.y
 
 
+def test_a_geometry_of_which_nothing_is_left_is_refused_by_the_name_of_its_class():
+    hollow = Disk((0.0, 0.0), 1.0) - Disk((0.0, 0.0), 2.0)
+    with pytest.raises(InputError, match=r"^Mine: the geometry is empty: no point of its bounding"):
+        pinn(broken(Flow, geometry=hollow))
+
+
 def test_fewer_equations_than_fields_are_warned_of_unless_something_is_measured():
     (line,) = pinn(Flow()).cautions
     assert line == (

@@ -115,7 +115,7 @@ class PinnProblem:
     ) -> None:
         self.equations, self.formulation = equations, formulation
         self.frame = equations.frame
-        soft = formulation.is_soft
+        points, soft = self._place_points(), formulation.is_soft
         self.forms = {} if soft else exact_forms(equations)
         periodic = [] if soft else periodic_inputs(equations)
         self.inputs = NetworkInputs(
@@ -124,12 +124,21 @@ class PinnProblem:
         self.network = replace(network, inputs=self.inputs.count, outputs=len(equations.fields))
         self.parameters = self.network.parameters + len(equations.unknowns)
         self._dtype, self._device = dtype, device
-        self.first_terms = self._make_terms()
+        self.first_terms = self._make_terms(points)
         self.terms = self.first_terms
         self.samples = sum(term.samples for term in self.terms)
         self._shares: dict[Holding, PinnLoss] = {}
 
-    def _make_terms(self) -> list[Term]:
+    def _place_points(self) -> Tensor:
+        """The equation's points (d, N)."""
+        try:
+            return interior_points(
+                self.frame.region, self.formulation.points, self.move_into_clusters
+            )
+        except GeometryError as error:
+            raise ProblemError(f"{self.frame.title}: {error}") from error
+
+    def _make_terms(self, points: Tensor) -> list[Term]:
         """The equation's own term, and those of the conditions that the form does not meet."""
         f, equations, frame = self.formulation, self.equations, self.frame
 
@@ -140,10 +149,6 @@ class PinnProblem:
             returned = call_by_name(equations.residuals, at, fields, unknowns, place)
             return by_name(returned, "residual")
 
-        try:
-            points = interior_points(frame.region, f.points, self.move_into_clusters)
-        except GeometryError as error:
-            raise ProblemError(f"{frame.title}: {error}") from error
         terms = [_describe(Term(EQUATION, points, zero), title, equations.residuals)]
         for name, condition in equations.named_conditions.items():
             if not self._is_met(condition):
