@@ -326,7 +326,7 @@ REFERENCES = {
     "an error": ("[].pop()", r"Mine\.reference fails: .*mine\.py:12: IndexError: pop from empty"),
     "noise": ("torch.rand(at.count)", "it must act on each point for itself"),
     "a mean": ("at.t - at.x.mean()", "it must act on each point for itself"),
-    "another field": ("{'v': at.t}", r"Mine\.reference names 'v': the fields are u"),
+    "another field": ("{'v': at.t}", r"Mine\.reference names 'v': fields and quantities are u"),
     "a parameter": (
         "torch.ones(1).double().requires_grad_() * at.t",
         r"mine\.py:11: Mine\.reference: u depends on a tensor of shape \(1,\), which requires",

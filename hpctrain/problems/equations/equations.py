@@ -92,8 +92,16 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         """
         return {}
 
+    def quantities(self, at: At, *fields: Any) -> Mapping[str, Any]:
+        """What is measured and predicted beside the fields, (N,) each, such as {"speed": …}.
+
+        Args:
+            at, fields: as `residuals` takes them.
+        """
+        return {}
+
     def reference(self, at: At) -> Any:
-        """The true solution: (N,), or by the names of fields; None where it is not known."""
+        """The true solution: (N,), or by the names of fields and quantities; None for none."""
         return None
 
     @cached_property

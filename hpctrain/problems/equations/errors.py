@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.linalg.arrays import sum_chunks, to_array
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, share_chunks
@@ -20,9 +19,9 @@ from hpctrain.problems.equations.checks.probe import check_pointwise, check_untr
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At
 from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.outputs import Outputs, Solution
 from hpctrain.problems.equations.points import grid_points
 from hpctrain.problems.equations.requests import lengthen
-from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.term_losses import (
     PREFIX,
     ProblemOfTerms,
@@ -39,16 +38,11 @@ SCATTERED = 10_000
 SUMS = 5
 
 
-class Solution(ProblemOfTerms, Protocol):
+class Measured(ProblemOfTerms, Solution, Protocol):
     """What the monitor needs of a problem: its fields at any points, and its terms."""
 
-    def evaluator(
-        self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
-    ) -> JetEvaluator: ...
-
-    def composition(self, shape: JetShape, points: Tensor) -> Composition: ...
-
-    def unknowns(self, theta: Tensor) -> dict[str, float]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
 
     def uncertainties(
         self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
@@ -64,17 +58,17 @@ def measuring_points(equations: Equations) -> Tensor:
 
 
 class ErrorMonitor:
-    """‖u_NN − u‖ / ‖u‖ of each field that has a reference; see `problems.base.Monitor`.
+    """‖u_NN − u‖ / ‖u‖ of each field or quantity with a reference; see `problems.base.Monitor`.
 
     `error` is the largest of them. An equation of one field has `error_paper` too, which is divided
-    by ‖u_NN‖ as in Kopaničáková et al. 2024; one of several has `error_u` for each field u. The
+    by ‖u_NN‖ as in Kopaničáková et al. 2024; one of several has `error_u` for each u. The
     unknowns are columns under their names, and so are the losses of several terms (`TermLosses`).
     """
 
     known_columns: tuple[str, ...] = ("error", "error_paper")
 
     def __init__(
-        self, problem: Solution, communicator: Communicator, chunks: int, threads: int
+        self, problem: Measured, communicator: Communicator, chunks: int, threads: int
     ) -> None:
         self._problem, self._communicator, self._chunks = problem, communicator, chunks
         first, last = share_chunks(chunks, communicator.size)[communicator.rank]
@@ -93,9 +87,9 @@ class ErrorMonitor:
                     f"{equations.frame.title}.reference is None for a part of the points"
                 )
         self._known = known[0]
-        fields = tuple(equations.fields)
-        paired = ("error_paper",) if len(fields) == 1 else ()
-        each = tuple(f"error_{name}" for name in self._known) if len(fields) > 1 else ()
+        self._names = problem.outputs
+        paired = ("error_paper",) if len(self._names) == 1 else ()
+        each = tuple(f"error_{name}" for name in self._known) if len(self._names) > 1 else ()
         self._errors = ("error", *paired, *each) if self._known else ()
         self.columns = (*self._errors, *equations.unknowns, *self._losses.columns)
         self._threads = threads
@@ -223,7 +217,7 @@ class ErrorMonitor:
 
     def _title(self, what: str, field: str) -> str:
         """The name of an array of a field in a run file."""
-        return what if len(self._problem.equations.fields) == 1 else f"{what}_{field}"
+        return what if len(self._names) == 1 else f"{what}_{field}"
 
     def _coordinates(self) -> dict[str, np.ndarray]:
         """The axes of the grid, or the coordinates of every point, by name."""
@@ -244,23 +238,19 @@ class ErrorMonitor:
 class _Part:
     """The test points of one rank: predictions there, references, and sums over its chunks."""
 
-    def __init__(self, problem: Solution, chunks: int, first: int, last: int, threads: int) -> None:
+    def __init__(self, problem: Measured, chunks: int, first: int, last: int, threads: int) -> None:
         equations = problem.equations
         points = measuring_points(equations)
         self.count = points.shape[1]
         bounds = [chunk * points.shape[1] // chunks for chunk in range(first, last + 1)]
         points = points[:, bounds[0] : bounds[-1]].contiguous()
         self._bounds = [bound - bounds[0] for bound in bounds]
-        shape = JetShape.make_closed(len(points), {()})
-        self._evaluator = problem.evaluator(shape, points, self._bounds, threads)
-        self._composition = problem.composition(shape, lengthen(points))
-        self.references = _references(equations, points)
+        self._outputs = Outputs(problem, problem.outputs, points, self._bounds, threads)
+        self.references = _references(equations, problem.outputs, points)
 
     def predictions(self, theta: Tensor) -> dict[str, Tensor]:
-        """Each field (N,) at this rank's points."""
-        jet = lengthen(self._evaluator.forward(theta, keep=False))
-        count = self._bounds[-1]
-        return {name: u.value[:count] for name, u in self._composition.fields(jet).items()}
+        """Each field and quantity (N,) at this rank's points."""
+        return self._outputs.evaluate(theta)
 
     def sums(self, theta: Tensor) -> Tensor:
         """By chunk (C, 5 k): Σ d², Σ u², Σ u_NN², Σ d, Σ u of each known field, d = u_NN − u."""
@@ -272,8 +262,8 @@ class _Part:
         return sum_chunks(torch.stack(squares), self._bounds).T.contiguous()
 
 
-def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:
-    """The true fields (N,) at points, those that are known.
+def _references(equations: Equations, outputs: Sequence[str], points: Tensor) -> dict[str, Tensor]:
+    """The true fields and quantities (N,) at points, those that are known.
 
     Raises:
         ProblemError: what the class gives is no such values.
@@ -288,9 +278,9 @@ def _references(equations: Equations, points: Tensor) -> dict[str, Tensor]:
             return {}
         named = given if isinstance(given, Mapping) else {frame.fields[0]: given}
         for name in named:
-            if name not in frame.fields:
+            if name not in outputs:
                 raise ProblemError(
-                    f"{place} names {name!r}: the fields are {', '.join(frame.fields)}"
+                    f"{place} names {name!r}: fields and quantities are {', '.join(outputs)}"
                 )
         like, count = lengthen(points)[0], points.shape[1]
         return {n: check_values(each, like, f"{place}: {n}")[:count] for n, each in named.items()}

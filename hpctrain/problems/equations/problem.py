@@ -28,18 +28,18 @@ from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import PinnRenewal
 from hpctrain.problems.equations.checks.cautions import list_cautions
-from hpctrain.problems.equations.checks.guard import guarded, named_place
+from hpctrain.problems.equations.checks.guard import guard_term, named_place
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
 from hpctrain.problems.equations.conditions.boundary import Exactable, OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.exact import exact_forms, periodic_inputs
-from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, Component
 from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import interior_points
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
+from hpctrain.problems.equations.outputs import Outputs, Quantities
 from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
 from hpctrain.problems.equations.requests import (
     LANES,
@@ -60,7 +60,6 @@ from hpctrain.problems.equations.terms import (
     call_by_name,
 )
 from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
-from hpctrain.user_code.faults import place_of
 
 # Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
 # above so many coordinates it is found among points inside.
@@ -149,7 +148,7 @@ class PinnProblem:
             returned = call_by_name(equations.residuals, at, fields, unknowns, place)
             return by_name(returned, "residual")
 
-        terms = [_describe(Term(EQUATION, points, zero), title, equations.residuals)]
+        terms = [guard_term(Term(EQUATION, points, zero), title, equations.residuals)]
         for name, condition in equations.named_conditions.items():
             if not self._is_met(condition):
                 term = self._condition_term(name, condition)
@@ -162,7 +161,7 @@ class PinnProblem:
 
     def _condition_term(self, name: str, condition: AnyCondition) -> Term:
         term = condition.term(self.frame, name, self.formulation.condition_points)
-        return _describe(term, f"{self.frame.title}: {name}", condition.written)
+        return guard_term(term, f"{self.frame.title}: {name}", condition.written)
 
     @property
     def exact_terms(self) -> dict[str, Term]:
@@ -426,32 +425,30 @@ class PinnProblem:
         """What a point of the solution has: coordinates, then inputs."""
         return self.frame.axes.names
 
+    @cached_property
+    def quantities(self) -> Quantities:
+        """What is measured and predicted beside the fields."""
+        return Quantities(self.equations)
+
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The fields."""
-        return self.frame.fields
+        """The fields, then the quantities."""
+        return (*self.frame.fields, *self.quantities.names)
 
     def evaluate(
         self, theta: Tensor, points: Tensor, names: Sequence[str], threads: int
     ) -> dict[str, Tensor]:
-        """Fields or their derivatives (N,) at points (d, N), float64.
+        """Fields, their derivatives or quantities (N,) at points (d, N), float64.
 
         Args:
             names: "u", "u.x", "u.laplacian" …
 
         Raises:
-            ProblemError: there is no such field or derivative.
+            ProblemError: there is no such field, derivative or quantity.
         """
-        wanted = {name: self._find_component(name) for name in names}
-        shape = shape_for({component for _, component in wanted.values()}, self.frame)
         count = points.shape[1]
         bounds = [k * count // (4 * threads) for k in range(4 * threads + 1)]
-        jet = self.evaluator(shape, points, bounds, threads).forward(theta, keep=False)
-        fields = self.composition(shape, lengthen(points)).fields(lengthen(jet))
-        return {
-            name: fields[field].component(component)[:count]
-            for name, (field, component) in wanted.items()
-        }
+        return Outputs(self, names, points, bounds, threads).evaluate(theta)
 
     def evaluate_in_torch(self, theta: Tensor, field: str, points: Tensor) -> Tensor:
         """A field (N,) at points (d, N), differentiable in them any number of times."""
@@ -461,19 +458,6 @@ class PinnProblem:
         if form is None:
             return values
         return form.lifting(points) + form.distance(points) / self._maxima.get(field, 1.0) * values
-
-    def _find_component(self, name: str) -> tuple[str, Component]:
-        """The field and the derivative that "u.x" names."""
-        field, _, path = name.partition(".")
-        axes = self.frame.axes
-        index = LAPLACIAN if path == LAPLACIAN else axes.index(path) if path else ()
-        is_too_high = isinstance(index, tuple) and len(index) > HIGHEST_ORDER
-        if field not in self.frame.fields or index is None or is_too_high:
-            raise ProblemError(
-                f"{name!r} is not allowed: one of {', '.join(self.frame.fields)}, or a derivative"
-                f" such as {self.frame.fields[0]}.{axes.coordinates[0]}, to order {HIGHEST_ORDER}"
-            )
-        return field, index
 
     def describe(self) -> str:
         network, inputs = self.network, self.inputs
@@ -497,9 +481,3 @@ class PinnProblem:
     def make_renewal(self, objective: Objective, seed: int) -> PinnRenewal | None:
         """What renews points and weights as the job asks; None where it does not."""
         return None if self.adapt is None else PinnRenewal(self, objective, self.adapt, seed)
-
-
-def _describe(term: Term, title: str, written: Any) -> Term:
-    """The term with what messages call it; its function raises nothing but `ProblemError`."""
-    zero = guarded(term.zero, title, written)
-    return replace(term, zero=zero, title=title, place=place_of(written), written=written)

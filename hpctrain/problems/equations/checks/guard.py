@@ -1,12 +1,13 @@
 """Calls functions of the user's own, and tells in one line, with the place, what goes wrong."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
 from hpctrain.errors import HpctrainError
 from hpctrain.kernels.program import NotTraceableError
-from hpctrain.problems.equations.terms import ProblemError
+from hpctrain.problems.equations.terms import ProblemError, Term
 from hpctrain.user_code.faults import explain, place_of
 
 Called = TypeVar("Called")
@@ -38,6 +39,12 @@ def guarded(
             raise ProblemError(f"{title} fails: {explain(error, place_of(own))}") from error
 
     return call
+
+
+def guard_term(term: Term, title: str, written: Callable[..., Any]) -> Term:
+    """The term with what messages call it; its function raises nothing but `ProblemError`."""
+    zero = guarded(term.zero, title, written)
+    return replace(term, zero=zero, title=title, place=place_of(written), written=written)
 
 
 def named_place(title: str, written: Callable[..., Any]) -> str:

@@ -17,6 +17,7 @@ from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.fields import Component
 from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.outputs import Quantities
 from hpctrain.problems.equations.requests import Trial, evaluate_term, shape_for, try_out
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import ProblemError, Term
@@ -39,6 +40,10 @@ class Probed(Protocol):
     frame: Frame
     forms: dict[str, FieldForm]
     terms: list[Term]
+
+    @property
+    def quantities(self) -> Quantities:
+        """What is measured beside the fields."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -68,7 +73,12 @@ def probe(problem: Probed, dtype: torch.dtype = torch.float64) -> None:
             _probe_form(function, f"{form.place}: {called} of {field}", form, points, problem)
         _check_positive(field, form, frame)
     for term in problem.terms:
-        _probe_term(term, try_out(term, frame, dtype), problem, dtype)
+        trial = try_out(term, frame, dtype)
+        _probe_values(term, trial, problem, dtype)
+        for name, value in trial.values.items():
+            _check_gradient(term, name, value, trial, frame, dtype)
+    if quantities := problem.quantities.term:
+        _probe_values(quantities, try_out(quantities, frame, dtype), problem, dtype)
     _check_all_used(problem.trials, frame)
     for name, term in problem.exact_terms.items():
         _check_met(name, term, problem)
@@ -140,7 +150,7 @@ def _check_positive(field: str, form: FieldForm, frame: Frame) -> None:
         )
 
 
-def _probe_term(term: Term, trial: Trial, problem: Probed, dtype: torch.dtype) -> None:
+def _probe_values(term: Term, trial: Trial, problem: Probed, dtype: torch.dtype) -> None:
     frame, place = problem.frame, f"{term.place}: {term.title}"
     given = [*trial.leaves.values(), *trial.unknowns.values()]
     for name, value in trial.values.items():
@@ -153,8 +163,6 @@ def _probe_term(term: Term, trial: Trial, problem: Probed, dtype: torch.dtype) -
         again = evaluate_term(term, frame, slice(1, samples, 2), part, trial.unknowns, dtype)
         for name, value in trial.values.items():
             _check_equal(place, value[1::2], again[name])
-    for name, value in trial.values.items():
-        _check_gradient(term, name, value, trial, frame, dtype)
 
 
 def _check_gradient(

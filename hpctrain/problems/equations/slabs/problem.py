@@ -141,7 +141,7 @@ class SlabProblem:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The fields."""
+        """The fields, then the quantities."""
         return self.windows[0].outputs
 
     def describe_outside(self, points: Tensor) -> str:
