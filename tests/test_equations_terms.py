@@ -27,6 +27,7 @@ from hpctrain.problems.equations import (
 from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.equations.errors import _references, measuring_points
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.requests import lengthen
 
 DATA = {
     "t": [0.1, 0.7, 1.9],
@@ -293,6 +294,15 @@ def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
     bounds = [k * len(found) // ranks for k in range(ranks + 1)]
     again = [_references(problem.equations, points[:, a:b])["u"] for a, b in pairwise(bounds)]
     assert torch.equal(torch.cat(again), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_points_value_does_not_depend_on_where_an_array_ends_that_is_lengthened(dtype):
+    x = torch.linspace(-3, 3, 500, dtype=dtype)
+    for function in (torch.cosh, torch.sinh, torch.sigmoid, lambda x: torch.atan2(x, x + 4)):
+        whole = function(lengthen(x))
+        for count in range(1, 200):
+            assert torch.equal(function(lengthen(x[:count]))[:count], whole[:count]), count
 
 
 class Sides(Equations):

@@ -323,3 +323,14 @@ def test_pushed_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, firs
         push_node(sums, node, part)
     assert tuple(node for node, _ in sums) == find_aligned_nodes(first, last)
     assert torch.equal(torch.stack([part for _, part in sums]), reduce_leaves(leaves, first))
+
+
+@pytest.mark.parametrize("greatest", [1e6, 1e-9], ids=["taken", "refused"])
+def test_a_step_is_recorded_as_one_gradient_and_one_update_also_where_it_is_refused(greatest):
+    _, objective = small_burgers()
+    theta = torch.rand(objective.parameters, dtype=torch.float64)
+    solver = make_solver(Setting(objective), GaussNewtonOptions(greatest_damping=greatest))
+    state, record = solver.step(solver.init(theta))
+    is_taken = greatest > solver.options.damping
+    assert (record.step_length > 0) == is_taken == (not torch.equal(state.point.theta, theta))
+    assert (record.nominal_gradient_evaluations, record.update_cost) == (1, 1)

@@ -15,9 +15,10 @@ from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, At, Component, Field, Index
 from hpctrain.problems.equations.terms import ProblemError, Term
 
-# Functions of the user are called for a multiple of so many samples: torch has other instructions,
-# with other bits, for the last ones of an array, which depend on the ranks.
-LANES = 16
+# Functions of the user are called for a multiple of so many samples: torch takes two vectors at a
+# time, of 16 numbers each in single precision, and has other instructions, with other bits, for the
+# last numbers of an array. Which these are depends on the ranks.
+LANES = 32
 # Samples at which a term is tried out.
 _SAMPLES = 64
 # Up to so many coordinates a Laplacian is a sum of second derivatives.
