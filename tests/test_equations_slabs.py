@@ -256,6 +256,13 @@ def test_training_goes_on_from_the_parameters_of_the_window_before(train):
     assert np.array_equal(found.iterates.theta[3], thetas[2])
 
 
+def test_an_error_that_the_window_before_has_reached_does_not_end_a_window(train):
+    asked = ["solver.1=", "solver.1.stop={error=0.05, max_iterations=9}", "output.error_every=1"]
+    found = train("run.h5", *asked)
+    assert found.stage_reasons[0] == "solver.stop.error reached"
+    assert set(found.history["slab"]) == {1, 2, 3}
+
+
 @pytest.mark.parametrize("interrupted", [1, 5, 8, 9, 13, 16, 20])
 @pytest.mark.filterwarnings("ignore:stage")
 def test_a_run_interrupted_in_any_window_goes_on_with_the_same_bits(train, tmp_path, interrupted):

@@ -24,7 +24,8 @@ from hpctrain.problems.equations.options import PinnOptions
 from hpctrain.problems.options import PROBLEMS
 from hpctrain.solvers.spqn import SPQNOptions
 
-JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.toml"))
+FOLDER = Path(__file__).parents[1] / "jobs"
+JOBS = sorted([*FOLDER.glob("*.toml"), *FOLDER.glob("library/*.toml")])
 SMALL = """
 [problem]
 name = "burgers"

@@ -239,6 +239,18 @@ def test_a_run_interrupted_in_any_stage_goes_on_with_the_same_bits(train, tmp_pa
         assert np.array_equal(np.asarray(state[path]), np.asarray(value)), path
 
 
+@pytest.mark.parametrize("interrupted", [3, 5, 8])
+@pytest.mark.filterwarnings("ignore:stage")
+def test_renewed_points_and_mini_batches_go_on_in_any_stage(train, tmp_path, interrupted):
+    renewed = [STAGES, "problem.adapt={every=2, points='rad'}", "solver.1.batch_size=10"]
+    whole = train("whole.h5", *renewed)
+    train("part.h5", *renewed, iterations=interrupted)
+    resume(str(tmp_path / "part.h5"), Communicator(), ["stop.max_iterations=12"])
+    found = read_run(tmp_path / "part.h5")
+    assert np.array_equal(found.iterates.theta, whole.iterates.theta)
+    assert np.array_equal(found.history["loss"], whole.history["loss"])
+
+
 def test_a_checkpoint_as_a_stage_begins_is_of_the_new_one(train, tmp_path):
     whole = train("whole.h5")
     train("part.h5", STAGES, "output.checkpoint_every=3", iterations=4)

@@ -121,6 +121,7 @@ class Loop:
         number, renewal = self._tally.stage.number, self._parts.renewal
         if renewal is not None and stages[number - 1].window != stages[number - 2].window:
             renewal.renew(point.theta, self._tally.iteration)
+            self._observers.validation.measure(point.theta)  # what is known is of another loss
         self._solver = stages.make_solver(number)
         return self._begin_stage(point.theta)
 
