@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pinns import at, field_of
 from scipy.integrate import solve_ivp
 
 from hpctrain.job.settings import load_job
@@ -55,6 +56,7 @@ COMPUTED = (
     "kdv",
     "kuramoto-sivashinsky",
     "lid-driven-cavity",
+    "lid-driven-cavity-stream",
     "lorenz-inverse",
     "schroedinger",
 )
@@ -254,6 +256,48 @@ def test_the_flow_of_a_cavity_meets_the_lid_and_the_walls():
         ):
             u, v = flow.velocities(torch.stack(point))
             assert torch.allclose(u, wanted, atol=1e-13) and torch.allclose(v, zero, atol=1e-13)
+
+
+def test_a_stream_function_meets_the_lid_and_has_the_residuals_of_its_velocities():
+    velocities, stream_form = (
+        lid_driven_cavity.LidDrivenCavity(),
+        EQUATIONS["lid-driven-cavity-stream"](),
+    )
+    x, y = points = torch.rand(2, 50, dtype=torch.float64, generator=torch.manual_seed(0))
+    lid = grid_points(((0.05, 0.95), (1.0, 1.0)), (19, 1))
+    walls = torch.cat([grid_points(((e, e), (0.0, 0.9)), (1, 7)) for e in (0.0, 1.0)], dim=1)
+
+    def form(x):
+        G, D = stream_form.ansatz(at(stream_form, x))["psi"]
+        return G + D * torch.sin(3 * x[0] + x[1])
+
+    fields = {"psi": form, "p": lambda x: x[0] ** 2 * x[1]}
+    psi, p = (field_of(stream_form, f, points, name) for name, f in fields.items())
+    for where, wanted in ((lid, 4 * lid[0] * (1 - lid[0])), (walls, 0 * walls[0])):
+        here = field_of(stream_form, form, where, "psi")
+        assert float(here.x.abs().max()) < 1e-14
+        assert torch.allclose(here.y, wanted, rtol=0, atol=2 * 1e-6 / 0.04)
+
+    def slope(axis, sign):
+        def function(x):
+            x = x if x.requires_grad else x.clone().requires_grad_()
+            return sign * torch.autograd.grad(form(x).sum(), x, create_graph=True)[0][axis]
+
+        return function
+
+    u, v = (
+        field_of(velocities, slope(1, 1), points, "u"),
+        field_of(velocities, slope(0, -1), points, "v"),
+    )
+    expected = velocities.residuals(at(velocities, points), u, v, p)
+    found = stream_form.residuals(at(stream_form, points), psi, p)
+    assert float(expected["continuity"].abs().max()) < 1e-10
+    weight = 1.0
+    for end in (0.0, 1.0):
+        square = (x - end) ** 2 + (1 - y) ** 2
+        weight = weight * square / (square + 0.0025)
+    for name, row in found.items():
+        assert torch.allclose(row, weight * expected[name], rtol=1e-10, atol=1e-10)
 
 
 def test_basis_functions_of_a_cavity_and_their_derivatives_belong_together():

@@ -18,14 +18,17 @@ from hpctrain.problems.equations.library.methods.etdrk4 import Evolution, Fourie
 
 
 class KortewegDeVries(Equations):
-    """u_t + u u_x + 0.022² u_xxx = 0, u(0, x) = cos πx, periodic in x."""
+    """u_t + u u_x + 0.022² u_xxx = 0, u(0, x) = cos πx, periodic in x.
+
+    The network takes three harmonics: for the narrow solitons one is few.
+    """
 
     name = "kdv"
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
     dispersion = 0.022**2
     conditions = (
         Initial({"u": lambda at: torch.cos(math.pi * at.x)}, exact=True),
-        Periodic("x"),
+        Periodic("x", harmonics=3),
     )
 
     def residuals(self, at: At, u: Field) -> Tensor:
