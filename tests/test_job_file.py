@@ -113,6 +113,7 @@ FORBIDDEN_VALUES = {
 
 # A text that is no job, and the line it leads to.
 BAD_TEXTS = {
+    "a = " + "[" * 5000: "not valid TOML: maximum recursion depth exceeded",
     "[problem\n": "not valid TOML: Expected ']' at the end of a table declaration"
     " (at line 1, column 9)",
     SMALL + "[solver]\n": "not valid TOML: Cannot declare ('solver',) twice (at line 11, column 8)",

@@ -207,7 +207,7 @@ def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
     """Checks the text of a job file; `source` is how messages name it. See `load_job`."""
     try:
         settings = tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JobError(f"{source}: not valid TOML: {error}") from error
     overridden = apply_overrides(settings, overrides, Job)
     _check_letters(settings, source)
