@@ -62,6 +62,21 @@ class Server:
         found = [int(path.name) for path in self._ranks.iterdir()]
         return sorted(pid for pid in found if Path(f"/proc/{pid}/stat").exists())
 
+    def wait(
+        self, process: subprocess.Popen[bytes], before: set[int], seconds: float
+    ) -> int | None:
+        """The status of an mpirun whose ranks are gone too; None where they outlive these seconds.
+
+        Args:
+            before: ranks that are not its own.
+        """
+        deadline = time.monotonic() + seconds
+        while process.poll() is None or set(self.list_ranks()) - before:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.005)
+        return process.returncode
+
     def serve(self) -> None:
         """Takes one program after the other, each in a process of its own."""
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -130,7 +130,7 @@ def kill(server: Server, job: Path, run: Path, ranks: int) -> None:
     for pid in server.list_ranks():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    process.wait()
+    server.wait(process, set(), PATIENCE)
 
 
 def try_damage(place: Path, victim: Victim, choice: Choice) -> tuple[str, str, str]:

@@ -41,7 +41,7 @@ ENDLESS = 1000000
 TIMES = ("seconds", "wall_seconds")
 # Seconds from a part's start, or from its first own checkpoint, to its kill, at most.
 STARTING, LONGEST = 2.0, 0.4
-PATIENCE = 60
+ENDING, PATIENCE = 10, 60
 WHAT = ("kills", "of one rank", "within start-up", "within a checkpoint", "iterations", "differ")
 
 
@@ -133,18 +133,11 @@ def kill_part(
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     writing = any(find_folder(output).glob(".tmp-*"))
-    assert_ends_soon(process)
+    if server.wait(process, there, ENDING) is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"the job outlived a killed rank by {ENDING} seconds")
     told = {"of one rank": one, "within start-up": early, "within a checkpoint": writing}
     return ["kills", *(what for what, happened in told.items() if happened)]
-
-
-def assert_ends_soon(process: subprocess.Popen[bytes]) -> None:
-    """mpirun sees that a rank is gone, and ends the others."""
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise AssertionError("the job outlived a killed rank by ten seconds") from None
 
 
 def assert_nothing_lost(output: Path, kept: int) -> int:

@@ -93,7 +93,7 @@ def send(server: Server, job: Path, run: Path, choice: Choice, target: str) -> s
         os.kill(pid, number)
     if not receivers[target]:
         process.terminate()
-    return wait(process)
+    return wait(process, server, there)
 
 
 def stop_rank(server: Server, job: Path, run: Path, choice: Choice, seconds: float) -> str:
@@ -109,7 +109,7 @@ def stop_rank(server: Server, job: Path, run: Path, choice: Choice, seconds: flo
     os.kill(pid, signal.SIGCONT)
     time.sleep(1)
     os.kill(pid, signal.SIGTERM)
-    return wait(process)
+    return wait(process, server, there)
 
 
 def start(server: Server, job: Path, run: Path) -> tuple[subprocess.Popen[bytes], set[int]]:
@@ -119,10 +119,10 @@ def start(server: Server, job: Path, run: Path) -> tuple[subprocess.Popen[bytes]
     return subprocess.Popen(words, stdout=null, stderr=null, env=environment()), there
 
 
-def wait(process: subprocess.Popen[bytes]) -> str:
-    try:
-        status = process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
+def wait(process: subprocess.Popen[bytes], server: Server, before: set[int]) -> str:
+    """How the run ended."""
+    status = server.wait(process, before, PATIENCE)
+    if status is None:
         process.kill()
         return "hangs"
     return "status 75" if status == 75 else "another status" if status else "status 0"
