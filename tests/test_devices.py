@@ -46,6 +46,7 @@ SOFT = PINN + '\nconstraints = "soft"\ncondition_points = 10'
 ADAPTED = f"{SOFT}\n[problem.adapt]\nevery = 1"
 RAD = f'{ADAPTED}\npoints = "rad"\nweights = "ntk"\nsample_weights = "causal"'
 R3 = f'{ADAPTED}\npoints = "r3"\nweights = "gradients"'
+WINDOWS = 'name = "wave"\npoints = 60\nslabs = 3'
 DENSE = 'kind = "residual"\ndepth = 4\nwidth = 4\nactivation = "adaptive-tanh"'
 LOGISTIC = 'name = "logistic"\ndata = "{folder}/rows.h5"'
 DIGITS = 'name = "classification"\ndata = "mnist"\ndata_path = "{folder}/digits"'
@@ -63,6 +64,8 @@ CASES = {
     "aspqn": (PINN, DENSE, f'name = "aspqn"\n{SCHWARZ}\nsynchronisation = "subspace"'),
     "mspqn": (PINN, DENSE, f'name = "mspqn"\n{SCHWARZ}\nlocal_solver = "ssbroyden"'),
     "adam": (PINN, DENSE, 'name = "adam"'),
+    "batches of points": (SOFT, DENSE, 'name = "adam"\nbatch_size = 20'),
+    "windows": (WINDOWS, DENSE, 'name = "adam"\nbatch_size = 20\nstop.max_iterations = 1'),
     "torch-lbfgs": (PINN, DENSE, 'name = "torch-lbfgs"'),
     "gauss-newton": (PINN, DENSE, 'name = "gauss-newton"'),
     "sketched gauss-newton": (PINN, DENSE, 'name = "gauss-newton"\nsketch = 16'),
