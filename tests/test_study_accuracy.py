@@ -48,15 +48,15 @@ def test_a_mark_is_reached_by_the_first_record_at_or_above_it(group):
         (0.85, 3, 1.5),
     ]
     assert other.list_targets() == []
-    assert runs.cost_to(0.8, "epoch") == (math.inf, 1.5, math.inf)
+    assert runs.find_cost_to(0.8, "epoch") == (math.inf, 1.5, math.inf)
     assert runs.count_reached(0.8) == 1 and runs.measured == (pytest.approx(0.55), 0.3, 0.8)
 
 
 def test_the_accuracy_after_an_epoch_is_the_last_known_one_of_runs_that_came_so_far(group):
     runs = group("adam", [0.1, 0.2, 0.3, math.nan, math.nan, 0.6])
-    assert runs.at_epoch(1).median == 0.3
-    assert runs.at_epoch(2).median == 0.3
-    assert math.isnan(runs.at_epoch(3).median)
+    assert runs.find_at_epoch(1).median == 0.3
+    assert runs.find_at_epoch(2).median == 0.3
+    assert math.isnan(runs.find_at_epoch(3).median)
     (row,) = seeds.make_epoch_rows([runs])
     assert row == {"solver": "adam", "epoch 1": "0.3", "epoch 2": "0.3"}
 

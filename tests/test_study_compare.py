@@ -126,9 +126,9 @@ def test_rows_hold_median_range_and_how_many_seeds_reached_an_error(tmp_path):
     )
     assert runs.measured == (0.09, 0.08, 0.3)
     assert runs.cost("gradient_evaluations") == (4, 2, 6)
-    assert runs.cost_to(0.1, "iteration") == (2, 1, math.inf)
-    assert runs.cost_to(0.4, "update_cost") == (6, 3, 6)
-    assert runs.cost_to(0.1, "parallel_seconds") == (4.5, 3, math.inf)
+    assert runs.find_cost_to(0.1, "iteration") == (2, 1, math.inf)
+    assert runs.find_cost_to(0.4, "update_cost") == (6, 3, 6)
+    assert runs.find_cost_to(0.1, "parallel_seconds") == (4.5, 3, math.inf)
     rows = seeds.make_target_rows([runs])
     assert [(row["error"], row["reached"]) for row in rows] == [
         ("0.4", "3 of 3"),

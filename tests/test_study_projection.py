@@ -16,15 +16,15 @@ NETWORK = Network("a", latency=0.5, bandwidth=100.0)
 
 
 def test_a_message_takes_the_latency_and_its_bytes_over_the_bandwidth():
-    assert NETWORK.seconds(messages=3, sent=50) == 3 * 0.5 + 0.5
+    assert NETWORK.predict_seconds(messages=3, sent=50) == 3 * 0.5 + 0.5
     hdr = NETWORKS["infiniband-hdr"]
-    assert hdr.seconds(1, 0) == 1e-6 and hdr.seconds(0, 200e9 / 8) == 1.0
+    assert hdr.predict_seconds(1, 0) == 1e-6 and hdr.predict_seconds(0, 200e9 / 8) == 1.0
 
 
 def test_calls_that_cost_time_of_their_own_add_up_with_the_network():
-    both = NETWORK.beside(Network("calls", 0.25, 300.0))
-    assert both.seconds(1, 0) == 0.75
-    assert both.seconds(0, 300) == pytest.approx(3 + 1)
+    both = NETWORK.add_calls(Network("calls", 0.25, 300.0))
+    assert both.predict_seconds(1, 0) == 0.75
+    assert both.predict_seconds(0, 300) == pytest.approx(3 + 1)
 
 
 def test_the_fit_of_calls_that_follow_the_model_is_exact():
@@ -100,16 +100,16 @@ def test_a_stretch_begins_after_the_warm_up(stretch):
 
 
 def test_what_a_rank_communicates_longer_than_another_it_waits(stretch):
-    shares = stretch.measured_shares()
+    shares = stretch.measure_shares()
     assert shares == {"local": 3, "global": 6, "communication": 1 + 2, "wait": (6 + 5) / 2 - 3}
 
 
 def test_a_projection_is_the_slowest_rank_of_each_phase_and_the_network(stretch):
-    shares = stretch.projected_shares(NETWORK, wall_per_cpu=1.0)
+    shares = stretch.project_shares(NETWORK, wall_per_cpu=1.0)
     assert (shares["local"], shares["global"]) == (2.5, 4.5)
     assert shares["communication"] == 12 * 0.5 + 200 / 100
     assert sum(shares.values()) == (2 + 1) + (3 + 3) + 8
-    halved = stretch.projected_shares(NETWORK, wall_per_cpu=0.5)
+    halved = stretch.project_shares(NETWORK, wall_per_cpu=0.5)
     assert sum(halved.values()) == 9 / 2 + 8
 
 

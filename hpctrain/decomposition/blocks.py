@@ -168,14 +168,16 @@ def cut_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> D
     if not 0 <= overlap < len(layers):
         raise ValueError(f"an overlap of {overlap} is not possible: 0 to {len(layers) - 1} layers")
 
-    def block(index: int, first: int, last: int) -> Block:
+    def make_block(index: int, first: int, last: int) -> Block:
         return Block(index, first, last, layers[first].start, layers[last].stop)
 
     size, larger = divmod(len(layers), blocks)
     firsts = [index * size + min(index, larger) for index in range(blocks + 1)]
     grown = [
-        block(index, max(first - overlap, 0), min(after - 1 + overlap, len(layers) - 1))
+        make_block(index, max(first - overlap, 0), min(after - 1 + overlap, len(layers) - 1))
         for index, (first, after) in enumerate(pairwise(firsts))
     ]
-    coarse = LayerSet(tuple(block(index, each, each) for index, each in enumerate(firsts[:-1])))
+    coarse = LayerSet(
+        tuple(make_block(index, each, each) for index, each in enumerate(firsts[:-1]))
+    )
     return Decomposition(layers[-1].stop, tuple(grown), coarse)

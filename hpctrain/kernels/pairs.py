@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels import find_native_kernels
-from hpctrain.linalg.vectors import combination, products
+from hpctrain.linalg.vectors import combine_rows, multiply_rows
 
 
 def multiply_pairs(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
     """The inner products of each row (n,) with x and y (n,): (rows, 2), float64 on the CPU."""
     kernels = find_native_kernels(x)
     if kernels is None:
-        return products(torch.stack([*rows]).double(), torch.stack([x, y]).double())
+        return multiply_rows(torch.stack([*rows]).double(), torch.stack([x, y]).double())
     found = torch.empty(len(rows), 2, dtype=torch.float64, device="cpu")
     kernels.pair_products(x.numpy(), y.numpy(), _addresses(rows, x), found.numpy())
     return found
@@ -26,7 +26,7 @@ def combine_pairs(
     kernels = find_native_kernels(S[0])
     if kernels is None:
         rows = torch.stack([*Y]).double() - gamma * torch.stack([*S]).double()
-        return combination(weights, rows).to(S[0].dtype)
+        return combine_rows(weights, rows).to(S[0].dtype)
     out = S[0].new_empty(len(weights), len(S[0]))
     places = _addresses(S, S[0]), _addresses(Y, S[0])
     kernels.pair_combination(out.numpy(), weights.contiguous().numpy(), gamma, *places)

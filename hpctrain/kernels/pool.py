@@ -12,7 +12,7 @@ import torch
 
 
 class ChunkPool:
-    """Calls a function for each of several chunks, on `threads` threads; see `pool`."""
+    """Calls a function for each of several chunks, on `threads` threads; see `get_pool`."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -32,6 +32,6 @@ class ChunkPool:
 
 
 @cache
-def pool(threads: int) -> ChunkPool:
+def get_pool(threads: int) -> ChunkPool:
     """The pool of so many threads, one for the whole process."""
     return ChunkPool(threads)

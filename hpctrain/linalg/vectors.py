@@ -32,13 +32,13 @@ def norm(x: Tensor) -> float:
     return largest * math.sqrt(dot(scaled, scaled))
 
 
-def products(X: Tensor, Y: Tensor) -> Tensor:
+def multiply_rows(X: Tensor, Y: Tensor) -> Tensor:
     """X Yᵀ, in float64 and on the CPU, of rows X (k, n) with a vector Y (n,) or rows Y (m, n)."""
     with one_thread():
         return (X @ Y.mT if Y.ndim > 1 else X @ Y).to(CPU, torch.float64)
 
 
-def combination(weights: Tensor, X: Tensor) -> Tensor:
+def combine_rows(weights: Tensor, X: Tensor) -> Tensor:
     """w X of rows X (k, n), in their place and precision, for weights w (k,) or (m, k)."""
     with one_thread():
         return weights.to(X) @ X

@@ -34,11 +34,11 @@ class Network:
     latency: float
     bandwidth: float
 
-    def seconds(self, messages: float, sent: float) -> float:
+    def predict_seconds(self, messages: float, sent: float) -> float:
         """Time for so many messages, one after the other, with so many bytes in them together."""
         return self.latency * messages + sent / self.bandwidth
 
-    def beside(self, calls: "Network") -> "Network":
+    def add_calls(self, calls: "Network") -> "Network":
         """This network under calls that cost time of their own: the sum of both."""
         inverse = 1 / self.bandwidth + 1 / calls.bandwidth
         return Network(self.name, self.latency + calls.latency, 1 / inverse)
@@ -98,7 +98,7 @@ def find_worst_ratio(
     seconds: Sequence[float],
 ) -> float:
     """The greatest factor by which the model is off a measured call, either way; at least 1."""
-    model = np.array([network.seconds(*call) for call in zip(messages, sent, strict=True)])
+    model = np.array([network.predict_seconds(*call) for call in zip(messages, sent, strict=True)])
     ratios = model / np.asarray(seconds, float)
     return float(np.max(np.maximum(ratios, 1 / ratios)))
 

@@ -106,7 +106,7 @@ def scale(study: ScalingStudy) -> Scaling:
             runs.setdefault(run.ranks, []).append(read_run(path))
             Stretch(runs[run.ranks][-1]).check()
     networks = [network for network in (named, calls) if network is not None]
-    network = networks[0] if len(networks) == 1 else networks[0].beside(networks[1])
+    network = networks[0] if len(networks) == 1 else networks[0].add_calls(networks[1])
     measurable = {P for P in study.ranks if P * threads <= cores}
     return scaling_rows.make_scaling(
         runs, measurable, study.weak, network, calls or network, threads

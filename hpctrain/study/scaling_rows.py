@@ -113,7 +113,7 @@ def _make_row(
     ranks: int, runs: Sequence[Run], measured: bool, network: Network, per_cpu: float
 ) -> ScalingRow:
     stretches = [Stretch(run) for run in runs]
-    models = [stretch.projected_shares(network, per_cpu) for stretch in stretches]
+    models = [stretch.project_shares(network, per_cpu) for stretch in stretches]
     projected = [sum(shares.values()) for shares in models]
     times = [stretch.seconds for stretch in stretches] if measured else projected
     middle = int(np.argsort(times)[(len(times) - 1) // 2])
@@ -129,7 +129,7 @@ def _make_row(
         seconds=median(times),
         lowest=min(times),
         highest=max(times),
-        shares=stretch.measured_shares() if measured else models[middle],
+        shares=stretch.measure_shares() if measured else models[middle],
         projected_seconds=median(projected),
         imbalance=median(each.imbalance for each in stretches),
         messages=messages / stretch.iterations,

@@ -64,7 +64,7 @@ class SeedRuns:
     def loss(self) -> Spread:
         return Spread.of(_find_at_end(summary, "loss", math.inf) for summary in self.runs)
 
-    def at_epoch(self, epoch: float) -> Spread:
+    def find_at_epoch(self, epoch: float) -> Spread:
         """The measure as it was last known after so many epochs; NaN if a run did not get there."""
         return Spread.of(_find_at_epoch(summary, epoch) for summary in self.runs)
 
@@ -76,7 +76,7 @@ class SeedRuns:
         """How many seeds came to a target of the measure."""
         return sum(summary.find_reached(target) is not None for summary in self.runs)
 
-    def cost_to(self, target: float, measure: str) -> Spread:
+    def find_cost_to(self, target: float, measure: str) -> Spread:
         """What it cost to come to a target; infinite for a seed that did not."""
         found = (summary.find_reached(target) for summary in self.runs)
         return Spread.of(math.inf if first is None else getattr(first, measure) for first in found)
@@ -156,7 +156,7 @@ def make_end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
 
 def make_epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
     """One row a job: the measure after some numbers of epochs that any job came to."""
-    known = [(group, {epoch: group.at_epoch(epoch) for epoch in EPOCHS}) for group in groups]
+    known = [(group, {epoch: group.find_at_epoch(epoch) for epoch in EPOCHS}) for group in groups]
     shown = [epoch for epoch in EPOCHS if any(not math.isnan(at[epoch].median) for _, at in known)]
     if not shown:
         return []
@@ -174,7 +174,8 @@ def make_target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
             "solver": group.label,
             "reached": f"{group.count_reached(target)} of {len(group.runs)}",
             **{
-                name: str(group.cost_to(target, cost)) for cost, name in _list_costs(groups).items()
+                name: str(group.find_cost_to(target, cost))
+                for cost, name in _list_costs(groups).items()
             },
         }
         for target in _list_targets(groups)
@@ -207,7 +208,9 @@ def _list_numbers(group: SeedRuns, targets: Sequence[float]) -> Row:
     for target in targets:
         at = f"at {measure.name} {measure.sign} {target:g}"
         reached[f"seeds {at}"] = group.count_reached(target)
-        spreads |= {f"{name} {at}": group.cost_to(target, cost) for cost, name in costs.items()}
+        spreads |= {
+            f"{name} {at}": group.find_cost_to(target, cost) for cost, name in costs.items()
+        }
     network = {"solver": group.label, "network": group.runs[0].network, "seeds": len(group.runs)}
     numbers = {f"{k} {part}": v for k, s in spreads.items() for part, v in s._asdict().items()}
     return {**network, "stop reason": group.ends, **reached, **numbers}

@@ -85,7 +85,7 @@ class Stretch:
         messages, sent = self.run.traffic[self._records[1:]].sum(axis=0).max(axis=0)
         return float(messages), float(sent)
 
-    def measured_shares(self) -> dict[str, float]:
+    def measure_shares(self) -> dict[str, float]:
         """Share → seconds of an average rank; what others communicate less, it waits."""
         wall = self._phases(0)
         shares = {name: float(wall[name].sum(axis=0).mean()) for name in COMPUTED}
@@ -93,7 +93,7 @@ class Stretch:
         least = float(called.min(axis=1).sum())
         return {**shares, "communication": least, "wait": float(called.sum(0).mean()) - least}
 
-    def projected_shares(self, network: Network, wall_per_cpu: float) -> dict[str, float]:
+    def project_shares(self, network: Network, wall_per_cpu: float) -> dict[str, float]:
         """The same with a core for every thread of every rank; they add up to the time.
 
         Args:
@@ -102,5 +102,5 @@ class Stretch:
         cpu = {name: wall_per_cpu * self._phases(1)[name] for name in COMPUTED}
         shares = {name: float(spent.sum(axis=0).mean()) for name, spent in cpu.items()}
         slowest = sum(float(spent.max(axis=1).sum()) for spent in cpu.values())
-        called = network.seconds(*self.traffic)
+        called = network.predict_seconds(*self.traffic)
         return {**shares, "communication": called, "wait": slowest - sum(shares.values())}

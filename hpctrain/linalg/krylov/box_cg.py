@@ -45,7 +45,7 @@ def box_cg(
     outcome = CGOutcome.CONVERGED
     while True:
         if not zz > enough:
-            now_free = box.free(s, r)
+            now_free = box.find_free(s, r)
             z = now_free * r
             zz = dot(z, z)
             if not zz > enough:
@@ -59,7 +59,7 @@ def box_cg(
         curvature = dot(d, Bd)
         alpha = zz / curvature if curvature > 0 else math.inf
         end = torch.add(s, d, alpha=alpha)
-        if box.holds(end):
+        if box.contains(end):
             predicted += 0.5 * alpha * zz
             s, r = end, torch.add(r, Bd, alpha=alpha)
             z = free * r
@@ -68,10 +68,10 @@ def box_cg(
             continue
         # The way meets the box: its first point there, or the projection of its far end.
         outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
-        to_boundary = box.distance(s, d)
+        to_boundary = box.measure_distance(s, d)
         gain = to_boundary * (zz - 0.5 * to_boundary * curvature)
         near = box.project(torch.add(s, d, alpha=to_boundary))
-        far = box.end(s, d, alpha)
+        far = box.project_end(s, d, alpha)
         q = far - s
         Bq = product(q)
         products += 1
@@ -82,7 +82,7 @@ def box_cg(
         else:
             s, r = near, torch.add(r, Bd, alpha=to_boundary)
             predicted += gain
-        free, beta = box.free(s, r), 0.0
+        free, beta = box.find_free(s, r), 0.0
         z = free * r
         zz = dot(z, z)
 
@@ -93,15 +93,15 @@ class _Box:
     def __init__(self, bound: Tensor) -> None:
         self._bound = bound
 
-    def holds(self, s: Tensor) -> bool:
+    def contains(self, s: Tensor) -> bool:
         """Whether s lies in the box, none of it being NaN."""
         return bool(s.abs().max() <= self._bound)
 
-    def free(self, s: Tensor, r: Tensor) -> Tensor:
+    def find_free(self, s: Tensor, r: Tensor) -> Tensor:
         """1 where s lies inside or -r points inwards, 0 elsewhere: to multiply by is fastest."""
         return ((s.abs() < self._bound) | (s * r > 0)).to(s.dtype)
 
-    def distance(self, s: Tensor, d: Tensor) -> float:
+    def measure_distance(self, s: Tensor, d: Tensor) -> float:
         """The largest τ with s + τ d in the box."""
         room = self._bound - s * torch.sign(d)
         return float((room / d.abs()).min())
@@ -109,7 +109,7 @@ class _Box:
     def project(self, s: Tensor) -> Tensor:
         return torch.clamp(s, -self._bound, self._bound)
 
-    def end(self, s: Tensor, d: Tensor, alpha: float) -> Tensor:
+    def project_end(self, s: Tensor, d: Tensor, alpha: float) -> Tensor:
         """The projection of s + α d."""
         if math.isinf(alpha):
             return torch.where(d == 0, s, torch.sign(d) * self._bound)

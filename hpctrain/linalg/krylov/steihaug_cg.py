@@ -65,7 +65,7 @@ def steihaug_cg(
         Bd = product(d)
         iterations += 1
         curvature = dot(d, Bd)
-        to_boundary = _distance(dot(d, Md), dot(s, Md), dot(s, Ms), radius)
+        to_boundary = _find_distance(dot(d, Md), dot(s, Md), dot(s, Ms), radius)
         alpha = rz / curvature if curvature > 0 else math.inf
         if alpha >= to_boundary:
             predicted += to_boundary * (rz - 0.5 * to_boundary * curvature)
@@ -80,7 +80,7 @@ def steihaug_cg(
     return CGResult(s, iterations, predicted, CGOutcome.CONVERGED)
 
 
-def _distance(dMd: float, sMd: float, sMs: float, radius: float) -> float:
+def _find_distance(dMd: float, sMd: float, sMs: float, radius: float) -> float:
     """τ ≥ 0 with ‖s + τ d‖_M = Δ; sᵀMd ≥ 0, so that nothing cancels."""
     room = max(radius**2 - sMs, 0.0)
     below = sMd + math.sqrt(sMd**2 + dMd * room)

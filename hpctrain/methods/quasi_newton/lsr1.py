@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hpctrain.kernels.pairs import combine_pairs, multiply_pairs
 from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.linalg.vectors import combination, dot, norm, products
+from hpctrain.linalg.vectors import combine_rows, dot, multiply_rows, norm
 
 # A pair is skipped if |sᵀ(y - Bs)| is not above SKIP ‖s‖‖y - Bs‖ (Nocedal and Wright, 6.26).
 SKIP = 1e-8
@@ -84,7 +84,7 @@ class Hessian:
         """B v (n,)."""
         if not self.P.numel():
             return self.gamma * v
-        inside = combination(self.shifts * products(self.P, v), self.P)
+        inside = combine_rows(self.shifts * multiply_rows(self.P, v), self.P)
         return torch.add(inside, v, alpha=self.gamma)
 
     def minimise(self, gradient: Tensor, radius: float) -> SubproblemSolution:
@@ -94,14 +94,14 @@ class Hessian:
         numbers are left of it (`minimise_diagonal`).
         """
         k = len(self.P)
-        g = products(self.P, gradient) if k else _empty(0)
+        g = multiply_rows(self.P, gradient) if k else _empty(0)
         across = _find_orthogonal_part(gradient, self.P)
         length, eigenvalues = norm(across), self.gamma + self.shifts
         if k < len(gradient):
             eigenvalues = torch.cat([eigenvalues, eigenvalues.new_tensor([self.gamma])])
             g = torch.cat([g, g.new_tensor([length])])
         v, sigma, ending = minimise_diagonal(eigenvalues, g, radius)
-        step = combination(v[:k], self.P) if k else torch.zeros_like(gradient)
+        step = combine_rows(v[:k], self.P) if k else torch.zeros_like(gradient)
         if len(v) > k and float(v[k]) != 0:
             unit = across / length if length > 0 else _find_orthogonal_unit(self.P, gradient)
             step = step + float(v[k]) * unit
@@ -269,11 +269,11 @@ def _compute_thin_qr(
     if least_sine > ONE_PASS:
         return lambda W: combine_pairs(W @ inverse, gamma, S, Y), first.T
     Q = combine_pairs(inverse, gamma, S, Y)
-    second, failed = torch.linalg.cholesky_ex(products(Q, Q))
+    second, failed = torch.linalg.cholesky_ex(multiply_rows(Q, Q))
     if failed or not bool((second.diagonal() > STILL_THERE).all()):
         return None
     again = _invert(second)
-    return lambda W: combination(W @ again, Q), second.T @ first.T
+    return lambda W: combine_rows(W @ again, Q), second.T @ first.T
 
 
 def _invert(lower: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ def _invert(lower: Tensor) -> Tensor:
 def _find_orthogonal_part(v: Tensor, P: Tensor) -> Tensor:
     """v - PPᵀv (n,), projected twice for its own relative accuracy."""
     for _ in range(2 if len(P) else 0):
-        v = v - combination(products(P, v), P)
+        v = v - combine_rows(multiply_rows(P, v), P)
     return v
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hpctrain.decomposition.blocks import LayerSet, Region
 from hpctrain.errors import UserCodeError
-from hpctrain.kernels.pool import pool
+from hpctrain.kernels.pool import get_pool
 from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.networks.module import ModuleNetwork, Replica
 from hpctrain.networks.residual import find_block
@@ -50,7 +50,7 @@ class CrossEntropy:
     ) -> None:
         self.dtype, self.device = dtype, device
         self._network = network
-        self._pool = pool(threads)
+        self._pool = get_pool(threads)
         self._replicas = [network.replica(dtype, device) for _ in range(threads)]
         self._output = output
         self._chunks = chunks
