@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, which alternate: what disturbs one disturbs all alike."""
+"""Runs measurements in turns, each in a new process: a busy machine slows all alike."""
 
 import statistics
 import subprocess

@@ -1,6 +1,7 @@
-"""Ratios of the kernels' speeds: against nested autograd, against each other, against the machine.
+"""Compares the speed of the kernels with nested autograd, with each other and with dense products.
 
-Measurements alternate in processes of their own; each figure is a median over the rounds.
+Each measurement runs in a process of its own, in turns with the others (`alternation`); a figure is
+the median over the rounds.
 """
 
 from tabulate import tabulate

@@ -1,4 +1,4 @@
-"""40,041 parameters, with blocks and without: `python -m benchmarks.large [--minutes 20]`.
+"""Trains 40,041 parameters with blocks and without: `python -m benchmarks.large [--minutes 20]`.
 
 Every run has one core for so many minutes, two at a time. Errors are shown by the CPU time of
 training, which a busy machine changes little. Runs are kept in runs/large and made if they are not

@@ -1,4 +1,4 @@
-"""MLVR and ASTROM against their baselines: `python -m benchmarks.logistic [SET]… [--tables T…]`.
+"""Compares MLVR, ASTROM and baselines: `python -m benchmarks.logistic [SET]… [--tables T…]`.
 
 Sets are those of `make data`, australian and gisette-like; tables are mlvr and astrom; by default
 all. `-o FOLDER` draws a figure of each table, with seed 0. Settings of the baselines are chosen on

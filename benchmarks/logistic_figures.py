@@ -1,4 +1,4 @@
-"""The figures of MLVR and ASTROM that `benchmarks.logistic -o FOLDER` draws."""
+"""Draws the figures of MLVR and ASTROM that `benchmarks.logistic -o FOLDER` draws."""
 
 from pathlib import Path
 

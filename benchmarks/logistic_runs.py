@@ -1,4 +1,4 @@
-"""Runs of solvers on logistic regression until a target or a budget, and a file that keeps them.
+"""Runs solvers on logistic regression until a target or a budget, and keeps the runs in a file.
 
 Work is in effective gradient evaluations, Σ |D_used| / |D| over losses, gradients and
 Hessian-vector products; a loss and its gradient in one pass are one.

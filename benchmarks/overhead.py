@@ -1,8 +1,8 @@
-"""What of an APTS iteration is not evaluation: `python -m benchmarks.apts overhead`.
+"""Measures the overhead of an APTS iteration: `python -m benchmarks.apts overhead`.
 
-A clock of a rank's CPU time runs in the evaluations, from θ to the sum over all samples, and in the
-gathering of a mini-batch's samples. What is left of an iteration, communication excepted, is the
-method's: radii, models, their minimisation and learning.
+The overhead is the CPU time of a rank that is spent neither in evaluating the loss (from θ to the
+sum over all samples), nor in collecting the samples of a mini-batch, nor in communication. It is
+what the method itself costs: radii, quadratic models, their minimisation and their updates.
 """
 
 import json

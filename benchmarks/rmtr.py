@@ -1,4 +1,4 @@
-"""RMTR against the single-level trust region: `python -m benchmarks.rmtr [dense] [conv] …`.
+"""Compares RMTR with the single-level trust region: `python -m benchmarks.rmtr [dense] [conv] …`.
 
 Both train the same residual network on Fashion-MNIST by the jobs in jobs/rmtr, the single level
 with the same code: the dense network on all samples (`dense-10k`: on 10,000), the convolutional one

@@ -1,4 +1,4 @@
-"""All benchmarks: `make bench`."""
+"""Runs the benchmarks of `make bench`, one after the other."""
 
 from benchmarks import burgers, kernels
 

@@ -1,4 +1,4 @@
-"""Runs of committed jobs for the studies in this folder, each a process or MPI job of its own."""
+"""Runs jobs of this repository for the studies in this folder, each as a process or MPI job."""
 
 import subprocess
 import sys

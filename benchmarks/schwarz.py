@@ -1,4 +1,6 @@
-"""The Schwarz family: `python -m benchmarks.schwarz [sweep|parallel|published] [--seeds 0,1,2]`.
+"""Studies of ASPQN and MSPQN, the Schwarz methods of quasi-Newton steps.
+
+`python -m benchmarks.schwarz [sweep|parallel|published] [--seeds 0,1,2]` makes one of them or all:
 
 sweep      the talk's figures: ASPQN and MSPQN by the number of blocks S and local steps k_s, in
            iterations, nominal gradients and update cost, at equal true work

@@ -1,7 +1,7 @@
-"""Equations of higher order, with mixed derivatives, fields and dimensions: jets / nested autograd.
+"""Compares jets with nested autograd on equations: `python -m benchmarks.shapes [NAME …]`.
 
-Loss and gradient of each, in processes that alternate (benchmarks/worker.py): `benchmarks.shapes
-[NAME …]`.
+The equations have derivatives of up to fourth order, mixed ones, several fields or many
+dimensions. The loss and its gradient are timed, each way in a process of its own, in turns.
 """
 
 import sys

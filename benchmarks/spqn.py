@@ -1,4 +1,4 @@
-"""ASPQN and MSPQN against L-BFGS at equal work: `python -m benchmarks.spqn`, about 20 minutes.
+"""Compares ASPQN and MSPQN with L-BFGS at equal work: `python -m benchmarks.spqn`, 20 minutes.
 
 The paper's jobs, each up to the same number of true gradient evaluations (evaluations of the full
 network on all samples; a block's sweep counts as the part that it is). The table goes to

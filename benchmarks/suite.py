@@ -1,4 +1,4 @@
-"""Four equations to the published errors and beyond: `python -m benchmarks.suite [NAME]`.
+"""Trains four equations to the published errors and beyond: `python -m benchmarks.suite [NAME]`.
 
 The table goes to docs/results.md. All rows take about an hour on two cores.
 """

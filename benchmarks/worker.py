@@ -1,7 +1,7 @@
-"""One measurement in a process of its own: `python -m benchmarks.worker NAME` prints milliseconds.
+"""Makes one measurement and prints its milliseconds: `python -m benchmarks.worker NAME`.
 
-Nested autograd and the native kernels have thread pools of their own, which disturb each other in
-one process.
+Each measurement needs a process of its own, since nested autograd and the native kernels both start
+pools of threads, which slow each other down.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Between torch and NumPy: tensors may be on a GPU, arrays are in host memory.
+"""Converts tensors of torch, which may be on a GPU, to arrays of NumPy in host memory, and back.
 
-What must have the memory of a CPU tensor itself (compiled kernels, MPI, files) sees to it in its
-own file; all else comes here.
+All conversions are made here, except where compiled kernels, MPI or files read the memory of a CPU
+tensor in place.
 """
 
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What ranks say to each other: sums, gathers, broadcasts, and agreement.
+"""Communication among ranks: sums, gathers, broadcasts, and values on which all ranks agree.
 
 A `Communicator` wraps an mpi4py communicator, which it duplicates once. Alone (one rank, or no
 MPI at all) it makes no MPI call. Every method is collective unless it says otherwise: all ranks

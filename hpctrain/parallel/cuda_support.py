@@ -1,4 +1,4 @@
-"""Whether the MPI library takes buffers in GPU memory: asked of the library itself, never guessed.
+"""Asks the MPI library whether it takes buffers in GPU memory; nothing is guessed from its name.
 
 MPICH and those made from it have `MPIX_GPU_query_support(kind, &ask_library)`, Open MPI has
 `MPIX_Query_cuda_support()`; both answer after MPI has started. Cray's MPI has the support compiled

@@ -1,4 +1,4 @@
-"""Where a rank's tensors live: on the CPU, or on one of its node's GPUs.
+"""Chooses the device of a rank's tensors: the CPU, or one of the GPUs of its node.
 
 The GPU is chosen by the local rank, the rank's place among those of its node, before anything
 starts a context on another one.

@@ -1,4 +1,4 @@
-"""Where the launcher of MPI is that belongs to this Python."""
+"""Finds the `mpirun` of the MPI library that this Python uses."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Measures where a rank's time goes: wall and CPU seconds in each phase of a run; and its memory.
+"""Measures the wall and CPU seconds that a rank spends in each phase of a run, and its memory.
 
 Phases are exclusive. While a phase runs inside another (communication inside a global step), its
 time counts for the inner one only, so that the phases of a rank add up to the time spent in them.

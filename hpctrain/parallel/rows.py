@@ -1,4 +1,4 @@
-"""Which rows of a matrix that is distributed by rows each rank holds.
+"""Divides the rows of a matrix among the ranks.
 
 The rows are cut into parts that do not depend on the number of ranks, so that sums over the parts
 have the same bits on any ranks; a rank holds whole parts.

@@ -1,4 +1,4 @@
-"""Divides the cores of a node among the ranks on it, and says so where they do not suffice."""
+"""Divides the cores of a node among the ranks on it; warns where there are too few for the threads."""
 
 import os
 import warnings

@@ -1,1 +1,1 @@
-"""What is made of finished runs: tables and figures."""
+"""Comparisons and scaling studies: the runs that they start, their tables and figures."""

@@ -1,4 +1,4 @@
-"""The same problem under several jobs and seeds: runs what is not there yet, and sums it up."""
+"""Compares several jobs for one problem under several seeds, and makes the runs that are missing."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a run would take on more cores than there are: CPU times, and a model of the network.
+"""Predicts how long a run takes on more cores than there are, from CPU times and a network model.
 
 A call of P ranks is taken for ⌈log₂ P⌉ messages, one after the other, and a message for
 

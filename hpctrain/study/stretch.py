@@ -1,4 +1,4 @@
-"""What the iterations of a run after its first few took: time, work, and where it went.
+"""Measures what the iterations of a run took, without the first ones: time by phase, and work.
 
 The stretch begins at the first record after iteration 0 whose phases are known: what comes before
 warms caches up, and does not count.

@@ -1,4 +1,4 @@
-"""The interface of transports: what carries the tensors of a communicator's calls.
+"""The interface of transports, which carry the tensors of a communicator's calls from rank to rank.
 
 Only tensors go this way; flags, objects and errors are MPI's whatever the transport. A transport
 copies and never adds, so that sums have the same bits over any of them.

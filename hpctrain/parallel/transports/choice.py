@@ -1,4 +1,4 @@
-"""Which transport a job gets: the one it names, if it can be had, or the best one there is."""
+"""Chooses the transport of a job: the one that it names, or the best one that all ranks can use."""
 
 import importlib
 import pkgutil

@@ -1,7 +1,7 @@
-"""Tensors of a GPU by way of host memory, over a transport that takes no GPU buffers.
+"""Sends tensors of a GPU over a transport that takes host memory only.
 
-The host's copies are pinned, which the GPU copies to and from without a detour; they are allocated
-once and only ever grow.
+They are copied to host memory before a call and back after it. The copies in host memory are
+pinned, so that the GPU reads and writes them directly; they are allocated once and only ever grow.
 """
 
 from collections.abc import Sequence
