@@ -1,5 +1,6 @@
 """Measures the main job, jobs/burgers.toml, under several seeds: seconds until errors are reached,
-the work in an iteration, and a run on two ranks against one on two threads."""
+the work in an iteration, and a run on two ranks against one on two threads.
+"""
 
 import statistics
 

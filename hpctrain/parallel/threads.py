@@ -1,4 +1,4 @@
-"""Divides the cores of a node among the ranks on it; warns where there are too few for the threads."""
+"""Divides the cores of a node among the ranks on it; warns where threads outnumber them."""
 
 import os
 import warnings

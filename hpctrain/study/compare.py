@@ -1,4 +1,4 @@
-"""Compares several jobs for one problem under several seeds, and makes the runs that are missing."""
+"""Compares several jobs for one problem under several seeds; makes the runs that are missing."""
 
 import os
 from collections.abc import Sequence
