@@ -103,7 +103,11 @@ class Server:
         if rank == 0:
             line.close()
             _run(environment, folder, words, files, self._ranks)
-        line.sendall(rank.to_bytes(8, "little"))
+        try:
+            line.sendall(rank.to_bytes(8, "little"))
+        except OSError:  # its program is gone
+            os.kill(rank, signal.SIGKILL)
+            raise
         line.sendall(_await(rank, line).to_bytes(8, "little", signed=True))
 
 
