@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from torch import Tensor
@@ -223,12 +224,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
 def take_part(target, source):
     """A part of another checkpoint, which the table takes for its own."""
     shutil.copy(source / "part-1.h5", target)
+    mend(target)
+
+
+def mend(target, change=lambda table: None):
+    """Writes the digests of the parts as they are into a table, which is changed before."""
     table = json.loads((target / "manifest.json").read_text())["content"]
-    found = target / "part-1.h5"
-    table["parts"]["part-1.h5"] = {
-        "size": found.stat().st_size,
-        "sha256": hashlib.sha256(found.read_bytes()).hexdigest(),
-    }
+    for found in target.glob("part-*"):
+        digest = hashlib.sha256(found.read_bytes()).hexdigest()
+        table["parts"][found.name] = {"size": found.stat().st_size, "sha256": digest}
+    change(table)
     digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
     (target / "manifest.json").write_text(json.dumps({"sha256": digest, "content": table}))
 
@@ -249,6 +254,51 @@ def test_a_part_of_another_checkpoint_is_damage(tmp_path, other, iteration, mess
         write_on(3, tmp_path, own)
     take_part(tmp_path / "run.ckpt/00000100", tmp_path / f"other/run.ckpt/{iteration:08d}")
     with pytest.warns(UserWarning, match=f"00000100: damaged, .*: {message}"):
+        assert store(tmp_path).find_latest().iteration == 50
+
+
+def leave_the_folder(table):
+    table["leaves"]["theta"]["pieces"][0]["part"] = "../00000050/part-0.h5"
+
+
+def enlarge(table):
+    table["leaves"]["theta"]["shape"] = [10**13]
+    table["leaves"]["theta"]["pieces"][0]["rows"] = 10**13
+
+
+def claim_rows(table):
+    table["leaves"]["inverse_hessian"]["shape"] = [10**13, N]
+
+
+def name_a_type(table):
+    table["leaves"]["theta"]["dtype"] = "float32"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (leave_the_folder, "theta is in ../00000050/part-0.h5, which is no part"),
+        (enlarge, r"theta in part-0.h5 is float64 \(7,\), not float64 \(10000000000000,\)"),
+        (claim_rows, r"inverse_hessian: not all rows of \(10000000000000, 7\) are stored"),
+        (name_a_type, r"theta in part-0.h5 is float64 \(7,\), not float32 \(7,\)"),
+    ],
+)
+def test_a_table_that_does_not_fit_its_parts_is_damage(tmp_path, change, message):
+    for iteration in (50, 100):
+        write_on(3, tmp_path, iteration)
+    mend(tmp_path / "run.ckpt/00000100", change)
+    with pytest.warns(UserWarning, match=f"00000100: damaged, .*: {message}"):
+        assert store(tmp_path).find_latest().iteration == 50
+
+
+def test_a_part_that_links_outside_is_damage(tmp_path):
+    for iteration in (50, 100):
+        write_on(3, tmp_path, iteration)
+    with h5py.File(tmp_path / "run.ckpt/00000100/part-0.h5", "r+") as file:
+        del file["theta"]
+        file["theta"] = h5py.ExternalLink("/etc/passwd", "theta")
+    mend(tmp_path / "run.ckpt/00000100")
+    with pytest.warns(UserWarning, match="00000100: damaged, .*: /theta is in /etc/passwd, which"):
         assert store(tmp_path).find_latest().iteration == 50
 
 

@@ -31,6 +31,7 @@ from hpctrain.store.parts import (
     merge_leaves,
     name_part,
     to_json,
+    verify_leaves,
     write_part,
 )
 from hpctrain.store.state import Share, unflatten
@@ -290,4 +291,5 @@ def _verify(path: Path, run: str | None) -> Checkpoint:
     for name, part in content["parts"].items():
         Part(name, part["size"], part["sha256"], {}).verify(path, origin)
     leaves = {name: StoredLeaf.from_json(leaf) for name, leaf in content["leaves"].items()}
+    verify_leaves(path, content["parts"], leaves)
     return Checkpoint(path, origin.iteration, origin.ranks, content["extra"], leaves)

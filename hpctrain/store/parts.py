@@ -241,6 +241,32 @@ def _check_rows(path: str, leaf: StoredLeaf) -> None:
         raise ValueError(f"{path}: {end} rows are stored of {leaf.shape[0]}")
 
 
+def verify_leaves(
+    directory: Path, parts: Collection[str], leaves: Mapping[str, StoredLeaf]
+) -> None:
+    """Raise a ValueError where parts do not hold the tensors that a table says they hold."""
+    by_part: dict[str, list[tuple[str, StoredLeaf, Piece]]] = {name: [] for name in parts}
+    for path, leaf in leaves.items():
+        for piece in leaf.pieces:
+            if piece.part not in by_part:
+                raise ValueError(f"{path} is in {piece.part}, which is no part")
+            by_part[piece.part].append((path, leaf, piece))
+        if (
+            leaf.dtype is not None
+            and sum(piece.rows for piece in leaf.pieces) != [*leaf.shape, 1][0]
+        ):
+            raise ValueError(f"{path}: not all rows of {leaf.shape} are stored")
+    for part, held in by_part.items():
+        with h5py.File(directory / part, "r") as file:
+            for path, leaf, piece in held:
+                shape = (piece.rows, *leaf.shape[1:]) if leaf.shape else ()
+                found = file[path]
+                if (found.shape, str(found.dtype)) != (shape, leaf.dtype):
+                    raise ValueError(
+                        f"{path} in {part} is {found.dtype} {found.shape}, not {leaf.dtype} {shape}"
+                    )
+
+
 @dataclass(frozen=True)
 class StoredRows:
     """A distributed matrix on disk; `matrix[first:last]` reads these rows from their parts."""
