@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hpctrain import cli
 from hpctrain.errors import InputError, UserCodeError
 from hpctrain.job.settings import load_job
 from hpctrain.networks.dense import DenseNetwork
@@ -540,18 +541,20 @@ max_iterations = 50
 """
 
 
-@pytest.mark.parametrize(
-    "text, said",
-    [
-        (LATE, "Mine.residuals fails: {file}:11: ValueError: not beyond 0.997"),
-        (STEEP, "Mine.residuals fails: {file}:15: ValueError: below zero"),
-        (MUTE, "the derivative of the residual fails: {file}:21: ArithmeticError: no way back"),
-    ],
-    ids=["at one rank's points", "at a later iterate", "in its derivative"],
-)
+FAULTS = {
+    "at one rank's points": (LATE, "Mine.residuals fails: {file}:11: ValueError: not beyond 0.997"),
+    "at a later iterate": (STEEP, "Mine.residuals fails: {file}:15: ValueError: below zero"),
+    "in its derivative": (
+        MUTE, "the derivative of the residual fails: {file}:21: ArithmeticError: no way back",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["at one rank's points", "at a later iterate"])
 def test_a_failing_residual_ends_all_ranks_with_one_line_and_status_2(
-    mpirun, write_job, tmp_path, text, said
+    mpirun, write_job, tmp_path, case
 ):
+    text, said = FAULTS[case]
     file = tmp_path / "mine.py"
     file.write_text(text)
     ended = mpirun(2, "-m", "hpctrain", "run", write_job(JOB.format(file=file)))
@@ -560,13 +563,18 @@ def test_a_failing_residual_ends_all_ranks_with_one_line_and_status_2(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("case", ["at a later iterate", "in its derivative"])
 def test_on_one_rank_it_does_too_and_the_traceback_is_shown_when_asked_for(
-    python, write_job, tmp_path
+    capsys, monkeypatch, write_job, tmp_path, case
 ):
+    text, said = FAULTS[case]
     file = tmp_path / "mine.py"
-    file.write_text(STEEP)
+    file.write_text(text)
     job = write_job(JOB.format(file=file))
-    ended = python("-m", "hpctrain", "run", job, HPCTRAIN_DEBUG="1")
-    assert ended.returncode == 2
-    assert ended.stderr.endswith(f"{file}:15: ValueError: below zero\n")
-    assert f'File "{file}", line 10, in residuals' in ended.stderr
+    assert cli.main(["run", str(job)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"hpctrain: {said.format(file=file)}"
+    monkeypatch.setenv("HPCTRAIN_DEBUG", "1")
+    assert cli.main(["run", str(job)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.endswith(f"hpctrain: {said.format(file=file)}\n")
+    assert "Traceback" in shown and f'File "{file}", line ' in shown

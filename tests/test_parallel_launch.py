@@ -52,6 +52,7 @@ def test_program_without_a_launcher_runs_alone_and_leaves_with_its_status(python
     assert (job.returncode, job.stdout, job.stderr) == (5, "1\n", "")
 
 
+@pytest.mark.filterwarnings("ignore:suspicious MPI execution environment")
 def test_wrong_launcher_stops_a_program_with_one_sentence(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     said = (
