@@ -88,7 +88,7 @@ class LidDrivenCavityStream(Equations):
 
     def residuals(self, at: At, psi: Field, p: Field) -> dict[str, Tensor]:
         u, v = psi.y, -psi.x
-        weight = 1.0
+        weight: Tensor | float = 1.0
         for end in (0.0, 1.0):
             square = (at.x - end) ** 2 + (1 - at.y) ** 2
             weight = weight * square / (square + 0.05**2)
