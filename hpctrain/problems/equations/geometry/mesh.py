@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.linalg.arrays import CPU, to_tensor
 from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, Piece
 from hpctrain.problems.equations.geometry.facets import Facets
 
@@ -58,7 +59,7 @@ class Mesh(Geometry):
             raise GeometryError(f"{self._title}: axes = {self.axes} must be two or three names")
         mesh = self._read(path)
         points, self._numbers = self._merge(np.asarray(mesh.points, np.float64))
-        self._points = torch.from_numpy(points)
+        self._points = to_tensor(points)
         names = dict(self._find_names(mesh))
         boundary = self._find_boundary(mesh)
         facets = [part for facet, _ in boundary for part in _split(facet)]
@@ -67,7 +68,7 @@ class Mesh(Geometry):
             names.get(_key(facet), name) for facet, _ in boundary for _ in _split(facet)
         ]
         cells = [cell for facet, cell in boundary for _ in _split(facet)]
-        self._facets = self._turn_outwards(torch.tensor(facets), cells)
+        self._facets = self._turn_outwards(torch.tensor(facets, device=CPU), cells)
         used = self._facets.corners.reshape(-1, len(self.axes))
         low, high = used.min(dim=0).values.tolist(), used.max(dim=0).values.tolist()
         self.bounds = tuple(zip(low, high, strict=True))
@@ -85,7 +86,7 @@ class Mesh(Geometry):
         return tuple(self._make_piece(label) for label in sorted(set(self._labels)))
 
     def _make_piece(self, label: str) -> Piece:
-        own = torch.tensor([each == label for each in self._labels])
+        own = torch.tensor([each == label for each in self._labels], device=CPU)
         facets = Facets(self._facets.corners[own])
 
         def distance(points: Tensor) -> Tensor:
@@ -191,7 +192,7 @@ class Mesh(Geometry):
             inwards = self._point_inwards(made)
         else:
             self._check_sense(facets)
-            inwards = torch.full((len(facets),), made.volume < 0)
+            inwards = torch.full((len(facets),), made.volume < 0, device=CPU)
         corners = torch.where(inwards[:, None, None], made.turn().corners, made.corners)
         return Facets(corners)
 
