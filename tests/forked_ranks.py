@@ -58,9 +58,9 @@ class Server:
         return [str(word) for word in (MPIRUN, "-n", ranks, *stub)]
 
     def list_ranks(self) -> list[int]:
-        """The processes of the ranks that are there."""
-        found = [int(path.name) for path in self._ranks.iterdir()]
-        return sorted(pid for pid in found if Path(f"/proc/{pid}/stat").exists())
+        """The processes of the ranks that are there; others may have their numbers by now."""
+        begun = {path.name: path.read_text() for path in self._ranks.iterdir()}
+        return sorted(int(pid) for pid, since in begun.items() if since == _find_start(pid))
 
     def wait(
         self, process: subprocess.Popen[bytes], before: set[int], seconds: float
@@ -117,7 +117,7 @@ def _run(
     """This process as a rank; does not return."""
     status = 1
     try:
-        (ranks / str(os.getpid())).touch()
+        (ranks / str(os.getpid())).write_text(_find_start("self"))
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
@@ -130,6 +130,15 @@ def _run(
     except BaseException:
         traceback.print_exc()
     leave(status)
+
+
+def _find_start(pid: str) -> str:
+    """When a process began, in ticks of the system's clock; empty where it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state == "Z" else fields[18]
 
 
 def _await(rank: int, line: socket.socket) -> int:
