@@ -127,11 +127,11 @@ BAD_TEXTS = {
     SMALL.replace('name = "burgers"', ""): f"problem.name is missing: one of {NAMES},"
     ' or a class of your own as "my_pde.py:Heat"',
     SMALL.partition("[network]")[0] + '[solver]\nname = "adam"': "network is missing:"
-    ' a table with kind, one of "mlp", "residual"',
+    ' a table with kind, one of "mlp", "residual", "modified"',
     SMALL.replace(
         "depth = 4\nwidth = 5", 'kind = "lenet"'
     ): 'network.kind = "lenet" is not allowed:'
-    ' one of "mlp", "residual" for problem.name = "burgers"',
+    ' one of "mlp", "residual", "modified" for problem.name = "burgers"',
     SMALL + '"two\\nlines" = 1\n': f'unknown key solver."two\\nlines"; allowed: {SPQN_KEYS}',
 }
 
