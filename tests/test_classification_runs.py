@@ -78,7 +78,7 @@ def test_a_run_says_what_is_trained_and_what_it_reached(job, capsys):
         "classification: mnist, 64 training and 16 test samples, network fcnn 36-8-10 (relu),"
         " logits, n = 386, float32, seed 0"
     )
-    assert lines[2] == "  mini-batches of 20 samples"
+    assert lines[2] == "  4 mini-batches an epoch, of at most 20 samples"
     assert any("test accuracy" in line and "(test loss" in line for line in lines)
 
 
@@ -147,15 +147,6 @@ def test_what_cannot_be_is_refused_in_one_line_before_any_work(job, overrides):
             Communicator(),
         )
     assert REFUSED[overrides] in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_pinn_has_no_mini_batches():
-    text = (
-        '[problem]\nname = "burgers"\npoints = 64\n[network]\ndepth = 3\nwidth = 4\n'
-        '[solver]\nname = "adam"\nbatch_size = 16'
-    )
-    with pytest.raises(InputError, match=r"^solver.batch_size = 16: this problem's loss cannot"):
-        run(parse_job(text, "a test"), Communicator())
 
 
 NET = """

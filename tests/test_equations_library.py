@@ -14,7 +14,7 @@ from hpctrain.linalg.arrays import to_array
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.problems.equations.ansatz import function_jets
 from hpctrain.problems.equations.checks.probe import probe
-from hpctrain.problems.equations.errors import measuring_points as points_of_errors
+from hpctrain.problems.equations.errors import find_test_points as points_of_errors
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.library import (
     EQUATIONS,

@@ -25,7 +25,7 @@ from hpctrain.problems.equations import (
     Unknown,
 )
 from hpctrain.problems.equations.checks.probe import probe
-from hpctrain.problems.equations.errors import _references, measuring_points
+from hpctrain.problems.equations.errors import _references, find_test_points
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.requests import lengthen
 
@@ -289,10 +289,12 @@ def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
     whole = shares_of(1)[0].losses(theta)
     parts = torch.cat([share.losses(theta) for share in shares_of(ranks)])
     assert not is_native_available() or torch.equal(parts, whole)
-    points = measuring_points(problem.equations)
-    found = _references(problem.equations, points)["u"]
+    points = find_test_points(problem.equations)
+    found = _references(problem.equations, ("u",), points)["u"]
     bounds = [k * len(found) // ranks for k in range(ranks + 1)]
-    again = [_references(problem.equations, points[:, a:b])["u"] for a, b in pairwise(bounds)]
+    again = [
+        _references(problem.equations, ("u",), points[:, a:b])["u"] for a, b in pairwise(bounds)
+    ]
     assert torch.equal(torch.cat(again), found)
 
 

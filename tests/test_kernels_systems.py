@@ -149,7 +149,7 @@ def test_a_suffix_has_its_own_columns_and_those_of_the_unknowns_if_wanted(case, 
     whole = loss.losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None)
     layers, n = NETWORK.layers, NETWORK.parameters
     for first in range(1, NETWORK.depth):
-        activations = loss._jets.evaluate_prefix(case.theta, first)
+        activations = loss.jets.evaluate_prefix(case.theta, first)
         for last in range(first, NETWORK.depth):
             for wanted in (None, True, False):
                 found = loss.losses_and_gradients(

@@ -34,10 +34,10 @@ def explain(error: BaseException, otherwise: str = "") -> str:
             none.
     """
     if isinstance(error, SyntaxError) and error.filename:
-        place, reason = f"{_shown(error.filename)}:{error.lineno}", error.msg
+        place, reason = f"{_shorten_path(error.filename)}:{error.lineno}", error.msg
     else:
         places = [
-            f"{_shown(call.filename)}:{call.lineno}"
+            f"{_shorten_path(call.filename)}:{call.lineno}"
             for call in traceback.extract_tb(error.__traceback__)
             if _is_users(call.filename)
         ]
@@ -55,7 +55,7 @@ def place_of(function: Callable[..., Any]) -> str:
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     if code is None:
         return type(function).__name__
-    return f"{_shown(code.co_filename)}:{code.co_firstlineno}"
+    return f"{_shorten_path(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _say_how_to_call(error: BaseException) -> str:
@@ -76,7 +76,7 @@ def _is_users(file: str) -> bool:
     return not (file.startswith("<") or is_library or _PACKAGES & set(path.parts))
 
 
-def _shown(file: str) -> str:
+def _shorten_path(file: str) -> str:
     """A path below the folder in which hpctrain started is shown from there."""
     path = Path(file)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -47,7 +47,7 @@ def _images(fours: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Ink in [0, 1] at the pixels of ROWS and COLUMNS (N, ROWS · COLUMNS)."""
     count = len(fours)
     four, nine = _four(count, random), _nine(count, random)
-    strokes = _written(np.where(fours[:, None, None, None], four, nine), random)
+    strokes = _write_by_hand(np.where(fours[:, None, None, None], four, nine), random)
     return _ink(strokes, random.uniform(0.02, 0.045, count))
 
 
@@ -79,7 +79,7 @@ def _nine(count: int, random: np.random.Generator) -> np.ndarray:
     return np.concatenate([ring, np.stack([loop[:, 0], foot], 1)[:, None]], axis=1)
 
 
-def _written(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _write_by_hand(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The segments shaken, slanted, scaled and moved."""
     count = len(strokes)
     shaken = strokes + random.normal(0, 0.015, strokes.shape) - 0.5

@@ -48,7 +48,7 @@ def read_cifar(files: Sequence[Path]) -> Part:
     for file in files:
         length = file.stat().st_size
         if length == 0 or length % size:
-            raise _damaged(file, f"{length} bytes are no whole number of records of {size}")
+            raise _explain(file, f"{length} bytes are no whole number of records of {size}")
     labels = [block[:, 0].copy() for block in _records(files, size)]
     source = ", ".join(map(str, files))
     return Part(source, CIFAR_SHAPE, np.concatenate(labels), partial(_cifar_images, files, size))
@@ -73,13 +73,13 @@ def _idx_shape(file: Path, dimensions: int) -> tuple[int, ...]:
         with _open(file) as stream:
             header = stream.read(4 + 4 * dimensions)
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(file, str(error)) from error
+        raise _explain(file, str(error)) from error
     if header[:4] != IDX_BYTES + bytes([dimensions]) or len(header) < 4 + 4 * dimensions:
         what = "images" if dimensions == 3 else "labels"
-        raise _damaged(file, f"it does not begin as an IDX file of {what} does")
+        raise _explain(file, f"it does not begin as an IDX file of {what} does")
     shape = struct.unpack(f">{dimensions}I", header[4:])
     if 0 in shape:
-        raise _damaged(file, f"its header names the shape {' x '.join(map(str, shape))}")
+        raise _explain(file, f"its header names the shape {' x '.join(map(str, shape))}")
     return shape
 
 
@@ -94,13 +94,13 @@ def _idx_blocks(file: Path, dimensions: int, shape: tuple[int, ...]) -> Iterator
                 count = min(most, shape[0] - first)
                 data = stream.read(count * size)
                 if len(data) < count * size:
-                    raise _damaged(file, f"it ends before entry {shape[0]}, which its header names")
+                    raise _explain(file, f"it ends before entry {shape[0]}, which its header names")
                 yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
             if stream.read(1):
-                raise _damaged(file, f"it goes on after entry {shape[0]}, the last of its header")
+                raise _explain(file, f"it goes on after entry {shape[0]}, the last of its header")
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(file, str(error)) from error
+        raise _explain(file, str(error)) from error
 
 
-def _damaged(file: Path, why: str) -> DataError:
+def _explain(file: Path, why: str) -> DataError:
     return DataError(f"{file} is damaged ({why}): get it anew, for shipped data by `make data`")

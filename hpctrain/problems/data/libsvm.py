@@ -48,7 +48,7 @@ def read_libsvm(path: str | PathLike[str], features: int | None = None) -> Label
     indices: list[int] = []
     indptr = [0]
     try:
-        with _opened(path) as file:
+        with _open_text(path) as file:
             for number, line in enumerate(file, start=1):
                 fields = line.partition("#")[0].split()
                 if fields:
@@ -81,7 +81,7 @@ def write_libsvm(path: str | PathLike[str], data: LabelledRows) -> None:
             file.write(" ".join(words) + "\n")
 
 
-def _opened(path: str | PathLike[str]) -> TextIOWrapper:
+def _open_text(path: str | PathLike[str]) -> TextIOWrapper:
     """A text file, decompressed if it begins as a compressed one does, whatever its name."""
     with open(path, "rb") as file:
         begin = file.read(max(map(len, COMPRESSED)))

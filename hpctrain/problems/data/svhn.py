@@ -44,16 +44,16 @@ def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
         found = io.loadmat(file, variable_names=("X", "y"))
         X, y = found["X"], found["y"].ravel()
     except KeyError as error:
-        raise _damaged(file, f"it has no {error.args[0]}") from error
+        raise _explain(file, f"it has no {error.args[0]}") from error
     except Exception as error:  # the reader fails in many ways on a file that is not whole
-        raise _damaged(file, " ".join(f"{type(error).__name__}: {error}".split())) from error
+        raise _explain(file, " ".join(f"{type(error).__name__}: {error}".split())) from error
     if X.dtype != np.uint8 or X.shape != (*SHAPE[1:], SHAPE[0], len(y)):
         expected = f"bytes of shape (32, 32, 3, {len(y)})"
-        raise _damaged(file, f"X holds {X.dtype} of shape {X.shape}, expected are {expected}")
+        raise _explain(file, f"X holds {X.dtype} of shape {X.shape}, expected are {expected}")
     if not len(y) or not 1 <= y.min() <= y.max() <= ZERO:
-        raise _damaged(file, "y holds other labels than 1 to 10, or none")
+        raise _explain(file, "y holds other labels than 1 to 10, or none")
     return X, y
 
 
-def _damaged(file: Path, why: str) -> DataError:
+def _explain(file: Path, why: str) -> DataError:
     return DataError(f"{file} is damaged ({why}): get it anew")

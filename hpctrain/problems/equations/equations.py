@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, numbered
+from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, number_names
 from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
 from hpctrain.problems.equations.geometry import Box, Geometry
 from hpctrain.problems.equations.terms import EQUATION, ProblemError
@@ -116,7 +116,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
     @cached_property
     def named_conditions(self) -> dict[str, AnyCondition]:
         """The conditions under names of their own."""
-        names = numbered(each.name or each.kind for each in self.conditions)
+        names = number_names(each.name or each.kind for each in self.conditions)
         return dict(zip(names, self.conditions, strict=True))
 
     @property

@@ -14,7 +14,7 @@ from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import sum_chunks, to_array
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import reduce_leaves, share_chunks
-from hpctrain.problems.equations.checks.guard import guarded, named_place
+from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At
@@ -49,7 +49,7 @@ class Measured(ProblemOfTerms, Solution, Protocol):
     ) -> dict[str, Uncertainty]: ...
 
 
-def measuring_points(equations: Equations) -> Tensor:
+def find_test_points(equations: Equations) -> Tensor:
     """The points (d, N) at which errors are measured: a grid, or points inside."""
     region, grid = equations.frame.region, equations.grid
     if grid is None:
@@ -224,7 +224,7 @@ class ErrorMonitor:
         equations = self._problem.equations
         names, bounds = equations.frame.axes.names, equations.frame.region.bounds
         if equations.grid is None:
-            return dict(zip(names, to_array(measuring_points(equations)), strict=True))
+            return dict(zip(names, to_array(find_test_points(equations)), strict=True))
         pairs = zip(names, bounds, equations.grid, strict=True)
         return {name: np.linspace(low, high, count) for name, (low, high), count in pairs}
 
@@ -240,7 +240,7 @@ class _Part:
 
     def __init__(self, problem: Measured, chunks: int, first: int, last: int, threads: int) -> None:
         equations = problem.equations
-        points = measuring_points(equations)
+        points = find_test_points(equations)
         self.count = points.shape[1]
         bounds = [chunk * points.shape[1] // chunks for chunk in range(first, last + 1)]
         points = points[:, bounds[0] : bounds[-1]].contiguous()
@@ -270,10 +270,10 @@ def _references(equations: Equations, outputs: Sequence[str], points: Tensor) ->
     """
     frame = equations.frame
     title = f"{frame.title}.reference"
-    place = named_place(title, equations.reference)
+    place = locate(title, equations.reference)
 
     def evaluate(points: Tensor) -> dict[str, Tensor]:
-        given: Any = guarded(equations.reference, title)(At(frame.axes, lengthen(points)))
+        given: Any = guard(equations.reference, title)(At(frame.axes, lengthen(points)))
         if given is None:
             return {}
         named = given if isinstance(given, Mapping) else {frame.fields[0]: given}

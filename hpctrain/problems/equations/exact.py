@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.problems.equations.ansatz import Function, function_jets
-from hpctrain.problems.equations.checks.guard import guarded, named_place
+from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.conditions.base import (
     Frame,
@@ -100,8 +100,8 @@ class _Value:
         if not callable(given):
             return evaluate(given, at, self.name)
         title = f"the value of {self.name}"
-        values = guarded(given, title)(at)
-        return check_values(values, at.all[0], named_place(title, given))
+        values = guard(given, title)(at)
+        return check_values(values, at.all[0], locate(title, given))
 
 
 def exact_forms(equations: Equations) -> dict[str, FieldForm]:
@@ -110,7 +110,7 @@ def exact_forms(equations: Equations) -> dict[str, FieldForm]:
     Raises:
         ProblemError: a condition cannot be met exactly as it is stated.
     """
-    written = _written_forms(equations)
+    written = _make_written_forms(equations)
     made = {}
     for field in equations.fields:
         if field in written:
@@ -127,11 +127,11 @@ def periodic_inputs(equations: Equations) -> list[Periodic]:
     return list(exact)
 
 
-def _written_forms(equations: Equations) -> dict[str, FieldForm]:
+def _make_written_forms(equations: Equations) -> dict[str, FieldForm]:
     frame = equations.frame
     probe = interior_points(frame.region, 2)
     title = f"{frame.title}.ansatz"
-    ansatz = guarded(equations.ansatz, title)
+    ansatz = guard(equations.ansatz, title)
     written = ansatz(At(frame.axes, probe))
     if not isinstance(written, dict) or not set(written) <= set(frame.fields):
         raise ProblemError(
@@ -142,7 +142,7 @@ def _written_forms(equations: Equations) -> dict[str, FieldForm]:
         if not (isinstance(pair, tuple) and len(pair) == 2):
             raise ProblemError(f"{title}: {field} is {pair!r}: it must be a pair (G, D)")
 
-    place = named_place(title, equations.ansatz)
+    place = locate(title, equations.ansatz)
 
     def part(field: str, number: int) -> Function:
         def function(points: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ def _form(equations: Equations, field: str, values: Sequence[_Value]) -> FieldFo
             total = total * (each if value.slope is None else each**2)
         return total
 
-    lifting = _lifting(values, distances, frame, place)
+    lifting = _make_lifting(values, distances, frame, place)
     return FieldForm(lifting, distance, place)
 
 
@@ -256,7 +256,7 @@ def _has_union(geometry: Geometry) -> bool:
     return isinstance(geometry, Union) or any(_has_union(part) for part in parts)
 
 
-def _lifting(
+def _make_lifting(
     values: Sequence[_Value], distances: Sequence[Function], frame: Frame, place: str
 ) -> Function:
     """One of the given functions if it meets all conditions, else their blend."""

@@ -199,8 +199,8 @@ class Field:
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """torch.sin(u), torch.mul(t, u), torch.stack([u, v])."""
-        kwargs = {key: _valued(each) for key, each in (kwargs or {}).items()}
-        return function(*_valued(args), **kwargs)
+        kwargs = {key: _take_value(each) for key, each in (kwargs or {}).items()}
+        return function(*_take_value(args), **kwargs)
 
     def as_symbol(self) -> Any:
         """What stands for it where a residual is traced: its value."""
@@ -226,20 +226,20 @@ class Field:
         def __neg__(self) -> Any: ...
 
 
-def _valued(given: Any) -> Any:
+def _take_value(given: Any) -> Any:
     if isinstance(given, Field):
         return given.value
     if isinstance(given, list | tuple):
-        return type(given)(_valued(each) for each in given)
+        return type(given)(_take_value(each) for each in given)
     return given
 
 
 def _on_values(operation: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *others: operation(self.value, *map(_valued, others))
+    return lambda self, *others: operation(self.value, *map(_take_value, others))
 
 
 def _on_values_swapped(operation: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, other: operation(_valued(other), self.value)
+    return lambda self, other: operation(_take_value(other), self.value)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetEvaluator, JetShape
-from hpctrain.problems.equations.checks.guard import guard_term, named_place
+from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, At, Component, is_name
@@ -61,7 +61,7 @@ class Quantities:
         if type(equations).quantities is Equations.quantities:
             return None
         title = f"{frame.title}.{QUANTITIES}"
-        place = named_place(title, equations.quantities)
+        place = locate(title, equations.quantities)
         taken = {*frame.fields, *frame.unknowns, *frame.axes.names}
 
         def evaluate(at: At, fields: Any, unknowns: Any) -> dict[str, Any]:

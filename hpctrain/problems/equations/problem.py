@@ -28,7 +28,7 @@ from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import PinnRenewal
 from hpctrain.problems.equations.checks.cautions import list_cautions
-from hpctrain.problems.equations.checks.guard import guard_term, named_place
+from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
 from hpctrain.problems.equations.conditions.boundary import Exactable, OnBoundary
@@ -142,7 +142,7 @@ class PinnProblem:
         f, equations, frame = self.formulation, self.equations, self.frame
 
         title = f"{frame.title}.residuals"
-        place = named_place(title, equations.residuals)
+        place = locate(title, equations.residuals)
 
         def zero(at: Any, fields: Any, unknowns: Any) -> dict[str, Any]:
             returned = call_by_name(equations.residuals, at, fields, unknowns, place)

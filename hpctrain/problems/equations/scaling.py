@@ -64,7 +64,7 @@ class NetworkInputs:
         for name, x, bounds in zip(
             self.frame.axes.names, points, self.frame.region.bounds, strict=True
         ):
-            scaled.append(_scaled(x, bounds))
+            scaled.append(_scale(x, bounds))
             if name in own:
                 rows += own[name].inputs(x, *bounds)
             else:
@@ -103,7 +103,7 @@ class NetworkInputs:
         return tuple(2 / (b - a) if self.scales else 1.0 for a, b in self.frame.region.bounds)
 
 
-def _scaled(x: Tensor, bounds: tuple[float, float]) -> Tensor:
+def _scale(x: Tensor, bounds: tuple[float, float]) -> Tensor:
     a, b = bounds
     return 2 / (b - a) * (x - (a + (b - a) / 2))
 

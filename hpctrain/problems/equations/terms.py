@@ -75,7 +75,7 @@ def call_by_name(
     """
     given = {**fields, **unknowns}
     arguments = []
-    for name in named_arguments(function):
+    for name in list_arguments(function):
         if name not in given:
             raise ProblemError(
                 f"{place} asks for {name}: there is at, then {', '.join(given) or 'nothing'}"
@@ -84,7 +84,7 @@ def call_by_name(
     return function(at, *arguments)
 
 
-def named_arguments(function: Callable[..., Any]) -> list[str]:
+def list_arguments(function: Callable[..., Any]) -> list[str]:
     """The names of what a function takes behind `at`."""
     return [name for name, p in inspect.signature(function).parameters.items() if _is_named(p)][1:]
 

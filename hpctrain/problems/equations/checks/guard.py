@@ -13,7 +13,7 @@ from hpctrain.user_code.faults import explain, place_of
 Called = TypeVar("Called")
 
 
-def guarded(
+def guard(
     function: Callable[..., Called], title: str, written: Callable[..., Any] | None = None
 ) -> Callable[..., Called]:
     """The same function, which raises nothing but `ProblemError` where it fails.
@@ -43,10 +43,10 @@ def guarded(
 
 def guard_term(term: Term, title: str, written: Callable[..., Any]) -> Term:
     """The term with what messages call it; its function raises nothing but `ProblemError`."""
-    zero = guarded(term.zero, title, written)
+    zero = guard(term.zero, title, written)
     return replace(term, zero=zero, title=title, place=place_of(written), written=written)
 
 
-def named_place(title: str, written: Callable[..., Any]) -> str:
+def locate(title: str, written: Callable[..., Any]) -> str:
     """ "my_pde.py:10: Heat.residuals", a function of the user's with its place."""
     return f"{place_of(written)}: {title}"

@@ -22,7 +22,7 @@ def trainable_in(
     others = [each for each in leaves if not any(each is one for one in given)]
     if not others:
         return None
-    for name, tensor in _named_tensors(owner, inspect.unwrap(function)):
+    for name, tensor in _list_tensors(owner, inspect.unwrap(function)):
         if any(each is tensor for each in others) or tensor.grad_fn in nodes:
             return name
     return f"a tensor of shape {tuple(others[0].shape)}"
@@ -44,7 +44,7 @@ def _graph(value: Tensor) -> tuple[set[Any], list[Tensor]]:
     return nodes, leaves
 
 
-def _named_tensors(owner: Any, function: Callable[..., Any]) -> Iterator[tuple[str, Tensor]]:
+def _list_tensors(owner: Any, function: Callable[..., Any]) -> Iterator[tuple[str, Tensor]]:
     """Tensors that require gradients, under the names by which the equation's code knows them."""
     classes = (vars(each).items() for each in type(owner).__mro__)
     attributes = [*vars(owner).items(), *(item for items in classes for item in items)]

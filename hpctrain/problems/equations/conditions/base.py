@@ -150,7 +150,7 @@ def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, 
     """Points (d, N) of a part of the boundary, and normals (d, N); zero for fixed coordinates."""
     pieces = select_pieces(on, frame, place)
     if isinstance(on, Mapping):
-        points = _fixed_points(on, frame, place, count)
+        points = _place_fixed_points(on, frame, place, count)
         return points, torch.zeros_like(points)
 
     def chosen(patch: Any) -> Tensor:
@@ -176,7 +176,7 @@ def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
             raise ProblemError(f"{place}: on = {dict(on)} is not allowed: {ranges}")
 
 
-def _fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int) -> Tensor:
+def _place_fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int) -> Tensor:
     """Points of the region with some coordinates fixed: one where all of them are."""
     free = [name for name in frame.axes.names if name not in on]
     tried = cube_points(len(free), 4 * count if free else 1)
@@ -196,7 +196,7 @@ def _fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int)
     return inside[:, torch.arange(kept, device="cpu") * inside.shape[1] // kept]
 
 
-def numbered(names: Iterator[str]) -> Iterator[str]:
+def number_names(names: Iterator[str]) -> Iterator[str]:
     """The names, with a number behind each that comes again."""
     seen: dict[str, int] = {}
     for name in names:

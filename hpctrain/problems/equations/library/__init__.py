@@ -9,7 +9,7 @@ import pkgutil
 from hpctrain.problems.equations.equations import Equations
 
 
-def _found() -> dict[str, type[Equations]]:
+def _find_equations() -> dict[str, type[Equations]]:
     """The equations of this folder by the names under which a job file chooses them."""
     found: dict[str, type[Equations]] = {}
     for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
@@ -20,4 +20,4 @@ def _found() -> dict[str, type[Equations]]:
     return found
 
 
-EQUATIONS = _found()
+EQUATIONS = _find_equations()

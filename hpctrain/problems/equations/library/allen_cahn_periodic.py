@@ -17,7 +17,11 @@ from hpctrain.problems.equations.conditions import Initial, Periodic
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Box
-from hpctrain.problems.equations.library.methods.collocation import Expansion, Reaction, graded
+from hpctrain.problems.equations.library.methods.collocation import (
+    Expansion,
+    Reaction,
+    grade_panels,
+)
 
 # Points a batch: batch × degree doubles, a few of them at a time, stay in the cache.
 _BATCH = 2048
@@ -77,7 +81,7 @@ def solve(
     psi = phi @ Q
     project = (psi.T * w) / sizes[:, None]
     problem = Reaction(psi, project, rates, _reaction, slope=-2.5)
-    times = graded(panels, _FIRST_PANEL)
+    times = grade_panels(panels, _FIRST_PANEL)
     nodes, found = problem.solve(x**2 * np.cos(math.pi * x), times, stages, sweeps)
     coefficients = np.array([(Q @ a).T for a in found])
     return Expansion(partial(neumann_basis, degree=degree), times, nodes, coefficients)

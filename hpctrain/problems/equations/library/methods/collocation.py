@@ -105,7 +105,7 @@ def radau(stages: int) -> tuple[np.ndarray, np.ndarray]:
     return (1 + z) / 2, integrals @ np.linalg.inv(values)
 
 
-def graded(panels: int, first: float) -> np.ndarray:
+def grade_panels(panels: int, first: float) -> np.ndarray:
     """Ends of equal panels of [0, 1], the first one halved until it is not longer than `first`."""
     halvings = math.ceil(math.log2(1 / (panels * first)))
     halved = 0.5 ** np.arange(halvings, 0, -1) / panels

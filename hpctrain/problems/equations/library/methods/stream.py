@@ -70,7 +70,7 @@ class Cavity:
         for j, own in enumerate(self.coefficients):
             a += X[:, j, None] * own
             da += dX[:, j, None] * own
-        _, along_x, along_y, _ = lifting(self.lid, x, y)
+        _, along_x, along_y, _ = lift(self.lid, x, y)
         u = along_y + (a[column] * dY[row]).sum(axis=1)
         v = -along_x - (da[column] * Y[row]).sum(axis=1)
         return u, v
@@ -95,7 +95,7 @@ def _integrals(L: np.ndarray, k: np.ndarray) -> np.ndarray:
     return (L[:, k + 1] - L[:, k - 1]) / (2 * k + 1) / 2
 
 
-def lifting(lid: Polynomial, x: np.ndarray, y: np.ndarray) -> Derivatives:
+def lift(lid: Polynomial, x: np.ndarray, y: np.ndarray) -> Derivatives:
     """ψ₀ at points x, y (N,)."""
     slopes = lid.deriv()(0.0), -lid.deriv()(1.0)
     rest = lid - slopes[0] * _X * _CUT - slopes[1] * (1 - _X) * _CUT(1 - _X)
@@ -134,7 +134,7 @@ def solve(lid: Polynomial, reynolds: float, degree: int) -> Cavity:
     at = [part.T for part in basis(nodes, degree)]
     f, df, ddf = at
     x, y = np.meshgrid(nodes, nodes, indexing="ij")
-    known = [part.reshape(x.shape) for part in lifting(lid, x.ravel(), y.ravel())]
+    known = [part.reshape(x.shape) for part in lift(lid, x.ravel(), y.ravel())]
     W, n = np.outer(w, w), len(f)
 
     def against(G: np.ndarray, in_x: np.ndarray, in_y: np.ndarray) -> np.ndarray:
