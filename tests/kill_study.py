@@ -24,7 +24,7 @@ import torch
 from forked_ranks import Server, forking_server
 from processes import cleared_shared_memory
 from tabulate import tabulate
-from trials import Trial
+from trials import TIMES, Trial
 
 from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
@@ -38,7 +38,6 @@ WATCHED = ("output.checkpoint_every=1", "output.error_every=1")
 # Full steps of these are for classes that a plane divides.
 GENTLE = dict.fromkeys(["ssn", "svrg", "sarah"], ("solver.learning_rate=0.1",))
 ENDLESS = 1000000
-TIMES = ("seconds", "wall_seconds")
 # Seconds from a part's start, or from its first own checkpoint, to its kill, at most.
 STARTING, LONGEST = 2.0, 0.4
 ENDING, PATIENCE = 10, 60

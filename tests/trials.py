@@ -11,6 +11,8 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.run import assemble as build
 
 SAMPLES, FEATURES = 16, 3
+# Columns of a history that no two runs have alike.
+TIMES = ("seconds", "wall_seconds")
 JOB = """
 [problem]
 {problem}
@@ -107,3 +109,10 @@ def made(job):
     objective = build.make_objective(job, problem, Communicator(), 1)
     solver = build.make_job_solver(job, objective)
     return solver, solver.init(problem.initial_parameters(job.seed))
+
+
+def assert_same_history(found, expected):
+    """The columns of two histories have the same bits, but for times."""
+    assert found.keys() == expected.keys()
+    for name in expected.keys() - set(TIMES):
+        assert np.array_equal(found[name], expected[name], equal_nan=True), name

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from classifiers import write_mnist
+from trials import TIMES
 
 from hpctrain.job.settings import Job
 from hpctrain.parallel.communicator import Communicator
@@ -16,7 +17,6 @@ from hpctrain.run.train import run
 from hpctrain.store.run_file import Run, read_run
 
 COMMUNICATOR = make_world()
-TIMES = ("seconds", "wall_seconds")
 NEEDS_FLAG = "need --with-mpi option to run"
 
 
