@@ -7,6 +7,7 @@ the winding number as a test of what is inside.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,13 +33,13 @@ class Facets:
         """d, 2 or 3."""
         return self.corners.shape[-1]
 
-    @property
+    @cached_property
     def normals(self) -> Tensor:
         """Outward unit normals (F, d)."""
         across = self._across
         return across / across.norm(dim=1, keepdim=True)
 
-    @property
+    @cached_property
     def measures(self) -> Tensor:
         """Lengths or areas (F,)."""
         return self._across.norm(dim=1) / (self.dimension - 1)
@@ -66,12 +67,12 @@ class Facets:
 
         The first parameter chooses the facet, by measures; in the plane it is the place, too.
         """
-        ends = (self.measures / self.measures.sum()).cumsum(0)
+        shares = self.measures / self.measures.sum()
+        ends = shares.cumsum(0)
         chosen = torch.searchsorted(ends, u[0].contiguous()).clamp(max=len(ends) - 1)
         corners = self.corners[chosen]
         if self.dimension == 2:
-            starts = ends - self.measures / self.measures.sum()
-            share = (u[0] - starts[chosen]) / (ends - starts)[chosen]
+            share = (u[0] - (ends - shares)[chosen]) / shares[chosen]
             weights = torch.stack([1 - share, share])
         else:
             root = u[1].sqrt()

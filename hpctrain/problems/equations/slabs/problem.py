@@ -67,14 +67,14 @@ class SlabProblem:
                 raise InputError(f"window {number + 1} of problem.slabs: {error}") from error
         self.samples = self.windows[0].samples
         self._shares: dict[Holding, PinnLoss] = {}
-        self._enter(SlabState(0, torch.zeros_like(self.state.thetas)))
+        self.take(SlabState(0, torch.zeros_like(self.state.thetas)))
 
     def _start_of(self, number: int) -> Callable[[], Start]:
         """What a window begins with, once the one before it has ended."""
         time = self.bounds[number][0]
         return lambda: Start(self.windows[number - 1], self.state.thetas[number - 1], time)
 
-    def _enter(self, state: SlabState) -> None:
+    def take(self, state: SlabState) -> None:
         """Makes the loss that of the state's window."""
         self.state = state
         problem = self.windows[state.window]
@@ -128,11 +128,7 @@ class SlabProblem:
         """Goes on to the next window; the one in training has ended with θ (n,)."""
         thetas = self.state.thetas.clone()
         thetas[self.state.window] = theta
-        self._enter(SlabState(self.state.window + 1, thetas))
-
-    def take(self, state: SlabState) -> None:
-        """Goes on in the window of a state."""
-        self._enter(state)
+        self.take(SlabState(self.state.window + 1, thetas))
 
     @property
     def coordinates(self) -> tuple[str, ...]:
