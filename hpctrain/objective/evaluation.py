@@ -35,7 +35,6 @@ from hpctrain.parallel.tree import (
     list_nodes_up_to,
     pop_left_sibling,
     push_node,
-    reduce_leaves,
     share_chunks,
 )
 
@@ -155,7 +154,7 @@ class Objective:
 
     def evaluate(self, theta: Tensor) -> Evaluation:
         """Evaluates L at θ; ∇L there costs an evaluation more."""
-        loss = self._sum(self._share.losses(theta)[:, None])[0]
+        loss = self._sum(self._share.losses(theta))
         self.counts.loss_work += self._fraction * self._share.loss_cost
         return Evaluation(self, theta, float(loss) / self.samples)
 
@@ -277,7 +276,7 @@ class Objective:
         """
         self.counts.loss_work += self._fraction * cost
         for each in leaves:
-            yield self._sum(each.flatten(1)).view(each.shape[1:])
+            yield self._sum(each)
 
     def gather_samples(self, chosen: Tensor) -> "Objective":
         """The mean over a few samples, which travel to every rank once.
@@ -339,4 +338,4 @@ class Objective:
         raise TypeError(f"{type(self._share).__name__} has no products by its Hessian")
 
     def _sum(self, leaves: Tensor) -> Tensor:
-        return self.communicator.sum_by_tree(reduce_leaves(leaves, self._held[0]), self._chunks)
+        return self.communicator.sum_leaves(leaves, self._chunks)

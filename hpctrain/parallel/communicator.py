@@ -22,7 +22,13 @@ from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel.guard import Guard, is_wanted
 from hpctrain.parallel.phases import PhaseTimer
 from hpctrain.parallel.transports import HostMPI, Transport
-from hpctrain.parallel.tree import Node, find_aligned_nodes, list_joins, share_chunks
+from hpctrain.parallel.tree import (
+    Node,
+    find_aligned_nodes,
+    list_joins,
+    reduce_leaves,
+    share_chunks,
+)
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -99,6 +105,17 @@ class Communicator:
     @property
     def is_root(self) -> bool:
         return self.rank == 0
+
+    def sum_leaves(self, leaves: Tensor, chunks: int) -> Tensor:
+        """The sum over all chunks (…), with equal bits on every rank and for any size.
+
+        Args:
+            leaves: (C, …), a sum for each chunk of this rank's `tree.share_chunks`.
+            chunks: as `sum_by_tree` takes them.
+        """
+        first, _ = share_chunks(chunks, self.size)[self.rank]
+        nodes = reduce_leaves(leaves.reshape(len(leaves), -1), first)
+        return self.sum_by_tree(nodes, chunks).view(leaves.shape[1:])
 
     def sum_by_tree(self, nodes: Tensor, chunks: int) -> Tensor:
         """Completes the sum over all chunks, with equal bits on every rank and for any size.

@@ -12,8 +12,8 @@ from hpctrain.results import fields, style
 from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
 from hpctrain.results.stages import find_ends
-from hpctrain.results.summary import TERM_LOSS, StudyError, Summary, tell_apart
-from hpctrain.store.run_file import Run, read_run
+from hpctrain.results.summary import StudyError, Summary, tell_apart
+from hpctrain.store.run_file import TERM_LOSS, Run, read_run
 
 
 def plot(paths: Iterable[Path | str], output: Path | str) -> None:

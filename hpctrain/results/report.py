@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from hpctrain.results.measures import list_measures
 from hpctrain.results.stages import find_stages
-from hpctrain.results.summary import TERM_LOSS, TERM_WEIGHT, StudyError, Summary
-from hpctrain.store.run_file import Run, read_run
+from hpctrain.results.summary import StudyError, Summary
+from hpctrain.store.run_file import TERM_LOSS, TERM_WEIGHT, Run, read_run
 
 TABULATE_STYLES = {"text": "simple", "markdown": "github"}
 STYLES = (*TABULATE_STYLES, "csv")

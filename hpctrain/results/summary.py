@@ -12,10 +12,8 @@ import numpy as np
 from hpctrain.errors import InputError
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.results.measures import Measure, find_measure
-from hpctrain.store.run_file import Run
+from hpctrain.store.run_file import TERM_LOSS, Run
 
-# Before the names of the terms of a loss, in columns of the history: their losses, their weights.
-TERM_LOSS, TERM_WEIGHT = "loss.", "weight."
 NOT_COMPUTED = ("communication", "validation", "io")
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from torch import Tensor
 
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.classification.loss import CrossEntropy
 
 
@@ -31,7 +30,6 @@ class AccuracyMonitor:
         self._sets = sets
         self._communicator = communicator
         self._chunks = chunks
-        self._first = share_chunks(chunks, communicator.size)[communicator.rank][0]
 
     def values(self, theta: Tensor) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -55,5 +53,4 @@ class AccuracyMonitor:
         )
 
     def _sum(self, share: CrossEntropy, theta: Tensor) -> list[float]:
-        nodes = reduce_leaves(share.scores(theta), self._first)
-        return self._communicator.sum_by_tree(nodes, self._chunks).tolist()
+        return self._communicator.sum_leaves(share.scores(theta), self._chunks).tolist()

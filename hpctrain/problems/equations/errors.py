@@ -13,7 +13,7 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import sum_chunks, to_array
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, share_chunks
+from hpctrain.parallel.tree import share_chunks
 from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
 from hpctrain.problems.equations.equations import Equations
@@ -23,7 +23,6 @@ from hpctrain.problems.equations.outputs import Outputs, Solution
 from hpctrain.problems.equations.points import grid_points
 from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.term_losses import (
-    PREFIX,
     ProblemOfTerms,
     TermLosses,
     describe_overfitted,
@@ -31,6 +30,7 @@ from hpctrain.problems.equations.term_losses import (
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
 from hpctrain.problems.equations.unknowns import Unknown
+from hpctrain.store.run_file import TERM_LOSS
 
 # Points at which errors are measured where there is no grid.
 SCATTERED = 10_000
@@ -72,7 +72,6 @@ class ErrorMonitor:
     ) -> None:
         self._problem, self._communicator, self._chunks = problem, communicator, chunks
         first, last = share_chunks(chunks, communicator.size)[communicator.rank]
-        self._first = first
         equations = problem.equations
         with communicator.timer.phase("validation"):
             self._part = communicator.run_on_all(
@@ -108,8 +107,7 @@ class ErrorMonitor:
 
     def _sum_errors(self, theta: Tensor) -> np.ndarray:
         """The sums (k, 5) of `_Part.sums` over all points."""
-        nodes = reduce_leaves(self._part.sums(theta), self._first)
-        sums = self._communicator.sum_by_tree(nodes, self._chunks)
+        sums = self._communicator.sum_leaves(self._part.sums(theta), self._chunks)
         return to_array(sums).reshape(-1, SUMS)
 
     def _make_errors(self, found: np.ndarray, count: int) -> dict[str, float]:
@@ -174,7 +172,9 @@ class ErrorMonitor:
             if name in values:
                 words.append(self._describe_unknown(name, unknown, values[name]))
         losses = [
-            f"{n.removeprefix(PREFIX)} {values[n]:.3e}" for n in self._losses.columns if n in values
+            f"{n.removeprefix(TERM_LOSS)} {values[n]:.3e}"
+            for n in self._losses.columns
+            if n in values
         ]
         if losses:
             words.append(f"terms without weights: {', '.join(losses)}")

@@ -23,7 +23,6 @@ from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves, share_chunks
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import PinnRenewal
@@ -261,15 +260,13 @@ class PinnProblem:
         measured = {n for n, each in conditions.items() if isinstance(each, Observations)}
         names = measured or {term.name for term in self.terms}
         rows = sum(
-            term.samples * len(trial.values)
-            for term, trial in zip(self.terms, self.trials, strict=True)
+            self.rows_of(number) * term.samples
+            for number, term in enumerate(self.terms)
             if term.name in names
         )
         own = self.share(chunks, communicator.rank, communicator.size, threads)
-        sums = own.losses_of(theta, names)
-        first = share_chunks(chunks, communicator.size)[communicator.rank][0]
-        total = communicator.sum_by_tree(reduce_leaves(sums[:, None], first), chunks)
-        return estimate(objective, self.equations.unknowns, float(total[0]) / rows, theta)
+        total = communicator.sum_leaves(own.losses_of(theta, names), chunks)
+        return estimate(objective, self.equations.unknowns, float(total) / rows, theta)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
         """The loss over the chunks that rank `rank` of `ranks` holds, one for all that ask."""

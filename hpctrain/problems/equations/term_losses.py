@@ -6,16 +6,14 @@ from typing import Protocol
 from torch import Tensor
 
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import reduce_leaves
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss
 from hpctrain.problems.equations.terms import Term
+from hpctrain.store.run_file import TERM_LOSS
 
-# Before the names of terms, in the names of columns.
-PREFIX = "loss."
 # Measurements are overfitted where their mean (r/σ)² is below this part of what noise gives, and
 # by more than so many standard deviations of that.
 OVERFITTED, DEVIATIONS = 0.5, 4.0
@@ -55,7 +53,7 @@ class TermLosses:
         self._names = [term.name for term in problem.first_terms]
         if is_fixed and len(self._names) == 1:
             self._names = []
-        self.columns = tuple(f"{PREFIX}{name}" for name in self._names)
+        self.columns = tuple(f"{TERM_LOSS}{name}" for name in self._names)
         if self._names and not is_fixed:
             self._share = problem.make_share(problem.first_terms, self._holding)
         elif self._names:
@@ -66,8 +64,7 @@ class TermLosses:
         if not self._names:
             return {}
         leaves = self._share.losses_by_term(theta, self._names)
-        nodes = reduce_leaves(leaves, self._holding.held[0])
-        sums = self._communicator.sum_by_tree(nodes, self._holding.chunks).tolist()
+        sums = self._communicator.sum_leaves(leaves, self._holding.chunks).tolist()
         terms = zip(self.columns, sums, self._problem.first_terms, strict=True)
         return {
             column: total / self._problem.samples / term.weight for column, total, term in terms
@@ -86,7 +83,7 @@ def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) ->
     found = []
     for number, term in enumerate(problem.first_terms):
         condition = problem.equations.named_conditions.get(term.name)
-        column = f"{PREFIX}{term.name}"
+        column = f"{TERM_LOSS}{term.name}"
         if not isinstance(condition, Observations) or not condition.noise or column not in losses:
             continue
         m = problem.rows_of(number)

@@ -13,11 +13,20 @@ on and after it was killed. `iteration` is written last in each record: a record
 iteration is there.
 """
 
-from hpctrain.store.run_file.contents import ColumnType, Iterates, Run, RunFileError
+from hpctrain.store.run_file.contents import (
+    TERM_LOSS,
+    TERM_WEIGHT,
+    ColumnType,
+    Iterates,
+    Run,
+    RunFileError,
+)
 from hpctrain.store.run_file.reader import holds_no_record, read_run
 from hpctrain.store.run_file.writer import RunWriter
 
 __all__ = [
+    "TERM_LOSS",
+    "TERM_WEIGHT",
     "ColumnType",
     "Iterates",
     "Run",

@@ -16,6 +16,8 @@ FORMAT_VERSION = 1
 NO_ITERATION = -1
 # The stop reason while a run goes on, and for ever if it was killed.
 RUNNING = "running"
+# Before the names of the terms of a loss, in columns of the history: their losses, their weights.
+TERM_LOSS, TERM_WEIGHT = "loss.", "weight."
 
 # The NumPy type of a column, such as "f8" or "i8", or the numbers of an enumeration by their names.
 ColumnType = str | Mapping[str, int]

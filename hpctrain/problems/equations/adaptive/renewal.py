@@ -17,7 +17,6 @@ from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.linalg.vectors import norm
 from hpctrain.objective import Objective
-from hpctrain.parallel.tree import reduce_leaves
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.points import (
     draw_by_residual,
@@ -35,6 +34,7 @@ from hpctrain.problems.equations.fields import TIME
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss
 from hpctrain.problems.equations.terms import ProblemError, Term
+from hpctrain.store.run_file import TERM_WEIGHT
 
 # Candidates of RAD for each point, where the job names no number.
 CANDIDATES = 10
@@ -103,7 +103,7 @@ class PinnRenewal:
         o, state, found = self._options, self.state, dict[str, float]()
         if o.weights:
             pairs = zip(self._problem.first_terms, state.factors, strict=True)
-            weights = {f"weight.{term.name}": f * term.weight for term, f in pairs}
+            weights = {f"{TERM_WEIGHT}{term.name}": f * term.weight for term, f in pairs}
             found |= dict(list(weights.items())[1:])
         if o.sample_weights:
             found["least_sample_weight"] = float(state.sample_weights.min())
@@ -221,9 +221,7 @@ class PinnRenewal:
 
     def _sum(self, leaves: Tensor) -> Tensor:
         """The sum of this rank's chunks (C, …) and those of the others."""
-        nodes = reduce_leaves(leaves.flatten(1), self._holding.held[0])
-        total = self._ranks.sum_by_tree(nodes, self._holding.chunks)
-        return total.view(leaves.shape[1:])
+        return self._ranks.sum_leaves(leaves, self._holding.chunks)
 
     def describe(self) -> list[str]:
         return [
