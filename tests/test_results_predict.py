@@ -9,6 +9,7 @@ from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.tables import read_table, write_table
 from hpctrain.results.predict import predict
+from hpctrain.results.solution import open_solution
 from hpctrain.run.train import run
 
 SETTINGS = (
@@ -65,10 +66,29 @@ def test_a_grid_has_its_ends_and_meets_the_conditions(trained, tmp_path):
 def test_blocks_do_not_change_the_values(trained, tmp_path, monkeypatch):
     outs = []
     for number, block in enumerate((1 << 16, 7)):
-        monkeypatch.setattr("hpctrain.results.predict.BLOCK", block)
+        monkeypatch.setattr("hpctrain.results.solution.BLOCK", block)
         predict(str(trained), "t=0:1:5,x=-1:1:9", f"{tmp_path}/{number}.npy", "u,u.t", 1)
         outs.append(np.load(tmp_path / f"{number}.npy"))
     assert np.array_equal(*outs)
+
+
+def test_a_solution_takes_arrays_that_broadcast_and_names_what_does_not_fit(trained):
+    solution = open_solution(trained)
+    assert (solution.coordinates, solution.outputs) == (("t", "x"), ("u",))
+    t, x = np.linspace(0, 1, 3), np.linspace(-1, 1, 5)
+    grid = solution.evaluate({"x": x, "t": t[:, None]}, ["u.x", "u"])
+    assert list(grid) == ["u.x", "u"] and grid["u"].shape == (3, 5)
+    points = solution.evaluate({"t": np.repeat(t, 5), "x": np.tile(x, 3)})
+    assert np.array_equal(points["u"], grid["u"].ravel())
+    assert solution.evaluate({"t": 0.5, "x": 0.1})["u"].shape == ()
+    for given, said in (
+        ({"t": 0.5}, "points lack the coordinate x: they must have t, x"),
+        ({"t": 0.5, "x": 0, "y": 0}, "points have no coordinate 'y': allowed are t, x"),
+        ({"t": t, "x": x}, "points must be numbers of shapes that fit, for each of t, x"),
+        ({"t": 0.5, "x": np.nan}, "points have coordinates that are not finite"),
+    ):
+        with pytest.raises(InputError, match=said):
+            solution.evaluate(given)
 
 
 def test_points_outside_of_the_geometry_are_warned_of(trained, tmp_path, recwarn):

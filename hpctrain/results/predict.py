@@ -4,42 +4,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.job.own_code import announce, check_unchanged, list_own_files
-from hpctrain.job.settings import parse_job
-from hpctrain.kernels import find_dtype
-from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.problems.data.tables import ALLOWED, ENDS, read_table, write_table
-from hpctrain.store.run_file import read_run
-
-# Points that are evaluated at a time.
-BLOCK = 1 << 16
-
-
-@runtime_checkable
-class Evaluable(Protocol):
-    """A problem whose solution can be asked for at any points.
-
-    Attributes:
-        coordinates: names of what a point has.
-        outputs: names of what is known there.
-    """
-
-    coordinates: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    def evaluate(
-        self, theta: Tensor, points: Tensor, names: Sequence[str], threads: int
-    ) -> dict[str, Tensor]:
-        """Fields or their derivatives (N,) at points (d, N), by names such as "u" and "u.x"."""
-
-    def describe_outside(self, points: Tensor) -> str:
-        """How many of the points (d, N) lie where nothing was trained; empty for none."""
+from hpctrain.results.solution import open_solution
 
 
 def predict(
@@ -68,39 +38,18 @@ def predict(
     """
     if Path(output).suffix not in ENDS:
         raise InputError(f"-o {output} is not allowed: its name must end in {ALLOWED}")
-    problem, theta = _open(run, changed_code)
-    wanted = tuple(name.strip() for name in names.split(",")) if names else problem.outputs
-    columns = _read_points(points, problem.coordinates)
-    x = to_tensor(np.stack([columns[name] for name in problem.coordinates]))
-    if outside := problem.describe_outside(x):
+    solution = open_solution(run, threads, changed_code)
+    wanted = tuple(name.strip() for name in names.split(",")) if names else solution.outputs
+    columns = _read_points(points, solution.coordinates)
+    x = np.stack([columns[name] for name in solution.coordinates])
+    if outside := solution.describe_outside(x):
         warnings.warn(f"{points}: {outside}: it is extrapolated there", stacklevel=2)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
-    for block in x.split(BLOCK, dim=1):
-        values = problem.evaluate(theta, block, wanted, threads)
-        for name in wanted:
-            found[name].append(to_array(values[name]))
-    table = columns | {name: np.concatenate(parts) for name, parts in found.items()}
+    table = columns | solution.evaluate(columns, wanted)
     try:
         write_table(Path(output), table)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error}") from error
     return f"{output}: {', '.join(wanted)} at {x.shape[1]} points"
-
-
-def _open(run: str, changed_code: bool) -> tuple[Evaluable, Tensor]:
-    """The problem of a run, and its final parameters."""
-    kept = read_run(run)
-    if kept.parameters is None:
-        raise InputError(f"{run}: the run has not ended, its parameters are not known: resume it")
-    job = parse_job(kept.job, run)
-    own = list_own_files(job)
-    if not changed_code:
-        check_unchanged(own, kept.own_code, Path(run))
-    announce(own)
-    problem = job.problem.make(job.network, job.seed, job.precision, CPU)
-    if not isinstance(problem, Evaluable):
-        raise InputError(f"{run}: the solution of a {job.problem.name} problem has no points")
-    return problem, to_tensor(kept.parameters).to(find_dtype(job.precision))
 
 
 def _read_points(points: str, coordinates: Sequence[str]) -> dict[str, np.ndarray]:

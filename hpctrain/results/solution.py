@@ -1,0 +1,164 @@
+"""The solution of a run: its problem and its final parameters, to be asked for at any points."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from hpctrain.errors import InputError
+from hpctrain.job.own_code import announce, check_unchanged, list_own_files
+from hpctrain.job.settings import Job, parse_job
+from hpctrain.kernels import find_dtype
+from hpctrain.linalg.arrays import CPU, to_array, to_tensor
+from hpctrain.store.run_file import Run, read_run
+
+# Points that are evaluated at a time.
+BLOCK = 1 << 15
+
+
+@runtime_checkable
+class Evaluable(Protocol):
+    """A problem whose solution can be asked for at any points.
+
+    Attributes:
+        coordinates: names of what a point has.
+        outputs: names of what is known there.
+    """
+
+    coordinates: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def evaluate(
+        self, theta: Tensor, points: Tensor, names: Sequence[str], threads: int
+    ) -> dict[str, Tensor]:
+        """Fields or their derivatives (N,) at points (d, N), by names such as "u" and "u.x"."""
+
+    def describe_outside(self, points: Tensor) -> str:
+        """How many of the points (d, N) lie where nothing was trained; empty for none."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Fields, their derivatives and quantities as functions of the coordinates.
+
+    Attributes:
+        problem: equations with a network.
+        theta: its parameters (n,), in the problem's precision.
+        threads: of the kernels.
+    """
+
+    problem: Evaluable
+    theta: Tensor
+    threads: int = 1
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of what a point has."""
+        return self.problem.coordinates
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The fields, then the quantities."""
+        return self.problem.outputs
+
+    def evaluate(
+        self, points: Mapping[str, Any], names: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Values by name at points, a block after the other, so that little memory is needed.
+
+        Args:
+            points: numbers for each coordinate, of shapes that broadcast to one: (N,) for points,
+                {"t": t[:, None], "x": x} for a grid.
+            names: "u", "u.x", …; by default all fields and quantities.
+
+        Returns:
+            an array of that one shape for each name.
+
+        Raises:
+            InputError: there is no such name, a coordinate is missing or not finite.
+        """
+        wanted = tuple(names) or self.outputs
+        columns = self._broadcast(points)
+        shape = columns[0].shape
+        found: dict[str, np.ndarray] = {}
+        for start, values in self._evaluate_blocks(columns, wanted):
+            for name, each in values.items():
+                whole = found.setdefault(name, np.empty(math.prod(shape), each.dtype))
+                whole[start : start + len(each)] = each
+        return {name: found[name].reshape(shape) for name in wanted}
+
+    def evaluate_columns(self, x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Values (N,) by name at points (d, N), all of them at once."""
+        values = self.problem.evaluate(self.theta, to_tensor(x), names, self.threads)
+        return {name: to_array(values[name]) for name in names}
+
+    def describe_outside(self, x: np.ndarray) -> str:
+        """How many of the points (d, N) lie where nothing was trained; empty for none."""
+        return self.problem.describe_outside(to_tensor(x))
+
+    def _evaluate_blocks(
+        self, columns: Sequence[np.ndarray], names: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """The number of a block's first point, and the values there; one block where are none."""
+        for start in range(0, max(columns[0].size, 1), BLOCK):
+            own = [each.flat[start : start + BLOCK] for each in columns]
+            yield start, self.evaluate_columns(np.stack(own), names)
+
+    def _broadcast(self, points: Mapping[str, Any]) -> list[np.ndarray]:
+        """A view of one shape for each coordinate."""
+        needed = ", ".join(self.coordinates)
+        if unknown := [name for name in points if name not in self.coordinates]:
+            raise InputError(f"points have no coordinate {unknown[0]!r}: allowed are {needed}")
+        if missing := [name for name in self.coordinates if name not in points]:
+            raise InputError(f"points lack the coordinate {missing[0]}: they must have {needed}")
+        try:
+            columns = [np.asarray(points[name], np.float64) for name in self.coordinates]
+            broadcast = np.broadcast_arrays(*columns)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"points must be numbers of shapes that fit, for each of {needed}: {error}"
+            ) from error
+        if not all(np.isfinite(each).all() for each in columns):
+            raise InputError("points have coordinates that are not finite")
+        return list(broadcast)
+
+
+def open_solution(run: str | Path, threads: int = 1, changed_code: bool = False) -> Solution:
+    """The solution in the run file of a run that has ended.
+
+    Args:
+        threads: of the kernels.
+        changed_code: opens also where the Python file of the equations is not the one that the run
+            was made with.
+
+    Raises:
+        InputError: there is no such run, it goes on, or its problem has no points.
+    """
+    kept = read_run(run)
+    job, problem, theta = open_problem(kept, changed_code)
+    if not isinstance(problem, Evaluable):
+        raise InputError(f"{run}: the solution of a {job.problem.name} problem has no points")
+    return Solution(problem, theta, threads)
+
+
+def open_problem(run: Run, changed_code: bool = False) -> tuple[Job, Any, Tensor]:
+    """The job of a run that has ended, its problem, and its final parameters.
+
+    Raises:
+        InputError: see `open_solution`.
+    """
+    if run.parameters is None:
+        raise InputError(
+            f"{run.path}: the run has not ended, its parameters are not known: resume it"
+        )
+    job = parse_job(run.job, str(run.path))
+    own = list_own_files(job)
+    if not changed_code:
+        check_unchanged(own, run.own_code, run.path)
+    announce(own)
+    problem = job.problem.make(job.network, job.seed, job.precision, CPU)
+    return job, problem, to_tensor(run.parameters).to(find_dtype(job.precision))
