@@ -145,6 +145,15 @@ def test_the_loss_of_a_window_is_that_of_its_equations_alone():
     assert torch.equal(share.losses_and_gradients(thetas[0]), first)
 
 
+def test_a_solution_asked_for_in_mid_run_leaves_the_loss_as_it_is():
+    problem, thetas = slabs_of(Wave(), [0.9, 2.0])
+    share, theta = problem.share(4, 0, 1, 1), begin(problem, thetas, 1)
+    before = share.losses_and_gradients(theta)
+    problem.evaluate(2 * thetas, points_at(problem, 1.5), ("u",), 1)
+    assert torch.equal(problem.share(4, 0, 1, 1).losses_and_gradients(theta), before)
+    assert torch.equal(problem.join_parameters(theta), thetas.ravel())
+
+
 def test_windows_cover_time_and_keep_the_grid_of_points():
     assert find_windows(3, Wave()) == [(0.5, 1.0), (1.0, 1.5), (1.5, 2.0)]
     window = take_window(Wave(), (0.5, 1.0), None)

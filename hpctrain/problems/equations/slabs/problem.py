@@ -155,7 +155,17 @@ class SlabProblem:
             InputError: a point is in a window that the run did not come to.
         """
         by_window = theta.reshape(len(self.bounds), -1)
+        training = self.state
+        # A window begins with what the one before it has by these parameters.
         self.state = SlabState(len(self.bounds) - 1, by_window)
+        try:
+            return self._evaluate_windows(by_window, points, names, threads)
+        finally:
+            self.state = training
+
+    def _evaluate_windows(
+        self, by_window: Tensor, points: Tensor, names: Sequence[str], threads: int
+    ) -> dict[str, Tensor]:
         own = self._find_window(points)
         found: dict[str, Tensor] = {}
         for number, window in enumerate(self.windows):
