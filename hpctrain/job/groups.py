@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Discriminator
 from pydantic.fields import FieldInfo
+from pydantic.types import AllowInfNan
 
 from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.options import Choice, Options
@@ -60,6 +62,47 @@ def find_inner_group(field: FieldInfo) -> type[Options] | None:
 def is_choice(field: FieldInfo) -> bool:
     """Whether the setting is a table whose group one of its keys decides."""
     return field.discriminator is not None or find_chooser(field) is not None
+
+
+def describe_allowed(field: FieldInfo) -> str:
+    """What a setting may be, such as "an integer, at least 1"."""
+    if is_choice(field):
+        return f"a table with {find_deciding_key(field)}, {describe_names(field)}"
+    kinds = " or ".join(_describe_kind(kind) for kind in list_kinds(field))
+    bounds = " and ".join(filter(None, map(_describe_bound, field.metadata)))
+    return f"{kinds}, {bounds}" if bounds else kinds
+
+
+def _describe_kind(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return describe_choice(get_args(kind))
+    if is_group(kind):
+        return f"a table with {', '.join(kind.model_fields)}"
+    if is_group(find_item_type(kind)):
+        return f"a list of tables with {', '.join(find_item_type(kind).model_fields)}"
+    if kind == list[float]:
+        return "a list of numbers"
+    if get_origin(kind) is list:
+        return "a list of integers, at least 1 each"
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+    return names.get(kind, str(kind))
+
+
+def _describe_bound(constraint: Any) -> str:
+    match constraint:
+        case Ge(ge=bound):
+            return f"at least {bound}"
+        case Gt(gt=bound):
+            return f"above {bound}"
+        case Le(le=bound):
+            return f"at most {bound}"
+        case Lt(lt=bound):
+            return f"below {bound}"
+        case AllowInfNan(allow_inf_nan=False):
+            return "finite"
+        case MinLen():
+            return "not empty"
+    return ""
 
 
 def describe_names(field: FieldInfo) -> str:

@@ -12,10 +12,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
@@ -25,21 +24,18 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic.types import AllowInfNan
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hpctrain.decomposition.blocks import find_excess
 from hpctrain.errors import JobError
 from hpctrain.job.groups import (
+    describe_allowed,
     describe_choice,
     describe_names,
     find_chosen_name,
     find_deciding_key,
     find_inner_group,
-    find_item_type,
     is_choice,
-    is_group,
-    list_kinds,
     list_named_groups,
     list_variants,
     show,
@@ -272,7 +268,7 @@ def _explain(
     key = ".".join(keys)
     if field is None:
         return key, _explain_unknown(keys, list(group.model_fields), settings)
-    allowed = str(context["error"]) if kind == "value_error" else _describe_allowed(field)
+    allowed = str(context["error"]) if kind == "value_error" else describe_allowed(field)
     if kind.startswith("union_tag") and isinstance(given, dict):
         name = find_deciding_key(field)
         key, given = f"{key}.{name}", given.get(name)
@@ -340,47 +336,6 @@ def _explain_unknown(keys: list[str], known: list[str], settings: Mapping[str, A
         if owners:
             return f"{key} is a setting of {', '.join(owners)}, not of {chosen}; {allowed}"
     return f"unknown key {key}; {allowed}"
-
-
-def _describe_allowed(field: FieldInfo) -> str:
-    """What a setting may be, such as "an integer, at least 1"."""
-    if is_choice(field):
-        return f"a table with {find_deciding_key(field)}, {describe_names(field)}"
-    kinds = " or ".join(_describe_kind(kind) for kind in list_kinds(field))
-    bounds = " and ".join(filter(None, map(_describe_bound, field.metadata)))
-    return f"{kinds}, {bounds}" if bounds else kinds
-
-
-def _describe_kind(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return describe_choice(get_args(kind))
-    if is_group(kind):
-        return f"a table with {', '.join(kind.model_fields)}"
-    if is_group(find_item_type(kind)):
-        return f"a list of tables with {', '.join(find_item_type(kind).model_fields)}"
-    if kind == list[float]:
-        return "a list of numbers"
-    if get_origin(kind) is list:
-        return "a list of integers, at least 1 each"
-    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-    return names.get(kind, str(kind))
-
-
-def _describe_bound(constraint: Any) -> str:
-    match constraint:
-        case Ge(ge=bound):
-            return f"at least {bound}"
-        case Gt(gt=bound):
-            return f"above {bound}"
-        case Le(le=bound):
-            return f"at most {bound}"
-        case Lt(lt=bound):
-            return f"below {bound}"
-        case AllowInfNan(allow_inf_nan=False):
-            return "finite"
-        case MinLen():
-            return "not empty"
-    return ""
 
 
 def _show_key(key: str) -> str:

@@ -49,7 +49,9 @@ class APTSDataOptions(APTSOptions):
     first_order_correction: bool = Field(
         True, description="make the local gradients equal to the global one at the start"
     )
-    trust_region: DataRegionOptions = DataRegionOptions()
+    trust_region: DataRegionOptions = Field(
+        DataRegionOptions(), description="the radius, and the constants of its control"
+    )
 
     @model_validator(mode="after")
     def _refuse_settings_of_several_shares(self) -> "APTSDataOptions":

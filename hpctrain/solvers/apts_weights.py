@@ -39,7 +39,9 @@ class APTSWeightsOptions(APTSOptions):
 
     name: Literal["apts-weights"] = "apts-weights"
     blocks: int = Field(2, ge=1, description="N, groups of consecutive layers")
-    trust_region: WeightsRegionOptions = WeightsRegionOptions()
+    trust_region: WeightsRegionOptions = Field(
+        WeightsRegionOptions(), description="the radius, and the constants of its control"
+    )
 
 
 class LayerBlocks:

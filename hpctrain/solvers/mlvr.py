@@ -79,7 +79,9 @@ class MLVROptions(SampleLevels):
     memory: int = Field(10, ge=1, description="secant pairs of L-BFGS, m")
     cg_iterations: int = Field(10, ge=1, description="cap on Hessian products of a Newton step")
     cg_tolerance: float = Field(0.1, ge=0, lt=1, description="relative residual that ends them")
-    line_search: ArmijoOptions = ArmijoOptions()
+    line_search: ArmijoOptions = Field(
+        ArmijoOptions(), description="constants of Armijo backtracking"
+    )
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "MLVROptions":

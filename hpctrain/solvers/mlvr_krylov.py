@@ -56,7 +56,9 @@ class MLVRKrylovOptions(SampleLevels):
     cascade_steps: int = Field(
         10, ge=0, description="steps at most on each coarser level for the first θ; 0: θ₀ is it"
     )
-    line_search: ArmijoOptions = ArmijoOptions()
+    line_search: ArmijoOptions = Field(
+        ArmijoOptions(), description="constants of Armijo backtracking"
+    )
 
 
 @dataclass

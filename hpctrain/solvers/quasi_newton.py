@@ -21,7 +21,9 @@ class LBFGSOptions(Options):
     name: Literal["lbfgs"] = "lbfgs"
     memory: int = Field(3, ge=1, description="secant pairs kept, m")
     momentum: float = Field(0.9, gt=0, le=1, description="weight of the new direction; 1 is none")
-    line_search: LineSearchOptions = LineSearchOptions()
+    line_search: LineSearchOptions = Field(
+        LineSearchOptions(), description="constants of the line search, strong Wolfe"
+    )
 
 
 class LBFGS(Solver[LBFGSState]):
@@ -55,7 +57,9 @@ class SelfScaledOptions(Options):
     memory: int | None = Field(
         None, ge=1, description="updates kept, then H starts anew; by default all are"
     )
-    line_search: LineSearchOptions = LineSearchOptions()
+    line_search: LineSearchOptions = Field(
+        LineSearchOptions(), description="constants of the line search, strong Wolfe"
+    )
 
 
 class SelfScaled(Solver[SelfScaledState]):

@@ -91,7 +91,9 @@ class RMTROptions(ModelOptions):
         description="samples by which the half steps of the next finer network are fitted to the"
         " steps of the one trained (constant transfer); 0: copies",
     )
-    line_search: ArmijoOptions = ArmijoOptions()
+    line_search: ArmijoOptions = Field(
+        ArmijoOptions(), description="constants of Armijo backtracking"
+    )
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "RMTROptions":

@@ -91,8 +91,12 @@ class SPQNOptions(Options):
     momentum: float = Field(
         MOMENTUM, gt=0, le=1, description="of the global L-BFGS, weight of the new direction"
     )
-    line_search: LineSearchOptions = LineSearchOptions()
-    trust_region: TrustRegionOptions = TrustRegionOptions()
+    line_search: LineSearchOptions = Field(
+        LineSearchOptions(), description="constants of the line search, strong Wolfe"
+    )
+    trust_region: TrustRegionOptions = Field(
+        TrustRegionOptions(), description='the radius of local_solver = "trust-region", its control'
+    )
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "SPQNOptions":

@@ -48,7 +48,9 @@ class NewtonOptions(Options):
     name: Literal["newton"] = "newton"
     cg_iterations: int = Field(1000, ge=1, description="cap on Hessian products a step")
     cg_tolerance: float = Field(1e-8, ge=0, lt=1, description="relative residual that ends them")
-    line_search: ArmijoOptions = ArmijoOptions()
+    line_search: ArmijoOptions = Field(
+        ArmijoOptions(), description="constants of Armijo backtracking"
+    )
 
 
 @dataclass

@@ -22,7 +22,9 @@ class StepOptions(Options):
         description="cap on products with B a step, where conjugate gradients minimise the model",
     )
     debug: bool = Field(False, description="assert in every step that it keeps its bounds")
-    trust_region: RadiusOptions = RadiusOptions()
+    trust_region: RadiusOptions = Field(
+        RadiusOptions(), description="the radius, and the constants of its control"
+    )
 
 
 class ModelOptions(StepOptions):
@@ -54,7 +56,9 @@ class NormedModelOptions(ModelOptions):
     window: int = Field(
         1, ge=1, description="W, losses whose greatest a trial is compared with; 1 is monotone"
     )
-    trust_region: TrustRegionOptions = TrustRegionOptions()
+    trust_region: TrustRegionOptions = Field(
+        TrustRegionOptions(), description="the radius, and the constants of its control"
+    )
 
     @property
     def norm(self) -> Norm:
