@@ -45,6 +45,7 @@ FORMULAS = (
     "poisson-5d",
     "poisson-disk",
     "poisson-l-shape",
+    "schroedinger-line",
     "wave",
 )
 # Solutions that are computed; two of them are tested in files of their own.
@@ -60,6 +61,8 @@ COMPUTED = (
     "lorenz-inverse",
     "schroedinger",
 )
+# 2 sech x and its slope at the ends of [-15, 15], where the solution of the line repeats itself.
+NOT_QUITE = {("schroedinger-line", "Periodic"): 3e-6}
 # The data have errors of their own.
 INEXACT = ("burgers-inverse-noisy",)
 TRUE_UNKNOWNS = {"l1": 1.0, "l2": 0.01 / math.pi}
@@ -116,7 +119,8 @@ def test_a_formula_has_no_residuals_and_meets_all_conditions(name):
         fields, size = exact_fields(equations, term, at, normals, trial.components)
         unknowns = {u: torch.tensor(TRUE_UNKNOWNS[u]).double() for u in equations.unknowns}
         for row, values in term.zero(at, fields, unknowns).items():
-            assert float(values.abs().max()) <= 1e-9 * max(size, 1.0), (term.name, row)
+            most = NOT_QUITE.get((name, term.name), 1e-9 * max(size, 1.0))
+            assert float(values.abs().max()) <= most, (term.name, row)
 
 
 @pytest.mark.parametrize("name", EQUATIONS)
@@ -241,6 +245,9 @@ def test_the_schroedinger_solver_finds_the_soliton_of_the_line():
     exact = 4 * torch.exp(0.5j * t) * amplitude / size
     found = schroedinger.solve(1024, 1000, half=20.0).at(torch.stack([t, x]))
     assert float((found - exact).abs().max()) < 2e-7
+    line = schroedinger.SchroedingerLine()
+    ours = line.reference(at(line, torch.stack([t, x])))
+    assert torch.allclose(torch.complex(ours["u"], ours["v"]), exact, rtol=0, atol=1e-14)
 
 
 def test_the_flow_of_a_cavity_meets_the_lid_and_the_walls():
