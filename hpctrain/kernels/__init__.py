@@ -1,6 +1,7 @@
-"""Fast evaluations: jets of dense networks, sweeps over dense matrices.
+"""Fast evaluations of networks' derivatives, of residuals, and of products with dense matrices.
 
-Native on the CPU, Triton's on GPUs (jets only), or in torch.
+On the CPU they run in compiled kernels, on GPUs the derivatives of networks run in Triton's. What
+these do not have, and all of it where they are not installed, runs in torch.
 """
 
 import os
@@ -32,7 +33,7 @@ GATED = "a gated network"
 
 
 def is_native_available() -> bool:
-    """Whether the compiled kernels are there and not turned off by HPCTRAIN_KERNELS=torch."""
+    """Whether the compiled kernels are built, and HPCTRAIN_KERNELS is not "torch"."""
     if os.environ.get("HPCTRAIN_KERNELS") == "torch":
         return False
     try:
@@ -43,7 +44,10 @@ def is_native_available() -> bool:
 
 
 def find_native_kernels(tensor: Tensor) -> ModuleType | None:
-    """The compiled kernels, for a tensor in host memory; None where they are not available."""
+    """Returns the compiled kernels if they can be used on this tensor, which must be on the CPU.
+
+    None where it is on a GPU, or where the kernels cannot be used.
+    """
     if tensor.device.type != "cpu" or not is_native_available():
         return None
     from hpctrain import _kernels
@@ -52,12 +56,12 @@ def find_native_kernels(tensor: Tensor) -> ModuleType | None:
 
 
 def is_triton_available() -> bool:
-    """Whether Triton is installed and not turned off by HPCTRAIN_KERNELS=torch."""
+    """Whether Triton is installed, and HPCTRAIN_KERNELS is not "torch"."""
     return os.environ.get("HPCTRAIN_KERNELS") != "torch" and find_spec("triton") is not None
 
 
 def choose_kernels(device: torch.device) -> str:
-    """Which kernels a device gets: "native", "triton" or "torch"."""
+    """Chooses the kernels for a device by what is installed: "native", "triton" or "torch"."""
     if device.type == "cpu" and is_native_available():
         return "native"
     return "triton" if device.type == "cuda" and is_triton_available() else "torch"
@@ -71,16 +75,17 @@ def make_jet_evaluator(
     threads: int = 1,
     inputs: Tensor | None = None,
 ) -> JetEvaluator:
-    """The fastest evaluator of a network's jets at fixed points that is installed.
+    """Makes the fastest evaluator of a network's jets at fixed points that is installed.
 
     Args:
-        network: what is differentiated.
-        shape: the derivatives.
-        points: coordinates (d, N), float64 or float32, which is also the precision of the jets.
-        bounds: chunk c holds points bounds[c] … bounds[c + 1] - 1.
-        threads: threads of the native kernels.
-        inputs: jets (components, p, N) of the network's p inputs, such as an embedding of the
-            coordinates; by default those of the coordinates themselves.
+        network: the network to be differentiated.
+        shape: which derivatives a jet holds.
+        points: coordinates (d, N) of N points, float64 or float32. The jets have this precision
+            too.
+        bounds: chunk c consists of the points bounds[c] … bounds[c + 1] - 1.
+        threads: the threads of the compiled kernels.
+        inputs: the jets (components, p, N) of the network's p inputs, where these are functions of
+            the coordinates, such as an embedding. By default the inputs are the coordinates.
     """
     if network.gated:
         return TorchJets(network, shape, points, bounds, inputs, GATED)
@@ -100,5 +105,5 @@ def make_jet_evaluator(
 
 
 def find_dtype(name: str) -> torch.dtype:
-    """The torch type of "float64" or "float32"."""
+    """Returns the torch type named "float64" or "float32"."""
     return {"float64": torch.float64, "float32": torch.float32}[name]

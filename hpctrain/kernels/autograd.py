@@ -1,4 +1,4 @@
-"""Jets as a torch function of θ, for losses written in torch outside of an `Objective`."""
+"""Jets as a torch function of θ, for losses that are written in torch and differentiated by it."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from hpctrain.kernels.jets import JetEvaluator
 
 
 def evaluate_jets(evaluator: JetEvaluator, theta: Tensor) -> Tensor:
-    """The jets (components, outputs, N) at the evaluator's points, differentiable once in θ (n,).
+    """Evaluates the jets (components, outputs, N) at θ (n,); torch can differentiate them once.
 
-    One evaluator serves one graph at a time: evaluate, call backward, then evaluate again.
+    An evaluator keeps one evaluation at a time: evaluate, call `backward`, then evaluate again.
     """
     return _Jets.apply(theta, evaluator)
 

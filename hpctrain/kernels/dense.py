@@ -1,4 +1,4 @@
-"""Sweeps over dense matrices: an update fused with a product, and Gram matrices of row blocks."""
+"""Products with dense matrices, each of which passes over the matrix once."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,17 @@ def update_and_multiply(
     left: Tensor | None = None,
     right: Tensor | None = None,
 ) -> Tensor:
-    """H ← scale H + left right in place, then H x.
+    """Computes H ← scale H + left right in place, and then the product H x, in one pass over H.
 
     Args:
-        H: rows of a matrix (r, n).
+        H: some rows (r, n) of a matrix.
         x: (n,).
-        threads: threads of the native kernel.
-        left, right: (r, 2) and (2, n), or neither, with scale 1, to only multiply.
+        threads: the threads of the compiled kernel.
+        scale: the factor of H.
+        left, right: (r, 2) and (2, n). Without them, and with scale 1, H stays as it is.
 
     Returns:
-        H x (r,); each row is summed the same way whichever rank or thread has it.
+        H x (r,). A row's sum has the same order on any rank and with any number of threads.
     """
     kernels = find_native_kernels(H)
     if kernels is not None:
@@ -49,17 +50,18 @@ def update_and_multiply(
 def add_gram_sums(
     parts: Sequence[Sequence[Tensor]], skipped: int, C: Tensor, layout: Layout, threads: int
 ) -> None:
-    """C += JᵀJ for J (k, n), what is left of rows (k, skipped + n) after their first columns.
+    """Adds JᵀJ to the lower triangle of C, J (k, n) being rows without their first columns.
 
-    The products of a part are summed over its rows in their order, then the parts along the
+    Each part's products are summed over its rows in order, and the parts are then added along the
     complete binary tree over them.
 
     Args:
-        parts: 2^k lists of rows (…, skipped + n).
-        C: the lower triangle of (n, n), its block rows at `Layout.places`. Blocks on the diagonal
-            are undefined above it.
-        layout: of these block rows.
-        threads: threads of the native kernel.
+        parts: a power of two of parts, each a list of matrices (…, skipped + n) of rows.
+        skipped: the number of first columns that do not belong to J.
+        C: the numbers of the lower triangle (n, n), whose block rows begin at `layout.places`. The
+            part of a diagonal block above the diagonal is undefined.
+        layout: how the block rows are cut.
+        threads: the threads of the compiled kernel.
     """
     kernels = find_native_kernels(C)
     if kernels is not None:
@@ -79,13 +81,17 @@ def add_gram_sums(
 
 
 def _multiply_rows(part: Sequence[Tensor], rows: slice, columns: slice) -> Tensor | float:
-    """The block (rows, columns) of JᵀJ over the rows J of one part; 0 where there are none."""
+    """Computes a block of JᵀJ, J the rows of one part; 0 where it has no rows.
+
+    Args:
+        rows, columns: of the block.
+    """
     products = [J[:, rows].T @ J[:, columns] for J in part]
     return sum(products[1:], products[0]) if products else 0.0
 
 
 def compute_row_gram(A: Tensor, threads: int) -> Tensor:
-    """A Aᵀ (k, k) of rows A (k, n), in the lower triangle."""
+    """Computes the lower triangle of A Aᵀ (k, k) for rows A (k, n)."""
     kernels, k = find_native_kernels(A), len(A)
     if kernels is None:
         return A @ A.T

@@ -1,6 +1,6 @@
-"""Jets in torch: the native kernel's mathematics, its reference, and what runs without a compiler.
+"""Jets evaluated in torch: the reference for the compiled kernels, and what runs where none are.
 
-Every chunk has a copy of θ of its own, so that autograd gives the gradient by chunk.
+Every chunk gets a copy of θ of its own, so that autograd returns a gradient for each chunk.
 """
 
 import math
@@ -14,12 +14,16 @@ from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
 
 class TorchJets(JetEvaluator):
-    """See `JetEvaluator`; activations are (C, units, components, points of the longest chunk).
+    """Evaluates jets in torch; see `JetEvaluator`.
+
+    Activations have the shape (C, units, components, points of the longest chunk).
 
     Args:
+        network, shape, bounds: as for `JetEvaluator`.
         points: coordinates (d, N).
-        inputs: jets (components, p, N) that enter the network in the place of the coordinates'.
-        fallback: why these jets are in torch.
+        inputs: the jets (components, p, N) of the network's inputs; by default those of the
+            coordinates.
+        fallback: why these jets are evaluated in torch; see `JetEvaluator`.
     """
 
     def __init__(
@@ -88,7 +92,11 @@ class TorchJets(JetEvaluator):
         return gradient[:, layers[first].start : layers[-1 if last is None else last].stop]
 
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
-        """As the derivative of uᵀ ∂jets/∂θ v, which is linear in u, with respect to u."""
+        """Computes the derivative along v, by differentiating twice.
+
+        The gradient g(u) of Σ u · jets by θ is linear in u, so that the derivative of g(u)·v by u
+        is the derivative of the jets along v.
+        """
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
             jets = self._jets(theta.expand(self.chunks, -1), self._input, 0)
@@ -98,7 +106,11 @@ class TorchJets(JetEvaluator):
         return self._by_point(tangent)
 
     def _jets(self, theta: Tensor, y: Tensor, first: int) -> Tensor:
-        """The output's jets (C, outputs, components, longest) from what enters layer `first`."""
+        """Evaluates the jets (C, outputs, components, longest) that leave the network.
+
+        Args:
+            y: the jets that enter layer `first`.
+        """
         for layer in self.network.layers[first:-1]:
             y = self._hidden(layer, theta, y)
         return self._linear(self.network.layers[-1], theta, y)
@@ -127,7 +139,7 @@ class TorchJets(JetEvaluator):
         return y + self.network.time_step * update if layer.residual else update
 
     def _multiply(self, y: Tensor, z: Tensor) -> Tensor:
-        """The jets of a product of two functions, by Leibniz' rule."""
+        """Computes the jets of the product of two functions by Leibniz' rule."""
         rows = [
             reduce(torch.add, [count * y[:, :, a] * z[:, :, b] for count, a, b in pairs])
             for pairs in self.shape.pairs
@@ -135,14 +147,19 @@ class TorchJets(JetEvaluator):
         return torch.stack(rows, dim=2)
 
     def _by_point(self, jets: Tensor) -> Tensor:
-        """(C, outputs, components, longest) → (components, outputs, N), without the padding."""
+        """Turns (C, outputs, components, longest) into (components, outputs, N), unpadded."""
         return jets.permute(2, 1, 0, 3)[:, :, self._inside]
 
 
 def differentiate_activation(activation: str, w: Tensor, highest: int) -> list[Tensor]:
-    """f, f', … f^(highest) of "tanh" or "sin" at w.
+    """Computes f(w), f'(w), … f^(highest)(w) for f = tanh or sin.
 
-    Of h = tanh w with h' = 1 - h² those further are h^(n+1) = -Σ_k binomial(n, k) h^(k) h^(n-k).
+    For h = tanh w, h' = 1 - h² and h^(n+1) = -Σ_k binomial(n, k) h^(k) h^(n-k) for n ≥ 1.
+
+    Args:
+        activation: "tanh" or "sin".
+        w: of any shape.
+        highest: the highest order.
     """
     if activation == "sin":
         cycle = [torch.sin(w), torch.cos(w)]
@@ -157,7 +174,13 @@ def differentiate_activation(activation: str, w: Tensor, highest: int) -> list[T
 
 
 def _sum_products(products: tuple[Product, ...], slopes: list[Tensor], w: Tensor) -> Tensor:
-    """Σ coefficient f^(k) Π w_c of a component, for w (C, units, components, longest)."""
+    """Computes one component of f(w) by its terms, Σ coefficient f^(k) Π w_c.
+
+    Args:
+        products: the terms.
+        slopes: the derivatives of f at the values in w.
+        w: (C, units, components, longest).
+    """
     total = torch.zeros_like(w[:, :, 0])
     for product in products:
         term = product.coefficient * slopes[len(product.factors)]

@@ -1,13 +1,14 @@
-"""The interface of Taylor-mode jets of dense networks.
+"""Jets of dense networks: their values together with some derivatives by the coordinates.
 
-A jet is a function's value with some of its derivatives (`JetShape`; Burgers: N, N_t, N_x, N_xx).
-Jets go forward through the layers,
+A jet holds the derivatives that a `JetShape` lists, its components. Burgers' equation needs the
+components N, N_t, N_x and N_xx of a network N(t, x). Jets pass forward through the layers,
 
     w_α = W y_α (+ b for the value),   y = f(w) by Faà di Bruno's formula,   f = tanh or sin,
 
-and one reverse sweep takes an adjoint of the jets to the gradient with respect to θ, in parts that
-belong to fixed chunks of points, so that they can be added along a fixed tree. What enters the
-first layer are the jets of the bare coordinates, or given ones, which are constants of the points.
+where α is the component, y enters a layer and w = W y + b. One reverse sweep then turns adjoints
+of the jets into a gradient by θ, for every chunk of points by itself. Chunks are fixed sets of
+points, so that their gradients can be added along a fixed tree. The jets that enter the first
+layer do not depend on θ: they are those of the coordinates, or of given functions of these.
 """
 
 from abc import ABC, abstractmethod
@@ -21,12 +22,21 @@ __all__ = ["Index", "JetEvaluator", "JetShape", "Product", "find_differentiated"
 
 
 def find_differentiated(orders: tuple[int, ...], least: int) -> list[int]:
-    """Which coordinates are differentiated `least` times or more."""
+    """Lists the coordinates by which is differentiated `least` times or more.
+
+    Args:
+        orders: the highest order of derivatives by each coordinate.
+    """
     return [i for i, order in enumerate(orders) if order >= least]
 
 
 def make_input_jets(shape: JetShape, points: Tensor) -> Tensor:
-    """The jets (components, d, N) of the coordinates themselves at points (d, N)."""
+    """Makes the jets (components, d, N) of the coordinates as functions of themselves.
+
+    Args:
+        shape: which derivatives a jet holds.
+        points: coordinates (d, N).
+    """
     d, count = points.shape
     y = points.new_zeros(shape.components, d, count)
     y[0] = points
@@ -37,16 +47,24 @@ def make_input_jets(shape: JetShape, points: Tensor) -> Tensor:
 
 
 class JetEvaluator(ABC):
-    """Jets of a network at fixed points, which are cut into C chunks.
+    """Evaluates the jets of a network at N fixed points, which are cut into C chunks.
 
-    Layers are numbered from the input. A suffix is the network from layer `first` on; it starts
-    from `prefix(theta, first)`, the jets that enter that layer, as long as the layers below keep
-    their parameters. Kept evaluations leave what `reverse` needs, until the next kept one. θ may be
-    longer than the network's parameters, which come first.
+    Layers are numbered from the input, from 0. All methods can start at a layer `first` above the
+    lowest one. They are then given `activations`, the jets that enter this layer, as
+    `evaluate_prefix` computes them; these stay valid as long as the parameters of the layers below
+    do not change. θ may be longer than the network's n parameters, which come first in it.
+
+    An evaluation with `keep` stores what `reverse` needs. It is there until the next one with
+    `keep`.
+
+    Args:
+        network: the network.
+        shape: which derivatives a jet holds.
+        bounds: chunk c consists of the points bounds[c] … bounds[c + 1] - 1.
 
     Attributes:
-        fallback: what of this network or shape the device's kernels do not have, so that its jets
-            are evaluated in torch; None where they have all.
+        fallback: what the device's kernels lack for this network or shape, such as "a gated
+            network", so that torch evaluates the jets. None where nothing is lacking.
     """
 
     fallback: str | None = None
@@ -58,37 +76,66 @@ class JetEvaluator(ABC):
 
     @property
     def components(self) -> int:
+        """The number of components of a jet."""
         return self.shape.components
 
     @property
     def chunks(self) -> int:
+        """C, the number of chunks."""
         return len(self.bounds) - 1
 
     @property
     def points(self) -> int:
+        """N, the number of points."""
         return self.bounds[-1]
 
     def includes_unknowns(self, last: int, wanted: bool | None) -> bool:
-        """Whether columns up to layer `last` end with the unknowns, by default those of all do."""
+        """Whether the gradient for layers up to `last` is followed by that for the unknowns.
+
+        Args:
+            last: the highest layer of the gradient.
+            wanted: the answer, where the caller has one. By default the unknowns follow where
+                `last` is the network's last layer.
+        """
         return last == self.network.depth - 1 if wanted is None else wanted
 
     @abstractmethod
     def recut(self, bounds: list[int]) -> "JetEvaluator":
-        """Jets of the same network at the same points, cut into other chunks."""
+        """Makes an evaluator of the same network at the same points, cut into other chunks.
+
+        Args:
+            bounds: of the new chunks.
+        """
 
     @abstractmethod
     def select(self, places: Tensor, bounds: list[int]) -> "JetEvaluator":
-        """Jets of the same network at some of the points, in this order, cut into other chunks."""
+        """Makes an evaluator of the same network at some of the points.
+
+        Args:
+            places: the numbers of the points among those of this evaluator, in the new order.
+            bounds: of the new chunks.
+        """
 
     @abstractmethod
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:
-        """The jets (components, outputs, N) of the network at θ (n,), from layer `first` on."""
+        """Evaluates the jets (components, outputs, N) of the network.
+
+        Args:
+            theta: θ (n,).
+            keep: whether to store what `reverse` needs.
+            first, activations: the layer to start at, and the jets that enter it.
+        """
 
     @abstractmethod
     def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
-        """The jets that enter `layer`, in the evaluator's own layout."""
+        """Evaluates the jets that enter a layer, in a layout of the evaluator's own.
+
+        Args:
+            theta: θ (n,).
+            layer: the number of the layer.
+        """
 
     @abstractmethod
     def reverse(
@@ -100,18 +147,23 @@ class JetEvaluator(ABC):
         last: int | None = None,
         activations: Tensor | None = None,
     ) -> Tensor:
-        """Gradients by chunk of Σ adjoint · jets with respect to layers `first` to `last`.
+        """Computes the gradient of Σ adjoint · jets by parameters of some layers, for each chunk.
 
         Args:
-            theta: θ (n,) of the last kept `forward`, which started at `first` too.
-            adjoint: (components, outputs, N).
-            first, last: the layers whose gradient is wanted; by default all from `first` on.
-            activations: as given to `forward`.
+            theta: θ (n,), with which `forward` was called last with `keep`.
+            adjoint: a weight for each number of the jets, (components, outputs, N).
+            first, activations: as `forward` was given them.
+            last: the highest layer whose gradient is wanted; by default that of the network.
 
         Returns:
-            (C, m), m the number of these layers' parameters.
+            (C, m), m the number of parameters in layers `first` to `last`.
         """
 
     @abstractmethod
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
-        """The derivative of the jets (components, outputs, N) at θ along v, both (n,)."""
+        """Computes the derivative of the jets (components, outputs, N) with respect to θ along v.
+
+        Args:
+            theta: θ (n,).
+            v: the direction (n,).
+        """

@@ -1,8 +1,9 @@
-"""The linear part of residuals at some θ: rows of their Jacobian, and its products with vectors.
+"""Residuals linearised at one θ: rows of their Jacobian, and its products with vectors.
 
-    ∂r_ij/∂θ = Σ ∂r_ij/∂u ∂u/∂θ,   u all jets that sample i reads,
+    ∂r_ij/∂θ = Σ ∂r_ij/∂u ∂u/∂θ
 
-where ∂r/∂u comes from torch and the network's part from the jet kernels.
+The sum is over all numbers u of the jets that residual j of sample i reads. torch computes ∂r/∂u,
+and the jet kernels compute ∂u/∂θ. Residuals that stay in torch use this.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def is_native(evaluator: JetEvaluator) -> TypeGuard["NativeJets"]:
-    """Whether a residual can be evaluated inside the native jet kernel."""
+    """Whether these jets are evaluated by the compiled kernels, which can run residuals as well."""
     from hpctrain.kernels import is_native_available
 
     if not is_native_available():
@@ -33,17 +34,25 @@ def is_native(evaluator: JetEvaluator) -> TypeGuard["NativeJets"]:
 
 
 class LinearJets:
-    """Gradients of single numbers that are linear in the jets of a point."""
+    """Computes gradients of linear combinations of the jets of single points.
+
+    Args:
+        evaluator: the jets.
+    """
 
     def __init__(self, evaluator: JetEvaluator) -> None:
         self.evaluator = evaluator
 
     def rows(self, theta: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
-        """∂/∂θ of Σ weights · jets, (k, m, n), at the k points of chunks first … last - 1.
+        """Computes ∂/∂θ of m linear combinations Σ weights · jets at single points.
 
         Args:
-            theta: θ, the network's n parameters first.
+            theta: θ, with the network's n parameters first.
             weights: (m, components, outputs, N).
+            first, last: the points are the k points of the chunks first … last - 1.
+
+        Returns:
+            (k, m, n).
         """
         n = self.evaluator.network.parameters
         if is_native(self.evaluator):
@@ -55,20 +64,23 @@ class LinearJets:
 
     @cached_property
     def _single(self) -> JetEvaluator:
-        """The same points as chunks of one, whose gradients are single rows."""
+        """An evaluator of the same points, each a chunk by itself, whose gradient is a row."""
         return self.evaluator.recut(list(range(self.evaluator.points + 1)))
 
 
 @dataclass(frozen=True)
 class Linearised:
-    """Residuals of samples, each of which reads the jets of a group of g points.
+    """The residuals at one θ and their derivatives by the jets and the unknowns.
+
+    There are N samples. Each reads the jets of a group of g points, one point where g = 1.
 
     Attributes:
-        theta: θ (n + q,).
-        r: (m, N).
-        by_jet: ∂r_j/∂u (m, components, outputs, N·g), each beside the jet of one point.
-        by_unknown: ∂r_j/∂(unknown) (m, q, N).
+        theta: θ (n + q,), the network's parameters and q unknowns.
+        r: the m residuals of each sample, (m, N).
+        by_jet: ∂r_j/∂u (m, components, outputs, N·g) for the jets u of every point.
+        by_unknown: the derivatives by the unknowns, (m, q, N).
         group: g.
+        jets: what computes the rows of ∂u/∂θ.
     """
 
     theta: Tensor
@@ -79,7 +91,11 @@ class Linearised:
     jets: LinearJets
 
     def jacobian(self, first: int, last: int) -> Tensor:
-        """[r ∂r/∂θ] (k·m, 1 + n + q), rows of the k samples of chunks first … last - 1."""
+        """Computes the rows [r, ∂r/∂θ] of some samples, (k·m, 1 + n + q).
+
+        Args:
+            first, last: the samples are the k samples of the chunks first … last - 1.
+        """
         bounds = self.jets.evaluator.bounds
         part = slice(bounds[first] // self.group, bounds[last] // self.group)
         by_point = self.jets.rows(self.theta, self.by_jet, first, last)
@@ -89,7 +105,7 @@ class Linearised:
         return torch.cat([r, by_point, by_unknown], dim=2).flatten(0, 1)
 
     def multiply_vector(self, v: Tensor) -> Tensor:
-        """(∂r/∂θ) v (N·m,)."""
+        """Computes (∂r/∂θ) v (N·m,) for a vector v (n + q,)."""
         u_dot = self.jets.evaluator.differentiate_along(self.theta, v)
         n = self.jets.evaluator.network.parameters
         by_point = (self.by_jet * u_dot).sum((1, 2)).unflatten(1, (-1, self.group)).sum(2)
@@ -98,7 +114,11 @@ class Linearised:
 
 
 def _fuse(jets: "NativeJets", weights: Tensor) -> "FusedResidual":
-    """The residuals Σ weights · jets, traced."""
+    """Makes a residual for the compiled kernel whose m values are Σ weights · jets.
+
+    Args:
+        weights: (m, components, outputs, N).
+    """
     from hpctrain.kernels.native import FusedResidual
 
     residual, outputs = partial(_sum_weighted, weights), jets.network.outputs
@@ -107,6 +127,6 @@ def _fuse(jets: "NativeJets", weights: Tensor) -> "FusedResidual":
 
 
 def _sum_weighted(weights: Tensor, jet: Sequence[Sequence[Any]], _unknowns: Any) -> list[Any]:
-    """Σ weights · jet for each of the m weights (components, outputs, N)."""
+    """Computes Σ weights · jet for each of the m weights (components, outputs, N)."""
     flat = [u for component in jet for u in component]
     return [reduce(add, map(mul, w.flatten(0, 1), flat)) for w in weights]

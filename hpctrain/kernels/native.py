@@ -1,7 +1,8 @@
-"""Jets by the compiled kernels (native/): tiles of points in cache, OpenMP over chunks.
+"""Jets by the compiled kernels (native/), which pass tiles of points through all layers in cache.
 
-Shapes of values, first and pure second derivatives with tanh are compiled; all others go by the
-lists of products of `JetShape`, in smaller tiles where they have many components.
+OpenMP threads share the chunks. For tanh, and jets of the value with first and pure second
+derivatives, the formulas are compiled. All other jets are computed from the lists of terms that a
+`JetShape` has, in smaller tiles where they have many components.
 """
 
 import torch
@@ -28,11 +29,14 @@ FULL_TILE, HALF_TILE = 2_500_000, 5_000_000
 
 
 class NativeJets(JetEvaluator):
-    """See `JetEvaluator`; `threads` share the chunks, which does not change the results.
+    """Evaluates jets by the compiled kernels; see `JetEvaluator`.
 
     Args:
+        network, shape, bounds: as for `JetEvaluator`.
         points: coordinates (d, N).
-        inputs: jets (components, p, N) that enter the network in the place of the coordinates'.
+        threads: the threads that share the chunks. Results do not depend on it.
+        inputs: the jets (components, p, N) of the network's inputs; by default those of the
+            coordinates.
     """
 
     def __init__(
@@ -118,7 +122,12 @@ class NativeJets(JetEvaluator):
 
 
 def find_compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, int]:
-    """Whether a shape is compiled, its first derivatives, and bits of those with a second one."""
+    """Finds whether the formulas of a jet are compiled, and how the kernel calls it.
+
+    Returns:
+        Whether they are, the number of first derivatives, and an integer whose bit i says whether
+        the i-th of these coordinates has a second derivative too.
+    """
     firsts = [index[0] for index in shape.indices if len(index) == 1]
     others = [index for index in shape.indices if len(index) > 1]
     pure = all(len(index) == 2 and index[0] == index[1] for index in others)
@@ -134,7 +143,10 @@ def find_compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, i
 
 
 def _choose_tile_parts(network: DenseNetwork, shape: JetShape) -> int:
-    """What part of a full tile a tile is, by shape and network alone: it decides bits of sums."""
+    """Chooses into how many parts a full tile of points is divided, so that it stays in cache.
+
+    It depends on network and shape alone, because the order of sums depends on it.
+    """
     units = sum(layer.outputs for layer in network.layers) + 5 * network.width
     size = TILE_ROW * units * shape.components
     return 1 if size <= FULL_TILE else 2 if size <= HALF_TILE else 4
@@ -143,7 +155,11 @@ def _choose_tile_parts(network: DenseNetwork, shape: JetShape) -> int:
 def _list_input_entries(
     shape: JetShape, points: Tensor, inputs: Tensor | None
 ) -> tuple[list[tuple[int, int, int]], Tensor]:
-    """(component, input, row) of the input jets that are not zero everywhere, and rows (R, N)."""
+    """Lists those input jets that are not zero everywhere.
+
+    Returns:
+        For each the component, the input and its row, and the rows (R, N) of their values.
+    """
     if inputs is not None:
         places = [(c, i) for c, i in inputs.ne(0).any(dim=2).nonzero().tolist()]
         rows = [inputs[c, i] for c, i in places]
@@ -158,11 +174,20 @@ def _list_input_entries(
 def _list_products(
     components: tuple[tuple[Product, ...], ...],
 ) -> list[list[tuple[float, list[int]]]]:
+    """Returns the terms of all components as the kernel takes them."""
     return [[(float(p.coefficient), list(p.factors)) for p in each] for each in components]
 
 
 class FusedResidual:
-    """See `residual.ResidualLoss`: the kernel evaluates jets, residual and gradient by tiles."""
+    """A residual that the compiled kernel evaluates with its jets and its gradient, tile by tile.
+
+    See `residual.ResidualLoss`.
+
+    Args:
+        evaluator: the jets.
+        program: the residual, traced.
+        dtype: the type of its values.
+    """
 
     untraced: str | None = None
 
@@ -240,12 +265,15 @@ class FusedResidual:
         return leaves
 
     def _empty(self, *shape: int) -> Tensor:
+        """Makes memory for a result of this shape."""
         return torch.empty(shape, dtype=self.jets.dtype, device="cpu")
 
 
 def _buffer(tensor: Tensor):
+    """Returns the memory of a tensor as the kernels take it."""
     return tensor.detach().contiguous().numpy()
 
 
 def _optional(tensor: Tensor | None):
+    """Returns the memory of a tensor, or None where there is no tensor."""
     return None if tensor is None else tensor.numpy()

@@ -1,4 +1,4 @@
-"""Products with secant pairs, contiguous vectors (n,) that lie apart, in double precision."""
+"""Products with the vectors of secant pairs, which lie apart in memory, in float64."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,11 @@ from hpctrain.linalg.vectors import combine_rows, multiply_rows
 
 
 def multiply_pairs(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """The inner products of each row (n,) with x and y (n,): (rows, 2), float64 on the CPU."""
+    """Computes the inner products of each of k vectors (n,) with x and with y (n,).
+
+    Returns:
+        (k, 2), float64, on the CPU.
+    """
     kernels = find_native_kernels(x)
     if kernels is None:
         return multiply_rows(torch.stack([*rows]).double(), torch.stack([x, y]).double())
@@ -22,7 +26,17 @@ def multiply_pairs(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
 def combine_pairs(
     weights: Tensor, gamma: float, S: Sequence[Tensor], Y: Sequence[Tensor]
 ) -> Tensor:
-    """Weights (m, k), float64, times the rows Y - γS of k pairs (n,): (m, n) in their precision."""
+    """Computes linear combinations of the vectors y_i - γ s_i of k secant pairs (s_i, y_i).
+
+    Args:
+        weights: (m, k), float64.
+        gamma: γ.
+        S: the k vectors s_i (n,).
+        Y: the k vectors y_i (n,).
+
+    Returns:
+        (m, n), in the vectors' precision.
+    """
     kernels = find_native_kernels(S[0])
     if kernels is None:
         rows = torch.stack([*Y]).double() - gamma * torch.stack([*S]).double()
@@ -34,7 +48,10 @@ def combine_pairs(
 
 
 def _addresses(rows: Sequence[Tensor], like: Tensor) -> list[int]:
-    """Where vectors begin in memory; all are as long and as precise as `like`, and contiguous."""
+    """Lists where vectors begin in memory.
+
+    All must be contiguous, of the length and the precision of `like`.
+    """
     for row in rows:
         if row.shape != like.shape or row.dtype != like.dtype or not row.is_contiguous():
             raise ValueError("pairs are contiguous vectors of one length and precision")

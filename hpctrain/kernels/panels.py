@@ -1,4 +1,4 @@
-"""Products with tall, narrow matrices, the panels of a factored inverse Hessian."""
+"""Products with panels: matrices of many rows and few columns, factors of an inverse Hessian."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,12 +10,15 @@ from hpctrain.kernels import find_native_kernels
 
 
 def multiply_transposed(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int) -> Tensor:
-    """Vᵀx over each part of the rows, (parts, b), summed the same way for any threads.
+    """Computes Vᵀx over each part of the rows of V, (parts, b).
+
+    A part's sums have the same order with any number of threads.
 
     Args:
         V: (r, b).
         x: (r,).
-        bounds: part p has the rows bounds[p] … bounds[p + 1] - 1.
+        bounds: part p consists of the rows bounds[p] … bounds[p + 1] - 1.
+        threads: the threads of the compiled kernel.
     """
     sums = V.new_zeros(len(bounds) - 1, V.shape[1])
     kernels = find_native_kernels(V)
@@ -30,7 +33,7 @@ def multiply_transposed(V: Tensor, x: Tensor, bounds: Sequence[int], threads: in
 
 
 def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
-    """y += V c for V (r, b), c (b,), y (r,), each row the same way whoever holds it."""
+    """Adds V c to y (r,) in place, for V (r, b) and c (b,); each row's sum has one fixed order."""
     kernels = find_native_kernels(V)
     if kernels is not None:
         kernels.panel_product(V.numpy(), c.contiguous().numpy(), y.numpy(), threads)
@@ -39,7 +42,10 @@ def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
 
 
 def add_outer_products(H: Tensor, left: Tensor, right: Tensor, threads: int) -> None:
-    """H += left right for H (r, n), left (r, b), right (b, n), each row as `add_product`'s."""
+    """Adds left right to H (r, n) in place, for left (r, b) and right (b, n).
+
+    Each row's sums have one fixed order.
+    """
     kernels = find_native_kernels(H)
     if kernels is not None:
         kernels.add_outer_products(

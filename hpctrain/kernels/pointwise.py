@@ -1,9 +1,9 @@
-"""Traces a residual that is written in torch into a program that the native kernel runs by tile.
+"""Translates a residual that is written in torch into a program for the compiled kernel.
 
-The residual is called once with symbols for the jets and the real coordinates: what is computed
-from coordinates alone becomes an array of numbers, one a point; what depends on the jets becomes
-instructions (native/pointwise.hpp). A residual that does anything else is not traced and stays in
-torch, with the same results, slower.
+The residual is called once, with the real coordinates and with symbols in the place of the jets.
+What it computes from coordinates alone is stored as an array with a number for each point. What
+depends on the jets is recorded as a list of instructions (native/pointwise.hpp). A residual that
+does more than there are instructions for stays in torch. Its results are the same, but slower.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,20 +23,20 @@ def trace(
     outputs: int = 1,
     unknowns: int = 0,
 ) -> Program:
-    """The program of residuals of a network's outputs.
+    """Records the residuals of a network as a program.
 
     Args:
-        residual: takes the jet of the network, jet[c][o] component c (N,) of output o, and the
-            unknowns; gives the residuals, each (N,); called with symbols in their place.
-        components: of a jet.
+        residual: takes the jet and the unknowns, and returns the residuals, each (N,). jet[c][o] is
+            component c (N,) of output o. It is called with symbols in their place.
+        components: the number of components of a jet.
         points: N.
-        dtype: of the values.
-        outputs: of the network.
-        unknowns: how many there are.
+        dtype: the type of the values.
+        outputs: the number of outputs of the network.
+        unknowns: the number of unknowns.
 
     Raises:
-        NotTraceableError: the residual cannot be expressed; any exception that the residual itself
-            raises on symbols counts as that.
+        NotTraceableError: there are no instructions for something that the residual does. Any
+            exception that the residual raises when it is given symbols counts as this.
     """
     program = Program(points, dtype, unknowns)
     jet = [

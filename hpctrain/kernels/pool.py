@@ -1,7 +1,7 @@
-"""Threads that divide chunks of samples among themselves, each with one thread of torch.
+"""Threads that share chunks of samples, each with one thread of torch.
 
-torch's own threads split one product, and its bits then depend on how many there are. Here a chunk
-is evaluated by one thread from beginning to end, whichever it is.
+torch's own threads split the sums of a product, so that its bits depend on their number. Here one
+thread evaluates a chunk from beginning to end.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,11 @@ import torch
 
 
 class ChunkPool:
-    """Calls a function for each of several chunks, on `threads` threads; see `get_pool`."""
+    """Threads that call a function for each of several chunks; `get_pool` makes them.
+
+    Args:
+        threads: the number of threads.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -21,7 +25,11 @@ class ChunkPool:
         )
 
     def run_each(self, function: Callable[[int, int], None], chunks: int) -> None:
-        """Calls function(thread, chunk) for every chunk; raises what any of the calls raises."""
+        """Calls function(thread, chunk) for every chunk, and waits until all calls have returned.
+
+        Raises:
+            Exception: what a call raises.
+        """
 
         def work(thread: int) -> None:
             for chunk in range(thread, chunks, self.threads):
@@ -33,5 +41,5 @@ class ChunkPool:
 
 @cache
 def get_pool(threads: int) -> ChunkPool:
-    """The pool of so many threads, one for the whole process."""
+    """Returns the pool of so many threads; a process has one of each size."""
     return ChunkPool(threads)

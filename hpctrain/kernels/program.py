@@ -1,4 +1,4 @@
-"""A residual as a list of instructions for the native kernel (native/pointwise.hpp)."""
+"""A residual as a list of instructions for the compiled kernel (native/pointwise.hpp)."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ Instruction = tuple[str, int, int, int, float]
 
 
 class NotTraceableError(Exception):
-    """The residual does something that is not among the instructions.
+    """The residual does something for which there is no instruction.
 
     Attributes:
         operation: what, in words or as the name of a torch function.
@@ -21,15 +21,15 @@ class NotTraceableError(Exception):
 
 
 class Program:
-    """Instructions and the arrays (rows, N) that they read.
+    """The instructions of a residual, and the arrays that they read.
 
     Args:
         points: N.
-        dtype: of the values, as torch would compute them.
-        unknowns: q, how many scalars it may read.
+        dtype: the type of the values, as torch would compute them.
+        unknowns: q, the number of unknown scalars that may be read.
 
     Attributes:
-        results: the instructions whose values are the residuals.
+        results: the numbers of the instructions whose values are the residuals.
     """
 
     def __init__(self, points: int, dtype: torch.dtype, unknowns: int = 0) -> None:
@@ -41,19 +41,29 @@ class Program:
 
     @property
     def arrays(self) -> Tensor:
-        """(rows, N), float64; rows of what the points determine."""
+        """The arrays (rows, N), float64, whose values the coordinates alone determine."""
         none = torch.zeros(0, self.points, dtype=torch.float64, device="cpu")
         return torch.stack(self._arrays) if self._arrays else none
 
     def select(self, chosen: Tensor) -> "Program":
-        """The same program at some of the points, in this order."""
+        """Makes the same program at some of the points.
+
+        Args:
+            chosen: the numbers of the points, in the new order.
+        """
         other = Program(len(chosen), self.dtype, self.unknowns)
         other.instructions, other.results = self.instructions, self.results
         other._arrays = [array[chosen] for array in self._arrays]
         return other
 
     def add(self, operation: str, *operands: int, constant: float = 0.0) -> int:
-        """The number of an instruction, of the same one if it was there already."""
+        """Adds an instruction, unless there is an equal one, and returns its number.
+
+        Args:
+            operation: its name.
+            operands: the numbers of the instructions whose values it reads.
+            constant: a number that belongs to it.
+        """
         a, b, c = (*operands, 0, 0, 0)[:3]
         key = (operation, a, b, c, constant)
         if key not in self._known:
@@ -62,7 +72,7 @@ class Program:
         return self._known[key]
 
     def add_array(self, given: Tensor) -> int:
-        """The instruction that reads an array (N,)."""
+        """Adds an array (N,) and an instruction that reads it, whose number is returned."""
         array = given.detach().double()
         same = (k for k, known in enumerate(self._arrays) if torch.equal(known, array))
         row = next(same, len(self._arrays))

@@ -1,13 +1,13 @@
-"""Sums of squared residuals over chunks of points, and their gradients.
+"""Sums of squared residuals over chunks of samples, with their gradients and their Jacobian.
 
-A residual reads the jets of a network's outputs at a point and q unknown scalars, and gives m
-numbers. θ (n + q,) holds the network's n parameters and then the unknowns; the loss of a chunk is
-Σ_i Σ_j r_ij² over its points i and the m residuals j.
+A residual function reads the jets of a network at a point and q unknown scalars, and returns m
+numbers. θ (n + q,) consists of the network's n parameters and the unknowns. The loss of a chunk is
+Σ_i Σ_j r_ij², over its samples i and the m residuals j.
 
-`FusedResidual` runs a traced residual inside the jet kernel, tile by tile, so that nothing leaves
-the cache between the jets, the residual and the reverse sweep. `TorchResidual` evaluates it in
-torch between two sweeps over all points; it takes any residual, any jets, and residuals that read
-the jets of several points.
+`FusedResidual` evaluates a traced residual within the jet kernel, tile by tile, so that jets,
+residuals and adjoints stay in cache. `TorchResidual` evaluates the residual in torch, between a
+forward and a reverse sweep of the jets over all points. It takes any residual, on any device, and
+also residuals whose samples are groups of several points.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,24 +35,29 @@ OF_GROUPS = "a residual of groups of points"
 
 
 class ResidualLoss(Protocol):
-    """Sums over the C chunks of an evaluator's points of the squared residuals.
+    """The squared residuals of N samples, summed over each of C chunks.
 
-    `first`, `last` and `activations` choose layers as in `JetEvaluator`. Residuals are listed point
-    by point, the m of each point one after the other.
+    `first`, `last` and `activations` choose layers as in `JetEvaluator`. Vectors of residuals
+    (N·m,) list the samples in order, with the m residuals of each one after the other.
 
     Attributes:
-        untraced: what of the residual has no instruction, so that it stays in torch although the
-            native kernels are there; None where nothing is left to name.
+        untraced: what the residual does that has no instruction, so that it stays in torch although
+            the compiled kernels are there. None where that is not so.
     """
 
     untraced: str | None
 
     @property
     def jets(self) -> JetEvaluator:
-        """The network's jets at its points."""
+        """The evaluator of the jets that the residual reads."""
 
     def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
-        """The sums (C,)."""
+        """Computes the sums of squares (C,).
+
+        Args:
+            theta: θ (n + q,).
+            first, activations: the layer to start at, and the jets that enter it.
+        """
 
     def losses_and_gradients(
         self,
@@ -63,36 +68,48 @@ class ResidualLoss(Protocol):
         *,
         unknowns_wanted: bool | None = None,
     ) -> Tensor:
-        """The sums and their gradients with respect to layers first … last, and the unknowns.
+        """Computes the sums of squares, and their gradients by some layers and the unknowns.
 
         Args:
-            unknowns_wanted: whether those for the unknowns follow; by default where `last` is the
-                network's last layer.
+            theta: θ (n + q,).
+            first, last, activations: the layers, and the jets that enter the first one.
+            unknowns_wanted: whether the gradient by the unknowns is included. By default it is
+                where `last` is the network's last layer.
 
         Returns:
-            (C, 1 + their number).
+            (C, 1 + the number of these parameters).
         """
 
     def residuals(self, theta: Tensor) -> Tensor:
-        """r (N·m,) at all points."""
+        """Computes the residuals (N·m,) of all samples at θ (n + q,)."""
 
     def regroup(self, bounds: list[int]) -> "ResidualLoss":
-        """The same at the same points, cut into other chunks."""
+        """Makes the loss of the same samples, cut into other chunks."""
 
     def select(self, chosen: Tensor, bounds: list[int]) -> "ResidualLoss":
-        """The same at some of the samples, ascending, cut into other chunks."""
+        """Makes the loss of some of the samples.
+
+        Args:
+            chosen: the numbers of the samples in ascending order.
+            bounds: of the new chunks.
+        """
 
     def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
-        """Σ_k w_k ∂r_k/∂θ over each chunk, (C, n + q), for weights w (N·m,)."""
+        """Computes Jᵀw = Σ_k w_k ∂r_k/∂θ over each chunk, (C, n + q), for weights w (N·m,)."""
 
     def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        """[r ∂r/∂θ] (k·m, 1 + n + q), rows of the k points of chunks first … last - 1."""
+        """Computes the rows [r, ∂r/∂θ] of some samples, (k·m, 1 + n + q).
+
+        Args:
+            theta: θ (n + q,).
+            first, last: the samples are the k samples of the chunks first … last - 1.
+        """
 
     def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
-        """J v (N·m,) along v (n + q,), J = ∂r/∂θ."""
+        """Computes J v (N·m,), J = ∂r/∂θ, for a vector v (n + q,)."""
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
-        """Jᵀ J v over each chunk, (C, n + q)."""
+        """Computes JᵀJ v over each chunk, (C, n + q), for a vector v (n + q,)."""
 
 
 def make_residual_loss(
@@ -104,16 +121,19 @@ def make_residual_loss(
     samples: int | None = None,
     choose: Choose | None = None,
 ) -> ResidualLoss:
-    """The fastest loss that the evaluator and the residual allow.
+    """Makes the fastest loss that the device, the network and the residual allow.
 
     Args:
+        evaluator: the jets that the residual reads.
+        residual: takes the jets and the unknowns, and returns the m residuals.
+        dtype: the type of the values.
         unknowns: q.
-        group: g > 1 for a residual that reads g points at a time, g·j … g·j + g - 1 of the
-            evaluator for sample j; it takes jets (components, outputs, g, N).
-        samples: that the residual is called for, by default N; those beyond N repeat the last one,
-            and are dropped.
-        choose: the residual at some of the samples, for `select`, which needs it where the residual
-            stays in torch.
+        group: g, the number of points that a sample consists of. Sample j reads the points
+            g·j … g·j + g - 1, and the residual is given jets (components, outputs, g, N).
+        samples: the number of samples for which the residual must be called, by default N. Where it
+            is larger, the last sample is repeated for the call, and the rest is dropped.
+        choose: returns the residual for some samples, and for how many it must be called. `select`
+            needs it where the residual stays in torch.
     """
     samples = evaluator.points // group if samples is None else samples
     if not is_native(evaluator):
@@ -137,9 +157,13 @@ def make_residual_loss(
 
 
 class TorchResidual:
-    """See the module; the residual may use all of torch, point by point or group by group.
+    """A residual that torch evaluates, for all samples at once; see the module.
 
-    Each point has a copy (N,) of the unknowns of its own, so that their gradients come by chunk.
+    Every sample has a copy of the unknowns, so that their gradient is known for each chunk.
+
+    Args:
+        evaluator, residual, unknowns, group, samples, choose: as for `make_residual_loss`.
+        untraced: why the residual is not traced; see `ResidualLoss`.
     """
 
     def __init__(
@@ -232,6 +256,7 @@ class TorchResidual:
         return self.weighted_gradients(theta, self.jacobian_product(theta, v))
 
     def _linearise(self, theta: Tensor) -> Linearised:
+        """Returns the linearised residuals at θ, which are kept until it is asked for another θ."""
         if self._kept is None or not torch.equal(self._kept.theta, theta):
             jets = self.jets.forward(theta, keep=False)
             r, leaf, copies = self._record(theta, jets)
@@ -248,16 +273,25 @@ class TorchResidual:
     def _pull_back(
         self, theta: Tensor, jets: Tensor, weights: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """r (m, N) of the network's jets, and the adjoints of these and of the unknowns (q, N).
+        """Computes the residuals r, and the derivatives of Σ w·r by the jets and the unknowns.
 
         Args:
-            weights: the adjoint w(r) (m, N) of r.
+            theta: θ (n + q,).
+            jets: the jets at θ.
+            weights: computes w (m, N) from r; the derivatives treat w as constant.
+
+        Returns:
+            r (m, N), and the derivatives, in the shape of the jets and (q, N).
         """
         r, leaf, copies = self._record(theta, jets)
         return r.detach(), *self._differentiate_recorded(r, leaf, copies, weights(r.detach()))
 
     def _record(self, theta: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """r (m, N), with the jets and the copies of unknowns (q, N) that it was recorded from."""
+        """Evaluates the residuals with their graph.
+
+        Returns:
+            r (m, N), the jets and the samples' copies (q, N) of the unknowns.
+        """
         leaf, copies = jets.requires_grad_(), self._copy_unknowns(theta).requires_grad_()
         with torch.enable_grad():
             return self._evaluate(leaf, copies), leaf, copies
@@ -265,10 +299,10 @@ class TorchResidual:
     def _differentiate_recorded(
         self, r: Tensor, leaf: Tensor, copies: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Σ weights · ∂r/∂jets and Σ weights · ∂r/∂copies.
+        """Computes the derivatives of Σ weights · r by the jets and by the copies of the unknowns.
 
         Raises:
-            UserCodeError: torch cannot differentiate the residual here.
+            UserCodeError: torch cannot differentiate the residual.
         """
         try:
             by_jet, by_copy = torch.autograd.grad(
@@ -280,7 +314,7 @@ class TorchResidual:
         return by_jet, by_copy
 
     def _evaluate(self, jets: Tensor, copies: Tensor) -> Tensor:
-        """r (m, N)."""
+        """Evaluates the residual; returns r (m, N)."""
         if self._group > 1:
             jets = jets.unflatten(2, (-1, self._group)).transpose(2, 3)
         jets, copies = self._lengthen(jets), self._lengthen(copies)
@@ -288,19 +322,19 @@ class TorchResidual:
         return r[:, : self._bounds[-1]]
 
     def _lengthen(self, values: Tensor) -> Tensor:
-        """(…, N) with the last one repeated."""
+        """Repeats the last of N values (…, N) for the samples beyond N that the call needs."""
         if not self._more:
             return values
         return torch.cat([values, *[values[..., -1:]] * self._more], dim=-1)
 
     def _copy_unknowns(self, theta: Tensor) -> Tensor:
-        """The unknowns (q, N), those of each point."""
+        """Copies the unknowns for every sample, (q, N)."""
         first = self.jets.network.parameters
         scalars = theta[first : first + self._unknowns].detach()
         return scalars[:, None].repeat(1, self._bounds[-1])
 
     def _sum_chunks(self, values: Tensor) -> Tensor:
-        """Sums (…, C) over the chunks of values (…, N); an empty chunk's are zero."""
+        """Sums values (…, N) over each chunk, (…, C); the sum over an empty chunk is zero."""
         filled = [c for c, (first, last) in enumerate(pairwise(self._bounds)) if last > first]
         sums = values.new_zeros(*values.shape[:-1], len(self._bounds) - 1)
         if filled:

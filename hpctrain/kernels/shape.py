@@ -1,16 +1,20 @@
-"""Which derivatives a jet holds, and how a nonlinearity acts on them.
+"""Which derivatives a jet holds, and how they pass through nonlinearities and products.
 
-An index names a derivative by its coordinates, in order: () is the value, (0,) the first derivative
-along coordinate 0, (0, 1) a mixed one, (1, 1, 1) a third one. With an index a jet holds all those
-whose coordinates are among its own, so that Faà di Bruno's formula closes: for y = f(w),
+A derivative is named by its index, which lists the coordinates by which is differentiated, in
+order: () is the value, (0,) the first derivative by coordinate 0, (0, 1) a mixed one, and
+(1, 1, 1) a third one by coordinate 1. A jet that holds an index holds all parts of it too, as (0,),
+(1,) and () for (0, 1). So a jet of w has all that Faà di Bruno's formula needs for the same jet
+of y = f(w),
 
-    y_α = Σ_π f^(|π|)(w) Π_{β in π} w_β,   π over the partitions of the places of α,
+    y_α = Σ_π f^(|π|)(w) Π_{β in π} w_β,
 
-where equal products are one with a coefficient: y_xxy = f' w_xxy + f'' (w_xx w_y + 2 w_xy w_x)
-+ f''' w_x² w_y. The Laplacian over many coordinates is one component,
+with the sum over all partitions π of the places of α into |π| parts β. Equal products are
+collected into one with a coefficient, as in y_xxy = f' w_xxy + f'' (w_xx w_y + 2 w_xy w_x)
++ f''' w_x² w_y. The Laplacian in many dimensions is one component L = Σ_i ∂²/∂x_i², with
 y_L = f' w_L + f'' Σ_i w_i².
 
-A product's jet is by Leibniz' rule: (v w)_α = Σ v_β w_γ over the ways to cut α into β and γ.
+The jet of a product follows Leibniz' rule, (v w)_α = Σ v_β w_γ, with the sum over all ways to
+divide the places of α into β and γ.
 
 Source: R. M. Corless, T. Jiang, M. Hardy, Combinatorics of partial derivatives, Electronic Journal
 of Combinatorics 13 (2006).
@@ -30,7 +34,12 @@ MAX_ORDER = 4
 
 @dataclass(frozen=True)
 class Product:
-    """coefficient f^(k)(w) Π w_c over k factors c, which are components."""
+    """A term c f^(k)(w) Π_i w_i of Faà di Bruno's formula, with k factors w_i.
+
+    Attributes:
+        coefficient: c.
+        factors: the components i, by their positions in the jet.
+    """
 
     coefficient: int
     factors: tuple[int, ...]
@@ -38,15 +47,18 @@ class Product:
 
 @dataclass(frozen=True)
 class JetShape:
-    """The components of a jet: derivatives by their indices, then perhaps a Laplacian.
+    """The components of a jet: derivatives by their indices, then a Laplacian if there is one.
 
     Args:
-        coordinates: how many there are.
-        indices: closed downwards, sorted by order and then as tuples; see `make_closed`.
-        laplacian: coordinates i of the last component Σ_i ∂²/∂x_i², none for no such component.
+        coordinates: the number of coordinates.
+        indices: all derivatives, sorted by order and then as tuples. Every part of an index must
+            be among them too; `make_closed` adds them.
+        laplacian: the coordinates i over which the last component Σ_i ∂²/∂x_i² sums; empty where
+            there is no such component.
 
     Raises:
-        ValueError: these are not the indices of a jet.
+        ValueError: a part of an index is missing, the order is wrong, a coordinate does not exist,
+            or a derivative is of an order above `MAX_ORDER`.
     """
 
     coordinates: int
@@ -67,17 +79,26 @@ class JetShape:
     def make_closed(
         cls, coordinates: int, wanted: Iterable[Index], laplacian: Sequence[int] = ()
     ) -> "JetShape":
-        """The smallest jet that holds these derivatives, each index in any order."""
+        """Makes the smallest jet that holds some derivatives.
+
+        Args:
+            coordinates: the number of coordinates.
+            wanted: the derivatives by their indices; the coordinates of each may be in any order.
+            laplacian: as for the class.
+        """
         indices = _close(wanted, laplacian)
         return cls(coordinates, indices, tuple(sorted(laplacian)))
 
     @property
     def components(self) -> int:
-        """Their number."""
+        """The number of components."""
         return len(self.indices) + bool(self.laplacian)
 
     def find_position(self, index: Index) -> int:
-        """Which component a derivative is.
+        """Finds the position of a derivative among the components.
+
+        Args:
+            index: of the derivative, its coordinates in any order.
 
         Raises:
             KeyError: the jet does not hold it.
@@ -90,7 +111,10 @@ class JetShape:
 
     @cached_property
     def products(self) -> tuple[tuple[Product, ...], ...]:
-        """Of each component those whose sum it is, its own f' w_c first; the value has none."""
+        """For each component of y = f(w), the terms whose sum it is.
+
+        The first term is f' times the component of w. The value has no terms; it is f(w).
+        """
         by_component = [self._list_products(index) for index in self.indices]
         if self.laplacian:
             squares = [Product(1, (self.find_position((i,)),) * 2) for i in self.laplacian]
@@ -111,7 +135,7 @@ class JetShape:
 
     @cached_property
     def pairs(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
-        """Of each component of a product v w its terms count · v_a w_b, as (count, a, b)."""
+        """For each component of a product v w, the terms count · v_a w_b, as (count, a, b)."""
         by_component = [self._list_pairs(index) for index in self.indices]
         if self.laplacian:
             last, value = len(self.indices), self.find_position(())
@@ -135,10 +159,12 @@ class JetShape:
 
     @cached_property
     def tangents(self) -> tuple[tuple[Product, ...], ...]:
-        """Of each component's derivative along a direction, in which w_c has the tangent w_{C+c}.
+        """For each component of y = f(w), the terms of its derivative along a direction in θ.
 
-        A tangent is one more index: the derivative of f^(k)(w) Π w_c has one factor more, the
-        tangent of the value, or one that is a tangent in the place of its component.
+        Along this direction w_c has the derivative ẇ_c, its tangent, which stands as component C +
+        c beside the C components of w. By the product rule, a term f^(k)(w) Π w_i gives one with
+        the further factor ẇ_() (the tangent of the value), and for each factor one with its tangent
+        instead.
         """
         value, count = self.components, self.components
         by_component: list[tuple[Product, ...]] = [(Product(1, (value,)),)]
@@ -154,7 +180,7 @@ class JetShape:
 
 
 def list_partitions(places: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """All partitions of a set into blocks; there are as many as Bell numbers say."""
+    """Yields all partitions of a set into parts, each as a tuple of tuples."""
     if not places:
         yield ()
         return

@@ -1,7 +1,8 @@
-"""Symbols: they stand for values that depend on the jets, and record what torch does with them.
+"""Symbols, which stand for values that depend on the jets and record what torch does with them.
 
-`OPERATIONS` holds, by its name in torch, all that can be done with a symbol; the operators of
-Python are those of it. Values and derivatives are torch's, also where a function has a kink.
+`OPERATIONS` maps the name of each supported torch function to what records it. Python's operators
+on symbols are those functions. Recorded programs have the values and derivatives of torch, also
+where a function has a kink.
 """
 
 import inspect
@@ -19,11 +20,14 @@ LARGEST_PRODUCT = 16
 
 
 class Symbol:
-    """The value of an instruction.
+    """The value of an instruction, as it is handed to the residual in the place of a tensor (N,).
 
-    Attributes:
-        weak: it is a comparison, or a choice between numbers. torch holds these in types of less
-            precision until they are combined with a value, and so does what is refused here.
+    Args:
+        program: where operations on the symbol are recorded.
+        index: the number of the instruction.
+        weak: whether it is a comparison, or a choice between plain numbers. torch holds these in a
+            less precise type until they are combined with a tensor, so that some operations on them
+            are refused.
     """
 
     # NumPy leaves operators to this class, and refuses to apply its functions.
@@ -36,10 +40,12 @@ class Symbol:
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of the tensor that torch would have here."""
         return torch.bool if self.weak else self.program.dtype
 
     @property
     def shape(self) -> torch.Size:
+        """The shape (N,) of the tensor that torch would have here."""
         return torch.Size([self.program.points])
 
     device, ndim = torch.device("cpu"), 1
@@ -48,11 +54,15 @@ class Symbol:
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> "Symbol":
-        """torch.sin(u), torch.mul(t, u), t * u with a tensor t."""
+        """Records a call of a torch function with a symbol, such as torch.sin(u) or t * u."""
         return _apply(function.__name__, args, kwargs or {})
 
     def __getattr__(self, name: str) -> Callable[..., "Symbol"]:
-        """u.square(), u.sin() and the like."""
+        """Returns the method of this name, such as u.square(), which records its operation.
+
+        Raises:
+            NotTraceableError: there are no instructions for it.
+        """
         if name.startswith("__"):
             raise AttributeError(name)
         if name not in OPERATIONS:
@@ -60,6 +70,11 @@ class Symbol:
         return lambda *args, **kwargs: _apply(name, (self, *args), kwargs)
 
     def __bool__(self) -> bool:
+        """Refuses to be true or false.
+
+        Raises:
+            NotTraceableError: always, since a branch on values cannot be recorded.
+        """
         raise NotTraceableError("a branch on values")
 
     def __len__(self) -> int:
@@ -69,7 +84,11 @@ class Symbol:
 
 
 def _apply(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
-    """The operation of a name in torch, or of Python's operator `__name__`."""
+    """Records the operation of a torch function, or of an operator such as `__add__`.
+
+    Raises:
+        NotTraceableError: there are no instructions for it, or not with such arguments.
+    """
     if name.startswith("__") and name.endswith("__"):
         name = name[2:-2]
     operation = OPERATIONS.get(name)
@@ -84,11 +103,16 @@ def _apply(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
 
 
 def _say_name(name: str) -> str:
+    """Returns how users know a function, such as "torch.sin" or "torch.Tensor.item"."""
     return f"torch.{name}" if hasattr(torch, name) else f"torch.Tensor.{name}"
 
 
 def symbol(program: Program, given: Any) -> Symbol:
-    """A number, an array (N,) of the points, or a symbol, as a symbol."""
+    """Returns a symbol for a plain number, an array (N,) with a number for each point, or a symbol.
+
+    Raises:
+        NotTraceableError: it is something else.
+    """
     if isinstance(given, Symbol):
         return given
     if hasattr(given, "as_symbol"):  # an object of the caller's that stands for a value
@@ -103,20 +127,30 @@ def symbol(program: Program, given: Any) -> Symbol:
 
 
 def _number(given: Any) -> float | None:
-    """A number of Python, or a tensor of one number, as a number."""
+    """Returns a plain number, or the number in a tensor of one number, as a float; else None."""
     if isinstance(given, Tensor) and given.ndim <= 1 and given.numel() == 1:
         given = given.item()
     return float(given) if isinstance(given, int | float) else None
 
 
 def _is_exact(number: float, program: Program) -> bool:
-    """Whether torch holds a number by itself exactly, in its default type."""
+    """Whether torch's default type, in which it holds single numbers, can hold this one exactly."""
     default = torch.get_default_dtype()
     return default == program.dtype or torch.tensor(number, dtype=default).item() == number
 
 
 def _record(program: Program, operation: str, *given: Any, constant: float = 0.0) -> Symbol:
-    """An instruction for values."""
+    """Adds an instruction to the program, and returns the symbol of its value.
+
+    Args:
+        program: the program.
+        operation: the name of the instruction.
+        given: its operands, symbols or what can become one.
+        constant: a number that belongs to it.
+
+    Raises:
+        NotTraceableError: torch would compute it in a less precise type.
+    """
     weak = all(_number(each) is not None or symbol(program, each).weak for each in given)
     if weak and torch.get_default_dtype() != program.dtype:
         raise NotTraceableError("arithmetic of comparisons with numbers or each other")
@@ -125,14 +159,18 @@ def _record(program: Program, operation: str, *given: Any, constant: float = 0.0
 
 
 def _unary(operation: str) -> Callable[..., Symbol]:
+    """Returns what records an instruction with one operand."""
     return lambda program, a: _record(program, operation, a)
 
 
 def _binary(operation: str) -> Callable[..., Symbol]:
+    """Returns what records an instruction with two operands."""
     return lambda program, a, b: _record(program, operation, a, b)
 
 
 def _compare(operation: str, swapped: bool = False) -> Callable[..., Symbol]:
+    """Returns what records a comparison, with its operands in the given or the other order."""
+
     def record(program: Program, a: Any, b: Any) -> Symbol:
         pair = (symbol(program, b if swapped else a), symbol(program, a if swapped else b))
         return Symbol(program, program.add(operation, *(each.index for each in pair)), weak=True)
@@ -141,7 +179,7 @@ def _compare(operation: str, swapped: bool = False) -> Callable[..., Symbol]:
 
 
 def _logical(operation: str) -> Callable[..., Symbol]:
-    """ "and" as a product of zeros and ones, "or" as a maximum."""
+    """Returns what records "and" (a product of zeros and ones) or "or" (a maximum)."""
 
     def record(program: Program, a: Any, b: Any) -> Symbol:
         pair = [_condition(program, each) for each in (a, b)]
@@ -151,10 +189,16 @@ def _logical(operation: str) -> Callable[..., Symbol]:
 
 
 def _not(program: Program, a: Any) -> Symbol:
+    """Records the negation of a condition."""
     return _equal(program, _condition(program, a), 0.0)
 
 
 def _condition(program: Program, given: Any) -> Symbol:
+    """Returns a symbol that is a comparison.
+
+    Raises:
+        NotTraceableError: it is not a comparison.
+    """
     found = symbol(program, given)
     if not found.weak:
         raise NotTraceableError("a condition that is not a comparison")
@@ -162,6 +206,7 @@ def _condition(program: Program, given: Any) -> Symbol:
 
 
 def _where(program: Program, condition: Any, a: Any, b: Any) -> Symbol:
+    """Records the choice between two values by a condition."""
     chosen = [symbol(program, a), symbol(program, b)]
     numbers = [n for n in (_number(a), _number(b)) if n is not None]
     weak = len(numbers) + sum(each.weak for each in chosen) == 2
@@ -172,7 +217,7 @@ def _where(program: Program, condition: Any, a: Any, b: Any) -> Symbol:
 
 
 def _power(program: Program, base: Any, exponent: Any) -> Symbol:
-    """Whole powers are products or divide 1; those of 1/2 are roots."""
+    """Records a power. Whole powers become products or quotients, powers ± 1/2 square roots."""
     number = _number(exponent)
     if number is None:
         return _power_of(program, base, exponent)
@@ -190,7 +235,7 @@ def _power(program: Program, base: Any, exponent: Any) -> Symbol:
 
 
 def _larger(operation: str) -> Callable[..., Symbol]:
-    """maximum and minimum, to which torch takes tensors only."""
+    """Returns what records a maximum or minimum, of which torch takes tensors only."""
 
     def record(program: Program, a: Any, b: Any) -> Symbol:
         if isinstance(a, int | float) or isinstance(b, int | float):
@@ -201,6 +246,7 @@ def _larger(operation: str) -> Callable[..., Symbol]:
 
 
 def _clamp(program: Program, a: Any, min: Any = None, max: Any = None) -> Symbol:
+    """Records the restriction of a value to an interval."""
     for operation, bound in (("clamp_min", min), ("clamp_max", max)):
         if bound is not None:
             a = _record(program, operation, a, bound)
@@ -208,22 +254,28 @@ def _clamp(program: Program, a: Any, min: Any = None, max: Any = None) -> Symbol
 
 
 def _relu(program: Program, a: Any, inplace: bool = False) -> Symbol:
-    """Its derivative at zero is zero; NaN stays NaN."""
+    """Records max(a, 0), with derivative zero at zero; NaN stays NaN."""
     return _where(program, _less_equal(program, a, 0.0), 0.0, a)
 
 
 def _softplus(program: Program, a: Any, beta: float = 1, threshold: float = 20) -> Symbol:
+    """Records log(1 + exp(beta a)) / beta, which is a where beta a is above the threshold."""
     scaled = a if beta == 1 else _multiply(program, a, beta)
     result = _record(program, "softplus", scaled, constant=float(threshold))
     return result if beta == 1 else _divide(program, result, beta)
 
 
 def _constant(program: Program, a: Any, value: Any) -> Symbol:
+    """Returns the symbol of a number, of a tensor such as torch.zeros_like(a)."""
     return symbol(program, value)
 
 
 def _cast(program: Program, a: Any, dtype: Any) -> Symbol:
-    """To the type in which the residual is evaluated; any other one would round."""
+    """Records a conversion to the type in which the residual is evaluated, which changes nothing.
+
+    Raises:
+        NotTraceableError: it is another type, which would round the value.
+    """
     dtype = getattr(dtype, "dtype", dtype)
     if dtype != program.dtype:
         raise NotTraceableError(f"{dtype} in a residual of {program.dtype}")
@@ -319,14 +371,18 @@ _REFUSED_OPERATORS = {
 
 
 def _make_operator(name: str) -> Callable[..., Symbol]:
+    """Returns Python's operator of a torch function, such as a + b for torch.add."""
     return lambda *args: _apply(name, args, {})
 
 
 def _make_reflected(name: str) -> Callable[..., Symbol]:
+    """Returns an operator with its operands exchanged, as Python calls it for 1 + symbol."""
     return lambda a, b: _apply(name, (b, a), {})
 
 
 def _make_refused(what: str) -> Callable[..., Symbol]:
+    """Returns an operator that raises a NotTraceableError which names what cannot be recorded."""
+
     def refuse(*_: Any) -> Symbol:
         raise NotTraceableError(what)
 

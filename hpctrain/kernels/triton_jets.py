@@ -1,15 +1,17 @@
-"""Jets by Triton kernels, for GPUs: the mathematics of `jets`, one tile of points a program.
+"""Jets by Triton kernels, for GPUs: the formulas of `jets`, with one program for a tile of points.
 
-All arrays are (units, components, N), points last. z = W y + b is kept, and α = 10 a is read in the
-kernels, so that w = α z. Backwards, with ȳ the adjoint of what the activation gives,
+Arrays have the shape (units, components, N), with the points last. With the adaptive scale α = 10 a
+of a layer, w = α z, z = W y + b and h = tanh w, s₁ = 1 - h². z and h are stored. Backwards, with ȳ
+the adjoint of what leaves the activation,
 
     w̄_jj = s₁ ȳ_jj,   w̄_j = s₁ (ȳ_j - 4 h w_j ȳ_jj),   w̄ = s₁ h̄,
     h̄ = ȳ - 2 h Σ ȳ_j w_j - 2 Σ ȳ_jj (h (w_jj - 2 h w_j²) + s₁ w_j²),
 
     W̄ = α Σ w̄ yᵀ,   b̄ = α Σ w̄,   ā = 10 Σ w̄ z,   adjoint of y: α Wᵀ w̄.
 
-Gradients are summed point after point of a chunk by one program, in an order that depends on
-nothing else. Numbers that are no integers come by memory: as arguments they would be float32.
+One program sums the gradients of a chunk point after point, so that the order of sums is fixed.
+Numbers that are not integers are passed to kernels in memory, since Triton rounds arguments to
+float32.
 """
 
 import torch
@@ -28,7 +30,7 @@ GRADIENT_ROWS = 8
 
 
 def find_lack_in_triton(network: DenseNetwork, shape: JetShape) -> str | None:
-    """What these kernels do not have of a network or shape; None if they have all."""
+    """Names what these kernels lack for a network or a jet; None where nothing is lacking."""
     if network.activation != "tanh":
         return f"the activation {network.activation}"
     if shape.laplacian:
@@ -38,11 +40,15 @@ def find_lack_in_triton(network: DenseNetwork, shape: JetShape) -> str | None:
 
 
 class TritonJets(JetEvaluator):
-    """See `JetEvaluator`; the points are on a GPU, or on the CPU in Triton's interpreter.
+    """Evaluates jets by Triton kernels; see `JetEvaluator`.
+
+    The points are on a GPU, or on the CPU where Triton interprets its kernels for tests.
 
     Args:
+        network, shape, bounds: as for `JetEvaluator`.
         points: coordinates (d, N).
-        inputs: jets (components, p, N) that enter the network in the place of the coordinates'.
+        inputs: the jets (components, p, N) of the network's inputs; by default those of the
+            coordinates.
     """
 
     def __init__(
@@ -74,7 +80,12 @@ class TritonJets(JetEvaluator):
         return in_torch.differentiate_along(theta, v)
 
     def _list_partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """By component: of a second derivative the first one, and the other way; 0 for none."""
+        """Lists for each component the first derivative of a second one, and the other way round.
+
+        Returns:
+            Two arrays of components: for a second derivative that of the first one by the same
+            coordinate, and for a first derivative that of the second one; 0 where there is none.
+        """
         first_of, second_of = [0] * self.components, [0] * self.components
         for place, index in enumerate(self.shape.indices):
             if len(index) == 2:
@@ -132,7 +143,7 @@ class TritonJets(JetEvaluator):
         return self._inputs.transpose(0, 1).contiguous()
 
     def _hidden(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z, h = tanh(α z) of the value, and the jet that leaves the layer."""
+        """Returns z, h = tanh(α z) of the value, and the jet that leaves a hidden layer."""
         z = self._linear(layer, theta, y)
         scale = 1.0 if layer.scale_index is None else 10 * theta[layer.scale_index]
         h = torch.tanh(scale * z[:, 0])
@@ -155,7 +166,7 @@ class TritonJets(JetEvaluator):
     def _activate_layer(
         self, layer: DenseLayer, theta: Tensor, y: Tensor, z: Tensor, h: Tensor
     ) -> Tensor:
-        """The jet that leaves a hidden layer which y enters."""
+        """Computes the jet that leaves a hidden layer which the jet y enters."""
         made = torch.empty_like(z)
         _activate[self._grid(layer.outputs)](
             made, z, h, y, theta[layer.scale_index or 0 :], self._time_step, self._first_of,
@@ -167,7 +178,7 @@ class TritonJets(JetEvaluator):
     def _pull_back_layer(
         self, layer: DenseLayer, theta: Tensor, y_bar: Tensor, z: Tensor, h: Tensor
     ) -> Tensor:
-        """w̄ from ȳ."""
+        """Computes w̄ from ȳ."""
         w_bar = torch.empty_like(z)
         _pull_back[self._grid(layer.outputs)](
             w_bar, y_bar, z, h, theta[layer.scale_index or 0 :], self._time_step, self._first_of,
@@ -179,7 +190,7 @@ class TritonJets(JetEvaluator):
     def _multiply_adjoint(
         self, layer: DenseLayer, theta: Tensor, w_bar: Tensor, y_bar: Tensor
     ) -> Tensor:
-        """ȳ of the layer's input: α Wᵀ w̄, and ȳ itself where the layer adds to it."""
+        """Computes the adjoint of a layer's input: α Wᵀ w̄, plus ȳ where the layer is residual."""
         below = w_bar.new_empty(layer.inputs, self.components, self.points)
         _product[self._grid(self.components)](
             below, theta[layer.start :], w_bar, theta, y_bar, theta[layer.scale_index or 0 :],
@@ -198,7 +209,7 @@ class TritonJets(JetEvaluator):
         z: Tensor,
         leaves: Tensor,
     ) -> None:
-        """The layer's parameters' gradients (C, …) into the first columns of `leaves`."""
+        """Writes the gradients (C, …) by a layer's parameters into their columns of `leaves`."""
         _gradients[(self.chunks, triton.cdiv(layer.outputs, GRADIENT_ROWS))](
             leaves, w_bar, y, self._bounds, theta[layer.scale_index or 0 :], layer.outputs,
             layer.inputs, self.points, self.components, leaves.stride(0),
@@ -216,7 +227,7 @@ def _product(
     BIASED: tl.constexpr, ADDED: tl.constexpr, SCALED: tl.constexpr,
     ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """out = α M x + bias + added, of one component; the bias of the value only."""
+    """Computes out = α M x + bias + added for one component; the bias is for the value only."""
     p = tl.program_id(0) * TILE + tl.arange(0, TILE)
     c = tl.program_id(1)
     row = tl.arange(0, ROWS)
@@ -241,7 +252,7 @@ def _activate(
     y, z, h, below, scale, time_step, first_of, points, components,
     SKIPS: tl.constexpr, SCALED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """The jet of tanh(w), or of what is below plus dt times it, for one unit."""
+    """Computes, for one unit, the jet of tanh(w), or that of the layer's input plus dt times it."""
     p = tl.program_id(0) * TILE + tl.arange(0, TILE)
     unit, inside = tl.program_id(1), p < points
     value = tl.load(h + unit * points + p, mask=inside, other=0.0)
@@ -266,7 +277,7 @@ def _pull_back(
     w_bar, y_bar, z, h, scale, time_step, first_of, second_of, points, components,
     SKIPS: tl.constexpr, SCALED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """w̄ from ȳ, for one unit."""
+    """Computes, for one unit, w̄ from ȳ."""
     p = tl.program_id(0) * TILE + tl.arange(0, TILE)
     inside = p < points
     start = tl.program_id(1) * components * points + p
@@ -299,7 +310,7 @@ def _gradients(
     leaves, w_bar, y, bounds, scale, outputs, inputs, points, components, stride,
     SCALED: tl.constexpr, ROWS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """W̄ and b̄ of one chunk, for some of the outputs."""
+    """Computes W̄ and b̄ of one chunk, for some of the outputs."""
     chunk = tl.program_id(0)
     row, k = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, INPUTS)
     weight = tl.zeros((ROWS, INPUTS), dtype=leaves.dtype.element_ty)

@@ -1,4 +1,4 @@
-"""The loss as a function of θ on a group of ranks: evaluated, viewed in parts, counted."""
+"""The loss that solvers minimise: evaluated, restricted, corrected, and its work counted."""
 
 from hpctrain.objective.corrected import Corrected, make_consistent
 from hpctrain.objective.counts import Counts

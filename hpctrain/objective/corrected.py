@@ -1,9 +1,10 @@
-"""A local objective made first-order consistent with the global one by a linear term.
+"""A local loss with a linear term, which makes its gradient equal to the global one at one point.
 
     h(θ) = L_p(θ) + ⟨δg, θ - θ₀⟩,   δg = g - ∇L_p(θ₀),   so that ∇h(θ₀) = g
 
-Near θ₀ it descends where the global loss does. Sources: Groß and Krause 2009; Nash, MG/OPT,
-Optimization Methods and Software 14 (2000).
+L_p is the loss over some samples, or of a smaller network, and g the gradient of the global loss
+at θ₀. A small step from θ₀ that lowers h also lowers the global loss. Sources: Groß and Krause
+2009; Nash, MG/OPT, Optimization Methods and Software 14 (2000).
 """
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from hpctrain.objective.smooth import Evaluation, Point, evaluate_point
 
 
 class Corrected:
-    """h, with the evaluations of an `Objective`.
+    """The function h, which is evaluated as an `Objective` is.
 
     Args:
         objective: L_p.
@@ -33,19 +34,19 @@ class Corrected:
         self._origin = origin
 
     def evaluate(self, theta: Tensor) -> Evaluation:
-        """Evaluates h at θ; ∇h there costs an evaluation more."""
+        """Evaluates h at θ (n,); its gradient, if it is asked for later, costs another pass."""
         return Evaluation(
             self, theta, self._objective.evaluate(theta).loss + self._evaluate_linear(theta)
         )
 
     def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
-        """Evaluates h and ∇h at θ together."""
+        """Evaluates h and ∇h at θ (n,) together."""
         found = self._objective.evaluate_with_gradient(theta)
         gradient = found.evaluate_gradient() + self._correction
         return Evaluation(self, theta, found.loss + self._evaluate_linear(theta), gradient)
 
     def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
-        """∇²h(θ) v = ∇²L_p(θ) v (n,)."""
+        """Computes ∇²h(θ) v (n,), which is ∇²L_p(θ) v."""
         return self._objective.multiply_hessian(theta, v)
 
     def _evaluate_linear(self, theta: Tensor) -> float:
@@ -55,12 +56,15 @@ class Corrected:
 def make_consistent(
     objective: Objective, gradient: Tensor, origin: Tensor
 ) -> tuple[Corrected, Point]:
-    """h with ∇h(θ₀) = g, and the point θ₀ of h; evaluates L_p and ∇L_p there.
+    """Makes h with ∇h(θ₀) = g, by one evaluation of L_p and ∇L_p at θ₀.
 
     Args:
         objective: L_p.
-        gradient: g (n,), of the global loss, in the local variables.
+        gradient: g (n,), the gradient of the global loss with respect to L_p's variables.
         origin: θ₀ (n,).
+
+    Returns:
+        h, and its value L_p(θ₀) and gradient g at θ₀.
     """
     own = evaluate_point(objective, origin)
     h = Corrected(objective, gradient - own.gradient, origin)

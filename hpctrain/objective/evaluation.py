@@ -1,9 +1,11 @@
-"""The loss as a function of the flat θ on a group of ranks: evaluated, restricted, counted.
+"""The loss as a function of the parameter vector θ, evaluated by a group of ranks together.
 
     L(θ) = (1/|D|) Σ_j ℓ_j(θ)
 
-A problem gives sums of ℓ_j over chunks of samples (`SampledLoss`); here they are added along the
-fixed tree, so that every rank of the communicator has the same bits, whatever its size.
+A problem computes sums of ℓ_j over chunks of samples (`SampledLoss`). An `Objective` adds these
+sums along a fixed binary tree over all chunks. The bits of the result are equal on
+all ranks, and the same for any number of ranks. The objective also counts the work of every
+evaluation (`Counts`).
 """
 
 import math
@@ -40,17 +42,22 @@ from hpctrain.parallel.tree import (
 
 
 class Objective:
-    """L as a function of θ (n,), equal on all ranks of `communicator`.
+    """The loss L(θ), θ of shape (n,), as all ranks of a communicator evaluate it together.
+
+    θ must be equal on all ranks, and so is every result. All evaluations are collective.
 
     Args:
-        share: the loss over this rank's chunks, `tree.share_chunks(chunks, size)[rank]`.
-        communicator: the ranks that share the samples.
-        samples: |D|.
-        chunks: leaves of the summation tree over all ranks.
-        counts: where work is added.
-        fraction: the part of the full data set that the samples are, for the counts.
-        source: what the loss is of, from which others are made; None for a view of another one.
-        threads: of this rank, for losses made from the source.
+        share: the loss over the chunks that this rank holds, which are number
+            `tree.share_chunks(chunks, size)[rank]`.
+        communicator: the ranks among which the samples are divided.
+        samples: |D|, the number of samples.
+        chunks: the number of chunks on all ranks, the leaves of the summation tree.
+        counts: the counts to which every evaluation adds its work.
+        fraction: the number of samples divided by that of the full data set. An evaluation counts
+            as this part of one.
+        source: the problem, from which objectives on other ranks or samples are made. None for an
+            objective that is a part of another one, such as a block's.
+        threads: the threads of this rank, for objectives made from the source.
     """
 
     def __init__(
@@ -86,14 +93,14 @@ class Objective:
         threads: int = 1,
         counts: Counts | None = None,
     ) -> "Objective":
-        """The loss of a problem on all ranks of `communicator`.
+        """Makes the objective of a problem, with all of its samples.
 
         Args:
             source: the problem.
-            communicator: the ranks that share its samples.
-            chunks: leaves of the summation tree, a power of two, at least as many as ranks.
-            threads: of this rank.
-            counts: where work is added; by default counts of its own, from zero.
+            communicator: the ranks among which its samples are divided.
+            chunks: leaves of the summation tree, a power of two, at least the number of ranks.
+            threads: the threads of this rank.
+            counts: the counts to which evaluations add their work; by default new ones.
         """
         share = source.share(chunks, communicator.rank, communicator.size, threads)
         counts = counts or Counts(share.loss_cost, share.gradient_cost)
@@ -102,26 +109,46 @@ class Objective:
 
     @property
     def layers(self) -> list[LayerRange]:
-        """The parts of θ, from input to output, of which decompositions make blocks."""
+        """The layers of the network, from input to output: their ranges in θ and their costs.
+
+        Decompositions cut θ into blocks of these layers.
+
+        Raises:
+            TypeError: this objective is a part of another one, and has no source.
+        """
         return self.source.layers
 
     @property
     def source(self) -> LossSource:
-        """The problem that the loss is of."""
+        """The problem whose loss this is.
+
+        Raises:
+            TypeError: this objective is a part of another one, and has no source.
+        """
         if self._source is None:
             raise TypeError("a view of an objective has no source: ask the whole objective")
         return self._source
 
     def on(self, communicator: Communicator) -> "Objective":
-        """The same loss on other ranks, which share its samples; with counts of its own."""
+        """Makes an objective of the same loss on other ranks, with new counts.
+
+        Args:
+            communicator: the ranks among which all samples are then divided.
+        """
         return Objective.of(self.source, communicator, self._chunks, self.threads)
 
     def take_samples(self, chosen: Tensor, communicator: Communicator) -> "Objective":
-        """The mean over some samples, cut into as many chunks; with counts of its own.
+        """Makes an objective of the mean loss over some samples, with new counts.
+
+        These samples are divided anew into chunks, as many as this objective has, and among ranks.
 
         Args:
-            chosen: their numbers, ascending, at least one a chunk; equal on all these ranks.
-            communicator: the ranks that share them.
+            chosen: the numbers of the samples in ascending order, at least one for each chunk,
+                equal on all these ranks.
+            communicator: the ranks among which the samples are divided.
+
+        Raises:
+            TypeError: the problem cannot divide a part of its samples; see `is_divisible`.
         """
         source = self.source
         if not isinstance(source, DivisibleSource):
@@ -134,50 +161,63 @@ class Objective:
 
     @property
     def is_divisible(self) -> bool:
-        """Whether `take_samples` is there."""
+        """Whether `take_samples` can be called: the problem can divide some of its samples anew."""
         return isinstance(self._source, DivisibleSource)
 
     @property
     def share(self) -> SampledLoss:
-        """The loss over this rank's chunks."""
+        """The loss over the chunks of samples that this rank holds."""
         return self._share
 
     @property
     def untraced(self) -> str | None:
-        """See `TracedLoss`; on this rank."""
+        """An operation for want of which this rank's share stays in torch; see `TracedLoss`."""
         return self._share.untraced if isinstance(self._share, TracedLoss) else None
 
     @property
     def chunks(self) -> int:
-        """Leaves of the summation tree over all ranks."""
+        """The number of chunks on all ranks, the leaves of the summation tree."""
         return self._chunks
 
     def evaluate(self, theta: Tensor) -> Evaluation:
-        """Evaluates L at θ; ∇L there costs an evaluation more."""
+        """Evaluates L at θ (n,).
+
+        The gradient at θ, if it is asked of the result later, costs another pass over the samples.
+        """
         loss = self._sum(self._share.losses(theta))
         self.counts.loss_work += self._fraction * self._share.loss_cost
         return Evaluation(self, theta, float(loss) / self.samples)
 
     def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
-        """Evaluates L and ∇L at θ together: one pass over the samples, one sum over the ranks."""
+        """Evaluates L and ∇L at θ (n,) by one pass over the samples and one sum over the ranks."""
         total = self._sum(self._share.losses_and_gradients(theta))
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return Evaluation(self, theta, float(total[0]) / self.samples, total[1:] / self.samples)
 
     def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
-        """∇²L(θ) v (n,); one sum over the ranks.
+        """Computes ∇²L(θ) v (n,) for a vector v (n,), by one sum over the ranks.
 
-        It counts as two gradients: it differentiates one.
+        It counts as two gradients, since it differentiates a gradient.
+
+        Raises:
+            TypeError: the loss has no products with its Hessian; see `has_subsets`.
         """
         total = self._sum(self._finite_sum.multiply_hessians(theta, v))
         self.counts.hvp_work += 2 * self._fraction * self._share.gradient_cost
         return total / self.samples
 
     def assemble_gauss_newton(self, theta: Tensor) -> BlockRows:
-        """(2/|D|) JᵀJ at θ, of a loss of squared residuals; one sum over the ranks.
+        """Computes the Gauss-Newton matrix (2/|D|) JᵀJ at θ, by one sum over the ranks.
 
-        It is summed along the tree over the chunks. A right child is added to its left sibling as
-        it is made, so that few matrices are in memory.
+        J is the Jacobian of the residuals r, of which the loss is the mean of squares. The matrices
+        of the chunks are added along the tree. Where two are siblings in it, the right one is added
+        into the memory of the left one as it is computed, so that only few matrices are in memory.
+
+        Returns:
+            The matrix (n, n), divided among the ranks by block rows.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
         share, n = self._least_squares, self.parameters
         layout = Layout(n, self.communicator.size)
@@ -197,11 +237,18 @@ class Objective:
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))
 
     def evaluate_residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """(2/|D|) Jᵀ r_pp (n,), r_pp the residuals' second derivative along p, by differences.
+        """Computes (2/|D|) Jᵀ r_pp (n,), the right-hand side of the geodesic acceleration.
+
+        r_pp is the second derivative of the residuals along p. It is approximated by the central
+        difference (r(θ + h p) - 2 r(θ) + r(θ - h p)) / h².
 
         Args:
-            theta, p: (n,).
-            h: the residuals are evaluated at θ and θ ± h p.
+            theta: θ (n,).
+            p: the direction (n,).
+            h: the step of the difference.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
         share = self._least_squares
         self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
@@ -210,18 +257,33 @@ class Objective:
         return (2 / self.samples) * self._sum(share.pull_back(theta, r_pp))
 
     def multiply_gauss_newton(self, theta: Tensor, v: Tensor) -> Tensor:
-        """(2/|D|) JᵀJ v (n,); one sum over the ranks. J v is exact."""
+        """Computes (2/|D|) JᵀJ v (n,) for a vector v (n,), without the matrix JᵀJ.
+
+        J v is exact, not a difference. It takes one sum over the ranks.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
+        """
         share = self._least_squares
         work = self._share.gradient_cost + 2 * self._share.loss_cost
         self.counts.hvp_work += self._fraction * work
         return (2 / self.samples) * self._sum(share.multiply_gauss_newton_chunks(theta, v))
 
     def sketch(self, theta: Tensor, rows: int, seed: int, iteration: int) -> "Sketch":
-        """S [r J] with about `rows` rows: signed sums of rows of [r J] over groups of samples.
+        """Computes a random sketch S [r J] of the residuals r and their Jacobian J.
 
-        Each row is in one group and has a random sign of its own (a count sketch; Charikar,
-        Chen, Farach-Colton 2002): E SᵀS = I, and SᵀS = I where there are as many rows as samples.
-        The rows of all ranks come together by one gather.
+        S is a count sketch (Charikar, Chen, Farach-Colton 2002). The samples of a chunk are divided
+        into groups, and a row of the sketch is the sum of the rows of [r J] of a group, each with a
+        random sign of its own. So E[SᵀS] = I, and SᵀS = I where every group is one row. One gather
+        brings the rows to all ranks.
+
+        Args:
+            theta: θ (n,).
+            rows: the number of rows wanted. It is rounded up to a multiple of the number of chunks.
+            seed, iteration: determine the signs.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
         share, groups = self._least_squares, math.ceil(min(rows, self.samples) / self._chunks)
         signs = draw_signs(share.rows, seed, iteration)
@@ -234,20 +296,37 @@ class Objective:
     def evaluate_sketched_curvature(
         self, theta: Tensor, p: Tensor, h: float, sketch: "Sketch"
     ) -> Tensor:
-        """S r_pp (k,), r_pp as in `evaluate_residual_curvature`."""
+        """Computes S r_pp (k,), with r_pp as `evaluate_residual_curvature` defines it.
+
+        Args:
+            theta, p, h: as there.
+            sketch: a sketch at the same θ; its S is used again, and k is its number of rows.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
+        """
         share = self._least_squares
         self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
         own = share.sum_groups(share.evaluate_curvatures(theta, p, h), sketch.signs, sketch.groups)
         return self.communicator.allgather_rows(own, sketch.counts)
 
     def copy_uncounted(self) -> "Objective":
-        """The same loss, for questions that are no part of a method's work."""
+        """Makes an objective of the same loss with new counts.
+
+        Checks and measurements evaluate the loss through it, since their work is not the method's.
+        """
         counts = Counts(self.counts.loss_cost, self.counts.gradient_cost)
         share, ranks = self._share, self.communicator
         return Objective(share, ranks, self.samples, self._chunks, counts, self._fraction)
 
     def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
-        """L as a function of R θ (m,), the parameters outside the region frozen as in θ."""
+        """Makes L a function of the parameters R θ (m,) of a region, with all others kept as in θ.
+
+        Args:
+            region: which parameters vary, such as a block of layers.
+            theta: θ (n,), which gives the other parameters their values.
+            counts: where its work is added; by default where that of this objective is.
+        """
         counts = self.counts if counts is None else counts
         share = self._share.restrict(region, theta)
         counts.loss_work += self._fraction * share.prefix_cost
@@ -256,10 +335,15 @@ class Objective:
         )
 
     def subset(self, chosen: Tensor) -> "Objective":
-        """The mean over some of the samples, which the ranks that hold them evaluate.
+        """Makes an objective of the mean loss over some samples, which stay where they are.
+
+        Each rank evaluates those of them that it holds.
 
         Args:
-            chosen: numbers of samples, ascending, equal on all ranks; at least one.
+            chosen: the numbers of the samples in ascending order, at least one, equal on all ranks.
+
+        Raises:
+            TypeError: the loss cannot be taken over some samples; see `has_batches`.
         """
         if not isinstance(self._share, BatchedLoss):
             raise TypeError(f"{type(self._share).__name__} has no subsets of its samples")
@@ -268,24 +352,33 @@ class Objective:
         return Objective(share, self.communicator, len(chosen), self._chunks, self.counts, fraction)
 
     def sum_chunks(self, leaves: Iterable[Tensor], cost: float) -> Iterator[Tensor]:
-        """Sums over all samples of what a loss gives beyond its value; each one over the ranks too.
+        """Sums values of the chunks over all chunks and ranks, and counts their work.
+
+        Problems use it for what they compute beside the loss, such as the sums of single terms.
 
         Args:
-            leaves: of each chunk of this rank's `share`, (C, …) each.
-            cost: of all of them, in multiply-adds for one sample; counted with the losses.
+            leaves: tensors (C, …) with a value for each of the C chunks of this rank's share.
+            cost: the work of all of them together, in multiply-adds for one sample, which is
+                counted with the losses.
+
+        Yields:
+            The sum of each tensor, equal on all ranks.
         """
         self.counts.loss_work += self._fraction * cost
         for each in leaves:
             yield self._sum(each)
 
     def gather_samples(self, chosen: Tensor) -> "Objective":
-        """The mean over a few samples, which travel to every rank once.
+        """Sends a few samples to all ranks, and makes an objective of the mean loss over them.
 
-        Collective; evaluations of what is returned need no messages, nor do those of its subsets,
-        in which the samples are numbered from 0.
+        This call is collective. Each rank then evaluates the new objective and its subsets by
+        itself, without messages. The samples are numbered from 0 in it.
 
         Args:
-            chosen: numbers of samples in any order, equal on all ranks; at least one.
+            chosen: the numbers of the samples in any order, at least one, equal on all ranks.
+
+        Raises:
+            TypeError: the samples cannot be sent; see `is_portable`.
         """
         if not isinstance(self._share, PortableLoss):
             raise TypeError(f"samples of {type(self._share).__name__} cannot travel")
@@ -295,34 +388,45 @@ class Objective:
         return Objective(share, alone, len(chosen), 1, self.counts, fraction)
 
     def evaluate_sample_gradient(self, place: int, theta: Tensor) -> Tensor:
-        """∇ℓ_j(θ) (n,) of the sample at `place` in what `gather_samples` returned; no messages."""
+        """Computes ∇ℓ_j(θ) (n,) of one sample, without messages.
+
+        It is for objectives that `gather_samples` made.
+
+        Args:
+            place: the place of the sample among those that were gathered, from 0.
+            theta: θ (n,).
+        """
         self.counts.gradient_work += self._fraction / self.samples * self._share.gradient_cost
         return cast(PortableLoss, self._share).evaluate_sample_gradient(place, theta)
 
     @property
     def is_portable(self) -> bool:
-        """Whether `gather_samples` is there."""
+        """Whether samples can be sent to all ranks, as `gather_samples` needs."""
         return isinstance(self._share, PortableLoss)
 
     @property
     def has_residuals(self) -> bool:
-        """Whether `assemble_gauss_newton` and `evaluate_residual_curvature` are there."""
+        """Whether the loss is a sum of squared residuals, as Gauss-Newton methods need."""
         return isinstance(self._share, LeastSquaresLoss)
 
     @property
     def has_batches(self) -> bool:
-        """Whether `subset` is there."""
+        """Whether the loss can be taken over some of the samples, as `subset` needs."""
         return isinstance(self._share, BatchedLoss)
 
     @property
     def strata(self) -> tuple[int, ...]:
-        """How many samples there are of each kind that a mini-batch is to have its share of."""
+        """The number of samples of each kind, such as points inside and points on the boundary.
+
+        A mini-batch takes its share of every kind. A loss whose samples are all of one kind has one
+        number here, that of its samples.
+        """
         share = self._share
         return share.strata if isinstance(share, StratifiedLoss) else (self.samples,)
 
     @property
     def has_subsets(self) -> bool:
-        """Whether `subset` and `multiply_hessian` are there."""
+        """Whether `subset` and `multiply_hessian` can be called."""
         return isinstance(self._share, FiniteSumLoss)
 
     @property

@@ -1,8 +1,9 @@
-"""What a problem's loss gives to its objective: sums over the chunks of samples that a rank holds.
+"""What a problem's loss computes on one rank: sums over the chunks of samples that the rank holds.
 
     L(θ) = (1/|D|) Σ_j ℓ_j(θ)
 
-Every loss is a `SampledLoss`; the other protocols say what some can do beyond it.
+Every loss is a `SampledLoss`. The other protocols are for losses that can do more. In all of them
+n is the number of parameters, and C the number of chunks that this rank holds.
 """
 
 from typing import Protocol, runtime_checkable
@@ -16,9 +17,14 @@ from hpctrain.parallel.communicator import Communicator
 
 
 class SampledLoss(Protocol):
-    """Sums of a loss over the chunks of samples that a rank holds.
+    """A loss, summed over each of the chunks of samples that a rank holds.
 
-    Costs are in multiply-adds for one sample; `prefix_cost` is what `restrict` itself spends.
+    Attributes:
+        parameters: n, the length of θ.
+        loss_cost, gradient_cost: the work of the loss, and of the loss with its gradient, in
+            multiply-adds for one sample.
+        prefix_cost: the work of the `restrict` that made this loss, in the same unit; it evaluates
+            the layers below the region. 0 for a loss that is not restricted.
     """
 
     parameters: int
@@ -29,24 +35,24 @@ class SampledLoss(Protocol):
     prefix_cost: int
 
     def losses(self, theta: Tensor) -> Tensor:
-        """Σ ℓ_j over each chunk, (C,)."""
+        """Computes Σ_j ℓ_j(θ) over each chunk, (C,)."""
 
     def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        """Σ ℓ_j and Σ ∇ℓ_j over each chunk, (C, 1 + n)."""
+        """Computes [Σ_j ℓ_j(θ), Σ_j ∇ℓ_j(θ)] over each chunk, (C, 1 + n)."""
 
     def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":
-        """The same loss as a function of R θ, the parameters outside the region frozen as in θ."""
+        """Makes the loss a function of a region's parameters R θ; all others stay as in θ."""
 
 
 @runtime_checkable
 class LeastSquaresLoss(SampledLoss, Protocol):
-    """A loss ℓ_j = Σ_i r_ij² of residuals, with their Jacobian.
+    """A loss ℓ_j = Σ_i r_ij² of residuals whose Jacobian J is known.
 
-    Its rows are the residuals of all samples; a share holds those of its own samples.
+    J has one row for each residual of each sample. A rank holds the rows of its own samples.
 
     Attributes:
-        rows: their number over the whole set.
-        chunks_at_a_time: 2^k, as many chunks as have their rows of J in memory at once.
+        rows: the number of rows on all ranks.
+        chunks_at_a_time: how many chunks have their rows of J in memory at once, a power of two.
     """
 
     rows: int
@@ -55,37 +61,58 @@ class LeastSquaresLoss(SampledLoss, Protocol):
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
-        """G += JᵀJ in the lower triangle of G, its block rows at `Layout.places`.
+        """Adds JᵀJ of some chunks to the lower triangle of G.
 
-        J is the Jacobian of the residuals at the samples of this share's chunks first … last - 1,
-        2^k of them, over which JᵀJ is summed along the complete binary tree before it is added.
+        The products of the single chunks are added along the complete binary tree over these
+        chunks, and their sum is added to G.
+
+        Args:
+            theta: θ (n,).
+            first, last: the chunks first … last - 1 of this rank, a power of two of them.
+            G: the numbers of the lower triangle (n, n), whose block rows begin at `layout.places`.
+            layout: how the block rows are cut.
         """
 
     def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """r_pp of this share's rows: the second difference of r along p, at ± h p."""
+        """Computes r_pp, the second difference of this rank's residuals along p, with step h.
+
+        r_pp = (r(θ + h p) - 2 r(θ) + r(θ - h p)) / h², with a number for each row of this rank.
+        """
 
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
-        """Jᵀw over each chunk, (C, n), for weights w on this share's rows."""
+        """Computes Jᵀw over each chunk, (C, n), for weights w, one for each row of this rank."""
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
-        """JᵀJ v over each chunk, (C, n)."""
+        """Computes JᵀJ v over each chunk, (C, n), for a vector v (n,)."""
 
     def sketch_rows(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
-        """S [r J] (C · groups, 1 + n): in each chunk, `groups` sums of rows with signs.
+        """Computes this rank's rows of the sketch S [r J], (C · groups, 1 + n).
 
-        `signs`, ± 1 for every row of the whole set.
+        The rows of [r J] of each chunk are divided into groups. Each group gives one row of the
+        sketch, the sum of its rows with their signs.
+
+        Args:
+            theta: θ (n,).
+            signs: ± 1 for every row of all ranks.
+            groups: the number of groups in each chunk.
         """
 
     def sum_groups(self, values: Tensor, signs: Tensor, groups: int) -> Tensor:
-        """S v (C · groups,), of values v of this share's rows."""
+        """Computes this rank's part of S v, (C · groups,), S as in `sketch_rows`.
+
+        Args:
+            values: v, a number for each row of this rank.
+            signs, groups: as there.
+        """
 
 
 @runtime_checkable
 class TracedLoss(SampledLoss, Protocol):
-    """A loss of which the kernels evaluate what they have operations for.
+    """A loss that runs in the compiled kernels as far as these have its operations.
 
     Attributes:
-        untraced: an operation for want of which a part stays in torch; None where there is none.
+        untraced: the name of an operation that they do not have, because of which a part of the
+            loss stays in torch. None where there is none.
     """
 
     untraced: str | None
@@ -93,23 +120,26 @@ class TracedLoss(SampledLoss, Protocol):
 
 @runtime_checkable
 class BatchedLoss(SampledLoss, Protocol):
-    """A loss that may be taken over any of its samples."""
+    """A loss that can be taken over any part of its samples."""
 
     def subset(self, chosen: Tensor) -> SampledLoss:
-        """The same loss over those samples of each chunk that are among `chosen`.
+        """Makes the same loss over some samples, which stay in their chunks.
 
-        `chosen` are numbers of samples of the whole set, ascending; a chunk may be left empty.
+        Args:
+            chosen: the numbers of the samples among those of all ranks, in ascending order. A chunk
+                may be left without any.
         """
 
 
 @runtime_checkable
 class StratifiedLoss(BatchedLoss, Protocol):
-    """A loss of several kinds of samples, of each of which a mini-batch is to have its share.
+    """A loss with several kinds of samples, such as points inside and points on the boundary.
 
-    A loss over some samples is the same sum over the kinds, each a mean over its own ones.
+    The loss is a sum over the kinds, and each kind contributes the mean over its samples. The same
+    holds for a loss over a part of the samples, which should contain some of every kind.
 
     Attributes:
-        strata: samples of each kind in the whole set, numbered one kind after the other.
+        strata: the number of samples of each kind. Samples are numbered kind after kind.
     """
 
     strata: tuple[int, ...]
@@ -117,23 +147,29 @@ class StratifiedLoss(BatchedLoss, Protocol):
 
 @runtime_checkable
 class FiniteSumLoss(BatchedLoss, Protocol):
-    """A loss that may be taken over any of its samples, with its Hessian's products."""
+    """A loss that can be taken over any part of its samples, and has products with its Hessian."""
 
     def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
-        """Σ ∇²ℓ_j v over each chunk, (C, n)."""
+        """Computes Σ_j ∇²ℓ_j(θ) v over each chunk, (C, n), for a vector v (n,)."""
 
     def subset(self, chosen: Tensor) -> "FiniteSumLoss": ...
 
 
 @runtime_checkable
 class PortableLoss(FiniteSumLoss, Protocol):
-    """A loss whose samples can travel from the ranks that hold them to all others."""
+    """A loss whose samples can be sent from the ranks that hold them to all others."""
 
     def gather_samples(self, chosen: Tensor, communicator: Communicator) -> FiniteSumLoss:
-        """The loss over `chosen`, in that order and as one chunk, held whole by every rank.
+        """Sends some samples to all ranks, and makes the loss over them; collective.
 
-        Collective. In what is returned the samples are numbered from 0.
+        Args:
+            chosen: the numbers of the samples in any order, equal on all ranks.
+            communicator: all ranks that hold samples.
+
+        Returns:
+            The loss over these samples as one chunk, which every rank holds whole. They are
+            numbered from 0, in the order of `chosen`.
         """
 
     def evaluate_sample_gradient(self, place: int, theta: Tensor) -> Tensor:
-        """∇ℓ_j(θ) (n,) of the sample at this place among those held."""
+        """Computes ∇ℓ_j(θ) (n,) of one sample, named by its place, from 0, on this rank."""

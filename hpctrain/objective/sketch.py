@@ -1,4 +1,4 @@
-"""Random sketches of the residuals and of their Jacobian.
+"""A random sketch of the residuals and their Jacobian: few sums that stand for many rows.
 
 Source: Charikar, Chen, Farach-Colton, Finding frequent items in data streams (2002).
 """
@@ -14,13 +14,13 @@ from hpctrain.linalg.randomness import make_generator
 
 @dataclass(frozen=True)
 class Sketch:
-    """Rows of S [r J] at one θ.
+    """The sketch S [r J] of the residuals r and their Jacobian J at one θ; see `Objective.sketch`.
 
     Attributes:
-        rows: S [r J] (k, 1 + n), on every rank.
-        signs: of all rows.
-        groups: rows from each chunk of samples.
-        counts: rows from each rank.
+        rows: S [r J] (k, 1 + n), whole on every rank.
+        signs: the sign, ± 1, of each row of [r J].
+        groups: how many rows of the sketch come from each chunk of samples.
+        counts: how many rows of the sketch come from each rank.
     """
 
     rows: Tensor
@@ -30,6 +30,11 @@ class Sketch:
 
 
 def draw_signs(rows: int, seed: int, iteration: int) -> Tensor:
-    """± 1 for each row, int8, on the CPU."""
+    """Draws a random sign, + 1 or - 1, for each of `rows` rows: int8, on the CPU.
+
+    Args:
+        rows: how many signs.
+        seed, iteration: determine the signs, whatever the rank.
+    """
     drawn = make_generator(seed, "sketch", iteration).integers(0, 2, rows, dtype=np.int8)
     return to_tensor(2 * drawn - 1)

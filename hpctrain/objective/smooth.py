@@ -1,4 +1,4 @@
-"""A function of θ as a line search, a trust region or a quasi-Newton method sees it."""
+"""What line searches, trust regions and quasi-Newton methods ask of a function of θ."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +11,7 @@ from hpctrain.parallel.communicator import Communicator
 
 
 class Smooth(Protocol):
-    """What a line search, a trust region or a quasi-Newton method needs of a function of θ (n,)."""
+    """A differentiable function of θ (n,), such as an `Objective` or a `Corrected` one."""
 
     parameters: int
     dtype: torch.dtype
@@ -19,17 +19,24 @@ class Smooth(Protocol):
     counts: Counts
 
     def evaluate(self, theta: Tensor) -> "Evaluation":
-        """Evaluates the value at θ (n,); the gradient there costs an evaluation more."""
+        """Evaluates the function at θ (n,). Its gradient there can be asked of the result later."""
 
     def evaluate_with_gradient(self, theta: Tensor) -> "Evaluation":
-        """Evaluates the value and the gradient at θ (n,) together."""
+        """Evaluates the function and its gradient at θ (n,) together, which saves a pass."""
 
     def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
-        """Multiplies the Hessian at θ (n,) by v (n,)."""
+        """Computes the product (n,) of the Hessian at θ (n,) with a vector v (n,)."""
 
 
 class Evaluation:
-    """The loss at one θ, and its gradient where it is evaluated too."""
+    """The loss at one θ, and the gradient there once it has been evaluated.
+
+    Args:
+        objective: the function.
+        theta: θ (n,).
+        loss: its value there.
+        gradient: its gradient (n,) there, where it is known already.
+    """
 
     def __init__(
         self, objective: Smooth, theta: Tensor, loss: float, gradient: Tensor | None = None
@@ -40,7 +47,7 @@ class Evaluation:
         self._gradient = gradient
 
     def evaluate_gradient(self) -> Tensor:
-        """∇L(θ) (n,), evaluated by the first call unless it was with the loss; collective."""
+        """Returns ∇L(θ) (n,), which the first call evaluates if need be; collective."""
         if self._gradient is None:
             self._gradient = self._objective.evaluate_with_gradient(self.theta).evaluate_gradient()
         return self._gradient
@@ -48,7 +55,7 @@ class Evaluation:
 
 @dataclass
 class Point:
-    """θ (n,) with the loss and the gradient (n,) there."""
+    """A parameter vector θ (n,), with the loss and the gradient (n,) there."""
 
     theta: Tensor
     loss: float
@@ -61,5 +68,5 @@ def evaluate_point(objective: Smooth, theta: Tensor) -> Point:
 
 
 def complete_point(evaluation: Evaluation) -> Point:
-    """The point of an evaluation, whose gradient is evaluated if it was not; collective."""
+    """Makes a point of an evaluation, with its gradient evaluated if need be; collective."""
     return Point(evaluation.theta, evaluation.loss, evaluation.evaluate_gradient())

@@ -1,4 +1,4 @@
-"""What a problem is to its objective: losses on any ranks, of any samples."""
+"""What an objective asks of a problem: to make the loss over any rank's share of the samples."""
 
 from typing import Protocol, runtime_checkable
 
@@ -9,27 +9,39 @@ from hpctrain.objective.losses import SampledLoss
 
 
 class LossSource(Protocol):
-    """Gives every rank its share of a loss.
+    """A problem, which makes each rank's share of its loss.
 
     Attributes:
-        samples: |D|.
+        samples: |D|, the number of samples.
     """
 
     samples: int
 
     @property
     def layers(self) -> list[LayerRange]:
-        """The parts of θ, from input to output, of which decompositions make blocks."""
+        """The layers of the network, from input to output: their ranges in θ and their costs."""
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> SampledLoss:
-        """The loss over the chunks of samples that rank `rank` of `ranks` holds."""
+        """Makes the loss over the chunks that one rank holds.
+
+        Args:
+            chunks: into how many chunks the samples of all ranks are cut.
+            rank: the rank, of `ranks`.
+            ranks: the number of ranks among which the chunks are divided.
+            threads: the threads that evaluate the loss.
+        """
 
 
 @runtime_checkable
 class DivisibleSource(LossSource, Protocol):
-    """A source whose loss may be taken over some of its samples, cut into chunks of their own."""
+    """A problem whose loss can be taken over some of its samples, divided among ranks anew."""
 
     def share_samples(
         self, samples: Tensor, chunks: int, rank: int, ranks: int, threads: int
     ) -> SampledLoss:
-        """As `share`, of `samples`, their numbers in ascending order."""
+        """Makes one rank's share of the loss over some samples.
+
+        Args:
+            samples: their numbers in ascending order; they are cut into `chunks` chunks.
+            chunks, rank, ranks, threads: as for `share`.
+        """
