@@ -90,7 +90,7 @@ def by_jets(case: Case, threads: int) -> Callable[[], object]:
 
     loss = make_residual_loss(evaluator, residual, torch.float64)
     theta = case.network.initial_parameters(seed=0)
-    return lambda: loss.losses_and_gradients(theta, 0, case.network.depth - 1, None)
+    return lambda: loss.sum_losses_and_gradients(theta, 0, case.network.depth - 1, None)
 
 
 def by_autograd(case: Case) -> Callable[[], object]:

@@ -31,14 +31,14 @@ class Logistic:
         self.kept = torch.ones(len(X)).double() if kept is None else kept
         self.D = torch.logspace(-3, 0, self.parameters).double()
 
-    def losses(self, theta):
+    def sum_losses(self, theta):
         wall = 0 * torch.sqrt(10 - theta[0].abs())
         each = torch.nn.functional.softplus(-self.X @ theta) + 0.5 * theta @ (self.D * theta)
         return self.kept * (each + wall)
 
-    def losses_and_gradients(self, theta):
+    def sum_losses_and_gradients(self, theta):
         slopes = -torch.sigmoid(-self.X @ theta)[:, None] * self.X + self.D * theta
-        return torch.cat([self.losses(theta)[:, None], self.kept[:, None] * slopes], dim=1)
+        return torch.cat([self.sum_losses(theta)[:, None], self.kept[:, None] * slopes], dim=1)
 
     def multiply_hessians(self, theta, v):
         z = torch.sigmoid(self.X @ theta)
@@ -67,11 +67,11 @@ class Restricted:
         self.region.replace(theta, part)
         return theta
 
-    def losses(self, part):
-        return self.loss.losses(self._full(part))
+    def sum_losses(self, part):
+        return self.loss.sum_losses(self._full(part))
 
-    def losses_and_gradients(self, part):
-        found = self.loss.losses_and_gradients(self._full(part))
+    def sum_losses_and_gradients(self, part):
+        found = self.loss.sum_losses_and_gradients(self._full(part))
         own = [self.region.restrict(row) for row in found[:, 1:]]
         return torch.cat([found[:, :1], torch.stack(own)], dim=1)
 
@@ -98,11 +98,11 @@ class Coupled(Logistic):
 
     pull = 40.0
 
-    def losses(self, theta):
-        return super().losses(theta) + self.kept * 0.5 * self.pull * theta.sum() ** 2
+    def sum_losses(self, theta):
+        return super().sum_losses(theta) + self.kept * 0.5 * self.pull * theta.sum() ** 2
 
-    def losses_and_gradients(self, theta):
-        found = super().losses_and_gradients(theta)
+    def sum_losses_and_gradients(self, theta):
+        found = super().sum_losses_and_gradients(theta)
         found[:, 1:] += self.kept[:, None] * self.pull * theta.sum()
         return found
 

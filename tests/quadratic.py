@@ -26,12 +26,12 @@ class Quadratic:
         self.A, self.b, self.c = A, b, A.new_zeros(len(A)) if c is None else c
         self.parameters = b.shape[1]
 
-    def losses(self, theta: Tensor) -> Tensor:
+    def sum_losses(self, theta: Tensor) -> Tensor:
         return 0.5 * torch.einsum("i,jik,k->j", theta, self.A, theta) - self.b @ theta + self.c
 
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+    def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
         gradients = torch.einsum("jik,k->ji", self.A, theta) - self.b
-        return torch.cat([self.losses(theta)[:, None], gradients], dim=1)
+        return torch.cat([self.sum_losses(theta)[:, None], gradients], dim=1)
 
     def multiply_hessians(self, theta: Tensor, v: Tensor) -> Tensor:
         return torch.einsum("jik,k->ji", self.A, v)
@@ -47,7 +47,7 @@ class Quadratic:
         frozen = theta.clone()
         frozen[inside] = 0
         b = self.b[:, inside] - torch.einsum("jik,k->ji", self.A[:, inside], frozen)
-        return Quadratic(self.A[:, inside][:, :, inside], b, self.losses(frozen))
+        return Quadratic(self.A[:, inside][:, :, inside], b, self.sum_losses(frozen))
 
 
 def random_quadratic(n: int, samples: int = 4, seed: int = 0, spread: float = 1.0) -> Quadratic:

@@ -24,18 +24,18 @@ class Residuals(LeastSquaresLoss):
         self.rows = rows
         self.parameters = parameters
 
-    def jacobian(self, theta):
+    def evaluate_jacobian(self, theta):
         return torch.func.jacrev(self.residuals)(theta)
 
-    def losses(self, theta):
+    def sum_losses(self, theta):
         return self.residuals(theta).square()
 
-    def losses_and_gradients(self, theta):
+    def sum_losses_and_gradients(self, theta):
         r = self.residuals(theta)[:, None]
-        return torch.cat([r.square(), 2 * r * self.jacobian(theta)], dim=1)
+        return torch.cat([r.square(), 2 * r * self.evaluate_jacobian(theta)], dim=1)
 
     def add_gauss_newton(self, theta, first, last, G, layout):
-        J = self.jacobian(theta)[first:last]
+        J = self.evaluate_jacobian(theta)[first:last]
         G += packed(layout, J.T @ J)
 
     def evaluate_curvatures(self, theta, p, h):
@@ -43,10 +43,10 @@ class Residuals(LeastSquaresLoss):
         return (ahead - 2 * r + behind) / h**2
 
     def pull_back(self, theta, weights):
-        return weights[:, None] * self.jacobian(theta)
+        return weights[:, None] * self.evaluate_jacobian(theta)
 
     def multiply_gauss_newton_chunks(self, theta, v):
-        J = self.jacobian(theta)
+        J = self.evaluate_jacobian(theta)
         return (J @ v)[:, None] * J
 
     def sketch_rows(self, theta, signs, groups):
@@ -61,7 +61,7 @@ class Residuals(LeastSquaresLoss):
         return sums.view(-1)
 
     def _rows(self, theta):
-        return torch.cat([self.residuals(theta)[:, None], self.jacobian(theta)], dim=1)
+        return torch.cat([self.residuals(theta)[:, None], self.evaluate_jacobian(theta)], dim=1)
 
 
 def objective_of_residuals(function, samples, parameters):

@@ -143,8 +143,8 @@ def test_a_block_does_not_evaluate_the_layers_below_it_again():
     restricted = share.restrict(top, theta)
     assert Counted.calls == before + 4
     for _ in range(3):
-        restricted.losses_and_gradients(top.restrict(theta))
-        restricted.losses(top.restrict(theta))
+        restricted.sum_losses_and_gradients(top.restrict(theta))
+        restricted.sum_losses(top.restrict(theta))
     assert Counted.calls == before + 4
     assert restricted.prefix_cost == layers[0].cost == 36 * 7
     assert restricted.loss_cost == layers[1].cost == 7 * CLASSES
@@ -193,12 +193,12 @@ def test_a_share_of_given_samples_is_the_loss_over_these():
     problem = tiny_problem()
     theta = theta_of(problem)
     samples = torch.tensor([2, 3, 11, 30, 31, 32, 33, 50])
-    sums = problem.share_samples(samples, 4, 0, 1, 1).losses_and_gradients(theta).sum(dim=0)
+    sums = problem.share_samples(samples, 4, 0, 1, 1).sum_losses_and_gradients(theta).sum(dim=0)
     loss, gradient = direct_loss(problem, theta, samples.numpy())
     assert float(sums[0]) / 8 == pytest.approx(loss, rel=1e-13)
     torch.testing.assert_close(sums[1:] / 8, gradient, rtol=1e-11, atol=1e-13)
     chosen = torch.tensor([3, 31, 33])
-    part = problem.share_samples(samples, 4, 0, 1, 1).subset(chosen).losses(theta).sum()
+    part = problem.share_samples(samples, 4, 0, 1, 1).subset(chosen).sum_losses(theta).sum()
     assert float(part) / 3 == pytest.approx(direct_loss(problem, theta, chosen.numpy())[0])
 
 
@@ -213,14 +213,16 @@ def test_sums_have_the_same_bits_for_any_threads_and_ranks(make, dtype):
     for ranks, threads in ((1, 2), (1, 3), (3, 1), (4, 2), (8, 1)):
         shares = [problem.share(8, rank, ranks, threads) for rank in range(ranks)]
         assert torch.equal(
-            torch.cat([each.losses_and_gradients(theta) for each in shares]),
-            share.losses_and_gradients(theta),
+            torch.cat([each.sum_losses_and_gradients(theta) for each in shares]),
+            share.sum_losses_and_gradients(theta),
         )
         assert torch.equal(
             torch.cat([each.multiply_hessians(theta, v) for each in shares]),
             share.multiply_hessians(theta, v),
         )
-        assert torch.equal(torch.cat([s.losses(theta) for s in shares]), share.losses(theta))
+        assert torch.equal(
+            torch.cat([s.sum_losses(theta) for s in shares]), share.sum_losses(theta)
+        )
 
 
 def test_a_finite_sum_is_what_it_says_it_is():

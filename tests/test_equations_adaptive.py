@@ -51,7 +51,7 @@ def renewal(adapt, **settings):
 
 def equation_squares(problem, theta, points):
     loss = problem.make_equation_residuals(points, Holding(CHUNKS, 0, 1, 1))
-    return loss.residuals(theta).reshape(points.shape[1], -1).square().sum(1)
+    return loss.evaluate_residuals(theta).reshape(points.shape[1], -1).square().sum(1)
 
 
 def test_rad_draws_each_candidate_as_often_as_its_density_says():
@@ -183,11 +183,11 @@ def test_weights_of_samples_scale_rows_of_residual_jacobian_products_and_sketche
     rows[: 2 * POINTS] = omega.sqrt().repeat_interleave(2)
     r = rows * plain._residuals(theta)
     assert torch.allclose(found._residuals(theta), r, rtol=1e-13)
-    assert torch.allclose(found.losses(theta).sum(), r.square().sum(), rtol=1e-12)
+    assert torch.allclose(found.sum_losses(theta).sum(), r.square().sum(), rtol=1e-12)
     v = torch.rand(len(theta), generator=random, dtype=torch.float64)
-    J = torch.cat([term.loss.jacobian(theta, 0, CHUNKS)[:, 1:] for term in plain._terms])
+    J = torch.cat([term.loss.evaluate_jacobian(theta, 0, CHUNKS)[:, 1:] for term in plain._terms])
     J = rows[:, None] * J
-    g = found.losses_and_gradients(theta)[:, 1:].sum(0)
+    g = found.sum_losses_and_gradients(theta)[:, 1:].sum(0)
     assert torch.allclose(g, 2 * J.T @ r, rtol=1e-10, atol=1e-10)
     products = found.multiply_gauss_newton_chunks(theta, v).sum(0)
     assert torch.allclose(products, J.T @ (J @ v), rtol=1e-10, atol=1e-10)
@@ -214,7 +214,7 @@ def test_weights_by_gradients_make_all_terms_pull_alike():
 def test_weights_by_the_ntk_make_all_traces_alike():
     _, objective, renew, theta = renewal(AdaptOptions(weights="ntk", memory=0.0))
     renew.renew(theta, 0)
-    rows = [term.loss.jacobian(theta, 0, CHUNKS)[:, 1:] for term in objective.share._terms]
+    rows = [term.loss.evaluate_jacobian(theta, 0, CHUNKS)[:, 1:] for term in objective.share._terms]
     traces = [float(J.square().sum()) for J in rows]
     assert traces == pytest.approx([traces[0]] * 3, rel=1e-12)
 

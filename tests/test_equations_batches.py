@@ -96,7 +96,7 @@ def test_a_batch_is_the_weighted_sum_of_means_over_its_points(problem):
         own = [chosen[(chosen >= a) & (chosen < b)] - a for a, b in pairwise(offsets)]
         terms = [pick(*each) for each in zip(problem.terms, own, strict=True)]
         share = problem.make_share(terms, Holding(1, 0, 1, 1))
-        expected = share.losses_and_gradients(theta)[0] / problem.samples
+        expected = share.sum_losses_and_gradients(theta)[0] / problem.samples
         assert found.loss == pytest.approx(float(expected[0]), rel=1e-12)
         torch.testing.assert_close(found.evaluate_gradient(), expected[1:], rtol=1e-10, atol=1e-12)
         assert objective.subset(chosen).evaluate(theta).loss == pytest.approx(found.loss)

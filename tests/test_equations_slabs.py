@@ -133,16 +133,16 @@ def test_a_start_that_is_a_term_is_the_distance_to_the_window_before():
 def test_the_loss_of_a_window_is_that_of_its_equations_alone():
     problem, thetas = slabs_of(Wave(), [0.9, 2.0])
     share = problem.share(4, 0, 1, 1)
-    first = share.losses_and_gradients(thetas[0])
+    first = share.sum_losses_and_gradients(thetas[0])
     theta = begin(problem, thetas, 1)
     own = problem.windows[1]
     points = own.terms[0].points[0]
     assert own.terms[0].samples == 40 and points.min() >= 0.9 and points.max() <= 2.0
     fresh = own.make_share(own.terms, Holding(4, 0, 1, 1))
-    found = share.losses_and_gradients(theta)
-    assert torch.equal(found, fresh.losses_and_gradients(theta))
+    found = share.sum_losses_and_gradients(theta)
+    assert torch.equal(found, fresh.sum_losses_and_gradients(theta))
     begin(problem, thetas, 0)
-    assert torch.equal(share.losses_and_gradients(thetas[0]), first)
+    assert torch.equal(share.sum_losses_and_gradients(thetas[0]), first)
 
 
 def test_a_solution_asked_for_in_mid_run_leaves_the_loss_as_it_is():

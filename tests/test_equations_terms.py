@@ -188,8 +188,10 @@ def test_products_sketches_and_the_gram_matrix_are_those_of_the_jacobian_of_all_
 def test_ranks_have_the_chunks_of_one_rank(kernels, ranks):
     problem = everything()
     theta = problem.initial_parameters(0)
-    whole = problem.share(8, 0, 1, 1).losses_and_gradients(theta)
-    parts = [problem.share(8, rank, ranks, 1).losses_and_gradients(theta) for rank in range(ranks)]
+    whole = problem.share(8, 0, 1, 1).sum_losses_and_gradients(theta)
+    parts = [
+        problem.share(8, rank, ranks, 1).sum_losses_and_gradients(theta) for rank in range(ranks)
+    ]
     if is_native_available():
         assert torch.equal(torch.cat(parts), whole)
     else:  # torch sums in another order where chunks are of other lengths
@@ -202,10 +204,10 @@ def test_a_block_of_layers_has_its_part_of_the_gradient_and_the_last_one_the_unk
     problem = everything()
     theta = problem.initial_parameters(0)
     share = problem.share(8, 0, 1, 1)
-    whole = share.losses_and_gradients(theta)
+    whole = share.sum_losses_and_gradients(theta)
     for block in cut_layers(problem.layers, 3).blocks:
         part = share.restrict(block, theta)
-        found = part.losses_and_gradients(block.restrict(theta).clone())
+        found = part.sum_losses_and_gradients(block.restrict(theta).clone())
         expected = torch.cat([whole[:, :1], whole[:, 1 + block.start : 1 + block.stop]], dim=1)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert block.stop == len(theta)
@@ -286,8 +288,8 @@ def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
     def shares_of(ranks):
         return [problem.share(8, rank, ranks, 1) for rank in range(ranks)]
 
-    whole = shares_of(1)[0].losses(theta)
-    parts = torch.cat([share.losses(theta) for share in shares_of(ranks)])
+    whole = shares_of(1)[0].sum_losses(theta)
+    parts = torch.cat([share.sum_losses(theta) for share in shares_of(ranks)])
     assert not is_native_available() or torch.equal(parts, whole)
     points = find_test_points(problem.equations)
     found = _references(problem.equations, ("u",), points)["u"]

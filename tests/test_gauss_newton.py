@@ -126,12 +126,12 @@ def test_jacobian_rows_are_the_gradients_of_single_residuals(kernels, adaptive, 
     shape = JetShape.make_closed(2, [(0,), (1, 1)])
     evaluator = make(network, shape, points, BOUNDS)
     burgers = lambda u, _: (u[1][0] + u[0][0] * u[2][0] - 0.01 * u[3][0],)  # noqa: E731
-    rows = make_residual_loss(evaluator, burgers, torch.float64).jacobian(theta, 1, 3)
+    rows = make_residual_loss(evaluator, burgers, torch.float64).evaluate_jacobian(theta, 1, 3)
     assert rows.shape == (BOUNDS[3] - BOUNDS[1], 1 + network.parameters)
     for row in (0, 17, len(rows) - 1):
         point = points[:, BOUNDS[1] + row, None]
         alone = TorchResidual(TorchJets(network, shape, point, [0, 1]), burgers)
-        leaf = alone.losses_and_gradients(theta, 0, network.depth - 1, None)[0]
+        leaf = alone.sum_losses_and_gradients(theta, 0, network.depth - 1, None)[0]
         r = rows[row, 0]
         torch.testing.assert_close(r.square(), leaf[0], rtol=1e-11, atol=0)
         torch.testing.assert_close(2 * r * rows[row, 1:], leaf[1:], rtol=1e-10, atol=1e-13)
@@ -259,7 +259,7 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     theta = problem.initial_parameters(0)
     sketch = objective.sketch(theta, rows, seed=3, iteration=7)
     (term,) = objective._share._terms
-    J = term.loss.jacobian(theta, 0, 16)
+    J = term.loss.evaluate_jacobian(theta, 0, 16)
     bounds = term.group_bounds(sketch.groups)
     expected = torch.stack(
         [

@@ -97,11 +97,11 @@ def test_fused_losses_and_gradients_equal_those_of_torch(name):
     fused, plain, theta = losses(RESIDUALS[name])
     assert type(fused).__name__ == "FusedResidual"
     last = NETWORK.depth - 1
-    expected = plain.losses_and_gradients(theta, 0, last, None)
-    found = fused.losses_and_gradients(theta, 0, last, None)
+    expected = plain.sum_losses_and_gradients(theta, 0, last, None)
+    found = fused.sum_losses_and_gradients(theta, 0, last, None)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
-    assert torch.equal(fused.losses(theta, 0, None), found[:, 0])
-    torch.testing.assert_close(plain.losses(theta, 0, None), expected[:, 0], rtol=1e-14, atol=0)
+    assert torch.equal(fused.sum_losses(theta, 0, None), found[:, 0])
+    torch.testing.assert_close(plain.sum_losses(theta, 0, None), expected[:, 0], rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("name", ["Burgers", "functions"])
@@ -109,11 +109,11 @@ def test_fused_residuals_and_weighted_gradients_equal_those_of_torch(name):
     fused, plain, theta = losses(RESIDUALS[name])
     weights = torch.randn(BOUNDS[-1], dtype=torch.float64)
     torch.testing.assert_close(
-        fused.residuals(theta), plain.residuals(theta), rtol=1e-11, atol=1e-12
+        fused.evaluate_residuals(theta), plain.evaluate_residuals(theta), rtol=1e-11, atol=1e-12
     )
     torch.testing.assert_close(
-        fused.weighted_gradients(theta, weights),
-        plain.weighted_gradients(theta, weights),
+        fused.pull_back(theta, weights),
+        plain.pull_back(theta, weights),
         rtol=1e-10,
         atol=1e-12,
     )
@@ -124,7 +124,10 @@ def test_the_jacobian_of_a_residual_in_torch_is_that_of_the_fused_one(name):
     fused, plain, theta = losses(RESIDUALS[name])
     for at in (theta, 1.1 * theta):
         torch.testing.assert_close(
-            plain.jacobian(at, 1, 3), fused.jacobian(at, 1, 3), rtol=1e-12, atol=1e-12
+            plain.evaluate_jacobian(at, 1, 3),
+            fused.evaluate_jacobian(at, 1, 3),
+            rtol=1e-12,
+            atol=1e-12,
         )
 
 
@@ -132,17 +135,17 @@ def test_the_jacobian_of_a_residual_in_torch_is_that_of_the_fused_one(name):
 def test_fused_suffixes_equal_those_of_torch(first, last):
     fused, plain, theta = losses(RESIDUALS["Burgers"])
     activations = make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS).evaluate_prefix(theta, first)
-    expected = plain.losses_and_gradients(theta, first, last, activations)
-    found = fused.losses_and_gradients(theta, first, last, activations)
+    expected = plain.sum_losses_and_gradients(theta, first, last, activations)
+    found = fused.sum_losses_and_gradients(theta, first, last, activations)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
-    assert torch.equal(fused.losses(theta, first, activations), found[:, 0])
+    assert torch.equal(fused.sum_losses(theta, first, activations), found[:, 0])
 
 
 def test_fused_losses_have_the_same_bits_on_any_number_of_threads():
     theta, residual = NETWORK.initial_parameters(0), RESIDUALS["functions"]
     jets = [make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS, threads) for threads in (1, 2, 3)]
     found = [
-        make_residual_loss(each, single(residual), torch.float64).losses_and_gradients(
+        make_residual_loss(each, single(residual), torch.float64).sum_losses_and_gradients(
             theta, 0, NETWORK.depth - 1, None
         )
         for each in jets
@@ -158,8 +161,8 @@ def test_float32_agrees_to_its_precision():
     same = lambda u: 5 * (u[0] - u[0] ** 3) + u[2].pow(4) + T * u[1]  # noqa: E731
     fused32, *_ = losses(residual, torch.float32)
     fused64, _, theta = losses(same)
-    found = fused32.losses_and_gradients(theta.float(), 0, NETWORK.depth - 1, None)
-    expected = fused64.losses_and_gradients(theta, 0, NETWORK.depth - 1, None)
+    found = fused32.sum_losses_and_gradients(theta.float(), 0, NETWORK.depth - 1, None)
+    expected = fused64.sum_losses_and_gradients(theta, 0, NETWORK.depth - 1, None)
     assert found.dtype == torch.float32
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
 
@@ -221,8 +224,8 @@ def test_functions_and_their_derivatives_are_those_of_torch_at_kinks_too(name):
     assert fused.untraced is None
     weights = torch.randn(BOUNDS[-1], dtype=torch.float64)
     for found, expected in (
-        (fused.residuals(theta), plain.residuals(theta)),
-        (fused.weighted_gradients(theta, weights), plain.weighted_gradients(theta, weights)),
+        (fused.evaluate_residuals(theta), plain.evaluate_residuals(theta)),
+        (fused.pull_back(theta, weights), plain.pull_back(theta, weights)),
     ):
         assert bool(expected.isfinite().all())
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -235,8 +238,8 @@ def test_a_branch_that_is_not_taken_leaves_no_nan_in_the_gradient():
     inside = lambda v, w: torch.where(v > 0, safe(v, w), w)  # noqa: E731
     fused, _, theta = losses(at_the_kinks(inside))
     weights = torch.ones(BOUNDS[-1], dtype=torch.float64)
-    assert bool(fused.residuals(theta).isfinite().all())
-    assert bool(fused.weighted_gradients(theta, weights).isfinite().all())
+    assert bool(fused.evaluate_residuals(theta).isfinite().all())
+    assert bool(fused.pull_back(theta, weights).isfinite().all())
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -256,8 +259,8 @@ def test_a_residual_that_cannot_be_traced_stays_in_torch():
     assert isinstance(fused, TorchResidual)
     last = NETWORK.depth - 1
     assert torch.equal(
-        fused.losses_and_gradients(theta, 0, last, None),
-        plain.losses_and_gradients(theta, 0, last, None),
+        fused.sum_losses_and_gradients(theta, 0, last, None),
+        plain.sum_losses_and_gradients(theta, 0, last, None),
     )
 
 

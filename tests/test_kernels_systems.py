@@ -112,15 +112,15 @@ def close(found, expected, tolerance=1e-11):
 def test_losses_and_gradients_are_those_of_nested_autograd(case, loss):
     theta = case.theta.clone().requires_grad_()
     r = case.by_autograd(theta)
-    close(loss.residuals(case.theta), r.T.flatten())
-    leaves = loss.losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None)
+    close(loss.evaluate_residuals(case.theta), r.T.flatten())
+    leaves = loss.sum_losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None)
     assert leaves.shape == (len(BOUNDS) - 1, 1 + len(theta))
     for leaf, (start, stop) in zip(leaves, pairwise(BOUNDS), strict=True):
         part = r[:, start:stop].square().sum()
         (gradient,) = torch.autograd.grad(part, theta, retain_graph=True)
         close(leaf[:1], part[None])
         close(leaf[1:], gradient)
-    close(loss.losses(case.theta, 0, None), leaves[:, 0])
+    close(loss.sum_losses(case.theta, 0, None), leaves[:, 0])
 
 
 def test_the_jacobian_and_products_with_it_are_those_of_nested_autograd(case, loss):
@@ -128,7 +128,7 @@ def test_the_jacobian_and_products_with_it_are_those_of_nested_autograd(case, lo
     r = case.by_autograd(theta).T.flatten()
     m = len(r) // BOUNDS[-1]
     start, stop = m * BOUNDS[1], m * BOUNDS[3]
-    rows = loss.jacobian(case.theta, 1, 3)
+    rows = loss.evaluate_jacobian(case.theta, 1, 3)
     assert rows.shape == (stop - start, 1 + len(theta))
     close(rows[:, 0], r[start:stop])
     for row in (0, 1, m, 17, stop - start - 1):
@@ -136,23 +136,25 @@ def test_the_jacobian_and_products_with_it_are_those_of_nested_autograd(case, lo
         close(rows[row, 1:], gradient)
     generator = torch.Generator().manual_seed(5)
     v = torch.randn(len(theta), generator=generator, dtype=torch.float64)
-    close(loss.jacobian_product(case.theta, v), loss.jacobian(case.theta, 0, 4)[:, 1:] @ v)
+    close(
+        loss.multiply_jacobian(case.theta, v), loss.evaluate_jacobian(case.theta, 0, 4)[:, 1:] @ v
+    )
     w = torch.randn(len(r), generator=generator, dtype=torch.float64)
-    close(loss.weighted_gradients(case.theta, w).sum(0), torch.autograd.grad(r, theta, w)[0])
+    close(loss.pull_back(case.theta, w).sum(0), torch.autograd.grad(r, theta, w)[0])
     by_chunk = loss.multiply_gauss_newton_chunks(case.theta, v)
     for chunk in range(4):
-        J = loss.jacobian(case.theta, chunk, chunk + 1)[:, 1:]
+        J = loss.evaluate_jacobian(case.theta, chunk, chunk + 1)[:, 1:]
         close(by_chunk[chunk], J.T @ (J @ v))
 
 
 def test_a_suffix_has_its_own_columns_and_those_of_the_unknowns_if_wanted(case, loss):
-    whole = loss.losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None)
+    whole = loss.sum_losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None)
     layers, n = NETWORK.layers, NETWORK.parameters
     for first in range(1, NETWORK.depth):
         activations = loss.jets.evaluate_prefix(case.theta, first)
         for last in range(first, NETWORK.depth):
             for wanted in (None, True, False):
-                found = loss.losses_and_gradients(
+                found = loss.sum_losses_and_gradients(
                     case.theta, first, last, activations, unknowns_wanted=wanted
                 )
                 parts = [whole[:, :1], whole[:, 1 + layers[first].start : 1 + layers[last].stop]]
@@ -163,25 +165,25 @@ def test_a_suffix_has_its_own_columns_and_those_of_the_unknowns_if_wanted(case, 
 
 def test_groups_of_chunks_have_the_gradients_of_their_points(case, loss):
     """Empty ones among them, whose gradients are zero, also for the unknowns."""
-    weights = torch.linspace(-1, 1, len(loss.residuals(case.theta))).double()
+    weights = torch.linspace(-1, 1, len(loss.evaluate_residuals(case.theta))).double()
     bounds = [0, 0, 20, 20, BOUNDS[-1], BOUNDS[-1]]
-    found = loss.regroup(bounds).weighted_gradients(case.theta, weights)
+    found = loss.regroup(bounds).pull_back(case.theta, weights)
     assert found.shape == (5, len(case.theta))
     assert not bool(found[[0, 2, 4]].any())
-    close(found.sum(0), loss.weighted_gradients(case.theta, weights).sum(0))
+    close(found.sum(0), loss.pull_back(case.theta, weights).sum(0))
 
 
 @needs_native
 def test_fused_systems_have_the_same_bits_on_any_number_of_threads(case):
     v = torch.ones_like(case.theta)
-    weights = torch.ones_like(case.reference.residuals(case.theta))
+    weights = torch.ones_like(case.reference.evaluate_residuals(case.theta))
     for one, other in zip(
         *(
             (
-                loss.losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None),
-                loss.jacobian(case.theta, 0, 4),
-                loss.jacobian_product(case.theta, v),
-                loss.weighted_gradients(case.theta, weights),
+                loss.sum_losses_and_gradients(case.theta, 0, NETWORK.depth - 1, None),
+                loss.evaluate_jacobian(case.theta, 0, 4),
+                loss.multiply_jacobian(case.theta, v),
+                loss.pull_back(case.theta, weights),
                 loss.multiply_gauss_newton_chunks(case.theta, v),
             )
             for loss in (case.fused(1), case.fused(3))
@@ -195,11 +197,11 @@ def test_fused_systems_have_the_same_bits_on_any_number_of_threads(case):
 @pytest.mark.parametrize("count", [1, 8, 9, 16, 17, 32])
 def test_bits_of_a_sum_do_not_depend_on_how_long_its_tile_is(case, count):
     """A chunk of few points against one that holds others too, which have no weight."""
-    results = len(case.reference.residuals(case.theta)) // BOUNDS[-1]
+    results = len(case.reference.evaluate_residuals(case.theta)) // BOUNDS[-1]
     weights = torch.zeros(BOUNDS[-1], results).double()
     weights[:count] = torch.linspace(-1, 2, count * results).double().reshape(count, results)
     found = [
-        case.fused().regroup(bounds).weighted_gradients(case.theta, weights.flatten())[0]
+        case.fused().regroup(bounds).pull_back(case.theta, weights.flatten())[0]
         for bounds in ([0, count, BOUNDS[-1]], [0, BOUNDS[-1]])
     ]
     assert torch.equal(*found)
@@ -210,9 +212,9 @@ def test_float32_agrees_to_its_precision(case):
     evaluator = make_jet_evaluator(NETWORK, case.shape, points().float(), BOUNDS)
     single = make_residual_loss(evaluator, case.residual, torch.float32, case.q)
     last = NETWORK.depth - 1
-    found = single.losses_and_gradients(case.theta.float(), 0, last, None)
+    found = single.sum_losses_and_gradients(case.theta.float(), 0, last, None)
     assert found.dtype == torch.float32
-    close(found.double(), case.fused().losses_and_gradients(case.theta, 0, last, None), 1e-4)
+    close(found.double(), case.fused().sum_losses_and_gradients(case.theta, 0, last, None), 1e-4)
 
 
 @needs_native
@@ -224,7 +226,7 @@ def test_what_is_infinite_in_one_residual_stays_out_of_the_others_rows():
     roots = make_residual_loss(
         evaluator, lambda u, _: ((u[0][0] - values[0]).sqrt(), u[0][1]), torch.float64
     )
-    rows = roots.jacobian(theta, 0, 4)
+    rows = roots.evaluate_jacobian(theta, 0, 4)
     assert not bool(rows[0::2].isfinite().all())
     assert bool(rows[1::2].isfinite().all())
 
@@ -263,14 +265,14 @@ def test_residuals_of_groups_read_the_jets_of_their_own_points(make):
     at = theta.clone().requires_grad_()
     r = residuals(at)
     J = torch.stack([torch.autograd.grad(each, at, retain_graph=True)[0] for each in r])
-    close(loss.residuals(theta), r)
-    leaves = loss.losses_and_gradients(theta, 0, NETWORK.depth - 1, None)
+    close(loss.evaluate_residuals(theta), r)
+    leaves = loss.sum_losses_and_gradients(theta, 0, NETWORK.depth - 1, None)
     close(leaves.sum(0)[0], r.square().sum())
     close(leaves.sum(0)[1:], 2 * J.T @ r.detach())
     close(leaves[1, 0], r[4:14].square().sum())
-    close(loss.jacobian(theta, 1, 2), torch.cat([r[4:14, None], J[4:14]], dim=1))
+    close(loss.evaluate_jacobian(theta, 1, 2), torch.cat([r[4:14, None], J[4:14]], dim=1))
     v = torch.linspace(-1, 1, len(theta)).double()
-    close(loss.jacobian_product(theta, v), J @ v)
-    close(loss.weighted_gradients(theta, torch.ones_like(r.detach())).sum(0), J.sum(0))
+    close(loss.multiply_jacobian(theta, v), J @ v)
+    close(loss.pull_back(theta, torch.ones_like(r.detach())).sum(0), J.sum(0))
     cut = loss.regroup([0, 4, 9])
-    close(cut.losses(theta, 0, None)[0], r[:8].square().sum())
+    close(cut.sum_losses(theta, 0, None)[0], r[:8].square().sum())

@@ -124,8 +124,8 @@ def test_chunk_sums_have_the_same_bits_however_ranks_cut_them(problem, theta):
     whole = problem.share(CHUNKS, 0, 1, 1)
     for ranks in (2, 3, 4):
         shares = [problem.share(CHUNKS, rank, ranks, 1) for rank in range(ranks)]
-        found = torch.cat([share.losses_and_gradients(theta) for share in shares])
-        assert torch.equal(found, whole.losses_and_gradients(theta))
+        found = torch.cat([share.sum_losses_and_gradients(theta) for share in shares])
+        assert torch.equal(found, whole.sum_losses_and_gradients(theta))
         products = torch.cat([share.multiply_hessians(theta, theta) for share in shares])
         assert torch.equal(products, whole.multiply_hessians(theta, theta))
 

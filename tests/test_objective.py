@@ -115,10 +115,10 @@ def test_a_block_counts_the_layers_it_sweeps(problem, objective, theta):
 
 def test_the_loss_does_not_depend_on_how_ranks_cut_the_chunks(problem, objective, theta):
     """Chunk sums have the same bits whichever rank's share they are in."""
-    expected = problem.share(CHUNKS, 0, 1, 1).losses_and_gradients(theta)
+    expected = problem.share(CHUNKS, 0, 1, 1).sum_losses_and_gradients(theta)
     for ranks in (2, 3, 4):
         shares = [problem.share(CHUNKS, rank, ranks, 1) for rank in range(ranks)]
-        losses = torch.cat([share.losses(theta) for share in shares])
-        leaves = torch.cat([share.losses_and_gradients(theta) for share in shares])
+        losses = torch.cat([share.sum_losses(theta) for share in shares])
+        leaves = torch.cat([share.sum_losses_and_gradients(theta) for share in shares])
         assert torch.equal(losses, expected[:, 0])
         assert torch.equal(leaves, expected)

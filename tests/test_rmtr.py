@@ -383,7 +383,7 @@ def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_o
     copied = transfer.prolong(theta)
 
     def outputs(loss, theta):
-        loss.losses(theta)  # puts θ into the replicas
+        loss.sum_losses(theta)  # puts θ into the replicas
         return loss._outputs(loss._replicas[0], 0)
 
     def missed(refined):

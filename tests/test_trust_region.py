@@ -208,14 +208,14 @@ class Rosenbrock:
     parameters, dtype, device = 2, torch.float64, torch.device("cpu")
     loss_cost, gradient_cost, prefix_cost = 1, 3, 0
 
-    def losses(self, theta):
+    def sum_losses(self, theta):
         a, b = theta
         return (100 * (b - a**2) ** 2 + (1 - a) ** 2 + 0 * torch.sqrt(3 - a.abs()))[None]
 
-    def losses_and_gradients(self, theta):
+    def sum_losses_and_gradients(self, theta):
         a, b = theta
         slope = torch.stack([-400 * a * (b - a**2) - 2 * (1 - a), 200 * (b - a**2)])
-        return torch.cat([self.losses(theta), slope + 0 * torch.sqrt(3 - a.abs())])[None]
+        return torch.cat([self.sum_losses(theta), slope + 0 * torch.sqrt(3 - a.abs())])[None]
 
     def multiply_hessians(self, theta, v):
         a, b = theta

@@ -215,7 +215,7 @@ def separable_quadratic():
     b = random.b.clone()
     b[:, 4:8] = 1
     loss = Quadratic(A, b)
-    loss.c = torch.full((8,), -float(loss.losses(minimum(loss)).mean())).double()
+    loss.c = torch.full((8,), -float(loss.sum_losses(minimum(loss)).mean())).double()
     return loss, torch.full((12,), 0.5).double()
 
 
@@ -227,7 +227,7 @@ def test_a_share_without_a_gradient_does_not_hold_up_the_others(corrected):
     loss.A[flat], loss.b[flat] = 0, 0
     solver = solver_of(options, loss)
     state = solver.init(torch.ones(loss.parameters).double())
-    first, best = state.point.loss, float(loss.losses(minimum(loss)).mean())
+    first, best = state.point.loss, float(loss.sum_losses(minimum(loss)).mean())
     for _ in range(20):
         state, _ = solver.step(state)
     assert state.point.loss - best < 0.1 * (first - best)

@@ -56,7 +56,7 @@ class LinearJets:
         """
         n = self.evaluator.network.parameters
         if is_native(self.evaluator):
-            J = _fuse(self.evaluator, weights).jacobian(theta[:n], first, last)[:, 1:]
+            J = _fuse(self.evaluator, weights).evaluate_jacobian(theta[:n], first, last)[:, 1:]
             return J.reshape(-1, len(weights), n)
         part = slice(self.evaluator.bounds[first], self.evaluator.bounds[last])
         self._single.forward(theta, keep=True)
@@ -90,7 +90,7 @@ class Linearised:
     group: int
     jets: LinearJets
 
-    def jacobian(self, first: int, last: int) -> Tensor:
+    def evaluate_jacobian(self, first: int, last: int) -> Tensor:
         """Computes the rows [r, ∂r/∂θ] of some samples, (k·m, 1 + n + q).
 
         Args:

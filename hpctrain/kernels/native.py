@@ -199,14 +199,14 @@ class FusedResidual:
             program.instructions, program.results, program.unknowns, arrays.numpy()
         )
 
-    def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
+    def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         sums = self._empty(self.jets.chunks)
         self.jets.kernel.losses(
             _buffer(theta), first, _optional(activations), self._residual, sums.numpy()
         )
         return sums
 
-    def losses_and_gradients(
+    def sum_losses_and_gradients(
         self,
         theta: Tensor,
         first: int,
@@ -225,7 +225,7 @@ class FusedResidual:
         )  # fmt: skip
         return leaves
 
-    def residuals(self, theta: Tensor) -> Tensor:
+    def evaluate_residuals(self, theta: Tensor) -> Tensor:
         r = self._empty(self.jets.points * len(self._program.results))
         self.jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
         return r
@@ -237,20 +237,20 @@ class FusedResidual:
         jets = self.jets.select(chosen, bounds)
         return FusedResidual(jets, self._program.select(chosen), self.jets.dtype)
 
-    def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
+    def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         leaves = self._empty(self.jets.chunks, len(theta))
         self.jets.kernel.weighted_gradients(
             _buffer(theta), self._residual, _buffer(weights), leaves.numpy()
         )
         return leaves
 
-    def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
+    def evaluate_jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         points = self.jets.bounds[last] - self.jets.bounds[first]
         rows = self._empty(points * len(self._program.results), 1 + len(theta))
         self.jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
         return rows
 
-    def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_jacobian(self, theta: Tensor, v: Tensor) -> Tensor:
         product = self._empty(self.jets.points * len(self._program.results))
         self.jets.kernel.jacobian_product(
             _buffer(theta), _buffer(v), self._residual, product.numpy()

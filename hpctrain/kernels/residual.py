@@ -51,7 +51,7 @@ class ResidualLoss(Protocol):
     def jets(self) -> JetEvaluator:
         """The evaluator of the jets that the residual reads."""
 
-    def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
+    def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         """Computes the sums of squares (C,).
 
         Args:
@@ -59,7 +59,7 @@ class ResidualLoss(Protocol):
             first, activations: the layer to start at, and the jets that enter it.
         """
 
-    def losses_and_gradients(
+    def sum_losses_and_gradients(
         self,
         theta: Tensor,
         first: int,
@@ -80,7 +80,7 @@ class ResidualLoss(Protocol):
             (C, 1 + the number of these parameters).
         """
 
-    def residuals(self, theta: Tensor) -> Tensor:
+    def evaluate_residuals(self, theta: Tensor) -> Tensor:
         """Computes the residuals (N·m,) of all samples at θ (n + q,)."""
 
     def regroup(self, bounds: list[int]) -> "ResidualLoss":
@@ -94,10 +94,10 @@ class ResidualLoss(Protocol):
             bounds: of the new chunks.
         """
 
-    def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
+    def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Computes Jᵀw = Σ_k w_k ∂r_k/∂θ over each chunk, (C, n + q), for weights w (N·m,)."""
 
-    def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
+    def evaluate_jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         """Computes the rows [r, ∂r/∂θ] of some samples, (k·m, 1 + n + q).
 
         Args:
@@ -105,7 +105,7 @@ class ResidualLoss(Protocol):
             first, last: the samples are the k samples of the chunks first … last - 1.
         """
 
-    def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_jacobian(self, theta: Tensor, v: Tensor) -> Tensor:
         """Computes J v (N·m,), J = ∂r/∂θ, for a vector v (n + q,)."""
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
@@ -188,13 +188,13 @@ class TorchResidual:
         self._linear = LinearJets(evaluator)
         self._kept: Linearised | None = None
 
-    def losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
+    def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self.jets.forward(theta, keep=False, first=first, activations=activations)
         with torch.no_grad():
             r = self._evaluate(jets, self._copy_unknowns(theta))
         return self._sum_chunks(r.square().sum(0))
 
-    def losses_and_gradients(
+    def sum_losses_and_gradients(
         self,
         theta: Tensor,
         first: int,
@@ -213,7 +213,7 @@ class TorchResidual:
             parts.append(self._sum_chunks(by_unknown).T)
         return torch.cat(parts, dim=1)
 
-    def residuals(self, theta: Tensor) -> Tensor:
+    def evaluate_residuals(self, theta: Tensor) -> Tensor:
         with torch.no_grad():
             r = self._evaluate(self.jets.forward(theta, keep=False), self._copy_unknowns(theta))
         return r.T.flatten()
@@ -239,21 +239,21 @@ class TorchResidual:
         residual, samples = self._choose(chosen)
         return TorchResidual(jets, residual, self._unknowns, g, samples, self.untraced)
 
-    def weighted_gradients(self, theta: Tensor, weights: Tensor) -> Tensor:
+    def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         jets = self.jets.forward(theta, keep=True)
         by_point = weights.reshape(self._bounds[-1], -1).T
         _, by_jet, by_unknown = self._pull_back(theta, jets, lambda _: by_point)
         gradients = self.jets.reverse(theta, by_jet)
         return torch.cat([gradients, self._sum_chunks(by_unknown).T], dim=1)
 
-    def jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
-        return self._linearise(theta).jacobian(first, last)
+    def evaluate_jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
+        return self._linearise(theta).evaluate_jacobian(first, last)
 
-    def jacobian_product(self, theta: Tensor, v: Tensor) -> Tensor:
+    def multiply_jacobian(self, theta: Tensor, v: Tensor) -> Tensor:
         return self._linearise(theta).multiply_vector(v)
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
-        return self.weighted_gradients(theta, self.jacobian_product(theta, v))
+        return self.pull_back(theta, self.multiply_jacobian(theta, v))
 
     def _linearise(self, theta: Tensor) -> Linearised:
         """Returns the linearised residuals at θ, which are kept until it is asked for another θ."""

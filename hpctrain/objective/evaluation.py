@@ -184,13 +184,13 @@ class Objective:
 
         The gradient at θ, if it is asked of the result later, costs another pass over the samples.
         """
-        loss = self._sum(self._share.losses(theta))
+        loss = self._sum(self._share.sum_losses(theta))
         self.counts.loss_work += self._fraction * self._share.loss_cost
         return Evaluation(self, theta, float(loss) / self.samples)
 
     def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
         """Evaluates L and ∇L at θ (n,) by one pass over the samples and one sum over the ranks."""
-        total = self._sum(self._share.losses_and_gradients(theta))
+        total = self._sum(self._share.sum_losses_and_gradients(theta))
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return Evaluation(self, theta, float(total[0]) / self.samples, total[1:] / self.samples)
 

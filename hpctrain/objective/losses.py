@@ -34,10 +34,10 @@ class SampledLoss(Protocol):
     gradient_cost: int
     prefix_cost: int
 
-    def losses(self, theta: Tensor) -> Tensor:
+    def sum_losses(self, theta: Tensor) -> Tensor:
         """Computes Σ_j ℓ_j(θ) over each chunk, (C,)."""
 
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+    def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
         """Computes [Σ_j ℓ_j(θ), Σ_j ∇ℓ_j(θ)] over each chunk, (C, 1 + n)."""
 
     def restrict(self, region: Region, theta: Tensor) -> "SampledLoss":

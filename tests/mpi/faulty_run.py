@@ -55,16 +55,16 @@ def fail() -> None:
 
 
 def evaluating(evaluate):
-    def losses(self, theta):
+    def sum_losses(self, theta):
         values = evaluate(self, theta)
         return values * float("nan") if spoilt else values
 
-    return losses
+    return sum_losses
 
 
 if __name__ == "__main__":
     PhaseTimer.phase = entering(PhaseTimer.phase)
-    PinnLoss.losses = evaluating(PinnLoss.losses)
-    PinnLoss.losses_and_gradients = evaluating(PinnLoss.losses_and_gradients)
+    PinnLoss.sum_losses = evaluating(PinnLoss.sum_losses)
+    PinnLoss.sum_losses_and_gradients = evaluating(PinnLoss.sum_losses_and_gradients)
     sys.argv[1:] = sys.argv[5:]
     __main__.main()

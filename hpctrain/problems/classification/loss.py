@@ -104,7 +104,7 @@ class CrossEntropy:
         part._chunks = self._map(select)
         return part
 
-    def losses(self, theta: Tensor) -> Tensor:
+    def sum_losses(self, theta: Tensor) -> Tensor:
         sums = theta.new_empty(len(self._chunks))
 
         def evaluate(replica: Replica, index: int) -> None:
@@ -113,7 +113,7 @@ class CrossEntropy:
         self._evaluate(theta, evaluate, sums)
         return sums
 
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+    def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
         sums = theta.new_empty(len(self._chunks), 1 + self.parameters)
 
         def evaluate(replica: Replica, index: int) -> None:

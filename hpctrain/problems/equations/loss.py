@@ -154,7 +154,7 @@ class PinnLoss:
         """Σ ℓ_j over each chunk (C,), of the terms of these names alone."""
         full = self._full(theta)
         parts = [
-            term.scale(term.loss.losses(full, self._first, activations))
+            term.scale(term.loss.sum_losses(full, self._first, activations))
             for term, activations in self._terms_with_activations()
             if term.name in names
         ]
@@ -162,13 +162,15 @@ class PinnLoss:
 
     def losses_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ℓ_j over each chunk, of each term (C, T)."""
-        return self._stack({t.name: t.loss.losses(theta, 0, None) for t in self._terms}, names, ())
+        return self._stack(
+            {t.name: t.loss.sum_losses(theta, 0, None) for t in self._terms}, names, ()
+        )
 
     def gradients_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ∇ℓ_j over each chunk, of each term (C, T, n)."""
         last = len(self._network.layers) - 1
         found = {
-            term.name: term.loss.losses_and_gradients(theta, 0, last, None)[:, 1:]
+            term.name: term.loss.sum_losses_and_gradients(theta, 0, last, None)[:, 1:]
             for term in self._terms
         }
         return self._stack(found, names, (self._whole,))
@@ -177,7 +179,7 @@ class PinnLoss:
         """Σ ‖∂r/∂θ‖² over the rows of each chunk, of each term (C, T)."""
 
         def trace(term: TermLoss, chunk: int) -> float:
-            J = term.loss.jacobian(theta, chunk, chunk + 1)[:, 1:].flatten()
+            J = term.loss.evaluate_jacobian(theta, chunk, chunk + 1)[:, 1:].flatten()
             return dot(J, J)
 
         found = {
@@ -224,13 +226,15 @@ class PinnLoss:
         frozen = self._frozen
         return PinnBatch(part if frozen is None else part.restrict(frozen.region, frozen.theta))
 
-    def losses(self, theta: Tensor) -> Tensor:
+    def sum_losses(self, theta: Tensor) -> Tensor:
         return self.losses_of(theta, {term.name for term in self._terms})
 
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+    def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
         full = self._full(theta)
         parts = [
-            term.scale(term.loss.losses_and_gradients(full, self._first, self._last, activations))
+            term.scale(
+                term.loss.sum_losses_and_gradients(full, self._first, self._last, activations)
+            )
             for term, activations in self._terms_with_activations()
         ]
         sums = self._add(parts, (1 + self._swept,))
@@ -247,7 +251,7 @@ class PinnLoss:
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
         by_term = [
-            term.loss.jacobian(theta, first, last).split(term.chunk_rows[first:last])
+            term.loss.evaluate_jacobian(theta, first, last).split(term.chunk_rows[first:last])
             for term in self._terms
         ]
         by_chunk = [[rows for rows in parts if len(rows)] for parts in zip(*by_term, strict=True)]
@@ -261,7 +265,7 @@ class PinnLoss:
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         own = weights.split([term.rows for term in self._terms])
         pairs = zip(self._terms, own, strict=True)
-        parts = [term.loss.weighted_gradients(theta, w) for term, w in pairs]
+        parts = [term.loss.pull_back(theta, w) for term, w in pairs]
         return self._add(parts, (self._whole,))
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
@@ -271,9 +275,7 @@ class PinnLoss:
     def sketch_rows(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
         r = self.sum_groups(self._residuals(theta), signs, groups)
         parts = [
-            term.loss.regroup(term.group_bounds(groups)).weighted_gradients(
-                theta, self._signs(term, signs)
-            )
+            term.loss.regroup(term.group_bounds(groups)).pull_back(theta, self._signs(term, signs))
             for term in self._terms
         ]
         return torch.cat([r[:, None], self._add(parts, (self._whole,), groups)], dim=1)
@@ -295,7 +297,7 @@ class PinnLoss:
 
     def _residuals(self, theta: Tensor) -> Tensor:
         """The rows of all terms, one after the other."""
-        parts = [term.loss.residuals(theta) for term in self._terms]
+        parts = [term.loss.evaluate_residuals(theta) for term in self._terms]
         return torch.cat(parts) if parts else self._none()[:0, 0]
 
     def _none(self) -> Tensor:
@@ -350,11 +352,11 @@ class PinnBatch:
         self.loss_cost, self.gradient_cost = part.loss_cost, part.gradient_cost
         self.prefix_cost = part.prefix_cost
 
-    def losses(self, theta: Tensor) -> Tensor:
-        return self._part.losses(theta)
+    def sum_losses(self, theta: Tensor) -> Tensor:
+        return self._part.sum_losses(theta)
 
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
-        return self._part.losses_and_gradients(theta)
+    def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
+        return self._part.sum_losses_and_gradients(theta)
 
     def restrict(self, region: Region, theta: Tensor) -> "PinnBatch":
         return PinnBatch(self._part.restrict(region, theta))

@@ -148,10 +148,10 @@ class LogisticLoss:
         self._ridge = ridge
         self._known: tuple[Tensor, np.ndarray] | None = None
 
-    def losses(self, theta: Tensor) -> Tensor:
+    def sum_losses(self, theta: Tensor) -> Tensor:
         return to_tensor(self._compute_losses(theta), self.device)
 
-    def losses_and_gradients(self, theta: Tensor) -> Tensor:
+    def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
         weights = -self._labels * expit(-self._compute_margins(theta))
         gradients = self._features.sum_chunks(weights)
         gradients += np.outer(self._sizes, self._ridge * to_array(theta))

@@ -276,7 +276,7 @@ class EvaluatedPoints:
         counts = self.holding.count_by_rank(count)
         own = torch.zeros(0, dtype=objective.dtype, device=objective.device)
         if self._loss is not None:
-            rows = self._loss.residuals(theta).reshape(counts[self.holding.rank], -1)
+            rows = self._loss.evaluate_residuals(theta).reshape(counts[self.holding.rank], -1)
             own = reduce(torch.add, rows.square().unbind(1))
         share = self.problem.share(*self.holding)
         objective.counts.loss_work += count / objective.samples * share.loss_cost
