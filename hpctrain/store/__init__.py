@@ -1,4 +1,4 @@
-"""Files that outlive a run: the run file and the checkpoints. Only this package imports h5py."""
+"""Files that outlive a run: run files and checkpoints. Only this package imports h5py."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""Attributes of HDF5 objects, with texts of fixed length.
+"""Writes and reads attributes of HDF5 objects, with texts of fixed length.
 
-HDF5 keeps texts of variable length in heaps without checksums, in which a damaged file can make its
-reader go round for ever. A text of fixed length lies in the object's header, which has one.
+HDF5 keeps texts of variable length in a heap without checksum, and a damaged heap can make a reader
+loop for ever. A text of fixed length lies in the header of its object, which has a checksum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Scalar = str | bool | int | float
 
 
 def write(target: h5py.HLObject, values: Mapping[str, Scalar | Sequence[str]]) -> None:
-    """Sets attributes: texts, lists of texts, and numbers."""
+    """Sets attributes: numbers, texts and lists of texts."""
     for name, value in values.items():
         target.attrs[name] = value if isinstance(value, bool | int | float) else _encode(value)
 
@@ -28,13 +28,13 @@ def _encode(value: str | Sequence[str]) -> np.ndarray:
 
 
 def read(source: h5py.HLObject) -> dict[str, Scalar]:
-    """All attributes that are single values; texts may be of variable length too."""
+    """Reads all attributes that are single values. Texts may also be of variable length."""
     values = {name: _decode(value) for name, value in source.attrs.items()}
     return {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
 
 
 def read_texts(source: h5py.HLObject, name: str) -> list[str]:
-    """An attribute that is a list of texts."""
+    """Reads an attribute that is a list of texts."""
     return [_decode(text) for text in source.attrs[name].tolist()]
 
 

@@ -1,11 +1,13 @@
-"""Checkpoints: a run's whole state, written by all ranks, read back on any number of them.
+"""Checkpoints: the whole state of a run, written by all ranks, and read by any number of them.
 
-A checkpoint is a directory `DIRECTORY/<iteration>` with one HDF5 part a rank and `manifest.json`:
-which leaf of the state lies in which part, the size and digest of each part, and a digest of these.
-The table and each part name the run, the iteration and the parts that were written together: a part
-of another checkpoint is damage. It is written under a temporary name, read back for its digests,
-synced, and then takes its name in one step. So a directory of that name is complete, unless it was
-damaged later, which the digests tell.
+A checkpoint is a directory `DIRECTORY/<iteration>` with one HDF5 file of each rank, its part, and
+`manifest.json`. The manifest says which value of the state lies in which part, and holds the size
+and digest of every part and a digest of itself. Manifest and parts name the run, the iteration and
+a number that was drawn for this checkpoint, so that a part of another one is found out.
+
+All of it is written into a directory of another name, read again for the digests, and flushed to
+the disk. Then it is renamed, in one step. So a directory with the name of an iteration was complete
+when it got this name, and the digests tell whether it was damaged later.
 """
 
 import hashlib
@@ -44,7 +46,7 @@ T = TypeVar("T")
 
 
 class CheckpointError(RunError):
-    """A checkpoint that could not be written, raised alike on all ranks."""
+    """A checkpoint could not be written; all ranks raise it alike."""
 
 
 class Communicator(Protocol):
@@ -61,12 +63,14 @@ class Communicator(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint on disk. Reading it is not collective.
+    """A complete checkpoint on disk. A rank reads it by itself; no call is collective.
 
-    Args:
-        ranks: number of ranks that wrote it; any number may read it.
-        extra: what the writer added to the state.
-        leaves: path in the state → where that leaf is.
+    Attributes:
+        path: its directory.
+        iteration: the iteration of the run before which it was written.
+        ranks: the number of ranks that wrote it. Any number can read it.
+        extra: what the run stored beside the state.
+        leaves: where each value of the state lies, by its path in the state.
     """
 
     path: Path
@@ -76,34 +80,37 @@ class Checkpoint:
     leaves: Mapping[str, StoredLeaf]
 
     def load(self) -> dict[str, Any]:
-        """Path → value for all leaves, with distributed matrices joined to whole tensors."""
+        """Reads all values, by path; matrices that were divided among ranks are put together."""
         leaves = StoredLeaves(self.path, self.leaves)
         return {k: v[:] if isinstance(v, StoredRows) else v for k, v in leaves.items()}
 
     def rows(self, path: str, first: int, last: int) -> Tensor:
-        """The rows `first` to `last - 1` of a distributed matrix, in whichever parts they lie."""
+        """Reads the rows first … last - 1 of a matrix that was divided among ranks."""
         return StoredRows(self.path, path, self.leaves[path])[first:last]
 
     def restore(self, template: Any, share: Share | None = None) -> Any:
-        """The state, for a template and a share as `unflatten` takes them.
+        """Reads the blocks and rows of a share, and builds the state from them.
 
-        Only the blocks and rows of the share are read.
+        Args:
+            template, share: as `unflatten` takes them.
 
         Raises:
-            StateError: the stored leaves do not fit the template.
+            StateError: the stored values do not fit the template.
         """
         return unflatten(template, StoredLeaves(self.path, self.leaves), share)
 
 
 class CheckpointStore:
-    """The checkpoints of one run, in one directory that all ranks see.
+    """The checkpoints of one run, in a directory that all ranks see.
 
-    Its methods are collective: every rank calls them, and they return or raise alike on all.
+    All methods but `list_names` are collective: all ranks call them, and they return or raise alike
+    on all.
 
     Args:
-        directory: made when the first checkpoint is written.
-        run: the run's identity; None reads checkpoints of any.
-        keep: how many of the newest checkpoints stay.
+        directory: it is made when the first checkpoint is written.
+        communicator: all ranks of the run.
+        run: the identity of the run. None to read checkpoints of any run.
+        keep: how many checkpoints are kept, the newest ones.
     """
 
     def __init__(
@@ -125,21 +132,23 @@ class CheckpointStore:
         extra: Mapping[str, Any] | None = None,
         blocks: Collection[int] | None = None,
     ) -> Path:
-        """Write the state as the checkpoint of this iteration, then remove the oldest ones.
+        """Writes the state as the checkpoint of an iteration, and removes the oldest checkpoints.
 
-        Checkpoints of later iterations belong to a course that the run has left (it was resumed
-        from before them), and go too.
+        It also removes those of later iterations. They belong to a course that the run has left,
+        since it was resumed from an earlier one.
 
         Args:
-            state: this rank's blocks and rows, and the replicated rest, of which rank 0's is kept.
-            extra: whatever else is to be kept, of what JSON can hold.
-            blocks: where several ranks hold the state of a block, the blocks this rank writes.
+            iteration: of the run.
+            state: with this rank's blocks and rows. What is equal on all ranks is written by rank
+                0.
+            extra: what else is to be stored, of types that JSON has.
+            blocks: the blocks that this rank writes, where several ranks hold the same one.
 
         Returns:
             The checkpoint's directory.
 
         Raises:
-            CheckpointError: a rank failed; all earlier checkpoints are as they were.
+            CheckpointError: a rank failed. All earlier checkpoints are unchanged.
         """
         temporary = self.directory / f".tmp-{iteration}"
         try:
@@ -154,26 +163,33 @@ class CheckpointStore:
             raise
 
     def find_latest(self, until: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint that is whole; a damaged one is named in a warning on rank 0.
+        """Finds the newest checkpoint that is complete; rank 0 warns of each damaged one.
 
         Args:
-            until: leave out those of later iterations.
+            until: the highest iteration to consider; by default any.
+
+        Returns:
+            The checkpoint, or None where there is none.
         """
         return self._communicator.run_on_root(
             lambda: _find_newest_whole(self.directory, self._run, until)
         )
 
     def list_names(self) -> list[str]:
-        """The checkpoints that are there, whole or not, the newest first; not collective."""
+        """Lists all checkpoints, damaged ones too, the newest first; not collective."""
         return [path.name for path in _list_checkpoints(self.directory)]
 
     def _make_origin(self, iteration: int) -> Origin:
-        """That of a new checkpoint, equal on all ranks."""
+        """Makes the name of a new checkpoint, equal on all ranks."""
         written = self._communicator.broadcast(secrets.token_hex(16))
         return Origin(self._run or "", iteration, written, self._communicator.size)
 
     def _on_root(self, function: Callable[[], T]) -> T:
-        """Rank 0's result on all ranks, or its failure as a `CheckpointError`."""
+        """Runs a function on rank 0; all ranks return its result or raise its failure.
+
+        Raises:
+            CheckpointError: it failed.
+        """
 
         def attempt() -> T:
             try:
@@ -184,7 +200,11 @@ class CheckpointStore:
         return self._communicator.run_on_root(attempt)
 
     def _on_all(self, function: Callable[[], T]) -> list[T]:
-        """The results of all ranks, for rank 0; if any failed, all raise the same error."""
+        """Runs a function on each rank, and returns the results to rank 0.
+
+        Raises:
+            CheckpointError: it failed on a rank; the same error on all ranks.
+        """
         result: T | None = None
         failure: Exception | None = None
         try:
@@ -231,12 +251,12 @@ def _write_manifest(
 
 
 def _compute_digest(content: Any) -> str:
-    """SHA-256 of a table, and so of all parts, whose digests are in it."""
+    """Computes the SHA-256 of a table, and so of the parts, whose digests are in it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _put_in_place(temporary: Path, iteration: int, keep: int) -> Path:
-    """Give the checkpoint its name, then remove what it makes superfluous."""
+    """Renames a complete checkpoint to its iteration, and removes those that it replaces."""
     directory = temporary.parent
     target = directory / f"{iteration:08d}"
     if target.exists():
@@ -257,12 +277,16 @@ def _parse_iteration(path: Path) -> int:
 
 
 def _list_checkpoints(directory: Path) -> list[Path]:
-    """Newest first; what a checkpoint has replaced, and is not yet removed, comes after it."""
+    """Lists the directories of checkpoints, the newest first.
+
+    One that another has replaced, but that is not removed yet, comes after that one.
+    """
     named = [path for path in directory.glob("*") if path.name.removesuffix(REPLACED).isdecimal()]
     return sorted(named, key=lambda path: (-_parse_iteration(path), path.name))
 
 
 def _find_newest_whole(directory: Path, run: str | None, until: int | None) -> Checkpoint | None:
+    """Finds the newest undamaged checkpoint of a run, and warns of each damaged one."""
     for path in _list_checkpoints(directory):
         if until is not None and _parse_iteration(path) > until:
             warnings.warn(f"{path}: left out, the run file ends at {until}", stacklevel=2)
@@ -275,6 +299,7 @@ def _find_newest_whole(directory: Path, run: str | None, until: int | None) -> C
 
 
 def _verify(path: Path, run: str | None) -> Checkpoint:
+    """Reads the manifest of a checkpoint and compares all digests with its parts."""
     manifest = json.loads((path / MANIFEST).read_bytes())
     content = manifest["content"]
     if _compute_digest(content) != manifest["sha256"]:

@@ -1,9 +1,9 @@
-"""One process at a time writes a run file: it holds a lock, which ends with it, however it ends.
+"""Makes sure that one process at a time writes a run file, by a lock that ends with the process.
 
-The lock is on a byte far beyond the end of the file, and belongs to the open file (Linux: `fcntl`,
-F_OFD_SETLK): nothing of it is stored, and no reader meets it. It is taken alone and then held
-shared, as a file system may let the shared locks of HDF5's readers meet it (NFS). A file system
-without locks locks nothing out.
+The lock is on a byte far beyond the end of the file, and belongs to the open file (Linux: `fcntl`
+with F_OFD_SETLK). Nothing of it is stored, and readers do not notice it. It is taken as an
+exclusive one and then made a shared one, because over NFS it could meet the shared locks of HDF5's
+readers. On a file system without locks nobody is kept out.
 """
 
 import errno
@@ -29,7 +29,7 @@ class Claim:
     """The right to write a run file, until it is released or the process ends.
 
     Args:
-        path: the run file, which is locked if it is there.
+        path: of the run file, which is locked if it exists.
 
     Raises:
         InUseError: another process writes it.
@@ -42,11 +42,14 @@ class Claim:
         self._found = self._hold(path, 0)
 
     def build(self) -> Path:
-        """A file beside it, locked as well, in which its successor is built; made if need be.
+        """Makes and locks a file beside the run file, in which its successor is written.
+
+        Returns:
+            The path of this file.
 
         Raises:
-            InUseError: another process builds one, or has put one in place.
-            OSError: it cannot be made.
+            InUseError: another process writes a successor, or has put one in place.
+            OSError: the file cannot be made.
         """
         if self._built is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +61,12 @@ class Claim:
         return self._built
 
     def put_in_place(self) -> None:
-        """What was built takes the place of the run file; the lock goes with it."""
+        """Replaces the run file by its successor, which keeps its lock."""
         files.rename(self.build(), self.path)
         self._built = None
 
     def release(self) -> None:
-        """Gives the right back, and removes what is not put in place."""
+        """Gives the right back, and removes a successor that was not put in place."""
         if self._built is not None:
             self._built.unlink(missing_ok=True)
             self._built = None
@@ -71,7 +74,7 @@ class Claim:
             os.close(self._descriptors.pop())
 
     def _hold(self, path: Path, flags: int) -> Identity | None:
-        """Locks the file of this name; which one that is, None if there is none."""
+        """Locks the file at a path; returns its identity, or None where there is no file."""
         while True:
             try:
                 descriptor = os.open(path, os.O_RDWR | flags, 0o666)
@@ -92,7 +95,10 @@ class Claim:
 
 
 def _lock(descriptor: int) -> bool:
-    """Locks an open file, unless another process has; whether this one may write it."""
+    """Locks an open file, and returns whether this process may write it.
+
+    It may not where another process holds the lock.
+    """
     for kind in (fcntl.F_WRLCK, fcntl.F_RDLCK):
         # struct flock: type, whence, start, length, process (0 here)
         wanted = struct.pack("hhqqi4x", kind, os.SEEK_SET, LOCKED_BYTE, 1, 0)
@@ -104,7 +110,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _identify(file: Path | int) -> Identity | None:
-    """What tells a file from all others, whatever its name."""
+    """Returns what distinguishes a file from all others, whatever its name."""
     try:
         found = os.stat(file)
     except OSError:

@@ -1,4 +1,4 @@
-"""Columns of numbers in an HDF5 file of a user's: one data set each."""
+"""Reads and writes a user's columns of numbers in HDF5 files, a data set for each column."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from hpctrain.store.guarded import open_to_read
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """The data sets of a file by name.
+    """Reads the data sets of a file, by name.
 
     Raises:
         OSError: the file cannot be read.
@@ -20,7 +20,7 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes a new file.
+    """Writes columns to a new file, a data set for each.
 
     Raises:
         OSError: it cannot be written.

@@ -1,10 +1,11 @@
-"""A data set of the user's own for classification, as an HDF5 file.
+"""Reads a user's data set for classification from an HDF5 file.
 
     train/inputs (N, …)   train/labels (N,)   test/inputs (M, …)   test/labels (M,)
 
-Inputs are of any real type and shape. Three dimensions are taken as an image, (channels, height,
-width), as torch has them; an image with its channels last is to be transposed before it is stored,
-x.transpose(0, 3, 1, 2). Labels are integers from 0, at most as many as there are training samples.
+Inputs may be of any real type and shape. Inputs of three dimensions are images (channels, height,
+width), as torch has them. Images whose channels come last must be transposed before they are
+stored, by x.transpose(0, 3, 1, 2). Labels are integers from 0, below the number of training
+samples.
 """
 
 from collections.abc import Iterator
@@ -23,14 +24,14 @@ BLOCK_BYTES = 1 << 24
 
 
 class DataFileError(InputError):
-    """A data set's file that is missing, damaged, or not laid out as it should be."""
+    """The file of a data set is missing, damaged, or not laid out as it should be."""
 
 
 class StoredPart:
-    """The training or the test samples of a file, which are read in blocks.
+    """The training samples or the test samples of a file, which are read block by block.
 
     Attributes:
-        source: the file and the part, for messages.
+        source: the file and the part, as messages name them.
         shape: of one sample.
         labels: (N,).
     """
@@ -55,7 +56,7 @@ class StoredPart:
 
 
 def read_data_set(path: Path) -> tuple[StoredPart, StoredPart]:
-    """The training and the test samples.
+    """Opens a data set; returns its training and its test samples.
 
     Raises:
         DataFileError: the file cannot be used.

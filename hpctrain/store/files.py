@@ -1,4 +1,4 @@
-"""Replacing files and directories so that a kill or a crash at any instant loses nothing."""
+"""Replaces files and directories so that nothing is lost if the process or the machine stops."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a directory's entries, are on the disk."""
+    """Waits until the bytes of a file, or the entries of a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -15,17 +15,17 @@ def sync(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Move within one file system, in one step, and make the new name durable."""
+    """Renames a file or directory within one file system in one step, and waits for the disk."""
     os.replace(source, target)
     sync(target.parent)
 
 
 def make_temporary_name(path: Path) -> Path:
-    """Where the successor of `path` is built: beside it, so that `rename` is one step."""
+    """Returns the path beside `path` under which its successor is written, before `rename`."""
     return path.with_name(f"{path.name}.tmp")
 
 
 def remove_tree(path: Path, aside: Path) -> None:
-    """Remove a directory; it leaves its name in one step, so nobody meets it half removed."""
+    """Removes a directory. It is renamed to `aside` first, so that nobody sees a part of it."""
     os.replace(path, aside)
     shutil.rmtree(aside)

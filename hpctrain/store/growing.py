@@ -1,11 +1,11 @@
-"""Reads an HDF5 file that is being written, or whose writer was killed, without waiting for anyone.
+"""Reads an HDF5 file that is being written, or whose writer was killed, without waiting.
 
-HDF5's own way (single writer, multiple readers) takes damage for a write that is under way and
-tries again, with doubled pauses, for hours. Here the mark "being written" is taken off what is
-read of the superblock, so that HDF5 opens the file as any other: what does not match its checksum
-is an error at once, and the caller decides how often a growing file is tried.
+HDF5's own way to read a growing file (single writer, multiple readers) takes damage for an
+unfinished write, and tries again for hours, with longer and longer pauses. Here the mark "being
+written" is removed from the superblock as it is read, so that HDF5 opens the file as any other one.
+What does not match its checksum is then an error at once, and the caller decides how often to try.
 
-Source: HDF5 File Format Specification, version 3.0, section II.A (superblock version 3); its
+Source: HDF5 File Format Specification, version 3.0, section II.A (superblock version 3). Its
 checksum is Bob Jenkins' lookup3 (hashlittle, 2006).
 """
 
@@ -25,7 +25,7 @@ FILLER = b"\xff"
 
 
 def is_marked(path: Path) -> bool:
-    """Whether the file is marked as being written: its run goes on, or was killed."""
+    """Whether a file is marked as being written: its run goes on, or was killed."""
     with path.open("rb") as file:
         superblock = file.read(SUPERBLOCK_BYTES)
     if len(superblock) < SUPERBLOCK_BYTES or not superblock.startswith(SIGNATURE):
@@ -34,10 +34,10 @@ def is_marked(path: Path) -> bool:
 
 
 class Unmarked(io.FileIO):
-    """The bytes of a marked file, with the superblock of one that was closed.
+    """The bytes of a marked file, but with the superblock of a file that was closed.
 
-    Past its end it is made of 0xFF, which no metadata is, so that none of it passes for cut-off
-    metadata; data that is cut off the caller must find.
+    Behind its end it seems to go on with bytes 0xFF. These are no valid metadata, so that metadata
+    which was cut off is an error. Data that was cut off must be found by the caller.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,9 +59,9 @@ class Unmarked(io.FileIO):
 
 
 def _remove_mark(superblock: bytes) -> bytes:
-    """The superblock without its mark, with a far end, and with the checksum of that.
+    """Removes the mark from a superblock, moves its end of file far away, and renews its checksum.
 
-    Left as it is where its checksum is wrong, for HDF5 to find.
+    A superblock whose checksum is wrong stays as it is, so that HDF5 reports it.
     """
     content, checksum = superblock[:CHECKSUM_AT], superblock[CHECKSUM_AT:]
     if lookup3(content) != int.from_bytes(checksum, "little"):
@@ -73,7 +73,7 @@ def _remove_mark(superblock: bytes) -> bytes:
 
 
 def lookup3(data: bytes) -> int:
-    """The 32-bit hash that HDF5 puts behind its metadata; `data` is not empty."""
+    """Computes the 32-bit hash that HDF5 appends to its metadata; `data` must not be empty."""
     a = b = c = (0xDEADBEEF + len(data)) & 0xFFFFFFFF
     words = [
         int.from_bytes(data[start : start + 4].ljust(4, b"\0"), "little")

@@ -1,7 +1,7 @@
-"""Opens HDF5 files that others may have made, and refuses what could harm whoever reads them.
+"""Opens HDF5 files that others may have made, and refuses those that could harm the reader.
 
-HDF5 follows links into any other file, makes room for any size that a file declares, and goes down
-into groups as deep as they are. So a file is looked through before anything of it is read.
+HDF5 follows links into any other file, allocates memory of any size that a file declares, and
+descends into groups of any depth. So a file is inspected before anything of it is read.
 """
 
 import math
@@ -21,18 +21,20 @@ LARGEST_RATIO = 1032
 
 
 class HarmfulFileError(OSError):
-    """A file that declares or links what hpctrain does not read."""
+    """A file declares sizes or depths, or has links, that are not accepted."""
 
 
 @contextmanager
 def open_to_read(path: Path, content: Any = None) -> Iterator[h5py.File]:
-    """The file, looked through.
+    """Inspects a file and opens it for reading.
 
     Args:
-        content: the bytes to read as those of the file, a Python file object; by default its own.
+        path: of the file.
+        content: a Python file object with the bytes to be read as those of the file; by default
+            those of the file itself.
 
     Raises:
-        HarmfulFileError: it links other folders, or declares sizes or depths beyond its own.
+        HarmfulFileError: it links to other folders, or declares sizes or depths beyond its own.
         OSError: it cannot be read.
     """
     with h5py.File(content or path, "r", libver="latest") as file:
@@ -41,11 +43,11 @@ def open_to_read(path: Path, content: Any = None) -> Iterator[h5py.File]:
 
 
 class _Inspection:
-    """Looks through one file, and through those beside it that it links.
+    """Inspects one file, and those beside it that it links to.
 
     Args:
         path: of the file.
-        seen: files that are looked through already; this one is added.
+        seen: the files that have been inspected already; this one is added.
     """
 
     def __init__(self, path: Path, seen: set[Path]) -> None:
@@ -55,7 +57,7 @@ class _Inspection:
         seen.add(Path(path).resolve())
 
     def check(self, file: h5py.File) -> None:
-        """Raises the HarmfulFileError of the first thing found."""
+        """Raises a HarmfulFileError for the first thing in the file that is not accepted."""
         _check_attributes(file, "/")
         waiting: list[tuple[h5py.Group, int]] = [(file["/"], 0)]
         known = set[int]()
@@ -77,14 +79,14 @@ class _Inspection:
                     self._check_size(inner, self._find_backing(inner))
 
     def _follow(self, group: h5py.Group, name: str) -> h5py.HLObject | None:
-        """What lies in a group by itself; what is linked lies elsewhere, and is met there."""
+        """Returns the object of a name in a group; None for a link, inspected as a file."""
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             self._check_file(link.filename, f"{group.name.rstrip('/')}/{name}")
         return group[name] if isinstance(link, h5py.HardLink) else None
 
     def _find_backing(self, dataset: h5py.Dataset) -> int:
-        """The bytes in files that a data set's numbers can be made of."""
+        """Returns how many bytes in files there are for a data set's numbers."""
         raw = [self._check_place(name, dataset.name) for name, _, _ in dataset.external or ()]
         sources = (
             {each.file_name for each in dataset.virtual_sources()} if dataset.is_virtual else ()
@@ -105,7 +107,7 @@ class _Inspection:
                 )
 
     def _check_file(self, name: str, where: str) -> Path:
-        """Looks through a file that is linked, if it is there."""
+        """Inspects a file that is linked to, if it exists."""
         path = self._check_place(name, where)
         if path not in self._seen and path.is_file():
             with h5py.File(path, "r") as file:

@@ -1,6 +1,6 @@
-"""The parts of a checkpoint: one HDF5 file a rank, and the table of what lies where.
+"""The parts of a checkpoint: an HDF5 file for each rank, and a table of what lies in which.
 
-Tensors are datasets named by their path in the state; scalars stand in the table itself.
+Tensors are data sets, named by their path in the state. Single values stand in the table itself.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ CACHE_LINE = 64
 
 @dataclass(frozen=True)
 class Piece:
-    """The rows `first_row` … `first_row + rows - 1` of a leaf, held by one part."""
+    """The rows `first_row` … `first_row + rows - 1` of a tensor, which lie in one part."""
 
     part: str
     first_row: int
@@ -35,11 +35,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tensor lies in memory: a product by a matrix has other bits by rows than by columns.
+    """The order in which a tensor's numbers lie in memory.
+
+    The bits of a product depend on it: a matrix stored by rows gives others than one by columns.
 
     Attributes:
-        order: its dimensions, that of the longest stride first.
-        shift: bytes of its first element beyond a cache line.
+        order: the dimensions of the tensor, that with the longest stride first.
+        shift: how many bytes its first number lies behind the begin of a cache line.
     """
 
     order: tuple[int, ...]
@@ -47,16 +49,18 @@ class Layout:
 
     @staticmethod
     def of(tensor: Tensor) -> "Layout":
+        """Finds the layout of a tensor."""
         strides = tensor.stride()
         order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
         return Layout(tuple(order), tensor.data_ptr() % CACHE_LINE)
 
     @staticmethod
     def from_json(content: Mapping[str, Any] | None) -> "Layout | None":
+        """Makes a layout from what `dataclasses.asdict` wrote to JSON."""
         return None if content is None else Layout(tuple(content["order"]), content["shift"])
 
     def lay_out(self, tensor: Tensor) -> Tensor:
-        """A copy that lies as the tensor did that this is the layout of."""
+        """Copies a tensor into memory of this layout."""
         shape = [tensor.shape[axis] for axis in self.order]
         memory = tensor.new_empty(tensor.numel() + CACHE_LINE)
         first = ((self.shift - memory.data_ptr()) % CACHE_LINE) // tensor.element_size()
@@ -67,10 +71,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class StoredLeaf:
-    """Where a leaf is: a scalar here, a tensor (`dtype` is given) in its part or parts.
+    """Where a value of the state is stored: in the table, or as a tensor in one or several parts.
 
     Attributes:
-        layout: of a tensor in one piece, how it lay in memory.
+        ownership: which ranks held it.
+        value: the value, where it is no tensor.
+        dtype: the type of a tensor's numbers; None for a single value.
+        pieces: the parts of a tensor.
+        layout: how a tensor in one piece lay in memory.
     """
 
     ownership: str
@@ -82,7 +90,7 @@ class StoredLeaf:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "StoredLeaf":
-        """The inverse of `dataclasses.asdict` and JSON."""
+        """Makes one from what `dataclasses.asdict` wrote to JSON."""
         pieces = tuple(Piece(**piece) for piece in content["pieces"])
         layout = Layout.from_json(content["layout"])
         shape = tuple(content["shape"])
@@ -91,13 +99,13 @@ class StoredLeaf:
 
 @dataclass(frozen=True)
 class Origin:
-    """The checkpoint that a part is of, as each part and the table name it.
+    """Which checkpoint a part belongs to. The table and every part name it.
 
     Attributes:
-        run: which run wrote it.
+        run: the identity of the run that wrote it.
         iteration: of that run.
-        written: a random name for the parts that were written together.
-        ranks: the number of these parts.
+        written: a random name, drawn for this checkpoint.
+        ranks: the number of parts.
     """
 
     run: str
@@ -108,7 +116,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Part:
-    """A part as written: its file with the digest of its bytes, and the leaves in it."""
+    """One rank's file, its size and digest, and the values that it holds."""
 
     name: str
     size: int
@@ -116,7 +124,11 @@ class Part:
     leaves: Mapping[str, StoredLeaf]
 
     def verify(self, directory: Path, origin: Origin) -> None:
-        """Raise a ValueError that says what is wrong with the file, if anything is."""
+        """Compares the file in a directory with its size, digest and origin.
+
+        Raises:
+            ValueError: it is missing, damaged, or a part of another checkpoint.
+        """
         path = directory / self.name
         if not path.exists():
             raise ValueError(f"{self.name} is missing")
@@ -138,11 +150,17 @@ def write_part(
     origin: Origin,
     blocks: Collection[int] | None = None,
 ) -> Part:
-    """Write a rank's blocks and rows, and on rank 0 the replicated leaves; read back the digest.
+    """Writes this rank's blocks and rows, and on rank 0 also what all ranks hold alike.
 
     Args:
-        origin: of the checkpoint, equal on all ranks.
-        blocks: of the blocks in the state, those to write; by default all.
+        directory: of the checkpoint.
+        rank: of this process.
+        state: the state.
+        origin: the checkpoint; equal on all ranks.
+        blocks: the blocks in the state that are to be written; by default all.
+
+    Returns:
+        The part; its digest is of the bytes as they were read back.
 
     Raises:
         StateError: the state holds something that cannot be stored.
@@ -164,7 +182,7 @@ def write_part(
 
 
 def name_part(rank: int) -> str:
-    """The file of a rank's part."""
+    """Returns the name of a rank's file."""
     return f"part-{rank}.h5"
 
 
@@ -184,7 +202,7 @@ def _write_leaf(file: h5py.File, part: str, leaf: Leaf) -> StoredLeaf:
 
 
 def _write_tensor(file: h5py.File, path: str, tensor: Tensor) -> None:
-    """Write piece by piece, so that a large matrix needs no second copy in memory."""
+    """Writes a tensor in pieces, so that a large matrix needs no second copy in memory."""
     tensor = tensor.detach()
     dtype = np.dtype(_type_name(tensor))
     dataset = file.create_dataset(path, shape=tuple(tensor.shape), dtype=dtype)
@@ -202,16 +220,16 @@ def _type_name(tensor: Tensor) -> str:
 
 
 def compute_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Computes the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def merge_leaves(parts: Iterable[Part]) -> dict[str, StoredLeaf]:
-    """One table of the leaves of all parts.
+    """Joins the tables of all parts to one.
 
     Raises:
-        ValueError: a block's leaf is in two parts, or rows of a matrix are missing or doubled.
+        ValueError: a block's value is in two parts, or rows of a matrix are missing or in two.
     """
     merged: dict[str, StoredLeaf] = {}
     for part in parts:
@@ -244,7 +262,11 @@ def _check_rows(path: str, leaf: StoredLeaf) -> None:
 def verify_leaves(
     directory: Path, parts: Collection[str], leaves: Mapping[str, StoredLeaf]
 ) -> None:
-    """Raise a ValueError where parts do not hold the tensors that a table says they hold."""
+    """Compares the tensors in the parts with those that a table names.
+
+    Raises:
+        ValueError: a part does not hold a tensor, or another one than the table says.
+    """
     by_part: dict[str, list[tuple[str, StoredLeaf, Piece]]] = {name: [] for name in parts}
     for path, leaf in leaves.items():
         for piece in leaf.pieces:
@@ -269,7 +291,7 @@ def verify_leaves(
 
 @dataclass(frozen=True)
 class StoredRows:
-    """A distributed matrix on disk; `matrix[first:last]` reads these rows from their parts."""
+    """A matrix on disk that was divided among ranks; `matrix[first:last]` reads some rows of it."""
 
     directory: Path
     path: str
@@ -277,7 +299,7 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(rows, columns) of the whole matrix."""
+        """The number of rows and of columns of the whole matrix."""
         return self.leaf.shape
 
     def __getitem__(self, rows: slice) -> Tensor:
@@ -302,7 +324,7 @@ class StoredRows:
 
 @dataclass(frozen=True)
 class StoredLeaves(Mapping[str, Any]):
-    """Path → value of the leaves in a directory of parts, each read when it is asked for."""
+    """The values of a checkpoint by path. Each is read when it is asked for."""
 
     directory: Path
     table: Mapping[str, StoredLeaf]
@@ -328,5 +350,5 @@ class StoredLeaves(Mapping[str, Any]):
 
 
 def to_json(leaves: Mapping[str, StoredLeaf]) -> dict[str, Any]:
-    """The table of leaves for the manifest."""
+    """Makes the table of values for the manifest."""
     return {path: asdict(leaf) for path, leaf in leaves.items()}

@@ -1,8 +1,8 @@
-"""Samples with labels in an HDF5 file: features dense, or sparse in compressed rows.
+"""Reads and writes samples with labels in HDF5 files, with dense or sparse features.
 
-labels (p,)   features (p, n)
-labels (p,)   features/data (nnz,)  features/indices (nnz,)  features/indptr (p + 1,), and the
-              attribute "features" of the group: n
+Dense:   labels (p,)   features (p, n)
+Sparse:  labels (p,)   features/data (nnz,)  features/indices (nnz,)  features/indptr (p + 1,),
+         compressed rows, and the attribute "features" of the group: n
 """
 
 from os import PathLike
@@ -20,10 +20,10 @@ COMPRESSION = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 
 
 def read_samples(path: str | PathLike[str]) -> tuple[np.ndarray | csr_array, np.ndarray]:
-    """Features (p, n) and labels (p,).
+    """Reads the features (p, n), dense or sparse, and the labels (p,).
 
     Raises:
-        InputError: the file cannot be read, or lacks something, or its parts do not fit.
+        InputError: the file cannot be read, something is missing, or its parts do not fit together.
     """
     try:
         with open_to_read(Path(path)) as file:
@@ -43,7 +43,7 @@ def read_samples(path: str | PathLike[str]) -> tuple[np.ndarray | csr_array, np.
 def write_samples(
     path: str | PathLike[str], features: np.ndarray | csr_array, labels: np.ndarray
 ) -> None:
-    """Writes a new file, which `read_samples` reads."""
+    """Writes features and labels to a new file, which `read_samples` reads."""
     with h5py.File(path, "w") as file:
         file.create_dataset("labels", data=labels)
         if isinstance(features, np.ndarray):

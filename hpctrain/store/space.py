@@ -1,8 +1,9 @@
-"""Writing HDF5 files on a disk that may be full.
+"""Writes HDF5 files on a disk that may become full.
 
-HDF5 cannot close a file after one of its writes has failed: it writes again when the process ends,
-and crashes. So no write of HDF5's ever fails here: a growing file has its space reserved before
-(`Reserve`), and a file that is written at one go takes note of the failure instead (`Sink`).
+HDF5 cannot close a file after one of its writes has failed: it tries again when the process ends,
+and crashes. Here no write of HDF5's ever fails. `Reserve` reserves disk space for a growing file
+before HDF5 writes to it. `Sink` notes that a write failed, drops all later ones, and is asked
+about it at the end.
 """
 
 import errno
@@ -15,7 +16,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Sink(io.FileIO):
-    """A new file; after a write that failed it takes all others without writing them.
+    """A new file. When a write has failed, it drops all later ones without an error.
 
     Use: `with Sink(path) as sink, h5py.File(sink, "w") as file: …`, then `sink.check()`.
     """
@@ -35,23 +36,27 @@ class Sink(io.FileIO):
         return len(view)
 
     def check(self) -> None:
-        """Raises the OSError of the first write that failed."""
+        """Raises the error of the first write that failed, if one did.
+
+        Raises:
+            OSError: that error.
+        """
         if self._failure is not None:
             raise self._failure
 
 
 class Reserve:
-    """Keeps disk space ahead of the end of a growing file."""
+    """Reserves disk space behind the end of a growing file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._end = 0
 
     def keep(self, end: int) -> None:
-        """Sees to it that the file can grow to `end` bytes.
+        """Reserves space so that the file can grow to `end` bytes.
 
         Raises:
-            OSError: there is no space for that; the file is as it was.
+            OSError: there is no space for it. The file is unchanged.
         """
         if end <= self._end:
             return

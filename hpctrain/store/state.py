@@ -1,8 +1,9 @@
-"""What a solver's state may hold, so that a checkpoint can walk any solver's state generically.
+"""Takes a solver's state apart into named values, which files can hold, and builds it again.
 
-A state is a dataclass whose fields are tensors, numbers, bools, strings, None, enumeration
-members (kept by name), lists and tuples of these, further dataclasses, and two containers that say
-how a value is spread over the ranks: `BlockStates` and `RowBlock`. All else is replicated.
+A state is a dataclass. Its fields may be tensors, numbers, bools, strings, None, members of
+enumerations (stored by name), lists and tuples of these, and further dataclasses. Two containers
+say how a value is divided among the ranks: `BlockStates` (some blocks on each rank) and `RowBlock`
+(some rows of a matrix on each rank). All other values must be equal on all ranks.
 """
 
 import numbers
@@ -23,21 +24,24 @@ BlockState = TypeVar("BlockState")
 
 
 class StateError(HpctrainError, TypeError):
-    """A state holds something that cannot be stored, or stored leaves do not fit a state."""
+    """A state holds something that cannot be stored, or stored values do not fit a state."""
 
 
 class BlockStates(dict[int, BlockState], Generic[BlockState]):
-    """Block index → the state of that block, for the blocks that this rank works on."""
+    """The states of the blocks of θ that this rank works on, by the number of the block."""
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """This rank's rows of a matrix that is distributed over the ranks by rows.
+    """This rank's rows of a matrix whose rows are divided among the ranks.
 
     Args:
         rows: (r, n), the rows `first_row` … `first_row + r - 1` of the matrix.
-        first_row: index of the first of them in the whole matrix.
-        total_rows: number of rows of the whole matrix.
+        first_row: the number of the first of these rows.
+        total_rows: the number of rows of the whole matrix.
+
+    Raises:
+        StateError: `rows` is no matrix, or goes beyond the whole one.
     """
 
     rows: Tensor
@@ -52,12 +56,12 @@ class RowBlock:
 
     @property
     def last_row(self) -> int:
-        """One past the last row held here."""
+        """One past the last row that this rank holds."""
         return self.first_row + self.rows.shape[0]
 
 
 class Ownership(Enum):
-    """Who holds a leaf: every rank alike, the owner of its block, or each rank some of its rows."""
+    """Who holds a value: all ranks, the owner of its block, or each rank some of its rows."""
 
     REPLICATED = "replicated"
     BLOCK = "block"
@@ -65,9 +69,13 @@ class Ownership(Enum):
 
 
 class Leaf(NamedTuple):
-    """One stored value: its path in the state (field names and indices joined by "/"), and owner.
+    """A single value of a state.
 
-    A sequence adds a leaf "<path>/#" with its length; an enumeration member is its name.
+    Attributes:
+        path: where it stands in the state: names of fields and indices, joined by "/". A sequence
+            has one more leaf, "<path>/#", with its length.
+        value: the value; the name of a member of an enumeration.
+        ownership: which ranks hold it.
     """
 
     path: str
@@ -76,11 +84,11 @@ class Leaf(NamedTuple):
 
 
 def flatten(state: Any, blocks: Collection[int] | None = None) -> Iterator[Leaf]:
-    """The leaves of a state, in the order of its fields.
+    """Yields the leaves of a state in the order of its fields.
 
     Args:
         state: a dataclass.
-        blocks: leave out the states of other blocks than these; by default none are.
+        blocks: the blocks whose states are wanted; by default all.
 
     Raises:
         StateError: a value is of a type that a state may not hold.
@@ -91,6 +99,7 @@ def flatten(state: Any, blocks: Collection[int] | None = None) -> Iterator[Leaf]
 def _walk(
     value: Any, path: str, ownership: Ownership, blocks: Collection[int] | None
 ) -> Iterator[Leaf]:
+    """Yields the leaves of one value, which stands at a path."""
     match value:
         case RowBlock():
             _check_tensor(value.rows, path)
@@ -115,6 +124,11 @@ def _walk(
 
 
 def _plain(value: Any, path: str) -> Tensor | bool | int | float | str | None:
+    """Returns a single value as it is stored.
+
+    Raises:
+        StateError: it is of a type that a state may not hold.
+    """
     match value:
         case Tensor():
             _check_tensor(value, path)
@@ -134,23 +148,26 @@ def _plain(value: Any, path: str) -> Tensor | bool | int | float | str | None:
 
 
 def _check_tensor(tensor: Tensor, path: str) -> None:
+    """Raises a StateError for a tensor of a type that cannot be stored."""
     if tensor.dtype not in TENSOR_TYPES:
         allowed = ", ".join(str(dtype) for dtype in TENSOR_TYPES)
         raise StateError(f"{path}: a tensor of {tensor.dtype}; allowed are {allowed}")
 
 
 def _join(path: str, part: str | int) -> str:
+    """Appends the name of a field or an index to a path."""
     return f"{path}/{part}" if path else str(part)
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a state that one rank takes up.
+    """Which part of a stored state one rank takes.
 
     Args:
-        blocks: the blocks it takes, of those that there are; None for those of the example.
-        rows: for a matrix of so many rows, the first row it takes and one past the last.
-        device: for tensors that have no counterpart in an example.
+        blocks: the numbers of its blocks. None for those of the example given to `unflatten`.
+        rows: for a matrix of so many rows, returns the first row of this rank and one past its
+            last.
+        device: where tensors go that have no counterpart in the example.
     """
 
     blocks: Collection[int] | None
@@ -159,20 +176,20 @@ class Share:
 
 
 def unflatten(template: Any, leaves: Mapping[str, Any], share: Share | None = None) -> Any:
-    """The state whose leaves are given: the inverse of `flatten`.
+    """Builds a state from its leaves; the inverse of `flatten`.
 
     Args:
-        template: the state's class, or an example of it. An example also says on which device its
-            tensors go, and of which class a field is whose type hint leaves that open.
-        leaves: path → value. A distributed matrix is a `RowBlock`, the whole matrix, or anything
-            that gives its rows `first` to `last - 1` as `value[first:last]`.
-        share: the blocks and rows to take; all of them by default.
+        template: the class of the state, or a state as an example. Only an example can say on which
+            device a tensor goes, and of which class a field is where its type hint does not say.
+        leaves: values by path. A matrix that is divided among ranks is a `RowBlock`, the whole
+            matrix, or anything whose rows can be read by `value[first:last]`.
+        share: which blocks and rows to take; by default all.
 
     Returns:
-        A new state. Leaves that need no conversion are taken as they are, not copied.
+        A new state. It holds the values themselves, not copies, where they need no conversion.
 
     Raises:
-        StateError: a leaf is missing or the template does not say what to build.
+        StateError: a leaf is missing, or the template does not say what to build.
     """
     builder = _Builder(leaves, share)
     if isinstance(template, type):
@@ -182,12 +199,18 @@ def unflatten(template: Any, leaves: Mapping[str, Any], share: Share | None = No
 
 @dataclass(frozen=True)
 class _Builder:
-    """Builds what stands at a path, from its type hint and, where there is one, an example."""
+    """Builds values from their type hints, their leaves, and an example where there is one."""
 
     leaves: Mapping[str, Any]
     share: Share | None
 
     def build(self, hint: Any, example: Any, path: str) -> Any:
+        """Builds the value at a path.
+
+        Args:
+            hint: its type hint.
+            example: a value that stands there in the example, or None.
+        """
         if path in self.leaves:
             return self._build_leaf(hint, example, path)
         if _join(path, "#") in self.leaves:
@@ -216,6 +239,7 @@ class _Builder:
         return value
 
     def _place(self, tensor: Tensor, example: Any) -> Tensor:
+        """Moves a tensor to the device of its example, or to that of the share."""
         if isinstance(example, Tensor):
             return tensor.to(example.device)
         return tensor.to(self.share.device) if self.share else tensor
@@ -255,7 +279,11 @@ class _Builder:
 
 
 def _find_class(hint: Any, example: Any, path: str) -> Any:
-    """The dataclass, or BlockStates, that stands at this path."""
+    """Finds the dataclass, or BlockStates, that stands at a path.
+
+    Raises:
+        StateError: there is no value there, or its class cannot be told.
+    """
     if isinstance(example, BlockStates):
         return BlockStates
     if is_dataclass(example) and not isinstance(example, RowBlock):
@@ -270,12 +298,12 @@ def _find_class(hint: Any, example: Any, path: str) -> Any:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself."""
+    """Lists the members of a union; any other type is its own only member."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def _find_item_hints(declared: Any, length: int) -> list[Any]:
-    """The type hint of each item of a `list[T]`, `tuple[T, ...]` or `tuple[T, U, …]`."""
+    """Lists the type hints of the items of a `list[T]`, a `tuple[T, ...]` or a `tuple[T, U]`."""
     arguments = get_args(declared)
     if get_origin(declared) is tuple and Ellipsis not in arguments and len(arguments) == length:
         return list(arguments)

@@ -1,6 +1,6 @@
-"""A table in HDF5: one 1-D dataset a column, all of one length, beside attributes of the whole.
+"""Writes and reads a table in an HDF5 file: a data set for each column, and facts as attributes.
 
-A finished table takes the place of an older one of the same name in one step.
+A finished table replaces an older file of the same name in one step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Columns = Mapping[str, Sequence[float] | Sequence[str]]
 
 
 def write_table(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> None:
-    """Writes columns of numbers or of texts, and facts as root attributes."""
+    """Writes columns of numbers or of texts, all of one length, and facts about the whole table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = files.make_temporary_name(path)
     try:
@@ -39,7 +39,7 @@ def write_table(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> No
 
 
 def read_table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
-    """Columns and facts; texts are of numpy's type "U".
+    """Reads the columns and the facts of a table; texts have numpy's type "U".
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.

@@ -55,11 +55,11 @@ def fail() -> None:
 
 
 def evaluating(evaluate):
-    def sum_losses(self, theta):
+    def spoil(self, theta):
         values = evaluate(self, theta)
         return values * float("nan") if spoilt else values
 
-    return sum_losses
+    return spoil
 
 
 if __name__ == "__main__":

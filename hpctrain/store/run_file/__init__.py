@@ -1,16 +1,17 @@
-"""The run file: everything a finished, running or killed run has to show, in one HDF5 file.
+"""The run file: all that a finished, running or killed run has to show, in one HDF5 file.
 
-Root attributes: `format`, `hpctrain_version`, `created`, `job` (the resolved TOML), `stop_reason`,
-and the environment. `/history/<column>`: one 1-D dataset a column. `/phases` [record, rank, phase,
-(wall, cpu)]: seconds spent within each record; `/traffic` [record, rank, (messages, bytes)] beside
-it. `/iterates` and `/solution` where there are any.
+- Root attributes: `format`, `hpctrain_version`, `created`, `job` (the resolved job file, TOML),
+  `stop_reason`, and the environment.
+- `/history/<column>`: the history, a data set for each column, a number for each record.
+- `/phases` [record, rank, phase, (wall, cpu)]: the seconds spent in each phase since the last
+  record. `/traffic` [record, rank, (messages, bytes)]: what each rank sent since then.
+- `/iterates`: snapshots of θ, and `/solution`: the trained network's values, where there are any.
+- `/checks` and `/iterates/checks`: a CRC-32 of each record and of each snapshot. From the first one
+  that does not match, records and snapshots are ignored.
 
-`/checks` and `/iterates/checks` hold a CRC-32 of each record of the history and of each snapshot:
-where one does not match, it and those after it do not count.
-
-A run is written in HDF5's single-writer-multiple-reader mode, so that it can be read while it goes
-on and after it was killed. `iteration` is written last in each record: a record counts once its
-iteration is there.
+A run writes its file in HDF5's single-writer-multiple-reader mode, so that others can read it while
+it grows, and after the run was killed. `iteration` is written last in each record, and a record is
+read only if its iteration is there.
 """
 
 from hpctrain.store.run_file.contents import (

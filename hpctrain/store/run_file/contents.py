@@ -1,4 +1,4 @@
-"""What a run file holds, and how it is marked as one."""
+"""What a run file holds, as it was read, and the marks that tell it from other files."""
 
 import zlib
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ ColumnType = str | Mapping[str, int]
 
 
 class RunFileError(InputError):
-    """A run file that cannot be written or read; the message names the file and the remedy."""
+    """A run file cannot be written or read. The message names the file and what can be done."""
 
 
 @dataclass(frozen=True)
 class Iterates:
-    """Snapshots of the parameters: `theta[i]` (n,) was reached at `iteration[i]`."""
+    """Snapshots of the parameters: `theta[i]` (n,) is θ after the iteration `iteration[i]`."""
 
     iteration: np.ndarray
     theta: np.ndarray
@@ -37,16 +37,22 @@ class Iterates:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run file holds.
+    """The content of a run file.
 
     Args:
-        attributes: the environment and the other root attributes, without the job.
-        history: column → (records,).
-        phases: (records, ranks, phases, 2), wall and CPU seconds within each record.
-        traffic: (records, ranks, 2), messages and bytes within each record; NaN in files of before.
-        parameters: the final θ (n,) of a run that has ended.
-        stage_reasons: why each stage of it ended, of those that began.
-        solution: `prediction`, `reference` (if any), then the coordinates in the field's order.
+        path: of the file.
+        job: the resolved job file (TOML).
+        attributes: the environment and the other root attributes.
+        history: its columns by name, each (records,).
+        phase_names: the names of the phases.
+        phases: (records, ranks, phases, 2), wall and CPU seconds since the last record.
+        traffic: (records, ranks, 2), messages and bytes since the last record; NaN where the file
+            has none.
+        iterates: snapshots of θ, if there are any.
+        parameters: the final θ (n,), once the run has ended.
+        stage_reasons: why each stage ended, of those that have begun.
+        solution: the arrays `prediction` and, where it is known, `reference`, and then the
+            coordinates in their order.
     """
 
     path: Path
@@ -63,23 +69,23 @@ class Run:
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended; "running" while it goes on, and for ever if it was killed."""
+        """Why the run ended. It is "running" while it goes on, and stays so if it was killed."""
         return str(self.attributes["stop_reason"])
 
     @property
     def own_code(self) -> str:
-        """Digests of the Python files that the job names, as its writer gave them."""
+        """The digests of the Python files that the job names, as `job.own_code` writes them."""
         return str(self.attributes.get("own_code", ""))
 
     @property
     def nbytes(self) -> int:
-        """Of its records."""
+        """The size of all records in memory, in bytes."""
         iterates = self.iterates.theta.nbytes if self.iterates else 0
         measured = self.phases.nbytes + self.traffic.nbytes
         return measured + iterates + sum(map(len, self.history.values())) * 8
 
     def keep_until(self, iteration: int) -> "Run":
-        """The records up to and including an iteration: what a run resumed from there keeps."""
+        """Returns the records up to an iteration, which a run resumed from there keeps."""
         kept = self.history["iteration"] <= iteration
         iterates = self.iterates
         if iterates is not None:
@@ -92,7 +98,7 @@ class Run:
 
 
 def compute_row_checks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The `compute_check` (records,) of each record of columns (records, …)."""
+    """Computes the check (records,) of each record of columns (records, …); see `compute_check`."""
     records = len(next(iter(columns.values())))
     if records == 0:
         return np.empty(0, np.int64)
@@ -104,12 +110,12 @@ def compute_row_checks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def compute_check(values: Mapping[str, np.ndarray]) -> int:
-    """CRC-32 of one record's values, in the order of their names."""
+    """Computes the CRC-32 of the values of one record, in the order of their names."""
     return zlib.crc32(b"".join(values[name].tobytes() for name in sorted(values)))
 
 
 def compute_checksum(file: h5py.File) -> int:
-    """CRC-32 of all data of a finished run; HDF5 itself checks the rest of the file."""
+    """Computes the CRC-32 of all data of a finished run; HDF5 itself checks the rest."""
     datasets: list[h5py.Dataset] = []
     file.visititems(lambda _, each: datasets.append(each) if hasattr(each, "dtype") else None)
     crc = 0

@@ -1,4 +1,4 @@
-"""Completes the run file of a run that has ended: with its solution, and a checksum of all data."""
+"""Completes the run file of a run that has ended: adds the solution and a checksum of all data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ def replace_by_finished(
     solution: Mapping[str, np.ndarray] | None,
     parameters: np.ndarray | None,
 ) -> None:
-    """Puts a complete file in the place of one that has grown, which nobody writes any more.
+    """Replaces a file that has grown, and that nobody writes any more, by a complete one.
 
     Args:
         path: of the run file.
         ending: root attributes that are known at the end only.
-        solution, parameters: as `RunWriter.finish` takes them.
+        solution, parameters: as for `RunWriter.finish`.
     """
     temporary = files.make_temporary_name(path.with_name(f"{path.name}.end"))
     try:

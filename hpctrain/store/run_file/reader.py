@@ -1,4 +1,4 @@
-"""Reads a run file, also one that is being written or was cut off."""
+"""Reads a run file, also one that is being written or that was cut off."""
 
 import time
 import warnings
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def read_run(path: Path | str) -> Run:
-    """Read a run file, also while its run goes on or after it was killed.
+    """Reads a run file, also while its run goes on, and after it was killed.
 
     Raises:
         RunFileError: the file is missing, damaged, not a run file, or of a newer format.
@@ -55,7 +55,7 @@ def read_run(path: Path | str) -> Run:
 
 
 def holds_no_record(path: Path) -> bool:
-    """Whether this is the run file of a run that ended before its first record."""
+    """Whether this is the run file of a run that ended before it wrote a record."""
     try:
         return path.is_file() and _read(path, lambda file: len(file["history/iteration"])) == 0
     except (RunFileError, *DAMAGE):
@@ -63,6 +63,7 @@ def holds_no_record(path: Path) -> bool:
 
 
 def _read(path: Path, load: Callable[[h5py.File], T]) -> T:
+    """Opens a file, without the mark of one that is being written, and reads it by `load`."""
     if not h5py.is_hdf5(path):
         raise RunFileError(f"{path}: not an HDF5 file; give one that `hpctrain run -o` wrote")
     if growing.is_marked(path):
@@ -123,7 +124,7 @@ def _load(path: Path, file: h5py.File) -> Run:
 
 
 def _check_whole(path: Path, dataset: h5py.Dataset, records: int) -> None:
-    """HDF5 reads zeros past the end of a file that was cut off while it was being written."""
+    """Raises an error for a data set that was cut off, where HDF5 would read zeros."""
     size = path.stat().st_size
     for index in range(dataset.id.get_num_chunks()):
         chunk = dataset.id.get_chunk_info(index)
@@ -132,7 +133,10 @@ def _check_whole(path: Path, dataset: h5py.Dataset, records: int) -> None:
 
 
 def _count_whole(path: Path, group: h5py.Group, columns: Mapping[str, np.ndarray]) -> int:
-    """Records before the first one that does not match its check, if there are checks."""
+    """Counts the records before the first one that does not match its check.
+
+    All records count in a file without checks.
+    """
     records = len(columns["iteration"])
     if "checks" not in group:
         return records

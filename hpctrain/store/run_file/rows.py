@@ -1,4 +1,4 @@
-"""A dataset of a run file that grows row by row."""
+"""A data set of a run file to which rows are appended."""
 
 import h5py
 import numpy as np
@@ -10,14 +10,17 @@ CHUNK_BYTES = 8192
 
 
 class Rows:
-    """A dataset that grows along its first axis. Low-level calls: a third of the time of h5py's.
+    """A data set that grows along its first dimension.
+
+    It uses h5py's low-level calls, which take a third of the time of the others.
 
     Args:
-        group: where it is made.
-        name: in the group.
-        dtype: of its numbers.
-        row_shape: of one row.
-        past: the rows that it begins with, with shape (rows, *row_shape) or less in each extent.
+        group: the group in which it is made.
+        name: its name there.
+        dtype: the type of its numbers.
+        row_shape: the shape of one row.
+        past: the rows that it begins with, (rows, *row_shape). Each extent may be smaller; what
+            lacks is filled.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Rows:
         self._memory = h5s.create_simple((1, *row_shape))
 
     def append(self, row: np.ndarray) -> None:
-        """Add one row and hand it to the operating system."""
+        """Appends a row and hands it to the operating system."""
         start, count = (self._length, *(0 for _ in self.shape)), (1, *self.shape)
         self._id.set_extent((self._length + 1, *self.shape))
         space = self._id.get_space()

@@ -1,4 +1,4 @@
-"""Writes a run file, a record at a time, so that it can be read while it grows."""
+"""Writes a run file record by record, so that others can read it while it grows."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -35,24 +35,26 @@ RESERVED_BYTES = 2**16
 
 
 class RunWriter:
-    """Writes a run file, on one rank. Each record is in the file when `append` returns.
+    """Writes a run file, on rank 0. A record is in the file when `append` returns.
 
     Args:
-        path: the new file; nothing may stand there, unless the run is resumed.
+        path: of the new file. Nothing may be there, unless the run is resumed.
         job: the resolved job file (TOML).
-        environment: name → scalar, kept as root attributes (ranks, threads, host, versions, …).
-        columns: history column → its type; `iteration` is one of them.
-        phases: names of the timed phases.
-        ranks: number of ranks whose phases are recorded.
-        iterate_size: length n of the snapshots of θ, where they are asked for.
-        past: on resuming, what the run at `path` keeps: `read_run(path).keep_until(iteration)`; the
-            new file, these records in it, takes the old one's place.
-        claim: the right to write it, which the writer gives back when it closes the file.
+        environment: single values by name, kept as root attributes (ranks, threads, host,
+            versions).
+        columns: the type of each column of the history; `iteration` must be among them.
+        phases: the names of the timed phases.
+        ranks: the number of ranks whose phases are recorded.
+        iterate_size: n, if snapshots of θ (n,) are to be written.
+        past: what a resumed run keeps of the file at `path`,
+            `read_run(path).keep_until(iteration)`. A new file that begins with these records
+            replaces it.
+        claim: the right to write the file, which is released when the file is closed.
 
     Raises:
-        RunFileError: a run is there already, or does not fit the one that is resumed.
-        InUseError: another process writes it.
-        OSError: it cannot be made.
+        RunFileError: there is a run already, or it does not fit the one that is resumed.
+        InUseError: another process writes the file.
+        OSError: the file cannot be made.
     """
 
     def __init__(
@@ -138,16 +140,16 @@ class RunWriter:
         phases: np.ndarray | None = None,
         traffic: np.ndarray | None = None,
     ) -> None:
-        """Add one record.
+        """Appends a record.
 
         Args:
-            row: a value for every column; NaN where a floating-point one has none.
-            phases: (ranks, phases, 2), wall and CPU seconds spent since the last record.
+            row: a value for every column; NaN where a floating-point column has none.
+            phases: (ranks, phases, 2), wall and CPU seconds since the last record.
             traffic: (ranks, 2), messages and bytes since the last record.
 
         Raises:
-            RunFileError: a column is unknown or missing, a value or an array does not fit.
-            OSError: the disk is full; all records before are in the file.
+            RunFileError: a column is unknown or missing, or a value or an array does not fit.
+            OSError: the disk is full. All earlier records are in the file.
         """
         if row.keys() != self._columns.keys():
             unknown = sorted(row.keys() - self._columns.keys())
@@ -182,7 +184,7 @@ class RunWriter:
         return row
 
     def append_iterate(self, iteration: int, theta: np.ndarray) -> None:
-        """Add a snapshot of the parameters θ (n,); needs `iterate_size`."""
+        """Appends a snapshot of θ (n,). The writer must have been given `iterate_size`."""
         if self._iterates is None or theta.shape != self._iterates[0].shape:
             expected = self._iterates and self._iterates[0].shape
             raise RunFileError(f"{self.path}: iterate of shape {theta.shape}, not {expected}")
@@ -202,13 +204,13 @@ class RunWriter:
         facts: Mapping[str, Scalar | Sequence[str]] | None = None,
         parameters: np.ndarray | None = None,
     ) -> None:
-        """End the run: its complete file, with the solution, takes the place of the growing one.
+        """Ends the run: a complete file with the solution replaces the growing one.
 
         Args:
-            stop_reason: why it ended.
-            facts: what is known at the end only, as root attributes.
-            solution: `prediction`, `reference` (if any) and, in the order of the field's axes, one
-                array for each coordinate.
+            stop_reason: why the run ended.
+            solution: the arrays `prediction` and, where it is known, `reference`, and then one for
+                each coordinate, in their order.
+            facts: root attributes that are known at the end only.
             parameters: the final θ (n,).
         """
         self._file.close()
@@ -217,12 +219,12 @@ class RunWriter:
         self.close()
 
     def sync(self) -> None:
-        """Wait until all records are on the disk."""
+        """Waits until all records are on the disk."""
         self._file.flush()
         files.sync(self.path)
 
     def close(self) -> None:
-        """Close the file of a run that did not come to an end; it stays readable."""
+        """Closes the file of a run that has not come to an end. It stays readable."""
         self._file.close()
         self._claim.release()
 
@@ -260,7 +262,7 @@ def _find_version() -> str:
 
 
 def _make_dtype(kind: ColumnType) -> np.dtype:
-    """An enumeration is HDF5's own: any reader of the file sees the names."""
+    """Returns the HDF5 type of a column. That of an enumeration shows the names to any reader."""
     return np.dtype(kind) if isinstance(kind, str) else h5py.enum_dtype(kind, basetype="i1")
 
 
