@@ -1,1 +1,1 @@
-"""Decomposition of the parameters and of the samples."""
+"""Cuts the parameters into blocks."""

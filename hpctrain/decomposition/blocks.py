@@ -1,10 +1,13 @@
-"""Decomposition of the parameters into blocks of consecutive layers, which may overlap.
+"""Cuts the parameters into blocks of consecutive layers, which may overlap.
 
-R_s picks the parameters of block s out of θ, E_s = R_sᵀ puts them back. With an overlap of o layers
-a block reaches o layers into its neighbours on each side, and every parameter is divided among its
-owners:
+The restriction R_s θ consists of the parameters of block s, and the extension E_s = R_sᵀ puts them
+back into a vector of zeros. With an overlap of o layers, a block reaches o layers into its
+neighbours on each side. Corrections δ_s of the blocks are then averaged by the number of blocks w
+that own a parameter,
 
-    Σ_s E_s δ_s / w,   w = Σ_s E_s 1  (by component), so that δ_s = R_s d for all s gives back d.
+    Σ_s E_s δ_s / w,   w = Σ_s E_s 1,
+
+componentwise. So δ_s = R_s d for all s gives d again.
 
 Sources: Kopaničáková, Kothari, Karniadakis, Krause, SISC 46(5), 2024, section 3; overlap: Lee,
 Kopaničáková, Karniadakis, arXiv 2406.10997.
@@ -21,7 +24,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LayerRange:
-    """A layer's parameters θ[start:stop] and its cost, in multiply-adds for one sample."""
+    """The parameters θ[start:stop] of a layer, and its cost in multiply-adds for one sample."""
 
     start: int
     stop: int
@@ -31,7 +34,7 @@ class LayerRange:
 
 @dataclass(frozen=True)
 class Block:
-    """Layers `first` to `last` (included), which hold θ[start:stop]."""
+    """A block: the layers `first` to `last` (included), with the parameters θ[start:stop]."""
 
     index: int
     first: int
@@ -41,21 +44,21 @@ class Block:
 
     @property
     def size(self) -> int:
-        """n_s."""
+        """n_s, the number of its parameters."""
         return self.stop - self.start
 
     def restrict(self, theta: Tensor) -> Tensor:
-        """R_s θ (n_s,), a view of θ (n,)."""
+        """Returns R_s θ (n_s,), a view of θ (n,)."""
         return theta[self.start : self.stop]
 
     def replace(self, theta: Tensor, part: Tensor) -> None:
-        """Writes `part` (n_s,) in the place of R_s θ, into θ (n,)."""
+        """Writes `part` (n_s,) into θ (n,) in the place of R_s θ."""
         theta[self.start : self.stop] = part
 
 
 @dataclass(frozen=True)
 class LayerSet:
-    """Layers that need not follow on each other: blocks without overlap, in ascending order."""
+    """Some layers, which need not be consecutive: blocks without overlap, in ascending order."""
 
     runs: tuple[Block, ...]
 
@@ -71,15 +74,15 @@ class LayerSet:
 
     @property
     def size(self) -> int:
-        """The number of parameters, m."""
+        """The number of its parameters, m."""
         return sum(run.size for run in self.runs)
 
     def restrict(self, theta: Tensor) -> Tensor:
-        """The set's parameters (m,) out of θ (n,), a copy."""
+        """Returns the parameters (m,) of these layers, a copy out of θ (n,)."""
         return torch.cat([run.restrict(theta) for run in self.runs])
 
     def replace(self, theta: Tensor, part: Tensor) -> None:
-        """Writes `part` (m,) in the place of the set's parameters, into θ (n,)."""
+        """Writes `part` (m,) into θ (n,) in the place of these layers' parameters."""
         for run, its in zip(self.runs, part.split([run.size for run in self.runs]), strict=True):
             run.replace(theta, its)
 
@@ -90,12 +93,12 @@ Region = Block | LayerSet
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The blocks s = 1 … S of a parameter vector of length n; every parameter is in at least one.
+    """The blocks s = 1 … S of a vector of n parameters. Every parameter is in at least one block.
 
     Attributes:
         parameters: n.
         blocks: in order from input to output.
-        coarse: the parameters of a coarse step, empty where there is none.
+        coarse: the parameters of a coarse step; empty where there is none.
     """
 
     parameters: int
@@ -111,13 +114,13 @@ class Decomposition:
         return owners
 
     def extend(self, region: Region, correction: Tensor) -> Tensor:
-        """E δ (n,), of a correction on one region."""
+        """Computes E δ (n,) for the correction δ on one region."""
         extended = correction.new_zeros(self.parameters)
         region.replace(extended, correction)
         return extended
 
     def extend_add(self, corrections: Sequence[Tensor]) -> Tensor:
-        """Σ_s E_s δ_s / w (n,), of one correction (n_s,) a block, added in block order."""
+        """Computes Σ_s E_s δ_s / w (n,) for corrections δ_s (n_s,), one of each block in order."""
         total = corrections[0].new_zeros(self.parameters)
         for block, correction in zip(self.blocks, corrections, strict=True):
             total[block.start : block.stop] += correction
@@ -126,10 +129,10 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class Excess:
-    """What asks for more than the layers of a network give.
+    """A setting that asks for more layers than the network has.
 
     Attributes:
-        key: "blocks" or "overlap".
+        key: the setting, "blocks" or "overlap".
         given: its value.
         allowed: what it may be, in words.
     """
@@ -140,7 +143,7 @@ class Excess:
 
 
 def find_excess(blocks: int, overlap: int, layers: int) -> Excess | None:
-    """What of blocks of layers cannot be had with so many layers, if anything."""
+    """Finds the setting that asks for more layers than there are; None if there is none."""
     if blocks > layers:
         return Excess("blocks", blocks, f"at most {layers}, the number of the network's layers")
     if overlap >= layers:
@@ -150,15 +153,18 @@ def find_excess(blocks: int, overlap: int, layers: int) -> Excess | None:
 
 
 def cut_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> Decomposition:
-    """Cuts the layers into consecutive blocks, equal to within one layer, the larger ones first.
+    """Cuts the layers into blocks of consecutive ones.
+
+    Blocks differ by one layer at most, and the larger ones come first.
 
     Args:
         layers: from input to output.
         blocks: S.
-        overlap: layers by which a block then grows on each side, as far as there are any.
+        overlap: by how many layers each block is then extended on each side, as far as there are
+            any.
 
     Returns:
-        The blocks; the coarse parameters are the first layer of each block, before it grows.
+        The blocks. The coarse parameters are the first layer of each block before its extension.
 
     Raises:
         ValueError: there are more blocks than layers, or the overlap is not below that number.

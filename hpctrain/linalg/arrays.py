@@ -1,7 +1,7 @@
-"""Converts tensors of torch, which may be on a GPU, to arrays of NumPy in host memory, and back.
+"""Converts torch's tensors, which may be on a GPU, to NumPy's arrays in host memory, and back.
 
-All conversions are made here, except where compiled kernels, MPI or files read the memory of a CPU
-tensor in place.
+All conversions are here. Only compiled kernels, MPI and files also read the memory of tensors on
+the CPU.
 """
 
 from itertools import pairwise
@@ -15,20 +15,24 @@ CPU = torch.device("cpu")
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """The tensor's values: in its own memory where that is the host's, else copied there."""
+    """Returns a tensor as an array: the same memory where the tensor is on the CPU, else a copy."""
     return tensor.detach().cpu().numpy()
 
 
 def to_tensor(array: np.ndarray, device: torch.device = CPU) -> Tensor:
-    """The array's values on a device: in its own memory where that is the CPU, else copied."""
+    """Returns an array as a tensor on a device: the same memory on the CPU, else a copy."""
     return torch.from_numpy(array).to(device)
 
 
 def sum_chunks(values: Tensor, bounds: list[int]) -> Tensor:
-    """Sums (…, C) of values (…, N) over the chunks bounds[c] … bounds[c + 1] - 1, 0 over none.
+    """Sums values (…, N) over each chunk, (…, C); 0 for an empty one.
 
-    A sum's order depends on its chunk alone. On the CPU the sums are NumPy's, in one thread; on a
-    GPU each is one of torch's along a row that zeros fill up, which is the same in every call.
+    A chunk's sum depends on its own values alone. NumPy sums on the CPU, in one thread. On a GPU
+    torch sums rows that are filled up with zeros, in the same order in each call.
+
+    Args:
+        values: (…, N).
+        bounds: chunk c has the values bounds[c] … bounds[c + 1] - 1.
     """
     if values.device == CPU:
         held = np.flatnonzero(np.diff(bounds))

@@ -1,7 +1,7 @@
-"""Random numbers as a function of (seed, purpose, indices), whatever the rank or order of calls.
+"""Random numbers that depend on (seed, purpose, indices) alone, not on ranks or the order of calls.
 
-Code of the user's own draws from generators that a process has one of each: torch's, NumPy's and
-Python's. For its time they are seeded alike on all ranks, and then put back.
+A user's own code draws from the generators that a process has once: those of torch, NumPy and
+Python. While it runs they are seeded alike on all ranks, and afterwards they are put back.
 """
 
 import random
@@ -17,13 +17,13 @@ from torch import Tensor
 
 
 def make_generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """A generator of its own for every purpose and every block, sample or iteration index."""
+    """Makes the generator of a purpose, such as "sketch", and of a block, sample or iteration."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
 
 
 @dataclass(frozen=True)
 class GlobalGenerators:
-    """The states of the generators that a process has one of each."""
+    """The states of the generators that a process has once: those of torch, NumPy and Python."""
 
     of_torch: Tensor
     of_numpy: tuple[Any, ...]
@@ -31,15 +31,17 @@ class GlobalGenerators:
 
     @classmethod
     def capture(cls) -> "GlobalGenerators":
+        """Takes down their states."""
         return cls(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate())  # type: ignore[arg-type]
 
     def restore(self) -> None:
+        """Puts the generators back into these states."""
         torch.set_rng_state(self.of_torch)
         np.random.set_state(self.of_numpy)
         random.setstate(self.of_python)
 
     def differ_from(self, other: "GlobalGenerators") -> bool:
-        """Whether any was drawn from, or seeded, in between."""
+        """Whether a generator was drawn from or seeded between the two."""
         numpy, others = self.of_numpy, other.of_numpy
         return not (
             torch.equal(self.of_torch, other.of_torch)
@@ -51,7 +53,7 @@ class GlobalGenerators:
 
 @contextmanager
 def keep_generators() -> Iterator[None]:
-    """Whatever is drawn within, the global generators go on as if nothing had been."""
+    """A context after which the process's generators are in the state that they had before."""
     before = GlobalGenerators.capture()
     try:
         yield
@@ -61,7 +63,10 @@ def keep_generators() -> Iterator[None]:
 
 @contextmanager
 def seed_generators(seed: int, purpose: str) -> Iterator[None]:
-    """Within, the global generators depend on (seed, purpose) alone; then they are put back."""
+    """A context in which the process's generators depend on (seed, purpose) alone.
+
+    Afterwards they are in the state that they had before.
+    """
     with keep_generators():
         drawn = int(make_generator(seed, purpose).integers(2**63))
         torch.default_generator.manual_seed(drawn)

@@ -1,4 +1,4 @@
-"""Ranks, threads and sums: the only package that imports mpi4py."""
+"""Ranks, threads, devices and sums over ranks. Only this package imports mpi4py."""
 
 from hpctrain.parallel.communicator import Communicator, RootError, Traffic
 from hpctrain.parallel.grid import BlockMap, assign_blocks, make_block_communicator

@@ -1,15 +1,15 @@
-"""A symmetric positive definite matrix in block rows over the ranks, and its Cholesky factor.
+"""Cholesky factors of a symmetric positive definite matrix whose block rows lie on several ranks.
 
-Of a symmetric A (n, n) only the lower triangle is kept, in block rows of w = `WIDTH` rows: block
-row i is A[iw:(i+1)w, :(i+1)w]. The ranks take turns to have one, so that each has about n²/(2P)
-numbers and, as the factorisation goes on, still a P-th of what is left of it. For j = 0, 1, …
+Only the lower triangle of A (n, n) is stored, in block rows of w = `WIDTH` rows: block row i is
+A[iw:(i+1)w, :(i+1)w]. Ranks have them in turn, so that each has about n²/(2P) numbers, and still a
+P-th of what is left at any time of the factorisation. For j = 0, 1, …
 
     L_jj L_jjᵀ = A_jj - Σ_k L_jk L_jkᵀ,   L_ij = (A_ij - Σ_k L_ik L_jkᵀ) L_jj⁻ᵀ for i > j,   k < j:
 
-the rank that has row j finds L_jj and sends the row to all, and each finds the L_ij of its own
-rows. A row's sums for L_ii are made as its L_ij come up, so that nobody waits for them, and row
-j + 1 comes first of all: it travels while the rows after it are computed. Every product is of the
-same blocks whoever computes it: equal bits on any number of ranks.
+The rank of row j computes L_jj and sends the row to all. Each rank then computes the L_ij of its
+own rows, and subtracts L_ij L_ijᵀ from A_ii at once. Row j + 1 comes first, so that it is under way
+while the rows behind it are computed. Products are of the same blocks on any number of ranks, and
+so the bits are the same.
 
 Source: Golub and Van Loan, Matrix Computations (2013), sections 4.2.9 and 6.3.
 """
@@ -25,12 +25,12 @@ from hpctrain.parallel.communicator import Communicator
 
 
 class BlockRows:
-    """The lower triangle of a symmetric A (n, n), this rank's block rows of it.
+    """The lower triangle of a symmetric A (n, n), with this rank's block rows.
 
     Args:
-        communicator: the ranks that hold A.
-        layout: which of them has what.
-        numbers: of this rank's block rows, as `Layout.unpack` takes them.
+        communicator: the ranks among which A is divided.
+        layout: which rank has which block rows.
+        numbers: this rank's block rows, one after the other; see `Layout.unpack`.
     """
 
     def __init__(self, communicator: Communicator, layout: Layout, numbers: Tensor) -> None:
@@ -40,9 +40,10 @@ class BlockRows:
         self._none = numbers[:0]
 
     def factorise(self, shift: float) -> "Cholesky | None":
-        """A + shift·I factored, L on every rank; None where it is singular in rounding.
+        """Computes the Cholesky factor L of A + shift·I on every rank; collective.
 
-        Collective.
+        Returns:
+            L, or None where A + shift·I is not positive definite in floating-point arithmetic.
         """
         left = {i: row.clone() for i, row in self.own.items()}
         for row in left.values():
@@ -65,9 +66,14 @@ class BlockRows:
         return Cholesky(rows)
 
     def _send_row(self, row: Tensor | None, j: int) -> tuple[Tensor, Callable[[], None]]:
-        """Row j of L from the rank that has it, on its way, and what waits for it.
+        """Starts to send row j of L to all ranks.
 
-        A NaN is at the end of its first line where A + shift·I is singular.
+        Args:
+            row: it, on the rank that has it; None on the others.
+
+        Returns:
+            The row, and a function that waits until it is there. Its first line ends with NaN where
+            A + shift·I is not positive definite.
         """
         if row is None:
             row = self._none.new_empty(self.layout.find_shape(j))
@@ -80,7 +86,12 @@ class BlockRows:
 
 
 def _eliminate(known: Tensor, row: Tensor) -> None:
-    """L_ij, and its part in the sum for L_ii, of row i after row j < i of L is known."""
+    """Computes L_ij in block row i, and subtracts L_ij L_ijᵀ from A_ii.
+
+    Args:
+        known: row j < i of L.
+        row: block row i, which is changed.
+    """
     last = known.shape[1]
     first = last - len(known)
     part = row[:, first:last].addmm_(row[:, :first], known[:, :first].T, alpha=-1)
@@ -89,18 +100,18 @@ def _eliminate(known: Tensor, row: Tensor) -> None:
 
 
 def _view_corner(row: Tensor) -> Tensor:
-    """The block of a row on the diagonal."""
+    """Returns the diagonal block of a block row."""
     return row[:, -len(row) :]
 
 
 class Cholesky:
-    """L of A = L Lᵀ as its block rows, all of them on every rank."""
+    """The Cholesky factor L of A = L Lᵀ: all of its block rows, on every rank."""
 
     def __init__(self, rows: list[Tensor]) -> None:
         self._rows = rows
 
     def solve(self, right: Tensor) -> Tensor:
-        """A⁻¹ b for b (n,)."""
+        """Computes A⁻¹ b (n,) for b (n,)."""
         x = right.clone()
         for row in self._rows:
             before, here, known = self._cut(x, row)
@@ -114,7 +125,7 @@ class Cholesky:
 
     @staticmethod
     def _cut(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x before and at a row's corner, and the row before it."""
+        """Cuts x before and at a block row's corner, and the row before it."""
         last = row.shape[1]
         first = last - len(row)
         return x[:first], x[first:last], row[:, :first]

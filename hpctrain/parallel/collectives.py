@@ -32,7 +32,7 @@ def main(path: str) -> int:
 
 
 def make_calls(ranks: Communicator, numbers: int) -> list[Callable[[], object]]:
-    """The sum of that many numbers over the ranks, and a gather of as many from all together."""
+    """Makes two calls: a sum of so many numbers over the ranks, and a gather of as many in all."""
     held = find_aligned_nodes(*share_chunks(CHUNKS, ranks.size)[ranks.rank])
     nodes = torch.ones(len(held), numbers, dtype=torch.float64)
     counts = [last - first for first, last in share_chunks(CHUNKS, ranks.size)]
@@ -41,7 +41,7 @@ def make_calls(ranks: Communicator, numbers: int) -> list[Callable[[], object]]:
 
 
 def measure_call(ranks: Communicator, call: Callable[[], object]) -> dict[str, float]:
-    """One call: `messages`, `bytes` and `seconds`."""
+    """Measures one call: its `messages`, its `bytes` and its `seconds`."""
     before = ranks.traffic.snapshot()
     call()
     messages, sent = ranks.traffic.snapshot() - before
@@ -52,7 +52,7 @@ def measure_call(ranks: Communicator, call: Callable[[], object]) -> dict[str, f
 
 
 def time_call(ranks: Communicator, call: Callable[[], object], repeats: int) -> float:
-    """Of one call among so many in a row."""
+    """Measures the seconds of one call, as the mean over `repeats` calls in a row."""
     ranks.barrier()
     began = time.perf_counter()
     for _ in range(repeats):

@@ -1,10 +1,10 @@
 """Communication among ranks: sums, gathers, broadcasts, and values on which all ranks agree.
 
-A `Communicator` wraps an mpi4py communicator, which it duplicates once. Alone (one rank, or no
-MPI at all) it makes no MPI call. Every method is collective unless it says otherwise: all ranks
-call it, in the same order. Tensors travel over a transport (`hpctrain.parallel.transports`), flags
-and objects over MPI; only objects are pickled. A rank that fails must end the job
-(`hpctrain.parallel.launch`), else the others wait.
+A `Communicator` duplicates an mpi4py communicator. Where there is one rank only it makes no MPI
+call. Every method is collective unless it says otherwise: all ranks call it, in the same order.
+Tensors are carried by a transport (`hpctrain.parallel.transports`), flags and objects by MPI, and
+only objects are pickled. A rank that fails must end the job (`hpctrain.parallel.launch`), since the
+others would wait for it.
 """
 
 import math
@@ -37,27 +37,27 @@ Result = TypeVar("Result")
 
 
 class RootError(RuntimeError):
-    """Stands for an error of rank 0 that could not be sent to the other ranks as it was."""
+    """Stands for an error of rank 0 that could not be pickled for the other ranks."""
 
 
 @dataclass
 class Traffic:
-    """Messages that a rank takes part in, one after the other, and the bytes in them.
+    """Counts messages in which a rank takes part one after the other, and the bytes in them.
 
-    A collective call of P ranks is ⌈log₂ P⌉ messages, as in a tree, whatever the MPI library does:
-    so a model of latency and bandwidth needs to know no more.
+    A collective call of P ranks counts as ⌈log₂ P⌉ messages, as along a tree, whatever the MPI
+    library does. This is what a model of latency and bandwidth needs to know.
     """
 
     messages: int = 0
     bytes: int = 0
 
     def count(self, size: int, messages: int = 1) -> None:
-        """Adds messages with `size` bytes in all of them together."""
+        """Adds a number of messages which have `size` bytes in all."""
         self.messages += messages
         self.bytes += size
 
     def snapshot(self) -> np.ndarray:
-        """Messages and bytes so far (2,)."""
+        """Returns the messages and bytes so far, (2,)."""
         return np.array([self.messages, self.bytes], dtype=np.float64)
 
 
@@ -65,10 +65,10 @@ class Communicator:
     """A group of ranks that compute together.
 
     Args:
-        mpi: an mpi4py communicator, which is duplicated; None for one rank without MPI.
-        timer: takes the time of all calls, as phase "communication"; also `self.timer`.
-        traffic: counts messages and bytes; also `self.traffic`.
-        transport: makes what carries tensors out of the mpi4py communicator.
+        mpi: an mpi4py communicator, which is duplicated. None for one rank without MPI.
+        timer: measures the time of all calls as the phase "communication".
+        traffic: counts messages and bytes.
+        transport: makes the transport of tensors out of the mpi4py communicator.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Communicator:
 
     @property
     def mpi_version(self) -> str:
-        """The MPI library's name and version, or "none" where MPI is not used."""
+        """The name and version of the MPI library, or "none" where MPI is not used."""
         if self._mpi is None:
             return "none"
         from mpi4py import MPI
@@ -99,33 +99,34 @@ class Communicator:
 
     @property
     def transport(self) -> str:
-        """The name of what carries tensors, or "none" for one rank."""
+        """The name of the transport, or "none" for one rank."""
         return "none" if self._transport is None else self._transport.name
 
     @property
     def is_root(self) -> bool:
+        """Whether this is rank 0; no communication."""
         return self.rank == 0
 
     def sum_leaves(self, leaves: Tensor, chunks: int) -> Tensor:
-        """The sum over all chunks (…), with equal bits on every rank and for any size.
+        """Sums over all chunks of all ranks, with equal bits on all, and for any number of ranks.
 
         Args:
-            leaves: (C, …), a sum for each chunk of this rank's `tree.share_chunks`.
-            chunks: as `sum_by_tree` takes them.
+            leaves: (C, …), a value for each chunk of this rank's `tree.share_chunks`.
+            chunks: the number of chunks of all ranks, a power of two, at least `size`.
         """
         first, _ = share_chunks(chunks, self.size)[self.rank]
         nodes = reduce_leaves(leaves.reshape(len(leaves), -1), first)
         return self.sum_by_tree(nodes, chunks).view(leaves.shape[1:])
 
     def sum_by_tree(self, nodes: Tensor, chunks: int) -> Tensor:
-        """Completes the sum over all chunks, with equal bits on every rank and for any size.
+        """Sums over all chunks, of which each rank has summed its own subtrees.
 
         Args:
-            nodes: (K, m), what `tree.reduce_leaves` gives for this rank's `tree.share_chunks`.
+            nodes: (K, m), what `tree.reduce_leaves` returns for this rank's `tree.share_chunks`.
             chunks: the number of chunks of all ranks, a power of two, at least `size`.
 
         Returns:
-            (m,), a tensor of its own.
+            (m,), new memory. The bits are equal on all ranks and for any number of them.
         """
         held = find_aligned_nodes(*share_chunks(chunks, self.size)[self.rank])
         if len(nodes) != len(held):
@@ -142,15 +143,15 @@ class Communicator:
     def sum_parts_by_tree(
         self, nodes: Sequence[Tensor], chunks: int, sizes: Sequence[int]
     ) -> Tensor:
-        """As `sum_by_tree`, but each rank gets its own part of the sum only, with the same bits.
+        """Sums as `sum_by_tree` with the same bits, but each rank gets its part of the sum only.
 
         Args:
-            nodes: K of (m,), otherwise as for `sum_by_tree`.
+            nodes: K tensors (m,), the sums of this rank's subtrees.
             chunks: as for `sum_by_tree`.
-            sizes: how many numbers each rank gets, of m in all, in the order of ranks.
+            sizes: how many of the m numbers each rank gets, in the order of ranks.
 
         Returns:
-            (sizes[rank],), a tensor of its own.
+            (sizes[rank],), new memory.
         """
         if self.size == 1:
             return nodes[0].detach().clone()
@@ -161,9 +162,9 @@ class Communicator:
             return self._exchange_parts(parts, chunks)
 
     def _exchange_parts(self, parts: Sequence[Sequence[Tensor]], chunks: int) -> Tensor:
-        """This rank's part: each rank sends all others theirs of its subtrees' sums, to be joined.
+        """Sends every rank its part of the sums of this rank's subtrees, and sums this rank's part.
 
-        In turn t the ranks i and t - i (mod P) are partners.
+        In turn t the ranks i and t - i (mod P) exchange messages.
         """
         held = [find_aligned_nodes(*share) for share in share_chunks(chunks, self.size)]
         sums = {
@@ -186,9 +187,12 @@ class Communicator:
         return total
 
     def _sum_by_halving(self, parts: dict[int, Tensor]) -> Tensor:
-        """This rank's part, of parts by rank, with the sums of recursive doubling.
+        """Sums this rank's part for 2^L ranks, with the same additions as `_sum_by_doubling`.
 
-        In every step partners send each other what only the other one's side still needs.
+        In each step two ranks send each other the half that only the other one's side still needs.
+
+        Args:
+            parts: the parts of this rank's sum, by the rank that gets them.
         """
         for level in range(self.size.bit_length() - 1):
             bit = 1 << level
@@ -204,7 +208,10 @@ class Communicator:
         return parts[self.rank]
 
     def _sum_by_doubling(self, node: Tensor) -> Tensor:
-        """The sum over 2^L ranks, one subtree each: a + b and b + a have the same bits."""
+        """Sums for 2^L ranks of one subtree each, which exchange their sums in pairs and add them.
+
+        a + b and b + a have the same bits.
+        """
         total = node.detach().clone()
         received = self._make_receive_buffer(total)
         for level in range(self.size.bit_length() - 1):
@@ -215,7 +222,7 @@ class Communicator:
         return total
 
     def _sum_by_messages(self, sums: dict[Node, Tensor], chunks: int) -> Tensor:
-        """The sum for any number of ranks: up the tree by messages, then from the root to all."""
+        """Sums for any number of ranks: by messages up the tree, and a broadcast of the root."""
         total = torch.empty_like(next(iter(sums.values())))
         received = self._make_receive_buffer(total)
         schedule = list_joins(chunks, self.size)
@@ -236,7 +243,7 @@ class Communicator:
         return total
 
     def find_maximum(self, values: Sequence[int]) -> list[int]:
-        """The greatest value over ranks, place by place: how ranks agree on codes and flags."""
+        """Returns the maximum over all ranks of each integer, such as a code or a flag."""
         if self.size == 1:
             return list(values)
         with self._begin_call():
@@ -248,11 +255,11 @@ class Communicator:
             return greatest.tolist()
 
     def allgather_rows(self, local: Tensor, counts: Sequence[int]) -> Tensor:
-        """All ranks' rows, one rank's after the other's.
+        """Returns the rows of all ranks, one rank's after the other's, on every rank.
 
         Args:
             local: (counts[rank], …), this rank's rows.
-            counts: how many rows each rank has.
+            counts: the number of rows of each rank.
         """
         if len(counts) != self.size or counts[self.rank] != len(local):
             raise ValueError(
@@ -268,14 +275,14 @@ class Communicator:
             return rows
 
     def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
-        """Overwrites the contiguous `tensor`, of equal shape everywhere, with `root`'s values."""
+        """Overwrites a contiguous tensor, of equal shape on all ranks, with that of `root`."""
         self.start_broadcast(tensor, root)()
         return tensor
 
     def start_broadcast(self, tensor: Tensor, root: int = 0) -> Callable[[], None]:
-        """As `broadcast_tensor`, but the values are there after what this returns was called.
+        """Starts a `broadcast_tensor`, and returns a function that waits for its end.
 
-        Until then the tensor is left alone. The ranks can compute meanwhile.
+        Ranks can compute in between, but must not use the tensor.
         """
         if not tensor.is_contiguous():
             raise ValueError("only a contiguous tensor can be broadcast in place")
@@ -292,7 +299,7 @@ class Communicator:
         return wait
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
-        """`root`'s value, pickled for the others; what they pass is ignored."""
+        """Returns the value of `root`, which is pickled. What other ranks pass is ignored."""
         if self.size == 1:
             return value
         message = pickle.dumps(value) if self.rank == root else b""
@@ -306,7 +313,7 @@ class Communicator:
             return message
 
     def gather(self, value: Any) -> list[Any] | None:
-        """The values of all ranks on rank 0, by rank; None on the others."""
+        """Returns the values of all ranks, by rank, to rank 0, and None to the others."""
         if self.size == 1:
             return [value]
         with self._begin_call():
@@ -317,7 +324,7 @@ class Communicator:
             return None if messages is None else [pickle.loads(each) for each in messages]
 
     def allgather(self, value: Any) -> list[Any]:
-        """The values of all ranks on every rank, by rank."""
+        """Returns the values of all ranks, by rank, to every rank."""
         return self.broadcast(self.gather(value))
 
     def barrier(self) -> None:
@@ -328,9 +335,9 @@ class Communicator:
                 self.traffic.count(0, self._depth)
 
     def run_on_root(self, function: Callable[[], Result]) -> Result:
-        """Calls `function` on rank 0 only; all ranks return its result or raise its exception.
+        """Calls a function on rank 0 only; all ranks return its result or raise its exception.
 
-        What cannot be pickled arrives as a `RootError`, on rank 0 as well.
+        An exception that cannot be pickled is raised as a `RootError`, on rank 0 too.
         """
         if self.size == 1:
             return function()
@@ -346,10 +353,14 @@ class Communicator:
         return outcome
 
     def run_on_all(self, function: Callable[[], Result]) -> Result:
-        """Calls `function` on every rank, for its own result: for input that each rank reads.
+        """Calls a function on every rank, such as one that reads the rank's own input.
 
-        If any rank raises an `InputError`, all raise the one of the lowest such rank, and it is no
-        `UserCodeError` any more.
+        Returns:
+            This rank's result.
+
+        Raises:
+            InputError: that of the lowest rank which raised one, on all ranks. It is a plain
+                InputError also where it was a `UserCodeError`.
         """
         result, error = None, None
         try:
@@ -363,9 +374,9 @@ class Communicator:
         return cast(Result, result)
 
     def split(self, color: int, key: int | None = None) -> "Communicator":
-        """The ranks with the same `color`, ordered by `key` (as here by default).
+        """Makes a communicator of the ranks with the same `color`, ordered by `key`.
 
-        Timer and traffic stay shared with this communicator.
+        Timer and traffic are shared with this communicator.
         """
         if self.size == 1:
             return Communicator(None, self.timer, self.traffic)
@@ -376,14 +387,14 @@ class Communicator:
             return communicator
 
     def use_transport(self, transport: Callable[[Any], Transport]) -> "Communicator":
-        """The same ranks with another transport; timer and traffic stay shared.
+        """Makes a communicator of the same ranks with another transport, to be freed by itself.
 
-        To be freed apart from this communicator.
+        Timer and traffic are shared with this communicator.
         """
         return Communicator(self._mpi, self.timer, self.traffic, transport)
 
     def find_node_ranks(self) -> list[int]:
-        """The ranks that share this rank's node, in order, itself included."""
+        """Lists the ranks on this rank's node in order, this one included."""
         if self.size == 1:
             return [0]
         with self._begin_call():
@@ -395,20 +406,20 @@ class Communicator:
             return ranks
 
     def free(self) -> None:
-        """Gives transport and MPI communicator back; of these, libraries have some thousand."""
+        """Frees transport and MPI communicator; a library has only some thousand of these."""
         if self._mpi is not None:
             self._transport.close()
             self._mpi.Free()
             self._mpi = None
 
     def _begin_call(self) -> AbstractContextManager[None]:
-        """The phase of a collective call; in debug mode ranks first compare where they are."""
+        """Starts the phase of a collective call; in debug mode ranks first compare places."""
         if self._guard is not None:
             self._guard.check()
         return self.timer.phase("communication")
 
     def _make_receive_buffer(self, like: Tensor) -> Tensor:
-        """Memory to receive a tensor as `like` in; it only ever grows, and serves all calls."""
+        """Returns memory to receive a tensor like this one; all calls use the same."""
         size = like.numel() * like.element_size()
         if size > len(self._received) or like.device != self._received.device:
             self._received = torch.empty(size, dtype=torch.uint8, device=like.device)
@@ -416,28 +427,28 @@ class Communicator:
 
     @property
     def _depth(self) -> int:
-        """⌈log₂ P⌉, the messages one after the other of a call of P ranks."""
+        """⌈log₂ P⌉, the messages that a call of P ranks takes one after the other."""
         return (self.size - 1).bit_length()
 
     def _count_broadcast(self, size: int) -> None:
-        """A long message is cut up, scattered and gathered: each rank then takes it twice."""
+        """Counts a broadcast; a long message is scattered and gathered, and so sent twice."""
         self.traffic.count(min(self._depth, 2) * size, self._depth)
 
 
 def _count_bytes(tensor: Tensor) -> int:
-    """Its bytes."""
+    """Returns the bytes of a tensor."""
     return tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """An exception of rank 0 on its way to the others."""
+    """An exception of rank 0, as it is sent to the other ranks."""
 
     error: Exception
 
 
 def _attempt(function: Callable[[], Any]) -> tuple[Any, bytes]:
-    """Calls `function`; its result, or its exception as a `_Failure`, as such and pickled."""
+    """Calls a function; returns its result, or its exception as a `_Failure`, and this pickled."""
     try:
         outcome = function()
         return outcome, pickle.dumps(outcome)

@@ -1,8 +1,8 @@
-"""Asks the MPI library whether it takes buffers in GPU memory; nothing is guessed from its name.
+"""Asks the MPI library whether it takes buffers in GPU memory, instead of guessing by its name.
 
-MPICH and those made from it have `MPIX_GPU_query_support(kind, &ask_library)`, Open MPI has
-`MPIX_Query_cuda_support()`; both answer after MPI has started. Cray's MPI has the support compiled
-in, and turned off unless MPICH_GPU_SUPPORT_ENABLED is 1.
+MPICH and libraries made from it have `MPIX_GPU_query_support(kind, &answer)`, Open MPI has
+`MPIX_Query_cuda_support()`. Both answer once MPI has started. Cray's MPI has the support compiled
+in, but it is off unless MPICH_GPU_SUPPORT_ENABLED is 1.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ MPIX_GPU_SUPPORT_CUDA = 0
 
 
 def find_cuda_support() -> bool | None:
-    """What the library says; None where it has no such question, or where there is no MPI."""
+    """Returns the library's answer; None where there is no MPI, or no such function in it."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
@@ -23,10 +23,12 @@ def find_cuda_support() -> bool | None:
 
 
 def ask_library(library: Any, version: str, environ: Mapping[str, str]) -> bool | None:
-    """The answer of a loaded library of that version text.
+    """Asks a loaded library.
 
     Args:
         library: has the library's functions as attributes.
+        version: the text with its name and version.
+        environ: the environment.
     """
     if "CRAY MPICH" in version and environ.get("MPICH_GPU_SUPPORT_ENABLED") != "1":
         return False
@@ -40,5 +42,5 @@ def ask_library(library: Any, version: str, environ: Mapping[str, str]) -> bool 
 
 
 def describe_cuda_support(reported: bool | None) -> str:
-    """For `hpctrain info` and messages."""
+    """Returns the answer in words, for `hpctrain info` and messages."""
     return {None: "not reported", True: "yes", False: "no"}[reported]

@@ -1,7 +1,7 @@
 """Chooses the device of a rank's tensors: the CPU, or one of the GPUs of its node.
 
-The GPU is chosen by the local rank, the rank's place among those of its node, before anything
-starts a context on another one.
+The GPU depends on the local rank, the number of a rank among those of its node. It is chosen before
+anything makes a context on another GPU.
 """
 
 import os
@@ -17,12 +17,12 @@ from hpctrain.parallel.communicator import Communicator
 
 @dataclass(frozen=True)
 class Device:
-    """The place of a rank's tensors.
+    """The device of a rank's tensors.
 
     Attributes:
         place: the torch device.
-        name: how the run file calls it, such as "cpu" or a GPU's model.
-        is_shared: whether another rank has the same GPU.
+        name: as the run file names it, such as "cpu" or the model of a GPU.
+        is_shared: whether another rank uses the same GPU.
     """
 
     place: torch.device
@@ -38,13 +38,14 @@ HOST = Device(CPU, "cpu")
 
 
 def choose_device(requested: str, ranks: Communicator) -> Device:
-    """This rank's device, made current; collective.
+    """Chooses this rank's device and makes it torch's current one; collective.
 
     Args:
         requested: "cpu", "cuda", or "auto" for GPUs where every rank sees one.
+        ranks: all ranks of the job.
 
     Raises:
-        InputError: on all ranks, if GPUs are asked for and a rank sees none.
+        InputError: GPUs are asked for, and a rank sees none; on all ranks.
     """
     if requested == "cpu":
         return HOST
@@ -62,14 +63,18 @@ def choose_device(requested: str, ranks: Communicator) -> Device:
 
 
 def count_gpus() -> int:
-    """How many GPUs torch could use in this process; starts no context."""
+    """Counts the GPUs that torch can use in this process, without making a context on one."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def choose_gpu(local_rank: int, visible: int) -> int:
-    """The GPU of a rank: its own by local rank, in turn if there are fewer than ranks.
+    """Chooses a GPU for a rank: GPUs are dealt out in turn to the ranks of a node.
 
-    A launcher that gives each rank its own GPU leaves one visible, which is number 0 to each.
+    Where a launcher lets each rank see its own GPU only, that is number 0 on each rank.
+
+    Args:
+        local_rank: the number of the rank among those of its node.
+        visible: the number of GPUs that it sees.
     """
     return local_rank % visible
 

@@ -1,7 +1,7 @@
 """Tries MPI with buffers in GPU memory: mpirun -n 2 python -m hpctrain.parallel.gpu_probe
 
-A library that does not take them usually dies of a segmentation fault, so this is a job of its own.
-Says on one line what it found; status 1 if a call does not give what it should.
+An MPI library that cannot usually ends with a segmentation fault, so this is a job of its own. It
+prints one line with what it found. Its status is 1 if a call did not have the right result.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Maps S blocks of the problem onto P ranks, for any S and P.
+"""Assigns S blocks of the problem to P ranks, for any S and P.
 
-With P <= S every rank works on whole blocks, one after the other; with P > S every block has a
-group of ranks, which share its samples. Which ranks those are never changes what is computed.
+With P ≤ S each rank has whole blocks, and works on one after the other. With P > S each block has
+several ranks, which divide its samples among them. The assignment never changes what is computed.
 """
 
 import math
@@ -13,11 +13,11 @@ from hpctrain.parallel.communicator import Communicator
 
 @dataclass(frozen=True)
 class BlockMap:
-    """Who works on what.
+    """Which ranks work on which blocks.
 
     Attributes:
-        groups: for each block its ranks, ascending; the first owns the block's state.
-        blocks: for each rank its blocks, in the order it works on them.
+        groups: the ranks of each block in ascending order. The first one owns the block's state.
+        blocks: the blocks of each rank, in the order in which it works on them.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -25,10 +25,10 @@ class BlockMap:
 
 
 def assign_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
-    """Gives every block its ranks and every rank its blocks, balanced by weight.
+    """Assigns blocks to ranks, so that all ranks have about the same work.
 
     Args:
-        weights: the work in each block, in any unit; finite and not negative.
+        weights: the work in each block, in any unit, finite and not negative.
         ranks: the number of ranks.
     """
     if not weights or not all(math.isfinite(weight) and weight >= 0 for weight in weights):
@@ -41,9 +41,9 @@ def assign_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
 
 
 def make_block_communicator(communicator: Communicator, block_map: BlockMap) -> Communicator:
-    """The ranks that share this rank's block; collective over all ranks.
+    """Makes the communicator of the ranks that work on this rank's block; collective.
 
-    Where every rank works on whole blocks it is alone, and no MPI call is made.
+    Where each rank has whole blocks it is alone in it, and no MPI call is made.
     """
     if all(len(group) == 1 for group in block_map.groups):
         return Communicator(None, communicator.timer, communicator.traffic)
@@ -52,7 +52,7 @@ def make_block_communicator(communicator: Communicator, block_map: BlockMap) -> 
 
 
 def _assign_whole_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
-    """P <= S: heaviest block first, each to the rank with the least load (Graham, 1969)."""
+    """For P ≤ S: gives out the heaviest block first, to the rank with least work (Graham, 1969)."""
     load = [(0.0, 0, rank) for rank in range(ranks)]
     owner = [0] * len(weights)
     for block in sorted(range(len(weights)), key=lambda block: (-weights[block], block)):
@@ -68,7 +68,7 @@ def _assign_whole_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
 
 
 def _assign_rank_groups(weights: Sequence[float], ranks: int) -> BlockMap:
-    """P > S: one rank each, then every further rank to the block with the most work per rank."""
+    """For P > S: gives each block a rank, and each further one where a rank has most work."""
     sizes = [1] * len(weights)
     for _ in range(ranks - len(weights)):
         block = min(range(len(weights)), key=lambda b: (-weights[b] / sizes[b], sizes[b], b))

@@ -1,8 +1,8 @@
 """Checks, before each collective call, that all ranks make the same one from the same place.
 
-Ranks that part wait for each other for ever, far from the branch where they parted. With
-`HPCTRAIN_DEBUG=1` they first compare where they are, and the run ends with both places named. It
-costs a gather of some hundred bytes a call.
+Ranks that make different calls wait for each other for ever, far from the branch at which they
+separated. With `HPCTRAIN_DEBUG=1` they first compare where they are, and the run ends with a
+message that names the places. It costs a gather of some hundred bytes for each call.
 """
 
 import os
@@ -20,26 +20,26 @@ CALLS = 8
 
 
 class DisagreementError(RunError):
-    """Ranks are at different places; raised by all of them."""
+    """Ranks are at different places; all of them raise it."""
 
 
 def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the user asked for the check."""
+    """Whether the user has set HPCTRAIN_DEBUG to 1."""
     return environ.get("HPCTRAIN_DEBUG", "") not in ("", "0")
 
 
 class Guard:
-    """The check on the ranks of one mpi4py communicator, which it does not keep to itself."""
+    """Checks the ranks of one mpi4py communicator, which others use too."""
 
     def __init__(self, mpi: Any) -> None:
         self._mpi = mpi
         self._calls = 0
 
     def check(self) -> None:
-        """Compares where the ranks are; collective.
+        """Compares the places of all ranks; collective.
 
         Raises:
-            DisagreementError: not all are at the same place.
+            DisagreementError: they are not all at the same place.
         """
         self._calls += 1
         place = _describe_place(sys._getframe(1))
@@ -49,7 +49,7 @@ class Guard:
 
 
 def _describe_place(frame: FrameType | None) -> str:
-    """The calls of this package that lead here, the innermost first, without the communicator's."""
+    """Lists this package's calls that lead here, innermost first, without the communicator's."""
     calls: list[str] = []
     while frame is not None and len(calls) < CALLS:
         code = frame.f_code
@@ -65,7 +65,7 @@ def _describe_place(frame: FrameType | None) -> str:
 
 
 def _describe_parting(places: list[tuple[int, str]]) -> str:
-    """One line that names the ranks at each place."""
+    """Writes a line that names the ranks at each place."""
     at: dict[tuple[int, str], list[int]] = {}
     for rank, each in enumerate(places):
         at.setdefault(each, []).append(rank)

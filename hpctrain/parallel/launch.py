@@ -30,21 +30,24 @@ SECONDS_TO_FORWARD = 0.5
 
 
 class LaunchError(RuntimeError):
-    """The ranks that the launcher started do not form one MPI job."""
+    """The processes that the launcher started do not form one MPI job."""
 
 
 class Launched(NamedTuple):
-    """How many ranks the launcher says it started, and the environment variable that says so."""
+    """How many ranks the launcher started, and the environment variable that says so."""
 
     size: int
     variable: str
 
 
 def start(timer: PhaseTimer | None = None) -> Communicator:
-    """Joins the job's ranks, and lets any that fails from now on end the whole job.
+    """Joins the ranks of the job. From then on a rank that fails ends the whole job.
+
+    Args:
+        timer: measures the time of the communicator's calls.
 
     Returns:
-        All ranks; a communicator of one where this process runs alone or finds no MPI library.
+        The communicator of all ranks; of this one where there is no MPI library, or no launcher.
 
     Raises:
         LaunchError: the launcher started several processes, which do not find each other.
@@ -56,17 +59,16 @@ def start(timer: PhaseTimer | None = None) -> Communicator:
 
 
 def finish(communicator: Communicator, status: int = 0) -> int:
-    """Ends the run in agreement: waits for all ranks and returns their highest exit status."""
+    """Ends the run on all ranks together: waits for all, and returns the highest exit status."""
     (status,) = communicator.find_maximum([status])
     atexit.unregister(_abort_unfinished)
     return status
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process after `finish`, without Python's tidying up.
+    """Ends this process at once, after `finish`, without Python's clean-up.
 
-    That takes more than half a second of CPU time where torch is imported, of each rank, while the
-    others and the launcher wait.
+    Where torch is imported the clean-up takes more than half a second of CPU time on each rank.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # its reader has had enough, or its disk is full
@@ -78,9 +80,9 @@ def leave(status: int) -> NoReturn:
 
 
 def end_job(communicator: Communicator, message: str, status: int) -> NoReturn:
-    """Ends all ranks at once, with this status, from a rank that may be the only one to fail.
+    """Ends all ranks at once with a status, from a rank that may be the only one that fails.
 
-    Others wait a moment: where all of them fail, rank 0's message is enough.
+    Ranks other than 0 wait a moment first: where all ranks fail, the message of rank 0 is enough.
     """
     if not communicator.is_root:
         time.sleep(2 * SECONDS_TO_FORWARD)
@@ -88,7 +90,7 @@ def end_job(communicator: Communicator, message: str, status: int) -> NoReturn:
 
 
 def make_world(timer: PhaseTimer | None = None) -> Communicator:
-    """All ranks of the job, as `start`, but without a change to how this program ends."""
+    """Joins the ranks of the job as `start` does, but leaves it to the program how it ends."""
     yield_shared_cores(os.environ, len(find_visible_cores()))
     launched = find_launched_ranks(os.environ)
     try:
@@ -102,10 +104,11 @@ def make_world(timer: PhaseTimer | None = None) -> Communicator:
 
 
 def find_launched_ranks(environ: Mapping[str, str]) -> Launched:
-    """What the environment tells of the launcher; one rank if there is none.
+    """Reads in the environment how many ranks the launcher started; one if there was no launcher.
 
-    mpirun's own variables come first: inside an allocation it starts its daemons by srun, and the
-    ranks inherit their SLURM variables. A batch script has SLURM_NTASKS but is one process.
+    The variables of mpirun count before those of SLURM. Inside an allocation mpirun starts its
+    daemons by srun, so that ranks have variables of both. A batch script has SLURM_NTASKS too,
+    although it is one process.
     """
     for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
         if environ.get(variable, "").isdigit():
@@ -118,7 +121,11 @@ def find_launched_ranks(environ: Mapping[str, str]) -> Launched:
 
 
 def check_launch(launched: Launched, size: int, found: str) -> None:
-    """Raises LaunchError if this process is a world of one that was launched as one of many."""
+    """Checks that a process which was launched as one of several is not alone.
+
+    Raises:
+        LaunchError: it is alone.
+    """
     if size == 1 < launched.size:
         raise LaunchError(
             f"the launcher started {launched.size} ranks ({launched.variable}), but {found}: "
@@ -128,10 +135,11 @@ def check_launch(launched: Launched, size: int, found: str) -> None:
 
 
 def yield_shared_cores(environ: MutableMapping[str, str], cores: int) -> None:
-    """Lets waiting ranks give way where a node has more of them than cores.
+    """Lets waiting ranks give up their core, where a node has more ranks than cores.
 
-    Sets, before MPI starts, what the user has not set: without it a rank that polls for a message
-    keeps the core from the one that should send it, and calls take milliseconds.
+    It sets environment variables before MPI starts, unless the user has set them. Without them a
+    rank that waits for a message keeps the core on which the sender should run, and calls take
+    milliseconds.
     """
     local = environ.get("MPI_LOCALNRANKS") or environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") or ""
     slurm = environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0].partition(",")[0]
@@ -141,7 +149,7 @@ def yield_shared_cores(environ: MutableMapping[str, str], cores: int) -> None:
 
 
 def _abort_on_failure(rank: int, size: int) -> None:
-    """Installs the hooks by which this rank, when it fails, ends the job."""
+    """Installs hooks by which this rank ends the job when it fails."""
 
     def on_exception(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -163,7 +171,7 @@ def _abort_unfinished(rank: int, size: int) -> None:
 
 
 def _abort(message: str, status: int = 1) -> NoReturn:
-    """Says why, on standard error, and ends all ranks."""
+    """Writes a message to standard error, and ends all ranks."""
     from mpi4py import MPI
 
     atexit.unregister(_abort_unfinished)

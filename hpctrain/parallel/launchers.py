@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def find_mpirun() -> str | None:
-    """The mpirun beside this Python, else the one on the path; None where there is none."""
+    """Finds the mpirun beside this Python, else the one on the path; None without either."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     return shutil.which("mpirun", path=os.pathsep.join(places))

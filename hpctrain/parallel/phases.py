@@ -1,7 +1,7 @@
-"""Measures the wall and CPU seconds that a rank spends in each phase of a run, and its memory.
+"""Measures how long a rank is in each phase of a run, in wall and CPU seconds, and its memory.
 
-Phases are exclusive. While a phase runs inside another (communication inside a global step), its
-time counts for the inner one only, so that the phases of a rank add up to the time spent in them.
+Time counts for one phase only. While a phase runs inside another one (communication inside a global
+step), it counts for the inner one. So the phases of a rank add up to the time spent in them.
 """
 
 import resource
@@ -13,9 +13,9 @@ PHASES = ("local", "global", "communication", "validation", "io")
 
 
 class PhaseTimer:
-    """Accumulates wall and CPU seconds by phase; used from the main thread only.
+    """Sums wall and CPU seconds by phase. It is for the main thread only.
 
-    CPU seconds are those of the whole process, all of its threads included.
+    CPU seconds are those of the whole process with all its threads.
     """
 
     def __init__(self) -> None:
@@ -25,18 +25,22 @@ class PhaseTimer:
         self._mark = (0.0, 0.0)
 
     def phase(self, name: str) -> "_Phase":
-        """A context manager whose body counts as the phase `name`, one of PHASES."""
+        """Returns a context manager whose body counts as a phase.
+
+        Args:
+            name: one of PHASES.
+        """
         if name not in self._phases:
             raise ValueError(f"phase {name!r} is unknown; the phases are {', '.join(PHASES)}")
         return self._phases[name]
 
     def snapshot(self) -> np.ndarray:
-        """Seconds so far, (len(PHASES), 2): wall and CPU by phase, running ones included."""
+        """Returns the seconds so far, (len(PHASES), 2), wall and CPU, running phases included."""
         self._charge()
         return self._seconds.copy()
 
     def _charge(self) -> None:
-        """Adds the time since the last mark to the innermost running phase, and moves the mark."""
+        """Adds the time since the last mark to the innermost running phase, and sets a new mark."""
         now = (time.perf_counter(), time.process_time())
         if self._running:
             spent = self._seconds[self._running[-1]]
@@ -46,7 +50,7 @@ class PhaseTimer:
 
 
 class _Phase:
-    """One phase of a timer, entered and left any number of times, within itself too."""
+    """One phase of a timer, which can be entered any number of times, also within itself."""
 
     def __init__(self, timer: PhaseTimer, row: int) -> None:
         self._timer = timer
@@ -62,5 +66,5 @@ class _Phase:
 
 
 def measure_peak_memory_mb() -> int:
-    """The most memory that this process has had in use, in MB."""
+    """Returns the most memory that this process has used so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in kB

@@ -1,4 +1,4 @@
-"""Divides the cores of a node among the ranks on it; warns where threads outnumber them."""
+"""Divides the cores of a node among its ranks, and warns where threads outnumber cores."""
 
 import os
 import warnings
@@ -11,15 +11,15 @@ from hpctrain.parallel.communicator import Communicator
 
 
 def set_threads(communicator: Communicator, requested: int | None = None) -> int:
-    """Sets torch's threads on this rank; collective.
+    """Sets the number of torch's threads on this rank; collective.
 
     Args:
         communicator: all ranks of the job.
-        requested: threads per rank; None for this rank's part of the cores.
+        requested: the threads of each rank. None to divide the cores among the ranks of the node.
 
     Returns:
-        The number of threads, to be given to the native kernels as well. It never changes a
-        result: sums run along a fixed tree.
+        The number of threads, which the compiled kernels are given too. It changes no result, since
+        sums follow a fixed tree.
     """
     if requested is not None and requested < 1:
         raise ValueError(f"a rank needs at least one thread, not {requested}")
@@ -34,27 +34,27 @@ def set_threads(communicator: Communicator, requested: int | None = None) -> int
 
 
 def find_visible_cores() -> set[int]:
-    """The numbers of the cores that this process may run on."""
+    """Returns the numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 
 
 def compute_core_share(mine: set[int], on_node: Sequence[set[int]]) -> Fraction:
-    """How many cores a rank may count as its own.
+    """Computes how many cores of its node a rank can count as its own.
 
-    A core counts as a fraction if several ranks may run on it: unbound ranks divide the node's
-    cores evenly, ranks that the launcher bound to cores of their own keep them all.
+    A core that several ranks may use counts as a fraction for each. So ranks that are not bound
+    divide the cores of the node evenly, and ranks bound to cores of their own keep these.
 
     Args:
-        mine: the cores that this rank may run on.
-        on_node: the same for each rank on the node, this one included.
+        mine: the cores that this rank may use.
+        on_node: the cores that each rank on the node may use, this rank included.
     """
     return sum((Fraction(1, sum(core in cores for cores in on_node)) for core in mine), Fraction())
 
 
 def _warn_if_crowded(communicator: Communicator, threads: Sequence[int], cores: int) -> None:
-    """Warns once, on rank 0, if the ranks of any node run more threads than it has cores."""
+    """Warns once, on rank 0, if the ranks of a node run more threads than it has cores."""
     (excess,) = communicator.find_maximum([sum(threads) - cores])
     if excess > 0 and communicator.is_root:
         fewer = f"set parallel.threads lower than {max(threads)} or " if max(threads) > 1 else ""

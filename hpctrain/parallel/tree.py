@@ -1,9 +1,9 @@
-"""Sums over samples along one fixed binary tree, with the same bits on any number of ranks.
+"""Sums over samples along a fixed binary tree, with the same bits on any number of ranks.
 
-The samples are cut into C chunks, C a power of two. Chunk sums are the leaves of a complete binary
-tree, and every inner node is the sum of its two children, whoever computes it. Ranks hold
-contiguous ranges of leaves. A rank first sums the largest subtrees that lie within its range
-(`reduce_leaves`); `list_joins` lists the sums that are left, whose children lie on different ranks.
+The samples are cut into C chunks, C a power of two. The sums over chunks are the leaves of a
+complete binary tree, and every other node is the sum of its two children, whoever adds them. A rank
+holds consecutive chunks. It first sums the largest subtrees of its own (`reduce_leaves`). The sums
+that are left, of children on different ranks, are listed by `list_joins`.
 """
 
 from dataclasses import dataclass
@@ -16,32 +16,42 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Node:
-    """The node over leaves index·2^level to (index + 1)·2^level - 1; leaves have level 0."""
+    """A node of the tree, over the leaves index·2^level … (index + 1)·2^level - 1.
+
+    A leaf has level 0.
+    """
 
     level: int
     index: int
 
     @property
     def first(self) -> int:
+        """The first leaf below the node."""
         return self.index << self.level
 
     @property
     def last(self) -> int:
+        """One past the last leaf below the node."""
         return (self.index + 1) << self.level
 
     @property
     def parent(self) -> "Node":
+        """The node of which this is a child."""
         return Node(self.level + 1, self.index // 2)
 
     @property
     def children(self) -> tuple["Node", "Node"]:
+        """The left and the right child."""
         return Node(self.level - 1, 2 * self.index), Node(self.level - 1, 2 * self.index + 1)
 
 
 class Join(NamedTuple):
-    """One sum of two nodes: the rank `source` has the right child, `home` has the left one.
+    """A sum of two nodes on different ranks. It is stored on the rank that has the left child.
 
-    The sum stays with `home`.
+    Attributes:
+        parent: the node that is their sum.
+        home: the rank that has the left child, and then the sum.
+        source: the rank that has the right child.
     """
 
     parent: Node
@@ -51,12 +61,12 @@ class Join(NamedTuple):
 
 @cache
 def share_chunks(chunks: int, ranks: int) -> tuple[tuple[int, int], ...]:
-    """Contiguous ranges (first, last) of chunks for the ranks, equal to within one chunk.
+    """Divides chunks among ranks: a range (first, last) for each, last excluded.
 
-    Each range is one subtree when `ranks` is a power of two.
+    The ranges differ by one chunk at most. If `ranks` is a power of two each is one subtree.
 
     Raises:
-        ValueError: `chunks` is not a power of two, or there are more ranks than chunks.
+        ValueError: `chunks` is no power of two, or there are more ranks than chunks.
     """
     if chunks < 1 or chunks & (chunks - 1):
         raise ValueError(f"the number of sample chunks must be a power of two, not {chunks}")
@@ -70,7 +80,7 @@ def share_chunks(chunks: int, ranks: int) -> tuple[tuple[int, int], ...]:
 
 @cache
 def find_aligned_nodes(first: int, last: int) -> tuple[Node, ...]:
-    """The largest subtrees that make up the leaves first, …, last - 1, from left to right."""
+    """Lists the largest subtrees that make up the leaves first … last - 1, from left to right."""
     nodes = []
     while first < last:
         level = (last - first).bit_length() - 1
@@ -82,7 +92,7 @@ def find_aligned_nodes(first: int, last: int) -> tuple[Node, ...]:
 
 
 def list_nodes_up_to(level: int, first: int, last: int) -> list[Node]:
-    """The subtrees that make up the leaves first, …, last - 1, none higher than `level`."""
+    """Lists the largest subtrees, up to a level, that make up the leaves first … last - 1."""
     nodes = list(find_aligned_nodes(first, last))
     while any(node.level > level for node in nodes):
         nodes = [n for node in nodes for n in (node.children if node.level > level else (node,))]
@@ -90,9 +100,14 @@ def list_nodes_up_to(level: int, first: int, last: int) -> list[Node]:
 
 
 def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> None:
-    """Appends a node's sum to those of the nodes left of it; siblings become their parent.
+    """Appends a node's sum to those of the nodes left of it, and adds up siblings.
 
-    Large sums are so added along the tree with few of them in memory; `value` may be overwritten.
+    So that sums of large tensors follow the tree with few of them in memory.
+
+    Args:
+        sums: nodes and their sums, from left to right; it is changed.
+        node: the next node.
+        value: its sum, whose memory may be overwritten.
     """
     while (left := pop_left_sibling(sums, node)) is not None:
         value, node = left.add_(value), node.parent
@@ -100,7 +115,7 @@ def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> Non
 
 
 def pop_left_sibling(sums: list[tuple[Node, Tensor]], node: Node) -> Tensor | None:
-    """Takes away the sum of a node's left sibling, if it is the last of those pushed."""
+    """Removes and returns the sum of a node's left sibling, if that was pushed last; else None."""
     if sums and node.index % 2 == 1 and sums[-1][0] == Node(node.level, node.index - 1):
         return sums.pop()[1]
     return None
@@ -108,9 +123,9 @@ def pop_left_sibling(sums: list[tuple[Node, Tensor]], node: Node) -> Tensor | No
 
 @cache
 def list_joins(chunks: int, ranks: int) -> tuple[Join, ...]:
-    """The sums that complete the tree across ranks, children before parents.
+    """Lists the sums that complete the tree across ranks, children before parents.
 
-    A node lives on the rank that owns its first chunk; the root ends on rank 0.
+    A node lies on the rank that has its first chunk, so that the root ends on rank 0.
     """
     owners = [rank for rank, share in enumerate(share_chunks(chunks, ranks)) for _ in range(*share)]
     found = []
@@ -124,14 +139,14 @@ def list_joins(chunks: int, ranks: int) -> tuple[Join, ...]:
 
 
 def reduce_leaves(leaves: Tensor, first: int) -> Tensor:
-    """Sums the chunk sums of one rank up to its largest subtrees.
+    """Sums the chunks of one rank up to its largest subtrees.
 
     Args:
-        leaves: (last - first, m), the chunk sums `first` to `last - 1`; left unchanged.
-        first: the number of the first of them.
+        leaves: (last - first, m), the sums over the chunks first … last - 1; they stay unchanged.
+        first: the number of the first chunk.
 
     Returns:
-        (K, m), the sums of `find_aligned_nodes(first, last)`; K = 1 if the range is one subtree.
+        (K, m), the sums of `find_aligned_nodes(first, last)`. K = 1 if the range is one subtree.
     """
     nodes = find_aligned_nodes(first, first + len(leaves))
     sums = leaves.new_empty(len(nodes), leaves.shape[1])
@@ -141,7 +156,7 @@ def reduce_leaves(leaves: Tensor, first: int) -> Tensor:
 
 
 def _sum_subtree(leaves: Tensor) -> Tensor:
-    """The sum (m,) of 2^L leaves: neighbours first, then neighbouring pairs, and so on."""
+    """Adds 2^L leaves to (m,): neighbours first, then neighbouring pairs, and so on."""
     if len(leaves) == 1:
         return leaves[0]
     pairs = torch.add(leaves[0::2], leaves[1::2])

@@ -1,4 +1,4 @@
-"""Krylov methods, which know a matrix B (n, n) by its products alone."""
+"""Krylov methods, which use a matrix B (n, n) only by its products with vectors."""
 
 from collections.abc import Callable
 

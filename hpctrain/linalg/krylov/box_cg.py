@@ -1,15 +1,15 @@
-"""Conjugate gradients for a trust-region subproblem in the infinity norm, whose region is a box.
+"""Conjugate gradients for a trust-region subproblem in the maximum norm, whose region is a box.
 
     min m(s) = gᵀs + ½ sᵀBs,   |s_i| ≤ Δ
 
-Conjugate gradients run on the variables that are free to move. Where an iterate would leave the
-box, two points are compared: the one where the way hits the box, and its far end projected onto
-the box, by which many variables reach their bounds at once. The better one is where conjugate
-gradients start anew, with the variables on the bounds held there if -∇m pushes them outwards.
+Conjugate gradients run on the free variables. Where an iterate would leave the box, two points are
+compared: the point where its path meets the boundary, and the end of the path projected onto the
+box, by which many variables reach their bounds at once. The better one is where conjugate gradients
+start again. Variables on their bounds are held there if -∇m points outwards.
 
-m falls from point to point, and the first is at least as good as the Cauchy point, the minimum of
-m along -g within the box: hence the usual convergence of a trust-region method. With B = 0 the
-result is -Δ sign(g).
+m falls from point to point, and the first one is at least as good as the Cauchy point, the minimum
+of m along -g within the box. Hence a trust-region method converges as usual. If B = 0 the result is
+-Δ sign(g).
 
 Sources: Conn, Gould, Toint, SIAM Journal on Numerical Analysis 25 (1988), and Trust-Region Methods
 (2000), section 7.8; the projected search: Lin, Moré, SIAM Journal on Optimization 9 (1999).
@@ -28,14 +28,16 @@ from hpctrain.linalg.vectors import dot
 def box_cg(
     product: Product, gradient: Tensor, radius: float, tolerance: float, max_iterations: int
 ) -> CGResult:
-    """An s that decreases m(s) = gᵀs + ½ sᵀBs within ‖s‖_∞ ≤ Δ, at least as the Cauchy point does.
+    """Computes a step s with ‖s‖_∞ ≤ Δ that lowers m at least as much as the Cauchy point.
 
     Args:
-        product: v ↦ Bv, B symmetric (n, n), not necessarily positive definite.
+        product: computes Bv for v (n,). B is symmetric, not necessarily positive definite.
         gradient: g (n,).
         radius: Δ.
-        tolerance: stop if the gradient of m, of the free variables, is ≤ tolerance · ‖g‖.
-        max_iterations: cap on products by B; a first one that meets the box may need one more.
+        tolerance: the iterations end where the gradient of m by the free variables has a norm
+            ≤ tolerance · ‖g‖.
+        max_iterations: the greatest number of products with B. If the first iterate meets the
+            boundary there may be one more.
     """
     box = _Box(gradient.new_tensor(radius))
     s, r = torch.zeros_like(gradient), gradient
@@ -88,29 +90,33 @@ def box_cg(
 
 
 class _Box:
-    """|s_i| ≤ Δ, with Δ rounded to the type of s."""
+    """The box |s_i| ≤ Δ, with Δ rounded to the precision of s."""
 
     def __init__(self, bound: Tensor) -> None:
         self._bound = bound
 
     def contains(self, s: Tensor) -> bool:
-        """Whether s lies in the box, none of it being NaN."""
+        """Whether s lies in the box; not if it has a NaN."""
         return bool(s.abs().max() <= self._bound)
 
     def find_free(self, s: Tensor, r: Tensor) -> Tensor:
-        """1 where s lies inside or -r points inwards, 0 elsewhere: to multiply by is fastest."""
+        """Returns 1 for free variables, 0 for those held on a bound; multiplying by it is fast.
+
+        A variable is free where s lies inside the bounds, or -r points inwards.
+        """
         return ((s.abs() < self._bound) | (s * r > 0)).to(s.dtype)
 
     def measure_distance(self, s: Tensor, d: Tensor) -> float:
-        """The largest τ with s + τ d in the box."""
+        """Computes the largest τ with s + τ d in the box."""
         room = self._bound - s * torch.sign(d)
         return float((room / d.abs()).min())
 
     def project(self, s: Tensor) -> Tensor:
+        """Projects s onto the box."""
         return torch.clamp(s, -self._bound, self._bound)
 
     def project_end(self, s: Tensor, d: Tensor, alpha: float) -> Tensor:
-        """The projection of s + α d."""
+        """Projects s + α d onto the box."""
         if math.isinf(alpha):
             return torch.where(d == 0, s, torch.sign(d) * self._bound)
         return self.project(torch.add(s, d, alpha=alpha))

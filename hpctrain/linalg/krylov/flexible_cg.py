@@ -1,7 +1,8 @@
-"""Flexible conjugate gradients, whose preconditioner may be any map, such as other iterations.
+"""Conjugate gradients with a preconditioner that may change from one iteration to the next.
 
-Sources: Notay, SIAM Journal on Scientific Computing 22 (2000); Golub and Ye, SIAM Journal on
-Scientific Computing 21 (1999).
+The preconditioner may be any map, such as some iterations of another method. Sources: Notay, SIAM
+Journal on Scientific Computing 22 (2000); Golub and Ye, SIAM Journal on Scientific Computing 21
+(1999).
 """
 
 import torch
@@ -18,17 +19,18 @@ def flexible_cg(
     max_iterations: int,
     preconditioner: Product | None = None,
 ) -> Tensor:
-    """An x (n,) with Bx ≈ b, from x = 0; each direction is conjugate to the one before it.
+    """Computes x (n,) with Bx ≈ b, starting from x = 0.
 
-    A preconditioner that is one fixed positive definite matrix gives preconditioned conjugate
-    gradients. Where a direction has no positive curvature the iterations end.
+    Each direction is made conjugate to the one before it. If the preconditioner is a fixed positive
+    definite matrix, this is the usual preconditioned method. It ends at a direction of nonpositive
+    curvature.
 
     Args:
-        product: v ↦ Bv, B symmetric (n, n).
+        product: computes Bv for v (n,), B symmetric.
         right: b (n,).
-        tolerance: stop if ‖b - Bx‖ ≤ tolerance · ‖b‖.
-        max_iterations: cap on products by B.
-        preconditioner: r ↦ z ≈ B⁻¹r; by default z = r.
+        tolerance: the iterations end where ‖b - Bx‖ ≤ tolerance · ‖b‖.
+        max_iterations: the greatest number of products with B.
+        preconditioner: computes z ≈ B⁻¹r for r (n,); by default z = r.
     """
     x, r, enough = torch.zeros_like(right), right, tolerance * norm(right)
     d = Bd = None

@@ -1,4 +1,6 @@
-"""Truncated conjugate gradients for a trust-region subproblem with a matrix known by products.
+"""Truncated conjugate gradients for a trust-region subproblem, by products with the matrix.
+
+    min m(s) = gᵀs + ½ sᵀBs,   ‖s‖_M ≤ Δ
 
 Sources: Steihaug, SIAM Journal on Numerical Analysis 20 (1983); Toint 1981; Conn, Gould, Toint,
 Trust-Region Methods (2000), algorithm 7.5.1.
@@ -26,7 +28,7 @@ class CGOutcome(Enum):
 
 @dataclass(frozen=True)
 class CGResult:
-    """s (n,), the products by B it took, m(0) - m(s), and how it ended."""
+    """A step s (n,), the number of products with B, the decrease m(0) - m(s), and how it ended."""
 
     step: Tensor
     iterations: int
@@ -42,16 +44,16 @@ def steihaug_cg(
     max_iterations: int,
     preconditioner: Product | None = None,
 ) -> CGResult:
-    """An s that decreases m(s) = gᵀs + ½ sᵀBs within ‖s‖_M ≤ Δ, at least as the Cauchy point does.
+    """Computes a step s with ‖s‖_M ≤ Δ that lowers m at least as much as the Cauchy point.
 
     Args:
-        product: v ↦ Bv, B symmetric (n, n), not necessarily positive definite.
+        product: computes Bv for v (n,). B is symmetric, not necessarily positive definite.
         gradient: g (n,).
         radius: Δ.
-        tolerance: stop if ‖Bs + g‖ ≤ tolerance · ‖g‖, both in the norm of M⁻¹.
-        max_iterations: cap on products by B.
-        preconditioner: r ↦ M⁻¹r, M symmetric positive definite; the trust region is then the ball
-            of ‖s‖_M = √(sᵀMs). M = I if there is none.
+        tolerance: the iterations end where ‖Bs + g‖ ≤ tolerance · ‖g‖, in the norm of M⁻¹.
+        max_iterations: the greatest number of products with B.
+        preconditioner: computes M⁻¹r for r (n,), M symmetric and positive definite. It also defines
+            ‖s‖_M = √(sᵀMs). Without it M = I.
     """
     precondition = preconditioner if preconditioner is not None else torch.clone
     s, Ms = torch.zeros_like(gradient), torch.zeros_like(gradient)
@@ -81,7 +83,12 @@ def steihaug_cg(
 
 
 def _find_distance(dMd: float, sMd: float, sMs: float, radius: float) -> float:
-    """τ ≥ 0 with ‖s + τ d‖_M = Δ; sᵀMd ≥ 0, so that nothing cancels."""
+    """Computes τ ≥ 0 with ‖s + τ d‖_M = Δ, for sᵀMd ≥ 0; nothing cancels in the formula.
+
+    Args:
+        dMd, sMd, sMs: dᵀMd, sᵀMd and sᵀMs.
+        radius: Δ.
+    """
     room = max(radius**2 - sMs, 0.0)
     below = sMd + math.sqrt(sMd**2 + dMd * room)
     return math.sqrt(room) / math.sqrt(dMd) if below == 0 else room / below  # s = 0, underflow

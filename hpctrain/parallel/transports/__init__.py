@@ -1,4 +1,4 @@
-"""What carries tensors from rank to rank: one interface, and a file for each library."""
+"""Transports, which carry tensors from rank to rank: one interface, and a file for each library."""
 
 from hpctrain.parallel.transports.base import Transport
 from hpctrain.parallel.transports.mpi import DeviceMPI, HostMPI

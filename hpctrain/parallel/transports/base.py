@@ -1,7 +1,7 @@
-"""The interface of transports, which carry the tensors of a communicator's calls from rank to rank.
+"""The interface of transports, which carry the tensors of a communicator's calls.
 
-Only tensors go this way; flags, objects and errors are MPI's whatever the transport. A transport
-copies and never adds, so that sums have the same bits over any of them.
+Only tensors are carried by them. Flags, objects and errors are always sent by MPI. A transport
+copies numbers and never adds them, so that sums have the same bits over any transport.
 """
 
 from abc import ABC, abstractmethod
@@ -16,32 +16,33 @@ from torch import Tensor
 class Transport(ABC):
     """Carries contiguous tensors among the ranks of one mpi4py communicator.
 
-    Both ends name equal shapes and types. What a call has written can be read by torch when it
-    returns. `exchange`, `send` and `receive` concern two ranks, all else is collective.
+    Sender and receiver name tensors of the same shape and type. When a call returns, torch can read
+    what it has written. `exchange`, `send` and `receive` are calls of two ranks; all others are
+    collective.
     """
 
     name: str
 
     @abstractmethod
     def exchange(self, sent: Tensor, received: Tensor, partner: int) -> None:
-        """Sends to and receives from the same rank, at once; the two may differ in size."""
+        """Sends a tensor to a rank and receives one from it at once; their sizes may differ."""
 
     @abstractmethod
     def send(self, tensor: Tensor, destination: int) -> None:
-        """To one rank, which calls `receive`."""
+        """Sends a tensor to a rank, which calls `receive`."""
 
     @abstractmethod
     def receive(self, tensor: Tensor, source: int) -> None:
-        """Overwrites the tensor with what `source` sends."""
+        """Overwrites the tensor with the one that the rank `source` sends."""
 
     @abstractmethod
     def broadcast(self, tensor: Tensor, root: int) -> None:
-        """Overwrites the tensor with that of `root`."""
+        """Overwrites the tensor with that of the rank `root`."""
 
     def start_broadcast(self, tensor: Tensor, root: int) -> Callable[[], None]:
-        """As `broadcast`, but the tensor is only there after what this returns was called.
+        """Starts a broadcast, and returns a function that waits for its end.
 
-        Until then the tensor is left alone. By default it is there at once.
+        The tensor must not be used before that function has returned. This default waits at once.
         """
         self.broadcast(tensor, root)
         return _wait_for_nothing
@@ -51,21 +52,22 @@ class Transport(ABC):
         """Writes the tensors of all ranks one after the other into `joined`, on every rank.
 
         Args:
-            local: sizes[rank] numbers.
+            local: this rank's tensor, sizes[rank] numbers.
             joined: sum(sizes) numbers.
+            sizes: by rank.
         """
 
     @abstractmethod
     def split(self, mpi: Any) -> "Transport":
-        """The same among the ranks of `mpi`, a part of this one's; collective over them."""
+        """Makes a transport among the ranks of `mpi`, which are some of this one's; collective."""
 
     @abstractmethod
     def close(self) -> None:
-        """Gives back what the transport has started; not before all messages have arrived."""
+        """Releases what the transport has started; only after all messages have arrived."""
 
 
 class Holder(Protocol):
-    """Where the tensors of a rank lie; see `parallel.devices.Device`."""
+    """The device of a rank's tensors, as a transport asks for it; see `parallel.devices.Device`."""
 
     @property
     def place(self) -> torch.device: ...
@@ -79,14 +81,14 @@ class Holder(Protocol):
 
 @dataclass(frozen=True)
 class Offer:
-    """A transport that a job can name; a file of this folder offers it by being there.
+    """A transport that a job can name. A file of this folder offers it by listing it in `OFFERS`.
 
     Attributes:
-        name: in `parallel.transport`.
+        name: its name in `parallel.transport`.
         make: makes it out of an mpi4py communicator.
-        find_obstacle: why a rank cannot have it, None if it can.
-        takes_gpu_memory: whether it carries tensors of a GPU without a copy on the host.
-        is_default_on_gpus: whether "auto" takes it there, before any other that comes later.
+        find_obstacle: says why a rank with a device cannot use it; None if it can.
+        takes_gpu_memory: whether it carries tensors of a GPU without a copy in host memory.
+        is_default_on_gpus: whether "auto" may choose it on GPUs; the first such offer is taken.
     """
 
     name: str
@@ -97,4 +99,4 @@ class Offer:
 
 
 def _wait_for_nothing() -> None:
-    """Waits for a broadcast that has ended."""
+    """Does nothing: it waits for a broadcast that has ended."""

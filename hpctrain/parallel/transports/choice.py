@@ -1,4 +1,4 @@
-"""Chooses the transport of a job: the one that it names, or the best one that all ranks can use."""
+"""Chooses the transport that a job names, or the best one that all ranks can use."""
 
 import importlib
 import pkgutil
@@ -16,7 +16,7 @@ from hpctrain.parallel.transports.base import Offer
 
 
 def find_offers() -> Iterator[Offer]:
-    """What the files of this folder offer, in the order of their names."""
+    """Yields what the files of this folder offer, in the order of their names."""
     for module in sorted(each.name for each in pkgutil.iter_modules(transports.__path__)):
         name = f"{transports.__name__}.{module}"
         if name != __name__:
@@ -27,15 +27,17 @@ OFFERS = {offer.name: offer for offer in find_offers()}
 
 
 def choose(name: str, device: Device, ranks: Communicator) -> Callable[[Any], Transport]:
-    """What makes the transport out of an mpi4py communicator; collective over `ranks`.
+    """Chooses a transport; returns what makes it out of an mpi4py communicator. Collective.
 
     Args:
-        name: one of `OFFERS`, or "auto": MPI on the CPU; on GPUs MPI with their buffers where
-            the library reports it, else nccl where each rank has a GPU, else MPI by host memory.
-        device: where this rank's tensors live.
+        name: the name of an offer, or "auto". On the CPU "auto" is MPI. On GPUs it is MPI with
+            buffers in GPU memory where the library says that it can, else nccl where each rank has
+            a GPU of its own, else MPI with copies in host memory.
+        device: the device of this rank's tensors.
+        ranks: all ranks of the job.
 
     Raises:
-        InputError: on all ranks, if any of them cannot have the transport.
+        InputError: a rank cannot use the transport; on all ranks.
     """
     if name == "auto":
         name = _find_best(device, ranks)
@@ -48,9 +50,9 @@ def choose(name: str, device: Device, ranks: Communicator) -> Callable[[Any], Tr
 
 @contextmanager
 def carry(ranks: Communicator, name: str, device: Device) -> Iterator[Communicator]:
-    """Has messages carried by the transport that `choose` finds, closed at the end; collective.
+    """Returns a communicator with a chosen transport, which is closed at the end; collective.
 
-    After an error that all ranks raise alike it is closed too; any other one ends the job.
+    It is also closed after an error that all ranks raise. Any other error ends the job.
     """
     communicator = ranks.use_transport(choose(name, device, ranks))
     try:
@@ -62,12 +64,12 @@ def carry(ranks: Communicator, name: str, device: Device) -> Iterator[Communicat
 
 
 def find_obstacle(name: str, device: Device) -> str | None:
-    """Why a rank with this device cannot have this transport; None if it can."""
+    """Says why a rank with this device cannot use a transport; None if it can."""
     return OFFERS[name].find_obstacle(device)
 
 
 def list_available(device: Device) -> list[str]:
-    """The transports that a rank with this device can have."""
+    """Lists the transports that a rank with this device can use."""
     return [name for name in OFFERS if find_obstacle(name, device) is None]
 
 
@@ -80,6 +82,6 @@ def _find_best(device: Device, ranks: Communicator) -> str:
 
 
 def _make(offer: Offer, device: Device, mpi: Any) -> Transport:
-    """The transport, by way of the host where it takes no tensors of a GPU."""
+    """Makes the transport; with copies in host memory where it cannot carry tensors of a GPU."""
     made = offer.make(mpi)
     return Staged(made) if device.is_gpu and not offer.takes_gpu_memory else made

@@ -1,8 +1,8 @@
-"""MPI as transport: host memory in place, or GPU memory where the library itself takes it.
+"""MPI as a transport: with tensors in host memory, or in GPU memory where the library can.
 
-mpi4py passes no stream to MPI: what the GPU still computes must be finished before MPI reads a
-buffer, so the stream is waited for before every call. Calls block but for `start_broadcast`, so
-that nothing is left to be waited for after them.
+mpi4py does not tell MPI on which stream a GPU works. So the stream is waited for before every call,
+since MPI may only read a buffer that is complete. All calls but `start_broadcast` wait for their
+end.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ from hpctrain.parallel.transports.base import Holder, Offer, Transport
 
 
 class HostMPI(Transport):
-    """Tensors in host memory, as the buffers that they are: no copies and no pickles.
+    """Carries tensors in host memory without copies or pickles.
 
     Args:
-        mpi: an mpi4py communicator, which stays its owner's.
+        mpi: an mpi4py communicator; its owner frees it.
     """
 
     name = "mpi"
@@ -50,18 +50,18 @@ class HostMPI(Transport):
         return type(self)(mpi)
 
     def close(self) -> None:
-        """The communicator is its owner's."""
+        """Does nothing, since the communicator belongs to its owner."""
 
     def _view(self, tensor: Tensor) -> np.ndarray | Tensor:
-        """The tensor as mpi4py takes it, without a copy."""
+        """Returns a tensor as mpi4py takes it, without a copy."""
         return tensor.detach().numpy()
 
 
 class DeviceMPI(HostMPI):
-    """Tensors in GPU memory, whose addresses go to MPI by `__cuda_array_interface__`.
+    """Carries tensors in GPU memory, whose addresses mpi4py hands to MPI.
 
-    Only for a library that reports it (`hpctrain.parallel.cuda_support`): any other one takes the
-    addresses for its own and ends in a segmentation fault.
+    Only for a library that says that it can (`hpctrain.parallel.cuda_support`). Any other one takes
+    the addresses for host memory, and ends with a segmentation fault.
     """
 
     name = "mpi-gpu"

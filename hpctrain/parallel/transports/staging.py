@@ -1,7 +1,7 @@
-"""Sends tensors of a GPU over a transport that takes host memory only.
+"""Carries tensors of a GPU over a transport that takes host memory only.
 
-They are copied to host memory before a call and back after it. The copies in host memory are
-pinned, so that the GPU reads and writes them directly; they are allocated once and only ever grow.
+They are copied to host memory before a call, and back after it. The copies lie in pinned memory,
+which the GPU reads and writes directly. It is allocated once and grows when it must.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hpctrain.parallel.transports.base import Transport
 
 
 class Staged(Transport):
-    """Copies to the host, calls `carrier`, copies back; each copy is complete when it returns."""
+    """Copies tensors to the host, calls `carrier`, and copies them back; it waits for each copy."""
 
     def __init__(self, carrier: Transport) -> None:
         self.name = f"{carrier.name}, staged"
@@ -52,13 +52,13 @@ class Staged(Transport):
 
 
 class _Staging:
-    """Host memory that serves all calls."""
+    """Host memory that is used for all calls."""
 
     def __init__(self) -> None:
         self._memory = torch.empty(0, dtype=torch.uint8, device="cpu")
 
     def make_like(self, tensor: Tensor) -> Tensor:
-        """Memory of the host with the shape and type of a tensor."""
+        """Returns host memory of the shape and type of a tensor."""
         size = tensor.numel() * tensor.element_size()
         if size > len(self._memory):
             self._memory = torch.empty(
@@ -67,5 +67,5 @@ class _Staging:
         return self._memory[:size].view(tensor.dtype).view(tensor.shape)
 
     def copy(self, tensor: Tensor) -> Tensor:
-        """The tensor's values in host memory."""
+        """Copies a tensor to host memory."""
         return self.make_like(tensor).copy_(tensor.detach())

@@ -1,7 +1,7 @@
-"""torch.distributed as transport: gloo for host memory, nccl for GPU memory.
+"""torch.distributed as a transport: gloo for host memory, nccl for GPU memory.
 
-Its process group is made from the ranks of MPI: rank 0 offers a TCP store at a free port and tells
-the others by MPI where. A process has one such group at a time, with parts of it as subgroups.
+Its process group has the ranks of MPI. Rank 0 opens a TCP store at a free port, and tells the other
+ranks by MPI where it is. A process has one such group at a time; parts of it are subgroups.
 """
 
 import socket
@@ -21,12 +21,12 @@ SECONDS_TO_MEET = timedelta(minutes=5)
 
 
 class TorchDistributed(Transport):
-    """Messages as bytes, of any type that the ranks agree on.
+    """Carries messages as bytes, whatever their type.
 
     Args:
-        mpi: an mpi4py communicator; its ranks are the members.
-        ranks: their numbers in the process group, by rank in `mpi`.
-        group: the subgroup; None for the process group itself.
+        mpi: an mpi4py communicator, whose ranks belong to the group.
+        ranks: the numbers in the process group of these ranks.
+        group: the subgroup; None for the whole process group.
     """
 
     def __init__(self, mpi: Any, ranks: Sequence[int], group: Any = None) -> None:
@@ -39,7 +39,7 @@ class TorchDistributed(Transport):
 
     @classmethod
     def start(cls, mpi: Any, backend: str) -> "TorchDistributed":
-        """Makes the process group, of all ranks of `mpi`; collective.
+        """Makes the process group of all ranks of `mpi`; collective.
 
         Raises:
             RuntimeError: this process has a process group already.
@@ -71,7 +71,7 @@ class TorchDistributed(Transport):
         dist.broadcast(_view_bytes(tensor), self._ranks[root], self._group)
 
     def gather(self, local: Tensor, joined: Tensor, sizes: Sequence[int]) -> None:
-        """The call takes equal sizes only: all are filled up to the largest."""
+        """Gathers tensors filled up to the size of the largest, since torch wants equal sizes."""
         own, everything = _view_bytes(local), _view_bytes(joined)
         lengths = [size * local.element_size() for size in sizes]
         longest = max(lengths)
@@ -90,17 +90,17 @@ class TorchDistributed(Transport):
         return TorchDistributed(mpi, ranks, group)
 
     def close(self) -> None:
-        """Ends the process group with its subgroups.
+        """Ends the process group with all its subgroups.
 
-        These cannot end before: torch names a group by its ranks, and the next one of the same
-        name would look for the first one's members.
+        Subgroups do not end before. torch names a group by its ranks, and a second group with the
+        name of one that had ended would look for the members of that one.
         """
         if self._group is None:
             dist.destroy_process_group()
 
 
 def _open_store(mpi: Any) -> dist.TCPStore:
-    """Where the ranks find each other: rank 0 listens at a port that the system chooses."""
+    """Opens the TCP store by which the ranks find each other; the system chooses its port."""
     store, place = None, None
     if mpi.Get_rank() == 0:
         store = dist.TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
@@ -114,7 +114,7 @@ def _open_store(mpi: Any) -> dist.TCPStore:
 
 
 def _view_bytes(tensor: Tensor) -> Tensor:
-    """The memory of a contiguous tensor."""
+    """Returns the memory of a contiguous tensor as bytes."""
     return tensor.detach().view(-1).view(torch.uint8)
 
 
