@@ -1,1 +1,1 @@
-"""Networks over one flat parameter vector."""
+"""Networks as functions of one parameter vector θ: dense, residual, and any torch module."""

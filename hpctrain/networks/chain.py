@@ -1,8 +1,8 @@
-"""Whether a module is a chain: its forward pass calls its parts in order, and does nothing else.
+"""Finds out whether a module is a chain: it calls its parts in order and does nothing else.
 
-The forward pass is run once with a symbol in the place of samples (torch.fx), which takes down
-every operation. What depends on the numbers fed, such as an `if` that the samples at hand do not
-meet, cannot be run so, and makes no chain.
+The module is run once with a symbol in the place of samples (torch.fx), which records all
+operations. A module whose operations depend on the numbers, by an `if` for example, cannot be run
+so, and counts as no chain.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch import fx, nn
 
 
 def list_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The children in order, those of sequences in their place."""
+    """Yields the children of a module in order, with those of a sequence in its place."""
     for child in module.children():
         if isinstance(child, nn.Sequential):
             yield from list_parts(child)
@@ -22,7 +22,7 @@ def list_parts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def is_chain(module: nn.Module, parts: Sequence[nn.Module]) -> bool:
-    """Whether each part is called once, with what the part before gave, and all is theirs."""
+    """Whether each part is called once, on the result of the one before, and nothing else is."""
     owned = [id(parameter) for part in parts for parameter in part.parameters()]
     if sorted(owned) != sorted(id(parameter) for parameter in module.parameters()):
         return False
@@ -45,7 +45,7 @@ def is_chain(module: nn.Module, parts: Sequence[nn.Module]) -> bool:
 
 
 def _nodes(module: nn.Module, parts: Collection[str]) -> list[fx.Node]:
-    """The operations of a forward pass, in which a call of one of these parts is one."""
+    """Lists the operations of a module, where a call of one of these parts is one operation."""
     module = copy.deepcopy(module)  # that may keep the symbol
     wanted = [module.get_submodule(name) for name in parts]
 

@@ -1,4 +1,4 @@
-"""The networks that classifiers of images are made of here, as chains of torch modules.
+"""Networks that classify images, as chains of torch modules.
 
 The fully connected network and LeNet have the shapes of Trotti, Cruz, Kopaničáková, Krause, arXiv
 2312.13677: 784-32-32-10 has 26,506 parameters, LeNet 62,006 on 32 x 32 images of three channels.
@@ -16,7 +16,7 @@ NORM_GROUPS = 32
 def make_fcnn(
     inputs: int, hidden: list[int], classes: int, activation: type[nn.Module]
 ) -> nn.Module:
-    """Linear maps inputs → hidden … → classes, with an activation between them."""
+    """Makes linear maps inputs → hidden … → classes, with an activation between them."""
     parts: list[nn.Module] = [nn.Flatten()]
     for width in hidden:
         parts += [nn.Linear(inputs, width), activation()]
@@ -25,13 +25,14 @@ def make_fcnn(
 
 
 def lenet(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Two convolutions 5 x 5 of 6 and 16 channels, then 120-84-classes; ReLU and max-pooling.
+    """Makes two convolutions 5 x 5 of 6 and 16 channels, then layers of 120, 84, `classes` units.
 
-    Images smaller than 32 x 32 get a border of zeros, as those of MNIST in LeCun, Bottou, Bengio,
-    Haffner, Proceedings of the IEEE 86(11), 1998.
+    With ReLU and max-pooling. Images smaller than 32 x 32 get a border of zeros, as those of MNIST
+    in LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86(11), 1998.
 
     Args:
         shape: (channels, height, width) of an image.
+        classes: the number of classes.
     """
     channels, height, width = image_shape(shape, "lenet")
     if max(height, width) > LENET_SIZE:
@@ -55,15 +56,16 @@ def lenet(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """ResNet-18 for small images, with group normalisation in the place of batch normalisation.
+    """Makes ResNet-18 for small images, with group normalisation instead of batch normalisation.
 
-    Batch normalisation makes the loss of a sample depend on the others of its batch: it is no sum
-    over samples, and would differ with the number of ranks. Groups of channels are normalised
-    within each sample: Wu and He, ECCV 2018, arXiv 1803.08494. The first convolution is 3 x 3
-    without pooling behind it, as in section 4.2 of He, Zhang, Ren, Sun, CVPR 2016.
+    With batch normalisation the loss of a sample depends on the others of its batch. So it is no
+    sum over samples, and would differ with the number of ranks. Group normalisation acts within
+    each sample: Wu and He, ECCV 2018, arXiv 1803.08494. The first convolution is 3 x 3, without
+    pooling behind it, as in section 4.2 of He, Zhang, Ren, Sun, CVPR 2016.
 
     Args:
         shape: (channels, height, width) of an image.
+        classes: the number of classes.
     """
     channels, _, _ = image_shape(shape, "resnet-18")
     width = RESNET_CHANNELS[0]
@@ -77,7 +79,7 @@ def resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + F(x)), F two convolutions 3 x 3; x goes through one of 1 x 1 where shapes change."""
+    """relu(x + F(x)), F two convolutions 3 x 3; where shapes change, x passes one of 1 x 1."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -105,7 +107,11 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 def image_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """(channels, height, width), if samples are images."""
+    """Returns the shape (channels, height, width) of images.
+
+    Raises:
+        NetworkError: samples are no images.
+    """
     if len(shape) != 3:
         given = " x ".join(map(str, shape))
         raise NetworkError(

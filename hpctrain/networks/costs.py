@@ -1,4 +1,4 @@
-"""What evaluating a module costs: multiply-adds for one sample, part by part."""
+"""Counts what the evaluation of a module costs, in multiply-adds for one sample."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 
 class Costs:
-    """Multiply-adds for one sample of every part that has parameters of its own.
+    """The multiply-adds for one sample of every part of a module that has parameters.
 
-    A part with a matrix of weights: its outputs times the inputs of each. Others: their outputs.
+    A part with a matrix of weights costs the number of its outputs times the number of inputs of
+    each. Any other part costs the number of its outputs.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -18,7 +19,7 @@ class Costs:
         self._trained: dict[int, int] = {}
 
     def run(self, sample: Tensor) -> Tensor:
-        """The module's outputs; takes down the costs on the way."""
+        """Evaluates the module on a sample, and counts the costs of its parts on the way."""
         hooks = [
             part.register_forward_hook(self._count)
             for part in self._module.modules()
@@ -31,15 +32,22 @@ class Costs:
         return outputs
 
     def of(self, layer: nn.Module) -> int:
-        """Of all parts of a layer."""
+        """Returns the cost of all parts of a layer."""
         return max(sum(self._all.get(id(part), 0) for part in self._list_parts(layer)), 1)
 
     def of_trained(self, layer: nn.Module) -> int:
-        """Of the parameters that are trained in it: what their gradient costs."""
+        """Returns the cost of those parameters of a layer that are trained.
+
+        This is also what their gradient costs.
+        """
         return max(sum(self._trained.get(id(part), 0) for part in self._list_parts(layer)), 1)
 
     def of_fixed_behind(self, layer: nn.Module) -> int:
-        """Of fixed parameters behind the first that is trained: a gradient passes through them."""
+        """Returns the cost of fixed parameters behind the first trained one of a layer.
+
+        A gradient passes through these, but not through fixed parameters before the first trained
+        one.
+        """
         before = 0
         for part in layer.children():
             if any(parameter.requires_grad for parameter in part.parameters()):

@@ -1,13 +1,14 @@
-"""Dense networks over one flat parameter vector: plain, residual and gated, of tanh or sine.
+"""Dense networks of one parameter vector: plain, residual and gated, with tanh or sine.
 
     plain      y ← f(10 a (W y + b))
     residual   y ← y + dt f(10 a (W y + b)), behind a first layer y = f(W x + b)
     gated      y ← U + f(10 a (W y + b)) (V - U), behind a first layer (U, V, y) = f(10 a (W x + b))
 
-with a linear output and f = tanh or sin. An adaptive activation has one trainable scalar a a layer,
-0.1 at first; a plain one has 1 in place of 10 a. Depth counts all linear maps, the first of a gated
-network as one. Sources: Kopaničáková, Kothari, Karniadakis, Krause, SISC 46(5), 2024; gated, the
-modified MLP of Wang, Teng, Perdikaris, SISC 43 (2021).
+The last layer is linear, and f = tanh or sin. An adaptive activation has a trainable scalar a for
+each layer, which starts at 0.1. Without it 10 a is replaced by 1. The depth is the number of linear
+maps, where the first layer of a gated network counts as one. Sources: Kopaničáková, Kothari,
+Karniadakis, Krause, SISC 46(5), 2024; gated, the modified MLP of Wang, Teng, Perdikaris, SISC 43
+(2021).
 """
 
 import math
@@ -26,12 +27,12 @@ INITIAL_ADAPTIVE_SCALE = 0.1
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """One linear map (outputs × inputs); its parameters are θ[start:stop] = (W by rows, b, a).
+    """One linear map (outputs × inputs), with the parameters θ[start:stop] = (W by rows, b, a).
 
     Attributes:
-        residual: its values are added to what enters it.
-        gated: its values choose between U and V, which enter it before y.
-        parts: maps that it stacks, such as those to U, V and y.
+        residual: whether its input is added to its values.
+        gated: whether its values choose between U and V, which are inputs before y.
+        parts: how many maps are stacked in it, such as those to U, V and y.
     """
 
     inputs: int
@@ -44,24 +45,26 @@ class DenseLayer:
 
     @property
     def bias_start(self) -> int:
+        """Where b begins in θ."""
         return self.start + self.outputs * self.inputs
 
     @property
     def scale_index(self) -> int | None:
-        """Where the adaptive scale a stands in θ."""
+        """Where the adaptive scale a is in θ; None where there is none."""
         return self.bias_start + self.outputs if self.adaptive else None
 
     @property
     def stop(self) -> int:
+        """One past the layer's last parameter in θ."""
         return self.bias_start + self.outputs + self.adaptive
 
     def weight(self, theta: Tensor) -> Tensor:
-        """W (…, outputs, inputs) out of θ (…, n)."""
+        """Returns W (…, outputs, inputs) out of θ (…, n)."""
         flat = theta[..., self.start : self.bias_start]
         return flat.reshape(*theta.shape[:-1], self.outputs, self.inputs)
 
     def bias(self, theta: Tensor) -> Tensor:
-        """b (…, outputs) out of θ (…, n)."""
+        """Returns b (…, outputs) out of θ (…, n)."""
         return theta[..., self.bias_start : self.bias_start + self.outputs]
 
 
@@ -81,6 +84,7 @@ class DenseNetwork:
 
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
+        """The layers from input to output."""
         sizes = [self.inputs, *[self.width] * (self.depth - 1), self.outputs]
         layers: list[DenseLayer] = []
         for index in range(self.depth):
@@ -106,7 +110,7 @@ class DenseNetwork:
         return self.layers[-1].stop
 
     def initial_parameters(self, seed: int) -> Tensor:
-        """θ₀ (n,), float64: Xavier-uniform weights, zero biases, adaptive scales 0.1."""
+        """Draws θ₀ (n,), float64: Xavier-uniform weights, biases 0, adaptive scales 0.1."""
         theta = torch.zeros(self.parameters, dtype=torch.float64, device="cpu")
         for index, layer in enumerate(self.layers):
             limit = math.sqrt(6 / (layer.inputs + layer.outputs // layer.parts))
@@ -118,7 +122,7 @@ class DenseNetwork:
         return theta
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The values (outputs, N) at points x (inputs, N): the definition, in plain torch."""
+        """Evaluates the network (outputs, N) at points x (inputs, N), in plain torch."""
         y = x
         for layer in self.layers[:-1]:
             z = layer.weight(theta) @ y[-layer.inputs :] + layer.bias(theta)[:, None]

@@ -1,7 +1,7 @@
-"""The exception of modules that cannot be trained."""
+"""The exception for modules that cannot be trained."""
 
 from hpctrain.errors import InputError
 
 
 class NetworkError(InputError):
-    """A module that cannot be trained as a finite sum over samples."""
+    """A module cannot be trained as a finite sum over samples."""

@@ -1,14 +1,14 @@
-"""Any torch module as a network over one flat parameter vector θ, cut into layers.
+"""Any torch module as a function of one parameter vector θ, cut into layers.
 
-A module that is a chain, each part fed with the result of the one before, is cut into layers that
-can be evaluated apart: the activations below a layer need not be computed again while only those
-above it change. A layer begins at each part with a matrix of weights; what has none (activations,
-normalisation, pooling) belongs to the layer before. Sequences within a chain are taken apart; any
-other module is one part. A module that is no chain has its children as layers, and is evaluated
-whole.
+A module is a chain if it calls its parts in order, each on the result of the one before. A chain is
+cut into layers that can be evaluated one by one. While only the parameters above a layer change,
+the activations below it need not be computed again. A layer begins at each part with a matrix of
+weights. Parts without one (activations, normalisation, pooling) belong to the layer before.
+Sequences inside a chain are taken apart; any other module is one part. A module that is no chain is
+evaluated as a whole, and its children are its layers.
 
-Parameters that the module fixes (`requires_grad_(False)`) are not in θ and keep the values they are
-made with; a part in which all are fixed belongs to the layer before, or to the first.
+Parameters that the module has fixed (`requires_grad_(False)`) are not in θ and keep their values. A
+part with fixed parameters only belongs to the layer before, or to the first one.
 """
 
 import copy
@@ -40,7 +40,7 @@ from hpctrain.user_code.faults import explain
 
 @dataclass(frozen=True)
 class Slot:
-    """A parameter's place: θ[start:stop], as the tensor `name` of the module."""
+    """The place of a module's parameter in θ: θ[start:stop] is the tensor `name` of the module."""
 
     name: str
     shape: torch.Size
@@ -49,26 +49,26 @@ class Slot:
 
 
 class ModuleNetwork:
-    """A module as a function of θ and its inputs.
+    """A torch module as a function of θ (n,) and its inputs.
 
     Args:
-        name: how it is called in messages and headers.
-        make: builds the module; its parameters are initialised as the module does it.
+        name: as messages and headers call it.
+        make: makes the module, which initialises its own parameters.
         inputs: the shape of one sample.
-        seed: of what the module draws when it is made.
-        samples: `BATCH` samples or more, in the precision of the run, that the module is tried on;
-            by default random numbers in single precision.
+        seed: determines what the module draws when it is made.
+        samples: `BATCH` samples or more on which the module is tried, in the precision of the run.
+            By default random numbers in single precision.
 
     Attributes:
-        outputs: the shape of what it makes of one sample.
-        layers: of the parameters that are trained.
-        trained_costs: of each layer's cost, what belongs to weights that are trained.
-        behind_costs: of each layer's cost, what is behind the first of these and is not theirs.
-        fixed: the shapes of the parameters that stay as they are.
+        outputs: the shape of the module's result for one sample.
+        layers: those with trained parameters, from input to output.
+        trained_costs: for each layer the cost of its trained weights.
+        behind_costs: for each layer the cost of fixed weights behind its first trained one.
+        fixed: the shapes of the fixed parameters.
         gives_probabilities: whether outputs are positive and sum to one.
 
     Raises:
-        NetworkError: the module has no parameters to train, fails on samples of that shape, or is
+        NetworkError: the module has no parameters to train, fails on samples of this shape, or is
             no finite sum over samples; see `probe`.
     """
 
@@ -100,7 +100,7 @@ class ModuleNetwork:
         self._lay_out(stages or [*_find_owners(module, trained=True)], costs)
 
     def _make_module(self, seed: int) -> nn.Module:
-        """The module, on the CPU; what it draws when it is made depends on the seed alone."""
+        """Makes the module on the CPU; what it draws then depends on the seed alone."""
         with seed_generators(seed, "weights"), torch.device("cpu"):
             try:
                 module = self._make()
@@ -139,7 +139,7 @@ class ModuleNetwork:
             )
 
     def _cut(self, costs: Costs, x: Tensor) -> list[nn.Module] | None:
-        """The layers as modules, if the module runs its parts one after another; None if not."""
+        """Cuts the module into layers, if it is a chain; None if it is not."""
         outputs = costs.run(x)
         self.outputs = tuple(outputs.shape[1:])
         parts = list(list_parts(self._module))
@@ -149,7 +149,7 @@ class ModuleNetwork:
         return stages if torch.equal(self._run(stages, x), outputs) else None
 
     def _run(self, stages: list[nn.Module], x: Tensor) -> Tensor:
-        """What the stages make of x; none may write over its inputs, which are used again."""
+        """Runs stages one after the other; none may write over its inputs, which are used again."""
         for stage in stages:
             before = x.clone()
             with torch.no_grad():
@@ -160,7 +160,7 @@ class ModuleNetwork:
         return x
 
     def _lay_out(self, layers: list[nn.Module], costs: Costs) -> None:
-        """Gives every parameter that is trained its place in θ, layer by layer."""
+        """Gives every trained parameter its place in θ, layer by layer."""
         names = {id(parameter): name for name, parameter in self._module.named_parameters()}
         parts = {id(part): name for name, part in self._module.named_modules()}
         self.slots: list[list[Slot]] = []
@@ -191,14 +191,14 @@ class ModuleNetwork:
         self.parameters = start
 
     def initial_parameters(self, seed: int) -> Tensor:
-        """θ₀ (n,), as the module initialises itself."""
+        """Returns θ₀ (n,), with the values by which the module initialises itself."""
         module = self._module if seed == self._seed else self._make_module(seed)
         values = dict(module.named_parameters())
         slots = (slot for slots in self.slots for slot in slots)
         return torch.cat([values[slot.name].detach().flatten() for slot in slots])
 
     def checksum(self) -> int:
-        """CRC-32 of all that the module was made with: parameters, buffers, tensors it keeps."""
+        """Computes the CRC-32 of all that the module has: parameters, buffers, kept tensors."""
         made = {
             name: make_comparable(tensor)
             for name, tensor in list_named_tensors(self._module).items()
@@ -210,12 +210,12 @@ class ModuleNetwork:
         return crc
 
     def replica(self, dtype: torch.dtype, device: torch.device = CPU) -> "Replica":
-        """A copy of the module for one thread."""
+        """Copies the module for one thread."""
         return Replica(self, dtype, device)
 
 
 class Replica:
-    """A copy of a network's module whose parameters can be set, for use by one thread at a time."""
+    """A copy of a network's module for one thread, which can set its parameters."""
 
     def __init__(self, network: ModuleNetwork, dtype: torch.dtype, device: torch.device) -> None:
         self.module, stages = copy.deepcopy((network._module, network.stages))
@@ -225,10 +225,15 @@ class Replica:
         self._slots = network.slots
 
     def load(self, theta: Tensor, first: int, trained: Collection[int] = ()) -> None:
-        """Sets the parameters of layers `first` …; those of the layers `trained` want gradients.
+        """Sets the parameters of the layers from `first` on.
 
-        They are copied, so that their memory is aligned alike whatever θ is a view of, and their
+        The values are copied. So their memory has the same alignment whatever θ is a view of, and
         products have the same bits.
+
+        Args:
+            theta: θ (n,).
+            first: the lowest layer to be set.
+            trained: the layers for which gradients are wanted.
         """
         for layer in range(first, len(self._slots)):
             for slot, parameter in zip(self._slots[layer], self.parameters[layer], strict=True):
@@ -236,14 +241,14 @@ class Replica:
                 parameter.requires_grad_(layer in trained)
 
     def run(self, x: Tensor, first: int, last: int | None = None) -> Tensor:
-        """What stages `first` to `last` - 1, by default the last of all, make of x."""
+        """Evaluates stages `first` … `last` - 1 on x; by default to the last one."""
         for stage in self.stages[first:last]:
             x = stage(x)
         return x
 
 
 def _group_parts(parts: list[nn.Module]) -> list[list[nn.Module]]:
-    """Parts by layers, of which each but the first begins with a matrix of weights."""
+    """Groups parts into layers; each but the first begins with a matrix of weights."""
     groups: list[list[nn.Module]] = [[]]
     has_weights = False
     for part in parts:
@@ -256,19 +261,21 @@ def _group_parts(parts: list[nn.Module]) -> list[list[nn.Module]]:
 
 
 def _is_trained(part: nn.Module, recurse: bool = True) -> bool:
+    """Whether a part has parameters that are trained."""
     return any(parameter.requires_grad for parameter in part.parameters(recurse))
 
 
 def _find_owner(stage: nn.Module) -> nn.Module:
-    """The first part of a stage that has parameters to train."""
+    """Finds the first part of a stage that has parameters to train."""
     return next(part for part in stage.children() if _is_trained(part))
 
 
 def _find_owners(module: nn.Module, trained: bool) -> Iterator[nn.Module]:
-    """The module, if it has parameters of its own, and its children that have any.
+    """Yields the module and those of its children that have parameters of their own.
 
     Args:
-        trained: those with parameters to train, or those whose parameters are all fixed.
+        module: the module.
+        trained: True for those with trained parameters, False for those with fixed ones only.
     """
     own = any(True for _ in module.parameters(recurse=False))
     if own and _is_trained(module, recurse=False) == trained:

@@ -1,10 +1,11 @@
-"""Residual classifiers whose depth is a discretisation of time, and can be halved.
+"""Residual classifiers, whose depth is a discretisation of time and can be halved.
 
     y_k+1 = y_k + dt F(y_k, θ_k),   k = 1 … K,   dt = T / K,   F(y, θ) = σ(W y + b)
 
 The final time T is fixed, so that networks of any depth approximate one ordinary differential
-equation. W is a matrix, or a convolution 3 x 3 with equal channels. A convolutional network has
-several stages of K blocks each; a strided convolution before each but the first halves the images.
+equation. W is a matrix, or a convolution 3 x 3 with as many channels as there are. A convolutional
+network has several stages of K blocks each. A strided convolution before each stage but the first
+halves the images.
 
 Sources: Haber and Ruthotto, Inverse Problems 34 (2018), arXiv 1705.03341; Kopaničáková and Krause,
 SIAM Journal on Scientific Computing 45(3) (2023), arXiv 2107.07572.
@@ -25,10 +26,10 @@ from hpctrain.networks.transfers import RULES, DepthTransfer, Rule, Run
 
 
 class EulerBlock(nn.Module):
-    """y + dt σ(W y + b).
+    """One step y + dt σ(W y + b).
 
     Args:
-        map: W y + b, of as many outputs as inputs.
+        map: W y + b, with as many outputs as inputs.
         activation: σ.
         dt: the time step.
     """
@@ -43,14 +44,14 @@ class EulerBlock(nn.Module):
         return y + self.dt * self.activation(self.map(y))
 
     def make_half_step_system(self, y: Tensor) -> Tensor:
-        """What `transfers.fit_second_half_step` is fitted by: [UᵀU, UᵀV] (q + 1, q + 1 + c).
+        """Computes the system [UᵀU, UᵀV] (q + 1, q + 1 + c) that `fit_second_half_step` takes.
 
-        The first one makes y₁ = y + dt/2 σ(z) of y, with z = W y + b. A sample is a row, or each of
-        its pixels: of U the q numbers that the map takes from y₁ and a one, of V what its c outputs
-        lack, z - (W y₁ + b).
+        With z = W y + b, the first half step is y₁ = y + dt/2 σ(z). Each sample gives a row, or
+        each of its pixels in a convolution. A row of U has the q numbers that the map reads of y₁,
+        and 1. A row of V has what its c outputs lack, z - (W y₁ + b).
 
         Args:
-            y: (N, …), what the block is fed with.
+            y: the block's inputs (N, …).
         """
         z = self.map(y)
         y_1 = y + 0.5 * self.dt * self.activation(z)
@@ -60,19 +61,19 @@ class EulerBlock(nn.Module):
 
     @property
     def half_step_cost(self) -> float:
-        """Of its half_step_system, over the cost of the block."""
+        """The cost of `make_half_step_system` divided by that of the block."""
         c, q = self.map.weight.flatten(1).shape
         return 2 + (q + 1) * (q + 1 + c) / (q * c)
 
 
 def find_block(stage: nn.Module) -> EulerBlock | None:
-    """The Euler block that a stage begins with; None for other layers."""
+    """Returns the Euler block that a stage begins with; None for other layers."""
     first = next(stage.children(), None)
     return first if isinstance(first, EulerBlock) else None
 
 
 def _list_inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:
-    """What each output of a map is made of: the rows of y, or the patches of a convolution."""
+    """Lists what a map reads for each output: rows of y, or patches of a convolution."""
     if isinstance(map, nn.Linear):
         return y
     assert not isinstance(map.padding, str)
@@ -81,7 +82,7 @@ def _list_inputs(map: nn.Linear | nn.Conv2d, y: Tensor) -> Tensor:
 
 
 def _make_rows(z: Tensor) -> Tensor:
-    """A map's outputs (N, c, …) as rows of c, in the order of its inputs."""
+    """Arranges a map's outputs (N, c, …) as rows of c, in the order of `_list_inputs`."""
     return z.flatten(2).mT.flatten(0, 1) if z.ndim > 2 else z
 
 
@@ -93,7 +94,7 @@ def make_dense_resnet(
     activation: type[nn.Module],
     blocks: int,
 ) -> nn.Module:
-    """A first layer inputs → width, K blocks of that width, a last layer width → classes."""
+    """Makes layers inputs → width, K blocks of this width, and width → classes."""
     body = [EulerBlock(nn.Linear(width, width), activation(), time / blocks) for _ in range(blocks)]
     first = [nn.Flatten(), nn.Linear(inputs, width), activation()]
     return nn.Sequential(*first, *body, nn.Linear(width, classes))
@@ -108,12 +109,16 @@ def make_convolutional_resnet(
     first_stride: int,
     blocks: int,
 ) -> nn.Module:
-    """A first convolution, stages of K blocks with so many filters each, the mean, a last layer.
+    """Makes a first convolution, stages of K blocks, the mean over pixels, and a last layer.
 
     Args:
         shape: (channels, height, width) of an image.
-        first_stride: of the first convolution.
-        blocks: K, of each stage.
+        filters: the number of channels of each stage.
+        classes: the number of classes.
+        time: T.
+        activation: σ.
+        first_stride: the stride of the first convolution.
+        blocks: K, the number of blocks of each stage.
     """
     channels, _, _ = image_shape(shape, "conv-resnet")
     parts: list[nn.Module] = []
@@ -129,14 +134,14 @@ def make_convolutional_resnet(
 
 
 class ResidualNetwork(ModuleNetwork):
-    """A chain with stages of Euler blocks, whose number may be halved.
+    """A chain with stages of Euler blocks, whose number can be halved.
 
     Args:
-        name: of the network, but for its depth.
-        make: builds it with K blocks a stage.
+        name: of the network, without its depth.
+        make: makes it with K blocks in each stage.
         inputs: the shape of one sample.
         blocks: K.
-        seed, samples: as a `ModuleNetwork` takes them.
+        seed, samples: as for `ModuleNetwork`.
     """
 
     def __init__(
@@ -157,7 +162,7 @@ class ResidualNetwork(ModuleNetwork):
 
     @property
     def runs(self) -> list[Run]:
-        """θ as stages of blocks, and the layers between them, which all depths share."""
+        """The parts of θ: stages of blocks, and the layers between them, which all depths share."""
         is_block = [find_block(stage) is not None for stage in self.stages]
         layers = zip(self.layers, is_block, strict=True)
         runs = []
@@ -167,10 +172,10 @@ class ResidualNetwork(ModuleNetwork):
         return runs
 
     def coarsen(self, rule: Rule) -> "tuple[ResidualNetwork, DepthTransfer]":
-        """The network of about half the blocks, and the transfer between the two.
+        """Makes the network of about half the blocks, and the transfer between the two.
 
         Raises:
-            NetworkError: so many blocks cannot be halved.
+            NetworkError: this number of blocks cannot be halved.
         """
         blocks = RULES[rule].find_coarse_depth(self.blocks)
         if blocks is None:

@@ -1,11 +1,11 @@
-"""Transfer of parameters between the levels of a multilevel method.
+"""Transfers of parameters and gradients between the levels of a multilevel method.
 
     I prolongs a coarse correction,   R = Iᵀ restricts a fine gradient,   P I = id projects θ,
     Pᵀ lifts a coarse gradient: R Pᵀ = id
 
-A residual network is an explicit Euler scheme for dy/dt = F(y, θ(t)): its blocks are the values of
-θ(t) on a grid, and a level with about half the blocks has the grid of twice the step. What is not
-a function of time (the first layer, the last one, strided ones) all levels share.
+A residual network is an explicit Euler scheme for dy/dt = F(y, θ(t)), and its blocks are the values
+of θ(t) on a grid. A level with about half the blocks has the grid of twice the step. Layers that
+are no function of time (the first one, the last one, strided ones) are shared by all levels.
 
 Source: Kopaničáková and Krause, SIAM Journal on Scientific Computing 45(3) (2023), arXiv
 2107.07572.
@@ -27,39 +27,40 @@ RIDGE = 1e-2
 
 
 class Transfer(Protocol):
-    """Between the parameters of a level and those of the next coarser one.
+    """Transfers between the parameters of a level and those of the next coarser one.
 
     Attributes:
-        stretch: ‖I‖₂ or a bound of it, by which a correction may grow on its way up.
+        stretch: ‖I‖₂ or a bound of it, by which a correction may grow when it is prolonged.
     """
 
     stretch: float
 
     def prolong(self, s: Tensor) -> Tensor:
-        """I s: a coarse correction on the fine level."""
+        """Computes I s: a coarse correction on the fine level."""
 
     def restrict(self, g: Tensor) -> Tensor:
-        """R g = Iᵀ g: a fine gradient on the coarse level."""
+        """Computes R g = Iᵀ g: a fine gradient on the coarse level."""
 
     def project(self, theta: Tensor) -> Tensor:
-        """P θ: fine parameters on the coarse level; P I = id."""
+        """Computes P θ: fine parameters on the coarse level, with P I = id."""
 
     def lift(self, g: Tensor) -> Tensor:
-        """Pᵀ g: a coarse gradient on the fine level; R Pᵀ = id."""
+        """Computes Pᵀ g: a coarse gradient on the fine level, with R Pᵀ = id."""
 
     def sample(self, theta: Tensor) -> Tensor:
-        """Every other block of θ: random ones stay as large as they are, where P takes means."""
+        """Takes every other block of θ. P takes means, which would make random blocks smaller."""
 
     def refine(self, theta: Tensor, systems: Iterator[Tensor]) -> Tensor:
-        """I θ, but for the second of the two blocks that each one becomes, which is fitted.
+        """Computes I θ, where the second of the two blocks that a block becomes is fitted.
 
         Args:
-            systems: of block after block, as `fit_second_half_step` takes them.
+            theta: coarse parameters.
+            systems: for each block in order, a system as `fit_second_half_step` takes it.
         """
 
 
 class Identity:
-    """I = R = P = id, where levels differ in their samples only."""
+    """The transfer between levels that differ in their samples only: I = R = P = id."""
 
     stretch = 1.0
 
@@ -83,33 +84,33 @@ class Identity:
 
 
 class InTime(ABC):
-    """The transfer of values θ(t_1) … θ(t_K), the rows of a matrix (K, size)."""
+    """The transfer of values θ(t_1) … θ(t_K), which are the rows of a matrix (K, size)."""
 
     stretch: ClassVar[float] = math.sqrt(2)
 
     @abstractmethod
     def find_coarse_depth(self, depth: int) -> int | None:
-        """K_c for K_f; None where there is no coarser grid."""
+        """Returns the coarse depth K_c for a fine one K_f; None where there is none."""
 
     @abstractmethod
     def prolong(self, s: Tensor) -> Tensor:
-        """(K_c, size) ↦ (K_f, size)."""
+        """Applies I: (K_c, size) ↦ (K_f, size)."""
 
     @abstractmethod
     def restrict(self, g: Tensor) -> Tensor:
-        """(K_f, size) ↦ (K_c, size)."""
+        """Applies R: (K_f, size) ↦ (K_c, size)."""
 
     @abstractmethod
     def project(self, theta: Tensor) -> Tensor:
-        """(K_f, size) ↦ (K_c, size)."""
+        """Applies P: (K_f, size) ↦ (K_c, size)."""
 
     @abstractmethod
     def lift(self, g: Tensor) -> Tensor:
-        """(K_c, size) ↦ (K_f, size)."""
+        """Applies Pᵀ: (K_c, size) ↦ (K_f, size)."""
 
 
 class Constant(InTime):
-    """K_f = 2 K_c: I copies each block to two, P = ½ Iᵀ takes their mean; IᵀI = 2."""
+    """Piecewise constant in time, K_f = 2 K_c: I copies each block, and P = ½ Iᵀ takes means."""
 
     def find_coarse_depth(self, depth: int) -> int | None:
         return None if depth % 2 else depth // 2
@@ -128,9 +129,10 @@ class Constant(InTime):
 
 
 class Linear(InTime):
-    """K_f = 2 K_c - 1: I puts the mean of two blocks between them, P takes every other block.
+    """Piecewise linear in time, K_f = 2 K_c - 1.
 
-    The absolute row sums of IᵀI are at most 2, hence ‖I‖ ≤ √2.
+    I puts the mean of two blocks between them, and P takes every other block. The absolute row sums
+    of IᵀI are at most 2, so that ‖I‖ ≤ √2.
     """
 
     def find_coarse_depth(self, depth: int) -> int | None:
@@ -162,10 +164,11 @@ RULES: dict[Rule, InTime] = {"constant": Constant(), "linear": Linear()}
 
 @dataclass(frozen=True)
 class Run:
-    """A stretch of θ: `depth` blocks of `size` numbers each, or one piece that levels share.
+    """A part of θ: `depth` blocks of `size` numbers each, or one piece that all levels share.
 
     Attributes:
-        depth: None for what is shared.
+        size: how many numbers a block or the piece has.
+        depth: the number of blocks; None for a piece that is shared.
     """
 
     size: int
@@ -173,15 +176,16 @@ class Run:
 
     @property
     def numbers(self) -> int:
+        """How many numbers it has in all."""
         return self.size * (self.depth or 1)
 
 
 class DepthTransfer:
-    """Between a residual network and the next shallower one: a rule for the blocks of each stage.
+    """The transfer between a residual network and the next shallower one.
 
     Args:
-        runs: of the fine network's θ, in order.
-        rule: how blocks are transferred.
+        runs: the parts of the fine network's θ, in order.
+        rule: the transfer of the blocks of each part.
     """
 
     def __init__(self, runs: Sequence[Run], rule: Rule) -> None:
@@ -224,15 +228,16 @@ class DepthTransfer:
 
 
 def fit_second_half_step(system: Tensor) -> Tensor:
-    """How the second of two half steps differs from its block: the change of (W, b), flat.
+    """Computes by how much the second of two half steps differs from its block: (W, b), flat.
 
-    Copies of an Euler block y + dt F(y), F(y) = σ(W y + b), make two half steps that miss its own
-    step by dt²/4 F'F. With the least-squares solution of W' y₁ + b' ≈ W y + b, y₁ behind the first
-    half step, held near (W, b) by a small ridge, most of that is gone.
+    Where an Euler block y + dt F(y), F(y) = σ(W y + b), is replaced by two copies with half the
+    step, the result differs by about dt²/4 F'F. Most of this is removed by other parameters W', b'
+    of the second one, the least-squares solution of W' y₁ + b' ≈ W y + b, y₁ being the result of
+    the first half step. A small ridge holds them near (W, b).
 
     Args:
-        system: [UᵀU, UᵀV] (q + 1, q + 1 + c), a row of U being what an output of W y₁ + b is made
-            of, with a one, and of V what it lacks of W y + b.
+        system: [UᵀU, UᵀV] (q + 1, q + 1 + c). A row of U has the q numbers of which an output of
+            W y₁ + b is made, and 1. A row of V has what its c outputs lack, W y + b - (W y₁ + b).
     """
     q = len(system) - 1
     G, right = system.double().split([q + 1, system.shape[1] - q - 1], dim=1)
@@ -243,7 +248,7 @@ def fit_second_half_step(system: Tensor) -> Tensor:
 
 
 def _map_runs(v: Tensor, runs: Sequence[Run], function: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a function makes of the blocks in v (n,), where the shared pieces stay."""
+    """Applies a function to the blocks in v (n,), and leaves the shared pieces as they are."""
     pieces = v.split([run.numbers for run in runs])
     return torch.cat(
         [

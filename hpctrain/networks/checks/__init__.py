@@ -1,1 +1,1 @@
-"""What is checked of a torch module before a run."""
+"""Checks of a torch module before a run."""

@@ -1,4 +1,4 @@
-"""Which part of a module is the first to show a fault: the calls of all parts, side by side."""
+"""Finds the first part of a module that shows a fault, by the calls of all parts."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from hpctrain.linalg.randomness import GlobalGenerators
 
 @dataclass(frozen=True)
 class Call:
-    """One call of one part: what it was given, what it gave, and whether it drew at random."""
+    """One call of a part: its inputs, its outputs, and whether it drew random numbers."""
 
     name: str
     part: nn.Module
@@ -22,9 +22,9 @@ class Call:
 
 
 def list_calls(module: nn.Module, x: Tensor) -> list[Call]:
-    """The calls of all parts when x is evaluated, in the order in which they end: inner ones first.
+    """Lists the calls of all parts while x is evaluated, in the order in which they end.
 
-    The last is the module's own.
+    Inner ones come first, and that of the module is last.
     """
     calls, before = list[Call](), list[GlobalGenerators]()
     names = {id(part): name for name, part in module.named_modules()}
@@ -47,14 +47,14 @@ def list_calls(module: nn.Module, x: Tensor) -> list[Call]:
 
 
 def find_first_draw(calls: Sequence[Call]) -> Call | None:
-    """The first call, inner before outer, in which the state of a global generator changed."""
+    """Finds the first call that changed a global random generator, inner before outer ones."""
     return next((call for call in calls if call.drew), None)
 
 
 def find_first_difference(
     calls: Sequence[Call], others: Sequence[Call], agree: Callable[[Tensor, Tensor], bool]
 ) -> Call | None:
-    """The first call that gave something else though it was given the same."""
+    """Finds the first call whose outputs differ although its inputs agree."""
     for call, other in zip(calls, others, strict=False):
         same = all(map(agree, call.taken, other.taken))
         if call.name == other.name and same and not all(map(agree, call.given, other.given)):
@@ -63,7 +63,7 @@ def find_first_difference(
 
 
 def _list_tensors(values: Any) -> list[Tensor]:
-    """The tensors in a value, copied, since a part may write over what it was given."""
+    """Lists copies of the tensors in a value, since a part may write over its inputs."""
     if isinstance(values, Tensor):
         return [values.detach().clone()]
     if isinstance(values, dict):

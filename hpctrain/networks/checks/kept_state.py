@@ -1,4 +1,4 @@
-"""What a module keeps: its parameters and buffers, and the values that are its plain attributes."""
+"""Compares what a module has before and after a call: parameters, buffers, plain attributes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _DEEPEST = 4
 
 
 def list_named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, by name."""
+    """Returns all parameters and buffers by name."""
     return {
         name: tensor.detach()
         for name, tensor in (*module.named_parameters(), *module.named_buffers())
@@ -24,15 +24,18 @@ def list_named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def copy_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of them."""
+    """Copies all parameters and buffers, by name."""
     return {name: tensor.clone() for name, tensor in list_named_tensors(module).items()}
 
 
 def copy_attributes(module: nn.Module, arrays_only: bool = False) -> dict[str, Any]:
-    """Tensors, arrays, numbers and texts that are plain attributes, by name, to be compared by ==.
+    """Copies the tensors, arrays, numbers and texts that are plain attributes, by name.
+
+    They are in a form that can be compared by ==.
 
     Args:
-        arrays_only: tensors and arrays alone.
+        module: the module.
+        arrays_only: whether to copy tensors and arrays only.
     """
     return {
         name: make_comparable(value)
@@ -42,9 +45,9 @@ def copy_attributes(module: nn.Module, arrays_only: bool = False) -> dict[str, A
 
 
 def find_changed_tensor(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> str | None:
-    """The first name whose tensor is not the same bit by bit; what is only in one does not count.
+    """Finds the first tensor that is not the same bit by bit; NaN is the same as NaN.
 
-    NaN is the same as NaN.
+    Names that only one of the two has are ignored.
     """
     return next(
         (
@@ -57,13 +60,13 @@ def find_changed_tensor(before: Mapping[str, Tensor], after: Mapping[str, Tensor
 
 
 def find_changed_attribute(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """The first name whose value is another, or that is only in one of the two."""
+    """Finds the first attribute whose value differs, or that only one of the two has."""
     names = (*before, *(name for name in after if name not in before))
     return next((name for name in names if before.get(name) != after.get(name)), None)
 
 
 def have_same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, NaN at the same places included."""
+    """Whether two tensors hold the same numbers, with NaN at the same places."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
@@ -77,9 +80,9 @@ def _list_named_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def make_comparable(value: Any, depth: int = 0) -> Any:
-    """The value in a form that == takes whole; of other objects their types.
+    """Makes a value of plain types that == compares as a whole.
 
-    Of a tensor or an array: its type, its shape, its bytes.
+    A tensor or array becomes its type, shape and bytes, any other object its type.
     """
     if isinstance(value, Tensor):
         dense = value.detach().cpu().to_dense().contiguous()

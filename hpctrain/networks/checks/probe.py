@@ -1,12 +1,11 @@
-"""Tries whether a module can be trained as a finite sum over samples, by evaluating it on a few.
+"""Tries on a few samples whether a module can be trained as a finite sum over samples.
 
     L(θ) = (1/|D|) Σ_j ℓ_j(θ)
 
-asks that what a module makes of a sample depends on θ and on that sample alone. So the same samples
-give the same bits twice, a sample alone gives what it gives among others, an evaluation changes
-nothing that the module keeps, and nothing is drawn at random. It is tried in the mode in which the
-module is made, which is the one that it is trained in: dropout and batch normalisation in
-evaluation mode pass.
+So what a module computes for a sample may depend on θ and this sample only. The same samples must
+give the same bits twice, and a sample by itself what it gives among others. An evaluation must not
+change what the module keeps, nor draw random numbers. The module is tried in the mode in which it
+is made and trained: dropout and batch normalisation pass in evaluation mode.
 """
 
 import copy
@@ -48,32 +47,34 @@ _PURE = "a sample's loss may depend on the parameters and on that sample alone"
 
 @dataclass(frozen=True)
 class Found:
-    """What an accepted module was seen to do.
+    """What was seen of a module that can be trained.
 
     Attributes:
-        probabilities: its outputs are not negative and sum to one for each sample.
+        probabilities: whether its outputs are not negative and sum to one for each sample.
     """
 
     probabilities: bool
 
 
 def probe(name: str, module: nn.Module, samples: Tensor) -> Found:
-    """Evaluates copies of a module on samples (N, …), and leaves the global generators as they are.
+    """Evaluates copies of a module on samples; global random generators stay as they are.
 
     Args:
-        name: how the module is called in messages.
+        name: as messages call the module.
         module: in its mode and precision.
-        samples: `BATCH` or more, of the module's precision.
+        samples: `BATCH` samples or more (N, …), in the module's precision.
 
     Raises:
-        NetworkError: it fails, or is no finite sum over samples; says what was seen, and in which
-            part of the module.
+        NetworkError: it fails, or is no finite sum over samples; the message says what was seen,
+            and in which part of the module.
     """
     with keep_generators():
         return _Probe(name, module, samples[:BATCH]).run()
 
 
 class _Probe:
+    """One trial of a module."""
+
     def __init__(self, name: str, module: nn.Module, samples: Tensor) -> None:
         self._name = name
         self._module = module
@@ -83,6 +84,7 @@ class _Probe:
         self._away = AWAY * torch.tensor(drawn, dtype=samples.dtype, device="cpu")
 
     def run(self) -> Found:
+        """Tries everything, and raises the NetworkError of the first fault."""
         module = self._copy()
         before = copy_tensors(module)
         among_others = self._evaluate(module, self._x)
@@ -103,7 +105,7 @@ class _Probe:
         return Found(_are_probabilities(among_others.detach()))
 
     def _copy(self) -> nn.Module:
-        """The module as it was made, but for its trained parameters, which are moved a little."""
+        """Copies the module as it was made, with its trained parameters moved a little."""
         try:
             module = copy.deepcopy(self._module)
         except Exception as error:
@@ -149,7 +151,7 @@ class _Probe:
         raise NetworkError(f"{self._name} makes {given} of {count}, expected is {expected}")
 
     def _is_same_sample(self, among_others: Tensor, alone: Tensor) -> bool:
-        """Whether a row among others is that of the sample by itself, but for round-off."""
+        """Whether a sample has the same outputs among others and by itself, up to round-off."""
         if among_others.shape != (BATCH, *alone.shape[1:]) or not alone.is_floating_point():
             return True
         scale = alone.detach().nan_to_num(0, 0, 0).abs().amax() if alone.numel() else 0.0
@@ -200,7 +202,7 @@ class _Probe:
 
 
 def _give_advice(part: nn.Module, otherwise: str) -> str:
-    """What to do about a part, by its type; this is for words only."""
+    """Says what to do about a part, by its type; `otherwise` where there is nothing special."""
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         return _FIXED_NORM
     return _NORM if isinstance(part, nn.modules.batchnorm._NormBase) else otherwise

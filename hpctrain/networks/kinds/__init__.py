@@ -1,7 +1,7 @@
-"""The kinds of networks: `[network]` of a job file, a group by its `kind`.
+"""The kinds of networks: what `[network]` of a job file may be, by its key `kind`.
 
-A file of this folder holds the settings of some kinds, and how they make a network. It is found by
-being there; one whose settings are `ClassifierOptions` serves classification.
+Each file of this folder has the settings of some kinds, and how they make a network. Its kinds are
+found because the file is there. A kind whose settings are `ClassifierOptions` can classify.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from hpctrain.options import Choice, Options, find_classes, list_literals
 
 
 def find_kinds() -> dict[str, type[Options]]:
-    """The settings of the kinds in this folder, by the values of `kind` that choose them."""
+    """Finds the settings of all kinds in this folder, by the values of `kind` that choose them."""
     found = find_classes(__name__, __path__, Options)
     return {kind: group for group in found for kind in list_literals(group, "kind")}
 

@@ -1,4 +1,4 @@
-"""What every kind of classifier gives: its settings, and the network that they make."""
+"""What every kind of classifier has: settings, and a network that they make."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,4 +16,10 @@ class ClassifierOptions(Options, ABC):
 
     @abstractmethod
     def make(self, samples: Tensor, classes: int, seed: int) -> ModuleNetwork:
-        """The network for samples such as these (N, …), with one output a class."""
+        """Makes the network for samples like these, with one output for each class.
+
+        Args:
+            samples: some samples (N, …).
+            classes: the number of classes.
+            seed: determines what a module draws when it is made.
+        """

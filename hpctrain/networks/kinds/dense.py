@@ -1,4 +1,4 @@
-"""The dense networks of PINNs."""
+"""The dense networks that solve equations."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from hpctrain.options import Options
 
 
 class DenseOptions(Options):
-    """The dense network of a PINN."""
+    """A dense network that solves an equation."""
 
     kind: Literal["mlp", "residual", "modified"] = Field(
         "residual",
@@ -38,7 +38,7 @@ class DenseOptions(Options):
     )
 
     def make(self, inputs: int) -> DenseNetwork:
-        """The network that takes so many coordinates."""
+        """Makes the network for so many inputs."""
         return DenseNetwork(
             inputs=inputs,
             width=self.width,
@@ -51,10 +51,14 @@ class DenseOptions(Options):
         )
 
     def draw_frequencies(self, coordinates: int, seed: int) -> Tensor | None:
-        """The frequencies (m, d) of further inputs; None where there are none.
+        """Draws the frequencies (m, d) of Fourier features; None where the job asks for none.
 
         Source: M. Tancik et al., Fourier features let networks learn high frequency functions in
         low dimensional domains, NeurIPS 33 (2020).
+
+        Args:
+            coordinates: d.
+            seed: determines them.
         """
         if not self.fourier:
             return None

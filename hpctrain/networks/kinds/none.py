@@ -1,4 +1,4 @@
-"""No network."""
+"""The kind of problems whose parameters do not belong to a network."""
 
 from typing import Literal
 
@@ -8,6 +8,6 @@ from hpctrain.options import Options
 
 
 class NoNetworkOptions(Options):
-    """For problems whose parameters are no network's."""
+    """No network, for problems whose parameters do not belong to one."""
 
     kind: Literal["none"] = Field("none", description="no network")

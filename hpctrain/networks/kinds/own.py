@@ -1,4 +1,4 @@
-"""Networks in files of the user's own."""
+"""Networks that a user wrote, as torch modules in files of their own."""
 
 from pydantic import Field
 from torch import Tensor, nn

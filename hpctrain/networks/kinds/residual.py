@@ -1,4 +1,4 @@
-"""Residual classifiers of any depth, y + dt σ(W y + b), dt = T / K."""
+"""Residual classifiers of any depth, with blocks y + dt σ(W y + b), dt = T / K."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from hpctrain.networks.residual import ResidualNetwork, make_convolutional_resne
 
 
 class ResNetOptions(ClassifierOptions):
-    """What residual classifiers of any depth have in common: y + dt σ(W y + b), dt = T / K."""
+    """Settings of residual classifiers of any depth, with blocks y + dt σ(W y + b), dt = T / K."""
 
     blocks: int = Field(20, ge=1, description="K, residual blocks, of each stage if convolutional")
     time: float = Field(1.0, gt=0, description="T, the same for every number of blocks")
@@ -23,7 +23,7 @@ class ResNetOptions(ClassifierOptions):
     def _assemble(
         self, name: str, make: Callable[[int], nn.Module], samples: Tensor, seed: int
     ) -> ResidualNetwork:
-        """The network whose module for K blocks `make` makes."""
+        """Makes the network, whose module of K blocks is what `make` returns for K."""
         title = f"{name} ({self.activation}), T = {self.time:g}"
         shape = tuple(samples.shape[1:])
         return ResidualNetwork(title, make, shape, self.blocks, seed, samples)
