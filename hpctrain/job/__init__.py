@@ -1,1 +1,1 @@
-"""A job file: its settings, the faults in it told in one line, and what replaces them."""
+"""A job file: its settings, its faults in one line, and what replaces settings."""

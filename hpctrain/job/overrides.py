@@ -1,4 +1,4 @@
-"""Settings that replace those of a job file: `--set solver.blocks=4`."""
+"""Settings that replace those of a job file, as in `--set solver.blocks=4`."""
 
 import re
 import tomllib
@@ -22,21 +22,23 @@ from hpctrain.options import Options
 def apply_overrides(
     settings: dict[str, Any], overrides: Sequence[str], job: type[Options]
 ) -> list[str]:
-    """Puts overrides into the settings of a job file, in place.
+    """Replaces settings of a job file, in place.
 
-    Each is "key.of.setting=value"; the value is TOML, or a bare word, which is taken as a string.
-    A table of a list is named by its number from 1: "solver.2.memory=5". Without a value the
-    setting is left out, for its default. Where one changes what a table is, such as solver.name,
-    what the file sets of the old kind only is left out too, with a warning.
+    An override is "key.of.setting=value". The value is TOML; a bare word is a string. A table in a
+    list is named by its number from 1, as in "solver.2.memory=5". An override without a value
+    removes the setting, which then has its default. Where it changes of which kind a table is, such
+    as by solver.name, settings of the old kind are removed as well, with a warning.
 
     Args:
+        settings: the content of the job file, which is changed.
+        overrides: the overrides.
         job: the group of all settings.
 
     Returns:
-        the keys that were replaced, such as "solver.blocks".
+        The keys that were replaced, such as "solver.blocks".
 
     Raises:
-        JobError: it is no key with a value, or its place is no table.
+        JobError: an override is no key with a value, or its key does not lead to a table.
     """
     before = {place: find_group(field, table) for place, field, table in _list(settings, job)}
     replaced = [_override(settings, override) for override in overrides]
@@ -57,7 +59,7 @@ def apply_overrides(
 def _list(
     settings: Mapping[str, Any], job: type[Options]
 ) -> Iterator[tuple[str, FieldInfo, dict[str, Any]]]:
-    """The tables whose group a key of theirs decides: the place, such as "solver.2", and each."""
+    """Yields tables whose group one of their keys decides, with names such as "solver.2"."""
     for key, field in job.model_fields.items():
         given = settings.get(key)
         if not is_choice(field):
@@ -77,7 +79,7 @@ def _leave_out(
     place: str,
     kept: Collection[str],
 ) -> Iterator[str]:
-    """Takes out what a table has of the old group only; the keys, but for those to be kept."""
+    """Removes settings that only the old group has, but those to be kept; yields their keys."""
     for name, value in list(table.items()):
         key = f"{place}.{name}"
         if name not in old.model_fields or _is_within(key, kept):
@@ -95,12 +97,12 @@ def _leave_out(
 
 
 def _is_within(key: str, places: Collection[str]) -> bool:
-    """Whether a key is one of these, or in a table that is one of these."""
+    """Whether a key is one of these, or inside a table that is."""
     return any(f"{key}.".startswith(f"{place}.") for place in places)
 
 
 def _override(settings: Any, override: str) -> str:
-    """Puts "a.b=value" into nested settings, in place; returns the key, "a.b"."""
+    """Puts "a.b=value" into nested settings, which are changed; returns the key "a.b"."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts):
@@ -121,7 +123,14 @@ def _override(settings: Any, override: str) -> str:
 
 
 def _enter(settings: Any, part: str, asked: str, place: str) -> Any:
-    """What stands in a table under a name, or in a list under a number; `place` names it."""
+    """Returns what a table has under a name, or a list under a number.
+
+    Args:
+        settings: the table or list.
+        part: the name or number.
+        asked: the whole override, for messages.
+        place: how messages call the table or list.
+    """
     if isinstance(settings, list):
         inner = settings[_find_index(settings, part, asked, place.rpartition(".")[0])]
     else:
@@ -132,14 +141,14 @@ def _enter(settings: Any, part: str, asked: str, place: str) -> Any:
 
 
 def _find_index(items: list[Any], part: str, asked: str, place: str) -> int:
-    """The place in a list that a number from 1 names; messages call the list `place`."""
+    """Returns the index in a list that a number from 1 names."""
     if not (part.isdecimal() and 1 <= int(part) <= len(items)):
         raise JobError(f"{asked}: {place} is a list, a number from 1 to {len(items)} comes next")
     return int(part) - 1
 
 
 def _toml_value(text: str) -> Any:
-    """The value that a TOML text stands for; a text that is not TOML stands for itself."""
+    """Returns the value that a TOML text means; a text that is not TOML means itself."""
     try:
         document = tomllib.loads(f"value = {text}")
     except ValueError:

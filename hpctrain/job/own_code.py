@@ -1,8 +1,8 @@
-"""Python files of the user's own that a job names as "file.py:Class": code that runs as the user.
+"""Python files of the user that a job names as "file.py:Class", whose code hpctrain runs.
 
-A run file keeps their digests. Whoever goes on with a run, or evaluates it, is told which files are
-run before they are, and a file that has changed is refused unless that is asked for. A digest is of
-the named file alone, not of what it imports.
+A run file has their digests. When a run is resumed or evaluated, hpctrain says which files it will
+run, and refuses one that has changed, unless the user asks for it. A digest is of the named file
+only, not of what it imports.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ ANNOUNCED = "runs code of"
 
 @dataclass(frozen=True)
 class OwnFile:
-    """A file that a job names.
+    """A Python file that a job names.
 
     Attributes:
-        key: of the setting that names it.
+        key: the setting that names it.
         name: as the job has it.
-        sha256: digest of its bytes; None where it cannot be read.
+        sha256: the digest of its bytes; None where it cannot be read.
     """
 
     key: str
@@ -40,7 +40,7 @@ class OwnFile:
 
 
 def list_own_files(job: Job) -> list[OwnFile]:
-    """The files that a job names, each once; imports none of them."""
+    """Lists the files that a job names, each once, without importing them."""
     found = dict[str, OwnFile]()
     for key, value in _list_choices(job):
         if re.fullmatch(OWN_CLASS, value):
@@ -50,20 +50,20 @@ def list_own_files(job: Job) -> list[OwnFile]:
 
 
 def write_digests(files: Sequence[OwnFile]) -> str:
-    """The digests by name, as a run file keeps them."""
+    """Writes the digests by name as a text, which a run file keeps."""
     return json.dumps({file.name: file.sha256 for file in files})
 
 
 def check_unchanged(files: Sequence[OwnFile], kept: str, run_file: Path) -> None:
-    """Whether files are those that a run was made with.
+    """Checks that files are the same as when a run was made.
 
     Args:
         files: as they are now.
-        kept: the digests that the run file has, as `write_digests` gives them.
-        run_file: for messages.
+        kept: the digests in the run file, as `write_digests` wrote them.
+        run_file: its path, for messages.
 
     Raises:
-        InputError: one is another, or cannot be read.
+        InputError: a file differs, or cannot be read.
     """
     known = _read_digests(kept)
     for file in files:
@@ -77,7 +77,7 @@ def check_unchanged(files: Sequence[OwnFile], kept: str, run_file: Path) -> None
 
 
 def announce(files: Sequence[OwnFile]) -> None:
-    """Prints a line for each file, before it is run; says nothing where nobody reads."""
+    """Prints a line for each file before it is run, unless the output goes nowhere."""
     with suppress(OSError):
         for file in files:
             if file.sha256 is not None:
@@ -99,7 +99,7 @@ def _compute_digest(path: Path) -> str | None:
 
 
 def _read_digests(kept: str) -> dict[str, str]:
-    """Nothing is known where the text is not what `write_digests` gives."""
+    """Reads the digests; none where the text is not what `write_digests` wrote."""
     try:
         known = json.loads(kept)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A solver in a Python file of the user's own, and the job's settings of it, checked."""
+"""Finds a solver in a user's Python file, and checks the job's settings of it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +15,18 @@ from hpctrain.user_code.own_class import find_class
 
 @dataclass(frozen=True)
 class OwnSolver:
-    """The class, and its settings."""
+    """A solver's class and its settings."""
 
     solver: type[Solver[Any]]
     options: Options
 
 
 def find_own_solver(options: OwnSolverOptions, place: str) -> OwnSolver:
-    """The class that a job names, with the rest of `[solver]` as its `Options` take it.
+    """Finds the class that a job names, and checks its settings by its `Options`.
 
     Args:
-        place: of the settings in a job file, such as "solver".
+        options: the table of the job file.
+        place: its name there, such as "solver".
 
     Raises:
         InputError: there is no such class, or a setting is not one of its.

@@ -1,7 +1,7 @@
 """The tables of `[solver]` in a job file: the stages of a run, one after the other.
 
-Each is the settings of a solver, and may have a table `stop` that ends its stage. A job of one
-stage writes one table, `[solver]`; one of several a list of them, `[[solver]]`.
+A table has the settings of a solver, and may have a table `stop` of criteria that end its stage. A
+job with one stage writes `[solver]`, one with several a list of tables, `[[solver]]`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from hpctrain.solvers import CHOICE
 
 @cache
 def _add_stop(group: type[Options]) -> type[Options]:
-    """The settings of a solver, with those of when its stage ends."""
+    """Adds to the settings of a solver those of when its stage ends."""
     field = Field(None, description="when its stage ends")
     added: dict[str, Any] = {"stop": (StageStopOptions | None, field)}
     return create_model(group.__name__, __base__=group, __doc__=group.__doc__, **added)
@@ -41,7 +41,7 @@ else:
 
 
 def list_tables(given: Any) -> Any:
-    """What a job gives for `solver`, as a list: a single table stands for a list of one."""
+    """Returns what a job has for `solver` as a list; a single table becomes a list of one."""
     if isinstance(given, dict | Options):
         given = [given]
     if not isinstance(given, list):
@@ -50,6 +50,6 @@ def list_tables(given: Any) -> Any:
 
 
 def name_stages(stages: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Each stage behind what messages call it: "solver", or "solver.2" among several."""
+    """Yields each stage with its name in messages, such as "solver" or "solver.2"."""
     for number, stage in enumerate(stages, start=1):
         yield (f"solver.{number}" if len(stages) > 1 else "solver"), stage

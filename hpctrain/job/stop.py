@@ -24,7 +24,7 @@ SHARES = (0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
 
 @dataclass(frozen=True)
 class Reason:
-    """What ends a run beside the job's criteria.
+    """A cause that ends a run, other than the job's criteria.
 
     Attributes:
         text: the reason in words.
@@ -37,12 +37,12 @@ class Reason:
 
 @dataclass(frozen=True)
 class Shown:
-    """How a measure of θ looks in tables and figures.
+    """How tables and figures show a measure of θ.
 
     Attributes:
         name: in tables.
-        axis: its name on an axis.
-        marks: values whose first record tables tell, with the job's own.
+        axis: on an axis.
+        marks: values for which tables say when they were reached, besides those of the job.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Ends a run once a number of it is as good as the job asks for.
+    """Ends a run when a quantity is as good as the job asks for.
 
     Attributes:
-        key: its setting in `[stop]`.
-        about: what that is, for users.
-        quantity: the number, one of those that the loop counts or a column of a problem's monitor.
-        check: what the setting may be, as pydantic's `Field` takes it.
+        key: the setting in `[stop]`.
+        about: what it is, for users.
+        quantity: a number that the loop counts, or a column of a problem's monitor.
+        check: which values are allowed, as arguments of pydantic's `Field`.
         kind: the type of the setting.
-        default: where the job says nothing; None for no such criterion.
-        rises: whether it is met at and above the setting, not at and below.
+        default: the value where the job says nothing; None for no such criterion.
+        rises: whether it is met at and above the setting, rather than at and below.
         shown: how tables and figures show it, if it measures θ.
         status: the exit status.
     """
@@ -83,13 +83,13 @@ class Criterion:
 
     @property
     def out_of_reach(self) -> float:
-        """A setting that is allowed and that hardly any run comes to."""
+        """An allowed value that hardly any run reaches."""
         if self.rises:
             return self.check.get("le", 1e18)
         return self.check.get("ge", 1e-300)
 
     def is_met(self, asked: float, value: float) -> bool:
-        """Whether a value is as good as is asked for, or better; NaN is not."""
+        """Whether a value is as good as `asked`, or better; NaN is not."""
         return value >= asked if self.rises else value <= asked
 
 
@@ -161,23 +161,23 @@ REASONS: tuple[Reason | Criterion, ...] = (
 
 
 def list_criteria() -> list[Criterion]:
-    """The criteria of the table, by weight."""
+    """Lists the criteria of the table, the weightiest first."""
     return [each for each in REASONS if isinstance(each, Criterion)]
 
 
 def find_criterion(key: str) -> Criterion:
-    """The criterion of this key."""
+    """Finds the criterion of a key."""
     return next(each for each in list_criteria() if each.key == key)
 
 
 def list_measures(columns: Iterable[str]) -> list[Criterion]:
-    """The criteria that are met by one of these columns of a monitor."""
+    """Lists the criteria whose quantity is one of these columns of a monitor."""
     known = set(columns)
     return [each for each in list_criteria() if each.shown and each.quantity in known]
 
 
 def list_asked(stop: Any) -> list[tuple[Criterion, float]]:
-    """The criteria that the `stop` of a job or a stage sets, each with its value; None for none."""
+    """Lists the criteria that the `stop` of a job or a stage sets, with their values."""
     if stop is None:
         return []
     settings = ((each, getattr(stop, each.key)) for each in list_criteria())
@@ -185,11 +185,12 @@ def list_asked(stop: Any) -> list[tuple[Criterion, float]]:
 
 
 def make_options(name: str, about: str, defaults: bool) -> type[Options]:
-    """A group of settings of this name, one for each criterion of the table.
+    """Makes a group of settings with one for each criterion of the table.
 
     Args:
-        about: what the group says, for users.
-        defaults: whether criteria have their defaults, where the job says nothing; else none.
+        name: of the group.
+        about: what it is, for users.
+        defaults: whether criteria have defaults where the job says nothing.
     """
     fields: dict[str, Any] = {}
     for each in list_criteria():

@@ -1,4 +1,4 @@
-"""The figure of a comparison: convergence of each job as the mean and the range over its seeds."""
+"""Draws a comparison: the convergence of each job as the mean and the range over its seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ LINEAR_RATIO = 20
 
 
 class Band(NamedTuple):
-    """Mean and range of several curves, on common abscissae x."""
+    """The mean and the range of several curves, at the same abscissae x."""
 
     x: np.ndarray
     mean: np.ndarray
@@ -29,16 +29,20 @@ class Band(NamedTuple):
 
 
 def draw(groups: Sequence[SeedRuns], output: Path) -> None:
-    """Draw the errors or accuracies of these jobs, or their losses where none is known."""
+    """Draws the errors or accuracies of these jobs, or their losses where nothing else is known."""
     with matplotlib.rc_context(style.SETTINGS):
         style.save(_draw_figure(groups), output)
 
 
 def find_band(curves: Sequence[tuple[np.ndarray, np.ndarray]], logarithmic: bool = True) -> Band:
-    """Mean and range of positive curves (x, y), of which each keeps its last y after its end.
+    """Computes the mean and the range of positive curves (x, y).
 
-    Taken at every x of any curve, from where all have begun; between its own x a curve is linear in
-    log y, or in y.
+    They are taken at every x of a curve, from where all curves have begun. A curve is linear
+    between its own x, in log y or in y, and keeps its last y after its end.
+
+    Args:
+        curves: the abscissae and ordinates of each.
+        logarithmic: whether a curve is linear in log y.
     """
     x = np.unique(np.concatenate([x for x, _ in curves]))
     x = x[x >= max(x[0] for x, _ in curves)]
@@ -67,7 +71,7 @@ def _draw_figure(groups: Sequence[SeedRuns]) -> Figure:
 
 
 def _draw_panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Measure | None) -> None:
-    """A measure, or the loss, against a cost."""
+    """Draws a measure, or the loss, against a cost."""
     quantity = measure.column if measure else "loss"
     logarithmic = measure is None or not measure.rises
     bands = {}
@@ -101,7 +105,7 @@ def _is_known(groups: Sequence[SeedRuns], quantity: str) -> bool:
 
 
 def _draw_legend(empty: Axes, drawn: Axes, groups: Sequence[SeedRuns]) -> None:
-    """The legend in the panel that is left over."""
+    """Draws the legend into the panel that is left over."""
     empty.axis("off")
     handles, labels = drawn.get_legend_handles_labels()
     seeds = max(len(group.runs) for group in groups)

@@ -1,4 +1,4 @@
-"""Compares several jobs for one problem under several seeds; makes the runs that are missing."""
+"""Compares several jobs for one problem with several seeds; starts the runs that lack."""
 
 import os
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ class Study:
     """What is to be compared.
 
     Args:
-        jobs: job files of one problem.
+        jobs: the job files, all of one problem.
         seeds: each job runs once with each.
-        overrides: settings that replace those of every job, as `hpctrain run --set`.
-        ranks: of each run.
-        folder: for run files and logs; by default one named after the problem.
+        overrides: settings that replace those of every job, as `hpctrain run --set` takes them.
+        ranks: the number of ranks of each run.
+        folder: where run files and logs lie; by default a folder named after the problem.
     """
 
     jobs: Sequence[str]
@@ -36,11 +36,18 @@ class Study:
 
 
 def compare(study: Study, table_style: str = "text", figure: str | None = None) -> str:
-    """Run what is missing, draw the figure, and return the tables; progress goes to stderr.
+    """Starts the runs that are missing, draws the figure, and returns the tables.
+
+    Progress is reported to stderr.
+
+    Args:
+        study: what is to be compared.
+        table_style: of the tables; see `results.report`.
+        figure: the file to be drawn; None for none.
 
     Raises:
-        StudyError: the jobs cannot be compared, or something is asked for that there is not.
-        JobError: a job is not one.
+        StudyError: the jobs cannot be compared, or something is asked for that does not exist.
+        JobError: a file is no job.
         UnfinishedError: a run failed, or a signal came.
     """
     if figure is not None:
@@ -55,7 +62,11 @@ def compare(study: Study, table_style: str = "text", figure: str | None = None) 
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The numbers of "0,1,2"."""
+    """Reads the seeds in a text such as "0,1,2".
+
+    Raises:
+        StudyError: it is no such text.
+    """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
         raise StudyError(f"--seeds {text}: expected different whole numbers, such as 0,1,2")
@@ -68,7 +79,7 @@ def _name_default_folder(job: Job) -> str:
 
 
 def _plan(study: Study) -> list[PlannedRun]:
-    """All runs, every job with one seed before the next seed."""
+    """Lists all runs: every job with the first seed, then with the next one."""
     _check_request(study)
     jobs = [load_job(file, study.overrides) for file in study.jobs]
     for file, job in zip(study.jobs, jobs, strict=True):
@@ -90,6 +101,7 @@ def _plan(study: Study) -> list[PlannedRun]:
 
 
 def _check_request(study: Study) -> None:
+    """Raises a StudyError for what does not exist, before any run."""
     if find_launched_ranks(os.environ).size > 1:
         raise StudyError("compare starts the ranks itself: run it alone, with --ranks")
     if study.ranks < 1:
@@ -103,10 +115,12 @@ def _check_request(study: Study) -> None:
 
 
 def _describe_problem(job: Job) -> str:
+    """Names a job's problem with its settings, so that two jobs can be compared."""
     return ", ".join(f"{key} {value}" for key, value in job.problem.model_dump().items())
 
 
 def _run_all(planned: Sequence[PlannedRun], folder: Path) -> list[SeedRuns]:
+    """Runs what is missing, and returns the runs by job."""
     finished: dict[str, list[Summary]] = {}
     with StopSignals() as signals:
         for count, run in enumerate(planned, start=1):

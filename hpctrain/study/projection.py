@@ -1,13 +1,13 @@
-"""Predicts how long a run takes on more cores than there are, from CPU times and a network model.
+"""Predicts the time of a run on more cores than there are, by CPU times and a model of a network.
 
-A call of P ranks is taken for ⌈log₂ P⌉ messages, one after the other, and a message for
+A call of P ranks counts as ⌈log₂ P⌉ messages, one after the other, and a message takes
 
     t = α + bytes / B,
 
-with the latency α and the bandwidth B of the network (Hockney 1994), so that a call takes
-α ⌈log₂ P⌉ + bytes / B. The messages and bytes of a run are counted by its communicator. Its
+with the latency α and the bandwidth B of the network (Hockney 1994). So a call takes
+α ⌈log₂ P⌉ + bytes / B. The communicator counts the messages and bytes of a run. The time of
 computation is, for every phase between two records, the CPU time of the slowest rank: ranks that
-share cores take turns, but their CPU times are those of ranks that have a core each, about.
+share cores run in turns, but use about as much CPU time as with a core for each.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,9 @@ class Network:
     """A network between ranks.
 
     Args:
-        latency: α, seconds.
-        bandwidth: B, bytes a second.
+        name: as tables call it.
+        latency: α, in seconds.
+        bandwidth: B, in bytes per second.
     """
 
     name: str
@@ -35,11 +36,11 @@ class Network:
     bandwidth: float
 
     def predict_seconds(self, messages: float, sent: float) -> float:
-        """Time for so many messages, one after the other, with so many bytes in them together."""
+        """Predicts the seconds of messages one after the other, with `sent` bytes in all."""
         return self.latency * messages + sent / self.bandwidth
 
     def add_calls(self, calls: "Network") -> "Network":
-        """This network under calls that cost time of their own: the sum of both."""
+        """Returns a network whose calls take the time of this one and that of `calls` together."""
         inverse = 1 / self.bandwidth + 1 / calls.bandwidth
         return Network(self.name, self.latency + calls.latency, 1 / inverse)
 
@@ -65,7 +66,7 @@ NETWORKS = {
 
 
 def find_network(name: str) -> Network:
-    """One of NETWORKS.
+    """Finds a network of NETWORKS by its name.
 
     Raises:
         StudyError: there is none of this name.
@@ -78,10 +79,11 @@ def find_network(name: str) -> Network:
 def fit_network(
     name: str, messages: Sequence[float], sent: Sequence[float], seconds: Sequence[float]
 ) -> Network:
-    """The network that comes closest to measured calls, in relative terms; α and 1/B not negative.
+    """Fits the model to measured calls, by their relative errors, with α ≥ 0 and 1/B ≥ 0.
 
     Args:
-        messages, sent, seconds: of each call: its messages, the bytes in all of them, its time.
+        name: of the network.
+        messages, sent, seconds: for each call its messages, the bytes in all of them, and its time.
     """
     t = np.asarray(seconds, float)
     columns = np.column_stack([messages, sent]).astype(float) / t[:, None]
@@ -97,31 +99,31 @@ def find_worst_ratio(
     sent: Sequence[float],
     seconds: Sequence[float],
 ) -> float:
-    """The greatest factor by which the model is off a measured call, either way; at least 1."""
+    """Returns the largest factor between the model and a measured call, either way; at least 1."""
     model = np.array([network.predict_seconds(*call) for call in zip(messages, sent, strict=True)])
     ratios = model / np.asarray(seconds, float)
     return float(np.max(np.maximum(ratios, 1 / ratios)))
 
 
 def compute_speed_ups(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> list[float]:
-    """S_P, on top of the first rank count P₀, whose S is P₀ itself.
+    """Computes the speed-ups S_P, based on the first rank count P₀, for which S = P₀.
 
-    Strong: P₀ T_{P₀} / T_P. Weak, with P times the samples: P T_{P₀} / T_P.
+    Strong scaling: P₀ T_{P₀} / T_P. Weak scaling, with P times the samples: P T_{P₀} / T_P.
     """
     first = seconds[0]
     return [(P if weak else ranks[0]) * first / T for P, T in zip(ranks, seconds, strict=True)]
 
 
 def compute_efficiencies(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> list[float]:
-    """S_P / P: T₁ / (P T_P) strong, T₁ / T_P weak."""
+    """Computes the efficiencies S_P / P: for P₀ = 1, T₁ / (P T_P) strong, and T₁ / T_P weak."""
     found = compute_speed_ups(ranks, seconds, weak)
     return [S / P for P, S in zip(ranks, found, strict=True)]
 
 
 def find_largest_useful(ranks: Sequence[int], seconds: Sequence[float], weak: bool) -> int:
-    """The largest P up to which the efficiency is at least one half, and each P is faster.
+    """Finds the largest P up to which the efficiency is at least ½ and each rank count is faster.
 
-    With weak scaling the time has no reason to fall, and only the efficiency counts.
+    With weak scaling there is no reason to be faster, and only the efficiency counts.
     """
     useful, fastest = ranks[0], seconds[0]
     rows = zip(ranks, seconds, compute_efficiencies(ranks, seconds, weak), strict=True)

@@ -1,8 +1,8 @@
-"""Scaling studies: one job on several rank counts, measured where cores suffice, else projected.
+"""Scaling studies: one job on several rank counts, measured where there are cores, else projected.
 
-Strong: the same job. Weak: P times the samples on P ranks. Every run is an MPI job of its own; runs
-on more ranks than there are cores for are made too, and what they would take with enough of them is
-projected from their CPU times and a model of the network (`projection`).
+Strong: the same job on P ranks. Weak: with P times the samples. Every run is an MPI job of its own.
+Runs on more ranks than cores are made too; how long they would take with enough cores is projected
+from their CPU times and a model of the network (`projection`).
 """
 
 import json
@@ -42,14 +42,14 @@ class ScalingStudy:
 
     Args:
         job: the job file.
-        ranks: the rank counts, ascending.
+        ranks: the rank counts in ascending order.
         weak: whether the samples grow with the ranks.
-        launcher: what starts the ranks.
-        iterations: to be timed in each run; None lets the job's own criteria end it.
-        repeats: runs on each rank count.
-        network: a name of `projection.NETWORKS`; None for the one that is found here.
+        launcher: which command starts the ranks.
+        iterations: how many are measured in each run. None lets the job's own criteria end it.
+        repeats: how many runs there are on each rank count.
+        network: a name in `projection.NETWORKS`; None for the network that is here.
         overrides: settings that replace the job's.
-        folder: for run files and logs; by default one named after the job.
+        folder: where run files and logs lie; by default a folder named after the job.
     """
 
     job: str
@@ -64,6 +64,7 @@ class ScalingStudy:
 
     @property
     def kind(self) -> str:
+        """ "strong" or "weak"."""
         return "weak" if self.weak else "strong"
 
 
@@ -78,11 +79,11 @@ def scaling(study: ScalingStudy, table_style: str, output: str | None) -> str:
 
 
 def scale(study: ScalingStudy) -> Scaling:
-    """Runs what is missing; progress goes to stderr.
+    """Starts the runs that are missing, and returns the results; reports progress to stderr.
 
     Raises:
-        StudyError: something is asked for that there is not.
-        JobError: the job is not one.
+        StudyError: something is asked for that does not exist.
+        JobError: the file is no job.
         UnfinishedError: a run failed, or a signal came.
     """
     planned = _plan(study)
@@ -114,7 +115,7 @@ def scale(study: ScalingStudy) -> Scaling:
 
 
 def save(scaling: Scaling, output: Path) -> None:
-    """The table as HDF5, and the figure beside it."""
+    """Writes the table as HDF5, and the figure beside it."""
     network = scaling.network
     facts: dict[str, str | int | float] = {
         "kind": scaling.kind,
@@ -131,7 +132,11 @@ def save(scaling: Scaling, output: Path) -> None:
 
 
 def parse_ranks(text: str) -> list[int]:
-    """The rank counts of "1,2,4", ascending."""
+    """Reads the rank counts in a text such as "1,2,4", in ascending order.
+
+    Raises:
+        StudyError: it is no such text.
+    """
     words = [word.strip() for word in text.split(",")]
     counts = [int(word) for word in words if word.isdecimal()]
     if len(counts) < len(words) or 0 in counts or sorted(set(counts)) != counts:
@@ -140,7 +145,10 @@ def parse_ranks(text: str) -> list[int]:
 
 
 def _plan(study: ScalingStudy) -> list[PlannedRun]:
-    """All runs: one on each rank count, then all again, so that slow changes meet all alike."""
+    """Lists all runs: one on each rank count, then all again.
+
+    So a machine that slows down affects all rank counts alike.
+    """
     job = load_job(study.job, study.overrides)
     _check(study, job)
     planned = []
@@ -163,6 +171,7 @@ def _plan(study: ScalingStudy) -> list[PlannedRun]:
 
 
 def _check(study: ScalingStudy, job: Job) -> None:
+    """Raises a StudyError for what does not exist, before any run."""
     if find_launched_ranks(os.environ).size > 1:
         raise StudyError("scaling starts the ranks itself: run it alone, with --ranks")
     for option, value in {"repeats": study.repeats, "iterations": study.iterations}.items():
@@ -181,7 +190,7 @@ def _check(study: ScalingStudy, job: Job) -> None:
 
 
 def _choose_settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
-    """What a run on so many ranks has in place of the job's settings."""
+    """Chooses the settings that replace the job's for a run on so many ranks."""
     settings = [f"parallel.threads={job.parallel.threads or 1}", "output.checkpoint_every=0"]
     if study.weak:
         samples = ranks * (job.problem.samples_asked or 0)
@@ -200,13 +209,13 @@ def _choose_settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
 
 
 def _count_warm_up(iterations: int) -> int:
-    """Iterations before the ones that are timed, of which they are a multiple."""
+    """Counts the iterations before those that are measured; the latter are a multiple of them."""
     most = max(1, int(WARM_UP * iterations))
     return next(each for each in range(most, 0, -1) if iterations % each == 0)
 
 
 def _count_cores(launcher: str) -> int:
-    """The cores that the ranks have together."""
+    """Counts the cores that all ranks have together."""
     if launcher == "mpirun":
         return len(find_visible_cores())
     tasks = os.environ.get("SLURM_NTASKS", "")
@@ -216,7 +225,7 @@ def _count_cores(launcher: str) -> int:
 
 
 def _choose_launcher(launcher: str, ranks: int) -> tuple[str, ...]:
-    """The words that start so many ranks; under SLURM packed onto as few nodes as hold them."""
+    """Chooses the words of the command that starts ranks; under SLURM on few nodes."""
     if launcher == "mpirun":
         return starts.find_launcher_words(ranks)
     tasks, nodes = (int(os.environ.get(f"SLURM_{name}", "1")) for name in ("NTASKS", "NNODES"))
@@ -226,7 +235,7 @@ def _choose_launcher(launcher: str, ranks: int) -> tuple[str, ...]:
 
 
 def _fit_network(study: ScalingStudy) -> Network:
-    """The network that the calls on two ranks tell of."""
+    """Fits the model of a network to calls measured on two ranks."""
     with tempfile.TemporaryDirectory(dir=None if study.launcher == "mpirun" else ".") as folder:
         output = Path(folder) / "calls.json"
         words = [sys.executable, "-m", "hpctrain.parallel.collectives", str(output)]

@@ -1,4 +1,4 @@
-"""The figure of a scaling study: speed-up or efficiency, and where each rank count's time goes."""
+"""Draws the results of a scaling study: speed-up or efficiency, and the shares of the time."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hpctrain.study.stretch import SHARES
 
 
 def draw(scaling: Scaling, output: Path) -> None:
-    """Draw measured points filled, projected ones hollow, and the shares as bars."""
+    """Draws a figure into a file: measured points filled, projected ones hollow, shares as bars."""
     with matplotlib.rc_context(style.SETTINGS):
         figure = style.make_figure(8.0, 3.4)
         left, right = figure.subplots(1, 2)
@@ -22,7 +22,7 @@ def draw(scaling: Scaling, output: Path) -> None:
 
 
 def _draw_curve(axes: Axes, scaling: Scaling) -> None:
-    """S_P against P for strong scaling, the efficiency for weak."""
+    """Draws S_P against P for strong scaling, or the efficiency for weak scaling."""
     ranks = [row.ranks for row in scaling.rows]
     values = [row.efficiency if scaling.weak else row.speed_up for row in scaling.rows]
     ideal = np.ones(len(ranks)) if scaling.weak else ranks
@@ -48,7 +48,7 @@ def _draw_curve(axes: Axes, scaling: Scaling) -> None:
 
 
 def _draw_bars(axes: Axes, scaling: Scaling) -> None:
-    """Stacked shares of the time, one bar a rank count; bars of projected ones are hatched."""
+    """Draws stacked shares of the time for each rank count; hatched where they are projected."""
     places = np.arange(len(scaling.rows))
     totals = np.array([sum(row.shares.values()) for row in scaling.rows])
     hatches = ["" if row.measured else "//" for row in scaling.rows]

@@ -1,4 +1,4 @@
-"""What a scaling study found: one row a rank count, as tables and as columns of numbers."""
+"""The results of a scaling study: a row for each rank count, in tables and as columns."""
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -27,16 +27,18 @@ MODEL = (
 
 @dataclass(frozen=True)
 class ScalingRow:
-    """One rank count P.
+    """The results on P ranks.
 
     Attributes:
-        measured: whether `seconds` is; else it is projected.
-        seconds, lowest, highest: median and range over the runs.
-        shares: share → seconds, of the run in the middle.
-        projected_seconds: what the model says; where it was measured too, of the network here.
-        messages, bytes: of the rank with most of them, an iteration.
-        memory_mb: the most that any rank had in use.
-        rows_mb: n²/P numbers of a dense inverse Hessian by rows; 0 where the solver has none.
+        ranks: P.
+        measured: whether `seconds` was measured; else it is projected.
+        seconds, lowest, highest: the median and the range over the runs.
+        shares: how many seconds each share took, in the run of the median.
+        projected_seconds: what the model says. Where `seconds` was measured, it is for the network
+            on which the runs were.
+        messages, bytes: in an iteration, of the rank that has most of them.
+        memory_mb: the most memory that a rank had in use.
+        rows_mb: the memory of n²/P numbers of a dense inverse Hessian; 0 where there is none.
     """
 
     ranks: int
@@ -58,12 +60,13 @@ class ScalingRow:
 
     @property
     def efficiency(self) -> float:
+        """S_P / P, the parallel efficiency."""
         return self.speed_up / self.ranks
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """A finished study."""
+    """The results of a scaling study."""
 
     rows: tuple[ScalingRow, ...]
     weak: bool
@@ -74,10 +77,12 @@ class Scaling:
 
     @property
     def kind(self) -> str:
+        """ "strong" or "weak"."""
         return "weak" if self.weak else "strong"
 
     @property
     def largest_useful(self) -> int:
+        """The largest rank count that is worth while; see `find_largest_useful`."""
         ranks = [row.ranks for row in self.rows]
         return projection.find_largest_useful(ranks, [row.seconds for row in self.rows], self.weak)
 
@@ -90,11 +95,15 @@ def make_scaling(
     here: Network,
     threads: int,
 ) -> Scaling:
-    """The study of these runs, by rank count, ascending.
+    """Makes the results out of the runs.
 
     Args:
-        network: that times are projected for.
-        here: the one they ran on, for the projection of times that were measured too.
+        runs: the runs of each rank count.
+        measurable: the rank counts for which there are enough cores.
+        weak: whether the samples grow with the ranks.
+        network: for which times are projected.
+        here: on which the runs were, for comparing projected with measured times.
+        threads: of each rank.
     """
     first = next(iter(runs.values()))
     per_cpu = median(Stretch(run).wall_per_cpu for run in first) if threads > 1 else 1.0
@@ -112,6 +121,7 @@ def make_scaling(
 def _make_row(
     ranks: int, runs: Sequence[Run], measured: bool, network: Network, per_cpu: float
 ) -> ScalingRow:
+    """Makes the row of one rank count."""
     stretches = [Stretch(run) for run in runs]
     models = [stretch.project_shares(network, per_cpu) for stretch in stretches]
     projected = [sum(shares.values()) for shares in models]
@@ -143,7 +153,7 @@ def _make_row(
 
 
 def report(scaling: Scaling, style: str = "text") -> str:
-    """Tables of the times and of where they went, with notes; as CSV one row a rank count."""
+    """Writes tables of the times and of their shares, with notes; in CSV a row for each P."""
     if style == "csv":
         return tables.format_csv([_list_numbers(row) for row in scaling.rows])
     title = f"{scaling.kind.capitalize()} scaling: time of the timed iterations, median [range]"
@@ -156,7 +166,7 @@ def report(scaling: Scaling, style: str = "text") -> str:
 
 
 def list_columns(scaling: Scaling) -> dict[str, list[Any]]:
-    """Column → values by rank count: what is stored."""
+    """Returns the columns that are stored, with a value for each rank count."""
     numbers = [_list_numbers(row) for row in scaling.rows]
     return {name.replace(" ", "_"): [row[name] for row in numbers] for name in numbers[0]}
 

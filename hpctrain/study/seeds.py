@@ -1,4 +1,4 @@
-"""The runs of one job under several seeds, seen together: medians and ranges, in tables."""
+"""The runs of one job with several seeds, taken together: medians and ranges, in tables."""
 
 import math
 from collections import Counter
@@ -23,7 +23,7 @@ MODEL = (
 
 
 class Spread(NamedTuple):
-    """Median and range of the values of several seeds; NaN if any of them is unknown."""
+    """The median and the range of the values of several seeds; NaN if one of them is unknown."""
 
     median: float
     lowest: float
@@ -31,6 +31,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
+        """Computes them."""
         known = np.fromiter(values, float)
         return cls(float(np.median(known)), float(known.min()), float(known.max()))
 
@@ -51,39 +52,40 @@ class SeedRuns:
 
     @property
     def measure(self) -> Measure:
-        """What the runs are judged by."""
+        """The measure by which the runs are judged."""
         return self.runs[0].measure
 
     @property
     def measured(self) -> Spread:
-        """The last values of the measure; the worst where the loss became infinite."""
+        """The last values of the measure; the worst possible one where the loss became infinite."""
         column, worst = self.measure.column, self.measure.worst
         return Spread.of(_find_at_end(summary, column, worst) for summary in self.runs)
 
     @property
     def loss(self) -> Spread:
+        """The last losses."""
         return Spread.of(_find_at_end(summary, "loss", math.inf) for summary in self.runs)
 
     def find_at_epoch(self, epoch: float) -> Spread:
-        """The measure as it was last known after so many epochs; NaN if a run did not get there."""
+        """Returns the measure as last known after so many epochs; NaN without so many."""
         return Spread.of(_find_at_epoch(summary, epoch) for summary in self.runs)
 
     def cost(self, measure: str) -> Spread:
-        """What the whole runs cost."""
+        """Returns what the whole runs cost, by a measure of cost such as seconds."""
         return Spread.of(find_final(summary, measure) for summary in self.runs)
 
     def count_reached(self, target: float) -> int:
-        """How many seeds came to a target of the measure."""
+        """Counts the seeds that reached a target of the measure."""
         return sum(summary.find_reached(target) is not None for summary in self.runs)
 
     def find_cost_to(self, target: float, measure: str) -> Spread:
-        """What it cost to come to a target; infinite for a seed that did not."""
+        """Returns what it cost to reach a target; infinite for a seed that did not reach it."""
         found = (summary.find_reached(target) for summary in self.runs)
         return Spread.of(math.inf if first is None else getattr(first, measure) for first in found)
 
     @property
     def ends(self) -> str:
-        """Why the runs ended, and how many for each reason."""
+        """Why the runs ended, and how many of them for each reason."""
         reasons = Counter(summary.run.stop_reason for summary in self.runs)
         if len(reasons) == 1:
             return next(iter(reasons))
@@ -91,7 +93,7 @@ class SeedRuns:
 
 
 def read_column(summary: Summary, name: str) -> np.ndarray:
-    """A column of the history or the parallel time; NaN where the run has none."""
+    """Reads a column of the history, or the parallel time; NaN where the run has none."""
     if name == "parallel_seconds":
         return summary.parallel_seconds
     history = summary.run.history
@@ -99,7 +101,7 @@ def read_column(summary: Summary, name: str) -> np.ndarray:
 
 
 def find_final(summary: Summary, name: str) -> float:
-    """The last finite value of a column; NaN if there is none."""
+    """Returns the last finite value of a column; NaN if there is none."""
     values = read_column(summary, name)
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else math.nan
@@ -119,10 +121,11 @@ def _find_at_epoch(summary: Summary, epoch: float) -> float:
 
 
 def format_comparison(groups: Sequence[SeedRuns], style: str) -> str:
-    """Tables of several jobs, one row each: what they reached, and what it cost.
+    """Writes tables of several jobs, with a row for each: what they reached, and what it cost.
 
-    A seed that did not reach a target counts as infinitely expensive, and one whose loss became
-    infinite as having the worst error or accuracy. As CSV: one row a job, a column a number.
+    A seed that did not reach a target counts as infinitely expensive. One whose loss became
+    infinite counts as having the worst error or accuracy. As CSV there is one row for each job,
+    with all numbers as columns.
     """
     if style == "csv":
         return tables.format_csv([_list_numbers(group, _list_targets(groups)) for group in groups])
@@ -138,7 +141,7 @@ def format_comparison(groups: Sequence[SeedRuns], style: str) -> str:
 
 
 def make_end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
-    """One row a job: where its runs ended, after what."""
+    """Makes a row for each job: where its runs ended, and at what cost."""
     networks = len({summary.network for group in groups for summary in group.runs}) > 1
     return [
         {
@@ -155,7 +158,7 @@ def make_end_rows(groups: Sequence[SeedRuns]) -> list[Row]:
 
 
 def make_epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
-    """One row a job: the measure after some numbers of epochs that any job came to."""
+    """Makes a row for each job: the measure after several numbers of epochs."""
     known = [(group, {epoch: group.find_at_epoch(epoch) for epoch in EPOCHS}) for group in groups]
     shown = [epoch for epoch in EPOCHS if any(not math.isnan(at[epoch].median) for _, at in known)]
     if not shown:
@@ -167,7 +170,7 @@ def make_epoch_rows(groups: Sequence[SeedRuns]) -> list[Row]:
 
 
 def make_target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
-    """One row for each target that any run came to, and each job."""
+    """Makes a row for each target that a run reached, and each job."""
     return [
         {
             group.measure.name: f"{target:g}",
@@ -184,7 +187,7 @@ def make_target_rows(groups: Sequence[SeedRuns]) -> list[Row]:
 
 
 def _list_targets(groups: Sequence[SeedRuns]) -> list[float]:
-    """The marks of the measure that any run reached, and where every job was to stop."""
+    """Lists the marks of the measure that a run reached, and where every job was to stop."""
     summaries = [summary for group in groups for summary in group.runs]
     measure = groups[0].measure
     asked = {summary.asked for summary in summaries if summary.asked is not None}
@@ -193,7 +196,7 @@ def _list_targets(groups: Sequence[SeedRuns]) -> list[float]:
 
 
 def _list_costs(groups: Sequence[SeedRuns]) -> dict[str, str]:
-    """The costs that tables tell, with epochs where there are any."""
+    """Lists the costs that tables show; epochs only where there are any."""
     has_epochs = all("epoch" in summary.run.history for group in groups for summary in group.runs)
     heads = {name: cost.head for name, cost in COSTS.items()}
     epoch = {"epoch": heads.pop("epoch")}

@@ -1,7 +1,7 @@
-"""The runs of a study: each a process or an MPI job of its own, one after the other.
+"""Starts the runs of a study one after the other, each as a process or MPI job of its own.
 
-Its run file lies in the study's folder. A finished one there of the very same job on as many ranks
-is taken as it is, so that a study that was interrupted goes on.
+Run files lie in the study's folder. If there is a finished one of the same job on as many ranks, it
+is used, so that a study that was interrupted goes on where it was.
 """
 
 import itertools
@@ -26,7 +26,7 @@ POLL = 0.2
 
 
 class UnfinishedError(HpctrainError):
-    """A run of a study failed, or the study was stopped; `status` is the exit status."""
+    """A run of a study failed, or the study was stopped. `status` is the exit status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -35,12 +35,16 @@ class UnfinishedError(HpctrainError):
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: its job file with all settings that replace the file's, and the job they make.
+    """One run of a study.
 
     Args:
-        label, variant: how messages name it, such as "adam" and "seed 0".
+        label, variant: as messages name it, such as "adam" and "seed 0".
         name: of its run file, without an ending.
-        launcher: the words that start its ranks; none for one rank alone.
+        file: its job file.
+        overrides: the settings that replace those of the file.
+        job: the job that the two make.
+        ranks: the number of ranks.
+        launcher: the words of the command that starts the ranks; none for a single rank.
     """
 
     label: str
@@ -53,6 +57,7 @@ class PlannedRun:
     launcher: tuple[str, ...] = ()
 
     def command(self, output: Path) -> list[str]:
+        """Returns the words of the command that runs it and writes the run file `output`."""
         settings = [word for setting in self.overrides for word in ("--set", setting)]
         run = [sys.executable, "-m", "hpctrain", "run", self.file, "-o", str(output), *settings]
         return [*self.launcher, *run]
@@ -62,7 +67,7 @@ class PlannedRun:
 
 
 def find_launcher_words(ranks: int) -> tuple[str, ...]:
-    """The words that start ranks on this machine; none for one alone."""
+    """Finds the words of the command that starts ranks on this machine; none for a single rank."""
     if ranks == 1:
         return ()
     found = find_mpirun()
@@ -72,10 +77,16 @@ def find_launcher_words(ranks: int) -> tuple[str, ...]:
 
 
 def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -> Path:
-    """The file of this run, which is started if it is not there; progress goes to stderr.
+    """Returns the file of a run, which is started if there is no finished one; reports to stderr.
+
+    Args:
+        run: the run.
+        folder: the study's folder.
+        signals: by which the study is stopped.
+        progress: the text that is put before its report, such as "3/9".
 
     Raises:
-        StudyError: the run ended as one that was asked for wrongly.
+        StudyError: the run was refused, since its job asks for something that is not possible.
         UnfinishedError: the run failed, or a signal came.
     """
     path = _find_finished_file(run, folder)
@@ -89,18 +100,19 @@ def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -
 
 
 def _list_candidates(run: PlannedRun, folder: Path) -> Iterator[Path]:
-    """Where its file may lie: job-seed0.h5, job-seed0-2.h5, …"""
+    """Yields where the run's file may lie: job-seed0.h5, job-seed0-2.h5, …"""
     yield folder / f"{run.name}.h5"
     yield from (folder / f"{run.name}-{k}.h5" for k in itertools.count(2))
 
 
 def _find_finished_file(run: PlannedRun, folder: Path) -> Path | None:
+    """Finds the finished file of this run; None where there is none."""
     there = itertools.takewhile(Path.exists, _list_candidates(run, folder))
     return next((path for path in there if _is_finished(path, run)), None)
 
 
 def _find_free_file(run: PlannedRun, folder: Path) -> Path:
-    """Nothing that exists is written over, be it what a killed run left."""
+    """Finds a name that is free, so that no file is written over, not even that of a killed run."""
     return next(
         path
         for path in _list_candidates(run, folder)
@@ -109,7 +121,7 @@ def _find_free_file(run: PlannedRun, folder: Path) -> Path:
 
 
 def _is_finished(path: Path, run: PlannedRun) -> bool:
-    """Whether this is a complete run of the very same job on as many ranks."""
+    """Whether a file is that of a complete run of the same job on as many ranks."""
     try:
         found = read_run(path)
         job = parse_job(found.job, str(path))
@@ -123,12 +135,17 @@ def _is_finished(path: Path, run: PlannedRun) -> bool:
 
 
 def _read_settings(job: Job) -> dict[str, Any]:
-    """All but where the run file lies."""
+    """Returns the settings of a job, without where its run file lies."""
     return job.model_dump(exclude={"output": {"path"}})
 
 
 def start(run: PlannedRun, path: Path, signals: StopSignals) -> None:
-    """Run it to its end; what it prints goes into a log beside its file."""
+    """Runs a job to its end. What it prints is written to a log beside its file.
+
+    Raises:
+        StudyError: the run was refused.
+        UnfinishedError: it failed, or a signal came.
+    """
     log = path.with_suffix(".log")
     with log.open("w") as stream:
         process = subprocess.Popen(run.command(path), stdout=stream, stderr=subprocess.STDOUT)
@@ -145,7 +162,10 @@ def start(run: PlannedRun, path: Path, signals: StopSignals) -> None:
 
 
 def wait(process: subprocess.Popen[bytes], signals: StopSignals) -> int:
-    """Its exit status. A signal is handed on once: the run then ends after its iteration."""
+    """Waits for a process, and returns its exit status.
+
+    A signal is passed on once. The run then ends after its iteration.
+    """
     told = False
     while True:
         try:

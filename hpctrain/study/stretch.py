@@ -1,7 +1,7 @@
-"""Measures what the iterations of a run took, without the first ones: time by phase, and work.
+"""Measures the time of a run's iterations by phase, and their work, without the first ones.
 
-The stretch begins at the first record after iteration 0 whose phases are known: what comes before
-warms caches up, and does not count.
+The measurement begins at the first record after iteration 0 whose phases are known. What comes
+before fills caches, and does not count.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ SHARES = (*COMPUTED, "communication", "wait")
 
 @dataclass(frozen=True)
 class Stretch:
-    """The measured iterations of a run."""
+    """The iterations of a run that are measured."""
 
     run: Run
 
     @cached_property
     def _records(self) -> np.ndarray:
-        """The records whose phases are known, from the one on that ends the warm-up."""
+        """The records that are measured: those with known phases, behind the warm-up."""
         iterations = self.run.history["iteration"]
         known = np.isfinite(self.run.phases).any(axis=(1, 2, 3)) & (iterations > 0)
         records = np.flatnonzero(known)
@@ -37,56 +37,62 @@ class Stretch:
         return records
 
     def check(self) -> None:
-        """Raises a StudyError if there is nothing that can be timed."""
+        """Raises a StudyError if no iteration can be measured."""
         _ = self._records
 
     def _measure_growth(self, column: str) -> float:
+        """Returns by how much a column of the history grew."""
         values = self.run.history[column]
         return float(values[self._records[-1]] - values[self._records[0]])
 
     @property
     def iterations(self) -> int:
+        """The number of iterations."""
         return int(self._measure_growth("iteration"))
 
     @property
     def seconds(self) -> float:
-        """Of training, measured on rank 0."""
+        """The seconds of training, measured on rank 0."""
         return self._measure_growth("seconds")
 
     @property
     def gradient_evaluations(self) -> float:
+        """The number of gradient evaluations."""
         return self._measure_growth("gradient_evaluations")
 
     def _phases(self, clock: int) -> dict[str, np.ndarray]:
-        """Phase → seconds (intervals, ranks); clock 0 is wall time, 1 CPU time."""
+        """Returns the seconds (intervals, ranks) by phase; clock 0 is wall time, 1 CPU time."""
         spent = self.run.phases[self._records[1:], :, :, clock]
         return {name: spent[:, :, i] for i, name in enumerate(self.run.phase_names)}
 
     @property
     def computed(self) -> np.ndarray:
-        """CPU seconds of computation of each rank (ranks,)."""
+        """The CPU seconds of computation of each rank, (ranks,)."""
         cpu = self._phases(1)
         return np.sum([cpu[name].sum(axis=0) for name in COMPUTED], axis=0)
 
     @property
     def imbalance(self) -> float:
-        """Computation of the slowest rank over that of the average one."""
+        """The computation of the slowest rank, divided by the mean over ranks."""
         return float(self.computed.max() / self.computed.mean())
 
     @property
     def wall_per_cpu(self) -> float:
-        """Wall over CPU time of computation: below 1 where a rank has several threads."""
+        """The wall time of computation divided by its CPU time: below 1 with several threads."""
         wall = self._phases(0)
         return float(sum(wall[name].sum() for name in COMPUTED) / self.computed.sum())
 
     @property
     def traffic(self) -> tuple[float, float]:
-        """Messages and bytes of the rank that has most of them."""
+        """The messages and bytes of the rank that has most of them."""
         messages, sent = self.run.traffic[self._records[1:]].sum(axis=0).max(axis=0)
         return float(messages), float(sent)
 
     def measure_shares(self) -> dict[str, float]:
-        """Share → seconds of an average rank; what others communicate less, it waits."""
+        """Returns the seconds of each share for a mean rank.
+
+        A rank that communicates less than the others has waited for them in this time.
+        """
         wall = self._phases(0)
         shares = {name: float(wall[name].sum(axis=0).mean()) for name in COMPUTED}
         called = wall["communication"]
@@ -94,10 +100,13 @@ class Stretch:
         return {**shares, "communication": least, "wait": float(called.sum(0).mean()) - least}
 
     def project_shares(self, network: Network, wall_per_cpu: float) -> dict[str, float]:
-        """The same with a core for every thread of every rank; they add up to the time.
+        """Returns the shares as they would be with a core for every thread of every rank.
+
+        They add up to the projected time.
 
         Args:
-            wall_per_cpu: how much of the CPU time of a rank passes on the clock.
+            network: by which messages travel.
+            wall_per_cpu: the wall time of computation, divided by its CPU time.
         """
         cpu = {name: wall_per_cpu * self._phases(1)[name] for name in COMPUTED}
         shares = {name: float(spent.sum(axis=0).mean()) for name, spent in cpu.items()}

@@ -1,1 +1,1 @@
-"""Python of the user's own: classes in files, and their faults told in one line."""
+"""Python code of the user: classes in files, and their faults in one line."""

@@ -1,4 +1,4 @@
-"""Faults in Python that a user wrote, told in one line that names the place."""
+"""Describes faults in Python code of the user in one line that names the place."""
 
 import inspect
 import re
@@ -26,12 +26,11 @@ _ADVICE = {
 
 
 def explain(error: BaseException, otherwise: str = "") -> str:
-    """ "my_pde.py:12: ValueError: why", the place being the innermost line that the user wrote.
+    """Describes an exception as "my_pde.py:12: ValueError: why", by the user's innermost line.
 
     Args:
-        error: caught where it left the user's code.
-        otherwise: the place to name where no line of the user's is among its calls; by default
-            none.
+        error: the exception, as it came out of the user's code.
+        otherwise: the place to be named if no line of the user's is among the calls.
     """
     if isinstance(error, SyntaxError) and error.filename:
         place, reason = f"{_shorten_path(error.filename)}:{error.lineno}", error.msg
@@ -50,7 +49,7 @@ def explain(error: BaseException, otherwise: str = "") -> str:
 
 
 def place_of(function: Callable[..., Any]) -> str:
-    """ "my_pde.py:10", where a function is defined; else the name of its type."""
+    """Returns where a function is defined, as "my_pde.py:10", or else the name of its type."""
     function = inspect.unwrap(function)
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     if code is None:
@@ -59,7 +58,7 @@ def place_of(function: Callable[..., Any]) -> str:
 
 
 def _say_how_to_call(error: BaseException) -> str:
-    """The first line of what documents a class of this package that was called wrongly."""
+    """Returns the first line that documents a class of this package called wrongly."""
     named = re.match(r"(\w+)\.__init__\(\)", str(error)) if isinstance(error, TypeError) else None
     if named is None:
         return ""
@@ -71,12 +70,13 @@ def _say_how_to_call(error: BaseException) -> str:
 
 
 def _is_users(file: str) -> bool:
+    """Whether a file was written by the user."""
     path = Path(file)
     is_library = any(library in path.parents for library in _LIBRARIES)
     return not (file.startswith("<") or is_library or _PACKAGES & set(path.parts))
 
 
 def _shorten_path(file: str) -> str:
-    """A path below the folder in which hpctrain started is shown from there."""
+    """Returns a path relative to the folder in which hpctrain started, if it lies below it."""
     path = Path(file)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,4 +1,4 @@
-"""Classes in Python files of the user's own, which a job names as "file.py:Class"."""
+"""Finds classes in Python files of the user, which a job names as "file.py:Class"."""
 
 import importlib.util
 from collections.abc import Callable
@@ -13,12 +13,12 @@ Own = TypeVar("Own")
 
 
 def find_class(key: str, name: str, base: type[Own]) -> type[Own]:
-    """The class that a job names, imported from where its file lies.
+    """Imports the file that a job names, and returns its class.
 
     Args:
-        key: of the setting, for messages.
+        key: the setting, for messages.
         name: "file.py:Class".
-        base: what the class must be a subclass of.
+        base: of which the class must be a subclass.
 
     Raises:
         InputError: there is no such file or class, or the file fails.
@@ -38,9 +38,9 @@ def find_class(key: str, name: str, base: type[Own]) -> type[Own]:
 
 
 def own_class(key: str, name: str, base: type[Own]) -> Callable[..., Own]:
-    """What makes an object of the class that a job names; see `find_class`.
+    """Returns what makes an object of the class that a job names; see `find_class`.
 
-    It raises an InputError where the class fails as it is made.
+    It raises an InputError where the class fails when it is called.
     """
     found = find_class(key, name, base)
 
