@@ -1,4 +1,7 @@
-"""How a group of settings is made: what each may be, and which groups a table chooses from."""
+"""Describes groups of settings: what each setting may be, and among which groups a table chooses.
+
+Faults in job files are explained with it, and the reference of job keys is written with it.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,7 +18,7 @@ from hpctrain.options import Choice, Options
 
 
 def list_kinds(field: FieldInfo) -> list[Any]:
-    """The types that a setting may have; None, which TOML cannot write, left out."""
+    """Lists the types that a setting may have, without None, which TOML cannot write."""
     annotation = field.annotation
     if get_origin(annotation) not in (Union, UnionType):
         return [annotation]
@@ -23,30 +26,33 @@ def list_kinds(field: FieldInfo) -> list[Any]:
 
 
 def find_item_type(kind: Any) -> Any:
-    """The type of a list's items, or a type that is no list."""
+    """Returns the type of a list's items, or a type that is no list itself."""
     return get_args(kind)[0] if get_origin(kind) is list else kind
 
 
 def list_named_groups(field: FieldInfo) -> Mapping[str, type[Options]]:
-    """The groups among which a table's key chooses, by its values, without the user's own."""
+    """Returns the groups among which a table chooses by its key, without the user's own.
+
+    They are named by the values of this key.
+    """
     chooser = find_chooser(field)
     return list_variants(field) if chooser is None else chooser.groups
 
 
 def find_deciding_key(field: FieldInfo) -> str:
-    """The key that decides which group a table is."""
+    """Returns the key by which a table chooses its group."""
     chooser = find_chooser(field)
     return str(field.discriminator) if chooser is None else chooser.key
 
 
 def find_chosen_name(field: FieldInfo, table: Mapping[str, Any]) -> Any:
-    """What a table gives for its deciding key, or the default of that."""
+    """Returns what a table has for its deciding key, or the default of that key."""
     chooser = find_chooser(field)
     return table.get(find_deciding_key(field), chooser and chooser.default)
 
 
 def find_group(field: FieldInfo, table: Any) -> type[Options] | None:
-    """The group that a table of a job file is; None where its deciding key fits none."""
+    """Finds the group that a table of a job file chooses; None where its key names none."""
     chooser = find_chooser(field)
     if chooser is not None:
         return chooser.tags.get(chooser.find_tag(table) or "")
@@ -55,17 +61,17 @@ def find_group(field: FieldInfo, table: Any) -> type[Options] | None:
 
 
 def find_inner_group(field: FieldInfo) -> type[Options] | None:
-    """The group of a setting that is a table, or a list of tables; None for any other."""
+    """Returns the group of a setting that is a table or a list of tables; None for another."""
     return next((kind for kind in map(find_item_type, list_kinds(field)) if is_group(kind)), None)
 
 
 def is_choice(field: FieldInfo) -> bool:
-    """Whether the setting is a table whose group one of its keys decides."""
+    """Whether the setting is a table that chooses its group by one of its keys."""
     return field.discriminator is not None or find_chooser(field) is not None
 
 
 def describe_allowed(field: FieldInfo) -> str:
-    """What a setting may be, such as "an integer, at least 1"."""
+    """Describes what a setting may be, such as "an integer, at least 1"."""
     if is_choice(field):
         return f"a table with {find_deciding_key(field)}, {describe_names(field)}"
     kinds = " or ".join(_describe_kind(kind) for kind in list_kinds(field))
@@ -106,7 +112,7 @@ def _describe_bound(constraint: Any) -> str:
 
 
 def describe_names(field: FieldInfo) -> str:
-    """What the deciding key may be."""
+    """Describes what the deciding key of a table may be."""
     names = [
         name for name, group in list_named_groups(field).items() if group is not NoNetworkOptions
     ]
@@ -119,7 +125,7 @@ def describe_names(field: FieldInfo) -> str:
 
 
 def list_variants(field: FieldInfo) -> dict[str, type[Options]]:
-    """The groups among which a table's key chooses, by the tags that pydantic puts into places."""
+    """Returns the groups among which a table chooses, by the tags that pydantic gives them."""
     chooser = find_chooser(field)
     if chooser is not None:
         return chooser.tags
@@ -129,7 +135,10 @@ def list_variants(field: FieldInfo) -> dict[str, type[Options]]:
 
 
 def find_chooser(field: FieldInfo) -> Choice | None:
-    """The `Choice` of a table, or of each in a list, where no plain list of names decides."""
+    """Returns the `Choice` of a table, or of each table in a list.
+
+    None where a plain list of names decides, for which pydantic has its own discriminator.
+    """
     marks = (*field.metadata, *getattr(find_item_type(field.annotation), "__metadata__", ()))
     tags = (each.discriminator for each in marks if isinstance(each, Discriminator))
     owners = (getattr(tag, "__self__", None) for tag in tags)
@@ -137,14 +146,16 @@ def find_chooser(field: FieldInfo) -> Choice | None:
 
 
 def is_group(kind: Any) -> bool:
+    """Whether a type is a group of settings."""
     return isinstance(kind, type) and issubclass(kind, Options)
 
 
 def describe_choice(names: Iterable[Any]) -> str:
+    """Lists the values of a choice in words."""
     return f"one of {', '.join(map(show, names))}"
 
 
 def show(value: Any) -> str:
-    """A value on one line, much as TOML writes it, cut where it is long."""
+    """Writes a value on one line much as TOML does, and shortens it where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -216,10 +216,12 @@ def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
 
 
 def explain_fault(error: ValidationError, group: type[Options], place: str) -> str:
-    """A line that says which setting of a group is wrong, what was given and what is allowed.
+    """Explains the fault of a group in a line: which setting, what was given, and what is allowed.
 
     Args:
-        place: of the group in a job file, such as "solver".
+        error: the fault.
+        group: the group that was checked.
+        place: its name in a job file, such as "solver".
     """
     return _find_first_fault(error, group, place, {})[1]
 
@@ -227,7 +229,10 @@ def explain_fault(error: ValidationError, group: type[Options], place: str) -> s
 def _find_first_fault(
     error: ValidationError, group: type[Options], place: str, settings: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """The dotted key that is wrong, and the line; of several the one that explains others."""
+    """Returns the key of the first fault and the line that explains it.
+
+    Of several faults it is the one that explains the others.
+    """
     # An unknown key first: a misspelt one also leaves the right one missing.
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     key, line = _explain(faults[0], group, place, settings)
@@ -241,7 +246,7 @@ def write_toml(job: Job) -> str:
 
 
 def _check_letters(value: Any, source: str, key: str = "") -> None:
-    """Texts name files, so that each must be one in the encoding of file names here."""
+    """Raises a JobError for a text with letters that names of files cannot have on this system."""
     if isinstance(value, dict):
         for name, inner in value.items():
             _check_letters(inner, source, f"{key}.{name}" if key else name)
@@ -259,7 +264,7 @@ def _check_letters(value: Any, source: str, key: str = "") -> None:
 def _explain(
     fault: ErrorDetails, root: type[Options], place: str, settings: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """The dotted key at fault, and a line that says what was given and what is allowed."""
+    """Returns the key of a fault, and the line that explains it."""
     kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
     if kind == "disagreement":
         return context["key"], fault["msg"]
@@ -286,8 +291,8 @@ def _locate(
     """Follows the place of a fault from a group inwards.
 
     Returns:
-        the keys that lead to the setting (without the tags of solvers, which pydantic adds), the
-        group that it belongs to, and the setting itself, None for one that the group lacks.
+        The keys that lead to the setting, without the tags of solvers that pydantic adds; the group
+        to which the setting belongs; and the setting, or None where the group does not have it.
     """
     key, *rest = location
     field = group.model_fields.get(str(key))
@@ -309,7 +314,7 @@ def _locate(
 def _leave_out_only_number(
     location: Sequence[str | int], settings: Mapping[str, Any]
 ) -> Sequence[str | int]:
-    """The place of a fault without the number of a table that stands for a list of one."""
+    """Removes from the place of a fault the number of a single table that stands for a list."""
     first, *rest = location
     is_number = bool(rest) and isinstance(rest[0], int)
     if is_number and not isinstance(settings.get(str(first)), list):
@@ -318,7 +323,7 @@ def _leave_out_only_number(
 
 
 def _split_leading_number(location: list[str | int]) -> tuple[list[str], list[str | int]]:
-    """The number in a list, from 1, that a location begins with, if it does, and the rest."""
+    """Splits off the number, from 1, with which the place of a fault in a list begins."""
     if location and isinstance(location[0], int):
         return [str(location[0] + 1)], location[1:]
     return [], location

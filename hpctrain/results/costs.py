@@ -1,13 +1,13 @@
-"""What a run costs, against which its progress is shown: columns of its history, and their names.
+"""What a run can cost, such as seconds or gradient evaluations: columns of its history, with names.
 
-`parallel_seconds` is no column but computed of the phases (`summary`).
+`parallel_seconds` is not a column of the history. It is computed from the phases (`summary`).
 """
 
 from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """The names of a cost on the axis of a figure, and in the head of a table."""
+    """The names of a cost: on the axis of a figure, and in the head of a table."""
 
     axis: str
     head: str

@@ -1,4 +1,4 @@
-"""What runs are judged by, beside their loss: an error that falls, or an accuracy that rises."""
+"""The measures by which runs are judged besides their loss, such as an error or an accuracy."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ class Measure:
     """A column of the history that says how good the parameters are; see `job.stop.Shown`.
 
     Attributes:
-        key: by which a job's `[stop]` asks for a value of it.
+        key: the setting of a job's `[stop]` that asks for a value of it.
         column: its name in the history.
-        rises: whether more is better.
+        rises: whether larger values are better.
     """
 
     key: str
@@ -27,7 +27,7 @@ class Measure:
 
     @property
     def reaching(self) -> str:
-        """What a record is that has come to a mark, in words."""
+        """Words for a record that has reached a mark."""
         return f"at or {'above' if self.rises else 'below'} {self.article} {self.name}"
 
     @property
@@ -40,16 +40,16 @@ class Measure:
 
     @property
     def worst(self) -> float:
-        """What stands for a run that diverged."""
+        """The value that stands for a run that diverged."""
         return 0.0 if self.rises else float("inf")
 
     def is_reached(self, values: np.ndarray, mark: float) -> np.ndarray:
-        """Which values are as good as a mark, or better; NaN is not."""
+        """Says which values are as good as a mark, or better; NaN is not."""
         return values >= mark if self.rises else values <= mark
 
 
 def list_measures() -> list[Measure]:
-    """A measure for each stop criterion that tables and figures show."""
+    """Lists a measure for each stop criterion that tables and figures show."""
     return [
         Measure(row.key, row.quantity, row.shown.name, row.shown.axis, row.shown.marks, row.rises)
         for row in list_criteria()
@@ -58,6 +58,6 @@ def list_measures() -> list[Measure]:
 
 
 def find_measure(run: Run) -> Measure:
-    """The measure that a run has a column of; the first, the error, where it has none."""
+    """Finds the measure of which a run has a column; the error where it has none."""
     measures = list_measures()
     return next((each for each in measures if each.column in run.history), measures[0])

@@ -1,4 +1,4 @@
-"""The stages of a run whose job has several solvers: where each ended, and what it cost."""
+"""Finds the stages of a run whose job has several solvers: where each ended, and what it cost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from hpctrain.store.run_file import Run
 
 @dataclass(frozen=True)
 class StageSpan:
-    """A stage that has begun: the records of a run from `first` to `last`.
+    """A stage that has begun, with the records `first` … `last` of a run.
 
     Attributes:
-        number: from 1.
-        window: of time that it is in, from 1, where there are several.
-        solver: its name.
-        first: where the stage before ended, or the run began.
-        reason: why it ended; empty while the run goes on, and where it was killed.
+        number: of the stage, from 1.
+        window: the number of its window of time, from 1, where there are several.
+        solver: the name of its solver.
+        first: the last record of the stage before, or the first one of the run.
+        last: its last record.
+        reason: why it ended; empty while the run goes on, and if it was killed.
     """
 
     number: int
@@ -29,18 +30,18 @@ class StageSpan:
     reason: str
 
     def measure_cost(self, run: Run, column: str) -> float:
-        """What was spent in it, of what a history column counts from the run's start."""
+        """Returns what the stage cost, by a column that counts from the begin of the run."""
         values = run.history[column]
         return float(values[self.last] - values[self.first])
 
 
 def find_stages(run: Run) -> list[StageSpan]:
-    """The stages of a run that have begun; none where its job has one solver."""
+    """Lists the stages of a run that have begun; none where its job has one solver."""
     return list(_find(run)) if len(run.history.get("stage", ())) else []
 
 
 def find_ends(run: Run) -> list[int]:
-    """The records at which a stage ended and another one followed."""
+    """Lists the records at which a stage ended and another one followed."""
     return [span.last for span in find_stages(run)[:-1]]
 
 

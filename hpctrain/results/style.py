@@ -35,24 +35,24 @@ SETTINGS: dict[Any, Any] = {
 
 
 def choose_line_style(index: int) -> dict[str, Any]:
-    """Colour and dash of the index-th line; the dash changes when the colours are used up."""
+    """Chooses the colour and dash of a line; the dash changes when all colours are used."""
     dash = DASHES[index // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash}
 
 
 def check_suffix(output: Path) -> None:
-    """Refuse an output file of a kind that is not drawn, before any work."""
+    """Raises a StudyError for an output file of a kind that is not drawn, before any work."""
     if output.suffix.lower() not in SUFFIXES:
         raise StudyError(f"{output}: a figure's name ends in {' or '.join(SUFFIXES)}")
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, drawn without a display."""
+    """Makes an empty figure, of this size in inches, that needs no display."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, output: Path) -> None:
-    """Write the figure in the format that its suffix says."""
+    """Writes a figure in the format that its suffix names."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(SETTINGS):
         figure.savefig(output)

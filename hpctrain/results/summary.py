@@ -1,4 +1,4 @@
-"""The facts of a run that tables and figures show, taken from its run file."""
+"""The facts about a run that tables and figures show, read from its run file."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ NOT_COMPUTED = ("communication", "validation", "io")
 
 
 class StudyError(InputError, ValueError):
-    """A table or figure that was asked for in a form that there is not."""
+    """A table or figure is asked for that does not exist."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The first record that is as good as a target, or better; its epoch is NaN where unknown."""
+    """The first record that is as good as a target, or better; its epoch may be NaN."""
 
     target: float
     iteration: int
@@ -36,7 +36,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Summary:
-    """One run, seen as a row of a table or a line of a figure."""
+    """A run, as a row of a table or a line of a figure shows it."""
 
     run: Run
 
@@ -51,18 +51,18 @@ class Summary:
         return " + ".join(str(stage.get("name", "?")) for stage in self.list_stages())
 
     def list_stages(self) -> list[Mapping[str, Any]]:
-        """The tables of the job's solvers, in order."""
+        """Lists the tables of the job's solvers in order."""
         given = self.job.get("solver", {})
         return given if isinstance(given, list) else [given]
 
     @property
     def problem(self) -> str:
-        """Its name; a classifier's data."""
+        """The name of its problem; for a classifier that of its data."""
         return self._read_job("problem", "data", "name")
 
     @property
     def network(self) -> str:
-        """The network's kind with its size, such as "residual 8x20" or "fcnn 32-32"."""
+        """The kind and size of its network, such as "residual 8x20" or "fcnn 32-32"."""
         settings = self.job.get("network", {})
         size = [str(settings.get(key, "")) for key in ("depth", "width")]
         kind = self._read_job("network", "name", "kind")
@@ -72,7 +72,7 @@ class Summary:
 
     @property
     def measure(self) -> Measure:
-        """What the run is judged by."""
+        """The measure by which it is judged."""
         return find_measure(self.run)
 
     @property
@@ -86,12 +86,12 @@ class Summary:
         return str(next((settings[key] for key in keys if key in settings), "?"))
 
     def list_terms(self) -> list[str]:
-        """The terms of its loss whose own losses are recorded."""
+        """Lists the terms of its loss that are recorded by themselves."""
         columns = (name for name in self.run.history if name.startswith(TERM_LOSS))
         return [name.removeprefix(TERM_LOSS) for name in columns]
 
     def find_final(self, column: str) -> float:
-        """The last finite value of a history column; NaN if there is none."""
+        """Returns the last finite value of a column of the history; NaN if there is none."""
         values = self.run.history.get(column, np.empty(0))
         finite = values[np.isfinite(values)]
         return float(finite[-1]) if len(finite) else float("nan")
@@ -105,14 +105,14 @@ class Summary:
 
     @property
     def refused(self) -> float:
-        """Iterations that took no step; NaN where the run does not say."""
+        """The number of iterations that took no step; NaN where the run does not say."""
         outcomes = self.run.history.get("outcome")
         if outcomes is None:
             return float("nan")
         return float(np.count_nonzero(outcomes != Outcome.ACCEPTED.number))
 
     def measure_time_shares(self) -> dict[str, float]:
-        """Phase → its share of the wall seconds of all phases, summed over records and ranks."""
+        """Returns the share of each phase in the wall time of all, over records and ranks."""
         wall = np.nansum(self.run.phases[..., 0], axis=(0, 1))
         total = wall.sum()
         shares = wall / total if total > 0 else np.full(len(wall), np.nan)
@@ -120,11 +120,11 @@ class Summary:
 
     @cached_property
     def parallel_seconds(self) -> np.ndarray:
-        """What the training would take with a core for each rank, (records,): a model.
+        """The seconds (records,) that training would take with a core for each rank, by a model.
 
-        In each interval between records whose phases are known: for every phase of computation
-        the CPU time of the slowest rank, plus communication as measured on the rank that spends
-        least in it, as the others' also holds their waiting for the slowest. NaN elsewhere.
+        Between two records with known phases, each phase of computation counts with the CPU time of
+        the slowest rank. Communication counts as on the rank that spends least in it, since others
+        also wait in it for the slowest one. It is NaN for other records.
         """
         run = self.run
         wall, cpu = (
@@ -143,18 +143,18 @@ class Summary:
         return self.find_asked(self.measure)
 
     def find_asked(self, measure: Measure) -> float | None:
-        """The value of a measure at which the job was to stop."""
+        """Returns the value of a measure at which the job was to stop."""
         return self.job.get("stop", {}).get(measure.key)
 
     def list_targets(self) -> list[Reached]:
-        """When the measure came to each mark and to what the job asked for, where it did."""
+        """Lists when the measure reached each mark and the value asked for, as far as it did."""
         targets = {*self.measure.marks, self.asked or self.measure.marks[0]}
         ordered = sorted(targets, reverse=not self.measure.rises)
         reached = [self.find_reached(target) for target in ordered]
         return [first for first in reached if first is not None]
 
     def find_reached(self, target: float) -> Reached | None:
-        """The first record that is as good as a target, if there is one."""
+        """Finds the first record that is as good as a target; None where there is none."""
         history = self.run.history
         values = history.get(self.measure.column, np.empty(0))
         there = np.flatnonzero(self.measure.is_reached(values, target))
@@ -173,7 +173,7 @@ class Summary:
 
 
 def tell_apart(names: Sequence[str], files: Sequence[Path | str]) -> list[str]:
-    """Each run's name, with that of its file where the name comes twice; its path if that does."""
+    """Makes names of runs differ: appends the file's name where two are equal, or else its path."""
     stems = [Path(file).stem for file in files]
     return [
         name if names.count(name) == 1 else f"{name} ({stem if stems.count(stem) == 1 else file})"

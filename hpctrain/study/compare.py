@@ -1,4 +1,4 @@
-"""Compares several jobs for one problem with several seeds; starts the runs that lack."""
+"""Compares several jobs for one problem with several seeds, and starts runs that are missing."""
 
 import os
 from collections.abc import Sequence
