@@ -137,7 +137,7 @@ def _until(on: Study, solver: str, seed: int, target: Target) -> Iterator[Stage]
     job = _job(on.name, solver, seed)
     objective = make_objective(job, on.problem, Communicator(), 1)
     method = make_job_solver(job, objective)
-    state, iterations, ends = method.init(on.problem.initial_parameters(0)), 0, False
+    state, iterations, ends = method.init(on.problem.make_initial_parameters(0)), 0, False
     while True:
         stage = _stage(on, state, iterations, objective.counts)
         yield stage

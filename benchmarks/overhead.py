@@ -71,7 +71,7 @@ def measure(name: str, memory: int) -> dict[str, float]:
     objective = make_objective(job, problem, ranks, 1)
     time_sums(seconds, ranks)
     solver = make_job_solver(job, objective)
-    state = solver.init(problem.initial_parameters(0))
+    state = solver.init(problem.make_initial_parameters(0))
     for _ in range(WARM_UP):
         state, _ = solver.step(state)
     seconds.clear()

@@ -166,7 +166,7 @@ def train(job: Job, budget: float) -> Curve:
     problem = make_problem(job)
     objective = make_objective(job, problem, Communicator(), 1)
     solver = make_job_solver(job, objective)
-    theta = problem.initial_parameters(job.seed)
+    theta = problem.make_initial_parameters(job.seed)
     monitor = problem.monitor(objective.communicator, job.parallel.chunks, 1)
     levels = solver.networks
     for level in levels:  # each counts for itself, in its own costs

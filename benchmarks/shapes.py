@@ -89,13 +89,13 @@ def by_jets(case: Case, threads: int) -> Callable[[], object]:
         return case.residual(lambda output, name="": jet[names[name]][output])
 
     loss = make_residual_loss(evaluator, residual, torch.float64)
-    theta = case.network.initial_parameters(seed=0)
+    theta = case.network.make_initial_parameters(seed=0)
     return lambda: loss.sum_losses_and_gradients(theta, 0, case.network.depth - 1, None)
 
 
 def by_autograd(case: Case) -> Callable[[], object]:
     """The same by nested autograd of the network's definition; each derivative is taken once."""
-    theta = case.network.initial_parameters(seed=0).requires_grad_()
+    theta = case.network.make_initial_parameters(seed=0).requires_grad_()
     points = points_of(case).requires_grad_()
 
     def loss_and_gradient() -> Tensor:

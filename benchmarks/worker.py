@@ -20,7 +20,7 @@ from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Counts, Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import At
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
@@ -48,7 +48,7 @@ def objective(
     problem = PinnProblem(Burgers(), network, Formulation(POINTS), device=device)
     share = problem.share(CHUNKS, 0, 1, THREADS)
     counts = Counts(share.loss_cost, share.gradient_cost)
-    theta = problem.initial_parameters(seed=0)
+    theta = problem.make_initial_parameters(seed=0)
     return problem, Objective(share, Communicator(), POINTS, CHUNKS, counts), theta
 
 
@@ -96,8 +96,8 @@ def nested(name: str) -> float:
     """Loss and gradient by nested torch autograd of the network's definition."""
     torch.set_num_threads(THREADS)
     network, burgers = NETWORKS[name], Burgers()
-    theta = network.initial_parameters(seed=0).requires_grad_()
-    points = interior_points(burgers.frame.region, POINTS).requires_grad_()
+    theta = network.make_initial_parameters(seed=0).requires_grad_()
+    points = place_interior_points(burgers.frame.region, POINTS).requires_grad_()
 
     def loss_and_gradient() -> None:
         G, D = burgers.ansatz(At(burgers.frame.axes, points))["u"]

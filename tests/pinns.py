@@ -5,8 +5,8 @@ import torch
 from hpctrain.problems.equations import At, Field
 from hpctrain.problems.equations.ansatz import Form, function_jets
 from hpctrain.problems.equations.exact import exact_forms
-from hpctrain.problems.equations.geometry.sampling import interior_points
-from hpctrain.problems.equations.points import grid_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
+from hpctrain.problems.equations.points import make_grid_points
 
 
 def at(equations, points):
@@ -14,11 +14,11 @@ def at(equations, points):
 
 
 def inside(equations, count):
-    return interior_points(equations.frame.region, count)
+    return place_interior_points(equations.frame.region, count)
 
 
 def grid_of(equations, *counts):
-    return grid_points(equations.frame.region.bounds, counts)
+    return make_grid_points(equations.frame.region.bounds, counts)
 
 
 def reference(equations, points):

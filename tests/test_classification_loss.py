@@ -207,7 +207,7 @@ def test_a_share_of_given_samples_is_the_loss_over_these():
 def test_sums_have_the_same_bits_for_any_threads_and_ranks(make, dtype):
     """33 samples in 8 chunks: of 4 and of 5."""
     problem = tiny_problem(train=33, dtype=dtype, hidden=(19, 11), make=make)
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     v = theta.flip(0)
     share = problem.share(8, 0, 1, 1)
     for ranks, threads in ((1, 2), (1, 3), (3, 1), (4, 2), (8, 1)):
@@ -283,8 +283,8 @@ def test_initial_parameters_depend_on_the_seed_alone_and_leave_torchs_generator_
         return nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES))
 
     one, other = (ModuleNetwork(name, make, (1, 6, 6)) for name in "ab")
-    assert torch.equal(one.initial_parameters(3), other.initial_parameters(3))
-    assert not torch.equal(one.initial_parameters(3), one.initial_parameters(4))
+    assert torch.equal(one.make_initial_parameters(3), other.make_initial_parameters(3))
+    assert not torch.equal(one.make_initial_parameters(3), one.make_initial_parameters(4))
     state = torch.get_rng_state()
-    one.initial_parameters(3)
+    one.make_initial_parameters(3)
     assert torch.equal(torch.get_rng_state(), state)

@@ -46,7 +46,12 @@ def renewal(adapt, **settings):
     formulation = Formulation(POINTS, condition_points=20, adapt=adapt, **settings)
     problem = PinnProblem(Layer(), DenseNetwork(3, 5, 3), formulation)
     objective = Objective.of(problem, Communicator(), CHUNKS)
-    return problem, objective, problem.make_renewal(objective, 0), problem.initial_parameters(0)
+    return (
+        problem,
+        objective,
+        problem.make_renewal(objective, 0),
+        problem.make_initial_parameters(0),
+    )
 
 
 def equation_squares(problem, theta, points):
@@ -304,7 +309,7 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
     objective = build.make_objective(made, problem, Communicator(), 1)
     solver = build.make_job_solver(made, objective)
     renew = problem.make_renewal(objective, 0)
-    state = solver.init(problem.initial_parameters(0))
+    state = solver.init(problem.make_initial_parameters(0))
     for _ in range(3):
         state, _ = solver.step(state)
     theta = state.point.theta
@@ -325,7 +330,7 @@ def test_a_method_on_mini_batches_is_renewed_on_the_one_that_it_goes_on_with():
     problem = build.make_problem(made)
     objective = build.make_objective(made, problem, Communicator(), 1)
     solver = build.make_job_solver(made, objective)
-    state, _ = solver.step(solver.init(problem.initial_parameters(0)))
+    state, _ = solver.step(solver.init(problem.make_initial_parameters(0)))
     problem.make_renewal(objective, 0).renew(state.point.theta, 3)
     batch = make_mini_batches(objective, 0, 20).make_objective(objective, 1)
     expected = evaluate_point(batch, state.point.theta)

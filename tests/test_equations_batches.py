@@ -88,7 +88,7 @@ def pick(term, chosen):
 
 def test_a_batch_is_the_weighted_sum_of_means_over_its_points(problem):
     objective = Objective.of(problem, Communicator(), chunks=4)
-    theta = problem.initial_parameters(3)
+    theta = problem.make_initial_parameters(3)
     offsets = [0, *accumulate(objective.strata)]
     for index in range(3):
         chosen = make_mini_batches(objective, 0, 30).choose(index)
@@ -104,7 +104,7 @@ def test_a_batch_is_the_weighted_sum_of_means_over_its_points(problem):
 
 def test_all_samples_are_the_loss(problem):
     objective = Objective.of(problem, Communicator(), chunks=4)
-    theta = problem.initial_parameters(3)
+    theta = problem.make_initial_parameters(3)
     found = objective.subset(torch.arange(objective.samples)).evaluate_with_gradient(theta)
     expected = objective.evaluate_with_gradient(theta)
     assert found.loss == pytest.approx(expected.loss, rel=1e-14)
@@ -126,7 +126,7 @@ def test_the_mean_over_an_epoch_is_the_loss_and_its_gradient(tmp_path):
     batches = make_mini_batches(objective, 0, 200)
     count = count_batches(objective.samples, 200)
     assert all(samples % count == 0 for samples in objective.strata), objective.strata
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     parts = [
         batches.make_objective(objective, k).evaluate_with_gradient(theta) for k in range(count)
     ]

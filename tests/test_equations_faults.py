@@ -368,7 +368,7 @@ def test_a_derivative_that_torch_cannot_take_later_on_is_told_with_the_residuals
     asked = job(mine(tmp_path, SPOILT))
     problem = make_problem(asked)
     objective = make_objective(asked, problem, Communicator(), 1)
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     objective.evaluate_with_gradient(theta)
     problem.equations.spoil = True
     with pytest.raises(UserCodeError, match=r"residual fails: .*mine\.py:10: RuntimeError: one of"):

@@ -19,10 +19,10 @@ from hpctrain.problems.equations import (
     ProblemError,
 )
 from hpctrain.problems.equations.ansatz import Form, function_jets, splits
-from hpctrain.problems.equations.conditions.base import points_on
+from hpctrain.problems.equations.conditions.base import place_points_on
 from hpctrain.problems.equations.exact import describe_corners, exact_forms
 from hpctrain.problems.equations.fields import LAPLACIAN, Axes
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 
 AXES = Axes(("t", "x", "y"), ("nu",))
 
@@ -189,7 +189,7 @@ def misses(equations, values):
     form = exact_forms(equations)["u"]
     frame = equations.frame
     for condition in values:
-        points, _ = points_on(condition.on, frame, "", 300)
+        points, _ = place_points_on(condition.on, frame, "", 300)
         for N in (network, lambda x: 3 + 0 * x[0]):
             components = [(), (0,)]
             jets = [
@@ -209,7 +209,7 @@ def test_exact_forms_meet_their_conditions_for_every_network(name):
     equations = stated(*FORMS[name])
     assert max(misses(equations, FORMS[name])) < 1e-12
     form = exact_forms(equations)["u"]
-    inside = interior_points(equations.frame.region, 200)
+    inside = place_interior_points(equations.frame.region, 200)
     assert float(form.distance(inside).min()) > 0
 
 
@@ -219,7 +219,7 @@ def test_exact_forms_meet_values_on_the_whole_boundary_of_any_shape(shape):
     equations = stated(condition, geometry=SPACES[shape])
     assert max(misses(equations, [condition])) < 1e-9
     form = exact_forms(equations)["u"]
-    inside = interior_points(equations.frame.region, 500)
+    inside = place_interior_points(equations.frame.region, 500)
     assert float(form.distance(inside).min()) > 0
 
 

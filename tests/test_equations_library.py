@@ -27,7 +27,7 @@ from hpctrain.problems.equations.library import (
 )
 from hpctrain.problems.equations.library.burgers import cole_hopf
 from hpctrain.problems.equations.library.methods import stream
-from hpctrain.problems.equations.points import grid_points
+from hpctrain.problems.equations.points import make_grid_points
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.requests import points_of
 
@@ -239,7 +239,7 @@ def test_the_lorenz_system_has_the_known_values_and_those_of_a_runge_kutta_metho
 
 def test_the_schroedinger_solver_finds_the_soliton_of_the_line():
     """On so long an interval that the ends do not matter: two solitons, by a formula."""
-    t, x = grid_points(((0.0, math.pi / 2), (-4.0, 4.0)), (5, 9))
+    t, x = make_grid_points(((0.0, math.pi / 2), (-4.0, 4.0)), (5, 9))
     amplitude = torch.cosh(3 * x) + 3 * torch.exp(4j * t) * torch.cosh(x)
     size = torch.cosh(4 * x) + 4 * torch.cosh(2 * x) + 3 * torch.cos(4 * t)
     exact = 4 * torch.exp(0.5j * t) * amplitude / size
@@ -271,8 +271,8 @@ def test_a_stream_function_meets_the_lid_and_has_the_residuals_of_its_velocities
         EQUATIONS["lid-driven-cavity-stream"](),
     )
     x, y = points = torch.rand(2, 50, dtype=torch.float64, generator=torch.manual_seed(0))
-    lid = grid_points(((0.05, 0.95), (1.0, 1.0)), (19, 1))
-    walls = torch.cat([grid_points(((e, e), (0.0, 0.9)), (1, 7)) for e in (0.0, 1.0)], dim=1)
+    lid = make_grid_points(((0.05, 0.95), (1.0, 1.0)), (19, 1))
+    walls = torch.cat([make_grid_points(((e, e), (0.0, 0.9)), (1, 7)) for e in (0.0, 1.0)], dim=1)
 
     def form(x):
         G, D = stream_form.ansatz(at(stream_form, x))["psi"]

@@ -17,7 +17,10 @@ from hpctrain.problems.equations import (
     ProblemError,
 )
 from hpctrain.problems.equations.exact import exact_forms
-from hpctrain.problems.equations.geometry.sampling import boundary_points, interior_points
+from hpctrain.problems.equations.geometry.sampling import (
+    place_boundary_points,
+    place_interior_points,
+)
 
 TORUS = (1.0, 0.4)
 
@@ -77,7 +80,7 @@ def test_a_plane_mesh_has_its_hole_and_its_boundary(tmp_path, kind):
     side = 2 * math.sin(math.pi / 64)
     (surface,) = shape.pieces
     assert surface.measure == pytest.approx(64 * side * 1.5)
-    x, normals = boundary_points(shape.pieces, 300, lambda patch: patch.holds, "none")
+    x, normals = place_boundary_points(shape.pieces, 300, lambda patch: patch.holds, "none")
     radius = x.norm(dim=0)
     is_outer = radius > 0.75
     outward = (x * normals).sum(dim=0) / radius
@@ -109,7 +112,7 @@ def test_a_surface_encloses_its_volume(tmp_path, turned):
     assert sum(piece.measure for piece in shape.pieces) == pytest.approx(
         4 * math.pi**2 * R * r, rel=0.03
     )
-    x, normals = boundary_points(shape.pieces, 200, lambda patch: patch.holds, "none")
+    x, normals = place_boundary_points(shape.pieces, 200, lambda patch: patch.holds, "none")
     around = torch.hypot(x[0], x[1])
     axis = torch.stack([x[0] * R / around, x[1] * R / around, torch.zeros_like(x[0])])
     outward = ((x - axis) / (x - axis).norm(dim=0) * normals).sum(dim=0)
@@ -155,7 +158,7 @@ def test_set_operations_take_meshes(tmp_path):
     shape = Mesh(write(tmp_path / "torus.stl", points, triangle=triangles)) - Ball(
         (1.0, 0.0, 0.0), 0.7
     )
-    inside = interior_points(shape, 60)
+    inside = place_interior_points(shape, 60)
     assert ((inside[0] - 1) ** 2 + inside[1] ** 2 + inside[2] ** 2 > 0.49).all()
     names = {piece.name for piece in shape.pieces}
     assert names == {"surface", "sphere"}

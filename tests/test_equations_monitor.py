@@ -17,7 +17,7 @@ from hpctrain.problems.equations.term_losses import describe_overfitted
 
 def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_network():
     problem = PinnProblem(KleinGordon(), DenseNetwork(2, 5, 3), Formulation(points=20))
-    theta = 3 * problem.initial_parameters(1)
+    theta = 3 * problem.make_initial_parameters(1)
     monitor = problem.monitor(Communicator(), 8, 1)
     fields = monitor.solution(theta)
     u, exact = fields["prediction"], fields["reference"]
@@ -49,7 +49,7 @@ class Flow(Equations):
 
 def test_errors_of_several_fields_and_those_up_to_a_constant():
     problem = PinnProblem(Flow(), DenseNetwork(2, 5, 3), Formulation(points=20))
-    theta = problem.initial_parameters(1)
+    theta = problem.make_initial_parameters(1)
     monitor = problem.monitor(Communicator(), 8, 1)
     assert monitor.columns == ("error", "error_v", "error_p", "k")
     fields, values = monitor.solution(theta), monitor.values(theta)
@@ -86,7 +86,7 @@ def test_standard_errors_of_a_straight_line_are_those_of_linear_regression():
     x = np.linspace(-0.99, 0.99, 40)
     y = 2 + 0.7 * x + 0.1 * random.standard_normal(40)
     problem = PinnProblem(Line(x, y), DenseNetwork(1, 3, 2), Formulation(10))
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     theta[-2:] = torch.tensor([2.0, np.log(0.7)])
     found = problem.uncertainties(theta, Communicator(), 4, 1)
     share = problem.share(4, 0, 1, 1)
@@ -108,7 +108,7 @@ def test_an_unknown_that_the_residuals_do_not_determine_is_named():
 
     problem = PinnProblem(Twice(), DenseNetwork(1, 3, 2), Formulation(10))
     monitor = problem.monitor(Communicator(), 4, 1)
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     monitor.solution(theta)
     assert "hardly determined by the residuals" in monitor.summary(monitor.values(theta))
 
@@ -132,7 +132,7 @@ class Measured(Equations):
 
 def measured():
     problem = PinnProblem(Measured(), DenseNetwork(2, 5, 3), Formulation(30, condition_points=20))
-    return problem, problem.initial_parameters(1)
+    return problem, problem.make_initial_parameters(1)
 
 
 def test_losses_of_terms_are_without_weights_and_add_up_to_the_loss_with_them():

@@ -36,7 +36,7 @@ def make(equations):
 
 def test_quantities_are_the_functions_of_the_fields_at_any_points():
     problem = make(Stream())
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     points = torch.rand(2, 37, dtype=torch.float64, generator=torch.manual_seed(0))
     names = ["v", "psi.y", "flux", "u", "psi", "psi.x", "psi.xy"]
     found = problem.evaluate(theta, points, names, threads=2)
@@ -48,7 +48,7 @@ def test_quantities_are_the_functions_of_the_fields_at_any_points():
 
 def test_errors_are_those_of_the_quantities_that_have_a_reference():
     problem = make(Stream())
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     monitor = problem.monitor(Communicator(), 8, 1)
     values, fields = monitor.values(theta), monitor.solution(theta)
     assert {"prediction_psi", "prediction_flux", "reference_u"} <= fields.keys()

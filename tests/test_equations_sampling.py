@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from hpctrain.problems.equations import Box
-from hpctrain.problems.equations.geometry.sampling import interior_points, radical_inverse
-from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
+from hpctrain.problems.equations.geometry.sampling import place_interior_points, radical_inverse
+from hpctrain.problems.equations.points import Cluster, make_grid_points, move_into_clusters
 
 UNIT = (0.0, 1.0)
 
 
 def hammersley_points(domain, count):
-    return interior_points(Box(**dict(zip("abcd", domain, strict=False))), count)
+    return place_interior_points(Box(**dict(zip("abcd", domain, strict=False))), count)
 
 
 def assert_equal(computed, expected):
@@ -54,7 +54,7 @@ def test_hammersley_points_integrate_a_smooth_function_far_better_than_random_on
 
 
 def test_grid_includes_the_ends_and_runs_fastest_along_the_last_coordinate():
-    points = grid_points(((0.0, 1.0), (-1.0, 1.0)), (2, 3))
+    points = make_grid_points(((0.0, 1.0), (-1.0, 1.0)), (2, 3))
     assert_equal(points, [[0, 0, 0, 1, 1, 1], [-1, 0, 1, -1, 0, 1]])
 
 

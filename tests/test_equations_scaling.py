@@ -161,7 +161,7 @@ def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
         pytest.skip("native kernels are not built")
     problem = oblique(soft, scale_inputs=True)
     objective = Objective.of(problem, Communicator(), 4, 1)
-    theta = problem.initial_parameters(0).requires_grad_()
+    theta = problem.make_initial_parameters(0).requires_grad_()
     loss = by_autograd(problem, theta, problem.terms[0].points, soft)[1].square().mean()
     if soft:
         faces = problem.terms[1].points

@@ -138,7 +138,7 @@ def kernels(request, monkeypatch):
 
 def test_loss_and_gradient_are_those_of_the_definition(kernels):
     problem = everything()
-    theta = (1.5 * problem.initial_parameters(0)).requires_grad_()
+    theta = (1.5 * problem.make_initial_parameters(0)).requires_grad_()
     loss = loss_by_definition(problem, theta)
     (gradient,) = torch.autograd.grad(loss, theta)
     objective = Objective.of(problem, Communicator(), 8, 1)
@@ -161,7 +161,7 @@ def jacobian(share, theta):
 
 def test_products_sketches_and_the_gram_matrix_are_those_of_the_jacobian_of_all_rows(kernels):
     problem = everything()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     share = problem.share(8, 0, 1, 1)
     J, r = jacobian(share, theta), share._residuals(theta)
     assert len(r) == share.rows == 60 * 2 + 20 * 2 + 37 * 2 + 20 + 20 + 11 * 6 + 1 + 23 + 3 * 2
@@ -187,7 +187,7 @@ def test_products_sketches_and_the_gram_matrix_are_those_of_the_jacobian_of_all_
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_ranks_have_the_chunks_of_one_rank(kernels, ranks):
     problem = everything()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     whole = problem.share(8, 0, 1, 1).sum_losses_and_gradients(theta)
     parts = [
         problem.share(8, rank, ranks, 1).sum_losses_and_gradients(theta) for rank in range(ranks)
@@ -202,7 +202,7 @@ def test_a_block_of_layers_has_its_part_of_the_gradient_and_the_last_one_the_unk
     from hpctrain.decomposition.blocks import cut_layers
 
     problem = everything()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     share = problem.share(8, 0, 1, 1)
     whole = share.sum_losses_and_gradients(theta)
     for block in cut_layers(problem.layers, 3).blocks:
@@ -216,7 +216,7 @@ def test_a_block_of_layers_has_its_part_of_the_gradient_and_the_last_one_the_unk
 def test_the_problem_passes_its_probe_and_starts_from_the_given_unknowns():
     problem = everything()
     probe(problem)
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     assert problem.unknowns(theta) == pytest.approx({"nu": 0.3, "c": -2.0})
 
 
@@ -236,7 +236,7 @@ def test_exact_conditions_are_no_terms_and_periodic_inputs_make_the_solution_per
     probe(problem)
     assert [term.name for term in problem.terms] == ["equation"]
     assert problem.network.inputs == 5
-    theta = problem.initial_parameters(3)
+    theta = problem.make_initial_parameters(3)
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
     ends = [torch.stack([t, torch.full_like(t, x)]) for x in (0.0, 2.0)]
     shape = problem.shapes[0]
@@ -283,7 +283,7 @@ class Uneven(Wave):
 @pytest.mark.parametrize("ranks", [2, 3, 4, 5])
 def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
     problem = PinnProblem(Uneven(), DenseNetwork(2, 5, 3), Formulation(301, condition_points=77))
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
 
     def shares_of(ranks):
         return [problem.share(8, rank, ranks, 1) for rank in range(ranks)]

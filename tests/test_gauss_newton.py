@@ -121,7 +121,7 @@ def test_gram_matrix_of_rows(k, n):
 def test_jacobian_rows_are_the_gradients_of_single_residuals(kernels, adaptive, residual):
     network = DenseNetwork(2, 5, 4, residual=residual, adaptive=adaptive, time_step=0.6)
     points = torch.rand(2, BOUNDS[-1], dtype=torch.float64)
-    theta = network.initial_parameters(0)
+    theta = network.make_initial_parameters(0)
     make = make_jet_evaluator if kernels == "native" else TorchJets
     shape = JetShape.make_closed(2, [(0,), (1, 1)])
     evaluator = make(network, shape, points, BOUNDS)
@@ -221,7 +221,7 @@ def test_acceleration_leaves_a_curved_valley_by_the_third_order_of_the_step_only
 
 def test_residual_curvature_is_that_of_autograd():
     problem, objective = small_burgers()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     p = 0.1 * torch.randn(len(theta), dtype=torch.float64)
     network, points = problem.network, problem.terms[0].points
 
@@ -243,7 +243,7 @@ def test_residual_curvature_is_that_of_autograd():
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
 def test_both_forms_of_the_system_give_the_same_step(damping):
     problem, objective = small_burgers()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     factored = [make(objective, theta).factor(damping) for make in (primal, unsketched_dual)]
     steps = [find_damped_step(each, GaussNewtonOptions(acceleration=100.0)) for each in factored]
     torch.testing.assert_close(steps[0].p, steps[1].p, rtol=1e-8, atol=1e-10)
@@ -256,7 +256,7 @@ def test_both_forms_of_the_system_give_the_same_step(damping):
 def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     """Groups do not cross chunks, every sample is in one, and their signs are those drawn."""
     problem, objective = small_burgers()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     sketch = objective.sketch(theta, rows, seed=3, iteration=7)
     (term,) = objective._share._terms
     J = term.loss.evaluate_jacobian(theta, 0, 16)
@@ -275,7 +275,7 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
 
 def test_gauss_newton_products_are_those_of_the_normal_equations():
     problem, objective = small_burgers()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     v = torch.randn(len(theta), dtype=torch.float64)
     B = full(objective.assemble_gauss_newton(theta))
     torch.testing.assert_close(
@@ -304,7 +304,7 @@ def test_it_stalls_at_the_minimum_and_says_so():
 def test_burgers_falls_in_a_few_iterations(options, fraction):
     problem, objective = small_burgers()
     solver = make_solver(Setting(objective), GaussNewtonOptions(**options))
-    state = solver.init(problem.initial_parameters(0))
+    state = solver.init(problem.make_initial_parameters(0))
     losses = [state.point.loss]
     for _ in range(30):
         state, record = solver.step(state)

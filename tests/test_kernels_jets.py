@@ -59,7 +59,7 @@ def shape_of(orders):
 
 
 def some_parameters(network, dtype=torch.float64):
-    theta = network.initial_parameters(seed=1)
+    theta = network.make_initial_parameters(seed=1)
     noise = torch.randn(len(theta), generator=torch.Generator().manual_seed(2)).double()
     return (theta + 0.1 * noise).to(dtype)
 

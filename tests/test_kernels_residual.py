@@ -87,7 +87,7 @@ def losses(function, dtype=torch.float64):
     residual = single(function)
     x = points().to(dtype)
     native = make_jet_evaluator(NETWORK, SHAPE, x, BOUNDS, threads=2)
-    theta = NETWORK.initial_parameters(0).to(dtype)
+    theta = NETWORK.make_initial_parameters(0).to(dtype)
     fused = make_residual_loss(native, residual, dtype)
     return fused, TorchResidual(native, residual), theta
 
@@ -142,7 +142,7 @@ def test_fused_suffixes_equal_those_of_torch(first, last):
 
 
 def test_fused_losses_have_the_same_bits_on_any_number_of_threads():
-    theta, residual = NETWORK.initial_parameters(0), RESIDUALS["functions"]
+    theta, residual = NETWORK.make_initial_parameters(0), RESIDUALS["functions"]
     jets = [make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS, threads) for threads in (1, 2, 3)]
     found = [
         make_residual_loss(each, single(residual), torch.float64).sum_losses_and_gradients(
@@ -213,7 +213,7 @@ FUNCTIONS = {
 def at_the_kinks(function):
     """The function as a residual of a jet u: v and w have given values, with slope 1 in u."""
     u0 = make_jet_evaluator(NETWORK, SHAPE, points(), BOUNDS).forward(
-        NETWORK.initial_parameters(0), keep=False
+        NETWORK.make_initial_parameters(0), keep=False
     )[:, 0]
     return lambda u: function(u[0] - u0[0] + KINKS, u[1] - u0[1] + OTHERS)
 

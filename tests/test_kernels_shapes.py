@@ -55,7 +55,7 @@ def drawn(*shape, seed=0):
 
 
 def some_parameters(network):
-    theta = network.initial_parameters(seed=1)
+    theta = network.make_initial_parameters(seed=1)
     return theta + 0.1 * drawn(len(theta), seed=2)
 
 

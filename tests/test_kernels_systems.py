@@ -60,7 +60,7 @@ class Case:
     def __init__(self, name):
         self.shape, self.residual, unknowns = CASES[name]
         self.q = len(unknowns)
-        theta = 1.2 * NETWORK.initial_parameters(seed=2)
+        theta = 1.2 * NETWORK.make_initial_parameters(seed=2)
         self.theta = torch.cat([theta, torch.tensor(unknowns).double()])
         self.reference = self.in_torch(TorchJets(NETWORK, self.shape, points(), BOUNDS))
 
@@ -221,7 +221,7 @@ def test_float32_agrees_to_its_precision(case):
 def test_what_is_infinite_in_one_residual_stays_out_of_the_others_rows():
     shape = JetShape.make_closed(2, [])
     evaluator = make_jet_evaluator(NETWORK, shape, points(), BOUNDS)
-    theta = NETWORK.initial_parameters(0)
+    theta = NETWORK.make_initial_parameters(0)
     values = evaluator.forward(theta, keep=False)[0]
     roots = make_residual_loss(
         evaluator, lambda u, _: ((u[0][0] - values[0]).sqrt(), u[0][1]), torch.float64
@@ -252,7 +252,7 @@ def test_residuals_of_groups_read_the_jets_of_their_own_points(make):
         make(NETWORK, shape, own, bounds), periodic, torch.float64, unknowns=1, group=GROUP
     )
     assert loss.untraced == (OF_GROUPS if make is make_jet_evaluator else None)
-    theta = torch.cat([NETWORK.initial_parameters(3), torch.tensor([0.7]).double()])
+    theta = torch.cat([NETWORK.make_initial_parameters(3), torch.tensor([0.7]).double()])
 
     def residuals(theta):
         x = own.clone().requires_grad_()

@@ -107,7 +107,7 @@ def hierarchy():
 
 def test_a_prolonged_point_is_projected_back_to_itself(hierarchy):
     levels, problem = hierarchy
-    theta = levels.sample(problem.initial_parameters(0), 2)
+    theta = levels.sample(problem.make_initial_parameters(0), 2)
     point = evaluate_point(levels.networks[2], theta)
     fine = levels.prolong(point, 2)
     assert len(fine.theta) == problem.parameters and fine.loss == point.loss
@@ -124,7 +124,7 @@ def test_a_network_that_cannot_be_halved_so_often_is_refused(hierarchy):
 def test_without_samples_a_finer_network_is_a_copy_and_with_them_it_is_not(hierarchy):
     levels, problem = hierarchy
     coarse, transfer = levels.networks[1], levels.transfers[0]
-    theta = levels.sample(problem.initial_parameters(0), 1)
+    theta = levels.sample(problem.make_initial_parameters(0), 1)
     copied = HalfStepFit(0, seed=0).refine(coarse, transfer, theta, draw=0)
     fitted = HalfStepFit(12, seed=0).refine(coarse, transfer, theta, draw=0)
     assert torch.equal(copied, transfer.prolong(theta))

@@ -23,7 +23,7 @@ NETWORKS = {
 def test_weights_are_xavier_uniform_and_biases_zero(name):
     """Uniform on ±√(6 / (in + out)), whose variance is 2 / (in + out)."""
     network = NETWORKS[name]
-    theta = network.initial_parameters(0)
+    theta = network.make_initial_parameters(0)
     assert len(theta) == network.parameters == network.layers[-1].stop
     for layer, (inputs, outputs) in zip(
         network.layers, [(2, 40), (40, 40), (40, 40), (40, 1)], strict=True
@@ -42,7 +42,7 @@ def test_weights_are_xavier_uniform_and_biases_zero(name):
 
 def test_other_seeds_and_other_layers_have_other_weights():
     network = NETWORKS["plain"]
-    first, second = (network.initial_parameters(seed) for seed in (0, 1))
+    first, second = (network.make_initial_parameters(seed) for seed in (0, 1))
     layers = network.layers
     assert not torch.equal(layers[1].weight(first), layers[1].weight(second))
     assert not torch.equal(layers[1].weight(first), layers[2].weight(first))
@@ -78,7 +78,7 @@ def test_a_network_is_the_function_of_its_docstring(name):
 
 def test_a_gated_network_whose_encoders_agree_is_a_linear_map_of_them():
     network = DenseNetwork(2, 5, 4, gated=True)
-    theta, x = network.initial_parameters(0), torch.rand(2, 7, dtype=torch.float64)
+    theta, x = network.make_initial_parameters(0), torch.rand(2, 7, dtype=torch.float64)
     first, last = network.layers[0], network.layers[-1]
     weight = first.weight(theta)
     weight[5:10] = weight[:5]
@@ -88,7 +88,7 @@ def test_a_gated_network_whose_encoders_agree_is_a_linear_map_of_them():
 
 def test_weights_of_encoders_are_as_large_as_those_of_a_layer_of_their_own():
     network = DenseNetwork(2, 500, 3, gated=True)
-    theta, layer = network.initial_parameters(0), network.layers[0]
+    theta, layer = network.make_initial_parameters(0), network.layers[0]
     largest = float(layer.weight(theta).abs().max())
     assert largest == pytest.approx((6 / 502) ** 0.5, rel=1e-2)
 

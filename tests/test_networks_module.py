@@ -41,7 +41,7 @@ def test_costs_are_multiply_adds_of_one_sample():
 def test_a_network_cut_anywhere_is_the_module(name):
     make, shape, _, _ = SHIPPED[name]
     network = ModuleNetwork(name, make, shape)
-    theta = network.initial_parameters(0)
+    theta = network.make_initial_parameters(0)
     replica = network.replica(torch.float32)
     replica.load(theta, 0)
     module = make()
@@ -182,7 +182,7 @@ def test_fixed_values_are_made_by_the_seed_and_stay():
     assert torch.equal(fixed[0][name], fixed[1][name])
     assert not torch.equal(fixed[0][name], fixed[2][name])
     replica = networks[0].replica(torch.float32)
-    replica.load(networks[0].initial_parameters(2) + 1, 0, trained=(0, 1))
+    replica.load(networks[0].make_initial_parameters(2) + 1, 0, trained=(0, 1))
     found = dict(replica.module.named_parameters())
     assert torch.equal(found[name], fixed[0][name]) and not found[name].requires_grad
     assert found["new.weight"].requires_grad

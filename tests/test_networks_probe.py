@@ -239,7 +239,7 @@ def test_lazy_layers_take_their_shapes_from_the_samples_and_their_values_from_th
         return nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.LazyLinear(3))
 
     networks = [ModuleNetwork("mine", make, (4,), seed) for seed in (1, 1, 2)]
-    first, same, other = (net.initial_parameters(seed)
+    first, same, other = (net.make_initial_parameters(seed)
                           for net, seed in zip(networks, (1, 1, 2), strict=True))  # fmt: skip
     assert networks[0].parameters == 25 + 18 and len(networks[0].layers) == 2
     assert torch.equal(first, same) and not torch.equal(first, other)

@@ -39,7 +39,10 @@ def outputs(network, theta, x):
 
 def test_a_dense_network_is_eulers_method_to_the_final_time():
     network = dense(4, time=2.0)
-    theta, x = network.initial_parameters(0).double(), torch.rand(3, *SHAPE, dtype=torch.float64)
+    theta, x = (
+        network.make_initial_parameters(0).double(),
+        torch.rand(3, *SHAPE, dtype=torch.float64),
+    )
     pieces = theta.split([36 * 5, 5, *[25, 5] * 4, 5 * CLASSES, CLASSES])
     maps = [(W.view(len(b), -1), b) for W, b in zip(pieces[::2], pieces[1::2], strict=True)]
     y = torch.tanh(nn.functional.linear(x.flatten(1), *maps[0]))
@@ -71,16 +74,16 @@ def test_depth_is_halved_and_the_time_is_kept(make, rule, depths):
     for depth in depths[1:]:
         finer, (network, transfer) = network, network.coarsen(rule)
         assert network.blocks == depth and network.name.endswith(f"{depth} blocks")
-        theta = network.initial_parameters(0)
+        theta = network.make_initial_parameters(0)
         assert transfer.prolong(theta).shape == (finer.parameters,)
-        assert transfer.project(finer.initial_parameters(0)).shape == (network.parameters,)
+        assert transfer.project(finer.make_initial_parameters(0)).shape == (network.parameters,)
 
 
 def test_a_prolonged_network_tends_to_the_coarse_one_as_steps_become_small():
     """Both solve the same equation: their difference falls with dt, as Euler's error does."""
     x = torch.rand(4, *SHAPE, dtype=torch.float64)
     differences, network = [], dense(2)
-    theta = 3 * network.initial_parameters(0).double()
+    theta = 3 * network.make_initial_parameters(0).double()
     for depth in (4, 8, 16, 32):
         finer = dense(depth)
         _, transfer = finer.coarsen("constant")

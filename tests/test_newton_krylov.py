@@ -25,7 +25,7 @@ def _seed():
 def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(damping):
     """With as many rows as residuals the sketch is exact."""
     problem, objective = small_burgers()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     sketch = objective.sketch(theta, objective.samples, 0, 0)
     B = full(objective.assemble_gauss_newton(theta))
     x = torch.randn(len(theta), dtype=torch.float64)
@@ -50,7 +50,7 @@ def test_a_step_solves_linear_least_squares():
 
 def test_preconditioning_saves_products_and_the_coarse_space_saves_more():
     problem, objective = small_burgers()
-    setting, theta = Setting(objective), problem.initial_parameters(0)
+    setting, theta = Setting(objective), problem.make_initial_parameters(0)
     products = {}
     for name, options in {
         "whole": {"blocks": 1, "coarse": False},
@@ -68,7 +68,7 @@ def test_preconditioning_saves_products_and_the_coarse_space_saves_more():
 
 def test_a_step_to_round_off_is_the_plain_step_of_levenberg_marquardt():
     problem, objective = small_burgers()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     o = NewtonKrylovOptions(blocks=4, tolerance=1e-12, max_products=2000)
     state, _ = make_solver(Setting(objective), o).step(
         make_solver(Setting(objective), o).init(theta)
@@ -82,7 +82,7 @@ def test_a_step_to_round_off_is_the_plain_step_of_levenberg_marquardt():
 def test_every_step_lowers_the_loss_of_burgers():
     problem, objective = small_burgers()
     solver = make_solver(Setting(objective), NewtonKrylovOptions(blocks=4))
-    state = solver.init(problem.initial_parameters(0))
+    state = solver.init(problem.make_initial_parameters(0))
     losses = [state.point.loss]
     for _ in range(6):
         state, record = solver.step(state)

@@ -28,7 +28,7 @@ def objective(problem):
 
 @pytest.fixture
 def theta(problem):
-    return problem.initial_parameters(seed=0)
+    return problem.make_initial_parameters(seed=0)
 
 
 def test_the_loss_is_the_mean_squared_residual_by_nested_autograd(problem, objective, theta):

@@ -90,7 +90,7 @@ def test_fixed_parameters_keep_their_bits_while_the_others_are_trained(tuned, so
     before = {name: p.clone() for name, p in problem.network._module.named_parameters()}
     objective = build.make_objective(job, problem, Communicator(), 1)
     method = build.make_job_solver(job, objective)
-    theta = problem.initial_parameters(job.seed)
+    theta = problem.make_initial_parameters(job.seed)
     assert problem.parameters == len(theta) == 12 * 9 + 9 + 9 * 10 + 10
     state = method.init(theta)
     for _ in range(3):

@@ -92,7 +92,7 @@ def two_levels(make, rule, blocks):
     below = Level(coarse, spy, (5, 0), transfer=transfer)
     control = TrustRegionControl(RadiusOptions())
     fine = Level(L, TrustRegionSteps(RULE), (0, 0), below, control)
-    point = evaluate_point(L, problem.initial_parameters(0))
+    point = evaluate_point(L, problem.make_initial_parameters(0))
     return fine, spy, transfer, LevelState(point, reach=0.3)
 
 
@@ -185,7 +185,7 @@ def test_every_variant_descends_monotonically_on_all_samples(variant):
     options = VARIANTS[variant]
     problem = problem_of(blocks=5 if "transfer" in options else 4)
     solver = solver_of(problem, **WHOLE, **options)
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     states, records = run(solver, theta, 5)
     finest = [record.loss for record in records if record.details["level"] == solver.options.levels]
     assert all(after <= before for before, after in pairwise(finest))
@@ -196,7 +196,7 @@ def test_every_variant_descends_monotonically_on_all_samples(variant):
 
 def test_a_step_is_as_long_as_the_way_of_a_whole_cycle():
     problem = problem_of()
-    states, records = run(solver_of(problem, batch_size=20), problem.initial_parameters(0), 4)
+    states, records = run(solver_of(problem, batch_size=20), problem.make_initial_parameters(0), 4)
     for (old, new), record in zip(pairwise(states), records, strict=True):
         assert record.step_length == norm(new.point.theta - old.point.theta)
     assert any(record.step_length > 0 for record in records)
@@ -205,13 +205,13 @@ def test_a_step_is_as_long_as_the_way_of_a_whole_cycle():
 def test_convolutional_networks_descend_too():
     problem = problem_of(CONVOLUTIONAL, 2)
     solver = solver_of(problem, levels=2, coarse_steps=4, **WHOLE)
-    _, records = run(solver, problem.initial_parameters(0), 3)
+    _, records = run(solver, problem.make_initial_parameters(0), 3)
     assert records[-1].loss < 0.999 * records[0].loss
 
 
 def test_a_single_level_is_the_trust_region_solver():
     problem = problem_of()
-    theta = problem.initial_parameters(0)
+    theta = problem.make_initial_parameters(0)
     states, _ = run(solver_of(problem, levels=1, pre_smoothing=1, **WHOLE), theta, 6)
     reference = make_solver(Setting(objective_of(problem, CHUNKS)), TrustRegionSolverOptions())
     expected, _ = run(reference, theta, 6)
@@ -221,7 +221,7 @@ def test_a_single_level_is_the_trust_region_solver():
 
 def test_levels_learn_and_keep_at_most_the_memory():
     problem = problem_of()
-    states, _ = run(solver_of(problem, memory=3, **WHOLE), problem.initial_parameters(0), 3)
+    states, _ = run(solver_of(problem, memory=3, **WHOLE), problem.make_initial_parameters(0), 3)
     sizes = [problem.parameters, *(each.parameters for each in coarsened(problem))]
     for level, size in zip(states[-1].levels, sizes, strict=True):
         assert len(level.memory.s) == 3 and all(len(s) == size for s in level.memory.s)
@@ -238,7 +238,7 @@ def coarsened(problem, levels=3):
 def test_a_single_level_with_batches_spends_one_unit_of_a_batch_a_gradient():
     problem = problem_of()
     solver = solver_of(problem, levels=1, batch_size=15)
-    state = solver.init(problem.initial_parameters(0))
+    state = solver.init(problem.make_initial_parameters(0))
     _, record = solver.step(state)
     # The gradient at θ on the new batch, and those of two trials.
     assert record.nominal_gradient_evaluations == pytest.approx(3 * 15 / 60)
@@ -249,7 +249,7 @@ def test_coarse_gradients_cost_what_their_networks_do():
     problem = problem_of()
     steps = {"levels": 2, "pre_smoothing": 1, "post_smoothing": 0}
     solver = solver_of(problem, coarse_steps=1, kappa=0, **steps, **WHOLE)
-    state = solver.init(problem.initial_parameters(0))
+    state = solver.init(problem.make_initial_parameters(0))
     new, record = solver.step(state)
     assert norm(new.point.theta - state.point.theta) > 0
     [coarse] = coarsened(problem, 2)
@@ -270,7 +270,7 @@ def test_a_level_with_too_small_a_restricted_gradient_costs_nothing():
     never.hierarchy.transfers[0].restrict = lambda g: (
         0.5 * g[: never.hierarchy.networks[1].parameters]
     )
-    [_, state], [record] = run(never, problem.initial_parameters(0), 1)
+    [_, state], [record] = run(never, problem.make_initial_parameters(0), 1)
     assert record.nominal_gradient_evaluations == 2
     assert not state.levels[1].memory.s
 
@@ -281,7 +281,7 @@ def test_batches_grow_where_their_decreases_mislead(zeta, sizes):
     problem = problem_of()
     small = RadiusOptions(radius=0.05, max_radius=0.05)
     options = {"levels": 2, "batch_size": 15, "zeta": zeta, "trust_region": small}
-    states, _ = run(solver_of(problem, **options), problem.initial_parameters(0), 16)
+    states, _ = run(solver_of(problem, **options), problem.make_initial_parameters(0), 16)
     firsts = {}
     for state in states:
         firsts.setdefault(state.epoch.number, state.epoch.batch_size)
@@ -290,7 +290,7 @@ def test_batches_grow_where_their_decreases_mislead(zeta, sizes):
 
 def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
     problem = problem_of()
-    states, records = run(solver_of(problem, batch_size=20), problem.initial_parameters(0), 3)
+    states, records = run(solver_of(problem, batch_size=20), problem.make_initial_parameters(0), 3)
     assert [record.epoch for record in records] == pytest.approx([1 / 3, 2 / 3, 1])
     assert [record.details["batch_size"] for record in records] == [20] * 3
     assert states[2].epoch.index == 2 and states[2].epoch.decreases > states[1].epoch.decreases > 0
@@ -302,7 +302,7 @@ def test_an_epoch_is_a_pass_over_the_samples_and_sums_decreases():
 def test_a_cascade_trains_the_coarsest_network_first_and_prolongs_it():
     problem = problem_of()
     solver = solver_of(problem, cascade=cascade(3.0, 1.0), batch_size=30, zeta=0)
-    states, records = run(solver, problem.initial_parameters(0), 9)
+    states, records = run(solver, problem.make_initial_parameters(0), 9)
     levels = [record.details["level"] for record in records]
     assert levels == [1, 1, 1, 1, 1, 1, 2, 2, 3]
     assert all(len(state.point.theta) == problem.parameters for state in states)
@@ -319,7 +319,7 @@ def test_the_coarsest_network_makes_its_coarse_steps_while_it_is_trained():
     problem = problem_of()
     options = {"pre_smoothing": 0, "coarse_steps": 3, "cascade": cascade(1.0, 1.0)}
     solver = solver_of(problem, batch_size=30, **options)
-    _, records = run(solver, problem.initial_parameters(0), 1)
+    _, records = run(solver, problem.make_initial_parameters(0), 1)
     fine, coarse = objective_of(problem), solver.hierarchy.networks[-1]
     cost = coarse._share.gradient_cost / fine._share.gradient_cost
     # Where the mini-batch begins, and after each step.
@@ -333,7 +333,7 @@ def test_a_stage_of_steps_leaves_the_coarser_levels_alone_and_may_end_within_an_
         Stage(level=3, epochs=0.5, batch_size=30, steps=2),
     ]
     solver = solver_of(problem, cascade=stages, batch_size=20, zeta=0)
-    states, records = run(solver, problem.initial_parameters(0), 8)
+    states, records = run(solver, problem.make_initial_parameters(0), 8)
     assert [record.details["level"] for record in records] == [2, 2, 2, 2, 2, 2, 3, 3]
     assert [record.details["batch_size"] for record in records] == [15] * 6 + [30, 20]
     assert [record.epoch for record in records[5:]] == pytest.approx([1.5, 2, 2 + 1 / 3])
@@ -349,7 +349,7 @@ def test_a_stage_shorter_than_the_epoch_that_its_batches_fill_leaves_their_size(
     problem = problem_of()
     stages = [Stage(level=3, epochs=1.0), Stage(level=3, epochs=0.9), Stage(level=3, epochs=0.5)]
     solver = solver_of(problem, cascade=stages, batch_size=20, zeta=0)
-    states, _ = run(solver, problem.initial_parameters(0), 7)
+    states, _ = run(solver, problem.make_initial_parameters(0), 7)
     assert [state.stage for state in states] == [0, 0, 0, 1, 1, 1, 2, 2]
     assert states[6].epoch.batch_size == 20 and states[6].epoch.number == 2
 
@@ -358,7 +358,7 @@ def test_a_finer_network_begins_with_what_was_learnt_on_the_coarser_one():
     """Its pairs are I s and Pᵀ y, and its B is that of the coarser one: (I s)ᵀ B I s = sᵀ B_c s."""
     problem = problem_of()
     solver = solver_of(problem, levels=2, cascade=cascade(1.0, steps=4), batch_size=30)
-    states, _ = run(solver, problem.initial_parameters(0), 2)
+    states, _ = run(solver, problem.make_initial_parameters(0), 2)
     [fine, coarse] = states[2].levels
     transfer = solver.hierarchy.transfers[0]
     assert states[1].depth == 1 and states[2].depth == 0 and len(fine.memory.s) > 1
@@ -375,7 +375,7 @@ def test_a_fitted_network_comes_nearer_to_the_one_it_begins_from_than_a_copied_o
     fine = problem_of(make, 4)
     L = objective_of(fine, CHUNKS)
     coarse, transfer = coarsen(L, "constant")
-    theta = 2 * fine.coarsen("constant")[0].initial_parameters(0)
+    theta = 2 * fine.coarsen("constant")[0].make_initial_parameters(0)
     before = L.counts.loss_work
     fitted = transfer.refine(theta, sum_half_step_systems(coarse, theta))
     share = coarse._share
@@ -413,7 +413,7 @@ def test_a_finer_network_is_fitted_unless_copies_are_asked_for():
     found = {}
     for samples in (0, 20, 1000):
         solver = solver_of(problem, levels=2, cascade=cascade(1.0), fit_samples=samples, **WHOLE)
-        found[samples] = run(solver, problem.initial_parameters(0), 1)[0][1].point.theta
+        found[samples] = run(solver, problem.make_initial_parameters(0), 1)[0][1].point.theta
     blocks = {key: each[36 * 6 + 6 :][: 4 * 42].view(4, 42) for key, each in found.items()}
     assert torch.equal(blocks[0][0::2], blocks[0][1::2])
     assert not torch.equal(blocks[20], blocks[1000])
@@ -425,10 +425,10 @@ def test_a_state_taken_apart_and_put_together_goes_on_as_before():
     problem = problem_of()
     for options in ({}, {"cascade": cascade(1.0, 0.7, steps=2)}):
         solver = solver_of(problem, batch_size=20, **options)
-        states, _ = run(solver, problem.initial_parameters(0), 5)
+        states, _ = run(solver, problem.make_initial_parameters(0), 5)
         for state in (states[1], states[4]):
             leaves = {leaf.path: leaf.value for leaf in flatten(state)}
-            restored = unflatten(solver.init(problem.initial_parameters(1)), leaves)
+            restored = unflatten(solver.init(problem.make_initial_parameters(1)), leaves)
             found, expected = solver.step(restored)[0], solver.step(state)[0]
             assert torch.equal(found.point.theta, expected.point.theta)
             assert found.epoch == expected.epoch

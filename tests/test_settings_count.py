@@ -222,7 +222,7 @@ def walk(solver, settings, data) -> Iterator[str]:
     job = parse_job(text, "a test", [name_fully(each) for each in (*base, *settings)])
     parts = assemble.make_parts(job, Communicator(), HOST)
     method = parts.stages.make_solver(1)
-    state = method.init(parts.problem.initial_parameters(job.seed))
+    state = method.init(parts.problem.make_initial_parameters(job.seed))
     for _ in range(STEPS):
         state, record = method.step(state)
         yield str((record, state.point.theta.tolist()))

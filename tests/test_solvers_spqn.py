@@ -400,7 +400,7 @@ def test_a_loss_restricted_to_separate_layers_has_their_gradient():
     share = problem.share(8, rank=0, ranks=1, threads=1)
     counts = Counts(share.loss_cost, share.gradient_cost)
     objective = Objective(share, Communicator(), problem.samples, 8, counts)
-    theta = problem.initial_parameters(seed=0)
+    theta = problem.make_initial_parameters(seed=0)
     coarse = cut_layers(problem.layers, 3).coarse
     upper = LayerSet(coarse.runs[1:])
     full = evaluate_point(objective, theta)

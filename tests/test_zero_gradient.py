@@ -36,11 +36,13 @@ def trial(tmp_path):
 @pytest.fixture
 def begin(monkeypatch):
     """Makes classifiers and planes begin with all parameters equal to a number, 0 at first."""
-    usual = {kind: kind.initial_parameters for kind in (ClassificationProblem, LogisticProblem)}
+    usual = {
+        kind: kind.make_initial_parameters for kind in (ClassificationProblem, LogisticProblem)
+    }
 
     def at(value: float) -> None:
         for kind in usual:
-            monkeypatch.setattr(kind, "initial_parameters", partialmethod(filled, value))
+            monkeypatch.setattr(kind, "make_initial_parameters", partialmethod(filled, value))
 
     def filled(problem, value, seed):
         return torch.full_like(usual[type(problem)](problem, seed), value)

@@ -108,7 +108,7 @@ def made(job):
     problem = build.make_problem(job)
     objective = build.make_objective(job, problem, Communicator(), 1)
     solver = build.make_job_solver(job, objective)
-    return solver, solver.init(problem.initial_parameters(job.seed))
+    return solver, solver.init(problem.make_initial_parameters(job.seed))
 
 
 def assert_same_history(found, expected):

@@ -61,10 +61,10 @@ class TorchJets(JetEvaluator):
         by_chunk = theta.detach().expand(self.chunks, -1).clone().requires_grad_(keep)
         y = self._input if activations is None else activations
         with torch.set_grad_enabled(keep):
-            jets = self._jets(by_chunk, y, first)
+            jets = self._evaluate_jets(by_chunk, y, first)
         if keep:
             self._kept = (by_chunk, jets)
-        return self._by_point(jets.detach())
+        return self._order_by_point(jets.detach())
 
     def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         y = self._input
@@ -99,13 +99,13 @@ class TorchJets(JetEvaluator):
         """
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
-            jets = self._jets(theta.expand(self.chunks, -1), self._input, 0)
+            jets = self._evaluate_jets(theta.expand(self.chunks, -1), self._input, 0)
             u = torch.zeros_like(jets, requires_grad=True)
             (pulled_back,) = torch.autograd.grad(jets, theta, u, create_graph=True)
         (tangent,) = torch.autograd.grad(pulled_back, u, v)
-        return self._by_point(tangent)
+        return self._order_by_point(tangent)
 
-    def _jets(self, theta: Tensor, y: Tensor, first: int) -> Tensor:
+    def _evaluate_jets(self, theta: Tensor, y: Tensor, first: int) -> Tensor:
         """Evaluates the jets (C, outputs, components, longest) that leave the network.
 
         Args:
@@ -146,7 +146,7 @@ class TorchJets(JetEvaluator):
         ]
         return torch.stack(rows, dim=2)
 
-    def _by_point(self, jets: Tensor) -> Tensor:
+    def _order_by_point(self, jets: Tensor) -> Tensor:
         """Turns (C, outputs, components, longest) into (components, outputs, N), unpadded."""
         return jets.permute(2, 1, 0, 3)[:, :, self._inside]
 

@@ -43,7 +43,7 @@ class LinearJets:
     def __init__(self, evaluator: JetEvaluator) -> None:
         self.evaluator = evaluator
 
-    def rows(self, theta: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
+    def compute_rows(self, theta: Tensor, weights: Tensor, first: int, last: int) -> Tensor:
         """Computes ∂/∂θ of m linear combinations Σ weights · jets at single points.
 
         Args:
@@ -98,7 +98,7 @@ class Linearised:
         """
         bounds = self.jets.evaluator.bounds
         part = slice(bounds[first] // self.group, bounds[last] // self.group)
-        by_point = self.jets.rows(self.theta, self.by_jet, first, last)
+        by_point = self.jets.compute_rows(self.theta, self.by_jet, first, last)
         if self.group > 1:
             by_point = by_point.unflatten(0, (-1, self.group)).sum(1)
         r, by_unknown = self.r[:, part].T[..., None], self.by_unknown[..., part].permute(2, 0, 1)

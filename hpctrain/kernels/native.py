@@ -67,7 +67,7 @@ class NativeJets(JetEvaluator):
         parts = 1 if compiled[0] else _choose_tile_parts(network, shape)
         self.kernel = _KERNELS[points.dtype](
             layers, network.activation, network.time_step, compiled, _list_products(shape.products),
-            _list_products(shape.tangents), entries, _buffer(rows), parts, bounds, threads,
+            _list_products(shape.tangents), entries, _view(rows), parts, bounds, threads,
         )  # fmt: skip
 
     def recut(self, bounds: list[int]) -> "NativeJets":
@@ -86,14 +86,14 @@ class NativeJets(JetEvaluator):
         jets = torch.empty(
             self.components, self.network.outputs, self.points, dtype=self.dtype, device="cpu"
         )
-        self.kernel.forward(_buffer(theta), first, _optional(activations), keep, jets.numpy())
+        self.kernel.forward(_view(theta), first, _view_any(activations), keep, jets.numpy())
         return jets
 
     def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         activations = torch.empty(
             self.kernel.activation_size(layer), dtype=self.dtype, device="cpu"
         )
-        self.kernel.prefix(_buffer(theta), layer, activations.numpy())
+        self.kernel.prefix(_view(theta), layer, activations.numpy())
         return activations
 
     def reverse(
@@ -109,7 +109,12 @@ class NativeJets(JetEvaluator):
         size = self.kernel.parameter_count(first, last)
         leaves = torch.empty(self.chunks, size, dtype=self.dtype, device="cpu")
         self.kernel.reverse(
-            _buffer(theta), first, last, _optional(activations), _buffer(adjoint), leaves.numpy()
+            _view(theta),
+            first,
+            last,
+            _view_any(activations),
+            _view(adjoint),
+            leaves.numpy(),
         )
         return leaves
 
@@ -117,7 +122,7 @@ class NativeJets(JetEvaluator):
         jets = torch.empty(
             self.components, self.network.outputs, self.points, dtype=self.dtype, device="cpu"
         )
-        self.kernel.tangent(_buffer(theta), _buffer(v), jets.numpy())
+        self.kernel.tangent(_view(theta), _view(v), jets.numpy())
         return jets
 
 
@@ -200,9 +205,9 @@ class FusedResidual:
         )
 
     def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
-        sums = self._empty(self.jets.chunks)
+        sums = self._make_empty(self.jets.chunks)
         self.jets.kernel.losses(
-            _buffer(theta), first, _optional(activations), self._residual, sums.numpy()
+            _view(theta), first, _view_any(activations), self._residual, sums.numpy()
         )
         return sums
 
@@ -218,16 +223,16 @@ class FusedResidual:
         kernel = self.jets.kernel
         wanted = self.jets.includes_unknowns(last, unknowns_wanted)
         size = 1 + kernel.parameter_count(first, last) + (self._program.unknowns if wanted else 0)
-        leaves = self._empty(self.jets.chunks, size)
+        leaves = self._make_empty(self.jets.chunks, size)
         kernel.losses_and_gradients(
-            _buffer(theta), first, last, _optional(activations), self._residual, wanted,
+            _view(theta), first, last, _view_any(activations), self._residual, wanted,
             leaves.numpy(),
         )  # fmt: skip
         return leaves
 
     def evaluate_residuals(self, theta: Tensor) -> Tensor:
-        r = self._empty(self.jets.points * len(self._program.results))
-        self.jets.kernel.residuals(_buffer(theta), self._residual, r.numpy())
+        r = self._make_empty(self.jets.points * len(self._program.results))
+        self.jets.kernel.residuals(_view(theta), self._residual, r.numpy())
         return r
 
     def regroup(self, bounds: list[int]) -> "FusedResidual":
@@ -238,42 +243,40 @@ class FusedResidual:
         return FusedResidual(jets, self._program.select(chosen), self.jets.dtype)
 
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
-        leaves = self._empty(self.jets.chunks, len(theta))
+        leaves = self._make_empty(self.jets.chunks, len(theta))
         self.jets.kernel.weighted_gradients(
-            _buffer(theta), self._residual, _buffer(weights), leaves.numpy()
+            _view(theta), self._residual, _view(weights), leaves.numpy()
         )
         return leaves
 
     def evaluate_jacobian(self, theta: Tensor, first: int, last: int) -> Tensor:
         points = self.jets.bounds[last] - self.jets.bounds[first]
-        rows = self._empty(points * len(self._program.results), 1 + len(theta))
-        self.jets.kernel.jacobian(_buffer(theta), self._residual, first, last, rows.numpy())
+        rows = self._make_empty(points * len(self._program.results), 1 + len(theta))
+        self.jets.kernel.jacobian(_view(theta), self._residual, first, last, rows.numpy())
         return rows
 
     def multiply_jacobian(self, theta: Tensor, v: Tensor) -> Tensor:
-        product = self._empty(self.jets.points * len(self._program.results))
-        self.jets.kernel.jacobian_product(
-            _buffer(theta), _buffer(v), self._residual, product.numpy()
-        )
+        product = self._make_empty(self.jets.points * len(self._program.results))
+        self.jets.kernel.jacobian_product(_view(theta), _view(v), self._residual, product.numpy())
         return product
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
-        leaves = self._empty(self.jets.chunks, len(theta))
+        leaves = self._make_empty(self.jets.chunks, len(theta))
         self.jets.kernel.gauss_newton_products(
-            _buffer(theta), _buffer(v), self._residual, leaves.numpy()
+            _view(theta), _view(v), self._residual, leaves.numpy()
         )
         return leaves
 
-    def _empty(self, *shape: int) -> Tensor:
+    def _make_empty(self, *shape: int) -> Tensor:
         """Makes memory for a result of this shape."""
         return torch.empty(shape, dtype=self.jets.dtype, device="cpu")
 
 
-def _buffer(tensor: Tensor):
+def _view(tensor: Tensor):
     """Returns the memory of a tensor as the kernels take it."""
     return tensor.detach().contiguous().numpy()
 
 
-def _optional(tensor: Tensor | None):
+def _view_any(tensor: Tensor | None):
     """Returns the memory of a tensor, or None where there is no tensor."""
     return None if tensor is None else tensor.numpy()

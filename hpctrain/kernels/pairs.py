@@ -19,7 +19,7 @@ def multiply_pairs(rows: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
     if kernels is None:
         return multiply_rows(torch.stack([*rows]).double(), torch.stack([x, y]).double())
     found = torch.empty(len(rows), 2, dtype=torch.float64, device="cpu")
-    kernels.pair_products(x.numpy(), y.numpy(), _addresses(rows, x), found.numpy())
+    kernels.pair_products(x.numpy(), y.numpy(), _list_addresses(rows, x), found.numpy())
     return found
 
 
@@ -42,12 +42,12 @@ def combine_pairs(
         rows = torch.stack([*Y]).double() - gamma * torch.stack([*S]).double()
         return combine_rows(weights, rows).to(S[0].dtype)
     out = S[0].new_empty(len(weights), len(S[0]))
-    places = _addresses(S, S[0]), _addresses(Y, S[0])
+    places = _list_addresses(S, S[0]), _list_addresses(Y, S[0])
     kernels.pair_combination(out.numpy(), weights.contiguous().numpy(), gamma, *places)
     return out
 
 
-def _addresses(rows: Sequence[Tensor], like: Tensor) -> list[int]:
+def _list_addresses(rows: Sequence[Tensor], like: Tensor) -> list[int]:
     """Lists where vectors begin in memory.
 
     All must be contiguous, of the length and the precision of `like`.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hpctrain.kernels.program import NotTraceableError, Program
-from hpctrain.kernels.symbols import Symbol, symbol
+from hpctrain.kernels.symbols import Symbol, make_symbol
 
 
 def trace(
@@ -46,7 +46,7 @@ def trace(
     scalars = [Symbol(program, program.add("unknown", number)) for number in range(unknowns)]
     try:
         results = residual(jet, scalars)
-        program.results = [symbol(program, each).index for each in results]
+        program.results = [make_symbol(program, each).index for each in results]
     except NotTraceableError:
         raise
     except Exception as error:

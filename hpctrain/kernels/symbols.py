@@ -107,7 +107,7 @@ def _say_name(name: str) -> str:
     return f"torch.{name}" if hasattr(torch, name) else f"torch.Tensor.{name}"
 
 
-def symbol(program: Program, given: Any) -> Symbol:
+def make_symbol(program: Program, given: Any) -> Symbol:
     """Returns a symbol for a plain number, an array (N,) with a number for each point, or a symbol.
 
     Raises:
@@ -116,8 +116,8 @@ def symbol(program: Program, given: Any) -> Symbol:
     if isinstance(given, Symbol):
         return given
     if hasattr(given, "as_symbol"):  # an object of the caller's that stands for a value
-        return symbol(program, given.as_symbol())
-    number = _number(given)
+        return make_symbol(program, given.as_symbol())
+    number = _read_number(given)
     if number is not None:
         return Symbol(program, program.add("constant", constant=number))
     if isinstance(given, Tensor) and given.shape == (program.points,) and not given.is_complex():
@@ -126,7 +126,7 @@ def symbol(program: Program, given: Any) -> Symbol:
     raise NotTraceableError(f"an operand of {of_what}")
 
 
-def _number(given: Any) -> float | None:
+def _read_number(given: Any) -> float | None:
     """Returns a plain number, or the number in a tensor of one number, as a float; else None."""
     if isinstance(given, Tensor) and given.ndim <= 1 and given.numel() == 1:
         given = given.item()
@@ -151,10 +151,10 @@ def _record(program: Program, operation: str, *given: Any, constant: float = 0.0
     Raises:
         NotTraceableError: torch would compute it in a less precise type.
     """
-    weak = all(_number(each) is not None or symbol(program, each).weak for each in given)
+    weak = all(_read_number(each) is not None or make_symbol(program, each).weak for each in given)
     if weak and torch.get_default_dtype() != program.dtype:
         raise NotTraceableError("arithmetic of comparisons with numbers or each other")
-    places = [symbol(program, each).index for each in given]
+    places = [make_symbol(program, each).index for each in given]
     return Symbol(program, program.add(operation, *places, constant=constant))
 
 
@@ -172,7 +172,7 @@ def _compare(operation: str, swapped: bool = False) -> Callable[..., Symbol]:
     """Returns what records a comparison, with its operands in the given or the other order."""
 
     def record(program: Program, a: Any, b: Any) -> Symbol:
-        pair = (symbol(program, b if swapped else a), symbol(program, a if swapped else b))
+        pair = [make_symbol(program, each) for each in ((b, a) if swapped else (a, b))]
         return Symbol(program, program.add(operation, *(each.index for each in pair)), weak=True)
 
     return record
@@ -199,7 +199,7 @@ def _condition(program: Program, given: Any) -> Symbol:
     Raises:
         NotTraceableError: it is not a comparison.
     """
-    found = symbol(program, given)
+    found = make_symbol(program, given)
     if not found.weak:
         raise NotTraceableError("a condition that is not a comparison")
     return found
@@ -207,8 +207,8 @@ def _condition(program: Program, given: Any) -> Symbol:
 
 def _where(program: Program, condition: Any, a: Any, b: Any) -> Symbol:
     """Records the choice between two values by a condition."""
-    chosen = [symbol(program, a), symbol(program, b)]
-    numbers = [n for n in (_number(a), _number(b)) if n is not None]
+    chosen = [make_symbol(program, a), make_symbol(program, b)]
+    numbers = [n for n in (_read_number(a), _read_number(b)) if n is not None]
     weak = len(numbers) + sum(each.weak for each in chosen) == 2
     if weak and not all(_is_exact(number, program) for number in numbers):
         raise NotTraceableError("a choice between numbers that torch rounds to float32")
@@ -218,13 +218,13 @@ def _where(program: Program, condition: Any, a: Any, b: Any) -> Symbol:
 
 def _power(program: Program, base: Any, exponent: Any) -> Symbol:
     """Records a power. Whole powers become products or quotients, powers ± 1/2 square roots."""
-    number = _number(exponent)
+    number = _read_number(exponent)
     if number is None:
         return _power_of(program, base, exponent)
     if number == 0:
         return _constant(program, base, 1.0)
     if number.is_integer() and abs(number) <= LARGEST_PRODUCT:
-        result = a = symbol(program, base)
+        result = a = make_symbol(program, base)
         for _ in range(int(abs(number)) - 1):
             result = _multiply(program, result, a)
         return result if number > 0 else _divide(program, 1.0, result)
@@ -250,7 +250,7 @@ def _clamp(program: Program, a: Any, min: Any = None, max: Any = None) -> Symbol
     for operation, bound in (("clamp_min", min), ("clamp_max", max)):
         if bound is not None:
             a = _record(program, operation, a, bound)
-    return symbol(program, a)
+    return make_symbol(program, a)
 
 
 def _relu(program: Program, a: Any, inplace: bool = False) -> Symbol:
@@ -267,7 +267,7 @@ def _softplus(program: Program, a: Any, beta: float = 1, threshold: float = 20) 
 
 def _constant(program: Program, a: Any, value: Any) -> Symbol:
     """Returns the symbol of a number, of a tensor such as torch.zeros_like(a)."""
-    return symbol(program, value)
+    return make_symbol(program, value)
 
 
 def _cast(program: Program, a: Any, dtype: Any) -> Symbol:
@@ -279,7 +279,7 @@ def _cast(program: Program, a: Any, dtype: Any) -> Symbol:
     dtype = getattr(dtype, "dtype", dtype)
     if dtype != program.dtype:
         raise NotTraceableError(f"{dtype} in a residual of {program.dtype}")
-    return Symbol(program, symbol(program, a).index)
+    return Symbol(program, make_symbol(program, a).index)
 
 
 _UNARY = (

@@ -109,7 +109,7 @@ class DenseNetwork:
         """n, the length of θ."""
         return self.layers[-1].stop
 
-    def initial_parameters(self, seed: int) -> Tensor:
+    def make_initial_parameters(self, seed: int) -> Tensor:
         """Draws θ₀ (n,), float64: Xavier-uniform weights, biases 0, adaptive scales 0.1."""
         theta = torch.zeros(self.parameters, dtype=torch.float64, device="cpu")
         for index, layer in enumerate(self.layers):

@@ -190,7 +190,7 @@ class ModuleNetwork:
                 elsewhere = 0
         self.parameters = start
 
-    def initial_parameters(self, seed: int) -> Tensor:
+    def make_initial_parameters(self, seed: int) -> Tensor:
         """Returns θ₀ (n,), with the values by which the module initialises itself."""
         module = self._module if seed == self._seed else self._make_module(seed)
         values = dict(module.named_parameters())

@@ -59,7 +59,7 @@ class Problem(Protocol):
     def layers(self) -> list[LayerRange]:
         """The parts of θ, from input to output, of which decompositions make blocks."""
 
-    def initial_parameters(self, seed: int) -> Tensor:
+    def make_initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,)."""
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> SampledLoss:

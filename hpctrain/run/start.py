@@ -16,7 +16,7 @@ def choose_start(job: Job, problem: Problem, communicator: Communicator) -> Tens
     Raises:
         InputError: `start` is no run that has ended, or its parameters are not as many.
     """
-    theta = problem.initial_parameters(job.seed)
+    theta = problem.make_initial_parameters(job.seed)
     if job.start is None:
         return theta
     path = job.start

@@ -62,7 +62,7 @@ def iterates(solver, communicator, precision="float64"):
     made = problem(getattr(torch, precision))
     objective = build.make_objective(job, made, communicator, 1)
     method = build.make_job_solver(job, objective)
-    state, found = method.init(made.initial_parameters(0)), []
+    state, found = method.init(made.make_initial_parameters(0)), []
     for _ in range(ITERATIONS):
         state, _ = method.step(state)
         found.append(state.point.theta)
@@ -98,7 +98,7 @@ def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):
     made = problem(torch.float64)
     objective = build.make_objective(job, made, comm, 1)
     method = build.make_job_solver(job, objective)
-    state = method.init(made.initial_parameters(0))
+    state = method.init(made.make_initial_parameters(0))
     sums, sum_by_tree = [], objective.communicator.sum_by_tree
     objective.communicator.sum_by_tree = lambda *given: sums.append(1) or sum_by_tree(*given)
     gathers, gather = [], objective.communicator.allgather_rows

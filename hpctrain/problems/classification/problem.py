@@ -102,9 +102,9 @@ class ClassificationProblem:
     def layers(self) -> list[LayerRange]:
         return self.network.layers
 
-    def initial_parameters(self, seed: int) -> Tensor:
+    def make_initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,), as the network initialises itself."""
-        return self.network.initial_parameters(seed).to(self._device, self._dtype)
+        return self.network.make_initial_parameters(seed).to(self._device, self._dtype)
 
     def describe(self) -> str:
         return (

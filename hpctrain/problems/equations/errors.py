@@ -18,9 +18,9 @@ from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.outputs import Outputs, Solution
-from hpctrain.problems.equations.points import grid_points
+from hpctrain.problems.equations.points import make_grid_points
 from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.term_losses import (
     ProblemOfTerms,
@@ -53,8 +53,8 @@ def find_test_points(equations: Equations) -> Tensor:
     """The points (d, N) at which errors are measured: a grid, or points inside."""
     region, grid = equations.frame.region, equations.grid
     if grid is None:
-        return interior_points(region, SCATTERED)
-    return grid_points(region.bounds, grid)
+        return place_interior_points(region, SCATTERED)
+    return make_grid_points(region.bounds, grid)
 
 
 class ErrorMonitor:

@@ -25,7 +25,7 @@ from hpctrain.problems.equations.conditions.base import (
     Given,
     Where,
     evaluate,
-    points_on,
+    place_points_on,
     select_pieces,
     split_name,
 )
@@ -34,7 +34,7 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import TIME, At, Component
 from hpctrain.problems.equations.geometry import Box, Geometry, Piece
 from hpctrain.problems.equations.geometry.base import Product, Union
-from hpctrain.problems.equations.geometry.sampling import cube_points, interior_points
+from hpctrain.problems.equations.geometry.sampling import place_cube_points, place_interior_points
 from hpctrain.problems.equations.terms import ProblemError, check_values
 
 # Points on each condition's part of the boundary, and inside, where forms are tried out.
@@ -129,7 +129,7 @@ def periodic_inputs(equations: Equations) -> list[Periodic]:
 
 def _make_written_forms(equations: Equations) -> dict[str, FieldForm]:
     frame = equations.frame
-    probe = interior_points(frame.region, 2)
+    probe = place_interior_points(frame.region, 2)
     title = f"{frame.title}.ansatz"
     ansatz = guard(equations.ansatz, title)
     written = ansatz(At(frame.axes, probe))
@@ -199,7 +199,7 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
         return tuple(pieces)
     chosen = []
     for piece in pieces:
-        patch = piece.map(cube_points(piece.parameters, _POINTS))
+        patch = piece.map(place_cube_points(piece.parameters, _POINTS))
         mask = on(At(frame.axes, patch.points, patch.normals))[patch.holds]
         if bool(mask.any()) and not bool(mask.all()):
             raise ProblemError(
@@ -262,7 +262,7 @@ def _make_lifting(
     """One of the given functions if it meets all conditions, else their blend."""
     functions = [value.function(frame) for value in values]
     parts = [
-        points_on(_of(value, frame), frame, f"{frame.title}: {value.name}", _POINTS)[0]
+        place_points_on(_of(value, frame), frame, f"{frame.title}: {value.name}", _POINTS)[0]
         for value in values
     ]
     by_size = sorted(functions, key=lambda g: -max(float(g(x).abs().max()) for x in parts))
@@ -347,7 +347,7 @@ def _disagreement(
         return None
     (on, given), (on2, given2) = first, second
     for piece in select_pieces(on, frame, ""):
-        anywhere = At(frame.axes, piece.map(cube_points(piece.parameters, _POINTS)).points)
+        anywhere = At(frame.axes, piece.map(place_cube_points(piece.parameters, _POINTS)).points)
         size = max(float(evaluate(g, anywhere, key).abs().max()) for g in (given, given2))
         for other in select_pieces(on2, frame, ""):
             points = piece.map(_cube_corners(piece.parameters)).points

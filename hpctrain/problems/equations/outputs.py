@@ -14,7 +14,7 @@ from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, At, Component, is_name
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.requests import Trial, lengthen, shape_for, try_out
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
@@ -79,7 +79,7 @@ class Quantities:
                     )
             return by_name(given, QUANTITIES)
 
-        points = interior_points(frame.region, _TRIED)
+        points = place_interior_points(frame.region, _TRIED)
         return guard_term(Term(QUANTITIES, points, evaluate), title, equations.quantities)
 
     @cached_property

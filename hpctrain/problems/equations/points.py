@@ -69,7 +69,7 @@ def _distribution(x: Tensor, low: float, high: float, clusters: Sequence[Cluster
     return total
 
 
-def grid_points(domain: Domain, counts: tuple[int, ...]) -> Tensor:
+def make_grid_points(domain: Domain, counts: tuple[int, ...]) -> Tensor:
     """The tensor grid of equidistant points, ends included; the last coordinate runs fastest.
 
     Args:

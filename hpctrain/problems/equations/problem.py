@@ -35,11 +35,11 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor
 from hpctrain.problems.equations.exact import exact_forms, periodic_inputs
 from hpctrain.problems.equations.geometry import GeometryError
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
 from hpctrain.problems.equations.outputs import Outputs, Quantities
-from hpctrain.problems.equations.points import Cluster, grid_points, move_into_clusters
+from hpctrain.problems.equations.points import Cluster, make_grid_points, move_into_clusters
 from hpctrain.problems.equations.requests import (
     LANES,
     Trial,
@@ -130,7 +130,7 @@ class PinnProblem:
     def _place_points(self) -> Tensor:
         """The equation's points (d, N)."""
         try:
-            return interior_points(
+            return place_interior_points(
                 self.frame.region, self.formulation.points, self.move_into_clusters
             )
         except GeometryError as error:
@@ -199,10 +199,10 @@ class PinnProblem:
             return {}
         region, d = self.frame.region, len(self.frame.axes.names)
         if d <= MOST_GRIDDED:
-            points = grid_points(region.bounds, (MAXIMUM_GRID,) * d)
+            points = make_grid_points(region.bounds, (MAXIMUM_GRID,) * d)
             points = points[:, region.contains(points)]
         else:
-            points = interior_points(region, MANY)
+            points = place_interior_points(region, MANY)
         found = {field: float(form.distance(points).max()) for field, form in self.forms.items()}
         for field, maximum in found.items():
             if not 0 < maximum < math.inf:
@@ -237,9 +237,9 @@ class PinnProblem:
             for each, stop in zip(layers, stops, strict=True)
         ]
 
-    def initial_parameters(self, seed: int) -> Tensor:
+    def make_initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,)."""
-        weights = self.network.initial_parameters(seed)
+        weights = self.network.make_initial_parameters(seed)
         theta = torch.cat([weights, unknown_values.starts(self.equations.unknowns)])
         return theta.to(self._device, self._dtype)
 

@@ -77,7 +77,7 @@ class LogisticProblem:
     def layers(self) -> list[LayerRange]:
         return [LayerRange(0, self.parameters, self.parameters)]
 
-    def initial_parameters(self, seed: int) -> Tensor:
+    def make_initial_parameters(self, seed: int) -> Tensor:
         """θ₀ = 0, whatever the seed."""
         return torch.zeros(self.parameters, dtype=self._dtype, device=self._device)
 
@@ -111,7 +111,7 @@ class LogisticProblem:
             share = self.share(chunks, communicator.rank, communicator.size, threads)
             counts = Counts(share.loss_cost, share.gradient_cost)
             objective = Objective(share, communicator, self.samples, chunks, counts)
-            return SuboptimalityMonitor(objective, self.ridge, self.initial_parameters(0))
+            return SuboptimalityMonitor(objective, self.ridge, self.make_initial_parameters(0))
 
 
 class LogisticLoss:

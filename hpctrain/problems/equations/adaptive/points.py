@@ -20,7 +20,7 @@ from torch import Tensor
 from hpctrain.linalg.arrays import to_tensor
 from hpctrain.linalg.randomness import make_generator
 from hpctrain.problems.equations.geometry.base import Geometry
-from hpctrain.problems.equations.geometry.sampling import Transform, interior_points
+from hpctrain.problems.equations.geometry.sampling import Transform, place_interior_points
 
 # Least density of a candidate beside the others: the logarithm of a key stays finite.
 LEAST_DENSITY = 1e-280
@@ -41,7 +41,7 @@ def draw_candidates(
         u = ((points - low) / (high - low) + shift) % 1.0
         return move(low + (high - low) * u)
 
-    return interior_points(region, count, shift_and_move)
+    return place_interior_points(region, count, shift_and_move)
 
 
 def draw_by_residual(

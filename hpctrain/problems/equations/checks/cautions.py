@@ -15,7 +15,7 @@ from hpctrain.problems.equations.conditions.boundary import INSIDE, Exactable, O
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import FieldForm, describe_corners
 from hpctrain.problems.equations.fields import At
-from hpctrain.problems.equations.geometry.sampling import cube_points
+from hpctrain.problems.equations.geometry.sampling import place_cube_points
 from hpctrain.problems.equations.requests import Trial
 from hpctrain.problems.equations.scaling import caution_of_sizes
 from hpctrain.problems.equations.solution import Composition
@@ -93,7 +93,7 @@ def _compare_ends(
     """A value that is not the same at both ends of a coordinate."""
     number = frame.axes.coordinates.index(along)
     for piece in select_pieces(condition.on, frame, name):
-        anywhere = piece.map(cube_points(piece.parameters, COMPARED)).points
+        anywhere = piece.map(place_cube_points(piece.parameters, COMPARED)).points
         low, high = anywhere.clone(), anywhere.clone()
         low[number], high[number] = frame.region.bounds[number]
         for key, given in condition.values.items():

@@ -16,7 +16,7 @@ from hpctrain.kernels.jets import JetShape
 from hpctrain.problems.equations.ansatz import Function, spatial_gradient
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 
 # Lines along each coordinate, points on each, and intervals of each that are looked into.
 _LINES, _POINTS, _KEPT = 4, 257, 4
@@ -96,7 +96,7 @@ def _largest_jump(
 
 
 def _coarse_lines(frame: Frame, coordinates: list[int]) -> _Lines:
-    starts = interior_points(frame.region, _LINES)
+    starts = place_interior_points(frame.region, _LINES)
     points = starts[:, None, :, None].repeat(1, len(coordinates), 1, _POINTS)
     for k, coordinate in enumerate(coordinates):
         points[coordinate, k] = torch.linspace(

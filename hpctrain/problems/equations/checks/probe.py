@@ -16,7 +16,7 @@ from hpctrain.problems.equations.checks.trainable import trainable_in
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.fields import Component
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.outputs import Quantities
 from hpctrain.problems.equations.requests import Trial, evaluate_term, shape_for, try_out
 from hpctrain.problems.equations.solution import Composition
@@ -67,7 +67,7 @@ def probe(problem: Probed, dtype: torch.dtype = torch.float64) -> None:
             residual is nowhere finite; a field or an unknown is in no residual.
     """
     frame = problem.frame
-    points = interior_points(frame.region, _POINTS)
+    points = place_interior_points(frame.region, _POINTS)
     for field, form in problem.forms.items():
         for function, called in ((form.lifting, "G"), (form.distance, "D")):
             _probe_form(function, f"{form.place}: {called} of {field}", form, points, problem)
@@ -140,7 +140,7 @@ def _probe_form(
 
 
 def _check_positive(field: str, form: FieldForm, frame: Frame) -> None:
-    points = interior_points(frame.region, _INNER_POINTS)
+    points = place_interior_points(frame.region, _INNER_POINTS)
     values = form.distance(points)
     bad = ~(values > 0)
     if bool(bad.any()):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpctrain.problems.equations.fields import TIME, At, Axes, Field
 from hpctrain.problems.equations.geometry.base import Geometry, Piece
-from hpctrain.problems.equations.geometry.sampling import boundary_points, cube_points
+from hpctrain.problems.equations.geometry.sampling import place_boundary_points, place_cube_points
 from hpctrain.problems.equations.terms import ProblemError, Term, check_values
 
 # A number, or a function of the points that gives (N,).
@@ -146,14 +146,14 @@ def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
     return chosen
 
 
-def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, Tensor]:
+def place_points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, Tensor]:
     """Points (d, N) of a part of the boundary, and normals (d, N); zero for fixed coordinates."""
     pieces = select_pieces(on, frame, place)
     if isinstance(on, Mapping):
         points = _place_fixed_points(on, frame, place, count)
         return points, torch.zeros_like(points)
 
-    def chosen(patch: Any) -> Tensor:
+    def choose(patch: Any) -> Tensor:
         if not callable(on):
             return patch.holds
         mask = on(At(frame.axes, patch.points, patch.normals))
@@ -164,7 +164,7 @@ def points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, 
     what = f"{place}: on = {on!r} is no part of the boundary"
     if callable(on):
         what = f"{place}: on(at) is true at no point of the boundary"
-    return boundary_points(pieces, count, chosen, what)
+    return place_boundary_points(pieces, count, choose, what)
 
 
 def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
@@ -179,7 +179,7 @@ def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
 def _place_fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int) -> Tensor:
     """Points of the region with some coordinates fixed: one where all of them are."""
     free = [name for name in frame.axes.names if name not in on]
-    tried = cube_points(len(free), 4 * count if free else 1)
+    tried = place_cube_points(len(free), 4 * count if free else 1)
     rows = dict(zip(free, tried, strict=True))
 
     def row(name: str, low: float, high: float) -> Tensor:

@@ -15,11 +15,11 @@ from hpctrain.problems.equations.conditions.base import (
     derivative_of,
     evaluate,
     function_in,
-    points_on,
+    place_points_on,
     select_pieces,
 )
 from hpctrain.problems.equations.fields import TIME, At, Field
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
 
 INSIDE, START = "inside", f"{TIME}.low"
@@ -49,8 +49,8 @@ class OnBoundary(AnyCondition):
     def term(self, frame: Frame, name: str, points: int) -> Term:
         count = self.points or points
         if self.on == INSIDE:
-            return Term(name, interior_points(frame.region, count), self.zero, self.weight)
-        x, normals = points_on(self.on, frame, f"{frame.title}: {name}", count)
+            return Term(name, place_interior_points(frame.region, count), self.zero, self.weight)
+        x, normals = place_points_on(self.on, frame, f"{frame.title}: {name}", count)
         return Term(name, x, self.zero, self.weight, normals)
 
 

@@ -10,12 +10,12 @@ from hpctrain.problems.equations.conditions.base import (
     AnyCondition,
     Frame,
     Where,
-    points_on,
+    place_points_on,
     select_pieces,
 )
 from hpctrain.problems.equations.conditions.boundary import INSIDE
 from hpctrain.problems.equations.fields import At, Field
-from hpctrain.problems.equations.geometry.sampling import interior_points
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.terms import ProblemError, Term, call_by_name
 
 
@@ -53,9 +53,9 @@ class Integral(AnyCondition):
     def term(self, frame: Frame, name: str, points: int) -> Term:
         count = self.points or points
         if self.over == INSIDE:
-            x, normals = interior_points(frame.region, count), None
+            x, normals = place_interior_points(frame.region, count), None
         else:
-            x, normals = points_on(self.over, frame, f"{frame.title}: {name}", count)
+            x, normals = place_points_on(self.over, frame, f"{frame.title}: {name}", count)
         return Term(name, x, self._zero, self.weight, normals, group=x.shape[1])
 
     def _zero(

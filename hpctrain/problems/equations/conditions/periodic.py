@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, points_on
+from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, place_points_on
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.terms import ProblemError, Term
 
@@ -55,7 +55,7 @@ class Periodic(AnyCondition):
 
     def term(self, frame: Frame, name: str, points: int) -> Term:
         place = f"{frame.title}: {name}"
-        low, _ = points_on(f"{self.along}.low", frame, place, self.points or points)
+        low, _ = place_points_on(f"{self.along}.low", frame, place, self.points or points)
         high = low.clone()
         coordinate = frame.axes.coordinates.index(self.along)
         high[coordinate] = frame.region.bounds[coordinate][1]

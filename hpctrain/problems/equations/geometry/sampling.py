@@ -23,7 +23,7 @@ _MOST_TRIES = 4096
 Transform = Callable[[Tensor], Tensor]
 
 
-def cube_points(dimension: int, count: int) -> Tensor:
+def place_cube_points(dimension: int, count: int) -> Tensor:
     """Evenly distributed points (d, N) strictly inside the unit cube, float64, on the CPU.
 
     Up to four dimensions point i = 1..N is ((i − ½)/N, φ₂(i), φ₃(i), φ₅(i)), φ_b a radical inverse
@@ -57,7 +57,7 @@ def radical_inverse(index: Tensor, base: int) -> Tensor:
     return inverse
 
 
-def interior_points(geometry: Geometry, count: int, move: Transform = lambda x: x) -> Tensor:
+def place_interior_points(geometry: Geometry, count: int, move: Transform = lambda x: x) -> Tensor:
     """Points (d, N) inside, none on the boundary.
 
     Args:
@@ -70,7 +70,7 @@ def interior_points(geometry: Geometry, count: int, move: Transform = lambda x: 
     """
 
     def inside(tried: int) -> Tensor:
-        u = cube_points(len(geometry.bounds), tried)
+        u = place_cube_points(len(geometry.bounds), tried)
         rows = zip(u, geometry.bounds, strict=True)
         points = move(torch.stack([low + (high - low) * row for row, (low, high) in rows]))
         return points[:, geometry.contains(points) & (geometry.distance(points) > 0)]
@@ -95,7 +95,7 @@ def _enough(draw: Callable[[int], Tensor], count: int, otherwise: str) -> Tensor
     return found[:, torch.arange(count, device="cpu") * found.shape[1] // count]
 
 
-def boundary_points(
+def place_boundary_points(
     pieces: Sequence[Piece], count: int, chosen: Callable[[Patch], Tensor], what: str
 ) -> tuple[Tensor, Tensor]:
     """Points (d, N) on pieces of a boundary, and the outward normals (d, N) there.
@@ -115,7 +115,7 @@ def boundary_points(
         parts = []
         for piece in pieces:
             share = 1 if piece.parameters == 0 else math.ceil(tried * piece.measure / total)
-            patch = piece.map(cube_points(piece.parameters, share))
+            patch = piece.map(place_cube_points(piece.parameters, share))
             kept = patch.holds & chosen(patch)
             parts.append(torch.cat([patch.points, patch.normals])[:, kept])
         return torch.cat(parts, dim=1)

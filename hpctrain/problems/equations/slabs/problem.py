@@ -58,7 +58,7 @@ class SlabProblem:
         self.windows = [make(take_window(equations, self.bounds[0], None))]
         self.parameters = self.windows[0].parameters
         # Forms of later windows are tried out before there are solutions of the earlier ones.
-        first = self.windows[0].initial_parameters(seed)
+        first = self.windows[0].make_initial_parameters(seed)
         self.state = SlabState(0, first.repeat(len(self.bounds), 1))
         for number, window in enumerate(self.bounds[1:], start=1):
             try:
@@ -89,8 +89,8 @@ class SlabProblem:
     def layers(self) -> list[LayerRange]:
         return self.windows[0].layers
 
-    def initial_parameters(self, seed: int) -> Tensor:
-        return self.windows[0].initial_parameters(seed)
+    def make_initial_parameters(self, seed: int) -> Tensor:
+        return self.windows[0].make_initial_parameters(seed)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
         """The loss of the window in training, one for all that ask; it changes with the window."""
