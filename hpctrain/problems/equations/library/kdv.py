@@ -20,7 +20,7 @@ from hpctrain.problems.equations.library.methods.etdrk4 import Evolution, Fourie
 class KortewegDeVries(Equations):
     """u_t + u u_x + 0.022² u_xxx = 0, u(0, x) = cos πx, periodic in x.
 
-    The network takes three harmonics: for the narrow solitons one is few.
+    The network takes six harmonics: for the narrow solitons one is few.
     """
 
     name = "kdv"
@@ -28,7 +28,7 @@ class KortewegDeVries(Equations):
     dispersion = 0.022**2
     conditions = (
         Initial({"u": lambda at: torch.cos(math.pi * at.x)}, exact=True),
-        Periodic("x", harmonics=3),
+        Periodic("x", harmonics=6),
     )
 
     def residuals(self, at: At, u: Field) -> Tensor:
