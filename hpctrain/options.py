@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Tag
+from pydantic import BaseModel, ConfigDict, Tag, WrapValidator
 
 Found = TypeVar("Found")
 
 # A class in a Python file of the user's own, such as "my_pde.py:Heat".
 OWN_CLASS = r".+\.py:[^\W\d]\w*"
+# The name of a class that was given in Python.
+FROM_PYTHON = r"python:[^\W\d]\w*"
 
 
 def suggest(given: object, known: Iterable[str]) -> str:
@@ -28,6 +30,36 @@ class Options(BaseModel):
     """A group of settings: unknown keys and wrong types are errors, values cannot change later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class GivenClass(str):
+    """A class that was given in Python, where a job file names one as "file.py:Class".
+
+    As a text it is "python:Class", which is what a run file has of it.
+
+    Attributes:
+        given: the class.
+    """
+
+    given: type
+
+    def __new__(cls, given: type) -> "GivenClass":
+        name = super().__new__(cls, f"python:{given.__name__}")
+        name.given = given
+        return name
+
+    def __getnewargs__(self) -> tuple[Any]:
+        return (self.given,)
+
+
+# A setting that names a class of the user's own.
+if TYPE_CHECKING:
+    ClassName = str
+else:
+    ClassName = Annotated[
+        str,
+        WrapValidator(lambda name, check: name if isinstance(name, GivenClass) else check(name)),
+    ]
 
 
 def list_literals(group: type[Options], key: str) -> tuple[str, ...]:
@@ -77,7 +109,7 @@ class Choice:
     Attributes:
         key: the key that decides.
         groups: its values → the group.
-        own: the group for "file.py:Class".
+        own: the group for "file.py:Class", or a class given in Python.
         example: of that, in words.
         default: the value where the key is missing.
     """
@@ -95,7 +127,7 @@ class Choice:
         name = table.get(self.key, self.default) if isinstance(table, dict) else None
         if not isinstance(name, str):
             return None
-        own = self.own if re.fullmatch(OWN_CLASS, name) else None
+        own = self.own if re.fullmatch(f"{OWN_CLASS}|{FROM_PYTHON}", name) else None
         group = self.groups.get(name, own)
         return None if group is None else group.__name__
 

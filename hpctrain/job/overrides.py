@@ -1,9 +1,10 @@
-"""Settings that replace those of a job file, as in `--set solver.blocks=4`."""
+"""Settings that replace those of a job: `--set solver.blocks=4`, `set={"solver.blocks": 4}`."""
 
 import re
 import tomllib
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -16,18 +17,77 @@ from hpctrain.job.groups import (
     find_inner_group,
     is_choice,
 )
+from hpctrain.job.plain import make_plain
 from hpctrain.options import Options
+
+# "solver.blocks=4" each, whose value is TOML, or a bare word, which is taken as a string; or values
+# by their keys.
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Override:
+    """A setting that replaces one of a job.
+
+    Attributes:
+        key: such as "solver.blocks"; a table of a list is named by its number from 1.
+        value: None to leave the setting out, for its default.
+        said: how the user gave it, for messages.
+    """
+
+    key: str
+    value: Any
+    said: str
+
+
+def read_overrides(given: Overrides) -> list[Override]:
+    """The overrides that a command line or Python gives, in order.
+
+    Raises:
+        JobError: one is no key with a value.
+    """
+    if isinstance(given, Mapping):
+        return [_take(key, value) for key, value in given.items()]
+    return [_parse(text) for text in given]
+
+
+def _take(key: Any, value: Any) -> Override:
+    said = f"set={{{key!r}: {value!r}}}"
+    if not (isinstance(key, str) and _is_key(key)):
+        raise JobError(f'{said}: expected keys and values, such as {{"solver.blocks": 4}}')
+    return Override(key, make_plain(value), said)
+
+
+def _parse(text: str) -> Override:
+    key, equals, value = text.partition("=")
+    if not equals or not _is_key(key.strip()):
+        raise JobError(f"--set {text}: expected KEY=VALUE, such as solver.blocks=4")
+    return Override(key.strip(), _read_value(value.strip()), f"--set {text}")
+
+
+def find_setting(settings: Any, key: str) -> Any:
+    """What stands in the settings of a job under a key; None for nothing."""
+    for part in key.split("."):
+        if isinstance(settings, list) and part.isdecimal() and 1 <= int(part) <= len(settings):
+            settings = settings[int(part) - 1]
+        elif isinstance(settings, dict):
+            settings = settings.get(part)
+        else:
+            return None
+    return settings
+
+
+def _is_key(text: str) -> bool:
+    return all(re.fullmatch(r"[\w-]+", part) for part in text.split("."))
 
 
 def apply_overrides(
-    settings: dict[str, Any], overrides: Sequence[str], job: type[Options]
+    settings: dict[str, Any], overrides: Sequence[Override], job: type[Options]
 ) -> list[str]:
-    """Replaces settings of a job file, in place.
+    """Replaces settings of a job, in place.
 
-    An override is "key.of.setting=value". The value is TOML; a bare word is a string. A table in a
-    list is named by its number from 1, as in "solver.2.memory=5". An override without a value
-    removes the setting, which then has its default. Where it changes of which kind a table is, such
-    as by solver.name, settings of the old kind are removed as well, with a warning.
+    Where an override changes of which kind a table is, such as by solver.name, settings of the old
+    kind are removed as well, with a warning.
 
     Args:
         settings: the content of the job file, which is changed.
@@ -38,7 +98,7 @@ def apply_overrides(
         The keys that were replaced, such as "solver.blocks".
 
     Raises:
-        JobError: an override is no key with a value, or its key does not lead to a table.
+        JobError: the key of an override does not lead to a table.
     """
     before = {place: find_group(field, table) for place, field, table in _list(settings, job)}
     replaced = [_override(settings, override) for override in overrides]
@@ -101,25 +161,21 @@ def _is_within(key: str, places: Collection[str]) -> bool:
     return any(f"{key}.".startswith(f"{place}.") for place in places)
 
 
-def _override(settings: Any, override: str) -> str:
-    """Puts "a.b=value" into nested settings, which are changed; returns the key "a.b"."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(re.fullmatch(r"[\w-]+", part) for part in parts):
-        raise JobError(f"--set {override}: expected KEY=VALUE, such as solver.blocks=4")
-    asked, inner = f"--set {override}", settings
+def _override(settings: Any, override: Override) -> str:
+    """Puts a value into nested settings, which are changed; returns its key."""
+    parts, asked, inner = override.key.split("."), override.said, settings
     for depth, part in enumerate(parts[:-1], start=1):
         inner = _enter(inner, part, asked, ".".join(parts[:depth]))
     name: Any = parts[-1]
     if isinstance(inner, list):
         name = _find_index(inner, name, asked, ".".join(parts[:-1]))
-    if text.strip():
-        inner[name] = _toml_value(text.strip())
+    if override.value is not None:
+        inner[name] = override.value
     elif isinstance(inner, dict) and name not in inner:
-        raise JobError(f"{asked}: there is no {key.strip()} to leave out")
+        raise JobError(f"{asked}: there is no {override.key} to leave out")
     else:
         del inner[name]
-    return ".".join(parts)
+    return override.key
 
 
 def _enter(settings: Any, part: str, asked: str, place: str) -> Any:
@@ -147,8 +203,10 @@ def _find_index(items: list[Any], part: str, asked: str, place: str) -> int:
     return int(part) - 1
 
 
-def _toml_value(text: str) -> Any:
-    """Returns the value that a TOML text means; a text that is not TOML means itself."""
+def _read_value(text: str) -> Any:
+    """Returns the value that a TOML text means; a text that is not TOML means itself, "" None."""
+    if not text:
+        return None
     try:
         document = tomllib.loads(f"value = {text}")
     except ValueError:

@@ -2,21 +2,23 @@
 
 A run file has their digests. When a run is resumed or evaluated, hpctrain says which files it will
 run, and refuses one that has changed, unless the user asks for it. A digest is of the named file
-only, not of what it imports.
+only, not of what it imports. A class that was given in Python has no digest, only its name.
 """
 
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpctrain.errors import InputError
+from hpctrain.job.overrides import Override, find_setting
 from hpctrain.job.settings import Job
 from hpctrain.job.stages import name_stages
-from hpctrain.options import OWN_CLASS
+from hpctrain.options import OWN_CLASS, GivenClass
 
 # Letters of a digest that messages show.
 SHOWN = 12
@@ -47,6 +49,18 @@ def list_own_files(job: Job) -> list[OwnFile]:
             name = value.rpartition(":")[0]
             found.setdefault(name, OwnFile(key, name, _compute_digest(Path(name))))
     return list(found.values())
+
+
+def list_given_classes(job: Job) -> dict[str, type]:
+    """The classes that Python gave to a job, by the settings that they are."""
+    return {key: name.given for key, name in _list_choices(job) if isinstance(name, GivenClass)}
+
+
+def is_given_again(job: str, override: Override) -> bool:
+    """Whether an override is the class that Python gave to a job, whose text has the name."""
+    if not isinstance(override.value, GivenClass):
+        return False
+    return find_setting(tomllib.loads(job), override.key) == override.value
 
 
 def write_digests(files: Sequence[OwnFile]) -> str:
@@ -86,7 +100,7 @@ def announce(files: Sequence[OwnFile]) -> None:
 
 def _list_choices(job: Job) -> Iterator[tuple[str, str]]:
     yield "problem.name", job.problem.name
-    yield "network.kind", str(getattr(job.network, "kind", ""))
+    yield "network.kind", getattr(job.network, "kind", "")
     for key, stage in name_stages(job.solver):
         yield f"{key}.name", stage.name
 

@@ -1,8 +1,8 @@
 """The job file: every setting of a run, its default, its meaning and its check.
 
-A job is a TOML file. `load_job` reads one, applies overrides such as `solver.blocks=4` and checks
-everything; whatever is wrong ends in a `JobError` of one line. `write_toml` writes a job back,
-defaults included.
+A job is a TOML file, or its tables in Python. `load_job` reads one, applies overrides such as
+`solver.blocks=4` and checks everything, as `make_job` does with tables; whatever is wrong ends in a
+`JobError` of one line. `write_toml` writes a job back, defaults included.
 """
 
 import os
@@ -40,7 +40,8 @@ from hpctrain.job.groups import (
     list_variants,
     show,
 )
-from hpctrain.job.overrides import apply_overrides
+from hpctrain.job.overrides import Overrides, apply_overrides, read_overrides
+from hpctrain.job.plain import make_plain
 from hpctrain.job.stages import StageOptions, list_tables, name_stages
 from hpctrain.job.stop import StopOptions, list_asked, list_measures
 from hpctrain.networks.kinds import NETWORKS, NetworkOptions
@@ -180,38 +181,62 @@ class Job(Options):
             )
 
 
-def load_job(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Job:
+def load_job(path: str | PathLike[str], overrides: Overrides = ()) -> Job:
     """Reads and checks a job file.
 
     Args:
         path: the TOML file.
-        overrides: settings that replace the file's, see `overrides.apply_overrides`.
+        overrides: settings that replace the file's, see `overrides.Overrides`.
 
     Raises:
         JobError: the file cannot be read, or is not a job; the message is one line.
     """
+    return parse_job(read_text(path), str(path), overrides)
+
+
+def read_text(path: str | PathLike[str]) -> str:
+    """The text of a job file.
+
+    Raises:
+        JobError: it cannot be read.
+    """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise JobError(f"{path}: cannot read the job file: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise JobError(f"{path}: not a text in UTF-8 (byte {error.start})") from error
-    return parse_job(text, str(path), overrides)
 
 
-def parse_job(text: str, source: str, overrides: Sequence[str] = ()) -> Job:
+def parse_job(text: str, source: str, overrides: Overrides = ()) -> Job:
     """Checks the text of a job file; `source` is how messages name it. See `load_job`."""
     try:
         settings = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise JobError(f"{source}: not valid TOML: {error}") from error
-    overridden = apply_overrides(settings, overrides, Job)
+    return make_job(settings, source, overrides)
+
+
+def make_job(tables: Mapping[str, Any], source: str, overrides: Overrides = ()) -> Job:
+    """Checks the tables of a job.
+
+    Args:
+        tables: as `tomllib` gives them, or in Python's or NumPy's types; left as they are.
+        source: how messages name them.
+        overrides: see `overrides.Overrides`.
+
+    Raises:
+        JobError: they are no job; the message is one line.
+    """
+    settings = make_plain(tables)
+    overridden = apply_overrides(settings, read_overrides(overrides), Job)
     _check_letters(settings, source)
     try:
         return Job.model_validate(settings)
     except ValidationError as error:
         key, line = _find_first_fault(error, Job, "", settings)
-    origin = f"{source} with --set" if key in overridden else source
+    option = "set=" if isinstance(overrides, Mapping) else "--set"
+    origin = f"{source} with {option}" if key in overridden else source
     raise JobError(f"{origin}: {line}")
 
 

@@ -96,6 +96,7 @@ class Criterion:
 RUNNING = Reason("running")
 STALLED = Reason("the solver has nothing left to try")
 ZERO_GRADIENT = Reason("the gradient is zero")
+CALLBACK = Reason("stopped by a callback")
 SIGNAL = Reason("stopped by a signal", TO_BE_RESUMED)
 NON_FINITE = Reason("the loss is not finite", FAILED)
 OUTPUT_FAILED = Reason("the run file cannot be written", FAILED)
@@ -147,6 +148,7 @@ REASONS: tuple[Reason | Criterion, ...] = (
         "suboptimality",
         shown=Shown("suboptimality", "L - L*", DECADES),
     ),
+    CALLBACK,
     Criterion(
         "max_seconds",
         "wall-clock time since the run was started or resumed, in seconds",

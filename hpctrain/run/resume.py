@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.job.own_code import check_unchanged, list_own_files
+from hpctrain.job.overrides import Overrides, read_overrides
+from hpctrain.job.own_code import check_unchanged, is_given_again, list_own_files
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.parallel.communicator import Communicator
@@ -101,7 +102,7 @@ def compute_fingerprint(job: Job) -> int:
 
 
 def find_past(
-    run_file: str, overrides: Sequence[str], communicator: Communicator, changed_code: bool = False
+    run_file: str, overrides: Overrides, communicator: Communicator, changed_code: bool = False
 ) -> Past:
     """Reads what a run goes on from; imports no code; collective.
 
@@ -113,9 +114,12 @@ def find_past(
             changed, or there is no checkpoint left that is whole.
     """
     path = Path(run_file)
-    identity, job, stop_reason, last = communicator.run_on_root(
-        lambda: _read(path, overrides, changed_code)
+    identity, text, own_code, stop_reason, last = communicator.run_on_root(
+        lambda: _read(path, overrides)
     )
+    job = communicator.run_on_all(lambda: parse_job(text, str(path), overrides))
+    if not changed_code:
+        communicator.run_on_root(lambda: check_unchanged(list_own_files(job), own_code, path))
     store = CheckpointStore(name_checkpoint_folder(path), communicator, identity)
     checkpoint = store.find_latest(until=last)
     if checkpoint is not None and checkpoint.extra["job"] != compute_fingerprint(job):
@@ -125,22 +129,23 @@ def find_past(
     return Past(path, identity, job, stop_reason, checkpoint)
 
 
-def _read(path: Path, overrides: Sequence[str], changed_code: bool) -> tuple[str, Job, str, int]:
-    """Identity, job, stop reason and the last iteration, -1 where none is recorded."""
+def _read(path: Path, overrides: Overrides) -> tuple[str, str, str, str, int]:
+    """Identity, job, digests of its files, stop reason, last iteration (-1 where none is recorded).
+
+    Raises:
+        InputError: an override is not allowed.
+    """
     run = read_run(path)
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if not key.startswith(CHANGEABLE) or key in FIXED:
+    for override in read_overrides(overrides):
+        key, is_changeable = override.key, override.key.startswith(CHANGEABLE)
+        if not is_given_again(run.job, override) and (not is_changeable or key in FIXED):
             raise ResumeError(
-                f"--set {override}: a resumed run keeps this setting; allowed are stop.…,"
+                f"{override.said}: a resumed run keeps this setting; allowed are stop.…,"
                 " output.… (but not output.path), parallel.threads and parallel.transport"
             )
     iterations = run.history["iteration"]
     last = int(iterations[-1]) if len(iterations) else -1
-    identity, job = str(run.attributes.get("run", "")), parse_job(run.job, str(path), overrides)
-    if not changed_code:
-        check_unchanged(list_own_files(job), run.own_code, path)
-    return identity, job, run.stop_reason, last
+    return str(run.attributes.get("run", "")), run.job, run.own_code, run.stop_reason, last
 
 
 def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: CheckpointStore) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from hpctrain.options import Choice, Options, find_classes
+from hpctrain.options import Choice, ClassName, Options, find_classes
 from hpctrain.solvers.base import Setting, Solver
 
 
@@ -13,7 +13,7 @@ class OwnSolverOptions(Options):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description='such as "my_method.py:MyMethod"')
+    name: ClassName = Field(description='such as "my_method.py:MyMethod"')
 
 
 def find_solvers() -> dict[str, type[Solver[Any]]]:

@@ -1,12 +1,14 @@
-"""Finds classes in Python files of the user, which a job names as "file.py:Class"."""
+"""Finds classes of the user, which a job names as "file.py:Class", or which Python gave."""
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from hpctrain.errors import InputError
+from hpctrain.options import FROM_PYTHON, GivenClass
 from hpctrain.user_code.faults import explain
 
 Own = TypeVar("Own")
@@ -17,13 +19,22 @@ def find_class(key: str, name: str, base: type[Own]) -> type[Own]:
 
     Args:
         key: the setting, for messages.
-        name: "file.py:Class".
+        name: "file.py:Class", or a class that was given in Python.
         base: of which the class must be a subclass.
 
     Raises:
         InputError: there is no such file or class, or the file fails.
     """
+    if isinstance(name, GivenClass):
+        if issubclass(name.given, base):
+            return name.given
+        raise InputError(f"{key} = {name!r} is not allowed: a subclass of {base.__name__}")
     file, _, class_name = name.rpartition(":")
+    if re.fullmatch(FROM_PYTHON, name):
+        raise InputError(
+            f"{key} = {name!r}: this class was given in Python, and is in no file: give it again,"
+            f' set={{"{key}": {class_name}}}, to hpctrain.train, resume or load'
+        )
     if not Path(file).is_file():
         raise InputError(f"{key} = {name!r}: there is no file {file} (from {Path.cwd()})")
     try:

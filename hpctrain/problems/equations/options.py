@@ -9,7 +9,7 @@ from hpctrain.errors import InputError
 from hpctrain.kernels import find_dtype as type_of
 from hpctrain.kernels import is_native_available
 from hpctrain.networks.kinds.dense import DenseOptions
-from hpctrain.options import Options
+from hpctrain.options import ClassName, Options
 from hpctrain.problems.base import FamilyOptions, Problem
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import check_adaptable
@@ -40,7 +40,9 @@ class PinnOptions(FamilyOptions):
     networks: ClassVar = (DenseOptions,)
     samples_key: ClassVar = "points"
 
-    name: str = Field(description='a shipped equation, such as "burgers", or "my_pde.py:Heat"')
+    name: ClassName = Field(
+        description='a shipped equation, such as "burgers", or "my_pde.py:Heat"'
+    )
     points: int = Field(10_000, ge=1, description="collocation points, the samples of the loss")
     scale_distance: bool = Field(
         True, description="divide the distance function by its maximum over the domain"
