@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import FigureBase
 
+from hpctrain.store.run_file import STANDARD_ERROR
+
 Solution = Mapping[str, np.ndarray]
 # The smallest error that is told apart on the colour scale, as a share of the largest.
 SHOWN_RANGE = 1e-5
@@ -41,7 +43,7 @@ def _title(what: str, field: str) -> str:
 
 
 def _list_coordinates(solution: Solution) -> dict[str, np.ndarray]:
-    others = ("prediction", "reference", "standard_error")
+    others = ("prediction", "reference", STANDARD_ERROR)
     return {name: values for name, values in solution.items() if not name.startswith(others)}
 
 

@@ -1,6 +1,7 @@
 """From a job file to the objects of a run: problem, objective, stages, monitor, observers."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from hpctrain.problems.base import Monitor, Problem, RenewableProblem, Renewal
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.run.memory import keep_freed_memory
 from hpctrain.run.observers import Observers
+from hpctrain.run.observers.callbacks import Callback, Callbacks
 from hpctrain.run.observers.checkpoints import Checkpoints
 from hpctrain.run.observers.history import History
 from hpctrain.run.observers.progress import Progress
@@ -109,15 +111,23 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     return Parts(job, place, problem, objective, stages, composed, monitor, untraced, renewal)
 
 
-def make_observers(parts: Parts, output: Output) -> Observers:
-    """What watches a run, and writes it where `output` says."""
+def make_observers(
+    parts: Parts, output: Output, callbacks: Sequence[Callback], progress: bool
+) -> Observers:
+    """What watches a run, and writes it where `output` says.
+
+    Args:
+        callbacks: called with each iteration.
+        progress: whether it is shown.
+    """
     job, ranks = parts.job, parts.place.ranks
     history = History(parts, output)
     return Observers(
         validation=Validation(parts.monitor, job.output.error_every),
         history=history,
-        progress=Progress(job.stop.max_iterations, ranks.is_root),
+        progress=Progress(job.stop.max_iterations, progress and ranks.is_root),
         checkpoints=Checkpoints(parts, output, history.sync),
+        callbacks=Callbacks(callbacks),
         timer=ranks.timer,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.errors import RunError
-from hpctrain.job.stop import NON_FINITE, OUTPUT_FAILED, SIGNAL, Criterion, Reason
+from hpctrain.job.stop import CALLBACK, NON_FINITE, OUTPUT_FAILED, SIGNAL, Criterion, Reason
 from hpctrain.linalg.vectors import norm
 from hpctrain.objective import Point
 from hpctrain.run.observers import Observers
@@ -84,6 +84,7 @@ class Loop:
         reason = verdict.reason
         if verdict.ends_run and explain(reason, kept.record.outcome) == past.stop_reason:
             self._say_started()
+            self._observers.validation.measure(state.point.theta)
             said = f"nothing to do, {past.path} has ended: {past.stop_reason}"
             return self._end(state.point, reason, said)
         self._begin(past)
@@ -155,6 +156,7 @@ class Loop:
     def _agree(self, point: Point, record: Record) -> Verdict:
         """Whether the stage or the run ends, as all ranks agree."""
         faults = {
+            CALLBACK: self._observers.callbacks.ask_to_stop,
             SIGNAL: self._signals.received,
             OUTPUT_FAILED: self._observers.history.fault is not None,
         }
@@ -166,7 +168,7 @@ class Loop:
         if reason is OUTPUT_FAILED:
             raise history.explain_fault()
         if reason is NON_FINITE:
-            history.finish(reason.text, ended, None, self._parts.join_parameters(point.theta))
+            history.finish(reason.text, ended, None, self._parts.join_parameters(point.theta), {})
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
                 f" infinite near the last point (loss {point.loss:g},"
@@ -176,7 +178,10 @@ class Loop:
         self._observers.checkpoints.write(state, moment, self._solver.led)
         text = explain(reason, record.outcome)
         solution = self._parts.monitor.solution(point.theta) or None
-        history.finish(text, ended, solution, self._parts.join_parameters(point.theta))
+        validation = self._observers.validation
+        validation.measure(point.theta)
+        theta = self._parts.join_parameters(point.theta)
+        history.finish(text, ended, solution, theta, validation.values)
         place = name_place(self._parts.stages, self._tally)
         return self._end(point, reason, f"stopped{place}: {text}")
 
@@ -190,7 +195,6 @@ class Loop:
 
     def _end(self, point: Point, reason: Reason | Criterion, said: str) -> End:
         validation, progress = self._observers.validation, self._observers.progress
-        validation.measure(point.theta)
         lines = describe_end(
             self._parts, point.loss, validation.values, self._tally, self._clock.total
         )

@@ -30,7 +30,7 @@ from hpctrain.problems.equations.term_losses import (
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
 from hpctrain.problems.equations.unknowns import Unknown
-from hpctrain.store.run_file import TERM_LOSS
+from hpctrain.store.run_file import STANDARD_ERROR, TERM_LOSS
 
 # Points at which errors are measured where there is no grid.
 SCATTERED = 10_000
@@ -127,8 +127,8 @@ class ErrorMonitor:
     def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         """The fields at the test points, with their references and the coordinates.
 
-        Standard errors of the unknowns are beside them. Warns, on rank 0, of measurements that
-        are overfitted.
+        Standard errors of the unknowns are beside them, NaN where they are not known. Warns, on
+        rank 0, of measurements that are overfitted.
         """
         with self._communicator.timer.phase("validation"):
             overfitted = describe_overfitted(self._problem, self._losses.measure(theta))
@@ -145,8 +145,11 @@ class ErrorMonitor:
             }
             ranks, chunks, threads = self._communicator, self._chunks, self._threads
             self._uncertain = self._problem.uncertainties(theta, ranks, chunks, threads)
-            for name, each in self._uncertain.items():
-                fields[f"standard_error_{name}"] = np.array(each.standard_error)
+            for name in self._problem.equations.unknowns:
+                each = self._uncertain.get(name)
+                fields[f"{STANDARD_ERROR}{name}"] = np.array(
+                    each.standard_error if each else math.nan
+                )
         return fields | self._coordinates()
 
     def progress(self, values: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hpctrain.parallel.phases import PhaseTimer
+from hpctrain.run.observers.callbacks import Callbacks
 from hpctrain.run.observers.checkpoints import Checkpoints
 from hpctrain.run.observers.history import History
 from hpctrain.run.observers.progress import Progress
@@ -19,6 +20,7 @@ class Observers:
         history: writes the run file.
         progress: says where the run is.
         checkpoints: writes what it goes on from.
+        callbacks: calls the user's functions.
         timer: of the time that they take.
     """
 
@@ -26,6 +28,7 @@ class Observers:
     history: History
     progress: Progress
     checkpoints: Checkpoints
+    callbacks: Callbacks
     timer: PhaseTimer
 
     def show(self, moment: Moment) -> None:
@@ -36,3 +39,4 @@ class Observers:
         with self.timer.phase("io"):
             self.progress.show(row, said)
             self.history.write(row, timings, moment.theta)
+            self.callbacks.show(row, moment.theta)

@@ -19,7 +19,7 @@ from hpctrain.run.output import Output
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Past
 from hpctrain.run.stages import Stage
-from hpctrain.store.run_file import ColumnType, RunWriter
+from hpctrain.store.run_file import FINAL, ColumnType, RunWriter
 
 COLUMNS: dict[str, ColumnType] = {
     "iteration": "i8",
@@ -146,6 +146,7 @@ class History:
         ended: Sequence[str],
         solution: Mapping[str, np.ndarray] | None,
         theta: torch.Tensor,
+        measured: Mapping[str, float],
     ) -> None:
         """Completes the file before any rank goes on; collective.
 
@@ -154,12 +155,14 @@ class History:
             ended: why the stages before its last one did.
             solution: what the monitor keeps of the final θ.
             theta: the final θ (n,).
+            measured: what the monitor says of it, by its columns.
 
         Raises:
             OutputError: it cannot be written.
         """
         memory = self._ranks.find_maximum([measure_peak_memory_mb()])[0]
         facts: dict[str, Any] = {"peak_memory_mb": memory, "stage_reasons": [*ended, reason]}
+        facts |= {f"{FINAL}{name}": float(value) for name, value in measured.items()}
         last = to_array(theta)
         with self._ranks.timer.phase("io"):
             self._write_on_root(lambda writer: writer.finish(reason, solution, facts, last))

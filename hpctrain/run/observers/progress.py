@@ -1,9 +1,11 @@
 """What a run shows on rank 0: the composed solver, progress, and a summary."""
 
+import importlib.util
 import math
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,7 +14,7 @@ LINE_INTERVAL = 5.0
 
 
 class Progress:
-    """A bar on a terminal, plain lines in a batch log; says nothing where `shown` is false.
+    """A bar on a terminal and in a notebook, plain lines in a log; silent where not `shown`.
 
     Where nobody reads on (a closed pipe), or the log cannot grow, it falls silent: a run does not
     end for that.
@@ -21,18 +23,15 @@ class Progress:
     def __init__(self, max_iterations: int, shown: bool) -> None:
         self._max_iterations = max_iterations
         self._shown = shown
-        self._bar: tqdm | None = None
+        self._bar: Any = None
         self._last_line = -math.inf
         self._pending: str | None = None
 
     def begin(self, header: list[str]) -> None:
         """What is run, once."""
         self._print("\n".join(header))
-        if self._shown and sys.stdout.isatty():
-            form = "{n_fmt} iterations {elapsed} {postfix}"
-            self._bar = tqdm(
-                total=self._max_iterations, file=sys.stdout, bar_format=form, mininterval=0.2
-            )
+        if self._shown:
+            self._bar = _make_bar(self._max_iterations)
 
     def say(self, line: str) -> None:
         """Something that happened, on a line of its own."""
@@ -80,3 +79,24 @@ class Progress:
             print(text, flush=True)
         except OSError:
             self._shown = False
+
+
+def _make_bar(max_iterations: int) -> Any:
+    """A bar of tqdm's, which in a notebook is a widget; None where lines have to do."""
+    form: dict[str, Any] = {
+        "bar_format": "{n_fmt} iterations {elapsed} {postfix}",
+        "mininterval": 0.2,
+    }
+    if _is_in_notebook():
+        from tqdm.notebook import tqdm as widget
+
+        # With a total, a run that ends before it would look like a failure.
+        return widget(**form)
+    return tqdm(total=max_iterations, file=sys.stdout, **form) if sys.stdout.isatty() else None
+
+
+def _is_in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook that can show widgets."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    is_kernel = type(shell).__name__ == "ZMQInteractiveShell"
+    return is_kernel and importlib.util.find_spec("ipywidgets") is not None

@@ -15,6 +15,8 @@ read only if its iteration is there.
 """
 
 from hpctrain.store.run_file.contents import (
+    FINAL,
+    STANDARD_ERROR,
     TERM_LOSS,
     TERM_WEIGHT,
     ColumnType,
@@ -26,6 +28,8 @@ from hpctrain.store.run_file.reader import holds_no_record, read_run
 from hpctrain.store.run_file.writer import RunWriter
 
 __all__ = [
+    "FINAL",
+    "STANDARD_ERROR",
     "TERM_LOSS",
     "TERM_WEIGHT",
     "ColumnType",

@@ -18,6 +18,8 @@ NO_ITERATION = -1
 RUNNING = "running"
 # Before the names of the terms of a loss, in columns of the history: their losses, their weights.
 TERM_LOSS, TERM_WEIGHT = "loss.", "weight."
+# Before the names of unknowns in `Run.solution`; before those of measures in root attributes.
+STANDARD_ERROR, FINAL = "standard_error_", "final."
 
 # The NumPy type of a column, such as "f8" or "i8", or the numbers of an enumeration by their names.
 ColumnType = str | Mapping[str, int]
@@ -71,6 +73,15 @@ class Run:
     def stop_reason(self) -> str:
         """Why the run ended. It is "running" while it goes on, and stays so if it was killed."""
         return str(self.attributes["stop_reason"])
+
+    @property
+    def final(self) -> dict[str, float]:
+        """What the monitor measured of the final θ, by its columns; empty before the end."""
+        return {
+            name.removeprefix(FINAL): float(value)
+            for name, value in self.attributes.items()
+            if name.startswith(FINAL)
+        }
 
     @property
     def own_code(self) -> str:
