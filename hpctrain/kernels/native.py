@@ -8,7 +8,7 @@ derivatives, the formulas are compiled. All other jets are computed from the lis
 import torch
 from torch import Tensor
 
-from hpctrain import _kernels
+import hpctrain._kernels as _kernels
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.program import Program
 from hpctrain.kernels.shape import Product

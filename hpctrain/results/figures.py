@@ -33,10 +33,14 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
     runs = [read_run(path) for path in paths]
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
+    style.save(draw(runs), output)
+
+
+def draw(runs: Sequence[Run]) -> Figure:
+    """The figure that `plot` saves, of at least one run."""
     with matplotlib.rc_context(style.SETTINGS):
         several = len(runs) > 1 or any(each.rises for each in _list_measures(runs))
-        figure = _draw_several_runs(runs) if several else _draw_one_run(runs[0])
-    style.save(figure, output)
+        return _draw_several_runs(runs) if several else _draw_one_run(runs[0])
 
 
 def _draw_one_run(run: Run) -> Figure:

@@ -20,7 +20,18 @@ Row = Mapping[str, Cell]
 
 
 def report(paths: Iterable[Path | str], style: str = "text") -> str:
-    """Tables of the runs in these files.
+    """Tables of the runs in these files; see `report_runs`.
+
+    Raises:
+        StudyError: there is no such style.
+        RunFileError: a file is not a run.
+    """
+    _check_style(style)
+    return report_runs([read_run(path) for path in paths], style)
+
+
+def report_runs(runs: Sequence[Run], style: str = "text") -> str:
+    """Tables of runs.
 
     As text or Markdown: a summary, stages and losses of terms where there are several, shares of
     time, and when targets of the error, or of the test accuracy, were reached.
@@ -28,11 +39,8 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
 
     Raises:
         StudyError: there is no such style.
-        RunFileError: a file is not a run.
     """
-    if style not in STYLES:
-        raise StudyError(f"report style {style!r}: allowed are {', '.join(STYLES)}")
-    runs = [read_run(path) for path in paths]
+    _check_style(style)
     if style == "csv":
         rows = zip(
             make_summary_rows(runs),
@@ -55,6 +63,11 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
         "\n\n".join(format_table(title, rows, style) for title, rows in tables.items() if rows)
         + "\n"
     )
+
+
+def _check_style(style: str) -> None:
+    if style not in STYLES:
+        raise StudyError(f"report style {style!r}: allowed are {', '.join(STYLES)}")
 
 
 def make_summary_rows(runs: Sequence[Run]) -> list[Row]:

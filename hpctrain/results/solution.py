@@ -145,8 +145,14 @@ def open_solution(run: str | Path, threads: int = 1, changed_code: bool = False)
     return Solution(problem, theta, threads)
 
 
-def open_problem(run: Run, changed_code: bool = False) -> tuple[Job, Any, Tensor]:
+def open_problem(
+    run: Run, changed_code: bool = False, job: Job | None = None
+) -> tuple[Job, Any, Tensor]:
     """The job of a run that has ended, its problem, and its final parameters.
+
+    Args:
+        changed_code: see `open_solution`.
+        job: the run's, with the classes that Python gave it; by default what its file has of it.
 
     Raises:
         InputError: see `open_solution`.
@@ -155,7 +161,7 @@ def open_problem(run: Run, changed_code: bool = False) -> tuple[Job, Any, Tensor
         raise InputError(
             f"{run.path}: the run has not ended, its parameters are not known: resume it"
         )
-    job = parse_job(run.job, str(run.path))
+    job = job or parse_job(run.job, str(run.path))
     own = list_own_files(job)
     if not changed_code:
         check_unchanged(own, run.own_code, run.path)

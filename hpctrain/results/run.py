@@ -1,0 +1,231 @@
+"""A run in the user's hands: what it reached and what it cost, and its solution at any points."""
+
+import html
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hpctrain.errors import InputError
+from hpctrain.job.overrides import read_overrides
+from hpctrain.job.own_code import is_given_again
+from hpctrain.job.settings import Job, parse_job
+from hpctrain.job.stop import REASONS, RUNNING
+from hpctrain.parallel.threads import find_visible_cores
+from hpctrain.results import figures, report, style
+from hpctrain.results.solution import Evaluable, Solution, open_problem
+from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An unknown that was found with the fields.
+
+    Attributes:
+        value: at the end of the run.
+        standard_error: of it; NaN where it could not be computed.
+        interval: of 95 % confidence.
+    """
+
+    value: float
+    standard_error: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        half = 1.96 * self.standard_error
+        return self.value - half, self.value + half
+
+
+class Result:
+    """A run that has ended, or the records so far of one that has not.
+
+    `train` and `resume` return it for a run that they made, `load` for one in a file.
+
+    Args:
+        run: what its file holds.
+        job: its settings.
+        changed_code: its Python files may be others than those that it was made with.
+        folder: where its file lies, if that is gone with this object.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        job: Job,
+        changed_code: bool = False,
+        folder: TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.run = run
+        self.job = job
+        self.folder = folder
+        self._changed_code = changed_code
+
+    @property
+    def path(self) -> Path:
+        """The run file."""
+        return self.run.path
+
+    @property
+    def history(self) -> Mapping[str, np.ndarray]:
+        """A column (records,) for each name, such as "iteration", "seconds", "loss", "error"."""
+        return self.run.history
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The final parameters (n,).
+
+        Raises:
+            InputError: the run has not ended.
+        """
+        if self.run.parameters is None:
+            raise InputError(
+                f"{self.path}: the run has not ended, its parameters are not known: resume it"
+            )
+        return self.run.parameters
+
+    @property
+    def reason(self) -> str:
+        """Why the run ended; "running" while it goes on, and for ever if it was killed."""
+        return self.run.stop_reason
+
+    @property
+    def status(self) -> int | None:
+        """The exit status of `hpctrain run`: 0, or 75 to be resumed; None for a running run."""
+        if self.reason == RUNNING.text:
+            return None
+        return next((each.status for each in REASONS if each.text == self.reason), 0)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The errors of the final parameters by name: "error", of several fields "error_u" too."""
+        return {name: value for name, value in self.run.final.items() if name.startswith("error")}
+
+    @property
+    def unknowns(self) -> dict[str, Estimate]:
+        """The unknowns of the equations by name."""
+        solution = self.run.solution or {}
+        names = [name for name in solution if name.startswith(STANDARD_ERROR)]
+        return {
+            name.removeprefix(STANDARD_ERROR): Estimate(
+                self.run.final[name.removeprefix(STANDARD_ERROR)], float(solution[name])
+            )
+            for name in names
+        }
+
+    def predict(
+        self, points: Mapping[str, Any] | np.ndarray | str, *names: str
+    ) -> dict[str, np.ndarray]:
+        """Evaluates the solution at points.
+
+        Args:
+            points: numbers for each coordinate by name, of shapes that broadcast to one; or an
+                array (N, d), a column a coordinate in their order; or a grid such as
+                "t=0:1:101,x=-1:1:201" (low:high:count, or one number).
+            names: fields, their derivatives or quantities, such as "u", "u.x"; by default all
+                fields and quantities.
+
+        Returns:
+            an array for each name, of the shape of the points; for a grid a dimension an axis.
+
+        Raises:
+            InputError: there is no such name, points do not fit, or the problem has no points.
+        """
+        solution = self._solution
+        return solution.evaluate(_name_coordinates(points, solution.coordinates), names)
+
+    @cached_property
+    def _solution(self) -> Solution:
+        threads = self.job.parallel.threads or len(find_visible_cores())
+        _, problem, theta = open_problem(self.run, self._changed_code, job=self.job)
+        if not isinstance(problem, Evaluable):
+            name = self.job.problem.name
+            raise InputError(f"{self.path}: the solution of a {name} problem has no points")
+        return Solution(problem, theta, threads)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
+        """Draws the solution and the convergence, as `hpctrain plot`; into a file if one is named.
+
+        Raises:
+            InputError: the file is no png or pdf.
+        """
+        if path is not None:
+            style.check_suffix(Path(path))
+        figure = figures.draw([self.run])
+        if path is not None:
+            style.save(figure, Path(path))
+        return figure
+
+    def report(self, form: str = "text") -> str:
+        """The tables of `hpctrain report`: as "text", "markdown" or "csv"."""
+        return report.report_runs([self.run], form)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Copies the run file, of a run that was to leave none; `load` reads it.
+
+        Raises:
+            InputError: there is a file of this name already, or it cannot be written.
+        """
+        path = Path(path)
+        if path.exists():
+            raise InputError(f"{path} exists already: name another, or remove it")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path, path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        return path
+
+    def __repr__(self) -> str:
+        known = {"loss": self._find_final_loss(), **self.errors}
+        values = ", ".join(f"{name} {value:.3e}" for name, value in known.items())
+        return f"<Result of {self.job.problem.name}: {self.reason}, {values}>"
+
+    def _repr_html_(self) -> str:
+        """The report, where a notebook shows this object."""
+        return f"<pre>{html.escape(self.report())}</pre>"
+
+    def _find_final_loss(self) -> float:
+        losses = self.history["loss"]
+        return float(losses[-1]) if len(losses) else float("nan")
+
+
+def load(
+    path: str | PathLike[str], *, set: Mapping[str, Any] | None = None, changed_code: bool = False
+) -> Result:
+    """Opens the run file of a finished, running or killed run; runs no code.
+
+    Args:
+        path: of the run file.
+        set: the classes that Python gave the run, by their settings, such as
+            {"problem.name": Heat}; only `Result.predict` needs them.
+        changed_code: `Result.predict` runs a Python file that the job names also where it has
+            changed since.
+
+    Raises:
+        InputError: it is no run file, or a class is not one of the run's.
+    """
+    run = read_run(Path(path))
+    for override in read_overrides(set or {}):
+        if not is_given_again(run.job, override):
+            raise InputError(f"{override.said}: {path} has no class of this name there")
+    return Result(run, parse_job(run.job, str(path), set or {}), changed_code)
+
+
+def _name_coordinates(points: Any, coordinates: tuple[str, ...]) -> Mapping[str, Any]:
+    """Numbers for each coordinate, of shapes that broadcast."""
+    if isinstance(points, Mapping):
+        return points
+    columns = np.asarray(points)
+    if columns.ndim != 2 or columns.shape[1] != len(coordinates):
+        raise InputError(
+            f"points of shape {columns.shape} are not allowed: (N, {len(coordinates)}), a column"
+            f" for each of {', '.join(coordinates)}"
+        )
+    return dict(zip(coordinates, columns.T, strict=True))

@@ -1,0 +1,290 @@
+"""Training from Python: the same runs as those of a job file, in the user's hands."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import hpctrain
+from hpctrain import Equations, Initial, InputError, Interval, Observations, Unknown
+from hpctrain.job.settings import make_job, parse_job, write_toml
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.train import run as run_job
+from hpctrain.solvers.base import Solver
+from hpctrain.store.run_file import read_run
+
+TABLES = {
+    "problem": {"name": "burgers", "points": 60},
+    "network": {"kind": "mlp", "depth": 2, "width": 5, "activation": "tanh"},
+    "solver": {"name": "ssbroyden"},
+    "parallel": {"chunks": 4, "threads": 1},
+    "stop": {"max_iterations": 6},
+}
+
+
+class Decay(Equations):
+    """u' = -k u, u(0) = 1, with an unknown k that is 2."""
+
+    geometry = Interval(t=(0, 1))
+    unknowns = {"k": Unknown(1.0)}
+    conditions = (
+        Initial({"u": 1.0}, exact=True),
+        Observations({"t": [0.25, 0.5], "u": [math.exp(-0.5), math.exp(-1)]}, ["u"]),
+    )
+    test_grid = (11,)
+
+    def residuals(self, at, u, k):
+        return u.t + k * u
+
+    def reference(self, at):
+        return torch.exp(-2 * at.t)
+
+
+def train(tables=TABLES, **options):
+    return hpctrain.train(tables, **{"progress": False, **options})
+
+
+DECAY = TABLES | {"problem": {"name": Decay, "points": 30}, "stop": {"max_iterations": 60}}
+
+
+@pytest.fixture(scope="module")
+def decay():
+    return train(DECAY)
+
+
+def test_a_run_from_python_has_the_bits_of_one_of_a_job_file(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(write_toml(make_job(TABLES, "a test")))
+    run_job(parse_job(path.read_text(), "job"), Communicator(), str(tmp_path / "run.h5"))
+    expected = read_run(tmp_path / "run.h5")
+    for job in (TABLES, path, str(path), make_job(TABLES, "a test")):
+        result = train(job)
+        assert np.array_equal(result.theta, expected.parameters)
+        assert np.array_equal(result.history["loss"], expected.history["loss"])
+
+
+def test_settings_replace_those_of_a_job_in_any_form_of_it():
+    shorter = {"stop.max_iterations": 2, "solver.memory": np.int64(3)}
+    for job in (TABLES, make_job(TABLES, "a test")):
+        result = train(job, set=shorter)
+        assert result.job.solver[0].memory == 3 and len(result.history["loss"]) == 3
+    assert train(result.job, set={"solver.memory": None}).job.solver[0].memory is None
+    assert TABLES["stop"] == {"max_iterations": 6}
+
+
+def test_a_result_knows_errors_unknowns_and_why_it_ended(decay):
+    assert decay.reason == "stop.max_iterations reached" and decay.status == 0
+    predicted, reference = (decay.run.solution[name] for name in ("prediction", "reference"))
+    error = np.linalg.norm(predicted - reference) / np.linalg.norm(reference)
+    assert decay.errors["error"] == pytest.approx(error, rel=1e-12)
+    k = decay.unknowns["k"]
+    assert k.value == decay.history["k"][-1] and k.value == pytest.approx(2, abs=0.1)
+    low, high = k.interval
+    assert low < k.value < high and high - low == pytest.approx(2 * 1.96 * k.standard_error)
+    assert "python:Decay" in decay.report() and "python:Decay" in decay._repr_html_()
+
+
+def test_a_solution_is_evaluated_at_points_by_name_and_by_column(decay):
+    t = np.linspace(0, 1, 11)
+    named = decay.predict({"t": t}, "u", "u.t")
+    assert np.allclose(named["u"], decay.run.solution["prediction"], atol=1e-14)
+    assert np.array_equal(decay.predict(t[:, None])["u"], named["u"])
+    step = 1e-6
+    later, earlier = (decay.predict({"t": t + h})["u"] for h in (step, -step))
+    assert np.allclose((later - earlier) / (2 * step), named["u.t"], atol=1e-7)
+    assert decay.predict({"t": t.reshape(1, 11)})["u"].shape == (1, 11)
+    with pytest.raises(InputError, match=r"\(N, 1\), a column for each of t"):
+        decay.predict(t)
+    with pytest.raises(InputError, match="no coordinate 'x'"):
+        decay.predict({"x": t})
+
+
+def test_a_run_without_a_file_is_gone_with_its_result_unless_it_is_saved(tmp_path):
+    result = train(set={"stop.max_iterations": 1})
+    path = result.path
+    assert path.exists()
+    kept = result.save(tmp_path / "kept" / "run.h5")
+    with pytest.raises(InputError, match="exists already"):
+        result.save(kept)
+    theta = result.theta
+    del result
+    assert not path.parent.exists()
+    assert np.array_equal(hpctrain.load(kept).theta, theta)
+
+
+def test_a_run_with_a_file_is_opened_again(tmp_path):
+    path = tmp_path / "run.h5"
+    result = train(set={"output.path": path})
+    opened = hpctrain.load(path)
+    assert opened.path == result.path == path and opened.status == 0
+    x = {"t": 0.5, "x": np.linspace(-1, 1, 5)}
+    assert np.array_equal(opened.predict(x)["u"], result.predict(x)["u"])
+    figure = opened.plot(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 0 and len(figure.axes) > 2
+    again = train(set={"output.path": str(path)})
+    assert again.path == tmp_path / "run-2.h5"
+
+
+def test_a_class_from_python_is_named_in_the_run_file_and_is_given_again(tmp_path, refusal):
+    path = tmp_path / "run.h5"
+    result = train(DECAY, set={"output.path": path, "stop.max_iterations": 3})
+    assert 'name = "python:Decay"' in read_run(path).job
+    line = refusal("resume", path)
+    assert line.startswith("problem.name = 'python:Decay': this class was given in Python")
+    assert 'set={"problem.name": Decay}' in line
+    with pytest.raises(InputError, match="given in Python"):
+        hpctrain.load(path).predict({"t": 0.5})
+    with pytest.raises(InputError, match="no class of this name"):
+        hpctrain.load(path, set={"problem.name": Unknown})
+    opened = hpctrain.load(path, set={"problem.name": Decay})
+    assert np.array_equal(opened.predict({"t": 0.5})["u"], result.predict({"t": 0.5})["u"])
+    further = {"stop.max_iterations": 5}
+    with pytest.raises(InputError, match="given in Python"):
+        hpctrain.resume(path, set=further, progress=False)
+    with pytest.raises(InputError, match="a resumed run keeps this setting"):
+        hpctrain.resume(path, set={"problem.name": Unknown}, progress=False)
+    resumed = hpctrain.resume(path, set={"problem.name": Decay, **further}, progress=False)
+    whole = train(DECAY, set=further)
+    assert np.array_equal(resumed.theta, whole.theta)
+
+
+class Descent(Solver):
+    """Steps along -g, by a setting of its own."""
+
+    class Options(hpctrain.Job.__base__):
+        name: str
+        step: float
+
+    def init(self, theta):
+        from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
+        from hpctrain.objective import evaluate_point
+
+        return LBFGSState(evaluate_point(self.setting.objective, theta))
+
+    def step(self, state):
+        from hpctrain.solvers.base import Record
+
+        new = self.init(state.point.theta - self.options.step * state.point.gradient)
+        return new, Record(new.point.loss, 1.0, self.options.step, 1, 0)
+
+    def describe(self):
+        return ["descent"]
+
+
+def test_solvers_and_networks_are_classes_from_python_too(tmp_path, data):
+    solver = {"name": Descent, "step": 1e-3}
+    result = train(set={"solver": solver, "stop.max_iterations": 2})
+    assert result.job.solver[0].name == "python:Descent"
+    losses = result.history["loss"]
+    assert losses[2] < losses[1] < losses[0]
+    assert len(hpctrain.resume(result, set={"stop.max_iterations": 3}).history["loss"]) == 4
+
+    class Net(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(torch.nn.Flatten(), torch.nn.Linear(36, 10))
+
+    problem = {"name": "classification", "data": "mnist", "data_path": data / "digits"}
+    classifier = TABLES | {"problem": problem, "network": {"kind": Net}}
+    trained = train(classifier, set={"precision": "float32", "stop.max_iterations": 2})
+    assert 0 <= trained.run.final["test_accuracy"] <= 1 and trained.errors == {}
+    with pytest.raises(InputError, match="solution of a classification problem has no points"):
+        trained.predict(np.zeros((1, 784)))
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "line"),
+    [
+        (3, {}, "job = 3 is not allowed: the path of a job file, a mapping"),
+        ("nowhere.toml", {}, "nowhere.toml: cannot read the job file"),
+        (TABLES, {"set": ["seed=3"]}, r"set = \['seed=3'\] is not allowed: a mapping"),
+        (TABLES, {"set": {3: 4}}, r"set=\{3: 4\}: expected keys and values"),
+        (TABLES, {"set": {"solver.blocks": 4}}, "job with set=: solver.blocks is a setting of"),
+        (TABLES | {"solver": {}}, {}, "job: solver.name is missing"),
+        (TABLES, {"set": {"problem.name": Descent}}, "'python:Descent' is not allowed: a subclass"),
+        (TABLES, {"callbacks": [3]}, "callbacks = 3 is not allowed: functions"),
+    ],
+)
+def test_bad_input_is_one_line(job, options, line):
+    with pytest.raises(InputError, match=line) as caught:
+        train(job, **options)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_callback_sees_each_iteration_and_stops_the_run():
+    seen = []
+
+    def stop_at_three(record):
+        with pytest.raises(ValueError, match="read-only"):
+            record["theta"][0] = 0
+        return record["iteration"] == 3
+
+    result = train(callbacks=[lambda record: seen.append(record), stop_at_three])
+    assert result.reason == "stopped by a callback" and result.status == 0
+    assert [record["iteration"] for record in seen] == [0, 1, 2, 3]
+    for name, column in result.history.items():
+        assert np.array_equal([record[name] for record in seen], column, equal_nan=True), name
+    assert np.array_equal(seen[-1]["theta"], result.theta)
+    assert np.array_equal(hpctrain.resume(result, progress=False).theta, train().theta)
+
+
+def test_an_interrupt_ends_a_run_with_a_checkpoint_to_go_on_from():
+    def interrupt(record):
+        if record["iteration"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = train(callbacks=interrupt)
+    assert result.status == 75 and result.reason == "stopped by a signal"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = hpctrain.resume(result, progress=False)
+    assert resumed.status == 0 and np.array_equal(resumed.theta, train().theta)
+
+
+def test_a_second_interrupt_raises_as_python_does():
+    def interrupt(record):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(callbacks=interrupt)
+    assert train().status == 0
+
+
+def test_training_works_in_a_thread_and_leaves_torch_its_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(train).result()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(result.theta, train().theta)
+
+
+def test_progress_is_lines_where_no_bar_is_and_nothing_if_not_wanted(capsys):
+    train(set={"stop.max_iterations": 1}, progress=True)
+    assert "stop.max_iterations reached" in capsys.readouterr().out
+    train(set={"stop.max_iterations": 1})
+    assert capsys.readouterr().out == ""
+
+
+def test_importing_the_package_imports_neither_torch_nor_mpi():
+    program = (
+        "import sys, hpctrain; assert not {'torch', 'mpi4py', 'h5py'} & set(sys.modules)\n"
+        "from hpctrain import *; assert 'mpi4py.MPI' not in sys.modules; print(train, Box)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    adam = {"name": "adam", "learning_rate": 1e300}
+    with pytest.raises(hpctrain.RunError, match="became NaN or infinite"):
+        train(TABLES | {"solver": adam})
