@@ -171,7 +171,7 @@ slurm-test: install
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: install
 	$(BIN)/python -m pip install --quiet 'hpctrain[docs]'
-	$(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m mkdocs build --strict
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpctrain.job.settings import Job
+from hpctrain.solvers import SOLVERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,3 +57,10 @@ def test_defaults_are_those_of_the_method_that_the_table_belongs_to(reference):
     weights, data = (reference.write_options(name) for name in ("apts-weights", "apts-data"))
     radius = re.compile(r"^\| `solver.trust_region.radius` \| .* \| `(.*?)` \|", re.MULTILINE)
     assert [radius.search(text)[1] for text in (weights, data)] == ["0.01", "1.0"]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_method_has_one_page_with_its_settings(name):
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs/methods").glob("*.md")]
+    marks = [mark for page in pages for mark in re.findall(r"<!-- options of (.+) -->", page)]
+    assert sum(name in mark.split(", ") for mark in marks) == 1

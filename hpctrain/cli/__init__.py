@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status.
     """
     streams.show_every_letter()
-    options = _make_parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     warnings.showwarning = speech.warn
     # torch says so of what fails, or is refused as a lost derivative, a moment later.
     warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True to a scalar")
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return speech.refuse(error)
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, each with the function that does it as `command`."""
     parser = argparse.ArgumentParser(
         prog="hpctrain",
         description="Trains neural networks by domain decomposition and multilevel optimisation.",

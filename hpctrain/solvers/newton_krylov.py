@@ -12,7 +12,7 @@ ranks. The preconditioner is a two-level additive Schwarz method over the blocks
 
 with A = S J a random sketch of k rows, renewed in each iteration, and as the coarse space W two
 vectors of each block: its part of the gradient and of the last step. A block's inverse takes a
-k × k factor, for A_s = A E_sᵀ and δ = λ N / 2,
+k × k factor, for A_s = A E_s and δ = λ N / 2,
 
     (B̃_ss + λ I)⁻¹ = (1/λ) (I - A_sᵀ (A_s A_sᵀ + δ I)⁻¹ A_s),
 

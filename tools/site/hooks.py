@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from formulas import write_mathml
+from gallery import draw_gallery, write_gallery
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from reference import write_reference
-from sources import ROOT, fill_options, find_sources, rewrite_links, show_source
+from sources import ROOT, fill_options, find_sources, place_page, rewrite_links, show_source
 
 # Files of the tree that are pages of the site, by their places there.
 PAGES = {
@@ -24,13 +25,16 @@ PAGES = {
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that are made of other files, of types, and of runs."""
-    written = {f"docs/{each.src_uri}": each.content_string for each in files.documentation_pages()}
-    texts = written | {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
-    generated = {"reference.md": write_reference()}
-    generated |= {place: rewrite_links(texts[name], name, PAGES) for name, place in PAGES.items()}
-    generated |= {f"source/{path}.md": show_source(path) for path in find_sources(texts, PAGES)}
-    for place, text in generated.items():
-        files.append(File.generated(config, place, content=text))
+    pages = {f"docs/{each.src_uri}": each.content_string for each in files.documentation_pages()}
+    pages |= {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
+    pages |= {"docs/gallery.md": write_gallery(), "docs/reference.md": write_reference()}
+    sources = find_sources(pages, PAGES)
+    made: dict[str, str | bytes] = {f"source/{path}.md": show_source(path) for path in sources}
+    made |= {f"gallery/{name}.png": picture for name, picture in draw_gallery().items()}
+    for name in (*PAGES, "docs/gallery.md", "docs/reference.md"):
+        made[place_page(name, PAGES)] = rewrite_links(pages[name], name, PAGES)
+    for place, content in made.items():
+        files.append(File.generated(config, place, content=content))
     return files
 
 

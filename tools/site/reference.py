@@ -83,10 +83,10 @@ def list_groups() -> list[Group]:
         if is_choice(field):
             groups += _list_variants(key, field)
         elif inner := find_inner_group(field):
-            groups.append(Group(key, "", inner.__doc__ or "", tuple(_list_rows(key, inner))))
+            groups.append(Group(key, "", _read_about(inner), tuple(_list_rows(key, inner))))
         if key == "solver":
             rows = tuple(_list_rows("solver.stop", StageStopOptions))
-            groups.append(Group("solver.stop", "", StageStopOptions.__doc__, rows))
+            groups.append(Group("solver.stop", "", _read_about(StageStopOptions), rows))
     return groups
 
 

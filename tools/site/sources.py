@@ -32,13 +32,13 @@ def find_sources(texts: Mapping[str, str], pages: Mapping[str, str]) -> list[str
 
 def rewrite_links(text: str, name: str, pages: Mapping[str, str]) -> str:
     """A page's text with links that hold on the site; `name` is the file that it comes from."""
-    folder = PurePosixPath(_place(name, pages)).parent
+    folder = PurePosixPath(place_page(name, pages)).parent
 
     def rewrite(found: re.Match[str]) -> str:
         path = _resolve(name, found[2])
         if path is None or not (ROOT / path).exists():
             return found[0]
-        return f"{found[1]}{os.path.relpath(_place(path, pages), folder)}{found[3]}"
+        return f"{found[1]}{os.path.relpath(place_page(path, pages), folder)}{found[3]}"
 
     return LINK.sub(rewrite, text)
 
@@ -52,7 +52,13 @@ def show_source(path: str) -> str:
 
 def fill_options(text: str) -> str:
     """A page's text with the settings of solvers where it asks for them."""
-    return OPTIONS.sub(lambda found: write_options(found[1]), text)
+    return OPTIONS.sub(lambda found: _write_table(found[1].split(", ")), text)
+
+
+def _write_table(solvers: list[str]) -> str:
+    """The settings that these solvers share, all of them."""
+    (table,) = {write_options(solver) for solver in solvers}
+    return table
 
 
 def _resolve(name: str, target: str) -> str | None:
@@ -62,7 +68,7 @@ def _resolve(name: str, target: str) -> str | None:
     return os.path.normpath(PurePosixPath(name).parent / target)
 
 
-def _place(path: str, pages: Mapping[str, str]) -> str:
+def place_page(path: str, pages: Mapping[str, str]) -> str:
     """Where a file of the tree is on the site."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
