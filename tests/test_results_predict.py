@@ -1,5 +1,8 @@
 """Predictions of a trained solution at points, against its definition and its reference."""
 
+from xml.etree import ElementTree
+
+import meshio
 import numpy as np
 import pytest
 import torch
@@ -66,7 +69,7 @@ def test_a_grid_has_its_ends_and_meets_the_conditions(trained, tmp_path):
 def test_blocks_do_not_change_the_values(trained, tmp_path, monkeypatch):
     outs = []
     for number, block in enumerate((1 << 16, 7)):
-        monkeypatch.setattr("hpctrain.results.solution.BLOCK", block)
+        monkeypatch.setattr("hpctrain.results.predict.BLOCK", block)
         predict(str(trained), "t=0:1:5,x=-1:1:9", f"{tmp_path}/{number}.npy", "u,u.t", 1)
         outs.append(np.load(tmp_path / f"{number}.npy"))
     assert np.array_equal(*outs)
@@ -127,12 +130,91 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(
     assert "\n" not in str(caught.value) and not (tmp_path / output).exists()
 
 
-def test_a_run_that_goes_on_and_one_without_points_are_refused(trained, tmp_path, monkeypatch):
-    from hpctrain.problems.equations.problem import PinnProblem
+@pytest.mark.parametrize("end", ["csv", "npy", "h5", "vtu", "vts"])
+def test_outputs_of_every_kind_hold_the_same_values(trained, tmp_path, end, monkeypatch):
+    monkeypatch.setattr("hpctrain.results.predict.BLOCK", 7)  # what comes later is put behind
+    out = tmp_path / f"out.{end}"
+    predict(str(trained), "t=0:1:3,x=-1:1:9", str(out), "u,u.x", 1)
+    expected = open_solution(trained).evaluate(
+        {"t": np.linspace(0, 1, 3)[:, None], "x": np.linspace(-1, 1, 9)}, ["u", "u.x"]
+    )
+    if end == "vts":
+        found = read_structured(out)
+        assert found["extent"] == "0 8 0 2 0 0"
+        x, t = found["Points"].reshape(-1, 3).T[:2]
+    elif end == "vtu":
+        mesh = meshio.read(out)
+        found, (x, t) = mesh.point_data, mesh.points.T[:2]
+        assert mesh.cells_dict["quad"].shape == (16, 4)
+    else:
+        found = read_table(out)
+        x, t = found["x"], found["t"]
+    assert t.tolist() == np.repeat([0, 0.5, 1], 9).tolist()
+    assert x.tolist() == np.tile(np.linspace(-1, 1, 9), 3).tolist()
+    for name, values in expected.items():
+        assert np.array_equal(np.ravel(found[name]), values.ravel()), name
+    assert [each.name for each in tmp_path.iterdir()] == [out.name]
 
-    monkeypatch.delattr(PinnProblem, "evaluate")
-    with pytest.raises(InputError, match="the solution of a burgers problem has no points"):
-        predict(str(trained), "t=0,x=0", f"{tmp_path}/out.csv", None, 1)
+
+def read_structured(path):
+    """The arrays of a VTS file by name, and its extent."""
+    head, _, data = path.read_bytes().partition(b'<AppendedData encoding="raw">\n_')
+    root = ElementTree.fromstring(head + b"</VTKFile>")
+    arrays = {}
+    for each in root.iter("DataArray"):
+        start = int(each.get("offset"))
+        size = int.from_bytes(data[start : start + 8], "little")
+        arrays[each.get("Name")] = np.frombuffer(data[start + 8 : start + 8 + size], "f8")
+    return arrays | {"extent": root[0].get("WholeExtent")}
+
+
+def test_a_grid_with_time_is_a_series_of_steps_in_xdmf(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("hpctrain.results.predict.BLOCK", 7)
+    out = tmp_path / "out.xdmf"
+    predict(str(trained), "x=-1:1:9,t=0:1:3", str(out), "u,u.x", 1)
+    expected = open_solution(trained).evaluate(
+        {"t": np.linspace(0, 1, 3)[:, None], "x": np.linspace(-1, 1, 9)}, ["u", "u.x"]
+    )
+    with meshio.xdmf.TimeSeriesReader(out) as steps:
+        points, (cells,) = steps.read_points_cells()
+        assert points[:, 0].tolist() == np.linspace(-1, 1, 9).tolist()
+        assert (cells.type, cells.data.shape, steps.num_steps) == ("line", (8, 2), 3)
+        for k in range(3):
+            time, found, _ = steps.read_data(k)
+            assert time == k / 2
+            assert all(np.array_equal(found[name], expected[name][k]) for name in expected)
+
+
+def test_points_of_a_mesh_keep_its_cells_and_are_taken_at_given_times(trained, tmp_path):
+    points = np.array([[-1.0, 0, 0], [0.25, 0, 0], [1, 0, 0]])
+    meshio.Mesh(points, [("line", [[0, 1], [1, 2]])]).write(tmp_path / "mesh.vtu")
+    predict(str(trained), f"{tmp_path}/mesh.vtu", f"{tmp_path}/at.vtu", None, 1, at="t=0.5")
+    found = meshio.read(tmp_path / "at.vtu")
+    assert np.array_equal(found.points, points + [[0, 0.5, 0]] * 3)
+    assert found.cells_dict["line"].tolist() == [[0, 1], [1, 2]]
+    u = open_solution(trained).evaluate({"t": [[0], [0.5]], "x": points[:, 0]})["u"]
+    assert np.array_equal(found.point_data["u"], u[1])
+    predict(str(trained), f"{tmp_path}/mesh.vtu", f"{tmp_path}/t.xdmf", None, 1, at="t=0:0.5:2")
+    with meshio.xdmf.TimeSeriesReader(tmp_path / "t.xdmf") as steps:
+        assert np.array_equal(steps.read_points_cells()[0], points)
+        for k in range(2):
+            assert np.array_equal(steps.read_data(k)[1]["u"], u[k])
+
+
+def test_a_table_without_rows_gives_one(trained, tmp_path):
+    (tmp_path / "none.csv").write_text("t,x\n")
+    predict(str(trained), f"{tmp_path}/none.csv", f"{tmp_path}/out.csv", None, 1)
+    assert (tmp_path / "out.csv").read_text() == "t,x,u\n"
+
+
+def test_what_fails_in_a_later_block_leaves_the_output_of_before(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("hpctrain.results.predict.BLOCK", 2)
+    points, out = tmp_path / "points.csv", tmp_path / "out.csv"
+    points.write_text("t,x\n0,0\n0,0\n0,nan\n")
+    out.write_text("before")
+    with pytest.raises(InputError, match="has coordinates that are not finite"):
+        predict(str(trained), str(points), str(out), None, 1)
+    assert out.read_text() == "before" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_float32_networks_predict_too(tmp_path):
@@ -141,3 +223,13 @@ def test_float32_networks_predict_too(tmp_path):
     run(job, Communicator(), output=str(path))
     predict(str(path), "t=0.5,x=-1:1:9", f"{tmp_path}/out.csv", None, 1)
     assert torch.as_tensor(read_table(tmp_path / "out.csv")["u"]).isfinite().all()
+
+
+def test_what_is_read_is_not_written_over(trained, tmp_path):
+    points = tmp_path / "points.csv"
+    points.write_text("t,x\n0,0\n")
+    for output in (points, trained):
+        before = output.read_bytes()
+        with pytest.raises(InputError, match="is not allowed: it is read, too"):
+            predict(str(trained), str(points), str(output), None, 1)
+        assert output.read_bytes() == before

@@ -11,7 +11,7 @@ from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.train import run as train
 from hpctrain.store import guarded
-from hpctrain.store.columns import read_columns, write_columns
+from hpctrain.store.columns import open_columns
 from hpctrain.store.data_sets import DataFileError, read_data_set
 from hpctrain.store.guarded import HarmfulFileError, open_to_read
 from hpctrain.store.table_file import read_table, write_table
@@ -106,7 +106,8 @@ def test_a_crafted_run_file_is_refused_in_one_line(craft, command, run, refusal)
 def test_crafted_tables_columns_and_data_sets_are_refused(tmp_path):
     table, columns, data = (tmp_path / name for name in ("table.h5", "columns.h5", "data.h5"))
     write_table(table, {"a": [1.0]}, {})
-    write_columns(columns, {"a": np.ones(1)})
+    with h5py.File(columns, "w") as file:
+        file["a"] = np.ones(1)
     with h5py.File(data, "w") as file:
         for name in ("train/inputs", "test/inputs"):
             file[name] = np.ones((2, 3))
@@ -117,7 +118,7 @@ def test_crafted_tables_columns_and_data_sets_are_refused(tmp_path):
     with pytest.raises(InputError, match="not a table that can be read: /b is in /etc/passwd"):
         read_table(table)
     with pytest.raises(HarmfulFileError, match="/b is in /etc/passwd"):
-        read_columns(columns)
+        open_columns(columns)
     with pytest.raises(DataFileError, match="damaged, or not HDF5: /b is in /etc/passwd"):
         read_data_set(data)
 

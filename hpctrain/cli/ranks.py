@@ -26,3 +26,20 @@ def run_on_ranks(work: Callable[[Any], int]) -> int:
         if communicator.is_root:
             speech.say(str(error))
     return launch.finish(communicator, status)
+
+
+def set_kernel_threads(communicator: Any, requested: int | None) -> int:
+    """The threads of the kernels on this rank, by default its part of the cores; collective.
+
+    Raises:
+        InputError: fewer than one are asked for.
+    """
+    import torch
+
+    from hpctrain.parallel.threads import set_threads
+
+    if requested is not None and requested < 1:
+        raise InputError(f"--threads {requested} is not allowed: at least 1")
+    threads = set_threads(communicator, requested)
+    torch.set_num_threads(1)  # two pools in a process take the cores from each other
+    return threads

@@ -5,6 +5,7 @@ from typing import Any
 
 from hpctrain.cli import speech
 from hpctrain.cli.arguments import FORMATS, add_changed_code, add_command
+from hpctrain.cli.ranks import run_on_ranks, set_kernel_threads
 
 
 def add_commands(commands: Any) -> None:
@@ -18,10 +19,15 @@ def add_commands(commands: Any) -> None:
     plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
 
     predict = add_command(commands, "predict", _predict, "evaluate a trained solution at points")
-    predict.add_argument("run", metavar="RUN.h5", help="a finished run of equations")
-    predict.add_argument("points", metavar="POINTS", help="a table, or t=0:1:101,x=-1:1:201,c=1")
-    predict.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the table")
+    predict.add_argument("run", metavar="RUN.h5", help="a finished run")
+    predict.add_argument(
+        "points", metavar="POINTS", help="a table, a mesh, or t=0:1:101,x=-1:1:201,c=1; samples"
+    )
+    predict.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="csv, npy, npz, h5, vtu, vts or xdmf"
+    )
     predict.add_argument("--fields", metavar="u,u.x", help="by default all fields")
+    predict.add_argument("--at", metavar="t=0.5", help="coordinates that the points lack")
     predict.add_argument("--threads", metavar="T", type=int, help="by default all cores")
     add_changed_code(predict)
 
@@ -40,16 +46,19 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from hpctrain.parallel.threads import find_visible_cores
-    from hpctrain.results import predict
+    def predict_on(communicator: Any) -> int:
+        from hpctrain.results import predict
 
-    threads = options.threads or len(find_visible_cores())
-    done = predict.predict(
-        options.run,
-        options.points,
-        options.output,
-        options.fields,
-        threads,
-        options.changed_code,
-    )
-    return speech.write(done + "\n")
+        done = predict.predict(
+            options.run,
+            options.points,
+            options.output,
+            options.fields,
+            set_kernel_threads(communicator, options.threads),
+            options.changed_code,
+            options.at,
+            communicator,
+        )
+        return speech.write(done + "\n") if communicator.is_root else 0
+
+    return run_on_ranks(predict_on)

@@ -143,7 +143,7 @@ class Result:
     @cached_property
     def _solution(self) -> Solution:
         threads = self.job.parallel.threads or len(find_visible_cores())
-        _, problem, theta = open_problem(self.run, self._changed_code, job=self.job)
+        problem, theta = open_problem(self.run, self._changed_code, job=self.job)
         if not isinstance(problem, Evaluable):
             name = self.job.problem.name
             raise InputError(f"{self.path}: the solution of a {name} problem has no points")

@@ -37,8 +37,8 @@ class Evaluable(Protocol):
     ) -> dict[str, Tensor]:
         """Fields or their derivatives (N,) at points (d, N), by names such as "u" and "u.x"."""
 
-    def describe_outside(self, points: Tensor) -> str:
-        """How many of the points (d, N) lie where nothing was trained; empty for none."""
+    def find_outside(self, points: Tensor) -> Tensor:
+        """Which of the points (d, N) lie where nothing was trained, (N,)."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Solution:
         values = self.problem.evaluate(self.theta, to_tensor(x), names, self.threads)
         return {name: to_array(values[name]) for name in names}
 
-    def describe_outside(self, x: np.ndarray) -> str:
-        """How many of the points (d, N) lie where nothing was trained; empty for none."""
-        return self.problem.describe_outside(to_tensor(x))
+    def find_outside(self, x: np.ndarray) -> np.ndarray:
+        """Which of the points (d, N) lie where nothing was trained, (N,)."""
+        return to_array(self.problem.find_outside(to_tensor(x)))
 
     def _evaluate_blocks(
         self, columns: Sequence[np.ndarray], names: Sequence[str]
@@ -127,31 +127,33 @@ class Solution:
         return list(broadcast)
 
 
-def open_solution(run: str | Path, threads: int = 1, changed_code: bool = False) -> Solution:
+def open_solution(
+    run: str | Path, threads: int = 1, changed_code: bool = False, is_announced: bool = True
+) -> Solution:
     """The solution in the run file of a run that has ended.
 
     Args:
         threads: of the kernels.
         changed_code: opens also where the Python file of the equations is not the one that the run
             was made with.
+        is_announced: says which files of the user's own are run.
 
     Raises:
         InputError: there is no such run, it goes on, or its problem has no points.
     """
-    kept = read_run(run)
-    job, problem, theta = open_problem(kept, changed_code)
+    problem, theta = open_problem(read_run(run), changed_code, is_announced)
     if not isinstance(problem, Evaluable):
-        raise InputError(f"{run}: the solution of a {job.problem.name} problem has no points")
+        raise InputError(f"{run}: the run of a classifier has no solution at points")
     return Solution(problem, theta, threads)
 
 
 def open_problem(
-    run: Run, changed_code: bool = False, job: Job | None = None
-) -> tuple[Job, Any, Tensor]:
-    """The job of a run that has ended, its problem, and its final parameters.
+    run: Run, changed_code: bool = False, is_announced: bool = True, job: Job | None = None
+) -> tuple[Any, Tensor]:
+    """The problem of a run that has ended, and its final parameters.
 
     Args:
-        changed_code: see `open_solution`.
+        changed_code, is_announced: see `open_solution`.
         job: the run's, with the classes that Python gave it; by default what its file has of it.
 
     Raises:
@@ -165,6 +167,7 @@ def open_problem(
     own = list_own_files(job)
     if not changed_code:
         check_unchanged(own, run.own_code, run.path)
-    announce(own)
+    if is_announced:
+        announce(own)
     problem = job.problem.make(job.network, job.seed, job.precision, CPU)
-    return job, problem, to_tensor(run.parameters).to(find_dtype(job.precision))
+    return problem, to_tensor(run.parameters).to(find_dtype(job.precision))

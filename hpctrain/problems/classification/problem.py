@@ -8,7 +8,7 @@ evaluated by one thread, with one backward sweep that gives its gradient.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -150,6 +150,35 @@ class ClassificationProblem:
         """The same over the test samples."""
         numbers = _cut_share(np.arange(self.data.test.count), chunks, rank, ranks)
         return self._loss(self._read(self.data.test, numbers, numbers), threads)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """What samples may be, (classes,)."""
+        return np.arange(self.data.classes)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self.data.train.shape
+
+    def make_classifier(self, theta: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+        """A function of samples (N, …) as they are stored, not scaled: probabilities (N, classes).
+
+        Args:
+            theta: (n,).
+        """
+        replica = self.network.replica(self._dtype, self._device)
+        replica.load(theta, 0)
+        precision = np.dtype(str(self._dtype).removeprefix("torch."))
+
+        def classify(samples: np.ndarray) -> np.ndarray:
+            inputs = torch.tensor(self._scaling(samples, precision), device=self._device)
+            with torch.no_grad():
+                outputs = replica.run(inputs, 0)
+                scores = torch.sigmoid(outputs) if self._output == "sigmoid" else outputs
+                return to_array(torch.softmax(scores, dim=1))
+
+        return classify
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> AccuracyMonitor:
         """Accuracy and loss on the test set, and on the training set where it is asked for."""

@@ -9,7 +9,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +36,16 @@ def read_idx(images: Path, labels: Path) -> Part:
     # One channel of rows and columns.
     blocks = partial(_idx_blocks, images, 3, (count, 1, *shape[1:]))
     return Part(str(images), (1, *shape[1:]), values, blocks)
+
+
+def read_idx_images(images: Path) -> tuple[int, Callable[[], Iterator[np.ndarray]]]:
+    """How many images a file has, without their labels, and what reads them in blocks.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    count, *extents = _idx_shape(images, dimensions=3)
+    return count, partial(_idx_blocks, images, 3, (count, 1, *extents))
 
 
 def read_cifar(files: Sequence[Path]) -> Part:

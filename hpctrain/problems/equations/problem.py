@@ -217,9 +217,13 @@ class PinnProblem:
         """What is allowed, but hardly meant, a line each; see `checks.cautions`."""
         return tuple(list_cautions(self))
 
+    def find_outside(self, points: Tensor) -> Tensor:
+        """Which of some points (d, N) lie outside of the geometry, (N,)."""
+        return self.frame.region.find_outside(points)
+
     def describe_outside(self, points: Tensor) -> str:
-        """How many of some points (d, N) lie outside of the geometry; empty for none."""
-        outside = self.frame.region.find_outside(points)
+        """How many of some points (d, N) do; empty for none."""
+        outside = self.find_outside(points)
         count = int(outside.sum())
         if not count:
             return ""

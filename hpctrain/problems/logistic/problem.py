@@ -6,6 +6,7 @@ The ℓ₂ term belongs to every ℓ_j, so that a subset of the samples is regul
 Gradients and Hessian-vector products are analytic, and take two passes over the features each.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,9 @@ class LogisticProblem:
         dtype: the precision of all numbers.
         device: of θ and of the sums, which the host makes.
 
+    Attributes:
+        classes: the two labels, ascending.
+
     Raises:
         InputError: there are not exactly two labels, a feature is not finite, or there are none or
             too many features.
@@ -67,6 +71,7 @@ class LogisticProblem:
         self.source = source
         precision = np.dtype(str(dtype).removeprefix("torch."))
         self._labels = _make_signs(data.labels, source).astype(precision)
+        self.classes = np.unique(data.labels)
         with np.errstate(over="ignore"):  # what becomes infinite is refused below
             self._rows = data.features.astype(precision)
         self._dtype = dtype
@@ -102,6 +107,25 @@ class LogisticProblem:
             f"{self.samples} samples of {self.source}, {self.parameters} {kind} features,"
             f" l2 weight {self.ridge:.3g}"
         )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return (self.parameters,)
+
+    def make_classifier(self, theta: Tensor) -> Callable[[Rows], np.ndarray]:
+        """A function of rows (N, n), dense or sparse: the probabilities (N, 2) of the two labels.
+
+        Args:
+            theta: (n,).
+        """
+        at = to_array(theta)
+
+        def classify(rows: Rows) -> np.ndarray:
+            margins = make_features(rows.astype(at.dtype), [0, rows.shape[0]]).products(at)
+            return np.column_stack([expit(-margins), expit(margins)])
+
+        return classify
 
     def monitor(
         self, communicator: Communicator, chunks: int, threads: int

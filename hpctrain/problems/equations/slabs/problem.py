@@ -140,11 +140,14 @@ class SlabProblem:
         """The fields, then the quantities."""
         return self.windows[0].outputs
 
-    def describe_outside(self, points: Tensor) -> str:
-        """How many of some points (d, N) lie outside of all windows; empty for none."""
+    def find_outside(self, points: Tensor) -> Tensor:
+        """Which of some points (d, N) lie outside of all windows, (N,)."""
         inside = self._find_window(points)
-        said = (w.describe_outside(points[:, inside == k]) for k, w in enumerate(self.windows))
-        return "; ".join(filter(None, said))
+        outside = torch.zeros_like(inside, dtype=torch.bool)
+        for number, window in enumerate(self.windows):
+            own = inside == number
+            outside[own] = window.find_outside(points[:, own])
+        return outside
 
     def evaluate(
         self, theta: Tensor, points: Tensor, names: Sequence[str], threads: int
