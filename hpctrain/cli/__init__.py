@@ -9,7 +9,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 
-from hpctrain.cli import installation, results, speech, studies, training
+from hpctrain.cli import installation, results, speech, studies, training, watching
 from hpctrain.errors import InputError
 from hpctrain.run import streams
 
@@ -43,6 +43,6 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (training, results, studies, installation):  # in the order of `--help`
+    for group in (training, watching, results, studies, installation):  # in the order of `--help`
         group.add_commands(commands)
     return parser

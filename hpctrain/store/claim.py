@@ -94,16 +94,30 @@ class Claim:
         return InUseError(f"{self.path}: another process writes this run file")
 
 
+def is_claimed(path: Path) -> bool:
+    """Whether a process holds the claim on a run file, as far as its lock is seen here."""
+    with path.open("rb") as file:
+        wanted = _make_lock(fcntl.F_WRLCK)
+        try:
+            found = fcntl.fcntl(file.fileno(), fcntl.F_OFD_GETLK, wanted)
+        except OSError:  # a file system without locks
+            return False
+    return found != _make_lock(fcntl.F_UNLCK)
+
+
+def _make_lock(kind: int) -> bytes:
+    """The struct flock of our byte: type, whence, start, length, process (0 here)."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, LOCKED_BYTE, 1, 0)
+
+
 def _lock(descriptor: int) -> bool:
     """Locks an open file, and returns whether this process may write it.
 
     It may not where another process holds the lock.
     """
     for kind in (fcntl.F_WRLCK, fcntl.F_RDLCK):
-        # struct flock: type, whence, start, length, process (0 here)
-        wanted = struct.pack("hhqqi4x", kind, os.SEEK_SET, LOCKED_BYTE, 1, 0)
         try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _make_lock(kind))
         except OSError as error:
             return error.errno not in HELD_BY_ANOTHER
     return True

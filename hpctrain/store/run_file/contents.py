@@ -84,6 +84,11 @@ class Run:
         }
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the file says why the run ended; it does not of a run that was killed."""
+        return self.stop_reason != RUNNING
+
+    @property
     def own_code(self) -> str:
         """The digests of the Python files that the job names, as `job.own_code` writes them."""
         return str(self.attributes.get("own_code", ""))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.problems.equations.conditions import Initial, Periodic
+from hpctrain.problems.equations.conditions.base import Given
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Box
@@ -22,7 +23,7 @@ def _two_sech(at: At) -> Tensor:
     return 4 / (torch.exp(at.x) + torch.exp(-at.x))
 
 
-START = {"u": _two_sech, "v": 0.0}
+START: dict[str, Given] = {"u": _two_sech, "v": 0.0}
 
 
 class Schroedinger(Equations):
