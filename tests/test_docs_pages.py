@@ -51,7 +51,12 @@ def list_commands(page: Path) -> list[list[str]]:
         for line in block.text.replace("\\\n", " ").splitlines()
     ]
     words = [shlex.split(line, comments=True) for line in lines]
-    return [_drop_launcher(each) for each in words if each]
+    return [_drop_launcher(_drop_target(each)) for each in words if each]
+
+
+def _drop_target(words: list[str]) -> list[str]:
+    """The words without the file that a shell writes what is printed into."""
+    return words[: words.index(">")] if ">" in words else words
 
 
 def _drop_launcher(words: list[str]) -> list[str]:

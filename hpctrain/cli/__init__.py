@@ -8,8 +8,9 @@ command runs, which keeps `--help` quick and MPI out of commands that need none.
 import argparse
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from hpctrain.cli import installation, results, speech, studies, training, watching
+from hpctrain.cli import completion, installation, results, speech, studies, training, watching
 from hpctrain.errors import InputError
 from hpctrain.run import streams
 
@@ -42,7 +43,18 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Under MPI: mpirun -n 8 hpctrain run JOB.toml, or srun hpctrain run JOB.toml.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for group in (training, watching, results, studies, installation):  # in the order of `--help`
         group.add_commands(commands)
+    completion.add_commands(commands, parser)
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """Asks for the version only where it is wanted: the question takes time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from hpctrain.store.version import find_version
+
+        parser.exit(speech.write(f"hpctrain {find_version()}\n"))

@@ -4,7 +4,6 @@ import operator
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +28,7 @@ from hpctrain.store.run_file.ending import replace_by_finished
 from hpctrain.store.run_file.reader import holds_no_record
 from hpctrain.store.run_file.rows import CHUNK_BYTES, Rows
 from hpctrain.store.space import Reserve
+from hpctrain.store.version import find_version
 
 # Disk space that HDF5 may take for an index when a record is added, above that of its chunks.
 RESERVED_BYTES = 2**16
@@ -247,18 +247,11 @@ def _make_attributes(
     return {
         **environment,
         "format": f"{FORMAT_NAME}/{FORMAT_VERSION}",
-        "hpctrain_version": _find_version(),
+        "hpctrain_version": find_version(),
         "job": job,
         "created": past.attributes["created"] if past else now,
         "stop_reason": RUNNING,
     }
-
-
-def _find_version() -> str:
-    try:
-        return version("hpctrain")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _make_dtype(kind: ColumnType) -> np.dtype:
