@@ -43,7 +43,9 @@ error = 0.02
 """
 
 
-def make_run(path, solver="aspqn", records=60, rate=0.1, dimensions=2, reason="error reached"):
+def make_run(
+    path, solver="aspqn", records=60, rate=0.1, dimensions=2, reason="error reached", facts=None
+):
     """A run whose error is exp(-rate * iteration), known at every fifth iteration."""
     run = RunWriter(
         path,
@@ -68,7 +70,7 @@ def make_run(path, solver="aspqn", records=60, rate=0.1, dimensions=2, reason="e
             },
             np.tile(np.array([[3.0, 3.0], [1.0, 1.0]]), (4, 1, 1)) if i else None,
         )
-    run.finish(reason, solution(dimensions))
+    run.finish(reason, solution(dimensions), facts)
     return path
 
 
@@ -91,6 +93,13 @@ def test_summary_says_what_it_was_and_what_it_cost(tmp_path):
     assert row["iterations"] == 59 and row["seconds"] == 29.5 and row["loss evals"] == 177
     assert row["error"] == pytest.approx(np.exp(-5.5)) and row["error at iteration"] == 55
     assert row["stop reason"] == "error reached"
+
+
+def test_a_summary_has_the_error_of_the_final_parameters_where_the_run_measured_it(tmp_path):
+    run = read_run(make_run(tmp_path / "a.h5", facts={"final.error": 1.5e-3}))
+    assert run.history["iteration"][-1] == 59 and np.isnan(run.history["error"][-1])
+    [row] = make_summary_rows([run])
+    assert (row["error"], row["error at iteration"]) == (1.5e-3, 59)
 
 
 def test_time_shares_are_of_all_ranks_and_records(tmp_path):

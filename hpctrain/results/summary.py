@@ -91,7 +91,12 @@ class Summary:
         return [name.removeprefix(TERM_LOSS) for name in columns]
 
     def find_final(self, column: str) -> float:
-        """Returns the last finite value of a column of the history; NaN if there is none."""
+        """Returns a column at the end: as measured of the final θ, or else its last finite value.
+
+        NaN where there is none.
+        """
+        if column in self.run.final:
+            return self.run.final[column]
         values = self.run.history.get(column, np.empty(0))
         finite = values[np.isfinite(values)]
         return float(finite[-1]) if len(finite) else float("nan")
@@ -99,6 +104,8 @@ class Summary:
     @property
     def measured_at(self) -> float:
         """The iteration of the last known value of the measure; NaN if there is none."""
+        if self.measure.column in self.run.final:
+            return float(self.run.history["iteration"][-1])
         values = self.run.history.get(self.measure.column, np.empty(0))
         known = self.run.history["iteration"][: len(values)][np.isfinite(values)]
         return float(known[-1]) if len(known) else float("nan")
