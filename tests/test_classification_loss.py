@@ -24,13 +24,13 @@ def theta_of(problem, seed=3):
 def direct_loss(problem, theta, chosen=None):
     """torch's loss over the samples with these numbers, of a network with θ's values."""
     rows = problem._order if chosen is None else problem._order[chosen]
-    inputs = torch.from_numpy(problem._scaling(problem.data.train.rows(rows), np.dtype("f8")))
+    inputs = torch.from_numpy(problem.scaling(problem.data.train.rows(rows), np.dtype("f8")))
     labels = torch.from_numpy(problem.data.train.labels[rows].astype(np.int64))
     replica = problem.network.replica(torch.float64)
     replica.load(theta, 0, range(len(problem.layers)))
     parameters = [each for layer in replica.parameters for each in layer]
     outputs = replica.run(inputs, 0)
-    if problem._output == "sigmoid":
+    if problem.output == "sigmoid":
         outputs = torch.sigmoid(outputs)
     loss = functional.cross_entropy(outputs, labels)
     gradients = torch.autograd.grad(loss, parameters)
@@ -262,7 +262,7 @@ def test_accuracy_counts_the_test_samples_whose_largest_output_is_right():
     replica = problem.network.replica(torch.float64)
     replica.load(theta, 0)
     for name, part in (("train", problem.data.train), ("test", problem.data.test)):
-        inputs = problem._scaling(part.rows(np.arange(part.count)), np.dtype("f8"))
+        inputs = problem.scaling(part.rows(np.arange(part.count)), np.dtype("f8"))
         guesses = replica.run(torch.from_numpy(inputs), 0).argmax(dim=1).numpy()
         assert values[f"{name}_accuracy"] == (guesses == part.labels).mean()
     assert tuple(values) == monitor.columns

@@ -84,7 +84,7 @@ def test_samples_of_every_format_get_the_probabilities_of_the_network(train, dat
     with torch.no_grad():
         replica = problem.network.replica(torch.float64)
         replica.load(theta, 0)
-        inputs = torch.tensor(problem._scaling(values, np.dtype("f8")))
+        inputs = torch.tensor(problem.scaling(values, np.dtype("f8")))
         expected = torch.softmax(replica.run(inputs, 0), dim=1).numpy()
     for samples in ("a.npy", "images.gz"):
         predict(str(path), str(tmp_path / samples), str(tmp_path / "out.npz"), None, 1)

@@ -24,12 +24,27 @@ def add_commands(commands: Any) -> None:
         "points", metavar="POINTS", help="a table, a mesh, or t=0:1:101,x=-1:1:201,c=1; samples"
     )
     predict.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="csv, npy, npz, h5, vtu, vts or xdmf"
+        "-o",
+        "--output",
+        metavar="OUT.csv",
+        required=True,
+        help="csv, npy, npz, h5, vtu, vts or xdmf",
     )
     predict.add_argument("--fields", metavar="u,u.x", help="by default all fields")
     predict.add_argument("--at", metavar="t=0.5", help="coordinates that the points lack")
     predict.add_argument("--threads", metavar="T", type=int, help="by default all cores")
     add_changed_code(predict)
+
+    export = add_command(commands, "export", _export, "write a trained network for other programs")
+    export.add_argument("run", metavar="RUN.h5", help="a finished run")
+    export.add_argument(
+        "-o",
+        "--output",
+        metavar="MODEL.onnx",
+        required=True,
+        help="model.pt2, model.pt or model.onnx",
+    )
+    add_changed_code(export)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -62,3 +77,10 @@ def _predict(options: argparse.Namespace) -> int:
         return speech.write(done + "\n") if communicator.is_root else 0
 
     return run_on_ranks(predict_on)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from hpctrain.results import export
+
+    done = export.export(options.run, options.output, options.changed_code)
+    return speech.write(done + "\n")

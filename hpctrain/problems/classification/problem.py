@@ -55,6 +55,7 @@ class ClassificationProblem:
 
     Attributes:
         cautions: what is allowed, but hardly meant.
+        scaling, output: as given.
 
     Raises:
         DataError: the data is damaged, or has fewer samples than asked for.
@@ -90,8 +91,8 @@ class ClassificationProblem:
         self._train_accuracy = train_accuracy
         self._dtype = dtype
         self._device = device
-        self._output = output
-        self._scaling = scaling or fit_scaling(data.train, "standard")
+        self.output = output
+        self.scaling = scaling or fit_scaling(data.train, "standard")
         check_finite(data.test)
         self.cautions = tuple(_list_cautions(data, network, output))
         order = make_generator(seed, "training set").permutation(data.train.count)
@@ -109,7 +110,7 @@ class ClassificationProblem:
     def describe(self) -> str:
         return (
             f"{self.data.name}, {self.samples} training and {self.data.test.count} test samples,"
-            f" network {self.network.name},{self._describe_fixed()} {self._output}"
+            f" network {self.network.name},{self._describe_fixed()} {self.output}"
         )
 
     def _describe_fixed(self) -> str:
@@ -144,7 +145,7 @@ class ClassificationProblem:
         return self._loss(self._train_chunks(to_array(samples), chunks, rank, ranks), threads)
 
     def _loss(self, held: list[Chunk], threads: int) -> CrossEntropy:
-        return CrossEntropy(self.network, held, threads, self._dtype, self._output, self._device)
+        return CrossEntropy(self.network, held, threads, self._dtype, self.output, self._device)
 
     def share_test_samples(self, chunks: int, rank: int, ranks: int, threads: int) -> CrossEntropy:
         """The same over the test samples."""
@@ -172,10 +173,10 @@ class ClassificationProblem:
         precision = np.dtype(str(self._dtype).removeprefix("torch."))
 
         def classify(samples: np.ndarray) -> np.ndarray:
-            inputs = torch.tensor(self._scaling(samples, precision), device=self._device)
+            inputs = torch.tensor(self.scaling(samples, precision), device=self._device)
             with torch.no_grad():
                 outputs = replica.run(inputs, 0)
-                scores = torch.sigmoid(outputs) if self._output == "sigmoid" else outputs
+                scores = torch.sigmoid(outputs) if self.output == "sigmoid" else outputs
                 return to_array(torch.softmax(scores, dim=1))
 
         return classify
@@ -217,7 +218,7 @@ class ClassificationProblem:
         chunks, first = [], 0
         for its in numbers:
             last = first + len(its)
-            inputs = torch.tensor(self._scaling(raw[first:last], precision), device=self._device)
+            inputs = torch.tensor(self.scaling(raw[first:last], precision), device=self._device)
             own_labels = torch.tensor(labels[first:last], device=self._device)
             chunks.append(Chunk(its, inputs, own_labels))
             first = last

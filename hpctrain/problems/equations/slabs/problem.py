@@ -5,7 +5,8 @@ The first window begins with the equations' own Initial conditions, each other o
 training starts from the parameters with which the last one ended.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -157,12 +158,17 @@ class SlabProblem:
         Raises:
             InputError: a point is in a window that the run did not come to.
         """
+        with self.holding(theta) as by_window:
+            return self._evaluate_windows(by_window, points, names, threads)
+
+    @contextmanager
+    def holding(self, theta: Tensor) -> Iterator[Tensor]:
+        """Lets each window begin with what the one before it has by θ (K n,); gives θ (K, n)."""
         by_window = theta.reshape(len(self.bounds), -1)
         training = self.state
-        # A window begins with what the one before it has by these parameters.
         self.state = SlabState(len(self.bounds) - 1, by_window)
         try:
-            return self._evaluate_windows(by_window, points, names, threads)
+            yield by_window
         finally:
             self.state = training
 
@@ -175,16 +181,18 @@ class SlabProblem:
             places = torch.nonzero(own == number)[:, 0]
             if not len(places):
                 continue
-            if not bool(by_window[number].isfinite().all()):
-                low, high = self.bounds[number]
-                raise InputError(
-                    f"the run has not come to the window of t from {low:g} to {high:g}"
-                )
+            self.check_reached(number, by_window)
             values = window.evaluate(by_window[number], points[:, places], names, threads)
             for name, each in values.items():
                 whole = found.setdefault(name, each.new_empty(points.shape[1]))
                 whole[places] = each
         return found
+
+    def check_reached(self, number: int, by_window: Tensor) -> None:
+        """Raises an InputError where the run has no parameters (K, n) of a window, from 0."""
+        if not bool(by_window[number].isfinite().all()):
+            low, high = self.bounds[number]
+            raise InputError(f"the run has not come to the window of t from {low:g} to {high:g}")
 
     def _find_window(self, points: Tensor) -> Tensor:
         """The window (N,) of each point, by its time; a time between two belongs to the earlier."""
