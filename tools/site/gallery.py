@@ -49,9 +49,9 @@ def _write_entry(name: str) -> str:
     source = Path(*found.__module__.split(".")).with_suffix(".py")
     jobs = list_jobs(name)
     lines = [f"## {title}\n", f"![{title}](gallery/{name}.png)\n", f"{text}\n"]
-    lines.append(f"[The class](../{source})")
-    lines += [f", [{job.name}](../{job.relative_to(ROOT)})" for job in jobs]
-    lines.append("\n")
+    files = [f"[the class](../{source})"]
+    files += [f"[{job.name}](../{job.relative_to(ROOT)})" for job in jobs]
+    lines.append(f"{', '.join(files)}\n")
     results = list_results({name, *(job.stem for job in jobs)})
     lines += [f"- {each}" for each in results] or ["Not measured yet."]
     return "\n".join(lines) + "\n"

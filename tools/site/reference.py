@@ -4,8 +4,10 @@
 make Markdown of them: the whole, and the settings of one solver for the page of its method.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -38,6 +40,9 @@ This page is generated from the settings' types.
 HEAD = "| key | allowed | default | meaning |\n|---|---|---|---|\n"
 
 
+ROOT = Path(__file__).parents[2]
+# Where a page has the settings of solvers.
+OPTIONS = re.compile(r"^<!-- options of (.+) -->$", re.MULTILINE)
 # Of a solver's `name`, which needs no other words.
 CHOOSES = "chooses this method"
 
@@ -167,9 +172,21 @@ def write_reference() -> str:
             parts.append(f"### `{_shorten(group.choice)}`\n")
         if _shorten(group.choice) != group.choice:
             parts.append(f"`{group.choice}`\n")
+        if page := _find_page(group):
+            parts.append(f"[What it computes]({page})\n")
         parts.append(group.write())
         last = group.place
     return "\n".join(parts)
+
+
+def _find_page(group: Group) -> str | None:
+    """The page of the method whose settings these are, from docs/ on."""
+    name = group.choice.removeprefix("name = ").split(" or ")[0].strip('"')
+    for page in sorted((ROOT / "docs/methods").glob("*.md")):
+        marks = OPTIONS.findall(page.read_text(encoding="utf-8"))
+        if group.place == "solver" and any(name in mark.split(", ") for mark in marks):
+            return f"methods/{page.name}"
+    return None
 
 
 def _shorten(choice: str) -> str:

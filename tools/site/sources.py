@@ -5,13 +5,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from reference import write_options
+from reference import OPTIONS, write_options
 
 ROOT = Path(__file__).parents[2]
 
 # A link or a picture of Markdown: what stands before the target, the target, what follows.
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
-OPTIONS = re.compile(r"^<!-- options of (.+) -->$", re.MULTILINE)
 LANGUAGES = {".py": "python", ".toml": "toml", ".sbatch": "bash", ".csv": "text", ".md": "text"}
 
 
