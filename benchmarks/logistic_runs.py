@@ -135,7 +135,7 @@ def _job(name: str, solver: str, seed: int) -> Job:
 def _until(on: Study, solver: str, seed: int, target: Target) -> Iterator[Stage]:
     """A run after each step until it is there, diverges, finds no decrease, or has spent enough."""
     job = _job(on.name, solver, seed)
-    objective = make_objective(job, on.problem, Communicator(), 1)
+    objective = make_objective(on.problem, Communicator(), job.parallel.chunks, 1)
     method = make_job_solver(job, objective)
     state, iterations, ends = method.init(on.problem.make_initial_parameters(0)), 0, False
     while True:

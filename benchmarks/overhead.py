@@ -62,13 +62,13 @@ def measure(name: str, memory: int) -> dict[str, float]:
     from mpi4py import MPI
 
     job = load_job(f"jobs/{name}.toml", [f"solver.memory={memory}"])
-    leave_threads_to_kernels(job)
+    leave_threads_to_kernels()
     keep_freed_memory()
     ranks, problem = Communicator(MPI.COMM_WORLD), make_problem(job)
     seconds = Counter[str]()
     share = problem.share
     problem.share = lambda *a, **k: TimedLoss(share(*a, **k), seconds)  # type: ignore[method-assign]
-    objective = make_objective(job, problem, ranks, 1)
+    objective = make_objective(problem, ranks, job.parallel.chunks, 1)
     time_sums(seconds, ranks)
     solver = make_job_solver(job, objective)
     state = solver.init(problem.make_initial_parameters(0))

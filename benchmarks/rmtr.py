@@ -164,7 +164,7 @@ def kept(name: str, job: Job, budget: float) -> Curve:
 def train(job: Job, budget: float) -> Curve:
     """Trains by a job, alone and on one thread; the accuracy is measured between the steps."""
     problem = make_problem(job)
-    objective = make_objective(job, problem, Communicator(), 1)
+    objective = make_objective(problem, Communicator(), job.parallel.chunks, 1)
     solver = make_job_solver(job, objective)
     theta = problem.make_initial_parameters(job.seed)
     monitor = problem.monitor(objective.communicator, job.parallel.chunks, 1)

@@ -306,7 +306,7 @@ def job(name, settings=""):
 def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
     made = job(name, SOLVERS[name])
     problem = build.make_problem(made)
-    objective = build.make_objective(made, problem, Communicator(), 1)
+    objective = build.make_objective(problem, Communicator(), made.parallel.chunks, 1)
     solver = build.make_job_solver(made, objective)
     renew = problem.make_renewal(objective, 0)
     state = solver.init(problem.make_initial_parameters(0))
@@ -328,7 +328,7 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
 def test_a_method_on_mini_batches_is_renewed_on_the_one_that_it_goes_on_with():
     made = job("adam", "batch_size = 20")
     problem = build.make_problem(made)
-    objective = build.make_objective(made, problem, Communicator(), 1)
+    objective = build.make_objective(problem, Communicator(), made.parallel.chunks, 1)
     solver = build.make_job_solver(made, objective)
     state, _ = solver.step(solver.init(problem.make_initial_parameters(0)))
     problem.make_renewal(objective, 0).renew(state.point.theta, 3)

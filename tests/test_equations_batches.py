@@ -122,7 +122,7 @@ def test_the_mean_over_an_epoch_is_the_loss_and_its_gradient(tmp_path):
 
     job = parse_job(JOB.format(solver=ADAM, iterations=1), "a test")
     problem = assemble.make_problem(job)
-    objective = assemble.make_objective(job, problem, Communicator(), 1)
+    objective = assemble.make_objective(problem, Communicator(), job.parallel.chunks, 1)
     batches = make_mini_batches(objective, 0, 200)
     count = count_batches(objective.samples, 200)
     assert all(samples % count == 0 for samples in objective.strata), objective.strata

@@ -350,7 +350,7 @@ def test_a_residual_that_fails_at_some_points_is_refused_before_the_run(tmp_path
     asked = job(mine(tmp_path, LATE), "problem.points=300")
     problem = make_problem(asked)
     with pytest.raises(InputError, match=r"mine\.py:11: ValueError: not beyond 0\.997$"):
-        make_objective(asked, problem, Communicator(), 1)
+        make_objective(problem, Communicator(), asked.parallel.chunks, 1)
 
 
 SPOILT = f"""{HEAD}
@@ -367,7 +367,7 @@ SPOILT = f"""{HEAD}
 def test_a_derivative_that_torch_cannot_take_later_on_is_told_with_the_residuals_place(tmp_path):
     asked = job(mine(tmp_path, SPOILT))
     problem = make_problem(asked)
-    objective = make_objective(asked, problem, Communicator(), 1)
+    objective = make_objective(problem, Communicator(), asked.parallel.chunks, 1)
     theta = problem.make_initial_parameters(0)
     objective.evaluate_with_gradient(theta)
     problem.equations.spoil = True

@@ -148,9 +148,9 @@ def test_the_loss_of_a_window_is_that_of_its_equations_alone():
 def test_a_solution_asked_for_in_mid_run_leaves_the_loss_as_it_is():
     problem, thetas = slabs_of(Wave(), [0.9, 2.0])
     share, theta = problem.share(4, 0, 1, 1), begin(problem, thetas, 1)
-    before = share.losses_and_gradients(theta)
+    before = share.sum_losses_and_gradients(theta)
     problem.evaluate(2 * thetas, points_at(problem, 1.5), ("u",), 1)
-    assert torch.equal(problem.share(4, 0, 1, 1).losses_and_gradients(theta), before)
+    assert torch.equal(problem.share(4, 0, 1, 1).sum_losses_and_gradients(theta), before)
     assert torch.equal(problem.join_parameters(theta), thetas.ravel())
 
 

@@ -88,7 +88,7 @@ def test_fixed_parameters_keep_their_bits_while_the_others_are_trained(tuned, so
     job = tuned(solver)
     problem = build.make_problem(job)
     before = {name: p.clone() for name, p in problem.network._module.named_parameters()}
-    objective = build.make_objective(job, problem, Communicator(), 1)
+    objective = build.make_objective(problem, Communicator(), job.parallel.chunks, 1)
     method = build.make_job_solver(job, objective)
     theta = problem.make_initial_parameters(job.seed)
     assert problem.parameters == len(theta) == 12 * 9 + 9 + 9 * 10 + 10

@@ -105,7 +105,7 @@ def test_a_run_file_that_cannot_be_made_is_one_line(job, refusal):
 def test_more_ranks_than_chunks_are_refused():
     job = parse_job(JOB.format(problem="burgers"), "x.toml")
     with pytest.raises(InputError) as refused:
-        build.check_ranks(job, 3, resumed=False)
+        build.check_ranks(job.parallel.chunks, 3, resumed=False)
     assert str(refused.value) == (
         "parallel.chunks = 2 is not allowed on 3 ranks: start at most 2 ranks, or --set"
         " parallel.chunks=4 (a power of two; other chunks change the results by round-off)"
@@ -114,9 +114,9 @@ def test_more_ranks_than_chunks_are_refused():
 
 def test_a_run_that_goes_on_on_more_ranks_than_chunks_is_told_that_it_keeps_them():
     job = parse_job(JOB.format(problem="burgers"), "x.toml")
-    build.check_ranks(job, 2, resumed=True)
+    build.check_ranks(job.parallel.chunks, 2, resumed=True)
     with pytest.raises(InputError, match="start at most 2 ranks, as a run that goes on keeps its"):
-        build.check_ranks(job, 3, resumed=True)
+        build.check_ranks(job.parallel.chunks, 3, resumed=True)
 
 
 def test_a_running_run_cannot_be_resumed_until_it_is_killed(job, tmp_path, refusal):

@@ -391,7 +391,7 @@ def test_a_stage_that_the_runs_limit_keeps_from_beginning_is_warned_of(make_job)
 def test_making_a_solver_counts_no_work(tmp_path, name):
     job = Trial(tmp_path).pose().job(name)
     problem = assemble.make_problem(job)
-    objective = assemble.make_objective(job, problem, Communicator(), 1)
+    objective = assemble.make_objective(problem, Communicator(), job.parallel.chunks, 1)
     assemble.make_job_solver(job, objective)
     counts = objective.counts
     assert counts.loss_evaluations == counts.gradient_evaluations == counts.hvp_evaluations == 0

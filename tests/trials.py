@@ -106,7 +106,7 @@ class Trial:
 def made(job):
     """The job's solver, and its state at θ₀."""
     problem = build.make_problem(job)
-    objective = build.make_objective(job, problem, Communicator(), 1)
+    objective = build.make_objective(problem, Communicator(), job.parallel.chunks, 1)
     solver = build.make_job_solver(job, objective)
     return solver, solver.init(problem.make_initial_parameters(job.seed))
 

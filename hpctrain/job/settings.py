@@ -115,6 +115,13 @@ class Job(Options):
     stop: StopOptions = Field(StopOptions(), description="when the run ends")
 
     @property
+    def device(self) -> str:
+        """Its `parallel.device`, where "auto" becomes "cpu" for a loss that has no other place."""
+        if self.parallel.device == "auto" and self.problem.evaluates_on_cpu:
+            return "cpu"
+        return self.parallel.device
+
+    @property
     def solver_name(self) -> str:
         """The names of its solvers, such as "adam + lbfgs"."""
         return " + ".join(stage.name for stage in self.solver)

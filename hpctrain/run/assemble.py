@@ -1,21 +1,20 @@
 """From a job file to the objects of a run: problem, objective, stages, monitor, observers."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job
-from hpctrain.job.stages import name_stages
 from hpctrain.job.stop import list_asked
 from hpctrain.linalg.arrays import CPU
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
 from hpctrain.parallel.threads import set_threads
-from hpctrain.problems.base import Monitor, Problem, RenewableProblem, Renewal
+from hpctrain.problems.base import Monitor, Problem, RenewableProblem
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.run.memory import keep_freed_memory
 from hpctrain.run.observers import Observers
@@ -26,7 +25,8 @@ from hpctrain.run.observers.progress import Progress
 from hpctrain.run.observers.validation import Validation
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Parts, Place
-from hpctrain.run.stages import find_stages, warn_of_order
+from hpctrain.run.resume import compute_fingerprint
+from hpctrain.run.stages import Stages, find_stages
 from hpctrain.solvers import Solver
 
 
@@ -67,13 +67,12 @@ def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
         )
 
 
-def check_ranks(job: Job, ranks: int, resumed: bool) -> None:
-    """Sees to it that each rank gets a chunk of the samples.
+def check_ranks(chunks: int, ranks: int, resumed: bool) -> None:
+    """Checks that each rank gets a chunk of the samples.
 
     Raises:
         InputError: there are more ranks than chunks.
     """
-    chunks = job.parallel.chunks
     if ranks <= chunks:
         return
     enough = 1 << (ranks - 1).bit_length()
@@ -90,112 +89,130 @@ def check_ranks(job: Job, ranks: int, resumed: bool) -> None:
 
 
 def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
-    """What the run of a job is made of, on all ranks; collective.
+    """Makes what the run of a job consists of, on all ranks; collective.
+
+    Here the job is taken apart: a part of the run gets what it reads of the job.
 
     Raises:
         InputError: a file that the job names cannot be used, the problem does not give what the
             solver needs or the job is to stop by, or ranks make different networks.
     """
-    place = _prepare_place(job, ranks, device)
+    place = _prepare_place(ranks, device, job.parallel.threads, job.problem.uses_torch_threads)
     problem = ranks.run_on_all(lambda: make_problem(job, device.place))
     check_ranks_agree(problem, ranks)
-    for caution in (*problem.cautions, *warn_of_order(job)) if ranks.is_root else ():
-        warnings.warn(caution, stacklevel=2)
-    objective = make_objective(job, problem, ranks, place.threads)
-    stages = find_stages(job, objective)
+    _warn(problem.cautions, ranks)
+    objective = make_objective(problem, ranks, job.parallel.chunks, place.threads)
+    stages = find_stages(job.solver, job.problem.windows, objective, job.seed)
+    _warn(stages.warn_of_order(job.stop.max_iterations), ranks)
     composed = stages.try_all()
-    monitor = make_monitor(job, problem, ranks, place.threads)
+    monitor = problem.monitor(ranks, job.parallel.chunks, place.threads)
+    check_measures(monitor, job.stop, stages, job.problem.name)
     # Ranks trace at points of their own: what the first of them lacks is what the run says.
     untraced = next((each for each in ranks.allgather(objective.untraced) if each), None)
-    renewal = make_renewal(job, problem, objective)
-    return Parts(job, place, problem, objective, stages, composed, monitor, untraced, renewal)
+    renewal = (
+        problem.make_renewal(objective, job.seed) if isinstance(problem, RenewableProblem) else None
+    )
+    title = (
+        f"{job.problem.name}: {problem.describe()}, n = {objective.parameters},"
+        f" {job.precision}, seed {job.seed}"
+    )
+    return Parts(
+        title, place, problem, objective, stages, composed, job.stop, monitor, untraced, renewal
+    )
 
 
 def make_observers(
-    parts: Parts, output: Output, callbacks: Sequence[Callback], progress: bool
+    job: Job, parts: Parts, output: Output, callbacks: Sequence[Callback], progress: bool
 ) -> Observers:
-    """What watches a run, and writes it where `output` says.
+    """Makes what watches a run, and writes it where `output` says.
 
     Args:
+        job: the job, which is written too.
+        parts: what the run is made of.
+        output: where it is written.
         callbacks: called with each iteration.
         progress: whether it is shown.
     """
-    job, ranks = parts.job, parts.place.ranks
-    history = History(parts, output)
+    ranks, asked = parts.place.ranks, job.output
+    history = History(parts, output, job, asked.iterates_every)
     return Observers(
-        validation=Validation(parts.monitor, job.output.error_every),
+        validation=Validation(parts.monitor, asked.error_every),
         history=history,
         progress=Progress(job.stop.max_iterations, progress and ranks.is_root),
-        checkpoints=Checkpoints(parts, output, history.sync),
+        checkpoints=Checkpoints(
+            parts, output, history.sync, asked.checkpoint_every, compute_fingerprint(job)
+        ),
         callbacks=Callbacks(callbacks),
         timer=ranks.timer,
     )
 
 
-def _prepare_place(job: Job, ranks: Communicator, device: Device) -> Place:
-    threads = set_threads(ranks, job.parallel.threads)
+def _warn(cautions: Iterable[str], ranks: Communicator) -> None:
+    """Warns on rank 0."""
+    for caution in cautions if ranks.is_root else ():
+        warnings.warn(caution, stacklevel=3)
+
+
+def _prepare_place(
+    ranks: Communicator, device: Device, threads: int | None, uses_torch_threads: bool
+) -> Place:
+    """Sets this rank's threads.
+
+    Args:
+        threads: that the job asks for.
+        uses_torch_threads: whether the problem computes in torch's threads.
+    """
+    found = set_threads(ranks, threads)
     keep_freed_memory()
-    leave_threads_to_kernels(job)
+    if not uses_torch_threads:
+        leave_threads_to_kernels()
     # On a GPU it is the GPU that computes.
-    return Place(ranks, 1 if device.is_gpu else threads, device)
+    return Place(ranks, 1 if device.is_gpu else found, device)
 
 
-def make_monitor(job: Job, problem: Problem, communicator: Communicator, threads: int) -> Monitor:
-    """What measures the parameters beyond their loss; collective.
+def check_measures(monitor: Monitor, stop: Any, stages: Stages, problem: str) -> None:
+    """Checks that the run and its stages stop by what the monitor can measure.
+
+    Args:
+        monitor: the problem's.
+        stop: the job's criteria.
+        stages: of the run, with criteria of their own.
+        problem: its name, for messages.
 
     Raises:
-        InputError: the job is to stop by what this problem cannot measure.
+        InputError: they do not.
     """
-    monitor = problem.monitor(communicator, job.parallel.chunks, threads)
-    stages = [(f"{key}.stop", stage.stop) for key, stage in name_stages(job.solver)]
-    for place, stop in (("stop", job.stop), *stages):
-        for criterion, value in list_asked(stop):
+    for place, criteria in (("stop", stop), *((f"{each.key}.stop", each.stop) for each in stages)):
+        for criterion, value in list_asked(criteria):
             if criterion.shown and criterion.quantity not in monitor.columns:
                 raise InputError(
                     f"{place}.{criterion.key} = {value:g} is not allowed: problem.name ="
-                    f' "{job.problem.name}" has no reference to measure it by'
+                    f' "{problem}" has no reference to measure it by'
                 )
-    return monitor
 
 
 def make_objective(
-    job: Job, problem: Problem, communicator: Communicator, threads: int
+    problem: Problem, communicator: Communicator, chunks: int, threads: int
 ) -> Objective:
-    """The job's loss on all ranks of `communicator`, its work counted from zero."""
-    chunks = job.parallel.chunks
+    """Makes the loss of a problem on all ranks of `communicator`, its work counted from zero."""
     return communicator.run_on_all(lambda: Objective.of(problem, communicator, chunks, threads))
 
 
-def make_renewal(job: Job, problem: Problem, objective: Objective) -> Renewal | None:
-    """What changes the problem's loss in the course of the run; None where it is fixed."""
-    if not isinstance(problem, RenewableProblem):
-        return None
-    return problem.make_renewal(objective, job.seed)
-
-
 def make_job_solver(job: Job, objective: Objective) -> Solver[Any]:
-    """The solver of a job's first stage on the objective's ranks; collective.
+    """Makes the solver of a job's first stage on the objective's ranks; collective.
 
     Raises:
         InputError: the problem does not give what the solver needs; a solver of the user's own has
             no such class, fails, or does not take the job's settings.
     """
-    return find_stages(job, objective).make_solver(1)
+    return find_stages(job.solver, job.problem.windows, objective, job.seed).make_solver(1)
 
 
-def choose_device_name(job: Job) -> str:
-    """The job's `parallel.device`; "auto" is the CPU where the loss is evaluated there anyway."""
-    if job.parallel.device == "auto" and job.problem.evaluates_on_cpu:
-        return "cpu"
-    return job.parallel.device
-
-
-def leave_threads_to_kernels(job: Job) -> None:
-    """One thread for torch, if others are there to use the cores.
+def leave_threads_to_kernels() -> None:
+    """Sets torch to one thread, since others use the cores.
 
     These are the native kernels of PINNs, and the threads that divide the samples of other problems
     among themselves. Two thread pools in a process take the cores from each other: their workers
     spin after work.
     """
-    if not job.problem.uses_torch_threads:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpctrain.errors import InputError
-from hpctrain.job.settings import Job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.store.claim import Claim, InUseError
 from hpctrain.store.run_file import holds_no_record
@@ -58,13 +57,21 @@ def hold_claim(
             claim.release()
 
 
-def claim_new_file(job: Job, output: str | None) -> Claim | None:
-    """The run file of a new run: the one asked for, or else the job's, numbered if it exists."""
-    if output is not None and output != job.output.path:
+def claim_new_file(default: str | None, output: str | None) -> Claim | None:
+    """Claims the run file of a new run; None where none is written.
+
+    Args:
+        default: the job's `output.path`, which is numbered if it exists.
+        output: the file that is asked for instead, if any.
+
+    Raises:
+        InputError: the file is in use, exists, or cannot be made.
+    """
+    if output is not None and output != default:
         return _claim(Path(output), f"-o {output}")
-    if job.output.path is None:
+    if default is None:
         return None
-    path = Path(job.output.path)
+    path = Path(default)
     if not path.name:
         raise InputError(f'output.path = "{path}" is not allowed: the name of a file')
     numbered = (path.with_stem(f"{path.stem}-{k}") for k in itertools.count(2))

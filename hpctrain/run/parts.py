@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from hpctrain.job.settings import Job
 from hpctrain.kernels import choose_kernels
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
@@ -33,20 +32,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a job's run is made of.
+    """What a run is made of.
 
     Attributes:
+        title: the problem, its size, its precision and the seed, in a line.
+        stop: the criteria that end the run, beside those of its stages.
         composed: how the solver of each stage is composed, in lines.
         untraced: what keeps a residual in torch between two native sweeps, if anything does.
         renewal: what changes the loss in the course of the run; None where it is fixed.
     """
 
-    job: Job
+    title: str
     place: Place
     problem: Problem
     objective: Objective
     stages: Stages
     composed: list[list[str]]
+    stop: Any
     monitor: Monitor
     untraced: str | None
     renewal: Renewal | None = None

@@ -6,7 +6,6 @@ from typing import Any
 
 from hpctrain.errors import InputError
 from hpctrain.job.own_solver import find_own_solver
-from hpctrain.job.settings import Job
 from hpctrain.job.stages import name_stages
 from hpctrain.job.stop import list_asked
 from hpctrain.objective import Objective
@@ -95,6 +94,22 @@ class Stages(Sequence[Stage]):
         lines = [self.make_solver(stage.number).describe() for stage in reversed(first)]
         return lines[::-1]
 
+    def warn_of_order(self, max_iterations: int) -> Iterator[str]:
+        """Yields a caution if a stage may never begin, since the run ends before.
+
+        Args:
+            max_iterations: of the whole run.
+        """
+        taken = 0
+        for stage in self:
+            if taken >= max_iterations:
+                yield (
+                    f"stage {stage.number} ({stage.name}) begins only if an earlier one ends early:"
+                    f" they may take {taken} iterations, stop.max_iterations = {max_iterations}"
+                )
+                return
+            taken += (stage.stop and stage.stop.max_iterations) or 0
+
     def _explain(self, stage: Stage, make: Callable[[], Solver[Any]]) -> Solver[Any]:
         """Makes a solver; an error says which of several stages it is of."""
         try:
@@ -105,32 +120,25 @@ class Stages(Sequence[Stage]):
             raise InputError(f"stage {stage.number}: {error}") from error
 
 
-def find_stages(job: Job, objective: Objective) -> Stages:
-    """The stages of a job, whose solvers work on this objective; collective.
+def find_stages(tables: Sequence[Any], windows: int, objective: Objective, seed: int) -> Stages:
+    """Finds the stages of a job, whose solvers minimise this objective; collective.
+
+    Args:
+        tables: the job's `solver`, the settings of each.
+        windows: how many windows of time the run goes through with all its solvers.
+        objective: what they minimise.
+        seed: determines all that is random in them.
 
     Raises:
-        InputError: a solver of the user's own has no such class, fails, or does not take the job's
+        InputError: a solver of the user's own has no such class, fails, or does not take its
             settings.
     """
-    found = objective.communicator.run_on_all(lambda: list(_find(job)))
-    return Stages(found, objective, job.seed)
+    found = objective.communicator.run_on_all(lambda: list(_find(tables, windows)))
+    return Stages(found, objective, seed)
 
 
-def warn_of_order(job: Job) -> Iterator[str]:
-    """Cautions of stages that may never begin."""
-    taken, limit = 0, job.stop.max_iterations
-    for number, stage in enumerate([*job.solver] * job.problem.windows, start=1):
-        if taken >= limit:
-            yield (
-                f"stage {number} ({stage.name}) begins only if an earlier one ends early: they may"
-                f" take {taken} iterations, stop.max_iterations = {limit}"
-            )
-            return
-        taken += (stage.stop and stage.stop.max_iterations) or 0
-
-
-def _find(job: Job) -> Iterator[Stage]:
-    windows, solvers = job.problem.windows, [*name_stages(job.solver)]
+def _find(tables: Sequence[Any], windows: int) -> Iterator[Stage]:
+    solvers = [*name_stages(tables)]
     for number, (key, options) in enumerate(solvers * windows, start=1):
         if isinstance(options, OwnSolverOptions):
             own = find_own_solver(options, key)

@@ -71,7 +71,7 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     holding = [reason for reason, holds in others.items() if holds]
     run, own = parts.place.ranks.find_maximum(
         [
-            weigh(parts.job.stop, numbers, [*holding, *(stalled if is_last else ())]),
+            weigh(parts.stop, numbers, [*holding, *(stalled if is_last else ())]),
             weigh(stage.stop, within, stalled),
         ]
     )
@@ -134,7 +134,7 @@ def _measure_deciding_loss(parts: Parts, moment: Moment, stop: Any, point: Point
 
 def _find_bound(key: str, parts: Parts, stop: Any) -> float:
     """The greater of what the job and its stage ask for by a criterion; 0 for neither."""
-    asked = (getattr(each, key, None) for each in (parts.job.stop, stop))
+    asked = (getattr(each, key, None) for each in (parts.stop, stop))
     return max(each or 0.0 for each in asked)
 
 

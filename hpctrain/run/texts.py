@@ -9,10 +9,9 @@ from hpctrain.run.stages import Stage, Stages
 
 def describe_start(parts: Parts, path: Path | None, tally: Tally) -> list[str]:
     """What is run, from where, on what, and where it is written."""
-    job, place = parts.job, parts.place
+    place = parts.place
     return [
-        f"{job.problem.name}: {parts.problem.describe()},"
-        f" n = {parts.objective.parameters}, {job.precision}, seed {job.seed}",
+        parts.title,
         *(f"  {line}" for line in _describe_stages(parts)),
         *_describe_resumption(parts, tally),
         *(f"  {line}" for line in (parts.renewal.describe() if parts.renewal else ())),

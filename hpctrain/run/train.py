@@ -59,7 +59,7 @@ def run(
             be used, or there are more ranks than chunks.
         RunError: the loss became NaN or infinite, or the output cannot be written.
     """
-    held = hold_claim(communicator, lambda: claim_new_file(job, output))
+    held = hold_claim(communicator, lambda: claim_new_file(job.output.path, output))
     return _train(job, communicator, held, None, signals, watching)
 
 
@@ -101,16 +101,16 @@ def _train(
     watching: Watching,
 ) -> End:
     """Trains, the run file being held from when all else is known to be possible."""
-    assemble.check_ranks(job, communicator.size, resumed=past is not None)
-    device = choose_device(assemble.choose_device_name(job), communicator)
+    assemble.check_ranks(job.parallel.chunks, communicator.size, resumed=past is not None)
+    device = choose_device(job.device, communicator)
     if communicator.is_root:
         announce(list_own_files(job))
     with carry(communicator, job.parallel.transport, device) as ranks:
         parts = assemble.make_parts(job, ranks, device)
-        theta = choose_start(job, parts.problem, ranks)
+        theta = choose_start(parts.problem, job.seed, job.start, ranks)
         with held as output, nullcontext(signals) if signals else StopSignals() as noted:
             observers = assemble.make_observers(
-                parts, output, watching.callbacks, watching.progress
+                job, parts, output, watching.callbacks, watching.progress
             )
             loop = Loop(parts, observers, noted)
             return loop.start(theta) if past is None else loop.go_on(theta, past)

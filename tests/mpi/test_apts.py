@@ -60,7 +60,7 @@ def iterates(solver, communicator, precision="float64"):
     """θ after each iteration, and the work."""
     job = parse_job(JOB.format(solver=SOLVERS[solver], precision=precision), "job")
     made = problem(getattr(torch, precision))
-    objective = build.make_objective(job, made, communicator, 1)
+    objective = build.make_objective(made, communicator, job.parallel.chunks, 1)
     method = build.make_job_solver(job, objective)
     state, found = method.init(made.make_initial_parameters(0)), []
     for _ in range(ITERATIONS):
@@ -96,7 +96,7 @@ def test_a_global_evaluation_is_one_message_round(comm, assert_everywhere):
     """A trial and a global step in the linear model: a sum each beside the gather of the steps."""
     job = parse_job(JOB.format(solver=SOLVERS["data, linear"], precision="float64"), "job")
     made = problem(torch.float64)
-    objective = build.make_objective(job, made, comm, 1)
+    objective = build.make_objective(made, comm, job.parallel.chunks, 1)
     method = build.make_job_solver(job, objective)
     state = method.init(made.make_initial_parameters(0))
     sums, sum_by_tree = [], objective.communicator.sum_by_tree

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpctrain.run.output import Output, name_checkpoint_folder
 from hpctrain.run.parts import Moment, Parts
-from hpctrain.run.resume import Kept, Stored, compute_fingerprint
+from hpctrain.run.resume import Kept, Stored
 from hpctrain.store.checkpoint import CheckpointStore
 
 
@@ -18,19 +18,29 @@ class Checkpoints:
         output: the run file, beside which they lie, or none.
         sync: sees to it that the records up to now are on the disk, collectively: a checkpoint
             counts on them.
+        period: iterations from one to the next; 0 for one at the end only.
+        fingerprint: the `compute_fingerprint` of the job.
     """
 
-    def __init__(self, parts: Parts, output: Output, sync: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        output: Output,
+        sync: Callable[[], None],
+        period: int,
+        fingerprint: int,
+    ) -> None:
         self._parts = parts
         self._sync = sync
+        self._period = period
+        self._fingerprint = fingerprint
         place = name_checkpoint_folder(output.path) if output.path else None
         ranks = parts.place.ranks
         self._store = CheckpointStore(place, ranks, output.identity) if place else None
 
     def is_due(self, iteration: int) -> bool:
         """Whether it is time for one."""
-        period = self._parts.job.output.checkpoint_every
-        return period > 0 and iteration % period == 0
+        return self._period > 0 and iteration % self._period == 0
 
     def write(self, state: Any, moment: Moment, led: list[int]) -> None:
         """Writes the solver's state and what else a run goes on from; collective.
@@ -46,7 +56,7 @@ class Checkpoints:
             moment.known,
             asdict(self._parts.objective.counts),
             moment.wall_seconds,
-            compute_fingerprint(self._parts.job),
+            self._fingerprint,
         )
         with self._parts.place.ranks.timer.phase("io"):
             self._sync()

@@ -11,7 +11,7 @@ import torch
 
 from hpctrain.errors import InputError, RunError
 from hpctrain.job.own_code import list_own_files, write_digests
-from hpctrain.job.settings import write_toml
+from hpctrain.job.settings import Job, write_toml
 from hpctrain.linalg.arrays import to_array
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.parallel.phases import PHASES, measure_peak_memory_mb
@@ -53,13 +53,17 @@ class History:
     Args:
         parts: what the run is made of.
         output: where it is written.
+        job: the job, which is written too.
+        period: iterations from one snapshot of θ to the next; 0 for none.
 
     Attributes:
         fault: why a row could not be written, on rank 0; the loop ends the run for it.
     """
 
-    def __init__(self, parts: Parts, output: Output) -> None:
+    def __init__(self, parts: Parts, output: Output, job: Job, period: int) -> None:
         self._parts = parts
+        self._job = job
+        self._period = period
         self._ranks = parts.place.ranks
         self._output = output
         self._timed = self._take_snapshot()
@@ -175,9 +179,8 @@ class History:
         if self._writer is None:
             return
         self._writer.append(row, *(timings or ()))
-        period, iteration = self._parts.job.output.iterates_every, row["iteration"]
-        if period and iteration % period == 0:
-            self._writer.append_iterate(iteration, to_array(theta))
+        if self._period and row["iteration"] % self._period == 0:
+            self._writer.append_iterate(row["iteration"], to_array(theta))
 
     @property
     def _counts_epochs(self) -> bool:
@@ -208,16 +211,16 @@ class History:
             return
         kept = past.read_history() if past else None
         parameters = self._parts.objective.parameters
-        keeps_iterates = self._parts.job.output.iterates_every or (kept and kept.iterates)
+        keeps_iterates = self._period or (kept and kept.iterates)
         self._writer = RunWriter(
             self._output.path,
-            job=write_toml(self._parts.job),
+            job=write_toml(self._job),
             environment={
                 **self._describe_place(),
                 "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,
                 "parameters": parameters,
                 "run": self._output.identity,
-                "own_code": write_digests(list_own_files(self._parts.job)),
+                "own_code": write_digests(list_own_files(self._job)),
             },
             columns=self._list_columns(),
             phases=PHASES,
