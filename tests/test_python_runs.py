@@ -97,9 +97,12 @@ def test_a_solution_is_evaluated_at_points_by_name_and_by_column(decay):
     step = 1e-6
     later, earlier = (decay.predict({"t": t + h})["u"] for h in (step, -step))
     assert np.allclose((later - earlier) / (2 * step), named["u.t"], atol=1e-7)
+    assert np.array_equal(decay.predict("t=0:1:11")["u"], named["u"])
     assert decay.predict({"t": t.reshape(1, 11)})["u"].shape == (1, 11)
     with pytest.raises(InputError, match=r"\(N, 1\), a column for each of t"):
         decay.predict(t)
+    with pytest.raises(InputError, match=r"a mapping, an array .* or a grid such as"):
+        decay.predict("t")
     with pytest.raises(InputError, match="no coordinate 'x'"):
         decay.predict({"x": t})
 

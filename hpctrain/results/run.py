@@ -20,6 +20,7 @@ from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import REASONS, RUNNING
 from hpctrain.parallel.threads import find_visible_cores
 from hpctrain.results import figures, report, style
+from hpctrain.results.grids import parse_grid
 from hpctrain.results.solution import Evaluable, Solution, open_problem
 from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
 
@@ -222,6 +223,12 @@ def _name_coordinates(points: Any, coordinates: tuple[str, ...]) -> Mapping[str,
     """Numbers for each coordinate, of shapes that broadcast."""
     if isinstance(points, Mapping):
         return points
+    if isinstance(points, str):
+        allowed = (
+            f"points = {points!r} are not allowed: a mapping, an array (N, {len(coordinates)})"
+        )
+        axes = parse_grid(points, allowed)
+        return dict(zip(axes, np.ix_(*axes.values()), strict=True))
     columns = np.asarray(points)
     if columns.ndim != 2 or columns.shape[1] != len(coordinates):
         raise InputError(
