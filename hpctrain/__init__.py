@@ -1,7 +1,8 @@
 """Trains neural networks by domain decomposition and second-order methods, alone or under MPI.
 
-`train` a job, `resume` or `load` a run, and what a problem is stated with. A name is imported when
-it is asked for first, so that `import hpctrain` is quick and needs no MPI.
+`train` a job, `resume` or `load` a run, and what a problem is stated with; `hpctrain.torch` has
+solvers as optimisers. A name is imported when it is asked for first, so that `import hpctrain` is
+quick and needs no MPI.
 """
 
 from importlib import import_module
@@ -75,6 +76,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":
+        return import_module(f"{__name__}.torch")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = import_module(f"{__name__}.{_HOMES.get(name, 'problems.equations')}")
@@ -83,4 +86,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "torch"})

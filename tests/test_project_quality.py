@@ -60,6 +60,7 @@ ROOMS = [
     "job",
     "results",
     "run",
+    "torch",
     "study",
     "cli",
     "__main__",
