@@ -12,10 +12,21 @@ DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DO
 
 def write_mathml(page: str) -> str:
     """A page in HTML whose formulas are MathML."""
-    page = INLINE.sub(lambda found: convert(html.unescape(found[1])), page)
+    page = INLINE.sub(lambda found: _convert(found[1], "inline"), page)
     return DISPLAY.sub(_write_display, page)
 
 
 def _write_display(found: re.Match[str]) -> str:
-    formula = convert(html.unescape(found[1]).strip(), display="block")
-    return f'<div class="formula">{formula}</div>'
+    return f'<div class="formula">{_convert(found[1], "block")}</div>'
+
+
+def _convert(formula: str, display: str) -> str:
+    """A formula of a page, as MathML.
+
+    Raises:
+        ValueError: it has a command that the converter does not know, and would show as it is.
+    """
+    found = convert(html.unescape(formula).strip(), display=display)
+    if "\\" in found:
+        raise ValueError(f"this formula cannot be made MathML: {formula}")
+    return found

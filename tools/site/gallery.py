@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pictures
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ from torch import Tensor
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At
 from hpctrain.problems.equations.library import EQUATIONS
+from hpctrain.problems.equations.options import find_equations
 
 ROOT = Path(__file__).parents[2]
 ABOUT = """# Gallery
@@ -99,13 +101,26 @@ def _write_row(head: list[str], row: list[str]) -> str:
     return f"{row[0]}: " + "; ".join(f"{key} {value}" for key, value in pairs if value)
 
 
+def list_examples() -> dict[str, str]:
+    """The examples whose class has a reference, as jobs name it, by names of pictures."""
+    jobs = {path.stem: _read_problem(path) for path in sorted(ROOT.glob("examples/*.toml"))}
+    known = (name for name in jobs if "def reference" in (ROOT / f"examples/{name}.py").read_text())
+    return {f"example-{name}": str(ROOT / jobs[name]) for name in known}
+
+
+def fill_examples(text: str) -> str:
+    """A page's text with pictures of the examples where it asks for them."""
+    shown = [f"![{name}](gallery/{name}.png)" for name in list_examples()]
+    return text.replace("<!-- pictures of examples -->", "\n".join(shown))
+
+
 def draw_gallery() -> dict[str, bytes]:
     """A picture of each equation's reference solution (PNG), by its name.
 
     Some solutions take seconds to compute: all cores work on them, and what was drawn before is
     kept in build/gallery as long as the equation and the drawing are the same.
     """
-    names = list(EQUATIONS)
+    names = [*EQUATIONS, *list_examples()]
     sys.path.append(str(Path(__file__).parent))  # where the processes find this file
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
         return dict(zip(names, processes.map(draw_equation, names), strict=True))
@@ -113,19 +128,23 @@ def draw_gallery() -> dict[str, bytes]:
 
 def draw_equation(name: str) -> bytes:
     """The picture of one equation, as it was drawn before if that holds still."""
-    sources = [inspect.getsource(sys.modules[EQUATIONS[name].__module__])]
-    sources += [
-        (Path(__file__).parent / each).read_text() for each in ("gallery.py", "pictures.py")
-    ]
-    digest = hashlib.sha256("".join(sources).encode()).hexdigest()[:16]
+    sources = [_find_source(name), Path(__file__), Path(pictures.__file__)]
+    digest = hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()[:16]
     kept = ROOT / f"build/gallery/{name}-{digest}.png"
     if not kept.exists():
         torch.set_num_threads(1)
         kept.parent.mkdir(parents=True, exist_ok=True)
         new = kept.with_suffix(f".{os.getpid()}")
-        new.write_bytes(_draw(EQUATIONS[name]()))
+        new.write_bytes(_draw(find_equations(list_examples().get(name, name))))
         new.replace(kept)
     return kept.read_bytes()
+
+
+def _find_source(name: str) -> Path:
+    """The file of an equation's class."""
+    if name in EQUATIONS:
+        return Path(inspect.getfile(EQUATIONS[name]))
+    return Path(list_examples()[name].rpartition(":")[0])
 
 
 def _draw(equations: Equations) -> bytes:

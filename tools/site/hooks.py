@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from formulas import write_mathml
-from gallery import draw_gallery, write_gallery
+from gallery import draw_gallery, fill_examples, write_gallery
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -39,11 +39,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Turns links into the tree into links to pages, and marks of options into tables."""
+    """Turns links into the tree into links to pages, and marks into tables and pictures."""
     source = page.file.abs_src_path
     if source is not None and Path(source).is_relative_to(ROOT / "docs"):
         markdown = rewrite_links(markdown, f"docs/{page.file.src_uri}", PAGES)
-    return fill_options(markdown)
+    return fill_options(fill_examples(markdown))
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -26,12 +26,10 @@ def draw_run(run: Path, output: Path) -> None:
         figure, (left, middle, right) = pyplot.subplots(
             1, 3, figsize=(7.6, 2.1), layout="constrained"
         )
-        for axes, values, title in (
-            (left, solution["prediction"], "u"),
-            (middle, error, "|error|"),
-        ):
-            draw_field(axes, solution["t"], solution["x"], values, "t", "x")
-            axes.set_title(title)
+        draw_field(left, solution["t"], solution["x"], solution["prediction"], "t", "x")
+        left.set_title("u")
+        draw_field(middle, solution["t"], solution["x"], error, "t", "x")
+        middle.set_title("|error|")
         _draw_course(right, history)
         figure.savefig(output, pil_kwargs={"optimize": True})
         pyplot.close(figure)
