@@ -176,7 +176,7 @@ def test_several_runs_are_drawn(tmp_path):
 
 
 def test_another_suffix_is_refused_before_the_runs_are_read(tmp_path):
-    with pytest.raises(StudyError, match=r"ends in \.png or \.pdf"):
+    with pytest.raises(StudyError, match=r"ends in \.png, \.pdf or \.svg"):
         plot([tmp_path / "none.h5"], tmp_path / "a.gif")
     with pytest.raises(StudyError, match="no runs"):
         plot([], tmp_path / "a.png")

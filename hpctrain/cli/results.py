@@ -14,9 +14,13 @@ def add_commands(commands: Any) -> None:
     report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
     report.add_argument("--format", choices=FORMATS, default="text")
 
-    plot = add_command(commands, "plot", _plot, "draw the convergence of runs")
+    plot = add_command(commands, "plot", _plot, "draw the convergence of runs, or a run's fields")
     plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
     plot.add_argument("-o", "--output", metavar="FIG.png", required=True, help="the figure")
+    plot.add_argument("--fields", metavar="u,u.x", help="draw a run's fields, errors, residuals, …")
+    plot.add_argument("--at", metavar="z=0.5", help="coordinates of the fields that do not vary")
+    plot.add_argument("--width", choices=("single", "double"), help="a journal's column, or two")
+    add_changed_code(plot)
 
     predict = add_command(commands, "predict", _predict, "evaluate a trained solution at points")
     predict.add_argument("run", metavar="RUN.h5", help="a finished run")
@@ -54,9 +58,26 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
+    from hpctrain.errors import InputError
+    from hpctrain.parallel.threads import find_visible_cores
     from hpctrain.results import figures
 
-    figures.plot(options.runs, options.output)
+    if options.fields is None:
+        if options.at is not None:
+            raise InputError(f"--at {options.at} is not allowed without --fields")
+        figures.plot(options.runs, options.output, options.width)
+        return 0
+    if len(options.runs) > 1:
+        raise InputError(f"--fields {options.fields} takes one run, not {len(options.runs)}")
+    figures.plot_fields(
+        options.runs[0],
+        options.output,
+        options.fields,
+        options.at,
+        options.width,
+        len(find_visible_cores()),
+        options.changed_code,
+    )
     return 0
 
 

@@ -8,21 +8,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hpctrain.results import fields, style
+from hpctrain.results import field_figure, fields, style
 from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
+from hpctrain.results.slices import make_slice
+from hpctrain.results.solution import open_solution
 from hpctrain.results.stages import find_ends
 from hpctrain.results.summary import StudyError, Summary, tell_apart
 from hpctrain.store.run_file import TERM_LOSS, Run, read_run
 
 
-def plot(paths: Iterable[Path | str], output: Path | str) -> None:
-    """Draw the runs in these files into `output` (png or pdf).
+def plot(paths: Iterable[Path | str], output: Path | str, width: str | None = None) -> None:
+    """Draw the runs in these files into `output` (png, pdf or svg).
 
     One run: its solution on its grid, where it has one, with reference and error, over loss and
     error against training time and gradient evaluations. Several, or one of a classifier: loss and
     error or accuracy of all against iterations, epochs, gradient evaluations, work and time. Thin
     vertical lines are where one solver followed another.
+
+    Args:
+        width: "single" or "double", a journal's column or two, for the convergence alone.
 
     Raises:
         StudyError: no runs, or `output` has another suffix.
@@ -33,7 +38,49 @@ def plot(paths: Iterable[Path | str], output: Path | str) -> None:
     runs = [read_run(path) for path in paths]
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
-    style.save(draw(runs), output)
+    style.save(draw(runs) if width is None else draw_for_print(runs, width), output)
+
+
+def plot_fields(
+    path: str, output: str, fields: str, at: str | None, width: str | None, threads: int, code: bool
+) -> None:
+    """Draws fields of a run for print: values, errors, residuals, unknowns and stages.
+
+    Args:
+        fields: "u,v,u.x".
+        at: coordinates that do not vary, "z=0.5".
+        width: "single" or "double", by default double.
+        threads: of the kernels.
+        code: evaluates also where a Python file of the job is not the one of the run.
+
+    Raises:
+        InputError: the run has not ended, or has no such fields.
+    """
+    style.check_suffix(Path(output))
+    solution = open_solution(path, threads, code)
+    names = [name.strip() for name in fields.split(",")]
+    figure = field_figure.draw(read_run(path), make_slice(solution, at), names, width or "double")
+    style.save(figure, Path(output))
+
+
+def draw_for_print(runs: Sequence[Run], width: str) -> Figure:
+    """The convergence of runs, at the width of a journal."""
+    costs = ("iteration",) if width == "single" else ("iteration", "seconds")
+    inches = style.WIDTHS[width] / style.MM_PER_INCH
+    quantities, summaries = _name_quantities(runs), [Summary(run) for run in runs]
+    labels = tell_apart([each.solver for each in summaries], [run.path for run in runs])
+    linear = [measure.column for measure in _list_measures(runs) if measure.rises]
+    with matplotlib.rc_context(style.PRINTED):
+        height = 0.62 * len(quantities) * inches / len(costs) + 0.15 * len(runs)
+        figure = style.make_figure(inches, height)
+        grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
+        for panels, quantity in zip(grid, quantities, strict=True):
+            for axes, cost in zip(panels, costs, strict=True):
+                _draw_panel(axes, runs, labels, cost, quantity)
+                axes.set_yscale("linear" if quantity in linear else "log")
+            panels[0].set_ylabel(quantities[quantity])
+        _name_lines(figure, grid[:, 0], 2 if width == "single" else 4)
+    return figure
 
 
 def draw(runs: Sequence[Run]) -> Figure:
@@ -78,19 +125,31 @@ def _draw_several_runs(runs: Sequence[Run]) -> Figure:
     grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
     for panels, quantity in zip(grid, quantities, strict=True):
         for axes, cost in zip(panels, costs, strict=True):
-            for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
-                _draw_line(axes, run, cost, quantity, label, index)
-                _draw_stage_ends(axes, run, cost, style.choose_line_style(index)["color"])
-            for measure in _list_measures(runs):
-                if measure.column == quantity:
-                    draw_target(axes, summaries, measure)
-            axes.set_xlabel(COSTS[cost].axis)
+            _draw_panel(axes, runs, labels, cost, quantity)
             axes.set_yscale("linear" if quantity in linear else "log")
         panels[0].set_ylabel(quantities[quantity])
-    lines = [line for axes in grid[:, 0] for line in axes.lines]
-    named = {str(line.get_label()): line for line in lines}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4)
+    _name_lines(figure, grid[:, 0], 4)
     return figure
+
+
+def _draw_panel(
+    axes: Axes, runs: Sequence[Run], labels: Sequence[str], cost: str, quantity: str
+) -> None:
+    """A line for each run, where its stages ended, and where all were to stop."""
+    for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        _draw_line(axes, run, cost, quantity, label, index)
+        _draw_stage_ends(axes, run, cost, style.choose_line_style(index)["color"])
+    for measure in _list_measures(runs):
+        if measure.column == quantity:
+            draw_target(axes, [Summary(run) for run in runs], measure)
+    axes.set_xlabel(COSTS[cost].axis)
+
+
+def _name_lines(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
+    """One legend for all lines of some panels."""
+    lines = [line for axes in panels for line in axes.lines]
+    named = {str(line.get_label()): line for line in lines}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)
 
 
 def _draw_stage_ends(axes: Axes, run: Run, cost: str, colour: str) -> None:

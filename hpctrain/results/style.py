@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 
 from hpctrain.results.summary import StudyError
 
-SUFFIXES = (".png", ".pdf")
+SUFFIXES = (".png", ".pdf", ".svg")
+# Widths of journals in mm, one column and two.
+WIDTHS = {"single": 85.0, "double": 178.0}
+MM_PER_INCH = 25.4
 
 # Okabe and Ito (2008), Color Universal Design, without the yellow that is weak on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -29,21 +32,37 @@ SETTINGS: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "axes.prop_cycle": cycler(color=COLOURS),
     "image.cmap": "viridis",
-    "savefig.dpi": 200,
+    "savefig.dpi": 300,
     "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+# For values, for absolute ones, and for signed ones, of which white is zero.
+VALUES, SIZES, SIGNED = "viridis", "cividis", "RdBu_r"
+# What is other at the width of a journal.
+PRINTED: dict[Any, Any] = SETTINGS | {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.1,
+    "axes.linewidth": 0.6,
 }
 
 
 def choose_line_style(index: int) -> dict[str, Any]:
-    """Chooses the colour and dash of a line; the dash changes when all colours are used."""
-    dash = DASHES[index // len(COLOURS) % len(DASHES)]
+    """Chooses the colour and dash of a line; neighbours differ in both, also in grey."""
+    dash = DASHES[index % len(DASHES)]
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash}
 
 
 def check_suffix(output: Path) -> None:
     """Raises a StudyError for an output file of a kind that is not drawn, before any work."""
     if output.suffix.lower() not in SUFFIXES:
-        raise StudyError(f"{output}: a figure's name ends in {' or '.join(SUFFIXES)}")
+        raise StudyError(
+            f"{output}: a figure's name ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        )
 
 
 def make_figure(width: float, height: float) -> Figure:

@@ -249,7 +249,7 @@ class _Part:
         points = points[:, bounds[0] : bounds[-1]].contiguous()
         self._bounds = [bound - bounds[0] for bound in bounds]
         self._outputs = Outputs(problem, problem.outputs, points, self._bounds, threads)
-        self.references = _references(equations, problem.outputs, points)
+        self.references = evaluate_references(equations, problem.outputs, points)
 
     def predictions(self, theta: Tensor) -> dict[str, Tensor]:
         """Each field and quantity (N,) at this rank's points."""
@@ -265,7 +265,9 @@ class _Part:
         return sum_chunks(torch.stack(squares), self._bounds).T.contiguous()
 
 
-def _references(equations: Equations, outputs: Sequence[str], points: Tensor) -> dict[str, Tensor]:
+def evaluate_references(
+    equations: Equations, outputs: Sequence[str], points: Tensor
+) -> dict[str, Tensor]:
     """The true fields and quantities (N,) at points, those that are known.
 
     Raises:

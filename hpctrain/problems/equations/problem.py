@@ -32,7 +32,7 @@ from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
 from hpctrain.problems.equations.conditions.boundary import Exactable, OnBoundary
 from hpctrain.problems.equations.equations import Equations
-from hpctrain.problems.equations.errors import ErrorMonitor
+from hpctrain.problems.equations.errors import ErrorMonitor, evaluate_references
 from hpctrain.problems.equations.exact import exact_forms, periodic_inputs
 from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
@@ -450,6 +450,24 @@ class PinnProblem:
         count = points.shape[1]
         bounds = [k * count // (4 * threads) for k in range(4 * threads + 1)]
         return Outputs(self, names, points, bounds, threads).evaluate(theta)
+
+    def evaluate_residuals(self, theta: Tensor, points: Tensor, threads: int) -> dict[str, Tensor]:
+        """Evaluates the equation's own residuals (N,) by name at points (d, N), not weighted."""
+        loss = self.make_equation_residuals(points, Holding(4 * threads, 0, 1, threads))
+        names = list(self.trials[0].values)
+        if loss is None:
+            return {name: theta.new_empty(0) for name in names}
+        rows = loss.evaluate_residuals(theta).reshape(points.shape[1], -1)
+        return dict(zip(names, rows.T, strict=True))
+
+    def evaluate_references(self, points: Tensor) -> dict[str, Tensor]:
+        """Evaluates the true fields and quantities (N,) at points (d, N), those that are known."""
+        return evaluate_references(self.equations, self.outputs, points)
+
+    @property
+    def first_points(self) -> Tensor:
+        """The equation's points (d, N) at the start."""
+        return self.first_terms[0].points
 
     def evaluate_in_torch(self, theta: Tensor, field: str, points: Tensor) -> Tensor:
         """A field (N,) at points (d, N), differentiable in them any number of times."""

@@ -17,6 +17,7 @@ from hpctrain.errors import InputError
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.errors import evaluate_references
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss
 from hpctrain.problems.equations.problem import PinnProblem
@@ -55,6 +56,7 @@ class SlabProblem:
         make: Callable[[Equations], PinnProblem],
         seed: int,
     ) -> None:
+        self.equations = equations
         self.bounds = find_windows(slabs, equations)
         self.windows = [make(take_window(equations, self.bounds[0], None))]
         self.parameters = self.windows[0].parameters
@@ -158,8 +160,28 @@ class SlabProblem:
         Raises:
             InputError: a point is in a window that the run did not come to.
         """
-        with self.holding(theta) as by_window:
-            return self._evaluate_windows(by_window, points, names, threads)
+        return self._evaluate_windows(
+            theta,
+            points,
+            lambda window, own, inside: window.evaluate(own, inside, names, threads),
+        )
+
+    def evaluate_residuals(self, theta: Tensor, points: Tensor, threads: int) -> dict[str, Tensor]:
+        """As `PinnProblem.evaluate_residuals`, of θ (K n,) of all windows."""
+        return self._evaluate_windows(
+            theta,
+            points,
+            lambda window, own, inside: window.evaluate_residuals(own, inside, threads),
+        )
+
+    def evaluate_references(self, points: Tensor) -> dict[str, Tensor]:
+        """Evaluates the true fields and quantities (N,) at points (d, N), those that are known."""
+        return evaluate_references(self.equations, self.outputs, points)
+
+    @property
+    def first_points(self) -> Tensor:
+        """The equation's points (d, N) at the start, of all windows."""
+        return torch.cat([window.first_points for window in self.windows], dim=1)
 
     @contextmanager
     def holding(self, theta: Tensor) -> Iterator[Tensor]:
@@ -173,19 +195,23 @@ class SlabProblem:
             self.state = training
 
     def _evaluate_windows(
-        self, by_window: Tensor, points: Tensor, names: Sequence[str], threads: int
+        self,
+        theta: Tensor,
+        points: Tensor,
+        evaluate: Callable[[PinnProblem, Tensor, Tensor], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
+        """Evaluates values by name at points (d, N), each by the window of its time."""
         own = self._find_window(points)
         found: dict[str, Tensor] = {}
-        for number, window in enumerate(self.windows):
-            places = torch.nonzero(own == number)[:, 0]
-            if not len(places):
-                continue
-            self.check_reached(number, by_window)
-            values = window.evaluate(by_window[number], points[:, places], names, threads)
-            for name, each in values.items():
-                whole = found.setdefault(name, each.new_empty(points.shape[1]))
-                whole[places] = each
+        with self.holding(theta) as by_window:
+            for number, window in enumerate(self.windows):
+                places = torch.nonzero(own == number)[:, 0]
+                if not len(places):
+                    continue
+                self.check_reached(number, by_window)
+                for name, each in evaluate(window, by_window[number], points[:, places]).items():
+                    whole = found.setdefault(name, each.new_empty(points.shape[1]))
+                    whole[places] = each
         return found
 
     def check_reached(self, number: int, by_window: Tensor) -> None:
