@@ -98,6 +98,8 @@ def test_a_solution_is_evaluated_at_points_by_name_and_by_column(decay):
     later, earlier = (decay.predict({"t": t + h})["u"] for h in (step, -step))
     assert np.allclose((later - earlier) / (2 * step), named["u.t"], atol=1e-7)
     assert np.array_equal(decay.predict("t=0:1:11")["u"], named["u"])
+    values = decay.network(torch.from_numpy(t)[:, None])[:, 0]
+    assert np.allclose(values.detach(), named["u"], rtol=0, atol=1e-14)
     assert decay.predict({"t": t.reshape(1, 11)})["u"].shape == (1, 11)
     with pytest.raises(InputError, match=r"\(N, 1\), a column for each of t"):
         decay.predict(t)
@@ -195,6 +197,8 @@ def test_solvers_and_networks_are_classes_from_python_too(tmp_path, data):
     classifier = TABLES | {"problem": problem, "network": {"kind": Net}}
     trained = train(classifier, set={"precision": "float32", "stop.max_iterations": 2})
     assert 0 <= trained.run.final["test_accuracy"] <= 1 and trained.errors == {}
+    probabilities = trained.network(torch.zeros(3, 1, 6, 6))
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(3))
     with pytest.raises(InputError, match="solution of a classification problem has no points"):
         trained.predict(np.zeros((1, 784)))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 from hpctrain.errors import InputError
 from hpctrain.job.overrides import read_overrides
@@ -20,6 +21,7 @@ from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import REASONS, RUNNING
 from hpctrain.parallel.threads import find_visible_cores
 from hpctrain.results import figures, report, style
+from hpctrain.results.exported import make_module
 from hpctrain.results.grids import parse_grid
 from hpctrain.results.solution import Evaluable, Solution, open_problem
 from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
@@ -142,9 +144,23 @@ class Result:
         return solution.evaluate(_name_coordinates(points, solution.coordinates), names)
 
     @cached_property
+    def network(self) -> nn.Module:
+        """What was trained, as a module of torch by itself.
+
+        Of equations it takes points (N, d), a column a coordinate, to fields (N, k), exact
+        conditions and scaling included; of a classifier samples to probabilities (N, classes).
+        """
+        return make_module(*self._opened)
+
+    @cached_property
+    def _opened(self) -> tuple[Any, Tensor]:
+        """The problem and the final parameters."""
+        return open_problem(self.run, self._changed_code, job=self.job)
+
+    @cached_property
     def _solution(self) -> Solution:
+        problem, theta = self._opened
         threads = self.job.parallel.threads or len(find_visible_cores())
-        problem, theta = open_problem(self.run, self._changed_code, job=self.job)
         if not isinstance(problem, Evaluable):
             name = self.job.problem.name
             raise InputError(f"{self.path}: the solution of a {name} problem has no points")
