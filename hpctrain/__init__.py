@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Unknown,
     )
     from hpctrain.results.run import Result, load
+    from hpctrain.run.pieces import make_objective, make_problem, make_solver
     from hpctrain.run.python import resume, train
 
 _HOMES = {
@@ -41,6 +42,9 @@ _HOMES = {
     "Job": "job.settings",
     "Result": "results.run",
     "load": "results.run",
+    "make_objective": "run.pieces",
+    "make_problem": "run.pieces",
+    "make_solver": "run.pieces",
     "resume": "run.python",
     "train": "run.python",
 }
@@ -70,6 +74,9 @@ __all__ = [
     "RunError",
     "Unknown",
     "load",
+    "make_objective",
+    "make_problem",
+    "make_solver",
     "resume",
     "train",
 ]

@@ -69,7 +69,7 @@ def train(
     """
 
     def run(ranks: Communicator, signals: StopSignals) -> Result:
-        asked = _agree_on_job(job, _check_settings(set), ranks)
+        asked = agree_on_job(job, check_settings(set), ranks)
         folder = _make_folder(asked, ranks)
         output = str(Path(folder.name) / NAME) if folder else None
         watching = _watch(callbacks, progress)
@@ -104,7 +104,7 @@ def resume(
     given = list_given_classes(run.job) if isinstance(run, Result) else {}
 
     def go_on(ranks: Communicator, signals: StopSignals) -> Result:
-        watching, overrides = _watch(callbacks, progress), {**given, **_check_settings(set)}
+        watching, overrides = _watch(callbacks, progress), {**given, **check_settings(set)}
         end = runner.resume(path, ranks, overrides, signals, changed_code, watching)
         classes = {key: value for key, value in overrides.items() if isinstance(value, type)}
         return _collect(end, classes, ranks, folder)
@@ -139,7 +139,7 @@ def _join_ranks() -> Iterator[Communicator]:
         ranks.free()
 
 
-def _agree_on_job(given: GivenJob, overrides: Overrides, ranks: Communicator) -> Job:
+def agree_on_job(given: GivenJob, overrides: Overrides, ranks: Communicator) -> Job:
     """The job, checked; collective.
 
     Raises:
@@ -181,7 +181,12 @@ def _compute_sum(job: Job) -> int:
         raise InputError(f"job: {error}") from error
 
 
-def _check_settings(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def check_settings(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Returns the settings that replace a job's, none for None.
+
+    Raises:
+        InputError: they are no mapping.
+    """
     if not isinstance(given, Mapping | None):
         raise InputError(
             f'set = {given!r} is not allowed: a mapping, such as {{"solver.blocks": 4}}'

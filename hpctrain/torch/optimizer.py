@@ -7,12 +7,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from hpctrain.errors import InputError, RunError
-from hpctrain.job.plain import make_plain
-from hpctrain.job.settings import explain_fault
+from hpctrain.job.solver_options import check_options
 from hpctrain.linalg.arrays import to_array
 from hpctrain.objective import Objective, Point, evaluate_point
 from hpctrain.parallel.communicator import Communicator
@@ -90,7 +88,9 @@ class SolverOptimizer(torch.optim.Optimizer):
         self.param_groups = [Group(group) for group in self.param_groups]
         groups = [group["params"] for group in self.param_groups]
         self._check_parameters(groups)
-        self._options, self._samples = self._check_options(given), samples
+        self._options = check_options(
+            self.solver_class, self.solver_name, given, type(self).__name__
+        )
         source = ClosureSource(groups, ranks, samples)
         self._loss = source.loss
         self._objective = Objective.of(source, ranks, source.chunks, torch.get_num_threads())
@@ -98,14 +98,6 @@ class SolverOptimizer(torch.optim.Optimizer):
         self._state: Any = None
         self._kept: Mapping[str, Any] = {}  # of a state that was loaded, until the next step
         self._is_made = True
-
-    def _check_options(self, given: Mapping[str, Any]) -> Any:
-        group = self.solver_class.Options
-        try:
-            return group.model_validate({"name": self.solver_name, **make_plain(given)})
-        except ValidationError as error:
-            fault = explain_fault(error, group, "")
-            raise InputError(f"{type(self).__name__}: {fault}") from error
 
     def _check_parameters(self, groups: Iterable[Iterable[Tensor]]) -> None:
         name = type(self).__name__
