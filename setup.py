@@ -1,6 +1,7 @@
-"""Builds hpctrain._kernels with CMake; without a C++ compiler the torch fallback is used."""
+"""Builds the compiled kernels with CMake; without a C++ compiler the torch fallback is used."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +12,25 @@ from setuptools.command.build_ext import build_ext
 HERE = Path(__file__).parent.resolve()
 
 
+def remove_builds(target: Path) -> None:
+    """Removes the build for one processor and those for levels of x86-64."""
+    target.unlink(missing_ok=True)
+    shutil.rmtree(target.parent / "builds", ignore_errors=True)
+
+
 class CMakeBuild(build_ext):
     """One CMake project behind one extension module; where it fails, no earlier build stays."""
 
     def run(self) -> None:
         for ext in self.extensions if self.inplace else ():  # an editable installation
-            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+            remove_builds(Path(self.get_ext_fullpath(ext.name)))
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         scratch = Path(self.build_temp).resolve()
         scratch.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
+        remove_builds(target)
         # A cache names the tools of the build environment that made it, which pip has removed.
         (scratch / "CMakeCache.txt").unlink(missing_ok=True)
         configure = [

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.autograd import evaluate_jets
+from hpctrain.kernels.builds import TORCH, VARIABLE, choose_build, load_build
 from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.networks.dense import DenseNetwork
@@ -33,14 +34,8 @@ GATED = "a gated network"
 
 
 def is_native_available() -> bool:
-    """Whether the compiled kernels are built, and HPCTRAIN_KERNELS is not "torch"."""
-    if os.environ.get("HPCTRAIN_KERNELS") == "torch":
-        return False
-    try:
-        import hpctrain._kernels  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether there are compiled kernels for this processor, and they are not turned off."""
+    return choose_build() is not None
 
 
 def find_native_kernels(tensor: Tensor) -> ModuleType | None:
@@ -48,16 +43,13 @@ def find_native_kernels(tensor: Tensor) -> ModuleType | None:
 
     None where it is on a GPU, or where the kernels cannot be used.
     """
-    if tensor.device.type != "cpu" or not is_native_available():
-        return None
-    from hpctrain import _kernels
-
-    return _kernels
+    build = choose_build() if tensor.device.type == "cpu" else None
+    return None if build is None else load_build(build)
 
 
 def is_triton_available() -> bool:
     """Whether Triton is installed, and HPCTRAIN_KERNELS is not "torch"."""
-    return os.environ.get("HPCTRAIN_KERNELS") != "torch" and find_spec("triton") is not None
+    return os.environ.get(VARIABLE) != TORCH and find_spec("triton") is not None
 
 
 def choose_kernels(device: torch.device) -> str:

@@ -8,12 +8,13 @@ derivatives, the formulas are compiled. All other jets are computed from the lis
 import torch
 from torch import Tensor
 
-import hpctrain._kernels as _kernels
+from hpctrain.kernels.builds import HOST, choose_build, load_build
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.program import Program
 from hpctrain.kernels.shape import Product
 from hpctrain.networks.dense import DenseNetwork
 
+_kernels = load_build(choose_build() or HOST)
 _KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
 _RESIDUALS = {
     torch.float64: _kernels.PointwiseResidualDouble,

@@ -9,6 +9,7 @@ import torch
 from hpctrain.errors import InputError
 from hpctrain.job.settings import Job
 from hpctrain.job.stop import list_asked
+from hpctrain.kernels.builds import VARIABLE
 from hpctrain.linalg.arrays import CPU
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
@@ -67,6 +68,17 @@ def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
         )
 
 
+def list_mixed_kernels(place: Place) -> list[str]:
+    """Lists a caution where ranks have kernels of several builds; collective."""
+    kernels = sorted(set(place.ranks.allgather(place.kernels)))
+    if len(kernels) == 1:
+        return []
+    return [
+        f"ranks have several kernels, {' and '.join(kernels)}, which round differently: the numbers"
+        f" are not those of other ranks; {VARIABLE} names one for all"
+    ]
+
+
 def check_ranks(chunks: int, ranks: int, resumed: bool) -> None:
     """Checks that each rank gets a chunk of the samples.
 
@@ -100,7 +112,7 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     place = _prepare_place(ranks, device, job.parallel.threads, job.problem.uses_torch_threads)
     problem = ranks.run_on_all(lambda: make_problem(job, device.place))
     check_ranks_agree(problem, ranks)
-    _warn(problem.cautions, ranks)
+    _warn([*problem.cautions, *list_mixed_kernels(place)], ranks)
     objective = make_objective(problem, ranks, job.parallel.chunks, place.threads)
     stages = find_stages(job.solver, job.problem.windows, objective, job.seed)
     _warn(stages.warn_of_order(job.stop.max_iterations), ranks)

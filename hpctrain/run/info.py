@@ -8,9 +8,9 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
+from hpctrain.kernels.builds import choose_build, describe_build, load_build
 from hpctrain.parallel.launchers import find_mpirun
 
 ANSWER_SECONDS = 60
@@ -82,10 +82,10 @@ def _find_version(package: str) -> str:
 
 
 def _describe_kernels() -> str:
-    try:
-        return f"native: {import_module('hpctrain._kernels').description}"
-    except ImportError:
-        return "torch fallback (the native kernels are not built)"
+    build = choose_build()
+    if build is None:
+        return "torch fallback (the native kernels are not built, or turned off)"
+    return f"{describe_build()}: {load_build(build).description}"
 
 
 def _ask(question: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.kernels import choose_kernels
+from hpctrain.kernels.builds import describe_build
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.devices import Device
@@ -27,7 +28,8 @@ class Place:
     @property
     def kernels(self) -> str:
         """Which kernels evaluate, in words."""
-        return f"{choose_kernels(self.device.place)} kernels"
+        chosen = choose_kernels(self.device.place)
+        return describe_build() if chosen == "native" else f"{chosen} kernels"
 
 
 @dataclass(frozen=True)
