@@ -135,7 +135,7 @@ def draw_equation(name: str) -> bytes:
         torch.set_num_threads(1)
         kept.parent.mkdir(parents=True, exist_ok=True)
         new = kept.with_suffix(f".{os.getpid()}")
-        new.write_bytes(_draw(find_equations(list_examples().get(name, name))))
+        new.write_bytes(draw(find_equations(list_examples().get(name, name))))
         new.replace(kept)
     return kept.read_bytes()
 
@@ -147,7 +147,8 @@ def _find_source(name: str) -> Path:
     return Path(list_examples()[name].rpartition(":")[0])
 
 
-def _draw(equations: Equations) -> bytes:
+def draw(equations: Equations) -> bytes:
+    """A picture of the reference solution (PNG), with nothing outside the domain."""
     region, axes = equations.frame.region, equations.frame.axes
     shown = _choose_axes(equations)
     grid, ends = _make_grid(equations, shown)

@@ -1,0 +1,63 @@
+"""What the site makes of the tree: a gallery that quotes results, a menu of all pages, formulas."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpctrain.problems.equations.library import EQUATIONS
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {"index", "gallery", "reference", "contributing", "changelog", "security"}
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(ROOT / "tools/site"), *sys.path])
+        import gallery
+
+        yield gallery
+
+
+def test_gallery_has_every_equation_with_a_job(gallery):
+    page = gallery.write_gallery()
+    assert re.findall(r"^## (.*)$", page, flags=re.MULTILINE) == sorted(EQUATIONS)
+    assert all(gallery.list_jobs(name) for name in EQUATIONS)
+
+
+def test_gallery_quotes_all_rows_of_an_equation_and_no_others(gallery):
+    quoted = gallery.list_results({"burgers-inverse"})
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (burgers-inverse(?: |,).*) \|$", text, flags=re.MULTILINE)
+    assert len(quoted) == len(rows) > 1
+    for said, row in zip(quoted, rows, strict=True):
+        assert all(cell in said for cell in filter(None, re.split(r" \| ?", row)))
+    assert len(gallery.list_results({"kovasznay"})) == 2  # one of them is "the same on two ranks"
+    assert gallery.list_results({"nothing"}) == []
+
+
+def test_picture_is_a_small_png(gallery):
+    picture = gallery.draw(EQUATIONS["poisson-disk"]())
+    assert picture.startswith(b"\x89PNG") and len(picture) < 60_000
+
+
+def test_menu_has_every_page():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    menu = re.findall(r"^ *- (?:\w+: )?([\w/]+)\.md$", text, flags=re.MULTILINE)
+    docs = ROOT / "docs"
+    pages = {str(page.relative_to(docs).with_suffix("")) for page in docs.rglob("*.md")}
+    assert len(menu) == len(set(menu))
+    assert set(menu) == pages | GENERATED
+
+
+def test_formulas_become_mathml_and_unknown_ones_are_refused():
+    pytest.importorskip("latex2mathml", reason="needs the extra docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(ROOT / "tools/site"), *sys.path])
+        from formulas import write_mathml
+    page = write_mathml(r'<p>of <span class="arithmatex">\(\alpha &lt; 1\)</span></p>')
+    assert page.startswith("<p>of <math") and "arithmatex" not in page
+    with pytest.raises(ValueError, match="nonsense"):
+        write_mathml(r'<div class="arithmatex">\[ \nonsense{x} \]</div>')
