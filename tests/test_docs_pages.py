@@ -55,12 +55,8 @@ def _drop_target(words: list[str]) -> list[str]:
 
 
 def _drop_launcher(words: list[str]) -> list[str]:
-    match words:
-        case ["mpirun", "-n", _, *others]:
-            return others
-        case ["srun", *others]:
-            return others
-    return words
+    is_launched = words[0] in ("mpirun", "srun") and "hpctrain" in words
+    return words[words.index("hpctrain") :] if is_launched else words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
