@@ -13,6 +13,7 @@ def add_commands(commands: Any) -> None:
     report = add_command(commands, "report", _report, "print tables of finished or running runs")
     report.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
     report.add_argument("--format", choices=FORMATS, default="text")
+    report.add_argument("--html", metavar="OUT.html", help="write one page with figures instead")
 
     plot = add_command(commands, "plot", _plot, "draw the convergence of runs, or a run's fields")
     plot.add_argument("runs", metavar="RUN.h5", nargs="+", help="run files")
@@ -52,6 +53,10 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    if options.html is not None:
+        from hpctrain.results import page
+
+        return speech.write(page.write_page(options.runs, options.html) + "\n")
     from hpctrain.results import report as tables
 
     return speech.write(tables.report(options.runs, options.format) + "\n")

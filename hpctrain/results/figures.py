@@ -68,6 +68,8 @@ def draw_for_print(runs: Sequence[Run], width: str) -> Figure:
     costs = ("iteration",) if width == "single" else ("iteration", "seconds")
     inches = style.WIDTHS[width] / style.MM_PER_INCH
     quantities, summaries = _name_quantities(runs), [Summary(run) for run in runs]
+    if not quantities:
+        raise StudyError(f"{runs[0].path}: nothing is recorded yet")
     labels = tell_apart([each.solver for each in summaries], [run.path for run in runs])
     linear = [measure.column for measure in _list_measures(runs) if measure.rises]
     with matplotlib.rc_context(style.PRINTED):
@@ -88,6 +90,16 @@ def draw(runs: Sequence[Run]) -> Figure:
     with matplotlib.rc_context(style.SETTINGS):
         several = len(runs) > 1 or any(each.rises for each in _list_measures(runs))
         return _draw_several_runs(runs) if several else _draw_one_run(runs[0])
+
+
+def draw_solution(run: Run) -> Figure | None:
+    """Draws what a run file has of its solution; None where it is on no grid of a figure."""
+    if run.solution is None or not fields.can_draw(run.solution):
+        return None
+    with matplotlib.rc_context(style.SETTINGS):
+        figure = style.make_figure(9.5, 2.7 * len(fields.list_fields(run.solution)))
+        fields.draw(figure, run.solution)
+    return figure
 
 
 def _draw_one_run(run: Run) -> Figure:

@@ -50,7 +50,13 @@ def report_runs(runs: Sequence[Run], style: str = "text") -> str:
             strict=True,
         )
         return format_csv([{**a, **b, **c, **d} for a, b, c, d in rows])
-    tables = {
+    tables = list_tables(runs)
+    return "\n\n".join(format_table(title, rows, style) for title, rows in tables.items()) + "\n"
+
+
+def list_tables(runs: Sequence[Run]) -> dict[str, Sequence[Row]]:
+    """Lists the tables of runs by their titles, those that have rows; the first has none."""
+    tables: dict[str, Sequence[Row]] = {
         "": make_summary_rows(runs),
         "Stages": [row for run in runs for row in make_stage_rows(run)],
         "Loss by term, without weights": make_term_rows(runs),
@@ -59,10 +65,7 @@ def report_runs(runs: Sequence[Run], style: str = "text") -> str:
     for measure in list_measures():
         judged = [run for run in runs if Summary(run).measure == measure]
         tables[f"First record {measure.reaching}"] = make_target_rows(judged)
-    return (
-        "\n\n".join(format_table(title, rows, style) for title, rows in tables.items() if rows)
-        + "\n"
-    )
+    return {title: rows for title, rows in tables.items() if rows}
 
 
 def _check_style(style: str) -> None:
@@ -184,7 +187,7 @@ def _format_percent(row: Row) -> Row:
 def format_table(title: str, rows: Sequence[Row], style: str) -> str:
     """The rows as text or Markdown, under a title if there is one."""
     headers = {name: name for row in rows for name in row}
-    cells = [{name: _format_cell(value) for name, value in row.items()} for row in rows]
+    cells = [{name: format_cell(value) for name, value in row.items()} for row in rows]
     # Numbers come formatted; disable_numparse keeps them so.
     text = tabulate(
         cells,
@@ -202,7 +205,7 @@ def _find_alignment(name: str, rows: Sequence[Row]) -> str:
     return "left" if texts else "right"
 
 
-def _format_cell(value: Cell) -> str:
+def format_cell(value: Cell) -> str:
     """Counts in full, measures to four digits; what there is not, as a dash."""
     if isinstance(value, str):
         return value
