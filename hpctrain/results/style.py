@@ -1,5 +1,6 @@
 """The look of all figures: sizes for print, colours that colour-blind readers can tell apart."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from hpctrain.results.summary import StudyError
 
 SUFFIXES = (".png", ".pdf", ".svg")
+# Dots an inch in a notebook.
+SCREEN_DPI = 100
 # Widths of journals in mm, one column and two.
 WIDTHS = {"single": 85.0, "double": 178.0}
 MM_PER_INCH = 25.4
@@ -65,9 +68,19 @@ def check_suffix(output: Path) -> None:
         )
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot and its backends."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        with matplotlib.rc_context(SETTINGS):
+            self.savefig(picture, format="png", dpi=SCREEN_DPI)
+        return picture.getvalue()
+
+
 def make_figure(width: float, height: float) -> Figure:
     """Makes an empty figure, of this size in inches, that needs no display."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, output: Path) -> None:
