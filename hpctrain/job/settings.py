@@ -95,6 +95,11 @@ class OutputOptions(Options):
     iterates_every: int = Field(
         0, ge=0, description="iterations between stored copies of the parameters; 0 stores none"
     )
+    tensorboard: str | None = Field(
+        None,
+        min_length=1,
+        description="a folder for event files of TensorBoard, in which each run has one of its own",
+    )
 
 
 class Job(Options):

@@ -14,6 +14,7 @@ from hpctrain.parallel.transports.choice import carry
 from hpctrain.run import assemble
 from hpctrain.run.loop import End, Loop
 from hpctrain.run.observers.callbacks import Callback
+from hpctrain.run.observers.tensorboard import write_events
 from hpctrain.run.output import Output, claim_new_file, hold_claim
 from hpctrain.run.resume import Past, find_past
 from hpctrain.run.signals import StopSignals
@@ -108,9 +109,12 @@ def _train(
     with carry(communicator, job.parallel.transport, device) as ranks:
         parts = assemble.make_parts(job, ranks, device)
         theta = choose_start(parts.problem, job.seed, job.start, ranks)
-        with held as output, nullcontext(signals) if signals else StopSignals() as noted:
-            observers = assemble.make_observers(
-                job, parts, output, watching.callbacks, watching.progress
-            )
+        with (
+            held as output,
+            nullcontext(signals) if signals else StopSignals() as noted,
+            write_events(job.output.tensorboard, output.path, ranks) as events,
+        ):
+            callbacks = (*events, *watching.callbacks)
+            observers = assemble.make_observers(job, parts, output, callbacks, watching.progress)
             loop = Loop(parts, observers, noted)
             return loop.start(theta) if past is None else loop.go_on(theta, past)
