@@ -1,6 +1,7 @@
 """The solution of a run: its problem and its final parameters, to be asked for at any points."""
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,8 @@ class Solution:
     ) -> dict[str, np.ndarray]:
         """Values by name at points, a block after the other, so that little memory is needed.
 
+        Warns of points outside of the geometry.
+
         Args:
             points: numbers for each coordinate, of shapes that broadcast to one: (N,) for points,
                 {"t": t[:, None], "x": x} for a grid.
@@ -85,10 +88,18 @@ class Solution:
         columns = self._broadcast(points)
         shape = columns[0].shape
         found: dict[str, np.ndarray] = {}
-        for start, values in self._evaluate_blocks(columns, wanted):
-            for name, each in values.items():
+        outside = 0
+        for start, x in _cut_into_blocks(columns):
+            outside += int(self.find_outside(x).sum())
+            for name, each in self.evaluate_columns(x, wanted).items():
                 whole = found.setdefault(name, np.empty(math.prod(shape), each.dtype))
                 whole[start : start + len(each)] = each
+        if outside:
+            warnings.warn(
+                f"{outside} of {math.prod(shape)} points are outside of the geometry: the solution"
+                " is extrapolated there",
+                stacklevel=3,
+            )
         return {name: found[name].reshape(shape) for name in wanted}
 
     def evaluate_columns(self, x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -99,14 +110,6 @@ class Solution:
     def find_outside(self, x: np.ndarray) -> np.ndarray:
         """Which of the points (d, N) lie where nothing was trained, (N,)."""
         return to_array(self.problem.find_outside(to_tensor(x)))
-
-    def _evaluate_blocks(
-        self, columns: Sequence[np.ndarray], names: Sequence[str]
-    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """The number of a block's first point, and the values there; one block where are none."""
-        for start in range(0, max(columns[0].size, 1), BLOCK):
-            own = [each.flat[start : start + BLOCK] for each in columns]
-            yield start, self.evaluate_columns(np.stack(own), names)
 
     def _broadcast(self, points: Mapping[str, Any]) -> list[np.ndarray]:
         """A view of one shape for each coordinate."""
@@ -171,3 +174,9 @@ def open_problem(
         announce(own)
     problem = job.problem.make(job.network, job.seed, job.precision, CPU)
     return problem, to_tensor(run.parameters).to(find_dtype(job.precision))
+
+
+def _cut_into_blocks(columns: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of a block's first point, and its points (d, N); one block where are none."""
+    for start in range(0, max(columns[0].size, 1), BLOCK):
+        yield start, np.stack([each.flat[start : start + BLOCK] for each in columns])
