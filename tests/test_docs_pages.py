@@ -15,7 +15,16 @@ from hpctrain.job.settings import parse_job
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-TUTORIALS = ["first_run", "inverse", "own_network", "own_solver", "reproduce", "coming_from"]
+TUTORIALS = [
+    "first_run",
+    "after_a_run",
+    "inverse",
+    "own_network",
+    "own_solver",
+    "reproduce",
+    "coming_from",
+]
+CLASSIFIERS = ("spirals.toml", "digits.toml")
 # What makes a run of a tutorial one of a moment.
 SHRUNK = ["stop.max_iterations=3", "parallel.threads=1", "parallel.chunks=8"]
 
@@ -136,7 +145,7 @@ def _run(words: list[str], tree: Path) -> None:
         case ["hpctrain", "compare", *_]:
             pass  # starts processes of its own, which take long to start
         case ["hpctrain", "run", job, *others]:
-            shrunk = SHRUNK if job == "spirals.toml" else [*SHRUNK, "problem.points=64"]
+            shrunk = SHRUNK if job in CLASSIFIERS else [*SHRUNK, "problem.points=64"]
             assert cli.main(["run", job, *others, *(w for s in shrunk for w in ("--set", s))]) == 0
         case ["hpctrain", *others]:
             assert cli.main(others) == 0
