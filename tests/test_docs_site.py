@@ -52,6 +52,13 @@ def test_menu_has_every_page():
     assert set(menu) == pages | GENERATED
 
 
+def test_a_notebook_is_shown_as_its_cells(gallery):
+    import sources
+
+    shown = sources.show_source("examples/heat.ipynb")
+    assert shown.startswith("# Heat in a rod") and "```python\nresult.plot()\n```" in shown
+
+
 def test_formulas_become_mathml_and_unknown_ones_are_refused():
     pytest.importorskip("latex2mathml", reason="needs the extra docs")
     with pytest.MonkeyPatch.context() as patch:

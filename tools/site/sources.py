@@ -1,5 +1,6 @@
 """Links of pages into the tree: files beside docs/ become pages that show them."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -45,8 +46,17 @@ def rewrite_links(text: str, name: str, pages: Mapping[str, str]) -> str:
 def show_source(path: str) -> str:
     """A page that shows a file."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    if path.endswith(".ipynb"):
+        return _write_notebook(text)
     language = LANGUAGES.get(Path(path).suffix, "text")
     return f"# {path}\n\n````{language}\n{text.rstrip()}\n````\n"
+
+
+def _write_notebook(text: str) -> str:
+    """The cells of a notebook, one after the other."""
+    cells = [(each["cell_type"], "".join(each["source"])) for each in json.loads(text)["cells"]]
+    shown = (f"```python\n{said}\n```" if kind == "code" else said for kind, said in cells)
+    return "\n\n".join(shown) + "\n"
 
 
 def fill_options(text: str) -> str:
