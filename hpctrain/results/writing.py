@@ -5,6 +5,7 @@ rank 0 one of each rank.
 """
 
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,17 @@ import numpy as np
 from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.tables import Writer
-from hpctrain.store.files import make_temporary_name
 
 Columns = Mapping[str, np.ndarray]
 Begin = Callable[[Path, Mapping[str, np.dtype]], Writer]
 
 
 def check_apart(output: Path, *inputs: str) -> None:
-    """Refuses to write over what is read."""
-    for each in inputs:
-        if output.exists() and Path(each).exists() and output.samefile(each):
-            raise InputError(f"-o {output} is not allowed: it is read, too")
+    """Refuses to write over what is read, also by the file that lies beside an XDMF file."""
+    for path in (output, output.with_name(f"{output.name}.h5")):
+        for each in inputs:
+            if path.exists() and Path(each).exists() and path.samefile(each):
+                raise InputError(f"-o {output} is not allowed: {path} is read, too")
 
 
 def write_blocks(
@@ -69,9 +70,8 @@ class _Writing:
 
     def __init__(self, output: Path, begin: Begin) -> None:
         self._output, self._begin = output, begin
-        self._folder = make_temporary_name(output)
+        self._folder: Path | None = None
         self._writer: Writer | None = None
-        self._is_made = False
 
     def append(self, blocks: Sequence[Columns]) -> None:
         """Adds blocks of rows."""
@@ -79,10 +79,9 @@ class _Writing:
             for columns in blocks:
                 if self._writer is None:
                     types = {name: values.dtype for name, values in columns.items()}
-                    shutil.rmtree(self._folder, ignore_errors=True)  # of one that was killed
-                    self._folder.mkdir()
-                    self._is_made = True
-                    self._writer = self._begin(self._folder / self._output.name, types)
+                    beside, name = self._output.parent, self._output.name
+                    self._folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=beside))
+                    self._writer = self._begin(self._folder / name, types)
                 self._writer.append(columns)
         except OSError as error:
             raise self._explain(error) from error
@@ -90,8 +89,9 @@ class _Writing:
     def finish(self) -> None:
         """Completes the output."""
         try:
-            if self._writer is not None:
-                self._writer.close()
+            if self._writer is None or self._folder is None:
+                return
+            self._writer.close()
             for path in self._folder.iterdir():
                 path.replace(self._output.parent / path.name)
         except OSError as error:
@@ -99,7 +99,7 @@ class _Writing:
 
     def clear(self) -> None:
         """Removes what is left of it, on the rank that wrote."""
-        if self._is_made:
+        if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _explain(self, error: OSError) -> InputError:
