@@ -263,3 +263,38 @@ def test_max_iter_of_the_group_is_read_in_each_step():
     others = parameters()
     SSBroyden(others, max_iter=3).step(closure_of(loss, others))
     assert torch.equal(flat(tensors), flat(others)) and "max_iter: 3" in repr(tried)
+
+
+def train_on(optimizer, make):
+    """The parameters (5,) after three steps, made by `make` out of tensors of ones."""
+    tensors = [
+        make(torch.ones(2, dtype=torch.float64)),
+        make(torch.ones(1, 3, dtype=torch.float64)),
+    ]
+
+    @torch.no_grad()
+    def closure():
+        for k, each in enumerate(tensors):
+            each.grad = 2 * (k + 2) * (each - k) + 0.4 * each**3
+        return sum(((k + 2) * (x - k) ** 2 + 0.1 * x**4).sum() for k, x in enumerate(tensors))
+
+    tried = optimizer(tensors, max_iter=3)
+    for _ in range(2):
+        tried.step(closure)
+    again = optimizer(tensors, max_iter=3)
+    again.load_state_dict(tried.state_dict())
+    again.step(closure)
+    return flat([getattr(each, "raw", each) for each in tensors])
+
+
+@pytest.mark.parametrize("optimizer", ALL)
+def test_all_tensors_are_on_the_device_of_the_parameters(optimizer):
+    from pretended_gpu import PretendedTensor
+
+    expected = train_on(optimizer, nn.Parameter)
+    with torch.device("meta"):
+        assert torch.equal(
+            train_on(optimizer, lambda x: nn.Parameter(torch.ones_like(x, device="cpu"))), expected
+        )
+    found = train_on(optimizer, lambda x: PretendedTensor(x).requires_grad_())
+    assert torch.allclose(found, expected, rtol=1e-8)

@@ -11,7 +11,7 @@ is not zero.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -166,7 +166,7 @@ class ClosureSource:
         self.loss = ClosureLoss(tensors, last - first, 1 if is_alone else samples)
         parts = groups if len(groups) > 1 else [[tensor] for tensor in tensors]
         sizes = [sum(tensor.numel() for tensor in part) for part in parts]
-        stops = torch.tensor([0, *sizes]).cumsum(0).tolist()
+        stops = accumulate(sizes, initial=0)
         self.layers = [LayerRange(start, stop, stop - start) for start, stop in pairwise(stops)]
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> ClosureLoss:
