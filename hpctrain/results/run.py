@@ -186,6 +186,8 @@ class Result:
     def save(self, path: str | PathLike[str]) -> Path:
         """Copies the run file, of a run that was to leave none; `load` reads it.
 
+        Checkpoints are not copied: a run to go on with has an `output.path`, or its result.
+
         Raises:
             InputError: there is a file of this name already, or it cannot be written.
         """
