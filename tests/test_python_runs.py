@@ -263,6 +263,16 @@ def test_a_callback_sees_each_iteration_and_stops_the_run():
     assert np.array_equal(hpctrain.resume(result, progress=False).theta, train().theta)
 
 
+@pytest.mark.filterwarnings("ignore:.*no checkpoint yet")
+def test_an_error_of_a_callback_is_raised_as_it_is_and_the_file_is_free_again(tmp_path):
+    path = {"output.path": tmp_path / "run.h5"}
+    with pytest.raises(ZeroDivisionError):
+        train(set=path, callbacks=lambda record: 1 / (record["iteration"] - 2))
+    assert hpctrain.load(tmp_path / "run.h5").reason == "running"
+    whole = hpctrain.resume(tmp_path / "run.h5", progress=False)
+    assert np.array_equal(whole.theta, train().theta)
+
+
 def test_an_interrupt_ends_a_run_with_a_checkpoint_to_go_on_from():
     def interrupt(record):
         if record["iteration"] == 2:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -55,7 +54,7 @@ class Result:
         run: what its file holds.
         job: its settings.
         changed_code: its Python files may be others than those that it was made with.
-        folder: where its file lies, if that is gone with this object.
+        folder: keeps the folder of its file, if that is gone with this object.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Result:
         run: Run,
         job: Job,
         changed_code: bool = False,
-        folder: TemporaryDirectory[str] | None = None,
+        folder: object | None = None,
     ) -> None:
         self.run = run
         self.job = job

@@ -4,16 +4,18 @@ What `hpctrain run` and `hpctrain resume` do, with the settings, classes and fun
 On several ranks both functions are collective: all call them, with the same settings.
 """
 
+import shutil
 import signal
+import tempfile
 import traceback
 import warnings
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -33,8 +35,18 @@ from hpctrain.store.run_file import read_run
 
 # A job's path, its tables, or the job itself.
 GivenJob = str | PathLike[str] | Mapping[str, Any] | Job
-Folder = TemporaryDirectory[str] | None
 NAME = "run.h5"
+
+
+class TemporaryFolder:
+    """A folder that is removed with what is in it when this object is gone."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="hpctrain-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+Folder = TemporaryFolder | None
 
 
 def train(
@@ -71,7 +83,7 @@ def train(
     def run(ranks: Communicator, signals: StopSignals) -> Result:
         asked = agree_on_job(job, check_settings(set), ranks)
         folder = _make_folder(asked, ranks)
-        output = str(Path(folder.name) / NAME) if folder else None
+        output = str(folder.path / NAME) if folder else None
         watching = _watch(callbacks, progress)
         end = runner.run(asked, ranks, output or asked.output.path, signals, watching)
         return _collect(end, list_given_classes(asked), ranks, folder)
@@ -100,7 +112,7 @@ def resume(
         InputError, RunError: as `train`; also where there is nothing to go on from.
     """
     path = fspath(run.path if isinstance(run, Result) else run)
-    folder = run.folder if isinstance(run, Result) else None
+    folder = cast(Folder, run.folder) if isinstance(run, Result) else None
     given = list_given_classes(run.job) if isinstance(run, Result) else {}
 
     def go_on(ranks: Communicator, signals: StopSignals) -> Result:
@@ -213,7 +225,7 @@ def _make_folder(job: Job, ranks: Communicator) -> Folder:
     (apart,) = ranks.find_maximum([len(ranks.find_node_ranks()) < ranks.size])
     if apart:
         raise InputError("output.path is missing: on several nodes a run needs a file")
-    return TemporaryDirectory(prefix="hpctrain-") if ranks.is_root else None
+    return TemporaryFolder() if ranks.is_root else None
 
 
 def _collect(end: End, classes: Mapping[str, type], ranks: Communicator, folder: Folder) -> Result:
