@@ -333,3 +333,14 @@ def test_a_loss_that_is_not_finite_is_an_error():
     adam = {"name": "adam", "learning_rate": 1e300}
     with pytest.raises(hpctrain.RunError, match="became NaN or infinite"):
         train(TABLES | {"solver": adam})
+
+
+def test_a_callback_that_fails_on_one_rank_ends_the_whole_job(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import hpctrain\nfrom mpi4py import MPI\n"
+        f"job = {TABLES}\n"
+        "hpctrain.train(job, callbacks=lambda record: 1 / MPI.COMM_WORLD.rank, progress=False)\n"
+    )
+    job = mpirun(2, script)
+    assert job.returncode == 1 and "ZeroDivisionError: division by zero" in job.stderr
