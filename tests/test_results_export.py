@@ -16,6 +16,8 @@ from hpctrain.results.predict import predict
 from hpctrain.results.solution import open_solution
 from hpctrain.run.train import run
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+
 ENDS = (".pt2", ".pt", ".onnx")
 SMALL = ("network.depth=3", "network.width=5", "parallel.chunks=4", "parallel.threads=1")
 JOBS = {
@@ -129,6 +131,15 @@ def test_each_window_of_time_is_exported_with_its_network(tmp_path, write_job):
     solution = open_solution(tmp_path / "run.h5")
     expected = solution.evaluate(dict(zip(solution.coordinates, x.T, strict=True)))["u"]
     np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_windows_that_begin_with_rates_are_refused(tmp_path):
+    settings = [*SMALL, "problem.points=40", "problem.slabs=2", "stop.max_iterations=2"]
+    settings += ["solver.stop={max_iterations=1}"]
+    job = load_job("jobs/library/wave.toml", settings)
+    run(job, Communicator(), output=str(tmp_path / "run.h5"))
+    with pytest.raises(InputError, match=r"that begin with rates \(u\.t of an exact Initial\)"):
+        export(str(tmp_path / "run.h5"), str(tmp_path / "model.pt"))
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(digits, tmp_path, monkeypatch):

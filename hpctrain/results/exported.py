@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import to_tensor
 from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.equations.problem import PinnProblem
@@ -25,12 +26,21 @@ class Fields(nn.Module):
 
 
 class WindowedFields(nn.Module):
-    """The same where time is cut into windows: at each point by the network of its time."""
+    """The same where time is cut into windows: at each point by the network of its time.
+
+    Raises:
+        InputError: windows begin with rates, or the run did not come to all of them.
+    """
 
     def __init__(self, problem: SlabProblem, theta: Tensor) -> None:
         super().__init__()
         self._problem = problem
         self.theta = nn.Buffer(theta)
+        if problem.begins_with_rates:
+            raise InputError(
+                "windows of time that begin with rates (u.t of an exact Initial) are not exported:"
+                " their forms differentiate the network of the window before"
+            )
         by_window = theta.reshape(len(problem.bounds), -1)
         for number in range(len(by_window)):
             problem.check_reached(number, by_window)

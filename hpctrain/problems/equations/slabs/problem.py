@@ -16,6 +16,8 @@ from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.errors import InputError
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations.conditions import Initial
+from hpctrain.problems.equations.conditions.base import split_name
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import evaluate_references
 from hpctrain.problems.equations.holding import Holding
@@ -213,6 +215,20 @@ class SlabProblem:
                     whole = found.setdefault(name, each.new_empty(points.shape[1]))
                     whole[places] = each
         return found
+
+    @property
+    def begins_with_rates(self) -> bool:
+        """Whether the forms of later windows have derivatives of the network before them."""
+        later = self.windows[-1]
+        conditions = later.equations.named_conditions.values()
+        rates = [
+            split_name(name)[0]
+            for condition in conditions
+            if isinstance(condition, Initial)
+            for name in condition.values
+            if split_name(name)[1]
+        ]
+        return len(self.windows) > 1 and any(field in later.forms for field in rates)
 
     def check_reached(self, number: int, by_window: Tensor) -> None:
         """Raises an InputError where the run has no parameters (K, n) of a window, from 0."""
