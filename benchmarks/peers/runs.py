@@ -67,7 +67,12 @@ class Plan:
         command += ["--seconds", str(self.seconds), "--error", str(min(TARGETS))]
         command += ["--threads", str(self.threads), "--variant", program.variant]
         cores = sorted(os.sched_getaffinity(0))[: self.threads]
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            # torch.compile starts from nothing in every run, and writes below the folder.
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+            "TORCHINDUCTOR_CACHE_DIR": str(self.folder.absolute() / "compiled"),
+        }
         if not program.packages:
             environment["PYTHONPATH"] = os.getcwd()
         with result.with_suffix(".log").open("w") as log:
