@@ -233,3 +233,10 @@ def test_what_is_read_is_not_written_over(trained, tmp_path):
         with pytest.raises(InputError, match=r"is not allowed: .* is read, too"):
             predict(str(trained), str(points), str(output), None, 1)
         assert output.read_bytes() == before
+
+
+def test_a_table_of_single_numbers_is_refused_in_one_line(trained, tmp_path):
+    np.savez(tmp_path / "one.npz", t=0.5, x=0.1)
+    assert read_table(tmp_path / "one.npz")["t"].shape == ()
+    with pytest.raises(InputError, match=r"one\.npz must have columns of one length for t, x"):
+        predict(str(trained), f"{tmp_path}/one.npz", f"{tmp_path}/out.csv", None, 1)

@@ -65,7 +65,7 @@ def open_table(path: Path) -> Mapping[str, Column]:
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
     """The same columns, all of them in memory."""
-    return {name: np.array(column[:]) for name, column in open_table(path).items()}
+    return {name: np.array(column[...]) for name, column in open_table(path).items()}
 
 
 def make_writer(path: Path, columns: Mapping[str, np.dtype], rows: int) -> Writer:
