@@ -25,7 +25,7 @@ from hpctrain.problems.equations import (
     Unknown,
 )
 from hpctrain.problems.equations.checks.probe import probe
-from hpctrain.problems.equations.errors import _references, find_test_points
+from hpctrain.problems.equations.errors import evaluate_references, find_test_points
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.requests import lengthen
 
@@ -292,10 +292,11 @@ def test_functions_of_the_points_have_the_same_bits_on_any_ranks(ranks):
     parts = torch.cat([share.sum_losses(theta) for share in shares_of(ranks)])
     assert not is_native_available() or torch.equal(parts, whole)
     points = find_test_points(problem.equations)
-    found = _references(problem.equations, ("u",), points)["u"]
+    found = evaluate_references(problem.equations, ("u",), points)["u"]
     bounds = [k * len(found) // ranks for k in range(ranks + 1)]
     again = [
-        _references(problem.equations, ("u",), points[:, a:b])["u"] for a, b in pairwise(bounds)
+        evaluate_references(problem.equations, ("u",), points[:, a:b])["u"]
+        for a, b in pairwise(bounds)
     ]
     assert torch.equal(torch.cat(again), found)
 
