@@ -51,6 +51,7 @@ def choose_build() -> str | None:
     return wanted
 
 
+@cache
 def load_build(name: str) -> ModuleType:
     """Loads the kernels of one build."""
     return import_module(_name_module(name))

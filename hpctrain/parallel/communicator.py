@@ -327,6 +327,11 @@ class Communicator:
         """Returns the values of all ranks, by rank, to every rank."""
         return self.broadcast(self.gather(value))
 
+    def find_different(self, value: Any) -> int | None:
+        """Finds the first rank whose value is not equal to rank 0's; None where all are equal."""
+        values = self.allgather(value)
+        return next((rank for rank, each in enumerate(values) if each != values[0]), None)
+
     def barrier(self) -> None:
         """Waits for all ranks."""
         if self.size > 1:

@@ -1,6 +1,6 @@
 """Figures of runs: the solution and convergence of one, the convergence of several compared."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -67,21 +67,13 @@ def draw_for_print(runs: Sequence[Run], width: str) -> Figure:
     """The convergence of runs, at the width of a journal."""
     costs = ("iteration",) if width == "single" else ("iteration", "seconds")
     inches = style.WIDTHS[width] / style.MM_PER_INCH
-    quantities, summaries = _name_quantities(runs), [Summary(run) for run in runs]
+    quantities = _name_quantities(runs)
     if not quantities:
         raise StudyError(f"{runs[0].path}: nothing is recorded yet")
-    labels = tell_apart([each.solver for each in summaries], [run.path for run in runs])
-    linear = [measure.column for measure in _list_measures(runs) if measure.rises]
     with matplotlib.rc_context(style.PRINTED):
         height = 0.62 * len(quantities) * inches / len(costs) + 0.15 * len(runs)
         figure = style.make_figure(inches, height)
-        grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
-        for panels, quantity in zip(grid, quantities, strict=True):
-            for axes, cost in zip(panels, costs, strict=True):
-                _draw_panel(axes, runs, labels, cost, quantity)
-                axes.set_yscale("linear" if quantity in linear else "log")
-            panels[0].set_ylabel(quantities[quantity])
-        _name_lines(figure, grid[:, 0], 2 if width == "single" else 4)
+        _draw_panels(figure, runs, costs, quantities, 2 if width == "single" else 4)
     return figure
 
 
@@ -127,21 +119,32 @@ def _draw_one_run(run: Run) -> Figure:
 
 
 def _draw_several_runs(runs: Sequence[Run]) -> Figure:
-    quantities, summaries = _name_quantities(runs), [Summary(run) for run in runs]
-    linear = [measure.column for measure in _list_measures(runs) if measure.rises]
+    quantities = _name_quantities(runs)
     legend_rows = -(-len(runs) // 4)
     figure = style.make_figure(11, 2.5 * len(quantities) + 0.2 * legend_rows)
     has_epochs = any(np.isfinite(_read_column(run, "epoch")).any() for run in runs)
     costs = [cost for cost in RECORDED if cost != "epoch" or has_epochs]
-    labels = tell_apart([each.solver for each in summaries], [run.path for run in runs])
+    _draw_panels(figure, runs, costs, quantities, 4)
+    return figure
+
+
+def _draw_panels(
+    figure: Figure,
+    runs: Sequence[Run],
+    costs: Sequence[str],
+    quantities: Mapping[str, str],
+    columns: int,
+) -> None:
+    """A row of panels for each quantity, a column for each cost; one legend of so many columns."""
+    labels = tell_apart([Summary(run).solver for run in runs], [run.path for run in runs])
+    linear = [measure.column for measure in _list_measures(runs) if measure.rises]
     grid = figure.subplots(len(quantities), len(costs), sharey="row", squeeze=False)
     for panels, quantity in zip(grid, quantities, strict=True):
         for axes, cost in zip(panels, costs, strict=True):
             _draw_panel(axes, runs, labels, cost, quantity)
             axes.set_yscale("linear" if quantity in linear else "log")
         panels[0].set_ylabel(quantities[quantity])
-    _name_lines(figure, grid[:, 0], 4)
-    return figure
+    _name_lines(figure, grid[:, 0], columns)
 
 
 def _draw_panel(

@@ -22,7 +22,7 @@ from hpctrain.parallel.threads import find_visible_cores
 from hpctrain.results import figures, report, style
 from hpctrain.results.exported import make_module
 from hpctrain.results.grids import parse_grid
-from hpctrain.results.solution import Evaluable, Solution, open_problem
+from hpctrain.results.solution import Evaluable, Solution, find_parameters, open_problem
 from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
 
 
@@ -86,11 +86,7 @@ class Result:
         Raises:
             InputError: the run has not ended.
         """
-        if self.run.parameters is None:
-            raise InputError(
-                f"{self.path}: the run has not ended, its parameters are not known: resume it"
-            )
-        return self.run.parameters
+        return find_parameters(self.run)
 
     @property
     def reason(self) -> str:

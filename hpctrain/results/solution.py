@@ -162,10 +162,7 @@ def open_problem(
     Raises:
         InputError: see `open_solution`.
     """
-    if run.parameters is None:
-        raise InputError(
-            f"{run.path}: the run has not ended, its parameters are not known: resume it"
-        )
+    parameters = find_parameters(run)
     job = job or parse_job(run.job, str(run.path))
     own = list_own_files(job)
     if not changed_code:
@@ -173,7 +170,20 @@ def open_problem(
     if is_announced:
         announce(own)
     problem = job.problem.make(job.network, job.seed, job.precision, CPU)
-    return problem, to_tensor(run.parameters).to(find_dtype(job.precision))
+    return problem, to_tensor(parameters).to(find_dtype(job.precision))
+
+
+def find_parameters(run: Run) -> np.ndarray:
+    """The final parameters (n,) of a run.
+
+    Raises:
+        InputError: it has not ended.
+    """
+    if run.parameters is None:
+        raise InputError(
+            f"{run.path}: the run has not ended, its parameters are not known: resume it"
+        )
+    return run.parameters
 
 
 def _cut_into_blocks(columns: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:

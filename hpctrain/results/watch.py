@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hpctrain.job.stop import list_criteria
 from hpctrain.results.summary import Summary
 from hpctrain.store.claim import is_claimed
 from hpctrain.store.run_file import Run, read_run
@@ -47,7 +49,7 @@ class Sight:
         """One line: where the run is, how fast, and how long it will take."""
         if not len(self.run.history["iteration"]):
             return "no iteration yet"
-        return " · ".join(filter(None, (self._describe_place(), *self._describe_state())))
+        return " · ".join((self._describe_place(), *self._describe_state()))
 
     def describe_end(self) -> str:
         """Why there is nothing more to see."""
@@ -58,9 +60,18 @@ class Sight:
             f" the file: if the run was killed, hpctrain resume {self.run.path} goes on with it"
         )
 
+    @cached_property
+    def _summary(self) -> Summary:
+        return Summary(self.run)
+
+    @property
+    def _stop(self) -> Mapping[str, Any]:
+        """The criteria that the job asks for."""
+        return self._summary.job["stop"]
+
     def _describe_place(self) -> str:
-        history, stop = self.run.history, Summary(self.run).job["stop"]
-        iteration, most = int(history["iteration"][-1]), stop["max_iterations"]
+        history = self.run.history
+        iteration, most = int(history["iteration"][-1]), self._stop["max_iterations"]
         text = f"iteration {iteration:,} of at most {most:,}"
         for column, name in (("stage", "stage"), ("slab", "window")):
             if column in history:
@@ -68,8 +79,7 @@ class Sight:
         return text
 
     def _describe_state(self) -> Iterator[str]:
-        run, summary = self.run, Summary(self.run)
-        history, stop = run.history, summary.job["stop"]
+        run, summary, history = self.run, self._summary, self.run.history
         yield f"loss {history['loss'][-1]:.3e}"
         measure = summary.measure
         value = summary.find_final(measure.column)
@@ -79,24 +89,22 @@ class Sight:
         if rate is not None:
             yield f"{rate:.3g} iterations/s"
             if not run.has_ended:
-                left = (stop["max_iterations"] - history["iteration"][-1]) / rate
+                left = (self._stop["max_iterations"] - history["iteration"][-1]) / rate
                 yield f"{format_seconds(left)} to stop.max_iterations"
-                yield from self._describe_targets(summary, stop)
+                yield from self._describe_targets()
         if self.checkpoint_age is not None:
             yield f"checkpoint {format_seconds(self.checkpoint_age)} old"
 
-    def _describe_targets(self, summary: Summary, stop: dict[str, Any]) -> Iterator[str]:
-        """Says when falling quantities that the job asks for come to it, if they go on so."""
-        measure, history = summary.measure, self.run.history
-        columns = {"loss": "loss", "gradient_norm": "gradient_norm"}
-        if not measure.rises:
-            columns[measure.key] = measure.column
-        for key, column in columns.items():
-            if stop.get(key) is None or column not in history:
+    def _describe_targets(self) -> Iterator[str]:
+        """Says when falling quantities come to what the job asks for, if they go on so."""
+        history = self.run.history
+        for criterion in list_criteria():
+            asked = self._stop.get(criterion.key)
+            if asked is None or criterion.rises or criterion.quantity not in history:
                 continue
-            left = extrapolate(history["wall_seconds"], history[column], stop[key])
+            left = extrapolate(history["wall_seconds"], history[criterion.quantity], asked)
             if left is not None:
-                yield f"about {format_seconds(left)} to stop.{key} = {stop[key]:g}"
+                yield f"about {format_seconds(left)} to stop.{criterion.key} = {asked:g}"
 
 
 def look_at(path: Path) -> Sight:

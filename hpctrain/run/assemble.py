@@ -59,8 +59,7 @@ def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
     """
     if not isinstance(problem, ClassificationProblem):
         return
-    sums = communicator.allgather(problem.network.checksum())
-    other = next((rank for rank, each in enumerate(sums) if each != sums[0]), None)
+    other = communicator.find_different(problem.network.checksum())
     if other is not None:
         raise InputError(
             f"{problem.network.name}: rank {other} makes it with other values than rank 0 does:"

@@ -162,8 +162,7 @@ def agree_on_job(given: GivenJob, overrides: Overrides, ranks: Communicator) -> 
         if not ranks.is_root:
             warnings.simplefilter("ignore")
         job = ranks.run_on_all(make)
-    sums = ranks.allgather(ranks.run_on_all(lambda: _compute_sum(job)))
-    other = next((rank for rank, each in enumerate(sums) if each != sums[0]), None)
+    other = ranks.find_different(ranks.run_on_all(lambda: _compute_sum(job)))
     if other is not None:
         raise InputError(f"rank {other} was given another job than rank 0: all need the same")
     return job
