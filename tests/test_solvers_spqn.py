@@ -135,6 +135,27 @@ def test_a_variant_goes_on_from_its_stored_state_as_if_never_stored(variant):
     assert torch.equal(found.point.theta, expected.point.theta)
 
 
+@pytest.mark.parametrize(
+    "changes, asked",
+    [({}, 0), ({"coarse_steps": 2}, 0), ({"overlap": 1}, 0), ({"name": "mspqn"}, S - 1)],
+    ids=str,
+)
+def test_what_is_known_at_the_start_of_a_local_solve_is_not_evaluated_again(
+    changes, asked, monkeypatch
+):
+    """Of MSPQN's blocks the first alone starts at θ_k."""
+    solver = solver_of(SPQNOptions(blocks=S, local_steps=2, **changes), random_quadratic(N))
+    state, evaluate, at_start = solver.init(ones()), Objective.evaluate_with_gradient, []
+
+    def count(objective, theta):
+        at_start.append(len(theta) < N and bool((theta == 1).all()))
+        return evaluate(objective, theta)
+
+    monkeypatch.setattr(Objective, "evaluate_with_gradient", count)
+    solver.precondition(state)
+    assert sum(at_start) == asked
+
+
 def test_a_coarse_step_with_an_exact_solve_is_the_galerkin_correction():
     """θ + α R_cᵀ (R_c A R_cᵀ)⁻¹ R_c (b - A θ); the search finds that α = 1 is best."""
     loss = random_quadratic(N, spread=1)
@@ -282,7 +303,9 @@ def test_a_local_ssbroyden_solve_is_ssbroyden_on_the_restricted_loss():
     loss = random_quadratic(N, spread=2)
     solver = solver_of(SPQNOptions(blocks=S, local_solver="ssbroyden", local_steps=7), loss)
     block = solver.work.decomposition.blocks[1]
-    found, _ = solver._solve_block(objective_of(loss), block, ones(), {})
+    objective = objective_of(loss)
+    start = evaluate_point(objective, ones()).restrict(block)
+    found, _ = solver._solve_block(objective.restrict(block, ones()), block, start, {})
     restricted = loss.restrict(block, ones())
     alone = make_solver(setting_of(restricted, [5]), SelfScaledOptions())
     state = alone.init(block.restrict(ones()))

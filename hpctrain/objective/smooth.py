@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hpctrain.decomposition.blocks import Region
 from hpctrain.objective.counts import Counts
 from hpctrain.parallel.communicator import Communicator
 
@@ -60,6 +61,11 @@ class Point:
     theta: Tensor
     loss: float
     gradient: Tensor
+
+    def restrict(self, region: Region) -> "Point":
+        """Returns R θ with L and R ∇L there: the start of a local solve, for no evaluation."""
+        theta, gradient = region.restrict(self.theta), region.restrict(self.gradient)
+        return Point(theta.clone(), self.loss, gradient.clone())
 
 
 def evaluate_point(objective: Smooth, theta: Tensor) -> Point:

@@ -68,10 +68,7 @@ class LayerBlocks:
         """L as a function of θ_p, all else frozen as in θ_k."""
         block, counts = self.work.blocks[p], self.work.make_fresh_counts()
         h_p = self._share_with_group(L, chosen).restrict(block, point.theta, counts)
-        start = Point(
-            block.restrict(point.theta).clone(), point.loss, block.restrict(point.gradient).clone()
-        )
-        return LocalProblem(h_p, start, counts)
+        return LocalProblem(h_p, point.restrict(block), counts)
 
     def _share_with_group(self, L: Objective, chosen: Tensor | None) -> Objective:
         """L on the ranks that share this rank's blocks, made once a local phase."""

@@ -185,29 +185,26 @@ class SPQN(Solver[SPQNState]):
         if not o.coarse_steps:
             return point
         with self.setting.timer.phase("global"):
-            restricted = objective.restrict(coarse, point.theta)
-            start = coarse.restrict(point.theta)
+            restricted, start = objective.restrict(coarse, point.theta), point.restrict(coarse)
             solver = LocalLBFGS(o.memory, o.line_search)
-            at_start = evaluate_point(restricted, start)
-            solved, _ = solver.solve(restricted, at_start, solver.make_fresh(), o.coarse_steps)
-            direction = self.work.decomposition.extend(coarse, solved.theta - start)
+            solved, _ = solver.solve(restricted, start, solver.make_fresh(), o.coarse_steps)
+            direction = self.work.decomposition.extend(coarse, solved.theta - start.theta)
             return search_along(objective, point, direction, o.line_search)[0]
 
     def _solve_block(
-        self,
-        objective: Objective,
-        block: Block,
-        theta: Tensor,
-        kept: BlockStates[Any],
-        counts: Counts | None = None,
+        self, local: Objective, block: Block, start: Point, kept: BlockStates[Any]
     ) -> tuple[Tensor, Any]:
-        """Step 1 for one block: the correction θ_s* - R_s θ (n_s,) and the memory."""
-        local = objective.restrict(block, theta, counts)
-        start = block.restrict(theta).clone()
+        """Step 1 for one block: the correction θ_s* - R_s θ (n_s,) and the memory.
+
+        Args:
+            local: L as a function of θ_s.
+            block: the block s.
+            start: R_s θ, with the loss and the block's gradient there.
+            kept: the memories of the blocks.
+        """
         memory = kept[block.index] if self.options.keep_local_memory else self._local.make_fresh()
-        at_start = evaluate_point(local, start)
-        solved, memory = self._local.solve(local, at_start, memory, self.options.local_steps)
-        return solved.theta - start, memory
+        solved, memory = self._local.solve(local, start, memory, self.options.local_steps)
+        return solved.theta - start.theta, memory
 
     def _take_global_steps(self, outer: Any, half: Point) -> Any:
         """Steps 3 to 6."""
@@ -306,9 +303,10 @@ class ASPQN(SPQN):
         work, solved, memories = self.work, dict[int, tuple[Tensor, Counts]](), dict[int, Any]()
         with self.setting.timer.phase("local"):
             for s in work.own:
-                counts = work.make_fresh_counts()
+                block, counts = work.blocks[s], work.make_fresh_counts()
+                local = work.objective.restrict(block, point.theta, counts)
                 correction, memories[s] = self._solve_block(
-                    work.objective, work.blocks[s], point.theta, kept, counts
+                    local, block, point.restrict(block), kept
                 )
                 solved[s] = correction, counts
         received = work.groups.gather_with_work(solved, work.sizes, self.setting.counts)
@@ -345,8 +343,15 @@ class MSPQN(SPQN):
         theta, memories = point.theta.clone(), dict[int, Any]()
         with self.setting.timer.phase("local"):
             for block in self.work.blocks:
+                local = objective.restrict(block, theta)
+                # The first block starts where all is known, the others where θ has moved.
+                start = (
+                    evaluate_point(local, block.restrict(theta).clone())
+                    if block.index
+                    else point.restrict(block)
+                )
                 correction, memories[block.index] = self._solve_block(
-                    objective, block, theta, state.local_memory
+                    local, block, start, state.local_memory
                 )
                 block.restrict(theta).add_(correction)
         with self.setting.timer.phase("global"):
