@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from scipy.special import ellipe
 
 from hpctrain.problems.equations import (
     Ball,
     Box,
     Disk,
+    Ellipse,
     GeometryError,
     HalfSpace,
     Interval,
@@ -27,6 +29,7 @@ CUT = HalfSpace(point=(0.5, 0), normal=(1, 0))
 SHAPES = {
     "box": (Box(x=(0, 2), y=(0, 3)), 6, 10),
     "disk": (Disk(center=(1, 2), radius=0.5), math.pi / 4, math.pi),
+    "ellipse": (Ellipse(center=(1, 2), semi_axes=(0.5, 1)), math.pi / 2, 4 * ellipe(0.75)),
     "polygon": (L_SHAPE, 3, 8),
     "difference": (SQUARE - Disk(center=(0, 0), radius=0.5), 4 - math.pi / 4, 8 + math.pi),
     "union": (SQUARE | Box(x=(0, 2), y=(-1, 1)), 6, 10),
@@ -72,7 +75,7 @@ def test_points_of_the_boundary_are_on_it_with_outward_unit_normals(name):
     assert not bool(shape.contains(points + 1e-6 * normals).any())
 
 
-@pytest.mark.parametrize("name", ["box", "disk", "polygon", "difference", "union"])
+@pytest.mark.parametrize("name", ["box", "disk", "ellipse", "polygon", "difference", "union"])
 def test_the_distance_is_the_length_close_to_the_boundary(name):
     shape, h = SHAPES[name][0], 1e-6
     points, normals = place_boundary_points(shape.pieces, 300, all_of, "all")
@@ -83,7 +86,7 @@ def test_the_distance_is_the_length_close_to_the_boundary(name):
     torch.testing.assert_close(away, -ones, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["box", "disk", "polygon", "difference", "union"])
+@pytest.mark.parametrize("name", ["box", "disk", "ellipse", "polygon", "difference", "union"])
 def test_points_of_the_boundary_are_evenly_spread_along_its_length(name):
     shape, _, length = SHAPES[name]
     points, _ = place_boundary_points(shape.pieces, 2000, all_of, "all")
@@ -149,6 +152,8 @@ IMPOSSIBLE = {
     "an infinite side": (lambda: Box(x=(0, math.inf)), "of finite numbers"),
     "no radius": (lambda: Disk(center=(0, 0), radius=0), "radius=0): it must be"),
     "a centre of three": (lambda: Disk(center=(0, 0, 0), radius=1), "for each of the axes x, y"),
+    "a flat ellipse": (lambda: Ellipse((0, 0), (1, 0)), "semi_axes=(1, 0)): it must have two"),
+    "an ellipse of three axes": (lambda: Ellipse((0, 0, 0), (1, 1)), "for each of two axes"),
     "two corners": (lambda: Polygon([(0, 0), (1, 1)]), "three or more corners"),
     "a flat polygon": (lambda: Polygon([(0, 0), (1, 1), (2, 2)]), "is empty"),
     "other axes": (lambda: SQUARE | Box(a=(0, 1), b=(0, 1)), "along (x, y) and (a, b)"),

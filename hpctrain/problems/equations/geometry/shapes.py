@@ -1,4 +1,4 @@
-"""Intervals, boxes, half-spaces, disks, balls and polygons.
+"""Intervals, boxes, half-spaces, disks, balls, ellipses and polygons.
 
 Boundaries have named pieces: those of a box "x.low", "x.high", …; of any other its name.
 """
@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.problems.equations.geometry.base import (
     Geometry,
     GeometryError,
@@ -18,6 +20,9 @@ from hpctrain.problems.equations.geometry.base import (
     column,
     intersect,
 )
+
+# Chords by which the arc of an ellipse is measured.
+_ARC = 4096
 
 
 class Box(Geometry):
@@ -196,6 +201,71 @@ def _directions(u: Tensor) -> Tensor:
         return torch.stack([s * torch.cos(angle), s * torch.sin(angle), z])
     normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-1 + 1e-12, 1 - 1e-12))
     return normal / normal.norm(dim=0)
+
+
+class Ellipse(Geometry):
+    """ω = 1 − ((x − c₁)/a)² − ((y − c₂)/b)² ≥ 0; φ = ω / √(ω²/l² + |∇ω|²), l = min(a, b).
+
+    Points of its boundary are evenly distributed along the arc.
+
+    Args:
+        center: c.
+        semi_axes: a and b.
+        axes: names of the coordinates.
+        name: of the boundary.
+    """
+
+    def __init__(
+        self,
+        center: Sequence[float],
+        semi_axes: Sequence[float],
+        axes: Sequence[str] = ("x", "y"),
+        name: str = "ellipse",
+    ) -> None:
+        if not (_are_numbers(center) and len(center) == len(axes) == 2):
+            raise GeometryError(
+                f"Ellipse(center={tuple(center)}): it must have a finite number for each of two"
+                f" axes, which are {', '.join(axes)}"
+            )
+        if not (_are_numbers(semi_axes) and len(semi_axes) == 2 and min(semi_axes) > 0):
+            raise GeometryError(
+                f"Ellipse(semi_axes={tuple(semi_axes)}): it must have two finite numbers above 0"
+            )
+        self.axes, self._name = tuple(axes), name
+        self._center, self._semi_axes = tuple(map(float, center)), tuple(map(float, semi_axes))
+        pairs = zip(self._center, self._semi_axes, strict=True)
+        self.bounds = tuple((c - half, c + half) for c, half in pairs)
+
+    def contains(self, points: Tensor) -> Tensor:
+        return self._omega(points) >= 0
+
+    def distance(self, points: Tensor) -> Tensor:
+        omega, size = self._omega(points), column(self._semi_axes, points)
+        slope = 2 * (points - column(self._center, points)) / size**2
+        square = (omega / min(self._semi_axes)) ** 2 + slope[0] ** 2 + slope[1] ** 2
+        return omega / torch.sqrt(square)
+
+    def _omega(self, points: Tensor) -> Tensor:
+        x, y = (points - column(self._center, points)) / column(self._semi_axes, points)
+        return 1 - x**2 - y**2
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        a, b = self._semi_axes
+        angles = np.linspace(0, 2 * math.pi, _ARC + 1)
+        middle = (angles[1:] + angles[:-1]) / 2
+        steps = np.hypot(a * np.sin(middle), b * np.cos(middle)) * 2 * math.pi / _ARC
+        lengths = np.concatenate([[0.0], np.cumsum(steps)])
+
+        def map_to(u: Tensor) -> Patch:
+            angle = to_tensor(np.interp(to_array(u[0]) * lengths[-1], lengths, angles)).to(u)
+            unit = torch.stack([torch.cos(angle), torch.sin(angle)])
+            outwards = unit / column(self._semi_axes, u)
+            points = column(self._center, u) + column(self._semi_axes, u) * unit
+            holds = torch.ones(u.shape[1], dtype=torch.bool, device=u.device)
+            return Patch(points, outwards / outwards.norm(dim=0), holds)
+
+        return (Piece(self._name, 1, float(lengths[-1]), map_to, self.distance),)
 
 
 class Polygon(Geometry):
