@@ -181,6 +181,21 @@ def test_a_loss_ends_the_run_that_asks_for_it(train):
     assert found.history["loss"][-1] <= 20 < found.history["loss"][-2]
 
 
+def test_a_stage_ends_where_its_loss_has_not_been_halved_for_as_long_as_it_says(train):
+    """The next stage counts from its own beginning."""
+    stages = '[[solver]]\nname = "adam"\nstop.stagnation = 4\n'
+    found = train("run.h5", f"{stages}{stages}", iterations=1000)
+    stage, loss = found.history["stage"], found.history["loss"]
+    assert found.stage_reasons == tuple(f"solver.{k}.stop.stagnation reached" for k in (1, 2))
+    for number in (1, 2):
+        own = loss[stage == number][1 if number == 1 else 0 :]
+        halved = [0]
+        for k, each in enumerate(own):
+            if each <= own[halved[-1]] / 2:
+                halved.append(k)
+        assert len(own) == halved[-1] + 5, number
+
+
 def test_a_solver_that_has_nothing_left_to_try_ends_its_stage_and_the_last_one_the_run(train):
     ending = '[[solver]]\nname = "ENDING"\n'
     found = train("run.h5", f'{ending}[[solver]]\nname = "adam"\nstop.max_iterations = 2\n{ending}')
@@ -400,4 +415,4 @@ def test_making_a_solver_counts_no_work(tmp_path, name):
 @pytest.mark.parametrize("criterion", stop.list_criteria(), ids=lambda each: each.key)
 def test_a_stage_has_every_criterion_of_a_run_and_none_by_default(criterion):
     assert getattr(stop.StageStopOptions(), criterion.key) is None
-    stop.StageStopOptions(**{criterion.key: criterion.kind(criterion.out_of_reach)})
+    stop.StageStopOptions(**{criterion.key: criterion.out_of_reach})

@@ -85,7 +85,7 @@ class Criterion:
     def out_of_reach(self) -> float:
         """An allowed value that hardly any run reaches."""
         if self.rises:
-            return self.check.get("le", 1e18)
+            return self.kind(self.check.get("le", 1e15))
         return self.check.get("ge", 1e-300)
 
     def is_met(self, asked: float, value: float) -> bool:
@@ -117,6 +117,14 @@ REASONS: tuple[Reason | Criterion, ...] = (
         "max_gradient_evaluations",
         "true gradient evaluations, in units of the full network on all samples",
         "gradient_evaluations",
+        rises=True,
+    ),
+    Criterion(
+        "stagnation",
+        "iterations of a stage, one after the other, in which its loss has not been halved",
+        "stagnant_iterations",
+        {"ge": 1},
+        kind=int,
         rises=True,
     ),
     STALLED,

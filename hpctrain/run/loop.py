@@ -111,7 +111,7 @@ class Loop:
         """Ends the stage; the next one begins where it ended."""
         reason, stages = explain(verdict.reason, record.outcome), self._parts.stages
         self._observers.progress.say(describe_stage_end(stages, self._tally, reason, record.loss))
-        self._tally.stage = StageStart(
+        start = StageStart(
             self._tally.stage.number + 1,
             self._tally.iteration,
             self._tally.count_epochs(record),
@@ -119,6 +119,7 @@ class Loop:
             self._clock.total,
             (*self._tally.stage.ended, reason),
         )
+        self._tally.begin_stage(start)
         number, renewal = self._tally.stage.number, self._parts.renewal
         if renewal is not None and stages[number - 1].window != stages[number - 2].window:
             renewal.renew(point.theta, self._tally.iteration)

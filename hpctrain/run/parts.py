@@ -1,5 +1,6 @@
 """What a run is made of, and where it stands: the values that its loop and its observers share."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,13 +81,20 @@ class StageStart:
 
 @dataclass
 class Tally:
-    """Where a run stands, beside its solver's state; written to checkpoints with it."""
+    """Where a run stands, beside its solver's state; written to checkpoints with it.
+
+    Attributes:
+        halved_loss: of the stage when it last was half of what it had been, or less.
+        halved_iteration: and the iteration.
+    """
 
     iteration: int = 0
     seconds: float = 0.0
     nominal_gradient_evaluations: float = 0.0
     update_cost: float = 0.0
     stage: StageStart = StageStart()
+    halved_loss: float = math.inf
+    halved_iteration: int = 0
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Tally":
@@ -99,12 +107,23 @@ class Tally:
         """Iterations since the stage began."""
         return self.iteration - self.stage.iteration
 
+    @property
+    def stagnant_iterations(self) -> int:
+        """Iterations of the stage since its loss was last halved."""
+        return self.iteration - self.halved_iteration
+
+    def begin_stage(self, start: StageStart) -> None:
+        """Goes on to the next stage, whose loss is yet to be halved."""
+        self.stage, self.halved_loss, self.halved_iteration = start, math.inf, self.iteration
+
     def add_step(self, record: Record, seconds: float) -> None:
         """Counts an iteration that took so many seconds."""
         self.iteration += 1
         self.seconds += seconds
         self.nominal_gradient_evaluations += record.nominal_gradient_evaluations
         self.update_cost += record.update_cost
+        if record.ends_epoch and record.loss <= self.halved_loss / 2:
+            self.halved_loss, self.halved_iteration = record.loss, self.iteration
 
     def count_epochs(self, record: Record) -> float:
         """Passes over the samples up to an iteration with this record."""

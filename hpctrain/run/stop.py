@@ -52,6 +52,7 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
         **moment.known,
         "iteration": moment.tally.iteration,
         "gradient_evaluations": counts.gradient_evaluations,
+        "stagnant_iterations": moment.tally.stagnant_iterations,
         "gradient_norm": gradient_norm,
         "loss": _measure_deciding_loss(parts, moment, stage.stop, point),
         "elapsed_seconds": moment.elapsed_seconds,

@@ -89,7 +89,7 @@ def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -
         StudyError: the run was refused, since its job asks for something that is not possible.
         UnfinishedError: the run failed, or a signal came.
     """
-    path = _find_finished_file(run, folder)
+    path = find_finished_file(run, folder)
     if path is not None:
         print(f"{progress} {run}: {path} is there", file=sys.stderr, flush=True)
         return path
@@ -105,7 +105,7 @@ def _list_candidates(run: PlannedRun, folder: Path) -> Iterator[Path]:
     yield from (folder / f"{run.name}-{k}.h5" for k in itertools.count(2))
 
 
-def _find_finished_file(run: PlannedRun, folder: Path) -> Path | None:
+def find_finished_file(run: PlannedRun, folder: Path) -> Path | None:
     """Finds the finished file of this run; None where there is none."""
     there = itertools.takewhile(Path.exists, _list_candidates(run, folder))
     return next((path for path in there if _is_finished(path, run)), None)
