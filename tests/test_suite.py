@@ -1,0 +1,92 @@
+"""The suite of equations: each row names a job and what is compared, and its table is honest."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.suite.plan import Plan, make_case
+from benchmarks.suite.rows import Row, read_rows
+from benchmarks.suite.table import Result, count_wins, write_tables
+from hpctrain.job.settings import load_job
+from hpctrain.problems.equations.options import find_equations
+
+ROWS = read_rows()
+# What a row may set of its own; the solvers and their time are the same for all.
+OWN = ("problem.", "network.")
+SMALL = Row(
+    "library/burgers-inverse",
+    "tiny",
+    {"problem.points": 64, "network.depth": 2, "network.width": 3},
+    "l2",
+    error=0.1,
+    seconds=5.0,
+)
+
+
+def test_rows_have_names_of_their_own_and_set_no_solver():
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert all(key.startswith(OWN) for row in ROWS for key in row.settings)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_compares_what_its_job_measures(row):
+    equations = find_equations(load_job(row.file).problem.name)
+    outputs = {"error"} | {f"error_{field}" for field in equations.fields}
+    true = {name for name, unknown in equations.unknowns.items() if unknown.true is not None}
+    assert row.measure in outputs | true
+    assert row.error is None or (row.method and row.source)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return make_case(SMALL)
+
+
+def test_stages_share_the_time_and_large_systems_are_left_out(case):
+    first, second = case.list_stages(100.0)
+    assert (first["name"], first["stop"]["max_seconds"]) == ("ssbroyden", 50.0)
+    assert second["name"] == "gauss-newton" and "max_seconds" not in second["stop"]
+    windows = replace(case, windows=4).list_stages(100.0)
+    assert [stage["stop"]["max_seconds"] for stage in windows] == [12.5, 12.5]
+    problem = SimpleNamespace(samples=10_000, parameters=20_000)
+    (only,) = replace(case, problem=problem).list_stages(100.0)
+    assert (only["name"], only["stop"]["max_seconds"]) == ("ssbroyden", 100.0)
+
+
+def test_a_planned_run_has_the_rows_settings_and_the_suites_solvers(case, tmp_path):
+    plan = Plan(tmp_path, [SMALL], [3], 60.0, ranks=1)
+    job = plan.plan_run(case, 3).job
+    assert (job.seed, job.problem.points, job.network.width) == (3, 64, 3)
+    assert [stage.name for stage in job.solver] == ["ssbroyden", "gauss-newton"]
+    assert job.stop.error is None and job.stop.max_seconds == 60
+    assert plan.describe_duration().startswith("1 of 1 runs are missing: 0:01:00 at most")
+
+
+def result(case, *, l2, error=0.1, published_seconds=5.0):
+    """What a run came to whose unknown l2 was measured after 0, 4 and 8 seconds."""
+    history = {"l2": np.array(l2), "seconds": np.array([0.0, 4.0, 8.0])}
+    run = SimpleNamespace(history=history, final={"l2": l2[-1]})
+    row = replace(case.row, error=error, seconds=published_seconds)
+    return Result(replace(case, row=row), [run])
+
+
+def test_a_row_is_won_at_the_published_error_and_in_time_within_twice_its_seconds(case):
+    true = case.problem.equations.unknowns["l2"].true
+    off = [true * (1 + part) for part in (5.0, 0.05, 0.01)]
+    won = result(case, l2=off)
+    assert won.ratio == pytest.approx(0.1) and won.seconds_to_published == [4.0]
+    assert won.is_in_time and not result(case, l2=off, published_seconds=1.9).is_in_time
+    lost = result(case, l2=off, error=0.001)
+    assert lost.ratio == pytest.approx(10) and lost.seconds_to_published == [np.inf]
+    unknown = result(case, l2=off, error=None)
+    counted = count_wins([won, lost, unknown, Result(case, [None])])
+    assert "error: 1 of 2 rows, 1 of them" in counted
+    assert "lost: 1; without a published error: 1; not run: 1." in counted
+
+
+def test_the_table_says_what_was_not_run_and_how_each_row_is_trained(tmp_path):
+    text = write_tables(Plan(tmp_path, [SMALL], [0], 60.0, ranks=1))
+    rows = [line for line in text.splitlines() if line.startswith("| tiny")]
+    assert "not run" in rows[0] and "2 × 3, tanh" in rows[1] and "64 equation" in rows[1]
