@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpctrain.parallel import Communicator, assign_blocks, make_block_communicator
+from hpctrain.parallel.grid import share_blocks
 
 weight_lists = st.lists(st.floats(0.0, 1e6), min_size=1, max_size=12)
 
@@ -47,6 +48,11 @@ def test_heavy_blocks_have_large_groups():
 
 def test_groups_are_contiguous_ranks():
     assert assign_blocks([1.0, 2.0], 3).groups == ((0,), (1, 2))
+
+
+def test_shared_blocks_are_all_on_all_ranks():
+    shared = share_blocks(2, 3)
+    assert shared.groups == ((0, 1, 2),) * 2 and shared.blocks == ((0, 1),) * 3
 
 
 @pytest.mark.parametrize("weights", [[], [1.0, -1.0], [float("nan")]])

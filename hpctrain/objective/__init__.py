@@ -12,9 +12,10 @@ from hpctrain.objective.losses import (
 )
 from hpctrain.objective.sketch import Sketch
 from hpctrain.objective.smooth import Evaluation, Point, Smooth, complete_point, evaluate_point
-from hpctrain.objective.source import DivisibleSource, LossSource
+from hpctrain.objective.source import BoundSource, DivisibleSource, LossSource
 
 __all__ = [
+    "BoundSource",
     "Corrected",
     "Counts",
     "DivisibleSource",

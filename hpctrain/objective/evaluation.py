@@ -29,7 +29,7 @@ from hpctrain.objective.losses import (
 )
 from hpctrain.objective.sketch import Sketch, draw_signs
 from hpctrain.objective.smooth import Evaluation
-from hpctrain.objective.source import DivisibleSource, LossSource
+from hpctrain.objective.source import BoundSource, DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import (
@@ -134,7 +134,12 @@ class Objective:
 
         Args:
             communicator: the ranks among which all samples are then divided.
+
+        Raises:
+            TypeError: the samples stay on the ranks that brought them; see `is_bound`.
         """
+        if self.is_bound:
+            raise TypeError(f"the samples of {type(self.source).__name__} stay on their ranks")
         return Objective.of(self.source, communicator, self._chunks, self.threads)
 
     def take_samples(self, chosen: Tensor, communicator: Communicator) -> "Objective":
@@ -163,6 +168,11 @@ class Objective:
     def is_divisible(self) -> bool:
         """Whether `take_samples` can be called: the problem can divide some of its samples anew."""
         return isinstance(self._source, DivisibleSource)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the samples stay on the ranks that brought them: `on` cannot be called."""
+        return isinstance(self._source, BoundSource)
 
     @property
     def share(self) -> SampledLoss:

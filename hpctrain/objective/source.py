@@ -45,3 +45,14 @@ class DivisibleSource(LossSource, Protocol):
             samples: their numbers in ascending order; they are cut into `chunks` chunks.
             chunks, rank, ranks, threads: as for `share`.
         """
+
+
+@runtime_checkable
+class BoundSource(LossSource, Protocol):
+    """A problem whose samples stay on the ranks that brought them: no others can evaluate its loss.
+
+    Attributes:
+        own_samples: the number of this rank's samples.
+    """
+
+    own_samples: int

@@ -1,7 +1,8 @@
 """Assigns S blocks of the problem to P ranks, for any S and P.
 
 With P ≤ S each rank has whole blocks, and works on one after the other. With P > S each block has
-several ranks, which divide its samples among them. The assignment never changes what is computed.
+several ranks, which divide its samples among them. Where ranks cannot divide samples anew, all of
+them work on every block. The assignment never changes what is computed.
 """
 
 import math
@@ -38,6 +39,11 @@ def assign_blocks(weights: Sequence[float], ranks: int) -> BlockMap:
     if ranks <= len(weights):
         return _assign_whole_blocks(weights, ranks)
     return _assign_rank_groups(weights, ranks)
+
+
+def share_blocks(blocks: int, ranks: int) -> BlockMap:
+    """Lets all ranks work on all blocks, one after the other."""
+    return BlockMap((tuple(range(ranks)),) * blocks, (tuple(range(blocks)),) * ranks)
 
 
 def make_block_communicator(communicator: Communicator, block_map: BlockMap) -> Communicator:

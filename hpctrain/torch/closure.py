@@ -153,6 +153,9 @@ class ClosureSource:
         groups: the parameters, of which each group is a layer; of one group each tensor is.
         ranks: which share the loss.
         samples: of this rank, N_r.
+
+    Attributes:
+        own_samples: N_r, which no other rank can have: a `BoundSource`.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class ClosureSource:
         tensors = [tensor for group in groups for tensor in group]
         self.chunks = 1 << (ranks.size - 1).bit_length()
         first, last = share_chunks(self.chunks, ranks.size)[ranks.rank]
+        self.own_samples = samples
         is_alone = ranks.size == 1
         self.samples = 1 if is_alone else sum(ranks.allgather(samples))
         self.loss = ClosureLoss(tensors, last - first, 1 if is_alone else samples)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hpctrain.errors import InputError
-from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers import apts_weights, quasi_newton, trust_region
 from hpctrain.torch.optimizer import SolverOptimizer
 
@@ -42,7 +40,8 @@ class APTS(SolverOptimizer):
 
     `blocks` is the number of groups by default, and 2 where there is one group. A local step of a
     block calls the closure once, as it knows no layers: what the method saves by sweeping a part of
-    the network only, it does not save here. It works on one rank.
+    the network only, it does not save here. Nor do ranks have blocks of their own: each has other
+    samples, so that all of them work on one block after the other.
     """
 
     solver_class = apts_weights.APTSWeights
@@ -52,11 +51,3 @@ class APTS(SolverOptimizer):
     def _complete_options(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         groups = len(self.param_groups)
         return {"blocks": groups, **given} if groups > 1 else given
-
-    def _make(self, ranks: Communicator, samples: int, given: Mapping[str, Any]) -> None:
-        if ranks.size > 1:
-            raise InputError(
-                f"APTS is not allowed on {ranks.size} ranks: each block would need the data of all"
-                " of them; take communicator=MPI.COMM_SELF, another optimiser, or hpctrain.train"
-            )
-        super()._make(ranks, samples, given)

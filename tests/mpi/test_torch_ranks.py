@@ -13,8 +13,8 @@ def make_model(seed=0):
     return nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1)).double()
 
 
-def train(comm, optimizer, x, *, communicator=None, samples=1, steps=3):
-    """The loss and the parameters after some steps on the samples x (N, 1)."""
+def train(optimizer, x, steps, *, communicator=None, samples=1):
+    """The loss that the last step on the samples x (N, 1) began with, and where it ended."""
     model = make_model()
     tried = optimizer(model.parameters(), max_iter=3, communicator=communicator, samples=samples)
 
@@ -29,26 +29,27 @@ def train(comm, optimizer, x, *, communicator=None, samples=1, steps=3):
     return float(loss), torch.cat([each.detach().reshape(-1) for each in model.parameters()])
 
 
-@pytest.mark.parametrize("optimizer", [LBFGS, SSBroyden, TrustRegion])
-def test_ranks_minimise_the_mean_over_all_samples_with_equal_bits(comm, optimizer):
+# After some iterations of APTS round-off decides between corners of the box that bounds a step.
+@pytest.mark.parametrize(
+    ("optimizer", "steps"), [(LBFGS, 3), (SSBroyden, 3), (TrustRegion, 3), (APTS, 1)]
+)
+def test_ranks_minimise_the_mean_over_all_samples_with_equal_bits(comm, optimizer, steps):
     from mpi4py import MPI
 
     x = torch.linspace(-1, 1, 2 * comm.size + 5)[:, None].double()
     first, last = comm.rank * 2, (comm.rank + 1) * 2
     own = x[first : last if comm.rank < comm.size - 1 else None]  # the last rank has five more
-    loss, theta = train(comm, optimizer, own, samples=len(own))
-    again = train(comm, optimizer, own, samples=len(own))
+    loss, theta = train(optimizer, own, steps, samples=len(own))
+    again = train(optimizer, own, steps, samples=len(own))
     assert again[0] == loss and torch.equal(again[1], theta)
     assert all(torch.equal(theta, other) for other in comm.allgather(theta))
-    alone_loss, alone = train(comm, optimizer, x, communicator=MPI.COMM_SELF)
+    alone_loss, alone = train(optimizer, x, steps, communicator=MPI.COMM_SELF)
     assert loss == pytest.approx(alone_loss, rel=1e-9)
     assert torch.allclose(theta, alone, rtol=0, atol=1e-6)
 
 
 @pytest.mark.mpi(min_size=2)
 def test_what_does_not_fit_several_ranks_is_refused_on_all_of_them(comm):
-    with pytest.raises(InputError, match="each block would need the data of all of them"):
-        APTS(make_model().parameters())
     model = make_model(seed=comm.rank)
     tried = LBFGS(model.parameters())
     with pytest.raises(InputError, match="the parameters are not the same on all ranks"):

@@ -6,7 +6,7 @@ from hpctrain.decomposition.blocks import Block, Decomposition, cut_layers, find
 from hpctrain.errors import InputError
 from hpctrain.methods.groups import Groups
 from hpctrain.objective import Counts, Objective
-from hpctrain.parallel.grid import assign_blocks, make_block_communicator
+from hpctrain.parallel.grid import assign_blocks, make_block_communicator, share_blocks
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class BlockWork:
     def of(cls, objective: Objective, blocks: int, overlap: int = 0) -> "BlockWork":
         """Blocks of an objective's layers on its ranks, balanced by their cost; collective.
 
+        Where samples stay on the ranks that brought them, all ranks work on one block after the
+        other.
+
         Raises:
             InputError: the network has fewer layers.
         """
@@ -39,9 +42,13 @@ class BlockWork:
                 f"solver.{excess.key} = {excess.given} is not allowed: {excess.allowed}"
             )
         decomposition = cut_layers(layers, blocks, overlap)
+        ranks = objective.communicator
+        if objective.is_bound:
+            shared = share_blocks(blocks, ranks.size)
+            own, groups = shared.blocks[ranks.rank], shared.groups
+            return cls(decomposition, objective, own, Groups(ranks, groups))
         # A gradient of a block sweeps the network from the block's first layer on.
         costs = [sum(layer.cost for layer in layers[b.first :]) for b in decomposition.blocks]
-        ranks = objective.communicator
         block_map = assign_blocks(costs, ranks.size)
         group = make_block_communicator(ranks, block_map)
         local = objective if group.size == ranks.size else objective.on(group)
