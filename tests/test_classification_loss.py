@@ -9,7 +9,13 @@ from classifiers import CLASSES, objective_of, tiny_problem
 from torch import nn
 from torch.nn import functional
 
-from hpctrain.decomposition.blocks import Block, LayerSet, cut_layers
+from hpctrain.decomposition.blocks import (
+    Block,
+    LayerSet,
+    count_tensors,
+    cut_layers,
+    cut_tensors,
+)
 from hpctrain.errors import InputError
 from hpctrain.networks.module import ModuleNetwork
 from hpctrain.objective import FiniteSumLoss
@@ -91,12 +97,13 @@ def test_hessian_vector_products_are_differences_of_gradients(options):
 
 
 @pytest.mark.parametrize("options", PROBLEMS.values(), ids=PROBLEMS)
-def test_a_restriction_is_the_loss_with_the_other_layers_frozen(options):
+def test_a_restriction_is_the_loss_with_all_other_parameters_frozen(options):
     problem = tiny_problem(**options)
     theta, other = theta_of(problem), theta_of(problem, seed=5)
     objective = objective_of(problem)
     blocks = cut_layers(problem.layers, len(problem.layers)).blocks
-    for region in (*blocks, LayerSet((blocks[0], blocks[-1]))):
+    tensors = cut_tensors(problem.layers, count_tensors(problem.layers)).blocks
+    for region in (*blocks, LayerSet((blocks[0], blocks[-1])), *tensors):
         restricted = objective.restrict(region, theta)
         full = theta.clone()
         region.replace(full, region.restrict(other))
@@ -115,6 +122,17 @@ def test_a_restriction_is_the_loss_with_the_other_layers_frozen(options):
             region.restrict(objective.multiply_hessian(full, objective_vector(region, v, theta))),
             rtol=1e-9, atol=1e-12,
         )  # fmt: skip
+
+
+def test_a_gradient_by_a_bias_costs_less_than_one_by_its_layer():
+    """Beside the sweeps there is a product for each parameter, of which a bias has few."""
+    problem = tiny_problem()
+    share, theta = problem.share(4, 0, 1, 1), theta_of(problem)
+    layer = share.restrict(cut_layers(problem.layers, 3).blocks[1], theta)
+    weight, bias = (share.restrict(b, theta) for b in cut_tensors(problem.layers, 6).blocks[2:4])
+    swept = layer.gradient_cost - 7 * 5
+    assert weight.gradient_cost == swept + 35 * 35 // 40
+    assert bias.gradient_cost == swept + 35 * 5 // 40
 
 
 def objective_vector(region, v, like):

@@ -125,6 +125,11 @@ REFUSED = {
         "solver.name=gauss-newton",
     ): 'solver.name = "gauss-newton" is not allowed: this problem\'s loss is no sum',
     ("solver.name=aspqn", "solver.blocks=3"): "solver.blocks = 3 is not allowed: at most 2, the",
+    (
+        "solver.name=apts-weights",
+        "solver.pieces=tensors",
+        "solver.blocks=5",
+    ): "solver.blocks = 5 is not allowed: at most 4, the number of the network's tensors",
     ("solver.name=mspqn", "solver.blocks=1", "solver.overlap=2"): "solver.overlap = 2 is not allow",
     ("parallel.chunks=128",): "parallel.chunks = 128 is not allowed: at most 64, the number of",
     (

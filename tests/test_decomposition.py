@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpctrain.decomposition.blocks import LayerRange, cut_layers
+from hpctrain.decomposition.blocks import LayerRange, count_tensors, cut_layers, cut_tensors
 from hpctrain.job.settings import JobError, parse_job
 
 LAYERS = [LayerRange(10 * k, 10 * (k + 1), 1) for k in range(8)]
@@ -81,6 +81,25 @@ def test_the_coarse_parameters_are_the_first_layers_of_the_blocks_without_overla
     coarse.replace(theta, -picked)
     assert torch.equal(coarse.restrict(theta), -picked)
     assert torch.equal(theta[10:30], torch.arange(10.0, 30.0))
+
+
+MATRICES = [LayerRange(10 * k, 10 * (k + 1), 1, tensors=(8, 2)) for k in range(3)]
+
+
+@pytest.mark.parametrize("blocks", range(1, 7))
+def test_blocks_of_tensors_hold_every_parameter_once_and_cut_none(blocks):
+    found = cut_tensors(MATRICES, blocks).blocks
+    assert [block.start for block in found] == [0, *(block.stop for block in found[:-1])]
+    assert found[-1].stop == 30 and {block.stop % 10 for block in found} <= {0, 8}
+    for block in found:
+        assert (block.first, block.last) == (block.start // 10, (block.stop - 1) // 10)
+
+
+def test_as_many_blocks_as_tensors_are_the_tensors_and_more_are_refused():
+    assert count_tensors(MATRICES) == 6 and count_tensors(LAYERS) == 8
+    assert [block.size for block in cut_tensors(MATRICES, 6).blocks] == [8, 2] * 3
+    with pytest.raises(ValueError, match="1 to 6, one a tensor"):
+        cut_tensors(MATRICES, 7)
 
 
 JOB = """

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
-from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, cut_layers
+from hpctrain.decomposition.blocks import Block, LayerRange, LayerSet, cut_layers, cut_tensors
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
 from hpctrain.methods.schwarz.global_steps import GlobalSelfScaled
 from hpctrain.methods.schwarz.synchronisation import common, search_block_wise, subspace
@@ -418,7 +418,7 @@ def test_settings_without_a_meaning_together_are_refused(settings, message):
         SPQNOptions(**settings)
 
 
-def test_a_loss_restricted_to_separate_layers_has_their_gradient():
+def test_a_loss_restricted_to_separate_layers_or_single_tensors_has_their_gradient():
     problem = PinnProblem(Burgers(), DenseNetwork(2, 8, 6, 1, True, True), Formulation(100))
     share = problem.share(8, rank=0, ranks=1, threads=1)
     counts = Counts(share.loss_cost, share.gradient_cost)
@@ -426,8 +426,9 @@ def test_a_loss_restricted_to_separate_layers_has_their_gradient():
     theta = problem.make_initial_parameters(seed=0)
     coarse = cut_layers(problem.layers, 3).coarse
     upper = LayerSet(coarse.runs[1:])
+    tensors = cut_tensors(problem.layers, 16).blocks  # W and b of six layers, a of the four inside
     full = evaluate_point(objective, theta)
-    for layers in (coarse, upper):
+    for layers in (coarse, upper, *tensors, *cut_tensors(problem.layers, 4).blocks):
         local = evaluate_point(objective.restrict(layers, theta), layers.restrict(theta))
         assert local.loss == pytest.approx(full.loss, rel=1e-13)
         expected = layers.restrict(full.gradient)

@@ -1,4 +1,4 @@
-"""Cuts the parameters into blocks of consecutive layers, which may overlap.
+"""Cuts the parameters into blocks of consecutive layers, which may overlap, or of tensors.
 
 The restriction R_s θ consists of the parameters of block s, and the extension E_s = R_sᵀ puts them
 back into a vector of zeros. With an overlap of o layers, a block reaches o layers into its
@@ -16,7 +16,8 @@ Kopaničáková, Karniadakis, arXiv 2406.10997.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,23 +25,38 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LayerRange:
-    """The parameters θ[start:stop] of a layer, and its cost in multiply-adds for one sample."""
+    """The parameters θ[start:stop] of a layer, and its cost in multiply-adds for one sample.
+
+    Attributes:
+        name: of the layer, for messages.
+        tensors: the sizes of the tensors that it consists of, such as its matrix and its bias, in
+            order; none where it is one.
+    """
 
     start: int
     stop: int
     cost: int
     name: str = ""
+    tensors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block: the layers `first` to `last` (included), with the parameters θ[start:stop]."""
+    """A block: the parameters θ[start:stop], in the layers `first` to `last` (included).
+
+    They are all parameters of these layers, or some tensors of them.
+    """
 
     index: int
     first: int
     last: int
     start: int
     stop: int
+
+    @property
+    def runs(self) -> tuple["Block", ...]:
+        """Itself alone, as a `LayerSet` has several."""
+        return (self,)
 
     @property
     def size(self) -> int:
@@ -142,10 +158,20 @@ class Excess:
     allowed: str
 
 
-def find_excess(blocks: int, overlap: int, layers: int) -> Excess | None:
-    """Finds the setting that asks for more layers than there are; None if there is none."""
+# What blocks are made of.
+Pieces = Literal["layers", "tensors"]
+
+
+def find_excess(blocks: int, overlap: int, layers: int, pieces: Pieces = "layers") -> Excess | None:
+    """Finds the setting that asks for more than there is; None if there is none.
+
+    Args:
+        blocks, overlap: the settings.
+        layers: how many layers, or pieces of another kind, the network has.
+        pieces: of which kind they are.
+    """
     if blocks > layers:
-        return Excess("blocks", blocks, f"at most {layers}, the number of the network's layers")
+        return Excess("blocks", blocks, f"at most {layers}, the number of the network's {pieces}")
     if overlap >= layers:
         most = f"at most {layers - 1}, below the number of the network's layers"
         return Excess("overlap", overlap, most)
@@ -177,8 +203,7 @@ def cut_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> D
     def make_block(index: int, first: int, last: int) -> Block:
         return Block(index, first, last, layers[first].start, layers[last].stop)
 
-    size, larger = divmod(len(layers), blocks)
-    firsts = [index * size + min(index, larger) for index in range(blocks + 1)]
+    firsts = _divide(len(layers), blocks)
     grown = [
         make_block(index, max(first - overlap, 0), min(after - 1 + overlap, len(layers) - 1))
         for index, (first, after) in enumerate(pairwise(firsts))
@@ -187,3 +212,45 @@ def cut_layers(layers: Sequence[LayerRange], blocks: int, overlap: int = 0) -> D
         tuple(make_block(index, each, each) for index, each in enumerate(firsts[:-1]))
     )
     return Decomposition(layers[-1].stop, tuple(grown), coarse)
+
+
+def count_tensors(layers: Sequence[LayerRange]) -> int:
+    """Counts the tensors of layers."""
+    return sum(max(len(layer.tensors), 1) for layer in layers)
+
+
+def cut_tensors(layers: Sequence[LayerRange], blocks: int) -> Decomposition:
+    """Cuts the tensors of layers into blocks of consecutive ones, without overlap.
+
+    Blocks differ by one tensor at most, and the larger ones come first.
+
+    Args:
+        layers: from input to output.
+        blocks: S.
+
+    Raises:
+        ValueError: there are more blocks than tensors.
+    """
+    tensors = [
+        Block(0, k, k, start, stop)
+        for k, layer in enumerate(layers)
+        for start, stop in pairwise(
+            accumulate(layer.tensors or (layer.stop - layer.start,), initial=layer.start)
+        )
+    ]
+    if not 1 <= blocks <= len(tensors):
+        raise ValueError(f"{blocks} blocks are not possible: 1 to {len(tensors)}, one a tensor")
+    parts = [tensors[first:after] for first, after in pairwise(_divide(len(tensors), blocks))]
+    return Decomposition(
+        layers[-1].stop,
+        tuple(
+            Block(index, part[0].first, part[-1].last, part[0].start, part[-1].stop)
+            for index, part in enumerate(parts)
+        ),
+    )
+
+
+def _divide(count: int, parts: int) -> list[int]:
+    """Where each of some parts of a list begins, and its end: the larger parts come first."""
+    size, larger = divmod(count, parts)
+    return [index * size + min(index, larger) for index in range(parts + 1)]

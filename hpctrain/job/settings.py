@@ -179,6 +179,8 @@ class Job(Options):
                 raise _make_disagreement(f"{place}.{criterion.key}", value, allowed)
 
     def _check_blocks(self, place: str, stage: Any, layers: int) -> None:
+        if getattr(stage, "pieces", "layers") != "layers":
+            return  # how many of them there are is known when the network is made
         blocks, overlap = getattr(stage, "blocks", 1), getattr(stage, "overlap", 0)
         excess = find_excess(blocks, overlap, layers)
         if excess is not None:

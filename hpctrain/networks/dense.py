@@ -54,6 +54,11 @@ class DenseLayer:
         return self.bias_start + self.outputs if self.adaptive else None
 
     @property
+    def tensors(self) -> tuple[int, ...]:
+        """The sizes of W, b and, where there is one, a."""
+        return (self.outputs * self.inputs, self.outputs, *[1] * self.adaptive)
+
+    @property
     def stop(self) -> int:
         """One past the layer's last parameter in θ."""
         return self.bias_start + self.outputs + self.adaptive

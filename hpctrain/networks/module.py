@@ -184,7 +184,8 @@ class ModuleNetwork:
                 self.slots.append(slots)
                 part = _find_owner(layer) if self.is_chain else layer
                 name = parts[id(part)] or self.name
-                self.layers.append(LayerRange(first, start, costs.of(layer) + elsewhere, name))
+                cost, sizes = costs.of(layer) + elsewhere, tuple(p.numel() for p in own)
+                self.layers.append(LayerRange(first, start, cost, name, sizes))
                 self.trained_costs.append(costs.of_trained(layer))
                 self.behind_costs.append(costs.of_fixed_behind(layer))
                 elsewhere = 0

@@ -1,11 +1,12 @@
-"""APTS in weights: subdomains are blocks of layers, each with all samples of the iteration.
+"""APTS in weights: subdomains are blocks of parameters, each with all samples of the iteration.
 
     h_p(θ_p) = L with the parameters outside block p frozen as in θ_k,   ∇h_p(R_p θ_k) = R_p ∇L(θ_k)
     ‖s_p‖_∞ ≤ Δ,     hence ‖Σ_p E_p s_p‖_∞ ≤ Δ, since blocks are disjoint
 
-In the 2-norm the budget is Δ/√N. The start of a local phase is known from the global gradient, and
-the activations below a block are computed once in it. `solvers.apts` has the algorithm. Source:
-Trotti, Cruz, Kopaničáková, Krause, arXiv 2312.13677.
+Blocks are groups of layers, or of tensors: as fine as single matrices and biases, so that a network
+of three layers has up to six. In the 2-norm the budget is Δ/√N. The start of a local phase is known
+from the global gradient, and the activations below a block are computed once in it. `solvers.apts`
+has the algorithm. Source: Trotti, Cruz, Kopaničáková, Krause, arXiv 2312.13677.
 """
 
 import math
@@ -15,6 +16,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.decomposition.blocks import Pieces
 from hpctrain.methods.groups import Groups
 from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.methods.trust_region.control import TrustRegionOptions
@@ -38,28 +40,33 @@ class APTSWeightsOptions(APTSOptions):
     """Settings of APTS in weights."""
 
     name: Literal["apts-weights"] = "apts-weights"
-    blocks: int = Field(2, ge=1, description="N, groups of consecutive layers")
+    blocks: int = Field(2, ge=1, description="N, groups of consecutive pieces of the network")
+    pieces: Pieces = Field(
+        "layers", description="what blocks consist of: layers, or tensors, as matrices and biases"
+    )
     trust_region: WeightsRegionOptions = Field(
         WeightsRegionOptions(), description="the radius, and the constants of its control"
     )
 
 
-class LayerBlocks:
-    """Blocks of layers, each with all samples of the iteration, as the subdomains of APTS.
+class ParameterBlocks:
+    """Blocks of parameters, each with all samples of the iteration, as the subdomains of APTS.
 
     Args:
         objective: L over all samples on all ranks.
         work: which ranks work on which block.
         norm: of steps.
+        pieces: what blocks consist of.
     """
 
-    def __init__(self, objective: Objective, work: BlockWork, norm: Norm) -> None:
+    def __init__(self, objective: Objective, work: BlockWork, norm: Norm, pieces: Pieces) -> None:
         self.work = work
         self.own: Sequence[int] = work.own
         self.groups: Groups = work.groups
         self.sizes: Sequence[int] = work.sizes
         self._objective = objective
         self._norm = norm
+        self._pieces = pieces
         self._on_group: tuple[Objective, Objective] | None = None
 
     def pose_problem(
@@ -90,16 +97,16 @@ class LayerBlocks:
 
     def describe(self) -> str:
         sizes = ", ".join(str(size) for size in self.sizes)
-        return f"{len(self.sizes)} blocks of layers (n_p = {sizes}), all samples"
+        return f"{len(self.sizes)} blocks of {self._pieces} (n_p = {sizes}), all samples"
 
 
 class APTSWeights(APTS):
-    """APTS whose subdomains are blocks of layers."""
+    """APTS whose subdomains are blocks of parameters."""
 
     names = ("apts-weights",)
     Options = APTSWeightsOptions
 
     def __init__(self, setting: Setting, options: APTSWeightsOptions) -> None:
-        L = setting.objective
-        blocks = LayerBlocks(L, BlockWork.of(L, options.blocks), options.norm)
-        super().__init__(setting, options, blocks)
+        L, o = setting.objective, options
+        work = BlockWork.of(L, o.blocks, pieces=o.pieces)
+        super().__init__(setting, options, ParameterBlocks(L, work, o.norm, o.pieces))

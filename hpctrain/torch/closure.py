@@ -169,9 +169,12 @@ class ClosureSource:
         self.samples = 1 if is_alone else sum(ranks.allgather(samples))
         self.loss = ClosureLoss(tensors, last - first, 1 if is_alone else samples)
         parts = groups if len(groups) > 1 else [[tensor] for tensor in tensors]
-        sizes = [sum(tensor.numel() for tensor in part) for part in parts]
-        stops = accumulate(sizes, initial=0)
-        self.layers = [LayerRange(start, stop, stop - start) for start, stop in pairwise(stops)]
+        sizes = [tuple(tensor.numel() for tensor in part) for part in parts]
+        stops = accumulate(map(sum, sizes), initial=0)
+        self.layers = [
+            LayerRange(start, stop, stop - start, tensors=its)
+            for (start, stop), its in zip(pairwise(stops), sizes, strict=True)
+        ]
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> ClosureLoss:
         """The loss of this rank's samples."""

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from hpctrain.decomposition.blocks import Block, Decomposition, cut_layers, find_excess
+from hpctrain.decomposition.blocks import (
+    Block,
+    Decomposition,
+    Pieces,
+    count_tensors,
+    cut_layers,
+    cut_tensors,
+    find_excess,
+)
 from hpctrain.errors import InputError
 from hpctrain.methods.groups import Groups
 from hpctrain.objective import Counts, Objective
@@ -26,22 +34,33 @@ class BlockWork:
     groups: Groups
 
     @classmethod
-    def of(cls, objective: Objective, blocks: int, overlap: int = 0) -> "BlockWork":
+    def of(
+        cls, objective: Objective, blocks: int, overlap: int = 0, pieces: Pieces = "layers"
+    ) -> "BlockWork":
         """Blocks of an objective's layers on its ranks, balanced by their cost; collective.
 
         Where samples stay on the ranks that brought them, all ranks work on one block after the
         other.
 
+        Args:
+            objective: L.
+            blocks: S.
+            overlap: of blocks of layers.
+            pieces: what the blocks are made of.
+
         Raises:
-            InputError: the network has fewer layers.
+            InputError: the network has fewer layers, or tensors.
         """
-        layers = objective.layers
-        excess = find_excess(blocks, overlap, len(layers))
+        layers, in_tensors = objective.layers, pieces == "tensors"
+        most = count_tensors(layers) if in_tensors else len(layers)
+        excess = find_excess(blocks, overlap, most, pieces)
         if excess is not None:
             raise InputError(
                 f"solver.{excess.key} = {excess.given} is not allowed: {excess.allowed}"
             )
-        decomposition = cut_layers(layers, blocks, overlap)
+        decomposition = (
+            cut_tensors(layers, blocks) if in_tensors else cut_layers(layers, blocks, overlap)
+        )
         ranks = objective.communicator
         if objective.is_bound:
             shared = share_blocks(blocks, ranks.size)

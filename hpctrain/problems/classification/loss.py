@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpctrain.decomposition.blocks import LayerSet, Region
+from hpctrain.decomposition.blocks import Region
 from hpctrain.errors import UserCodeError
 from hpctrain.kernels.pool import get_pool
 from hpctrain.linalg.arrays import to_array, to_tensor
@@ -60,15 +60,16 @@ class CrossEntropy:
         layers = self._network.layers
         self._frozen = frozen
         self._trained = _list_layers(frozen.region) if frozen else list(range(len(layers)))
+        self._chosen = [self._list_chosen(layer) for layer in self._trained]
         self._first = self._trained[0] if self._network.is_chain else 0
         self.parameters = frozen.region.size if frozen else self._network.parameters
         # Forward through the layers from the first on, back through all of them but that one (of
         # which only what is fixed behind its weights), and one product more for all weights that
-        # are trained.
+        # are trained, of which a part of a layer's tensors has its part.
         above = sum(layer.cost for layer in layers[self._first :])
         adjoint = sum(layer.cost for layer in layers[self._first + 1 :])
         adjoint += self._network.behind_costs[self._first]
-        products = sum(self._network.trained_costs[layer] for layer in self._trained)
+        products = sum(map(self._count_products, self._trained, self._chosen))
         self.prefix_cost = sum(layer.cost for layer in layers[: self._first])
         self.loss_cost = above
         self.gradient_cost = above + adjoint + products
@@ -261,8 +262,29 @@ class CrossEntropy:
         outputs = self._outputs(replica, index)
         return functional.cross_entropy(outputs, self._chunks[index].labels, reduction="sum")
 
+    def _list_chosen(self, layer: int) -> list[int]:
+        """Which tensors of a layer are in the region."""
+        runs = self._frozen.region.runs if self._frozen else ()
+        return [
+            index
+            for index, slot in enumerate(self._network.slots[layer])
+            if not runs or any(r.start <= slot.start and slot.stop <= r.stop for r in runs)
+        ]
+
+    def _count_products(self, layer: int, chosen: list[int]) -> int:
+        """The cost of the products for these tensors of a layer, by their number of parameters."""
+        sizes = [slot.stop - slot.start for slot in self._network.slots[layer]]
+        cost = self._network.trained_costs[layer]
+        if len(chosen) == len(sizes):
+            return cost
+        return cost * sum(sizes[index] for index in chosen) // sum(sizes)
+
     def _list_trained_in(self, replica: Replica) -> list[Tensor]:
-        return [each for layer in self._trained for each in replica.parameters[layer]]
+        return [
+            replica.parameters[layer][index]
+            for layer, chosen in zip(self._trained, self._chosen, strict=True)
+            for index in chosen
+        ]
 
 
 def _evaluate_below(last: int, replica: Replica, chunk: Chunk) -> Chunk:
@@ -274,8 +296,7 @@ def _evaluate_below(last: int, replica: Replica, chunk: Chunk) -> Chunk:
 
 def _list_layers(region: Region) -> list[int]:
     """The layers in a region, ascending."""
-    runs = region.runs if isinstance(region, LayerSet) else (region,)
-    return [layer for run in runs for layer in range(run.first, run.last + 1)]
+    return [layer for run in region.runs for layer in range(run.first, run.last + 1)]
 
 
 def _is_among(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:

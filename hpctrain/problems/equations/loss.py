@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import LayerSet, Region
+from hpctrain.decomposition.blocks import Region
 from hpctrain.kernels.dense import add_gram_sums
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
@@ -238,7 +238,7 @@ class PinnLoss:
             for term, activations in self._terms_with_activations()
         ]
         sums = self._add(parts, (1 + self._swept,))
-        if self._frozen is None or not isinstance(self._frozen.region, LayerSet):
+        if self._frozen is None or self.parameters == self._swept:
             return sums
         start = self._network.layers[self._first].start
         gradients = [

@@ -237,7 +237,12 @@ class PinnProblem:
         layers = self.network.layers
         stops = [*(each.stop for each in layers[:-1]), self.parameters]
         return [
-            LayerRange(each.start, stop, each.inputs * each.outputs)
+            LayerRange(
+                each.start,
+                stop,
+                each.inputs * each.outputs,
+                tensors=(*each.tensors, *[stop - each.stop] * (stop > each.stop)),
+            )
             for each, stop in zip(layers, stops, strict=True)
         ]
 
