@@ -60,7 +60,7 @@ FORMULAS = (
     "wave",
     "wave-long",
 )
-# Solutions that are computed; two of them are tested in files of their own.
+# Solutions that are computed; some are tested in files of their own.
 COMPUTED = (
     "allen-cahn",
     "allen-cahn-periodic",
@@ -68,9 +68,12 @@ COMPUTED = (
     "diffusion-transport",
     "kdv",
     "kuramoto-sivashinsky",
+    "laplace-holes",
     "lid-driven-cavity",
     "lid-driven-cavity-stream",
     "lorenz-inverse",
+    "poisson-blocks",
+    "poisson-boltzmann",
     "schroedinger",
 )
 # 2 sech x and its slope at the ends of [-15, 15], where the solution of the line repeats itself.

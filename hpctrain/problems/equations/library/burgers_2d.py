@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hpctrain.linalg.arrays import to_tensor
 from hpctrain.problems.equations.conditions import Initial, Periodic
+from hpctrain.problems.equations.conditions.base import Given
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Box
@@ -26,7 +27,7 @@ _NODES = 50
 _BATCH = 64
 
 
-def _start(along: str) -> object:
+def _start(along: str) -> Given:
     def velocity(at: At) -> Tensor:
         own = torch.sin(math.pi / 2 * getattr(at, along))
         return (own + torch.sin(math.pi / 2 * (at.x + at.y))) / 2

@@ -1,0 +1,97 @@
+"""Computed reference solutions: differences of their values solve the equations."""
+
+import numpy as np
+import pytest
+import torch
+
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.problems.equations.errors import find_test_points
+from hpctrain.problems.equations.fields import LAPLACIAN, At, Field
+from hpctrain.problems.equations.library import EQUATIONS, laplace_holes, poisson_boltzmann
+from hpctrain.problems.equations.library.methods import trefftz
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.requests import points_of
+from hpctrain.problems.equations.terms import EQUATION
+
+# Weights of values at −2, …, 2 steps, for the first and the second derivative.
+FIRST = (1 / 12, -2 / 3, 0.0, 2 / 3, -1 / 12)
+SECOND = (-1 / 12, 4 / 3, -5 / 2, 4 / 3, -1 / 12)
+# The step, as a part of the extent; how far residuals and conditions may be from zero.
+SOLVED = {
+    "laplace-holes": (1e-3, 1e-6, 1e-9),
+    "poisson-blocks": (1e-3, 1e-3, 1e-4),
+    "poisson-boltzmann": (5e-4, 2e-5, 1e-8),
+}
+
+
+def value_fields(equations, at, normals, step):
+    """The reference as fields whose derivatives are differences of order four."""
+    frame = equations.frame
+    extents = [high - low for low, high in frame.region.bounds]
+
+    def values(name, points):
+        found = equations.reference(At(frame.axes, points))
+        return found[name] if isinstance(found, dict) else found
+
+    def make(name):
+        def component(index):
+            if index == LAPLACIAN:
+                return sum(component((i, i)) for i in frame.axes.space)
+            if not index:
+                return values(name, at.all)
+            assert len(set(index)) == 1 and len(index) <= 2
+            h = step * extents[index[0]]
+            moved = []
+            for k in range(-2, 3):
+                points = at.all.clone()
+                points[index[0]] += k * h
+                moved.append(values(name, points))
+            weights = FIRST if len(index) == 1 else SECOND
+            return sum(w * v for w, v in zip(weights, moved, strict=True)) / h ** len(index)
+
+        return Field(name, frame.axes, component, normals)
+
+    return {name: make(name) for name in frame.fields}
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_differences_of_a_reference_solve_its_equations_and_meet_its_conditions(name):
+    step, most_inside, most_around = SOLVED[name]
+    network = DenseNetwork(inputs=1, width=4, depth=2)
+    problem = PinnProblem(EQUATIONS[name](), network, Formulation(60, is_soft=True))
+    for term in problem.terms:
+        at, normals = points_of(term, problem.frame, slice(0, 40), torch.float64)
+        fields = value_fields(problem.equations, at, normals, step)
+        most = most_inside if term.name == EQUATION else most_around
+        for row, values in term.zero(at, fields, {}).items():
+            assert float(values.abs().max()) <= most, (term.name, row)
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_bits_of_a_computed_reference_at_a_point_depend_on_that_point_alone(name):
+    equations = EQUATIONS[name]()
+    points = find_test_points(equations)[:, ::97][:, :300]
+    few = points[:, 1::8].contiguous()
+    every, some = (equations.reference(At(equations.frame.axes, x)) for x in (points, few))
+    assert torch.equal(every[1::8], some)
+
+
+def test_what_trefftz_functions_miss_on_the_boundary_bounds_the_error():
+    """By the maximum principle: at points between those that were fitted, corners among them."""
+    line = np.linspace(-1, 1, 801)
+    for module, half, around in ((laplace_holes, 0.5, 1.0), (poisson_boltzmann, 1.0, 0.0)):
+        side, end = half * line, np.full(801, half)
+        for points in ((side, end), (side, -end), (end, side), (-end, side)):
+            found = module.solve().at(torch.from_numpy(np.stack(points)))
+            assert float((found - around).abs().max()) < 1e-8
+        for x, y in trefftz.place_points(half, module.HOLES, 101)[1:]:
+            found = module.solve().at(torch.from_numpy(np.stack((x, y)))).numpy()
+            wanted = 0.0 if half < 1 else 1.0 - poisson_boltzmann.solve_square(x, y)
+            assert np.abs(found - wanted).max() < 1e-9
+
+
+def test_laplaces_equation_around_four_holes_has_the_known_values():
+    """Those of another fit, good to 1e-7."""
+    points = torch.tensor([[0.0, 0.4, 0.45], [0.0, 0.0, 0.45]], dtype=torch.float64)
+    known = [0.233584922, 0.635127359, 0.860132507]
+    assert laplace_holes.solve().at(points).tolist() == pytest.approx(known, abs=1e-7)
