@@ -6,6 +6,7 @@ USSR Computational Mathematics and Mathematical Physics 7 (1967).
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -33,14 +34,20 @@ def place_cube_points(dimension: int, count: int) -> Tensor:
     if dimension == 0:
         return torch.zeros(0, count, dtype=torch.float64, device="cpu")
     if dimension > _MOST_HAMMERSLEY:
-        from scipy.stats import qmc  # a second of every start, for the few that need it
-
-        drawn = qmc.Sobol(dimension, scramble=True, seed=0).random_base2(_log2(count))
-        return to_tensor(np.ascontiguousarray(drawn[:count].T)).clamp(1e-9, 1 - 1e-9)
+        return _draw_sobol(dimension, count).clamp(1e-9, 1 - 1e-9)
     index = torch.arange(1, count + 1, device="cpu")
     rows = [(index.double() - 0.5) / count]
     rows += [radical_inverse(index, base) for base in _BASES[: dimension - 1]]
     return torch.stack(rows)
+
+
+@lru_cache(maxsize=4)
+def _draw_sobol(dimension: int, count: int) -> Tensor:
+    """Scrambled points (d, N) in the unit cube; kept, as all faces of a cube ask for the same."""
+    from scipy.stats import qmc  # a second of every start, for the few that need it
+
+    drawn = qmc.Sobol(dimension, scramble=True, seed=0).random_base2(_log2(count))
+    return to_tensor(np.ascontiguousarray(drawn[:count].T))
 
 
 def _log2(count: int) -> int:
