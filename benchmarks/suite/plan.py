@@ -110,7 +110,7 @@ class Plan:
             "output.error_every": 20,
         }
         settings = _write_settings(changes)
-        name = f"{row.name}-seed{seed}"
+        name = f"{Path(row.job).name}-seed{seed}"  # rows with the same settings share their runs
         job, launcher = load_job(row.file, settings), find_launcher_words(self.ranks)
         variant = f"seed {seed}"
         return PlannedRun(row.name, variant, name, row.file, settings, job, self.ranks, launcher)
@@ -123,14 +123,14 @@ class Plan:
     @cached_property
     def missing(self) -> list[PlannedRun]:
         """The runs that are not there, all rows with one seed before the next seed."""
-        runs = [self.plan_run(case, seed) for seed in self.seeds for case in self.cases]
+        planned = (self.plan_run(case, seed) for seed in self.seeds for case in self.cases)
+        runs = {(run.file, run.overrides): run for run in planned}.values()
         return [run for run in runs if find_finished_file(run, self.folder) is None]
 
     def describe_duration(self) -> str:
         """How long the missing runs take at most."""
-        count, whole = len(self.missing), len(self.cases) * len(self.seeds)
-        most = timedelta(seconds=round(count * self.seconds))
-        return f"{count} of {whole} runs are missing: {most} at most, and what references take"
+        most = timedelta(seconds=round(len(self.missing) * self.seconds))
+        return f"{len(self.missing)} runs are missing: {most} at most, and what references take"
 
     def run_missing(self, signals: StopSignals) -> None:
         """Runs what is missing; what fails is said, and tried again the next time.
