@@ -44,6 +44,16 @@ class Burgers(Equations):
         return torch.cat([cole_hopf(t, x, self.nu) for t, x in batches])
 
 
+class BurgersViscous(Burgers):
+    """The same with ν = 0.01, whose layer is π times as wide.
+
+    Source: DSGNAR, arXiv 2607.02194, where it stands beside figures for 0.01/π.
+    """
+
+    nu = 0.01
+    test_grid = (100, 1024)
+
+
 def cole_hopf(t: Tensor, x: Tensor, nu: float | Tensor) -> Tensor:
     """The solution of u_t + u u_x = ν u_xx on the line with u(0, x) = −sin πx.
 

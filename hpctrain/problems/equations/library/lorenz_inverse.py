@@ -15,6 +15,8 @@ from hpctrain.problems.equations.conditions import Initial, Observations
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Interval
+from hpctrain.problems.equations.library.methods import taylor
+from hpctrain.problems.equations.library.methods.taylor import TaylorSolution
 from hpctrain.problems.equations.unknowns import Unknown
 
 START = (-8.0, 7.0, 27.0)
@@ -23,38 +25,13 @@ _TIMES = 3 * np.linspace(0, 1, 26)[1:]
 
 
 @lru_cache(maxsize=2)
-def solve(step: float = 0.02, degree: int = 24) -> np.ndarray:
-    """Coefficients (steps, degree + 1, 3) of a Taylor series on each step up to t = 3.
-
-    Those of degree k + 1 follow from the equations by the Cauchy products of the lower ones.
-    """
+def solve(steps: int = 150) -> TaylorSolution:
+    """The solution up to t = 3; kept for later calls."""
     sigma, rho, beta = RATES
-    start, panels = np.array(START), []
-    for _ in range(round(3 / step)):
-        c = np.zeros((degree + 1, 3))
-        c[0] = start
-        for k in range(degree):
-            x, y, z = c[k]
-            xy, xz = (sum(c[j, 0] * c[k - j, i] for j in range(k + 1)) for i in (1, 2))
-            c[k + 1] = np.array([sigma * (y - x), rho * x - xz - y, xy - beta * z]) / (k + 1)
-        panels.append(c)
-        start = _sum(c[None], np.array([step]))[0]
-    return np.stack(panels)
-
-
-def evaluate(t: np.ndarray, step: float = 0.02) -> np.ndarray:
-    """The solution (N, 3) at times t (N,)."""
-    panels = solve(step)
-    k = np.minimum((t / step).astype(int), len(panels) - 1)
-    return _sum(panels[k], t - k * step)
-
-
-def _sum(c: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Σ_k c_k s^k (N, 3) of coefficients (N, degree + 1, 3) at s (N,), by Horner's rule."""
-    total = np.zeros_like(c[:, 0])
-    for k in reversed(range(c.shape[1])):
-        total = total * s[:, None] + c[:, k]
-    return total
+    A = np.array([[-sigma, sigma, 0], [rho, -1, 0], [0, 0, -beta]])
+    B = np.zeros((3, 3, 3))
+    B[1, 0, 2], B[2, 0, 1] = -1, 1
+    return taylor.solve(A, B, np.array(START), 3.0, steps)
 
 
 class LorenzInverse(Equations):
@@ -72,7 +49,7 @@ class LorenzInverse(Equations):
     }
     conditions = (
         Initial(dict(zip(fields, START, strict=True)), exact=True),
-        Observations({"t": _TIMES} | dict(zip(fields, evaluate(_TIMES).T, strict=True)), fields),
+        Observations({"t": _TIMES} | dict(zip(fields, solve().at(_TIMES).T, strict=True)), fields),
     )
 
     def residuals(
@@ -86,5 +63,5 @@ class LorenzInverse(Equations):
 
     def reference(self, at: At) -> dict[str, Tensor]:
         """See `Equations.reference`; the error is below 1e-12."""
-        values = evaluate(to_array(at.t.double()))
+        values = solve().at(to_array(at.t.double()))
         return {name: to_tensor(values[:, i].copy()) for i, name in enumerate(self.fields)}
