@@ -86,6 +86,8 @@ COMPUTED = (
     "allen-cahn-periodic",
     "cavity-regularised",
     "diffusion-transport",
+    "gray-scott",
+    "heat-long",
     "kdv",
     "kdv-inverse",
     "kuramoto-sivashinsky",
@@ -101,6 +103,7 @@ COMPUTED = (
     "reaction-inverse",
     "schroedinger",
     "sod",
+    "wave-variable",
 )
 # 2 sech x and its slope at the ends of [-15, 15], where the solution of the line repeats itself.
 NOT_QUITE = {("schroedinger-line", "Periodic"): 3e-6}

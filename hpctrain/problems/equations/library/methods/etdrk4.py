@@ -136,22 +136,38 @@ class Evolution:
         return kept
 
     def _advance(self, u: np.ndarray, factors: tuple[np.ndarray, ...]) -> np.ndarray:
-        E, E2, Q, f1, f2, f3 = factors
-        N = self.nonlinear
-        Nu, half = N(u), E2 * u
-        a = half + Q * Nu
-        Na = N(a)
-        Nb = N(half + Q * Na)
-        Nc = N(E2 * a + Q * (2 * Nb - Nu))
-        return E * u + f1 * Nu + 2 * f2 * (Na + Nb) + f3 * Nc
+        return advance(lambda _, v: self.nonlinear(v), u, 0.0, 0.0, factors)
+
+
+def advance(
+    N: Callable[[float, np.ndarray], np.ndarray],
+    u: np.ndarray,
+    t: float,
+    h: float,
+    factors: tuple[np.ndarray, ...],
+) -> np.ndarray:
+    """The coefficients at t + h of u at t.
+
+    Args:
+        N: takes a time and coefficients.
+        factors: see `coefficients`.
+    """
+    E, E2, Q, f1, f2, f3 = factors
+    middle = t + h / 2
+    Nu, half = N(t, u), E2 * u
+    a = half + Q * Nu
+    Na = N(middle, a)
+    Nb = N(middle, half + Q * Na)
+    Nc = N(t + h, E2 * a + Q * (2 * Nb - Nu))
+    return E * u + f1 * Nu + 2 * f2 * (Na + Nb) + f3 * Nc
 
 
 def coefficients(linear: np.ndarray, h: float) -> tuple[np.ndarray, ...]:
-    """E, E₂, Q, f₁, f₂, f₃ for steps of length h, (m,) each."""
-    z = h * linear[:, None] + _CIRCLE
+    """E, E₂, Q, f₁, f₂, f₃ for steps of length h, of the shape of L each."""
+    z = h * linear[..., None] + _CIRCLE
     e = np.exp(z)
-    Q = ((np.exp(z / 2) - 1) / z).mean(axis=1)
-    f1 = ((-4 - z + e * (4 - 3 * z + z**2)) / z**3).mean(axis=1)
-    f2 = ((2 + z + e * (z - 2)) / z**3).mean(axis=1)
-    f3 = ((-4 - 3 * z - z**2 + e * (4 - z)) / z**3).mean(axis=1)
+    Q = ((np.exp(z / 2) - 1) / z).mean(axis=-1)
+    f1 = ((-4 - z + e * (4 - 3 * z + z**2)) / z**3).mean(axis=-1)
+    f2 = ((2 + z + e * (z - 2)) / z**3).mean(axis=-1)
+    f3 = ((-4 - 3 * z - z**2 + e * (4 - z)) / z**3).mean(axis=-1)
     return np.exp(h * linear), np.exp(h * linear / 2), h * Q, h * f1, h * f2, h * f3

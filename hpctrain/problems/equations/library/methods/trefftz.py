@@ -84,7 +84,7 @@ def solve(
     holes: Sequence[Hole],
     kappa: float,
     orders: tuple[int, int],
-    values: Sequence[object],
+    values: Sequence[float | np.ndarray],
 ) -> Expansion:
     """The solution with given values on the square, and on each hole.
 
