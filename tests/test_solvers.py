@@ -191,3 +191,19 @@ def test_nominal_costs_are_the_papers(name, nominal, cost):
     _, [record] = run(SPQNOptions(name=name, blocks=4, local_steps=5), random_quadratic(N), 1)
     assert record.nominal_gradient_evaluations == nominal
     assert record.update_cost == cost
+
+
+@pytest.mark.parametrize(
+    "options, cost",
+    [
+        (LBFGSOptions(), 1),
+        (LBFGSOptions(memory=12), 4),
+        (SelfScaledOptions(), N / 6),
+        (SelfScaledOptions(memory=5), 10 / 6),
+    ],
+    ids=str,
+)
+def test_pairs_and_matrices_are_counted_in_one_unit(options, cost):
+    """6 n numbers: three pairs; a matrix of n², or of two columns for each update that is kept."""
+    _, [record] = run(options, random_quadratic(N), 1)
+    assert record.update_cost == pytest.approx(cost)

@@ -12,6 +12,7 @@ from apts import (
     MODELS,
     SAMPLES,
     VARIANTS,
+    N,
     coupled,
     data,
     logistic,
@@ -411,10 +412,28 @@ def test_the_jobs_of_the_published_figures_are_valid(path):
         (data(model="lsr1", local_steps=3, global_steps=2), 3 + 1 + 2),
         (weights(model="linear", blocks=4, local_steps=5, global_steps=0), 5 + 1),
         (data(model="linear", batch_size=4, local_steps=3, global_steps=2), (1 + 3 + 1 + 2) / 2),
+        (weights(model="linear", batch_size=4, batch_overlap=50.0), (1 + 5 + 1 + 1) * 3 / 4),
+        (data(model="linear", subdomains=3, sample_overlap=50.0), 5 * (1 + 0.5 * 2) + 1 + 1),
     ],
-    ids=["data", "weights", "batches"],
+    ids=["data", "weights", "batches", "overlapping batches", "overlapping shares"],
 )
 def test_gradients_are_counted_as_if_all_subdomains_worked_at_once(options, gradients):
-    """One a local step, the trial and each global step; one more where a batch begins."""
+    """One a local step, the trial and each global step; one more where a batch begins.
+
+    Half of the others come to a mini-batch of 4 of 8 samples, and to each share of 3.
+    """
     _, [record] = steps(options, logistic(), 1)
     assert record.nominal_gradient_evaluations == gradients
+
+
+@pytest.mark.parametrize("model, cost", [("linear", 0), ("lsr1", 5 / 3 * (1 + 1 + 5 * 3 / N))])
+def test_updates_of_pairs_are_counted_in_updates_of_three_pairs(model, cost):
+    _, [record] = steps(weights(model=model, blocks=4), logistic(), 1)
+    assert record.update_cost == pytest.approx(cost)
+
+
+def test_an_epoch_is_as_many_samples_as_there_are_with_those_that_overlap():
+    """Two mini-batches of 4 of 8 samples, each with two of the others: a pass is 1.5 epochs."""
+    _, records = steps(weights(model="linear", batch_size=4, batch_overlap=50.0), logistic(), 2)
+    assert [record.epoch for record in records] == [0.75, 1.5]
+    assert [record.ends_epoch for record in records] == [False, True]

@@ -39,6 +39,7 @@ from torch import Tensor
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
+from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.methods.trust_region.control import slide_window
 from hpctrain.methods.trust_region.options import (
@@ -135,7 +136,8 @@ class APTS(Solver[APTSState]):
 
     Nominal costs count gradients as if all subdomains worked at once: one for each local step, for
     the trial and for each global step, and with mini-batches one for ∇L(θ_k), in proportion to the
-    batch. Updates of L-SR1 likewise, a subdomain's in proportion to its variables.
+    batch, all with what overlaps. Updates of L-SR1 likewise, a subdomain's in proportion to its
+    variables.
     """
 
     columns = ("radius", "trial_accepted")
@@ -285,14 +287,14 @@ class APTS(Solver[APTSState]):
     def _record(self, old: Point, new: APTSState, outcome: Outcome) -> Record:
         o, L = self.options, self.setting.objective
         first = 0 if o.batch_size is None else 1
-        gradients = first + o.local_steps + 1 + o.global_steps
-        local_update = o.local_steps * max(self.subdomains.sizes) / L.parameters
+        gradients = first + o.local_steps * self.subdomains.local_gradients + 1 + o.global_steps
+        updates = 1 + o.global_steps + o.local_steps * max(self.subdomains.sizes) / L.parameters
         return Record(
             loss=new.point.loss,
             gradient_norm=norm(new.point.gradient),
             step_length=length(new.point.theta - old.theta, self.rule.norm),
             nominal_gradient_evaluations=self.batches.fraction * gradients,
-            update_cost=self.rule.model.learns * (1 + o.global_steps + local_update),
+            update_cost=count_pairs(o.memory if self.rule.model.learns else 0) * updates,
             outcome=outcome,
             epoch=self.batches.count_epochs(new.iteration),
             ends_epoch=self.batches.ends_epoch(new.iteration),

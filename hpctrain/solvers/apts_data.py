@@ -87,6 +87,11 @@ class Shares:
     def sizes(self) -> Sequence[int]:
         return [self.parameters] * self.options.subdomains
 
+    @property
+    def local_gradients(self) -> float:
+        """The shares together: all samples once, and what each share draws of the others."""
+        return 1 + self.options.sample_overlap / 100 * (self.options.subdomains - 1)
+
     def pose_problem(
         self, p: int, L: Objective, chosen: Tensor | None, point: Point
     ) -> LocalProblem | None:

@@ -59,6 +59,8 @@ class ParameterBlocks:
         pieces: what blocks consist of.
     """
 
+    local_gradients = 1.0
+
     def __init__(self, objective: Objective, work: BlockWork, norm: Norm, pieces: Pieces) -> None:
         self.work = work
         self.own: Sequence[int] = work.own

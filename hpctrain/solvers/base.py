@@ -24,7 +24,8 @@ class Record:
         loss, gradient_norm: at the new θ.
         step_length: of the step that led there; 0 if none was accepted.
         nominal_gradient_evaluations: of this iteration, as the method's paper counts them.
-        update_cost: of this iteration, in updates of one full-model quasi-Newton memory.
+        update_cost: of this iteration, in updates of three secant pairs of all parameters
+            (`quasi_newton.update_cost`); 1 in methods without a quasi-Newton memory of θ.
         outcome: how it ended; a final one says that nothing is left to try.
         epoch: passes over the samples so far; None where every iteration takes all of them.
         ends_epoch: whether all samples have been seen since this was true last. The gradient may be

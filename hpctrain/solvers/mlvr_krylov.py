@@ -29,6 +29,7 @@ from hpctrain.methods.multilevel.cycles import LevelState, Room
 from hpctrain.methods.multilevel.smoothers import LBFGSSteps
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
+from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.methods.sampling.subsets import SampleLevels, draw_nested_subsets, find_level_sizes
 from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
@@ -100,7 +101,8 @@ class MLVRKrylov(Solver[MLVRKrylovState]):
         length = norm(new.point.theta - state.point.theta)
         failed = Outcome.MEMORY_DROPPED if state.pairs.s else Outcome.NO_NEWTON_DESCENT
         outcome = Outcome.ACCEPTED if length else failed
-        record = Record(new.point.loss, norm(new.point.gradient), length, spent, 1, outcome)
+        updates = count_pairs(self.options.memory)
+        record = Record(new.point.loss, norm(new.point.gradient), length, spent, updates, outcome)
         return new, record
 
     def _step(self, state: MLVRKrylovState) -> MLVRKrylovState:

@@ -9,6 +9,7 @@ from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
+from hpctrain.methods.quasi_newton.update_cost import count_matrix, count_pairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.objective import evaluate_point
 from hpctrain.options import Options
@@ -40,7 +41,7 @@ class LBFGS(Solver[LBFGSState]):
         o = self.options
         with self.setting.timer.phase("global"):
             new = lbfgs_step(self.setting.objective, state, o.memory, o.momentum, o.line_search)
-        return new, _record(state.is_fresh, new)
+        return new, _record(state.is_fresh, new, count_pairs(o.memory))
 
     def describe(self) -> list[str]:
         o = self.options
@@ -86,7 +87,8 @@ class SelfScaled(Solver[SelfScaledState]):
         was_fresh = state.is_fresh
         with self.setting.timer.phase("global"):
             new = self._method.step(self.setting.objective, state)
-        return new, _record(was_fresh, new)
+        n = self.setting.objective.parameters
+        return new, _record(was_fresh, new, count_matrix(n, n, self.options.memory))
 
     def renew(self, state: SelfScaledState) -> SelfScaledState:
         with self.setting.timer.phase("global"):
@@ -105,9 +107,9 @@ class SelfScaled(Solver[SelfScaledState]):
         ]
 
 
-def _record(was_fresh: bool, new: LBFGSState | SelfScaledState) -> Record:
+def _record(was_fresh: bool, new: LBFGSState | SelfScaledState, update_cost: float) -> Record:
     """The record of a step from a state that remembered nothing (`was_fresh`), or did."""
     failed = Outcome.NO_DESCENT if was_fresh else Outcome.MEMORY_DROPPED
     outcome = Outcome.ACCEPTED if new.step_length else failed
     point = new.point
-    return Record(point.loss, norm(point.gradient), new.step_length, 1, 1, outcome)
+    return Record(point.loss, norm(point.gradient), new.step_length, 1, update_cost, outcome)

@@ -38,6 +38,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
+from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.methods.schwarz.block_solvers import (
     BlockHessian,
     LocalLBFGS,
@@ -139,8 +140,8 @@ class SPQN(Solver[SPQNState]):
     Nominal costs of an iteration count gradients of the full L and of blocks alike, as the papers
     do: for the coarse step k_c and one for its search, for the local step k_s one after the other
     (ASPQN, whose blocks work at once) or S k_s (MSPQN), for the synchronisation one a search, and
-    one for each global step. Update costs are in updates of a memory of the full θ, of its own kind
-    each: n or n² numbers.
+    one for each global step. Update costs of memories of all kinds are in updates of three secant
+    pairs of all n parameters, 6 n numbers (`quasi_newton.update_cost`).
     """
 
     Options = SPQNOptions
@@ -233,15 +234,16 @@ class SPQN(Solver[SPQNState]):
         """Of an iteration, given those of steps 1 and 2."""
         o, parts = self.options, self.work.decomposition
         coarse_gradients = o.coarse_steps + 1 if o.coarse_steps else 0
-        coarse_updates = parts.coarse.size / parts.parameters * o.coarse_steps
+        coarse_updates = count_pairs(o.memory, parts.coarse.size / parts.parameters)
+        global_updates = self._global.count_update_cost(parts.parameters)
         return Costs(
             coarse_gradients + local_gradients + o.global_steps,
-            o.global_steps + coarse_updates + local_updates,
+            o.global_steps * global_updates + o.coarse_steps * coarse_updates + local_updates,
         )
 
     def _count_block_update_cost(self, block: Block) -> float:
-        fraction = block.size / self.work.decomposition.parameters
-        return self._local.count_update_cost(fraction) * self.options.local_steps
+        parameters = self.work.decomposition.parameters
+        return self._local.count_update_cost(block.size, parameters) * self.options.local_steps
 
     def _describe(self, sweep: str) -> list[str]:
         costs, o, parts = self.costs, self.options, self.work.decomposition

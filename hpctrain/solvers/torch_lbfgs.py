@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
+from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.objective import Objective, Point, evaluate_point
 from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
@@ -118,7 +119,8 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
             new, memory = trials.find_reached(), Memory.from_torch(kept)
         outcome = Outcome.ACCEPTED if new.loss < old.loss else Outcome.NO_LOWER_LOSS
         step_length = 0.0 if outcome.is_final else memory.t or 0.0
-        record = Record(new.loss, norm(new.gradient), step_length, 1, 1, outcome)
+        update_cost = count_pairs(self.options.history_size)
+        record = Record(new.loss, norm(new.gradient), step_length, 1, update_cost, outcome)
         return TorchLBFGSState(new, memory), record
 
     def renew(self, state: TorchLBFGSState) -> TorchLBFGSState:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.methods.trust_region.options import (
     NormedModelOptions,
@@ -79,8 +80,7 @@ class TrustRegionSolverOptions(NormedModelOptions):
 class TrustRegion(Solver[TrustRegionState]):
     """Single-level trust region on all parameters.
 
-    Nominal costs count the gradients of L, those of a mini-batch as the part of it that it is; an
-    update of the memory is one of the full model's.
+    Nominal costs count the gradients of L, those of a mini-batch as the part of it that it is.
     """
 
     names = ("trust-region",)
@@ -127,7 +127,7 @@ class TrustRegion(Solver[TrustRegionState]):
             gradient_norm=norm(new.point.gradient),
             step_length=new.step_length,
             nominal_gradient_evaluations=self.batches.fraction * new.gradients,
-            update_cost=float(self.rule.model.learns),
+            update_cost=count_pairs(self.options.memory if self.rule.model.learns else 0),
             outcome=new.outcome,
             epoch=self.batches.count_epochs(new.iteration),
             ends_epoch=self.batches.ends_epoch(new.iteration),

@@ -45,10 +45,11 @@ class MiniBatches:
         return add_overlap(own, self.samples, self.overlap, random)
 
     def count_epochs(self, iteration: int) -> float | None:
-        """Passes over the samples after so many iterations; None where each is one."""
-        if self.size is None:
-            return None
-        return iteration / count_batches(self.samples, self.size)
+        """As many samples as all |D| are one; None where each iteration takes all.
+
+        What overlaps is included: with it mini-batches have more than |D| samples together.
+        """
+        return None if self.size is None else iteration * self.fraction
 
     def ends_epoch(self, iteration: int) -> bool:
         """Whether all samples have been seen as often after so many iterations."""
@@ -56,8 +57,11 @@ class MiniBatches:
 
     @property
     def fraction(self) -> float:
-        """Of all samples, in a mini-batch without overlap."""
-        return 1.0 if self.size is None else 1 / count_batches(self.samples, self.size)
+        """The part of all samples that a mini-batch has in the mean, with what overlaps."""
+        if self.size is None:
+            return 1.0
+        own = 1 / count_batches(self.samples, self.size)
+        return own + self.overlap / 100 * (1 - own)
 
     def describe(self) -> str:
         """As a solver's description has it."""

@@ -18,6 +18,7 @@ from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod
+from hpctrain.methods.quasi_newton.update_cost import count_matrix, count_pairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.methods.trust_region.models import LSR1Model
@@ -50,8 +51,8 @@ class LocalSolver(Protocol):
         Ends early where a step fails though nothing is remembered. Never raises the loss.
         """
 
-    def count_update_cost(self, fraction: float) -> float:
-        """Of a step on a block of so large a part of θ, in updates of the full θ's memory."""
+    def count_update_cost(self, size: int, parameters: int) -> float:
+        """Of a step on a block of `size` of all parameters; see `quasi_newton.update_cost`."""
 
 
 class Steps(Protocol):
@@ -103,8 +104,8 @@ class LocalLBFGS:
         state = take_steps(step, LBFGSState(point, memory), steps)
         return state.point, state.pairs
 
-    def count_update_cost(self, fraction: float) -> float:
-        return fraction
+    def count_update_cost(self, size: int, parameters: int) -> float:
+        return count_pairs(self.memory, size / parameters)
 
 
 @dataclass(eq=False)
@@ -156,9 +157,8 @@ class LocalSelfScaled:
         )
         return state.point, _drop_row_blocks(state.H)
 
-    def count_update_cost(self, fraction: float) -> float:
-        """Of n_s² numbers out of n²."""
-        return fraction**2
+    def count_update_cost(self, size: int, parameters: int) -> float:
+        return count_matrix(size, parameters)
 
 
 @dataclass
@@ -197,8 +197,8 @@ class LocalTrustRegion:
                 break
         return state.point, TrustRegionMemory(state.radius, state.memory)
 
-    def count_update_cost(self, fraction: float) -> float:
-        return fraction
+    def count_update_cost(self, size: int, parameters: int) -> float:
+        return count_pairs(self.memory, size / parameters)
 
 
 def _add_row_blocks(memory: BlockHessian) -> InverseHessian:

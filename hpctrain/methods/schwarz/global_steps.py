@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
+from hpctrain.methods.quasi_newton.update_cost import count_matrix, count_pairs
 from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.objective import Objective, Point
 
@@ -27,6 +28,9 @@ class GlobalMethod(Protocol):
 
     def step(self, objective: Objective, state: Any) -> Any:
         """One step; collective."""
+
+    def count_update_cost(self, parameters: int) -> float:
+        """Of a step on n parameters; see `quasi_newton.update_cost`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class GlobalLBFGS:
     def step(self, objective: Objective, state: LBFGSState) -> LBFGSState:
         return lbfgs_step(objective, state, self.memory, self.momentum, self.line_search)
 
+    def count_update_cost(self, parameters: int) -> float:
+        return count_pairs(self.memory)
+
 
 @dataclass(frozen=True)
 class GlobalSelfScaled:
@@ -70,3 +77,6 @@ class GlobalSelfScaled:
 
     def step(self, objective: Objective, state: SelfScaledState) -> SelfScaledState:
         return self.method.step(objective, state)
+
+    def count_update_cost(self, parameters: int) -> float:
+        return count_matrix(parameters, parameters)

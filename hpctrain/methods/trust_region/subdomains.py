@@ -43,6 +43,7 @@ class Subdomains(Protocol):
         own: the subdomains that this rank works on, in order.
         groups: for each subdomain the ranks that work on it.
         sizes: for each subdomain its number of variables n_p.
+        local_gradients: of a step of all subdomains at once, over the samples of the iteration.
     """
 
     @property
@@ -51,6 +52,8 @@ class Subdomains(Protocol):
     def groups(self) -> Groups: ...
     @property
     def sizes(self) -> Sequence[int]: ...
+    @property
+    def local_gradients(self) -> float: ...
 
     def pose_problem(
         self, p: int, L: Objective, chosen: Tensor | None, point: Point
