@@ -6,7 +6,8 @@ Studies, each a few jobs under K seeds (0, 1, … K - 1), of one rank and one th
     subdomains  N = 2, 4, 6 in data and 1, 2, 3 in weights, orders 1 and 2
     depth       N = 2, 4, 6 in weights on a network of six layers, orders 1 and 2
     overlap     mini-batches, and shares of them, that overlap by 0, 1 and 5 %
-    control     with and without global control, monotone and not: accuracies and rejected steps
+    control     monotone and not; every trial taken, then a controlled global step ("trials
+                uncontrolled") or none ("local steps only"): accuracies and rejected steps
     full-small  all samples in every iteration, 100 epochs, the small network
     full-large  the same on the large network
     overhead    what of an iteration is not evaluation, and how many sums over ranks it makes
@@ -108,7 +109,8 @@ STUDIES: dict[str, list[Variant]] = {
             "monotone": {},
             "nonmonotone, W = 5": {"window": 5},
             "nonmonotone, W = 10": {"window": 10},
-            "no global control": {"global_control": "false"},
+            "trials uncontrolled": {"global_control": "false"},
+            "local steps only": {"global_control": "false", "global_steps": 0},
         }.items()
     ],
     **{

@@ -58,7 +58,7 @@ def grown(samples):
 
 
 def test_samples_grow_where_a_step_is_rejected_and_only_there(problem):
-    _, states, records = run(problem, ASTROMOptions(share=0.02, model_error=1e9), 30)
+    _, states, records = run(problem, ASTROMOptions(share=0.02), 30)
     rejected = 0
     for before, after, record in zip(states, states[1:], records, strict=False):
         moved = not torch.equal(after.point.theta, before.point.theta)
@@ -93,7 +93,7 @@ def test_a_rejection_keeps_the_radius_unless_the_loss_rose(problem):
         region = RadiusOptions(radius=radius)
         solver = make_solver(
             setting_over(problem, seed),
-            ASTROMOptions(share=0.02, model_error=1e9, trust_region=region),
+            ASTROMOptions(share=0.02, trust_region=region),
         )
         phases, phase = [], solver.run_coarse_phase
         solver.run_coarse_phase = lambda h, start, radius, p=phase, e=phases: (

@@ -80,7 +80,7 @@ BACKTRACKING = ('control="line-search"', "line_search.c1=0.95")
 LOCAL = ('local_solver="trust-region"', "trust_region.radius=0.01")
 WIDE_LOCAL = ('local_solver="trust-region"', "trust_region.radius=100.0")
 WIDE = ("trust_region.radius=4.0", "trust_region.max_radius=4.0")
-FEW = ("trust_region.radius=0.1", "share=0.05", "model_error=10.0")
+FEW = ("trust_region.radius=0.1", "share=0.05")
 SAMPLED = ('sampling="hessian"', *HESSIAN, "sample_size=20")
 BATCHES = ("trust_region.radius=1.0", "batch_size=10")
 DEEP = ("network.blocks=5", "network.time=20.0", 'transfer="linear"')
@@ -114,7 +114,7 @@ WHERE = {
     ("astrom", "trust_region.eta2"): Where("0.999", FEW),
     ("astrom", "trust_region.min_radius"): Where("10.0", ("trust_region.radius=50.0", "share=0.1")),
     ("astrom", "trust_region.grow"): Where("4.0", ("trust_region.radius=0.1",)),
-    ("astrom", "model_error"): Where("1.0", ("trust_region.radius=0.1",)),
+    ("astrom", "model_error"): Where("0.1", ("trust_region.radius=0.1",)),
     ("gauss-newton", "accept"): Where("0.9"),
     ("gauss-newton", "form"): Where('"dual"'),
     ("gauss-newton", "greatest_damping"): Where("1e-9"),

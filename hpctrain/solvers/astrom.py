@@ -11,12 +11,12 @@ so that the method becomes the batch trust region when D¹ is D. After a refused
 stays; only where ρ is not positive Δ shrinks as well.
 
 Where h¹ descends as L does (ρ is good) but has another minimiser, steps are accepted and converge
-slowly. D¹ therefore grows after an accepted step, too, if
+slowly. As an option, which is not a part of the published method, D¹ therefore grows after an
+accepted step, too, if
 
     ‖∇L(θ+s) - ∇h¹(θ+s)‖ > κ ‖∇L(θ)‖,
 
-since with these samples the gradient of L cannot fall below about κ times its norm. This test is
-not a part of the published method; a large κ switches it off.
+since with these samples the gradient of L cannot fall below about κ times its norm.
 
 Source: the adaptive sub-sampled trust-region method of Kopaničáková and Krause's multilevel talks;
 trust-region control as in Gratton, Sartenaer, Toint, SIAM Journal on Optimization 19 (2008).
@@ -59,11 +59,12 @@ class ASTROMOptions(StepOptions):
     share: float = Field(0.1, gt=0, le=1, description="|D¹| / |D| at the start; 1 is batch TR")
     growth: float = Field(2.0, gt=1, description="factor of |D¹| after a refused step")
     coarse_steps: int = Field(1, ge=1, description="trust-region steps on h¹ an iteration")
-    model_error: float = Field(
-        0.1,
+    model_error: float | None = Field(
+        None,
         gt=0,
         description="κ: |D¹| grows after an accepted step, too, where the gradient of h¹ at its"
-        " end is wrong by more than this part of the last gradient's norm; 1e9: never",
+        " end is wrong by more than this part of the last gradient's norm; by default never, as"
+        " published",
     )
 
     @model_validator(mode="after")
@@ -169,10 +170,9 @@ class ASTROM(Solver[ASTROMState]):
             radius = state.radius if verdict.ratio > 0 else verdict.radius
             grown = self._grow(state)
             return replace(state, radius=radius, samples=grown), Outcome.SAMPLES_MISLED
-        point = complete_point(trial)
-        error = norm(point.gradient - end.gradient)
-        is_poor = error > self.options.model_error * norm(old.gradient)
-        samples = self._grow(state) if is_poor else state.samples
+        point, kappa, samples = complete_point(trial), self.options.model_error, state.samples
+        if kappa is not None and norm(point.gradient - end.gradient) > kappa * norm(old.gradient):
+            samples = self._grow(state)
         return replace(state, point=point, radius=verdict.radius, samples=samples), Outcome.ACCEPTED
 
     def _make_batch_step(self, state: ASTROMState) -> tuple[ASTROMState, Outcome, int]:
@@ -203,9 +203,10 @@ class ASTROM(Solver[ASTROMState]):
     def describe(self) -> list[str]:
         o, samples = self.options, self.setting.objective.samples
         size = count_share(o.share, samples)
+        also = f" or a model error above {o.model_error:g}" if o.model_error else ""
         return [
             f"adaptive sub-sampled trust region, {size} of {samples} samples at first,"
-            f" x {o.growth:g} after a refused step or a model error above {o.model_error:g}",
+            f" x {o.growth:g} after a refused step{also}",
             f"{o.coarse_steps} coarse step(s), {self.rule.describe_model()}",
             self.rule.describe_control(),
         ]
