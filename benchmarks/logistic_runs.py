@@ -19,7 +19,12 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.logistic.problem import LogisticProblem
 from hpctrain.run.assemble import make_job_solver, make_objective, make_problem
 
-DATA = {"australian": "data/australian.libsvm", "gisette-like": "data/gisette-like.h5"}
+DATA = {
+    "australian": "data/australian.libsvm",
+    "a9a": "data/a9a.libsvm",
+    "gisette-like": "data/gisette-like.h5",
+    "gisette-mnist": "data/gisette-mnist.h5",
+}
 # A run whose loss is above this has diverged.
 DIVERGED = 1e3
 
@@ -109,8 +114,13 @@ class Kept:
             key, target, stages = json.loads(line)
             self.runs[key] = Run(Target(**target), [Stage(**stage) for stage in stages])
 
+    def find(self, on: str, solver: str, seed: int, target: Target) -> Run | None:
+        """The run on the set of this name, if it is there."""
+        return self.runs.get(_name(on, solver, seed, target))
+
     def run(self, on: Study, solver: str, seed: int, target: Target) -> Run:
-        key = f"{on.name} | {solver} | {seed} | {target}"
+        """The run, which is made if it is not there."""
+        key = _name(on.name, solver, seed, target)
         if key not in self.runs:
             run = Run(target, [*_until(on, solver, seed, target)])
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +129,10 @@ class Kept:
                 file.write(json.dumps(kept) + "\n")
             self.runs[key] = run
         return self.runs[key]
+
+
+def _name(on: str, solver: str, seed: int, target: Target) -> str:
+    return f"{on} | {solver} | {seed} | {target}"
 
 
 def study(name: str) -> Study:

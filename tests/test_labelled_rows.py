@@ -12,9 +12,10 @@ from logistic import random_rows
 from scipy.sparse import csr_array
 
 from hpctrain.errors import InputError
-from hpctrain.problems.data.gisette_like import gisette_like
+from hpctrain.problems.data.gisette_like import COLUMNS, ROWS, gisette_like, gisette_of
 from hpctrain.problems.data.keel import read_keel
 from hpctrain.problems.data.libsvm import read_libsvm, write_libsvm
+from hpctrain.problems.data.sets import DataError, Part
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
 from hpctrain.store.samples import read_samples, write_samples
 
@@ -156,3 +157,19 @@ def test_half_of_the_features_that_are_made_say_something_of_the_label():
     columns = columns[:, columns.std(axis=0) > 0]
     r = np.abs([np.corrcoef(column, data.labels)[0, 1] for column in columns.T])
     assert 0.25 < (r > 4 / np.sqrt(1000)).mean() <= 0.5
+
+
+def test_the_set_of_digits_has_their_pixels_and_products_and_as_many_fours_as_nines():
+    """An image of one pixel has one feature of its own, and products with itself."""
+    labels = np.array([4, 9, 1, 4, 9, 4] * 5, np.uint8)
+    images = np.zeros((30, 1, 28, 28), np.uint8)
+    images[np.arange(30), 0, ROWS.start + 2, COLUMNS.start + np.arange(30) % 16] = 255
+    digits = Part("digits", (1, 28, 28), labels, lambda: iter([images]))
+    data = gisette_of(digits, samples=20, features=600, seed=1)
+    again = gisette_of(digits, samples=20, features=600, seed=1)
+    assert data.features.shape == (20, 600) and (data.features != again.features).nnz == 0
+    assert sorted(data.labels) == [-1.0] * 10 + [1.0] * 10
+    assert set(data.features.data) == {1.0}
+    assert 2 * 20 <= data.features.nnz < 6 * 20  # a pixel and its product with itself, twice
+    with pytest.raises(DataError, match="10 images of 9, at least 11 are needed"):
+        gisette_of(digits, samples=22, features=600)

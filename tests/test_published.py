@@ -1,0 +1,131 @@
+"""The published studies: every published number is on the page, and runs go on where they were."""
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from benchmarks.published import __main__ as study
+from benchmarks.published import apts, runs
+from benchmarks.published.parts import make_table, order_by_seed
+from benchmarks.published.runs import Planned
+from hpctrain.errors import InputError
+from hpctrain.job.settings import load_job, write_toml
+from hpctrain.run.signals import StopSignals
+from hpctrain.store.run_file import RunWriter
+
+TINY = Planned("burgers-aspqn", {"solver.local_steps": 7})
+# Of each table, as published: minutes; accuracies; iterations, gradients, Hessians, CG.
+CELLS = {
+    "table": ["558.5 (1)", "14.4 (8)", "40.7 (1)", "236.5 (1)", "6.8 (6)", "26.9 (1)", "79.2 (6)"],
+    "apts": ["53.1/87.1/95.3/97.0", "31.7/57.6/93.6/95.9", "42.5/52.5/54.7/54.0"],
+    "astrom": ["; 31 ", "; 47.2 ", "; 190 ", "; 1900 ", "; 148 ", "; 12.4 "],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(runs.Path(__file__).parents[1])
+    return tmp_path
+
+
+def write_run(folder, planned, reason=None, accuracies=(), **changes):
+    """A run file of a planned job with these accuracies at its iterations, ended or not."""
+    job = load_job(planned.file, [*planned.overrides, *(f"{k}={v}" for k, v in changes.items())])
+    path = folder / f"{planned.name}.h5"
+    run = RunWriter(
+        path,
+        job=write_toml(job),
+        environment={"ranks": 1},
+        columns={"iteration": "i8", "test_accuracy": "f8"},
+        phases=["global"],
+        ranks=1,
+    )
+    for k, accuracy in enumerate(accuracies or [0.0]):
+        run.append({"iteration": k, "test_accuracy": accuracy}, np.zeros((1, 1, 2)) if k else None)
+    run.finish(reason) if reason else run.close()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_page_without_runs_has_every_published_cell_and_says_what_is_left(folder, name):
+    part = study.PARTS[name]
+    text = part.write(folder, seeds=1)
+    assert [cell for cell in CELLS[name] if cell not in text] == []
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    left = [row for row in rows if "not run yet" not in row]
+    assert len(left) == 2 * text.count("| --- |\n")  # the heads of tables
+
+
+@pytest.mark.parametrize("name", study.PARTS)
+def test_every_run_of_a_part_is_a_job_with_a_name_of_its_own(folder, name):
+    tasks = study.plan(name, 1)
+    assert len({task.name for task in tasks}) == len(tasks) > 0
+    for task in tasks:
+        if isinstance(task, Planned):
+            load_job(task.file, task.overrides)
+        assert task.seconds > 0
+
+
+def test_a_run_begins_then_goes_on_then_is_used(folder):
+    assert not TINY.has_ended(folder) and "run" in TINY.make_command(folder)
+    write_run(folder, TINY)
+    assert not TINY.has_ended(folder) and "resume" in TINY.make_command(folder)
+    (folder / f"{TINY.name}.h5").unlink()
+    write_run(folder, TINY, "error reached")
+    assert TINY.has_ended(folder)
+
+
+def test_a_file_of_another_job_is_refused_in_one_line(folder):
+    write_run(folder, TINY, "error reached", **{"solver.memory": 9})
+    with pytest.raises(
+        InputError, match=r"is of another state of jobs/burgers-aspqn\.toml"
+    ) as error:
+        TINY.read(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_accuracies_are_those_after_passes_over_the_mini_batches(folder):
+    """Six mini-batches an epoch: the first, of 0.06, and the tenth, of 0.60, were reached."""
+    row = next(each for each in apts.ROWS if each.label.startswith("data, order 1, batch"))
+    planned = order_by_seed([row.plan("2")], 1)[0]
+    write_run(folder, planned, accuracies=[k / 100 for k in range(62)])
+    assert apts.list_accuracies(planned.read(folder), row) == pytest.approx([6, 60])
+    assert "6.0/60.0/–/–; 84.9/96.6/98.1/98.2" in apts.write(folder, seeds=1)
+
+
+@dataclass
+class Turns:
+    """A task that needs so many turns."""
+
+    name: str
+    left: int
+    seconds: float = 1.0
+    taken: list = field(default_factory=list)
+
+    def has_ended(self, folder):
+        return self.left == 0
+
+    def advance(self, folder, signals, seconds):
+        self.left -= 1
+        self.taken.append(seconds)
+
+
+def test_each_unfinished_run_has_its_turn_until_all_have_ended(folder):
+    tasks = [Turns("a", 2), Turns("b", 0), Turns("c", 1)]
+    with StopSignals() as signals:
+        study.advance(folder, tasks, signals, seconds=60.0, at_once=5.0)
+    assert [task.left for task in tasks] == [0, 0, 0]
+    assert [len(task.taken) for task in tasks] == [2, 0, 1] and tasks[0].taken == [5.0, 5.0]
+
+
+def test_no_run_begins_when_the_time_is_over(folder):
+    tasks = [Turns("a", 2)]
+    with StopSignals() as signals:
+        study.advance(folder, tasks, signals, seconds=0.0, at_once=5.0)
+    assert tasks[0].left == 2
+
+
+def test_a_table_has_as_many_cells_in_every_row():
+    lines = make_table(["", "a"], [["x", 1], ["y", 2]]).splitlines()
+    assert {len(re.findall(r"\|", line)) for line in lines} == {3}
