@@ -97,7 +97,7 @@ def test_a_solution_is_evaluated_at_points_by_name_and_by_column(decay):
     step = 1e-6
     later, earlier = (decay.predict({"t": t[1:-1] + h})["u"] for h in (step, -step))
     assert np.allclose((later - earlier) / (2 * step), named["u.t"][1:-1], atol=1e-7)
-    with pytest.warns(UserWarning, match="1 of 2 points are outside of the geometry"):
+    with pytest.warns(UserWarning, match="1 of 2 points lies outside of the geometry"):
         decay.predict({"t": [0.5, 1.5]})
     assert np.array_equal(decay.predict("t=0:1:11")["u"], named["u"])
     values = decay.network(torch.from_numpy(t)[:, None])[:, 0]
@@ -109,6 +109,20 @@ def test_a_solution_is_evaluated_at_points_by_name_and_by_column(decay):
         decay.predict("t")
     with pytest.raises(InputError, match="no coordinate 'x'"):
         decay.predict({"x": t})
+
+
+def test_fields_are_drawn_as_the_command_draws_them(decay, tmp_path):
+    figure = decay.plot(tmp_path / "u.pdf", fields="u,u.t", width="single")
+    titles = " ".join(axes.get_title(loc="left") for axes in figure.axes)
+    assert "u.t" in titles and "error" in titles and "k, at the end" in titles
+    assert (tmp_path / "u.pdf").read_bytes().startswith(b"%PDF")
+    assert decay.plot(width="single").get_size_inches()[0] * 25.4 == pytest.approx(85)
+    with pytest.raises(InputError, match="'v' is not allowed: one of u"):
+        decay.plot(fields="v")
+    with pytest.raises(InputError, match=r"^at = 't=1' is not allowed without fields$"):
+        decay.plot(at="t=1")
+    with pytest.raises(InputError, match="width = 'wide' is not allowed: 'single' or 'double'"):
+        decay.plot(fields="u", width="wide")
 
 
 def test_a_run_without_a_file_is_gone_with_its_result_unless_it_is_saved(tmp_path):
@@ -223,7 +237,7 @@ def test_solvers_and_networks_are_classes_from_python_too(tmp_path, data):
     assert 0 <= trained.run.final["test_accuracy"] <= 1 and trained.errors == {}
     probabilities = trained.network(torch.zeros(3, 1, 6, 6))
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(3))
-    with pytest.raises(InputError, match="solution of a classification problem has no points"):
+    with pytest.raises(InputError, match="the run of a classifier has no solution at points"):
         trained.predict(np.zeros((1, 784)))
 
 

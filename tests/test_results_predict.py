@@ -101,7 +101,7 @@ def test_points_outside_of_the_geometry_are_warned_of(trained, tmp_path, recwarn
     (warned,) = recwarn
     assert str(warned.message) == (
         "t=0.5:1.5:2,x=-1:1:2: 2 of 4 points lie outside of the geometry, such as t = 1.5, x = -1:"
-        " it is extrapolated there"
+        " the solution is extrapolated there"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hpctrain.cli import speech
-from hpctrain.errors import BAD_INPUT, InputError, RunError, UserCodeError
+from hpctrain.errors import BAD_INPUT, InputError, RunError
 
 
 def run_on_ranks(work: Callable[[Any], int]) -> int:
@@ -18,11 +18,10 @@ def run_on_ranks(work: Callable[[Any], int]) -> int:
     communicator = launch.start()  # from here on a rank that fails ends the whole job
     try:
         status = work(communicator)
-    except (InputError, RunError) as error:  # raised by all ranks alike
+    except (InputError, RunError) as error:
         status = BAD_INPUT if isinstance(error, InputError) else speech.FAILED
         speech.trace(error)
-        if isinstance(error, UserCodeError) and communicator.size > 1:  # but this one
-            launch.end_job(communicator, f"hpctrain: {error}\n", status)
+        launch.end_if_alone(communicator, error)
         if communicator.is_root:
             speech.say(str(error))
     return launch.finish(communicator, status)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from types import TracebackType
 from typing import NamedTuple, NoReturn
 
+from hpctrain.errors import BAD_INPUT, InputError, RunError, UserCodeError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.phases import PhaseTimer
 from hpctrain.parallel.threads import find_visible_cores
@@ -87,6 +88,20 @@ def end_job(communicator: Communicator, message: str, status: int) -> NoReturn:
     if not communicator.is_root:
         time.sleep(2 * SECONDS_TO_FORWARD)
     _abort(message, status)
+
+
+def end_if_alone(communicator: Communicator, error: BaseException) -> None:
+    """Ends the whole job where a rank may have met an error alone, for which others would wait.
+
+    All ranks raise an `InputError` or a `RunError` alike, but for one out of a function of the
+    user's. On one rank nothing is done.
+    """
+    if communicator.size == 1:
+        return
+    if isinstance(error, UserCodeError):
+        end_job(communicator, f"hpctrain: {error}\n", BAD_INPUT)
+    if not isinstance(error, InputError | RunError):
+        end_job(communicator, "".join(traceback.format_exception(error)), 1)
 
 
 def make_world(timer: PhaseTimer | None = None) -> Communicator:

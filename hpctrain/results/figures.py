@@ -12,7 +12,7 @@ from hpctrain.results import field_figure, fields, style
 from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
 from hpctrain.results.slices import make_slice
-from hpctrain.results.solution import open_solution
+from hpctrain.results.solution import Solution, open_solution
 from hpctrain.results.stages import find_ends
 from hpctrain.results.summary import StudyError, Summary, tell_apart
 from hpctrain.store.run_file import TERM_LOSS, Run, read_run
@@ -38,7 +38,7 @@ def plot(paths: Iterable[Path | str], output: Path | str, width: str | None = No
     runs = [read_run(path) for path in paths]
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
-    style.save(draw(runs) if width is None else draw_for_print(runs, width), output)
+    style.save(draw_in_width(runs, width), output)
 
 
 def plot_fields(
@@ -58,9 +58,20 @@ def plot_fields(
     """
     style.check_suffix(Path(output))
     solution = open_solution(path, threads, code)
+    style.save(draw_fields(read_run(path), solution, fields, at, width), Path(output))
+
+
+def draw_fields(
+    run: Run, solution: Solution, fields: str, at: str | None, width: str | None
+) -> Figure:
+    """Draws the figure that `plot_fields` saves, of a run and its solution."""
     names = [name.strip() for name in fields.split(",")]
-    figure = field_figure.draw(read_run(path), make_slice(solution, at), names, width or "double")
-    style.save(figure, Path(output))
+    return field_figure.draw(run, make_slice(solution, at), names, width or "double")
+
+
+def draw_in_width(runs: Sequence[Run], width: str | None) -> Figure:
+    """Draws runs at the width of a journal, or as they are looked at on a screen for None."""
+    return draw(runs) if width is None else draw_for_print(runs, width)
 
 
 def draw_for_print(runs: Sequence[Run], width: str) -> Figure:

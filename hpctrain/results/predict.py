@@ -11,11 +11,12 @@ from torch import Tensor
 from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.tables import Writer
+from hpctrain.problems.outside import Outside
 from hpctrain.results.classify import classify
 from hpctrain.results.outputs import check_end, make_writer, order_points
 from hpctrain.results.points import Points, open_points
 from hpctrain.results.samples import Classifier
-from hpctrain.results.solution import BLOCK, Solution, open_problem
+from hpctrain.results.solution import BLOCK, EXTRAPOLATED, Solution, open_problem
 from hpctrain.results.writing import Columns, check_apart, write_blocks
 from hpctrain.store.run_file import read_run
 
@@ -88,7 +89,7 @@ def _predict(
 
     places = ranks.run_on_all(open_all)
     wanted = tuple(name.strip() for name in names.split(",")) if names else solution.outputs
-    outside = _Outside()
+    outside = Outside()
 
     def evaluate(first: int, last: int) -> Columns:
         x = places.read(first, last)
@@ -102,32 +103,6 @@ def _predict(
         return make_writer(path, places, types)
 
     write_blocks(ranks, places.count, BLOCK, evaluate, target, begin)
-    if said := outside.describe(ranks, places.count):
-        warnings.warn(f"{points}: {said}", stacklevel=2)
+    if said := outside.gather(ranks).describe(places.count):
+        warnings.warn(f"{points}: {said}: {EXTRAPOLATED}", stacklevel=2)
     return f"{output}: {', '.join(wanted)} at {places.count} points"
-
-
-class _Outside:
-    """Notes which of some points lie where nothing was trained."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._such = ""
-
-    def note(self, outside: np.ndarray, x: Columns) -> None:
-        """Takes more points: which are outside (N,), and their coordinates."""
-        places = np.flatnonzero(outside)
-        self._count += len(places)
-        if len(places) and not self._such:
-            self._such = ", ".join(
-                f"{n} = {float(values[places[0]]):.6g}" for n, values in x.items()
-            )
-
-    def describe(self, ranks: Communicator, count: int) -> str:
-        """How many of all are, for rank 0; empty for none, and on other ranks."""
-        found = ranks.gather((self._count, self._such)) or []
-        outside = sum(number for number, _ in found)
-        such = next((such for _, such in found if such), "")
-        lie = "points lies" if outside == 1 else "points lie"
-        said = f"{outside} of {count} {lie} outside of the geometry, such as {such}"
-        return f"{said}: it is extrapolated there" if outside else ""

@@ -22,7 +22,7 @@ from hpctrain.parallel.threads import find_visible_cores
 from hpctrain.results import figures, report, style
 from hpctrain.results.exported import make_module
 from hpctrain.results.grids import parse_grid
-from hpctrain.results.solution import Evaluable, Solution, find_parameters, open_problem
+from hpctrain.results.solution import Solution, find_parameters, make_solution, open_problem
 from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
 
 
@@ -154,22 +154,36 @@ class Result:
 
     @cached_property
     def _solution(self) -> Solution:
-        problem, theta = self._opened
         threads = self.job.parallel.threads or len(find_visible_cores())
-        if not isinstance(problem, Evaluable):
-            name = self.job.problem.name
-            raise InputError(f"{self.path}: the solution of a {name} problem has no points")
-        return Solution(problem, theta, threads)
+        return make_solution(self.path, *self._opened, threads)
 
-    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
-        """Draws the solution and the convergence, as `hpctrain plot`; into a file if one is named.
+    def plot(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        fields: str | None = None,
+        at: str | None = None,
+        width: str | None = None,
+    ) -> Figure:
+        """Draws the run as `hpctrain plot` does; into a file if one is named.
+
+        Args:
+            path: of a png, pdf or svg.
+            fields: "u,u.x": draws these fields, errors, residuals and unknowns for print; without
+                it the solution and the convergence.
+            at: coordinates of the fields that do not vary, "z=0.5".
+            width: "single" or "double", a journal's column or two.
 
         Raises:
-            InputError: the file is no png or pdf.
+            InputError: the file has another suffix, or there are no such fields.
         """
         if path is not None:
             style.check_suffix(Path(path))
-        figure = figures.draw([self.run])
+        _check_figure(fields, at, width)
+        if fields is not None:
+            figure = figures.draw_fields(self.run, self._solution, fields, at, width)
+        else:
+            figure = figures.draw_in_width([self.run], width)
         if path is not None:
             style.save(figure, Path(path))
         return figure
@@ -230,6 +244,15 @@ def load(
         if not is_given_again(run.job, override):
             raise InputError(f"{override.said}: {path} has no class of this name there")
     return Result(run, parse_job(run.job, str(path), set or {}), changed_code)
+
+
+def _check_figure(fields: str | None, at: str | None, width: str | None) -> None:
+    """Refuses what does not go together in a figure."""
+    if at is not None and fields is None:
+        raise InputError(f"at = {at!r} is not allowed without fields")
+    if width is not None and width not in style.WIDTHS:
+        allowed = " or ".join(map(repr, style.WIDTHS))
+        raise InputError(f"width = {width!r} is not allowed: {allowed}")
 
 
 def _name_coordinates(points: Any, coordinates: tuple[str, ...]) -> Mapping[str, Any]:

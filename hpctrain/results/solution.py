@@ -15,10 +15,13 @@ from hpctrain.job.own_code import announce, check_unchanged, list_own_files
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.kernels import find_dtype
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
+from hpctrain.problems.outside import Outside
 from hpctrain.store.run_file import Run, read_run
 
 # Points that are evaluated at a time.
 BLOCK = 1 << 15
+# What becomes of points outside of the geometry.
+EXTRAPOLATED = "the solution is extrapolated there"
 
 
 @runtime_checkable
@@ -88,18 +91,14 @@ class Solution:
         columns = self._broadcast(points)
         shape = columns[0].shape
         found: dict[str, np.ndarray] = {}
-        outside = 0
+        outside = Outside()
         for start, x in _cut_into_blocks(columns):
-            outside += int(self.find_outside(x).sum())
+            outside.note(self.find_outside(x), dict(zip(self.coordinates, x, strict=True)))
             for name, each in self.evaluate_columns(x, wanted).items():
                 whole = found.setdefault(name, np.empty(math.prod(shape), each.dtype))
                 whole[start : start + len(each)] = each
-        if outside:
-            warnings.warn(
-                f"{outside} of {math.prod(shape)} points are outside of the geometry: the solution"
-                " is extrapolated there",
-                stacklevel=3,
-            )
+        if said := outside.describe(math.prod(shape)):
+            warnings.warn(f"{said}: {EXTRAPOLATED}", stacklevel=3)
         return {name: found[name].reshape(shape) for name in wanted}
 
     def evaluate_columns(self, x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -144,7 +143,15 @@ def open_solution(
     Raises:
         InputError: there is no such run, it goes on, or its problem has no points.
     """
-    problem, theta = open_problem(read_run(run), changed_code, is_announced)
+    return make_solution(run, *open_problem(read_run(run), changed_code, is_announced), threads)
+
+
+def make_solution(run: str | Path, problem: Any, theta: Tensor, threads: int) -> Solution:
+    """The solution of a run's problem with its final parameters θ (n,).
+
+    Raises:
+        InputError: the problem has no points.
+    """
     if not isinstance(problem, Evaluable):
         raise InputError(f"{run}: the run of a classifier has no solution at points")
     return Solution(problem, theta, threads)

@@ -7,7 +7,6 @@ On several ranks both functions are collective: all call them, with the same set
 import shutil
 import signal
 import tempfile
-import traceback
 import warnings
 import weakref
 import zlib
@@ -19,7 +18,7 @@ from typing import Any, cast
 
 import torch
 
-from hpctrain.errors import BAD_INPUT, InputError, RunError, UserCodeError
+from hpctrain.errors import InputError
 from hpctrain.job.overrides import Overrides
 from hpctrain.job.own_code import list_given_classes
 from hpctrain.job.settings import Job, make_job, parse_job, read_text, write_toml
@@ -141,11 +140,7 @@ def _join_ranks() -> Iterator[Communicator]:
     try:
         yield ranks
     except BaseException as error:
-        is_agreed = isinstance(error, InputError | RunError)
-        if ranks.size > 1 and (not is_agreed or isinstance(error, UserCodeError)):
-            is_input = isinstance(error, UserCodeError)
-            text = f"hpctrain: {error}\n" if is_input else traceback.format_exc()
-            launch.end_job(ranks, text, BAD_INPUT if is_input else 1)
+        launch.end_if_alone(ranks, error)
         raise
     finally:
         ranks.free()

@@ -19,7 +19,7 @@ from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.kernels import make_jet_evaluator
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.residual import Residual, ResidualLoss, make_residual_loss
-from hpctrain.linalg.arrays import CPU
+from hpctrain.linalg.arrays import CPU, to_array
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
@@ -59,6 +59,7 @@ from hpctrain.problems.equations.terms import (
     call_by_name,
 )
 from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
+from hpctrain.problems.outside import Outside
 
 # Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
 # above so many coordinates it is found among points inside.
@@ -223,13 +224,10 @@ class PinnProblem:
 
     def describe_outside(self, points: Tensor) -> str:
         """How many of some points (d, N) do; empty for none."""
-        outside = self.find_outside(points)
-        count = int(outside.sum())
-        if not count:
-            return ""
-        first = self.frame.axes.describe(points[:, outside][:, 0])
-        lie = "points lies" if count == 1 else "points lie"
-        return f"{count} of {points.shape[1]} {lie} outside of the geometry, such as {first}"
+        outside, names = Outside(), self.frame.axes.names
+        x = dict(zip(names, to_array(points), strict=True))
+        outside.note(to_array(self.find_outside(points)), x)
+        return outside.describe(points.shape[1])
 
     @property
     def layers(self) -> list[LayerRange]:
