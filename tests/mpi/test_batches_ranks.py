@@ -3,7 +3,6 @@
 import pytest
 
 from hpctrain.job.settings import parse_job
-from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
@@ -37,9 +36,10 @@ max_iterations = 6
         'name = "apts-weights"\nblocks = 2\nbatch_size = 20',
     ],
 )
-def test_batches_of_points_have_the_bits_of_one_rank(comm, folder, assert_same_run, solver):
+def test_batches_of_points_have_the_bits_of_one_rank(
+    comm, folder, run_alone, assert_same_run, solver
+):
     job = parse_job(JOB.format(solver=solver), "a test")
     run(job, comm, str(folder / "all.h5"))
     comm.barrier()
-    run(job, Communicator(), str(folder / f"alone-{comm.rank}.h5"))
-    assert_same_run(read_run(folder / "all.h5"), read_run(folder / f"alone-{comm.rank}.h5"))
+    assert_same_run(read_run(folder / "all.h5"), run_alone(job))

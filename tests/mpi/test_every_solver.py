@@ -51,6 +51,7 @@ class SignalInStep(StopSignals):
         return self.asked >= self.at
 
 
+@pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_run_has_the_bits_of_one_rank_though_a_signal_ends_it_and_other_ranks_go_on(
     name, comm, folder, assert_everywhere, assert_same_run
@@ -78,6 +79,7 @@ def test_a_run_has_the_bits_of_one_rank_though_a_signal_ends_it_and_other_ranks_
     assert loss[-1] < 0.999 * loss[0]
 
 
+@pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_loss_that_becomes_nan_on_one_rank_ends_all_with_the_error_that_names_it(
     name, comm, folder, monkeypatch

@@ -7,9 +7,6 @@ import torch
 import hpctrain
 from hpctrain import Equations, Initial, InputError, Interval
 from hpctrain.job.settings import make_job
-from hpctrain.parallel.communicator import Communicator
-from hpctrain.run.train import run
-from hpctrain.store.run_file import read_run
 
 
 class Decay(Equations):
@@ -34,10 +31,8 @@ TABLES = {
 }
 
 
-def test_a_class_from_python_has_the_bits_of_one_rank_and_goes_on(comm, folder):
-    alone = folder / f"alone-{comm.rank}.h5"
-    run(make_job(TABLES, "a test"), Communicator(), str(alone))
-    expected = read_run(alone)
+def test_a_class_from_python_has_the_bits_of_one_rank_and_goes_on(comm, run_alone):
+    expected = run_alone(make_job(TABLES, "a test"))
 
     def stop_on_last_rank(record):
         return comm.rank == comm.size - 1 and record["iteration"] == 3
