@@ -95,6 +95,11 @@ class Run:
         return value if math.isfinite(value) else math.inf
 
     @property
+    def diverged(self) -> bool:
+        """Whether it ended before its aim and its budget, where its loss was no use any more."""
+        return not self.reached and not self.end.gap < DIVERGED
+
+    @property
     def reached(self) -> bool:
         return self.left <= self.target.value
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from benchmarks.logistic_runs import Run, Stage, Target
 from benchmarks.published import __main__ as study
 from benchmarks.published import apts, runs
-from benchmarks.published.parts import make_table, order_by_seed
+from benchmarks.published.parts import make_table, order_by_seed, repeat
 from benchmarks.published.runs import Planned
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, write_toml
@@ -88,7 +89,7 @@ def test_a_file_of_another_job_is_refused_in_one_line(folder):
 def test_accuracies_are_those_after_passes_over_the_mini_batches(folder):
     """Six mini-batches an epoch: the first, of 0.06, and the tenth, of 0.60, were reached."""
     row = next(each for each in apts.ROWS if each.label.startswith("data, order 1, batch"))
-    planned = order_by_seed([row.plan("2")], 1)[0]
+    planned = row.repeat("2", 1)[0]
     write_run(folder, planned, accuracies=[k / 100 for k in range(62)])
     assert apts.list_accuracies(planned.read(folder), row) == pytest.approx([6, 60])
     assert "6.0/60.0/–/–; 84.9/96.6/98.1/98.2" in apts.write(folder, seeds=1)
@@ -124,6 +125,21 @@ def test_no_run_begins_when_the_time_is_over(folder):
     with StopSignals() as signals:
         study.advance(folder, tasks, signals, seconds=0.0, at_once=5.0)
     assert tasks[0].left == 2
+
+
+@pytest.mark.parametrize(
+    "gap, norm, diverged", [(5e3, 1.0, True), (1.0, 1.0, False), (np.nan, np.nan, True)]
+)
+def test_a_run_of_ssn_that_diverges_is_told_from_one_that_ran_out_of_work(gap, norm, diverged):
+    end = Stage(3, effective=4.0, gradients=4.0, gap=gap, gradient_norm=norm)
+    run = Run(Target("gradient_norm", 1e-6, 400.0), [end])
+    assert run.diverged == diverged
+
+
+def test_all_rows_have_their_first_seed_before_any_has_its_second():
+    rows = [repeat(Planned("a"), 3), repeat(Planned("b"), 1)]
+    found = [(each.job, each.settings["seed"]) for each in order_by_seed(rows)]
+    assert found == [("a", 0), ("b", 0), ("a", 1), ("a", 2)]
 
 
 def test_a_table_has_as_many_cells_in_every_row():

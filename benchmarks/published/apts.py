@@ -16,6 +16,8 @@ from hpctrain.store.run_file import Run
 
 TITLE = "APTS: test accuracy"
 SEEDS = 10
+# Of networks other than the small one, at most.
+FEW_SEEDS = 3
 EPOCHS = (1, 10, 50, 100)
 # Mini-batches of 10,000 in an epoch.
 BATCHES = {"mnist": 6, "cifar-10": 5}
@@ -53,6 +55,10 @@ class Row:
     @property
     def columns(self) -> list[str]:
         return ["2", "4", "6"] if self.kind in OVERLAPS else ["Adam"]
+
+    def repeat(self, column: str, seeds: int) -> list[Planned]:
+        """The runs of a column; of larger networks fewer."""
+        return repeat(self.plan(column), seeds if self.network == SMALL else min(seeds, FEW_SEEDS))
 
     def plan(self, column: str) -> Planned:
         """The run of a column, without its seed."""
@@ -157,10 +163,11 @@ mini-batches; with an overlap of 5 % its samples are 1.25 times as many."""
 
 
 def plan(seeds: int) -> list[Planned]:
-    cells = [row.plan(column) for row in ROWS for column in row.columns]
-    published = [row.plan(column) for row in ROWS if row.published for column in row.columns]
-    rest = [each for each in cells if each not in published]
-    return [*order_by_seed(published, seeds), *order_by_seed(rest, seeds)]
+    published, rest = (
+        [row.repeat(column, seeds) for row in ROWS if chosen(row) for column in row.columns]
+        for chosen in (lambda row: row.published, lambda row: not row.published)
+    )
+    return [*order_by_seed(published), *order_by_seed(rest)]
 
 
 def write(folder: Path, seeds: int) -> str:
@@ -173,7 +180,7 @@ def write(folder: Path, seeds: int) -> str:
 
 
 def _write_cell(folder: Path, row: Row, column: str, seeds: int) -> str:
-    found = [run for each in repeat(row.plan(column), seeds) if (run := each.read(folder))]
+    found = [run for each in row.repeat(column, seeds) if (run := each.read(folder))]
     known = [list_accuracies(run, row) for run in found]
     ours = NOT_YET
     if any(known):

@@ -88,6 +88,8 @@ def _write_row(
         mark = "" if there else "> "
         cells = [f"{mark}{value:.1f}" for value in read_figures(there or runs, share)]
         reached = f"{len(there)} of {len(runs)}"
+        if any(run.diverged for run in runs):
+            reached += ", diverges"
     for place, value in enumerate(published):
         if value is not None:
             cells[place] = f"{cells[place]}; {value:g}"

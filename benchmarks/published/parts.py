@@ -47,10 +47,10 @@ def repeat(planned: Planned, seeds: int) -> list[Planned]:
     ]
 
 
-def order_by_seed(rows: Sequence[Planned], seeds: int) -> list[Planned]:
-    """All rows under the first seed, then under the next."""
-    columns = zip(*(repeat(row, seeds) for row in rows), strict=True)
-    return [each for column in columns for each in column]
+def order_by_seed(rows: Sequence[Sequence[Planned]]) -> list[Planned]:
+    """All rows under their first seed, then under their next, as far as they have one."""
+    most = max(map(len, rows))
+    return [row[k] for k in range(most) for row in rows if k < len(row)]
 
 
 def describe_spread(values: Sequence[float], digits: str = ".1f") -> str:

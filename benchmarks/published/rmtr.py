@@ -48,7 +48,7 @@ def plan_row(name: str) -> Planned:
 
 
 def plan(seeds: int) -> list[Planned]:
-    return order_by_seed([plan_row(name) for name in ROWS], seeds)
+    return order_by_seed([repeat(plan_row(name), seeds) for name in ROWS])
 
 
 def write(folder: Path, seeds: int) -> str:

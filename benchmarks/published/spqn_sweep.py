@@ -50,7 +50,7 @@ def list_cells() -> list[tuple[str, str, int, int]]:
 
 
 def plan(seeds: int) -> list[Planned]:
-    return order_by_seed([plan_cell(*each) for each in list_cells()], seeds)
+    return order_by_seed([repeat(plan_cell(*each), seeds) for each in list_cells()])
 
 
 def write(folder: Path, seeds: int) -> str:

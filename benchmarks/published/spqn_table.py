@@ -77,7 +77,8 @@ def plan_cell(equation: str, method: str) -> Planned:
 
 def plan(seeds: int) -> list[Planned]:
     cells = [plan_cell(equation, method) for equation in EQUATIONS for method in NAMES]
-    return order_by_seed(sorted(cells, key=lambda each: each.seconds), seeds)
+    ordered = sorted(cells, key=lambda each: each.seconds)
+    return order_by_seed([repeat(each, seeds) for each in ordered])
 
 
 def write(folder: Path, seeds: int) -> str:

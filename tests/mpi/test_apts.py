@@ -31,7 +31,8 @@ SOLVERS = {
     "data, lsr1, batches": 'name = "apts-data"\nsubdomains = 4\nbatch_size = 120\ndebug = true',
     "data, two shares": 'name = "apts-data"\nsubdomains = 2\nsample_overlap = 5.0\ndebug = true',
     "data, hessian": 'name = "apts-data"\nmodel = "hessian"\nsubdomains = 3\ncg_iterations = 3',
-    "weights, linear": 'name = "apts-weights"\nmodel = "linear"\nblocks = 4',
+    "weights, linear, tensors": 'name = "apts-weights"\nmodel = "linear"\nblocks = 6\n'
+    'pieces = "tensors"',
     "weights, lsr1, batches": 'name = "apts-weights"\nblocks = 2\nbatch_size = 100\ndebug = true',
     "trust region, batches": 'name = "trust-region"\nbatch_size = 100',
     "trust region, growing": 'name = "trust-region"\nsampling = "growing"\nsample_size = 40',
