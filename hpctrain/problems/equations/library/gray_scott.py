@@ -54,7 +54,10 @@ class GrayScott(Equations):
         }
 
     def reference(self, at: At) -> dict[str, Tensor]:
-        """See `Equations.reference`; the error is below ERROR."""
+        """See `Equations.reference`; the error is below 1e-3, from t = 20 on 3e-4.
+
+        Relative to the norms it is 3e-6 in u and 1.2e-4 in v, whose fronts are 0.007 wide.
+        """
         u, v = solve().at(at.all)
         return {"u": u, "v": v}
 
