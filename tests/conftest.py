@@ -15,6 +15,7 @@ import pytest
 import hpctrain
 from hpctrain import cli
 from hpctrain.job.own_code import ANNOUNCED
+from hpctrain.results import style
 from hpctrain.run.signals import StopSignals
 from hpctrain.study import starts
 
@@ -27,6 +28,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 # Where there are GPUs, tests and what they start leave them alone: bits are compared that only the
 # CPU promises. `test_gpu.py` gives them back to what it starts.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def draw_coarsely() -> None:
+    """Lets figures have few dots, which take a third of the time of a figure for print."""
+    style.SETTINGS["savefig.dpi"] = style.PRINTED["savefig.dpi"] = 40
 
 
 @pytest.fixture

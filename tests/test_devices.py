@@ -35,11 +35,11 @@ precision = "{precision}"
 chunks = 4
 threads = 1
 [output]
-checkpoint_every = 2
+checkpoint_every = 1
 error_every = 1
 iterates_every = 1
 [stop]
-max_iterations = 2
+max_iterations = 1
 """
 PINN = 'name = "klein-gordon"\npoints = 60'
 SOFT = PINN + '\nconstraints = "soft"\ncondition_points = 10'
@@ -100,21 +100,21 @@ def job_of(case, data, *overrides):
 
 
 def run_and_resume(case, data, folder):
-    """The run file after two iterations, and a third one in another run."""
+    """The run file after an iteration, and another one that goes on from its checkpoint."""
     path = str(folder / "run.h5")
     run(job_of(case, data), Communicator(), path)
-    resume(path, Communicator(), ["stop.max_iterations=3"])
+    resume(path, Communicator(), ["stop.max_iterations=2"])
     return read_run(path)
 
 
 @pytest.fixture(scope="module")
 def run_plainly(data, tmp_path_factory):
-    """The run file of a case after three iterations on the CPU, made once."""
+    """The run file of a case after two iterations on the CPU, made once."""
 
     @cache
     def find(case):
         path = tmp_path_factory.mktemp("plain") / "run.h5"
-        run(job_of(case, data, "stop.max_iterations=3"), Communicator(), str(path))
+        run(job_of(case, data, "stop.max_iterations=2"), Communicator(), str(path))
         return read_run(path)
 
     return find
@@ -124,7 +124,7 @@ def run_plainly(data, tmp_path_factory):
 def test_no_tensor_of_a_run_is_made_on_the_default_device(case, data, tmp_path, run_plainly):
     with torch.device("meta"):
         found = run_and_resume(case, data, tmp_path)
-    assert len(found.iterates.theta) == 4
+    assert len(found.iterates.theta) == 3
     assert np.array_equal(found.iterates.theta, run_plainly(case).iterates.theta)
 
 

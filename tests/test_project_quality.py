@@ -4,7 +4,8 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -179,8 +180,7 @@ def test_imports_are_found_in_functions_and_in_both_forms(tmp_path):
     (tmp_path / "module.py").write_text(
         "def f():\n    import a.b\n    from c import d\n    from e.f import g\n"
     )
-    found = set(imports(tmp_path / "module.py"))
-    assert found == {"a.b", "c.d", "e.f.g"}
+    assert imports(tmp_path / "module.py") == {"a.b", "c.d", "e.f.g"}
 
 
 def importers_of(module: str, folder: Path) -> set[Path]:
@@ -193,13 +193,16 @@ def within(name: str, module: str) -> bool:
     return name == module or name.startswith(f"{module}.")
 
 
-def imports(file: Path) -> Iterator[str]:
+@cache
+def imports(file: Path) -> set[str]:
     """The dotted names that a file imports, anywhere in it."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         match node:
             case ast.Import(names=names):
-                yield from (alias.name for alias in names)
+                found |= {alias.name for alias in names}
             case ast.ImportFrom(module=module, names=names, level=0):
-                yield from (f"{module}.{alias.name}" for alias in names)
+                found |= {f"{module}.{alias.name}" for alias in names}
             case ast.ImportFrom():
                 raise AssertionError(f"{file}: a relative import")
+    return found

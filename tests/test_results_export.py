@@ -20,10 +20,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 
 ENDS = (".pt2", ".pt", ".onnx")
 SMALL = ("network.depth=3", "network.width=5", "parallel.chunks=4", "parallel.threads=1")
-JOBS = {
-    "exact": ("jobs/burgers.toml", ("problem.points=40", "problem.scale_distance=true")),
-    "plain": ("jobs/library/kovasznay.toml", ("problem.points=40",)),
-}
+# A field that meets a condition by its form, and one that is the network's output.
+BOTH = """
+import torch
+from hpctrain.problems.equations import Box, Equations, Initial
+
+class Both(Equations):
+    geometry = Box(t=(0, 2), x=(0, 1))
+    fields = ("u", "v")
+    conditions = (Initial({"u": lambda at: torch.cos(at.x)}, exact=True), Initial({"v": 1.0}))
+
+    def residuals(self, at, u, v):
+        return {"first": u.t + v.x, "second": v.t + u.x}
+"""
 DIGITS = """
 precision = "float64"
 [problem]
@@ -42,13 +51,15 @@ threads = 1
 """
 
 
-@pytest.fixture(scope="module", params=JOBS)
-def trained(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / f"{request.param}.h5"
-    job, settings = JOBS[request.param]
-    settings = [*SMALL, *settings, "stop.max_iterations=2"]
-    run(load_job(job, settings), Communicator(), output=str(path))
-    return path
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "both.py").write_text(BOTH)
+    (folder / "job.toml").write_text('[solver]\nname = "lbfgs"\n')
+    settings = [*SMALL, f"problem.name={folder}/both.py:Both", "problem.points=40"]
+    settings += ["problem.scale_distance=true", "stop.max_iterations=2"]
+    run(load_job(str(folder / "job.toml"), settings), Communicator(), str(folder / "both.h5"))
+    return folder / "both.h5"
 
 
 def evaluate(path, name, x):

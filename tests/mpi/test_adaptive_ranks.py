@@ -82,6 +82,7 @@ def load(path):
     return CheckpointStore(path.with_suffix(".ckpt"), Communicator()).find_latest().load()
 
 
+@pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("stopped", [3, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_that_is_resumed_on_other_ranks_is_that_of_one_rank_which_nothing_interrupts(

@@ -70,6 +70,7 @@ def iterates(solver, communicator, precision="float64"):
     return torch.stack(found), replace(objective.counts)
 
 
+@pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize(
     ("solver", "precision"),
     [

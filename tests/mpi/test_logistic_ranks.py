@@ -58,6 +58,7 @@ def states(problem, communicator, options, steps):
     return thetas, solver.setting.counts
 
 
+@pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize(
     ("options", "steps"), METHODS, ids=lambda value: getattr(value, "name", "")
 )
