@@ -156,7 +156,8 @@ ABOUT = f"""\
 MNIST, complete (in `{MNIST}`, {COMPLETE:,} and 10,000 images), but where CIFAR-10 is said;
 784-32-32-10 with ReLU and sigmoid outputs, all samples in every iteration, but where the row says
 otherwise. In each cell ours, then the published, in percent after 1, 10, 50 and 100 epochs; of
-several seeds the mean (least … greatest; how many) at the last epoch that all have reached.
+several seeds the mean (least … greatest; how many) at the last epoch that one has reached; "–" is
+not run yet.
 CIFAR-10's images come from a JPEG copy here. N = 4 and 6 in weights are single matrices and
 biases (`pieces = "tensors"`) where the network has fewer layers. An epoch is a pass over the
 mini-batches; with an overlap of 5 % its samples are 1.25 times as many."""
