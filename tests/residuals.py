@@ -38,6 +38,12 @@ class Residuals(LeastSquaresLoss):
         J = self.evaluate_jacobian(theta)[first:last]
         G += packed(layout, J.T @ J)
 
+    def evaluate_rows(self, theta, first, last):
+        return list(self._rows(theta)[first:last].split(1))
+
+    def count_rows(self):
+        return [1] * self.rows
+
     def evaluate_curvatures(self, theta, p, h):
         r, ahead, behind = (self.residuals(theta + step * p) for step in (0, h, -h))
         return (ahead - 2 * r + behind) / h**2

@@ -68,6 +68,7 @@ CASES = {
     "windows": (WINDOWS, DENSE, 'name = "adam"\nbatch_size = 20\nstop.max_iterations = 1'),
     "torch-lbfgs": (PINN, DENSE, 'name = "torch-lbfgs"'),
     "gauss-newton": (PINN, DENSE, 'name = "gauss-newton"'),
+    "gauss-newton, qr": (PINN, DENSE, 'name = "gauss-newton"\nfactorisation = "qr"'),
     "sketched gauss-newton": (PINN, DENSE, 'name = "gauss-newton"\nsketch = 16'),
     "newton-krylov-schwarz": (
         PINN, DENSE, 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 16\nmax_products = 3',

@@ -39,6 +39,7 @@ from hpctrain.parallel.tree import (
     push_node,
     share_chunks,
 )
+from hpctrain.parallel.triangular_factor import compute_triangular_factor
 
 
 class Objective:
@@ -245,6 +246,32 @@ class Objective:
         own = self.communicator.sum_parts_by_tree(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))
+
+    def factorise_jacobian(self, theta: Tensor) -> Tensor:
+        """Computes R of the orthogonal factorisation [J r] = Q R at θ, by one merge over the ranks.
+
+        Rows of chunks are factored along the tree, few of them in memory at a time; see
+        `parallel.triangular_factor`.
+
+        Returns:
+            R (min(N, 1 + n), 1 + n), N the number of residuals, the same on every rank.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
+        """
+        share, ranks = self._least_squares, self.communicator
+        counts = [count for part in ranks.allgather(share.count_rows()) for count in part]
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        own = self._list_rows(share, theta)
+        return compute_triangular_factor(own, counts, 1 + self.parameters, ranks)
+
+    def _list_rows(self, share: LeastSquaresLoss, theta: Tensor) -> Iterator[Tensor]:
+        """Yields the rows [J r] of one of this rank's chunks after the other."""
+        level = share.chunks_at_a_time.bit_length() - 1
+        for node in list_nodes_up_to(level, *self._held):
+            first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
+            for rows in share.evaluate_rows(theta, first, last):
+                yield torch.cat([rows[:, 1:], rows[:, :1]], dim=1)
 
     def evaluate_residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         """Computes (2/|D|) Jᵀ r_pp (n,), the right-hand side of the geodesic acceleration.

@@ -73,6 +73,17 @@ class LeastSquaresLoss(SampledLoss, Protocol):
             layout: how the block rows are cut.
         """
 
+    def evaluate_rows(self, theta: Tensor, first: int, last: int) -> list[Tensor]:
+        """Computes the rows [r J] of each of the chunks first … last - 1 of this rank, (k, 1 + n).
+
+        Args:
+            theta: θ (n,).
+            first, last: the chunks.
+        """
+
+    def count_rows(self) -> list[int]:
+        """Returns the number of rows of each chunk of this rank."""
+
     def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         """Computes r_pp, the second difference of this rank's residuals along p, with step h.
 

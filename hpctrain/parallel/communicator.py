@@ -242,6 +242,48 @@ class Communicator:
         self._count_broadcast(_count_bytes(total))
         return total
 
+    def merge_by_tree(
+        self,
+        nodes: Sequence[Tensor],
+        chunks: int,
+        merge: Callable[[Tensor, Tensor], Tensor],
+        find_shape: Callable[[Node], tuple[int, ...]],
+    ) -> Tensor:
+        """Merges what subtrees of chunks have, up the tree, as `sum_by_tree` adds.
+
+        Args:
+            nodes: of this rank's subtrees, `tree.find_aligned_nodes` of its chunks.
+            chunks: as for `sum_by_tree`.
+            merge: makes a node's tensor of those of its left and its right child.
+            find_shape: the shape of a node's tensor, the same function on all ranks.
+
+        Returns:
+            The root's tensor, new memory, with equal bits on all ranks and for any number of them.
+        """
+        if self.size == 1:
+            return nodes[0].detach().clone()
+        held = find_aligned_nodes(*share_chunks(chunks, self.size)[self.rank])
+        merged = dict(zip(held, nodes, strict=True))
+        schedule = list_joins(chunks, self.size)
+        with self._begin_call():
+            for parent, home, source in schedule:
+                left, right = parent.children
+                if self.rank == source != home:
+                    self._transport.send(merged[right].contiguous(), home)
+                elif self.rank == home:
+                    if home != source:
+                        merged[right] = nodes[0].new_empty(find_shape(right))
+                        self._transport.receive(merged[right], source)
+                    merged[parent] = merge(merged.pop(left), merged.pop(right))
+            root = schedule[-1].parent
+            total = nodes[0].new_empty(find_shape(root))
+            if self.is_root:
+                total.copy_(merged[root])
+            self.traffic.count(self._depth * _count_bytes(total), self._depth)
+            self._transport.broadcast(total, 0)
+            self._count_broadcast(_count_bytes(total))
+            return total
+
     def find_maximum(self, values: Sequence[int]) -> list[int]:
         """Returns the maximum over all ranks of each integer, such as a code or a flag."""
         if self.size == 1:

@@ -6,6 +6,7 @@ holds consecutive chunks. It first sums the largest subtrees of its own (`reduce
 that are left, of children on different ranks, are listed by `list_joins`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -99,7 +100,12 @@ def list_nodes_up_to(level: int, first: int, last: int) -> list[Node]:
     return nodes
 
 
-def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> None:
+def push_node(
+    sums: list[tuple[Node, Tensor]],
+    node: Node,
+    value: Tensor,
+    merge: Callable[[Tensor, Tensor], Tensor] = Tensor.add_,
+) -> None:
     """Appends a node's sum to those of the nodes left of it, and adds up siblings.
 
     So that sums of large tensors follow the tree with few of them in memory.
@@ -108,9 +114,10 @@ def push_node(sums: list[tuple[Node, Tensor]], node: Node, value: Tensor) -> Non
         sums: nodes and their sums, from left to right; it is changed.
         node: the next node.
         value: its sum, whose memory may be overwritten.
+        merge: makes a node's value of those of its left and its right child; by default their sum.
     """
     while (left := pop_left_sibling(sums, node)) is not None:
-        value, node = left.add_(value), node.parent
+        value, node = merge(left, value), node.parent
     sums.append((node, value))
 
 

@@ -29,6 +29,7 @@ from hpctrain.methods.least_squares.damped_systems import (
     PrimalSystem,
 )
 from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
+from hpctrain.methods.least_squares.singular_values import SingularSystem
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate_point
 from hpctrain.solvers.base import Need, Record, Solver
@@ -38,6 +39,9 @@ class GaussNewtonOptions(DampingOptions):
     """Settings of Levenberg-Marquardt."""
 
     name: Literal["gauss-newton"] = "gauss-newton"
+    factorisation: Literal["gram", "qr"] = Field(
+        "gram", description="of JᵀJ or J Jᵀ by Cholesky, or of J itself by Householder and σ"
+    )
     form: Literal["auto", "primal", "dual"] = Field(
         "auto", description="n x n, or N x N; by default the smaller one"
     )
@@ -53,6 +57,8 @@ class GaussNewtonOptions(DampingOptions):
     def _refuse_primal_sketch(self) -> "GaussNewtonOptions":
         if self.sketch is not None and self.form == "primal":
             raise ValueError('sketch is for form = "dual" or "auto"')
+        if self.factorisation == "qr" and (self.sketch is not None or self.form != "auto"):
+            raise ValueError('sketch and form are for factorisation = "gram"')
         return self
 
 
@@ -102,6 +108,8 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def _make_system(self, state: GaussNewtonState) -> DampedSystem:
         objective, theta = self.setting.objective, state.point.theta
+        if self.options.factorisation == "qr":
+            return SingularSystem(objective, theta)
         if not self._is_dual:
             return PrimalSystem(objective, state.point)
         rows = self.options.sketch or objective.samples

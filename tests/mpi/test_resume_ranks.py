@@ -55,6 +55,7 @@ SOLVERS = {
     "mspqn, trust-region": 'name = "mspqn"\nblocks = 2\nlocal_steps = 3\nkeep_local_memory = true\n'
     'local_solver = "trust-region"',
     "apts-data": 'name = "apts-data"',
+    "gauss-newton, qr": 'name = "gauss-newton"\nfactorisation = "qr"',
 }
 INTERRUPTED, MIDDLE, ITERATIONS = 3, 4, 6
 

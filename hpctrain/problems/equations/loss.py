@@ -250,13 +250,31 @@ class PinnLoss:
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
+        by_chunk = self._evaluate_rows(theta, first, last)
+        if by_chunk:
+            add_gram_sums(by_chunk, 1, G, layout, self._threads)
+
+    def evaluate_rows(self, theta: Tensor, first: int, last: int) -> list[Tensor]:
+        none = torch.zeros(0, 1 + self._whole, dtype=self.dtype, device=self.device)
+        by_chunk = self._evaluate_rows(theta, first, last) or [[]] * (last - first)
+        return [torch.cat([none, *parts]) for parts in by_chunk]
+
+    def count_rows(self) -> list[int]:
+        counts = (term.chunk_rows for term in self._terms)
+        return [sum(each) for each in zip([0] * self._chunks, *counts, strict=True)]
+
+    def _evaluate_rows(self, theta: Tensor, first: int, last: int) -> list[list[Tensor]]:
+        """The rows [r J] of each of some chunks, term by term; of no chunk where there is no term.
+
+        Args:
+            theta: θ (n,).
+            first, last: the chunks first … last - 1 of this rank.
+        """
         by_term = [
             term.loss.evaluate_jacobian(theta, first, last).split(term.chunk_rows[first:last])
             for term in self._terms
         ]
-        by_chunk = [[rows for rows in parts if len(rows)] for parts in zip(*by_term, strict=True)]
-        if by_chunk:
-            add_gram_sums(by_chunk, 1, G, layout, self._threads)
+        return [[rows for rows in parts if len(rows)] for parts in zip(*by_term, strict=True)]
 
     def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
         r, ahead, behind = (self._residuals(theta + step * p) for step in (0.0, h, -h))
