@@ -44,9 +44,8 @@ class Residuals(LeastSquaresLoss):
     def count_rows(self):
         return [1] * self.rows
 
-    def evaluate_curvatures(self, theta, p, h):
-        r, ahead, behind = (self.residuals(theta + step * p) for step in (0, h, -h))
-        return (ahead - 2 * r + behind) / h**2
+    def evaluate_residuals(self, theta):
+        return self.residuals(theta)
 
     def pull_back(self, theta, weights):
         return weights[:, None] * self.evaluate_jacobian(theta)

@@ -73,7 +73,7 @@ def test_a_step_to_round_off_is_the_plain_step_of_levenberg_marquardt():
     state, _ = make_solver(Setting(objective), o).step(
         make_solver(Setting(objective), o).init(theta)
     )
-    plain = make_solver(Setting(objective), GaussNewtonOptions(acceleration=0.0))
+    plain = make_solver(Setting(objective), GaussNewtonOptions(corrections=0))
     expected, _ = plain.step(plain.init(theta))
     assert state.damping == pytest.approx(expected.damping, rel=1e-6)
     torch.testing.assert_close(state.point.theta, expected.point.theta, rtol=1e-5, atol=1e-6)
@@ -130,8 +130,8 @@ def test_an_exact_preconditioner_leaves_one_product():
     "options",
     [
         NewtonKrylovOptions(blocks=1, damping=0.1),
-        GaussNewtonOptions(damping=0.1, acceleration=0),
-        GaussNewtonOptions(damping=0.1, acceleration=0, form="dual"),
+        GaussNewtonOptions(damping=0.1, corrections=0),
+        GaussNewtonOptions(damping=0.1, corrections=0, form="dual"),
     ],
     ids=lambda options: options.name,
 )

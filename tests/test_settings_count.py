@@ -116,6 +116,8 @@ WHERE = {
     ("astrom", "trust_region.grow"): Where("4.0", ("trust_region.radius=0.1",)),
     ("astrom", "model_error"): Where("0.1", ("trust_region.radius=0.1",)),
     ("gauss-newton", "accept"): Where("0.9"),
+    ("gauss-newton", "contraction"): Where("0.001"),
+    ("gauss-newton", "corrections"): Where("0"),
     ("gauss-newton", "form"): Where('"dual"'),
     ("gauss-newton", "greatest_damping"): Where("1e-9"),
     ("gauss-newton", "least_damping"): Where("10.0"),

@@ -273,25 +273,21 @@ class Objective:
             for rows in share.evaluate_rows(theta, first, last):
                 yield torch.cat([rows[:, 1:], rows[:, :1]], dim=1)
 
-    def evaluate_residual_curvature(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """Computes (2/|D|) Jᵀ r_pp (n,), the right-hand side of the geodesic acceleration.
-
-        r_pp is the second derivative of the residuals along p. It is approximated by the central
-        difference (r(θ + h p) - 2 r(θ) + r(θ - h p)) / h².
+    def pull_back_residuals(self, theta: Tensor, q: Tensor) -> Tensor:
+        """Computes (2/|D|) J(θ)ᵀ r(θ + q) (n,): residuals of one point, by the Jacobian of another.
 
         Args:
             theta: θ (n,).
-            p: the direction (n,).
-            h: the step of the difference.
+            q: a step (n,) from there.
 
         Raises:
             TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
         share = self._least_squares
-        self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
+        self.counts.loss_work += self._fraction * self._share.loss_cost
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        r_pp = share.evaluate_curvatures(theta, p, h)
-        return (2 / self.samples) * self._sum(share.pull_back(theta, r_pp))
+        r = share.evaluate_residuals(theta + q)
+        return (2 / self.samples) * self._sum(share.pull_back(theta, r))
 
     def multiply_gauss_newton(self, theta: Tensor, v: Tensor) -> Tensor:
         """Computes (2/|D|) JᵀJ v (n,) for a vector v (n,), without the matrix JᵀJ.
@@ -330,21 +326,19 @@ class Objective:
         own = share.sketch_rows(theta, signs, groups)
         return Sketch(self.communicator.allgather_rows(own, counts), signs, groups, counts)
 
-    def evaluate_sketched_curvature(
-        self, theta: Tensor, p: Tensor, h: float, sketch: "Sketch"
-    ) -> Tensor:
-        """Computes S r_pp (k,), with r_pp as `evaluate_residual_curvature` defines it.
+    def sketch_residuals(self, theta: Tensor, sketch: "Sketch") -> Tensor:
+        """Computes S r(θ) (k,).
 
         Args:
-            theta, p, h: as there.
-            sketch: a sketch at the same θ; its S is used again, and k is its number of rows.
+            theta: θ (n,).
+            sketch: one at any point; its S is used again, and k is its number of rows.
 
         Raises:
             TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
         share = self._least_squares
-        self.counts.loss_work += 3 * self._fraction * self._share.loss_cost
-        own = share.sum_groups(share.evaluate_curvatures(theta, p, h), sketch.signs, sketch.groups)
+        self.counts.loss_work += self._fraction * self._share.loss_cost
+        own = share.sum_groups(share.evaluate_residuals(theta), sketch.signs, sketch.groups)
         return self.communicator.allgather_rows(own, sketch.counts)
 
     def copy_uncounted(self) -> "Objective":

@@ -84,11 +84,8 @@ class LeastSquaresLoss(SampledLoss, Protocol):
     def count_rows(self) -> list[int]:
         """Returns the number of rows of each chunk of this rank."""
 
-    def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        """Computes r_pp, the second difference of this rank's residuals along p, with step h.
-
-        r_pp = (r(θ + h p) - 2 r(θ) + r(θ - h p)) / h², with a number for each row of this rank.
-        """
+    def evaluate_residuals(self, theta: Tensor) -> Tensor:
+        """Computes the residuals r at θ, a number for each row of this rank."""
 
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Computes Jᵀw over each chunk, (C, n), for weights w, one for each row of this rank."""

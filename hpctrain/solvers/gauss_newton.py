@@ -1,18 +1,27 @@
-"""Levenberg-Marquardt with geodesic acceleration on the collocation points' residuals.
+"""Levenberg-Marquardt with corrected steps on the collocation points' residuals.
 
-For L = (1/N) Σ_j r_j² with the Jacobian J of the residuals (N, n), B = (2/N) JᵀJ:
+For L = (1/N) Σ_j r_j² with the Jacobian J of the residuals (N, n) at θ, B = (2/N) JᵀJ:
 
-    (B + λ I) p = -∇L,   (B + λ I) a = -(2/N) Jᵀ r_pp,   θ⁺ = θ + p + ½ a,
-    ρ = (L(θ) - L(θ⁺)) / (m(0) - m(p)),   m(p) = (1/N) ‖r + J p‖²,
+    (B + λ I) p = -∇L,   m(p) = (1/N) ‖r + J p‖²,
+    q₀ = p,   (B + λ I) (q_{i+1} - q_i) = -((2/N) Jᵀ r(θ + q_i) + λ q_i),
+    θ⁺ = θ + q,   ρ = (L(θ) - L(θ + q)) / (m(0) - m(p)),
 
 where λ is the multiplier of a trust region: it falls where the model predicts well, and grows until
-a step lowers the loss (`damping`). The acceleration a follows the curvature of the residuals along
-p (r_pp, by differences), where the valley of the loss bends; a step is tried only if
-2 ‖a‖ ≤ α ‖p‖. The system is solved in the form that costs least, or on a random sketch of the
-residuals (`damped_systems`). All ranks factor it together.
+a step lowers the loss (`damping`). Corrections are simplified Newton steps for q in
+
+    (2/N) Jᵀ r(θ + q) + λ q = 0,
+
+the damped system with the residuals themselves for their linear model. They follow the curved
+valley of the loss, each to one order further than the last, at the cost of an evaluation and a
+solve with the factors that are there: q₁ = p + ½ a + O(‖p‖³) with the geodesic acceleration a of
+Transtrum and Sethna. They end when one is small beside the step; a step is not tried if the first
+is not smaller than p by the factor κ, and keeps those before one that is not smaller by κ than the
+last. The system is solved in the form that costs least, from J without its square, or on a random
+sketch of the residuals (`damped_systems`, `singular_values`). All ranks factor it together.
 
 Sources: Moré, The Levenberg-Marquardt algorithm (1978); Transtrum and Sethna, Improvements to the
-Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 1201.5885 (2012).
+Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 1201.5885 (2012);
+simplified Newton: Deuflhard, Newton Methods for Nonlinear Problems (2004), section 2.1.
 """
 
 from dataclasses import dataclass
@@ -34,6 +43,9 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate_point
 from hpctrain.solvers.base import Need, Record, Solver
 
+# Corrections end at this part of the step.
+ENOUGH = 1e-3
+
 
 class GaussNewtonOptions(DampingOptions):
     """Settings of Levenberg-Marquardt."""
@@ -48,10 +60,22 @@ class GaussNewtonOptions(DampingOptions):
     sketch: int | None = Field(
         None, ge=1, description="rows of a random sketch of the residuals; by default none"
     )
-    acceleration: float = Field(
-        0.75, ge=0, description="α, the greatest 2 ‖a‖ / ‖p‖ of a step; 0 turns acceleration off"
+    corrections: int = Field(
+        8, ge=0, description="of a step, at most: each goes one order further; 0 for plain steps"
     )
-    difference: float = Field(0.1, gt=0, description="h, residuals for r_pp are taken at θ ± h p")
+    contraction: float = Field(
+        0.75, gt=0, lt=1, description="κ, by which each correction is smaller than the one before"
+    )
+    control: Literal["ratio", "delayed"] = Field(
+        "ratio", description="of λ: by ρ, or as small as still lowers the loss"
+    )
+
+    @property
+    def growth(self) -> float:
+        return 2.0 if self.control == "ratio" else 1.5
+
+    def ease(self, damping: float, rho: float) -> float:
+        return super().ease(damping, rho if self.control == "ratio" else 1.0)
 
     @model_validator(mode="after")
     def _refuse_primal_sketch(self) -> "GaussNewtonOptions":
@@ -126,19 +150,23 @@ class GaussNewton(Solver[GaussNewtonState]):
     def describe(self) -> list[str]:
         n, N = self.setting.objective.parameters, self.setting.objective.samples
         o = self.options
-        alpha = f"geodesic acceleration up to {o.acceleration:g}" if o.acceleration else "plain"
+        steps = f"{o.corrections} corrections of a step at most" if o.corrections else "plain"
         system = f"JᵀJ {n} x {n}" if not self._is_dual else f"J Jᵀ {N} x {N}"
         if o.sketch:
             system = f"a sketch of {o.sketch} rows of J"
+        solved = f"{system} over all ranks, Cholesky"
+        if o.factorisation == "qr":
+            solved = f"R of J {N} x {n} by a tree over all ranks, singular values"
+        control = "the ratio of decreases" if o.control == "ratio" else "what still lowers the loss"
         return [
-            f"gauss-newton: Levenberg-Marquardt, {alpha}, {system} over all ranks, Cholesky",
-            f"damping {o.damping:g} at first, controlled by the ratio of decreases",
+            f"gauss-newton: Levenberg-Marquardt, {steps}, {solved}",
+            f"damping {o.damping:g} at first, controlled by {control}",
         ]
 
 
 @dataclass(frozen=True)
 class DampedStep:
-    """The velocity p (n,), the whole step p + ½ a (n,), and the decrease m(0) - m(p)."""
+    """The velocity p (n,), the corrected step q (n,), and the decrease m(0) - m(p)."""
 
     p: Tensor
     total: Tensor
@@ -148,7 +176,8 @@ class DampedStep:
 def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
     """The step for one λ.
 
-    None where the system is singular in rounding, no decrease is foreseen, or a is too long.
+    None where the system is singular in rounding, no decrease is foreseen, or the first correction
+    is too long.
     """
     if factored is None:
         return None
@@ -156,9 +185,15 @@ def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> 
     predicted = factored.predict_decrease(p)
     if not predicted > 0:
         return None
-    if not options.acceleration:
-        return DampedStep(p, p, predicted)
-    a = factored.compute_acceleration(p, options.difference)
-    if not 2 * norm(a) <= options.acceleration * norm(p):
-        return None
-    return DampedStep(p, p + 0.5 * a, predicted)
+    q, last = p, norm(p)
+    for number in range(options.corrections):
+        d = factored.compute_correction(q)
+        size = norm(d)
+        if not size <= options.contraction * last:
+            if number == 0:
+                return None
+            break
+        q, last = q + d, size
+        if size <= ENOUGH * norm(q):
+            break
+    return DampedStep(p, q, predicted)

@@ -1,13 +1,14 @@
 """The damped Gauss-Newton system of a sum of squared residuals, in the form that costs least.
 
-For L = (1/N) ‖r‖² and B = (2/N) JᵀJ both forms give p and a with
+For L = (1/N) ‖r‖² and B = (2/N) JᵀJ at θ both forms give a step p, and for any step q a correction
+d of it, with
 
-    (B + λ I) p = -∇L,   (B + λ I) a = -(2/N) Jᵀ r_pp.
+    (B + λ I) p = -∇L,   (B + λ I) d = -((2/N) Jᵀ r(θ + q) + λ q).
 
 Primal: B (n, n) is summed over the samples without storing J. Dual, for A = J or A = S J with fewer
 rows k than n, by the identity (AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
 
-    p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   a = -Aᵀ (A Aᵀ + δ I)⁻¹ S r_pp,   δ = λ N / 2.
+    p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   q + d = -Aᵀ (A Aᵀ + δ I)⁻¹ (S r(θ + q) - A q),   δ = λ N / 2.
 
 S = I gives the steps of the primal form. A random S of k < N rows with E SᵀS = I sketches the
 residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖². Both matrices are factored by all ranks
@@ -34,8 +35,8 @@ class Factored(Protocol):
     def compute_velocity(self) -> Tensor:
         """p (n,)."""
 
-    def compute_acceleration(self, p: Tensor, h: float) -> Tensor:
-        """a (n,), r_pp by differences over ± h p; collective."""
+    def compute_correction(self, q: Tensor) -> Tensor:
+        """d (n,) for a step q (n,); collective."""
 
     def predict_decrease(self, p: Tensor) -> float:
         """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²."""
@@ -69,9 +70,10 @@ class FactoredPrimal:
     def compute_velocity(self) -> Tensor:
         return -self._factors.solve(self._system.point.gradient)
 
-    def compute_acceleration(self, p: Tensor, h: float) -> Tensor:
+    def compute_correction(self, q: Tensor) -> Tensor:
         theta = self._system.point.theta
-        return -self._factors.solve(self._system.objective.evaluate_residual_curvature(theta, p, h))
+        pulled = self._system.objective.pull_back_residuals(theta, q)
+        return -self._factors.solve(pulled + self._damping * q)
 
     def predict_decrease(self, p: Tensor) -> float:
         """-∇Lᵀp - ½ pᵀBp, and B p = -∇L - λ p."""
@@ -105,9 +107,10 @@ class FactoredDual:
     def compute_velocity(self) -> Tensor:
         return -self._solve(self._system.r)
 
-    def compute_acceleration(self, p: Tensor, h: float) -> Tensor:
+    def compute_correction(self, q: Tensor) -> Tensor:
         s = self._system
-        return -self._solve(s.objective.evaluate_sketched_curvature(s.theta, p, h, s.sketch))
+        moved = s.objective.sketch_residuals(s.theta + q, s.sketch)
+        return -self._solve(moved - torch.mv(s.A, q)) - q
 
     def predict_decrease(self, p: Tensor) -> float:
         s = self._system

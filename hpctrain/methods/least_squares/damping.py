@@ -3,7 +3,11 @@
     ρ = (L(θ) - L(θ + s)) / (m(0) - m(s)),   λ ← λ max(1/3, 1 - (2ρ - 1)³) after a step taken,
                                              λ ← νλ, ν ← 2ν after each that was not, ν = 2 at first
 
-Source: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999).
+Or with delay: λ ← λ/3 after any step taken, ν = 1.5 at first and ν ← 1.5 ν. The damping then stays
+at the edge of what still lowers the loss, and more of it are tried.
+
+Sources: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); Transtrum and
+Sethna, arXiv 1201.5885 (2012), section 2.3 (delayed gratification).
 """
 
 from collections.abc import Callable
@@ -23,6 +27,11 @@ class DampingOptions(Options):
     least_damping: float = Field(1e-20, gt=0, description="λ is not made smaller")
     greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
     accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
+
+    @property
+    def growth(self) -> float:
+        """The first ν."""
+        return 2.0
 
     def ease(self, damping: float, rho: float) -> float:
         """λ after a step that was taken."""
@@ -66,7 +75,7 @@ def search_damping(
     Returns:
         None if no λ up to the greatest one gives such a step.
     """
-    growth = 2.0
+    growth = options.growth
     while damping <= options.greatest_damping:
         proposal = propose(damping)
         if proposal is not None and proposal.predicted > 0:
@@ -74,5 +83,5 @@ def search_damping(
             rho = (point.loss - trial.loss) / proposal.predicted
             if trial.loss < point.loss and rho > options.accept:
                 return Damped(complete_point(trial), proposal.step, options.ease(damping, rho))
-        damping, growth = damping * growth, 2 * growth
+        damping, growth = damping * growth, options.growth * growth
     return None

@@ -276,9 +276,10 @@ class PinnLoss:
         ]
         return [[rows for rows in parts if len(rows)] for parts in zip(*by_term, strict=True)]
 
-    def evaluate_curvatures(self, theta: Tensor, p: Tensor, h: float) -> Tensor:
-        r, ahead, behind = (self._residuals(theta + step * p) for step in (0.0, h, -h))
-        return (ahead - 2 * r + behind) / h**2
+    def evaluate_residuals(self, theta: Tensor) -> Tensor:
+        """The rows of all terms, one after the other."""
+        parts = [term.loss.evaluate_residuals(theta) for term in self._terms]
+        return torch.cat(parts) if parts else self._none()[:0, 0]
 
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         own = weights.split([term.rows for term in self._terms])
@@ -291,7 +292,7 @@ class PinnLoss:
         return self._add(parts, (self._whole,))
 
     def sketch_rows(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
-        r = self.sum_groups(self._residuals(theta), signs, groups)
+        r = self.sum_groups(self.evaluate_residuals(theta), signs, groups)
         parts = [
             term.loss.regroup(term.group_bounds(groups)).pull_back(theta, self._signs(term, signs))
             for term in self._terms
@@ -312,11 +313,6 @@ class PinnLoss:
     def _signs(self, term: TermLoss, signs: Tensor) -> Tensor:
         own = signs[term.first_row : term.first_row + term.rows]
         return own.to(self.device, self.dtype)
-
-    def _residuals(self, theta: Tensor) -> Tensor:
-        """The rows of all terms, one after the other."""
-        parts = [term.loss.evaluate_residuals(theta) for term in self._terms]
-        return torch.cat(parts) if parts else self._none()[:0, 0]
 
     def _none(self) -> Tensor:
         return torch.zeros(self._chunks, self._whole, dtype=self.dtype, device=self.device)
