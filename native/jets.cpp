@@ -20,7 +20,7 @@ template <class Real, class Run> inline void with_length(int64_t points, Run run
 
 template <class Real> struct JetKernel<Real>::Scratch {
   static constexpr int most = tile_points<Real>;
-  typename TileNetwork<Real>::Memory network;
+  typename TileNetworks<Real>::Memory networks;
   Buffer<Real> sums, tape, residual, seeds, unknowns_bar;
   Real squares[most];  // sums of r^2, one for each place in a tile
 
@@ -67,17 +67,18 @@ template <class Real> struct JetKernel<Real>::Scratch {
 };
 
 template <class Real>
-JetKernel<Real>::JetKernel(TileNetwork<Real> network, std::vector<int64_t> bounds, int threads)
-    : network_(std::move(network)), bounds_(std::move(bounds)), threads_(threads) {
+JetKernel<Real>::JetKernel(std::vector<TileNetwork<Real>> networks, std::vector<int64_t> bounds,
+                           int threads)
+    : networks_(std::move(networks)), bounds_(std::move(bounds)), threads_(threads) {
   tile_of_chunk_.push_back(0);
   for (int64_t c = 0; c < chunks(); ++c)
     tile_of_chunk_.push_back(tile_of_chunk_[c] + (bounds_[c + 1] - bounds_[c] +
-                                                  network_.longest() - 1) / network_.longest());
+                                                  networks_.longest() - 1) / networks_.longest());
   for (int t = 0; t < threads_; ++t) {
     auto s = std::make_unique<Scratch>();
-    network_.reserve(s->network);
-    s->sums.reserve(network_.sums_offset(0, network_.depth()));
-    s->tape.reserve(network_.tape_size());
+    networks_.reserve(s->networks);
+    s->sums.reserve(networks_.sums_size(0, depth() - 1));
+    s->tape.reserve(networks_.tape_size());
     scratch_.push_back(std::move(s));
   }
 }
@@ -94,7 +95,7 @@ void JetKernel<Real>::for_each_chunk(int64_t first, int64_t last, Begin begin, R
     begin(s);
     Tile tile{tile_of_chunk_[c], bounds_[c], bounds_[c]};
     for (; tile.start < bounds_[c + 1]; tile.start = tile.stop, ++tile.number) {
-      tile.stop = std::min<int64_t>(tile.start + network_.longest(), bounds_[c + 1]);
+      tile.stop = std::min<int64_t>(tile.start + networks_.longest(), bounds_[c + 1]);
       with_length<Real>(tile.stop - tile.start, [&](auto length) { run(length, tile, s); });
     }
     end(c, s);
@@ -114,26 +115,25 @@ void JetKernel<Real>::copy_out(const Tile& tile, const Real* from, Real* jets) c
 template <class Real>
 void JetKernel<Real>::forward(const Real* theta, int first, const Real* activations, bool keep,
                               Real* jets) {
-  network_.set_parameters(theta);
-  const int64_t size = network_.tape_size();
+  networks_.set_parameters(theta);
+  const int64_t size = networks_.tape_size();
   if (keep) tape_.reserve(tile_of_chunk_.back() * size);
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
-    network_.template forward_tile<T>(tile, first, entering(tile, first, activations),
-                                      keep ? tape_.data + tile.number * size : nullptr, s.network);
-    copy_out<T>(tile, s.network.jets.data, jets);
+    networks_.template forward_tile<T>(tile, first, entering(tile, first, activations),
+                                      keep ? tape_.data + tile.number * size : nullptr, s.networks);
+    copy_out<T>(tile, s.networks.jets.data, jets);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
 
 template <class Real>
 void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
-  network_.set_parameters(theta);
-  const int64_t units = network_.layer(layer).inputs, size = network_.size_of(units);
+  networks_.set_parameters(theta);
+  const int64_t size = networks_.entering_size(layer);
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
-    network_.template prefix_tile<T>(tile, layer, s.network);
-    std::copy_n(s.network.y.data, units * components() * T, activations + tile.number * size);
+    networks_.template prefix_tile<T>(tile, layer, s.networks, activations + tile.number * size);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
@@ -141,39 +141,35 @@ void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
 template <class Real>
 void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real* activations,
                               const Real* adjoint, Real* leaves) {
-  const int64_t length = parameter_count(first, last), size = network_.tape_size();
+  const int64_t length = parameter_count(first, last), size = networks_.tape_size();
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
     const int64_t valid = tile.stop - tile.start;
     for (int r = 0; r < outputs(); ++r)
       for (int c = 0; c < components(); ++c) {
-        Real* to = s.network.w_bar.data + (r * components() + c) * T;
+        Real* to = s.networks.adjoint.data + (r * components() + c) * T;
         std::copy_n(adjoint + (int64_t(c) * outputs() + r) * count() + tile.start, valid, to);
         std::fill(to + valid, to + T, Real(0));
       }
-    network_.template reverse_tile<T>(
-        tile, first, last, entering(tile, first, activations), tape_.data + tile.number * size,
-        s.network, [&](int l, const Real* y) {
-          network_.template add_gradient<T>(l, y, s.network,
-                                            s.sums.data + network_.sums_offset(first, l));
-        });
+    networks_.template add_gradients<T>(tile, first, last, entering(tile, first, activations),
+                                        tape_.data + tile.number * size, s.networks, s.sums.data);
   };
   const auto begin = [&](Scratch& s) {
-    std::fill_n(s.sums.data, network_.sums_offset(first, last + 1), Real(0));
+    std::fill_n(s.sums.data, networks_.sums_size(first, last), Real(0));
   };
   for_each_chunk(0, chunks(), begin, run, [&](int64_t c, Scratch& s) {
-    network_.collect(theta, first, last, s.sums.data, leaves + c * length);
+    networks_.collect(theta, first, last, s.sums.data, leaves + c * length);
   });
 }
 
 template <class Real>
 void JetKernel<Real>::tangent(const Real* theta, const Real* v, Real* jets_dot) {
-  network_.set_parameters(theta);
-  network_.set_direction(theta, v);
+  networks_.set_parameters(theta);
+  networks_.set_direction(theta, v);
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
-    network_.template tangent_tile<T>(tile, nullptr, s.network);
-    copy_out<T>(tile, s.network.jets_dot(), jets_dot);
+    networks_.template tangent_tile<T>(tile, nullptr, s.networks);
+    copy_out<T>(tile, s.networks.jets_dot.data, jets_dot);
   };
   for_each_chunk(0, chunks(), [](Scratch&) {}, run, [](int64_t, Scratch&) {});
 }
@@ -184,16 +180,16 @@ template <int T>
 void JetKernel<Real>::evaluate(const Real* theta, const Tile& tile, int first,
                                const Real* activations, Real* tape, const Residual& residual,
                                Scratch& s) const {
-  network_.template forward_tile<T>(tile, first, entering(tile, first, activations), tape,
-                                    s.network);
-  residual.template forward<T>(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
-                   s.residual.data);
+  networks_.template forward_tile<T>(tile, first, entering(tile, first, activations), tape,
+                                     s.networks);
+  residual.template forward<T>(tile.start, tile.stop, s.networks.jets.data, theta + parameters(),
+                               s.residual.data);
 }
 
 template <class Real>
 void JetKernel<Real>::losses(const Real* theta, int first, const Real* activations,
                              const Residual& residual, Real* sums) {
-  network_.set_parameters(theta);
+  networks_.set_parameters(theta);
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
     evaluate<T>(theta, tile, first, activations, nullptr, residual, s);
@@ -209,19 +205,15 @@ void JetKernel<Real>::sweep_residual(int first, int last, const Real* activation
                                      const Residual& residual, Ahead ahead, End end) {
   const auto begin = [&](Scratch& s) {
     s.start_residual(residual);
-    std::fill_n(s.sums.data, network_.sums_offset(first, last + 1), Real(0));
+    std::fill_n(s.sums.data, networks_.sums_size(first, last), Real(0));
   };
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
     ahead(width, tile, s);
-    residual.template reverse<T>(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
+    residual.template reverse<T>(s.seeds.data, rows(), s.residual.data, s.networks.adjoint.data,
                                  s.unknowns_bar.data);
-    network_.template reverse_tile<T>(
-        tile, first, last, entering(tile, first, activations), s.tape.data, s.network,
-        [&](int l, const Real* y) {
-          network_.template add_gradient<T>(l, y, s.network,
-                                            s.sums.data + network_.sums_offset(first, l));
-        });
+    networks_.template add_gradients<T>(tile, first, last, entering(tile, first, activations),
+                                        s.tape.data, s.networks, s.sums.data);
   };
   for_each_chunk(0, chunks(), begin, run, end);
 }
@@ -230,7 +222,7 @@ template <class Real>
 void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int last,
                                            const Real* activations, const Residual& residual,
                                            bool unknowns_wanted, Real* leaves) {
-  network_.set_parameters(theta);
+  networks_.set_parameters(theta);
   const int64_t parameters = parameter_count(first, last);
   const int64_t length = 1 + parameters + (unknowns_wanted ? residual.unknowns() : 0);
   const auto ahead = [&](auto width, const Tile& tile, Scratch& s) {
@@ -245,7 +237,7 @@ void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int las
   sweep_residual(first, last, activations, residual, ahead, [&](int64_t c, Scratch& s) {
     Real* leaf = leaves + c * length;
     leaf[0] = s.sum_tile(s.squares);
-    network_.collect(theta, first, last, s.sums.data, leaf + 1);
+    networks_.collect(theta, first, last, s.sums.data, leaf + 1);
     if (unknowns_wanted) s.write_unknowns(residual, leaf + 1 + parameters);
   });
 }
@@ -254,14 +246,14 @@ void JetKernel<Real>::losses_and_gradients(const Real* theta, int first, int las
 template <class Real>
 void JetKernel<Real>::write_leaf(const Real* theta, const Residual& residual, const Scratch& s,
                                  Real* leaf) const {
-  network_.collect(theta, 0, network_.depth() - 1, s.sums.data, leaf);
+  networks_.collect(theta, 0, depth() - 1, s.sums.data, leaf);
   s.write_unknowns(residual, leaf + parameters());
 }
 
 template <class Real>
 void JetKernel<Real>::weighted_gradients(const Real* theta, const Residual& residual,
                                          const Real* weights, Real* leaves) {
-  network_.set_parameters(theta);
+  networks_.set_parameters(theta);
   const int results = residual.results();
   const int64_t length = parameters() + residual.unknowns();
   const auto ahead = [&](auto width, const Tile& tile, Scratch& s) {
@@ -270,7 +262,7 @@ void JetKernel<Real>::weighted_gradients(const Real* theta, const Residual& resi
     for (int j = 0; j < results; ++j)
       s.template seed<T>(tile, j, [&](int t) { return weights[(tile.start + t) * results + j]; });
   };
-  sweep_residual(0, network_.depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
+  sweep_residual(0, depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
     write_leaf(theta, residual, s, leaves + c * length);
   });
 }
@@ -280,17 +272,17 @@ template <class Real>
 template <int T>
 void JetKernel<Real>::evaluate_tangent(const Real* theta, const Real* v, const Tile& tile,
                                        Real* tape, const Residual& residual, Scratch& s) const {
-  network_.template tangent_tile<T>(tile, tape, s.network);
-  residual.template forward<T>(tile.start, tile.stop, s.network.jets.data, theta + parameters(),
+  networks_.template tangent_tile<T>(tile, tape, s.networks);
+  residual.template forward<T>(tile.start, tile.stop, s.networks.jets.data, theta + parameters(),
                                s.residual.data);
-  residual.template tangent<T>(s.network.jets_dot(), v + parameters(), s.residual.data);
+  residual.template tangent<T>(s.networks.jets_dot.data, v + parameters(), s.residual.data);
 }
 
 template <class Real>
 void JetKernel<Real>::gauss_newton_products(const Real* theta, const Real* v,
                                             const Residual& residual, Real* leaves) {
-  network_.set_parameters(theta);
-  network_.set_direction(theta, v);
+  networks_.set_parameters(theta);
+  networks_.set_direction(theta, v);
   const int64_t length = parameters() + residual.unknowns();
   const auto ahead = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
@@ -300,14 +292,14 @@ void JetKernel<Real>::gauss_newton_products(const Real* theta, const Real* v,
       s.template seed<T>(tile, j, [&](int t) { return r_dot[t]; });
     }
   };
-  sweep_residual(0, network_.depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
+  sweep_residual(0, depth() - 1, nullptr, residual, ahead, [&](int64_t c, Scratch& s) {
     write_leaf(theta, residual, s, leaves + c * length);
   });
 }
 
 template <class Real>
 void JetKernel<Real>::residuals(const Real* theta, const Residual& residual, Real* r) {
-  network_.set_parameters(theta);
+  networks_.set_parameters(theta);
   const int results = residual.results();
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
@@ -323,8 +315,8 @@ void JetKernel<Real>::residuals(const Real* theta, const Residual& residual, Rea
 template <class Real>
 void JetKernel<Real>::jacobian(const Real* theta, const Residual& residual, int64_t first_chunk,
                                int64_t last_chunk, Real* rows_out) {
-  network_.set_parameters(theta);
-  const int last = network_.depth() - 1, results = residual.results();
+  networks_.set_parameters(theta);
+  const int results = residual.results();
   const int64_t length = 1 + parameters() + residual.unknowns(), start = bounds_[first_chunk];
   const int64_t stride = results * length;
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
@@ -336,12 +328,9 @@ void JetKernel<Real>::jacobian(const Real* theta, const Residual& residual, int6
       for (int i = 0; i < results; ++i)
         s.template seed<T>(tile, i, [&](int) { return Real(i == j); });
       s.clear_unknowns(residual);
-      residual.template reverse<T>(s.seeds.data, rows(), s.residual.data, s.network.w_bar.data,
+      residual.template reverse<T>(s.seeds.data, rows(), s.residual.data, s.networks.adjoint.data,
                                    s.unknowns_bar.data);
-      network_.template reverse_tile<T>(
-          tile, 0, last, nullptr, s.tape.data, s.network, [&](int l, const Real* y) {
-            network_.template write_rows<T>(theta, l, y, valid, stride, s.network, own + 1);
-          });
+      networks_.template write_rows<T>(theta, tile, s.tape.data, stride, s.networks, own + 1);
       for (int64_t t = 0; t < valid; ++t) {
         own[t * stride] = s.template value<T>(residual, j)[t];
         for (int k = 0; k < residual.unknowns(); ++k)
@@ -356,8 +345,8 @@ void JetKernel<Real>::jacobian(const Real* theta, const Residual& residual, int6
 template <class Real>
 void JetKernel<Real>::jacobian_product(const Real* theta, const Real* v,
                                        const Residual& residual, Real* product) {
-  network_.set_parameters(theta);
-  network_.set_direction(theta, v);
+  networks_.set_parameters(theta);
+  networks_.set_direction(theta, v);
   const int results = residual.results();
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;

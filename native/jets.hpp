@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "network.hpp"
+#include "networks.hpp"
 #include "pointwise.hpp"
 
 namespace hpctrain {
@@ -20,11 +20,15 @@ template <class Real> class JetKernel {
   using Residual = PointwiseResidual<Real>;
 
   // bounds: chunk c holds points bounds[c] .. bounds[c+1].
-  JetKernel(TileNetwork<Real> network, std::vector<int64_t> bounds, int threads);
+  JetKernel(std::vector<TileNetwork<Real>> networks, std::vector<int64_t> bounds, int threads);
   ~JetKernel();
 
-  int components() const { return network_.components(); }
-  int outputs() const { return network_.outputs(); }
+  const std::vector<TileNetwork<Real>>& networks() const { return networks_.parts(); }
+  const std::vector<int64_t>& bounds() const { return bounds_; }
+  int threads() const { return threads_; }
+  int depth() const { return networks_.depth(); }
+  int components() const { return networks_.components(); }
+  int outputs() const { return networks_.outputs(); }
   int64_t count() const { return bounds_.back(); }
   int64_t chunks() const { return int64_t(bounds_.size()) - 1; }
   int64_t points_of(int64_t first_chunk, int64_t last_chunk) const {
@@ -32,13 +36,13 @@ template <class Real> class JetKernel {
   }
   // Numbers that hold the jets entering layer `layer`, for all points, in tile order.
   int64_t activation_size(int layer) const {
-    return tile_of_chunk_.back() * network_.size_of(network_.layer(layer).inputs);
+    return tile_of_chunk_.back() * networks_.entering_size(layer);
   }
   // Numbers of parameters of layers first..last, and of all.
   int64_t parameter_count(int first, int last) const {
-    return network_.parameter_count(first, last);
+    return networks_.parameter_count(first, last);
   }
-  int64_t parameters() const { return parameter_count(0, network_.depth() - 1); }
+  int64_t parameters() const { return parameter_count(0, depth() - 1); }
 
   // jets (components, outputs, points) from layer `first` on; activations (jets entering `first`) is
   // null for first == 0. With keep, the reverse sweep's data are kept on the tape.
@@ -98,12 +102,11 @@ template <class Real> class JetKernel {
   template <int T> void copy_out(const Tile& tile, const Real* from, Real* jets) const;
   // The tile's part of the jets that enter layer `first`, null for the first one.
   const Real* entering(const Tile& tile, int first, const Real* activations) const {
-    return first > 0 ? activations + tile.number * network_.size_of(network_.layer(first).inputs)
-                     : nullptr;
+    return first > 0 ? activations + tile.number * networks_.entering_size(first) : nullptr;
   }
   int64_t rows() const { return int64_t(outputs()) * components(); }
 
-  TileNetwork<Real> network_;
+  TileNetworks<Real> networks_;
   std::vector<int64_t> bounds_, tile_of_chunk_;
   int threads_;
   Buffer<Real> tape_;

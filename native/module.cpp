@@ -107,9 +107,24 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
               int parts, std::vector<int64_t> bounds, int threads) {
              require(!bounds.empty() && int64_t(rows.shape(1)) == bounds.back(),
                      "inputs must be (rows, count) with count = bounds[-1]");
-             new (self) Kernel(network_of<Real>(layers, activation, time_step, compiled, rules,
-                                                tangents, entries, rows, parts),
+             new (self) Kernel({network_of<Real>(layers, activation, time_step, compiled, rules,
+                                                 tangents, entries, rows, parts)},
                                std::move(bounds), threads);
+           })
+      .def("__init__",
+           [](Kernel* self, const std::vector<const Kernel*>& beside) {
+             require(!beside.empty(), "networks beside each other are at least one");
+             const Kernel& first = *beside[0];
+             std::vector<TileNetwork<Real>> networks;
+             for (const Kernel* each : beside)
+               for (const TileNetwork<Real>& network : each->networks()) {
+                 require(each->bounds() == first.bounds() && network.depth() == first.depth() &&
+                             network.components() == first.components() &&
+                             network.longest() == first.networks()[0].longest(),
+                         "networks beside each other have one depth, jet, tile and cut of points");
+                 networks.push_back(network);
+               }
+             new (self) Kernel(std::move(networks), first.bounds(), first.threads());
            })
       .def_prop_ro("components", &Kernel::components)
       .def("activation_size", &Kernel::activation_size)

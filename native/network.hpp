@@ -61,10 +61,9 @@ template <class Real> struct Buffer {
 
 template <class Real> class TileNetwork {
  public:
-  // A thread's memory: `jets` holds the jets of the output, `w_bar` the adjoint of a layer's w.
+  // A thread's memory: `w_bar` holds the adjoint of a layer's w.
   struct Memory {
-    Buffer<Real> w, y, w_bar, y_bar, jets;
-    Real* jets_dot() const { return w.data; }  // after tangent_tile
+    Buffer<Real> w, y, w_bar, y_bar;
   };
 
   // longest: points of a tile. tangent_distance: from a component of w to its tangent; no layer's
@@ -119,7 +118,7 @@ template <class Real> class TileNetwork {
                             inputs_.entries() * longest_);
     for (const Layer& layer : layers_) size = std::max(size, size_of(layer.outputs));
     m.w.reserve(std::max(size, 2 * tangent_distance_));
-    for (Buffer<Real>* buffer : {&m.y, &m.w_bar, &m.y_bar, &m.jets}) buffer->reserve(size);
+    for (Buffer<Real>* buffer : {&m.y, &m.w_bar, &m.y_bar}) buffer->reserve(size);
   }
 
   // w = 10 a (W y + b) is a plain layer with weights 10 a W and bias 10 a b.
@@ -138,11 +137,11 @@ template <class Real> class TileNetwork {
   // The derivatives of these weights along v.
   void set_direction(const Real* theta, const Real* v) { fold(theta, v, folded_dot_); }
 
-  // Leaves the jets of the output in m.jets; the tape may be null. activations: the tile's that
-  // enter layer `first` > 0.
+  // The jets of the output; the tape may be null. activations: the tile's that enter layer `first` >
+  // 0.
   template <int T>
-  void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape,
-                    Memory& m) const {
+  void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape, Memory& m,
+                    Real* jets) const {
     const int output = depth() - 1;
     enter<T>(tile, first, activations, m.y.data);
     for (int l = first; l < output; ++l) {
@@ -151,7 +150,7 @@ template <class Real> class TileNetwork {
       hidden_jets<T>(layers_[l], w, m.y.data);
     }
     keep_entering<T>(first, m.y.data, tape);
-    linear<T>(folded_[output], output, m.y.data, m.jets.data);
+    linear<T>(folded_[output], output, m.y.data, jets);
   }
 
   // The jets that enter `layer`, in m.y.
@@ -164,12 +163,13 @@ template <class Real> class TileNetwork {
     }
   }
 
-  // Starts from the adjoint of the output in m.w_bar; calls take(layer, y) for the layers from last
-  // to first, with the adjoint of the layer's w in m.w_bar and the jets y that enter it.
+  // Starts from the adjoint of the output; calls take(layer, y) for the layers from last to first,
+  // with the adjoint of the layer's w in m.w_bar and the jets y that enter it.
   template <int T, class Take>
   void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
-                    const Real* tape, Memory& m, Take take) const {
+                    const Real* tape, const Real* adjoint, Memory& m, Take take) const {
     const int output = depth() - 1;
+    std::copy_n(adjoint, int64_t(outputs()) * columns<T>(), m.w_bar.data);
     for (int l = output; l >= first; --l) {
       const Layer& layer = layers_[l];
       if (l < output)
@@ -186,13 +186,13 @@ template <class Real> class TileNetwork {
     }
   }
 
-  // The jets of the output in m.jets, and their tangents along the direction in m.jets_dot(); the
-  // tape, as of forward_tile, may be null.
+  // The jets of the output, and their tangents along the direction; the tape, as of forward_tile,
+  // may be null.
   //
   // With K, k the folded weights and biases and K', k' their derivatives,
   //   w = K y + k,   w' = K y' + K' y + k'.
   template <int T>
-  void tangent_tile(const Tile& tile, Real* tape, Memory& m) const {
+  void tangent_tile(const Tile& tile, Real* tape, Memory& m, Real* jets, Real* jets_dot) const {
     Real *w = m.w.data, *w_dot = m.w.data + tangent_distance_, *y_dot = m.y_bar.data;
     const int output = depth() - 1;
     enter<T>(tile, 0, nullptr, m.y.data);
@@ -210,8 +210,8 @@ template <class Real> class TileNetwork {
       activated_jets<T>(layer, w, m.y.data);
     }
     keep_entering<T>(0, m.y.data, tape);
-    linear<T>(folded_[output], output, m.y.data, m.jets.data);
-    linear_dot<T>(output, m, m.jets_dot());
+    linear<T>(folded_[output], output, m.y.data, jets);
+    linear_dot<T>(output, m, jets_dot);
   }
 
   // Adds a tile's part of the gradient of layer l to its sums.
@@ -224,18 +224,14 @@ template <class Real> class TileNetwork {
                                    columns<T>(), sums);
   }
 
-  // The gradients of layers first..last out of their sums.
-  void collect(const Real* theta, int first, int last, const Real* sums, Real* gradient) const {
-    for (int l = first; l <= last; ++l) {
-      const Layer& layer = layers_[l];
-      const Real* own = sums + sums_offset(first, l);
-      if (by_entries(l))
-        inputs_.collect(own, layer.outputs, gradient);
-      else
-        collect_gradient(own, layer.outputs, layer.inputs, gradient);
-      unfold_scale(theta, layer, gradient);
-      gradient += parameter_count(l, l);
-    }
+  // The gradient of layer l out of its sums.
+  void collect(const Real* theta, int l, const Real* sums, Real* gradient) const {
+    const Layer& layer = layers_[l];
+    if (by_entries(l))
+      inputs_.collect(sums, layer.outputs, gradient);
+    else
+      collect_gradient(sums, layer.outputs, layer.inputs, gradient);
+    unfold_scale(theta, layer, gradient);
   }
 
   // A layer's part of the Jacobian's rows of a tile: for every point the sum over components of

@@ -54,6 +54,7 @@ FORMULAS = (
     "heat-1d",
     "heat-4d",
     "heat-ball",
+    "heat-inverse",
     "heat-multiscale",
     "heat-plate",
     "heat-variable",
@@ -108,7 +109,7 @@ COMPUTED = (
 # 2 sech x and its slope at the ends of [-15, 15], where the solution of the line repeats itself.
 NOT_QUITE = {("schroedinger-line", "Periodic"): 3e-6}
 # The data have errors of their own.
-INEXACT = ("burgers-inverse-noisy", "poisson-inverse-noisy")
+INEXACT = ("burgers-inverse-noisy", "heat-inverse-noisy", "poisson-inverse-noisy")
 # All fields of solutions whose reference leaves out what data and conditions do not determine.
 WHOLE = {"beltrami": beltrami.solve, "taylor-green-inverse": taylor_green_inverse.solve}
 

@@ -5,8 +5,10 @@ these do not have, and all of it where they are not installed, runs in torch.
 """
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,9 @@ from hpctrain.kernels.autograd import evaluate_jets
 from hpctrain.kernels.builds import TORCH, VARIABLE, choose_build, load_build
 from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator, JetShape
+from hpctrain.kernels.joint import JointJets
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.joint import JointNetwork
 
 __all__ = [
     "JetEvaluator",
@@ -26,6 +30,7 @@ __all__ = [
     "find_native_kernels",
     "is_native_available",
     "make_jet_evaluator",
+    "make_joint_evaluator",
 ]
 
 
@@ -66,6 +71,7 @@ def make_jet_evaluator(
     bounds: list[int],
     threads: int = 1,
     inputs: Tensor | None = None,
+    tile_parts: int | None = None,
 ) -> JetEvaluator:
     """Makes the fastest evaluator of a network's jets at fixed points that is installed.
 
@@ -78,6 +84,7 @@ def make_jet_evaluator(
         threads: the threads of the compiled kernels.
         inputs: the jets (components, p, N) of the network's p inputs, where these are functions of
             the coordinates, such as an embedding. By default the inputs are the coordinates.
+        tile_parts: as for `native.NativeJets`.
     """
     if network.gated:
         return TorchJets(network, shape, points, bounds, inputs, GATED)
@@ -85,7 +92,7 @@ def make_jet_evaluator(
     if kernels == "native":
         from hpctrain.kernels.native import NativeJets
 
-        return NativeJets(network, shape, points, bounds, threads, inputs)
+        return NativeJets(network, shape, points, bounds, threads, inputs, tile_parts)
     if kernels == "triton":
         from hpctrain.kernels.triton_jets import TritonJets, find_lack_in_triton
 
@@ -94,6 +101,40 @@ def make_jet_evaluator(
             return TritonJets(network, shape, points, bounds, inputs)
         return TorchJets(network, shape, points, bounds, inputs, fallback)
     return TorchJets(network, shape, points, bounds, inputs)
+
+
+def make_joint_evaluator(
+    network: JointNetwork,
+    shape: JetShape,
+    points: Tensor,
+    bounds: list[int],
+    threads: int,
+    inputs: Sequence[Tensor],
+) -> JetEvaluator:
+    """Makes the fastest evaluator of the jets of networks beside each other.
+
+    Args:
+        network: the networks.
+        shape, points, bounds, threads: as for `make_jet_evaluator`.
+        inputs: the jets (components, p, N) of the inputs of each.
+    """
+    is_native = choose_kernels(points.device) == "native" and not network.parts[0].gated
+    parts = None
+    if is_native:
+        from hpctrain.kernels.native import choose_tile_parts
+
+        parts = choose_tile_parts(network, shape)
+    evaluators: Any = [
+        make_jet_evaluator(part, shape, points, bounds, threads, own, parts)
+        for part, own in zip(network.parts, inputs, strict=True)
+    ]
+    if len(evaluators) == 1:
+        return evaluators[0]
+    if is_native:
+        from hpctrain.kernels.native import JointNativeJets
+
+        return JointNativeJets(network, evaluators)
+    return JointJets(network, evaluators)
 
 
 def find_dtype(name: str) -> torch.dtype:

@@ -36,6 +36,7 @@ class TorchJets(JetEvaluator):
         fallback: str | None = None,
     ) -> None:
         super().__init__(network, shape, bounds)
+        self._network = network
         self.fallback = fallback
         self._inputs = make_input_jets(shape, points) if inputs is None else inputs
         starts, stops = (torch.tensor(b, device=points.device) for b in (bounds[:-1], bounds[1:]))
@@ -49,11 +50,11 @@ class TorchJets(JetEvaluator):
 
     def recut(self, bounds: list[int]) -> "TorchJets":
         points = self._inputs[0]
-        return TorchJets(self.network, self.shape, points, bounds, self._inputs, self.fallback)
+        return TorchJets(self._network, self.shape, points, bounds, self._inputs, self.fallback)
 
     def select(self, places: Tensor, bounds: list[int]) -> "TorchJets":
         inputs = self._inputs[..., places.to(self._inputs.device)]
-        return TorchJets(self.network, self.shape, inputs[0], bounds, inputs, self.fallback)
+        return TorchJets(self._network, self.shape, inputs[0], bounds, inputs, self.fallback)
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
@@ -68,7 +69,7 @@ class TorchJets(JetEvaluator):
 
     def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         y = self._input
-        for below in self.network.layers[:layer]:
+        for below in self._network.layers[:layer]:
             y = self._hidden(below, theta.detach().expand(self.chunks, -1), y)
         return y
 
@@ -88,8 +89,9 @@ class TorchJets(JetEvaluator):
         (gradient,) = torch.autograd.grad(
             jets, by_chunk, seed.permute(2, 1, 0, 3), retain_graph=True
         )
-        layers = self.network.layers
-        return gradient[:, layers[first].start : layers[-1 if last is None else last].stop]
+        last = len(self._network.layers) - 1 if last is None else last
+        own = self._network.layers[first : last + 1]
+        return torch.cat([gradient[:, layer.start : layer.stop] for layer in own], dim=1)
 
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         """Computes the derivative along v, by differentiating twice.
@@ -111,9 +113,9 @@ class TorchJets(JetEvaluator):
         Args:
             y: the jets that enter layer `first`.
         """
-        for layer in self.network.layers[first:-1]:
+        for layer in self._network.layers[first:-1]:
             y = self._hidden(layer, theta, y)
-        return self._linear(self.network.layers[-1], theta, y)
+        return self._linear(self._network.layers[-1], theta, y)
 
     def _linear(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
         y = y[:, -layer.inputs :]
@@ -130,13 +132,13 @@ class TorchJets(JetEvaluator):
         w = self._linear(layer, theta, y)
         products = self.shape.products
         highest = max((len(p.factors) for each in products for p in each), default=0)
-        slopes = differentiate_activation(self.network.activation, w[:, :, 0], highest)
+        slopes = differentiate_activation(self._network.activation, w[:, :, 0], highest)
         derived = [_sum_products(each, slopes, w) for each in products[1:]]
         update = torch.stack([slopes[0], *derived], dim=2)
         if layer.gated:
             U, V, _ = y.chunk(3, dim=1)
             return torch.cat([U, V, U + self._multiply(update, V - U)], dim=1)
-        return y + self.network.time_step * update if layer.residual else update
+        return y + self._network.time_step * update if layer.residual else update
 
     def _multiply(self, y: Tensor, z: Tensor) -> Tensor:
         """Computes the jets of the product of two functions by Leibniz' rule."""

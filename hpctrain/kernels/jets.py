@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hpctrain.kernels.shape import Index, JetShape, Product
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.joint import JointNetwork
 
 __all__ = ["Index", "JetEvaluator", "JetShape", "Product", "find_differentiated", "make_input_jets"]
 
@@ -58,7 +59,7 @@ class JetEvaluator(ABC):
     `keep`.
 
     Args:
-        network: the network.
+        network: the network, or several beside each other.
         shape: which derivatives a jet holds.
         bounds: chunk c consists of the points bounds[c] … bounds[c + 1] - 1.
 
@@ -69,7 +70,9 @@ class JetEvaluator(ABC):
 
     fallback: str | None = None
 
-    def __init__(self, network: DenseNetwork, shape: JetShape, bounds: list[int]) -> None:
+    def __init__(
+        self, network: DenseNetwork | JointNetwork, shape: JetShape, bounds: list[int]
+    ) -> None:
         self.network = network
         self.shape = shape
         self.bounds = bounds

@@ -5,6 +5,8 @@ derivatives, the formulas are compiled. All other jets are computed from the lis
 `JetShape` has, in smaller tiles where they have many components.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.program import Program
 from hpctrain.kernels.shape import Product
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.joint import JointNetwork
 
 _kernels = load_build(choose_build() or HOST)
 _KERNELS = {torch.float64: _kernels.JetKernelDouble, torch.float32: _kernels.JetKernelFloat}
@@ -38,6 +41,8 @@ class NativeJets(JetEvaluator):
         threads: the threads that share the chunks. Results do not depend on it.
         inputs: the jets (components, p, N) of the network's inputs; by default those of the
             coordinates.
+        tile_parts: into how many parts a full tile of points is divided; see `choose_tile_parts`.
+            By default as the network by itself asks.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class NativeJets(JetEvaluator):
         bounds: list[int],
         threads: int = 1,
         inputs: Tensor | None = None,
+        tile_parts: int | None = None,
     ) -> None:
         super().__init__(network, shape, bounds)
         layers = [
@@ -62,24 +68,29 @@ class NativeJets(JetEvaluator):
             for layer in network.layers
         ]
         self.dtype = points.dtype
+        self._network, self._tile_parts = network, tile_parts
         self._points, self._inputs, self._threads = points, inputs, threads
         compiled = find_compiled_shape(network, shape)
         entries, rows = _list_input_entries(shape, points, inputs)
-        parts = 1 if compiled[0] else _choose_tile_parts(network, shape)
+        parts = tile_parts or choose_tile_parts(network, shape)
+        parts = 1 if compiled[0] else parts
         self.kernel = _KERNELS[points.dtype](
             layers, network.activation, network.time_step, compiled, _list_products(shape.products),
             _list_products(shape.tangents), entries, _view(rows), parts, bounds, threads,
         )  # fmt: skip
 
     def recut(self, bounds: list[int]) -> "NativeJets":
-        return NativeJets(
-            self.network, self.shape, self._points, bounds, self._threads, self._inputs
-        )
+        return self._move(self._points, bounds, self._inputs)
 
     def select(self, places: Tensor, bounds: list[int]) -> "NativeJets":
         inputs = None if self._inputs is None else self._inputs[..., places]
-        points = self._points[:, places]
-        return NativeJets(self.network, self.shape, points, bounds, self._threads, inputs)
+        return self._move(self._points[:, places], bounds, inputs)
+
+    def _move(self, points: Tensor, bounds: list[int], inputs: Tensor | None) -> "NativeJets":
+        """Makes an evaluator of the same network at other points."""
+        return NativeJets(
+            self._network, self.shape, points, bounds, self._threads, inputs, self._tile_parts
+        )
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
@@ -127,6 +138,29 @@ class NativeJets(JetEvaluator):
         return jets
 
 
+class JointNativeJets(NativeJets):
+    """Evaluates networks beside each other by one kernel; see `JetEvaluator`.
+
+    Args:
+        network: the networks.
+        parts: the evaluator of each, at the same points in the same chunks, with tiles of one
+            length.
+    """
+
+    def __init__(self, network: JointNetwork, parts: Sequence[NativeJets]) -> None:
+        JetEvaluator.__init__(self, network, parts[0].shape, parts[0].bounds)
+        self._joint, self._parts = network, tuple(parts)
+        self.dtype = parts[0].dtype
+        self.kernel = _KERNELS[self.dtype]([part.kernel for part in parts])
+
+    def recut(self, bounds: list[int]) -> "JointNativeJets":
+        return JointNativeJets(self._joint, [part.recut(bounds) for part in self._parts])
+
+    def select(self, places: Tensor, bounds: list[int]) -> "JointNativeJets":
+        parts = [part.select(places, bounds) for part in self._parts]
+        return JointNativeJets(self._joint, parts)
+
+
 def find_compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, int, int]:
     """Finds whether the formulas of a jet are compiled, and how the kernel calls it.
 
@@ -148,7 +182,7 @@ def find_compiled_shape(network: DenseNetwork, shape: JetShape) -> tuple[bool, i
     return True, len(firsts), sum(1 << firsts.index(index[0]) for index in others)
 
 
-def _choose_tile_parts(network: DenseNetwork, shape: JetShape) -> int:
+def choose_tile_parts(network: DenseNetwork | JointNetwork, shape: JetShape) -> int:
     """Chooses into how many parts a full tile of points is divided, so that it stays in cache.
 
     It depends on network and shape alone, because the order of sums depends on it.

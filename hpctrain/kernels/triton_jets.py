@@ -60,6 +60,7 @@ class TritonJets(JetEvaluator):
         inputs: Tensor | None = None,
     ) -> None:
         super().__init__(network, shape, bounds)
+        self._network = network
         self._points = points
         self._inputs = make_input_jets(shape, points) if inputs is None else inputs
         self._bounds = torch.tensor(bounds, device=points.device)
@@ -68,15 +69,15 @@ class TritonJets(JetEvaluator):
         self._tape: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def recut(self, bounds: list[int]) -> "TritonJets":
-        return TritonJets(self.network, self.shape, self._points, bounds, self._inputs)
+        return TritonJets(self._network, self.shape, self._points, bounds, self._inputs)
 
     def select(self, places: Tensor, bounds: list[int]) -> "TritonJets":
         places = places.to(self._points.device)
         points, inputs = self._points[:, places], self._inputs[..., places]
-        return TritonJets(self.network, self.shape, points, bounds, inputs)
+        return TritonJets(self._network, self.shape, points, bounds, inputs)
 
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
-        in_torch = TorchJets(self.network, self.shape, self._points, self.bounds, self._inputs)
+        in_torch = TorchJets(self._network, self.shape, self._points, self.bounds, self._inputs)
         return in_torch.differentiate_along(theta, v)
 
     def _list_partners(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -99,17 +100,17 @@ class TritonJets(JetEvaluator):
         theta = theta.detach().contiguous()
         y = self._input() if activations is None else activations
         tape = []
-        for layer in self.network.layers[first:-1]:
+        for layer in self._network.layers[first:-1]:
             below, (z, h, y) = y, self._hidden(layer, theta, y)
             tape.append((below, z, h))
-        z = self._linear(self.network.layers[-1], theta, y)
+        z = self._linear(self._network.layers[-1], theta, y)
         if keep:
             self._tape = [*tape, (y, z, z[:, 0])]
         return z.transpose(0, 1).contiguous()
 
     def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         y = self._input()
-        for below in self.network.layers[:layer]:
+        for below in self._network.layers[:layer]:
             _, _, y = self._hidden(below, theta.detach().contiguous(), y)
         return y
 
@@ -124,17 +125,18 @@ class TritonJets(JetEvaluator):
     ) -> Tensor:
         if not self._tape:
             raise RuntimeError("reverse needs a kept forward evaluation")
-        theta, layers = theta.detach().contiguous(), self.network.layers
+        theta, layers = theta.detach().contiguous(), self._network.layers
         last = len(layers) - 1 if last is None else last
-        start = layers[first].start
-        leaves = adjoint.new_empty(self.chunks, layers[last].stop - start)
+        sizes = [layer.stop - layer.start for layer in layers]
+        leaves = adjoint.new_empty(self.chunks, sum(sizes[first : last + 1]))
         y_bar = w_bar = adjoint.transpose(0, 1).contiguous()
         for index in range(len(layers) - 1, first - 1, -1):
             layer, (y, z, h) = layers[index], self._tape[index - first]
             if index < len(layers) - 1:
                 w_bar = self._pull_back_layer(layer, theta, y_bar, z, h)
             if index <= last:
-                self._add_gradients(layer, theta, w_bar, y, z, leaves[:, layer.start - start :])
+                own = leaves[:, sum(sizes[first:index]) :]
+                self._add_gradients(layer, theta, w_bar, y, z, own)
             if index > first:
                 y_bar = self._multiply_adjoint(layer, theta, w_bar, y_bar)
         return leaves

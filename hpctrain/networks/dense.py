@@ -44,6 +44,11 @@ class DenseLayer:
     parts: int = 1
 
     @property
+    def cost(self) -> int:
+        """Multiply-adds for one point."""
+        return self.inputs * self.outputs
+
+    @property
     def bias_start(self) -> int:
         """Where b begins in θ."""
         return self.start + self.outputs * self.inputs
@@ -75,7 +80,12 @@ class DenseLayer:
 
 @dataclass(frozen=True)
 class DenseNetwork:
-    """A network of `depth` linear maps, `inputs` → `width` → … → `width` → `outputs`."""
+    """A network of `depth` linear maps, `inputs` → `width` → … → `width` → `outputs`.
+
+    Attributes:
+        starts: where the parameters of each layer begin in θ, if that of other networks stand
+            between them; by default one layer follows the other.
+    """
 
     inputs: int
     width: int
@@ -86,6 +96,7 @@ class DenseNetwork:
     time_step: float = 1.0
     activation: Literal["tanh", "sin"] = "tanh"
     gated: bool = False
+    starts: tuple[int, ...] = ()
 
     @cached_property
     def layers(self) -> tuple[DenseLayer, ...]:
@@ -100,7 +111,7 @@ class DenseNetwork:
                 DenseLayer(
                     inputs=sizes[index],
                     outputs=parts * sizes[index + 1],
-                    start=layers[-1].stop if layers else 0,
+                    start=self._find_start(index, layers),
                     adaptive=self.adaptive and hidden and (skips or not self.residual),
                     residual=skips,
                     gated=self.gated and hidden and index > 0,
@@ -109,18 +120,30 @@ class DenseNetwork:
             )
         return tuple(layers)
 
+    def _find_start(self, index: int, below: list[DenseLayer]) -> int:
+        if self.starts:
+            return self.starts[index]
+        return below[-1].stop if below else 0
+
     @property
     def parameters(self) -> int:
-        """n, the length of θ."""
+        """n, the length of θ, up to this network's last parameter."""
         return self.layers[-1].stop
 
-    def make_initial_parameters(self, seed: int) -> Tensor:
-        """Draws θ₀ (n,), float64: Xavier-uniform weights, biases 0, adaptive scales 0.1."""
+    def make_initial_parameters(self, seed: int, number: int = 0) -> Tensor:
+        """Draws θ₀ (n,), float64: Xavier-uniform weights, biases 0, adaptive scales 0.1.
+
+        Args:
+            seed: determines them.
+            number: of the network among others of one run, which draw other weights.
+        """
+        further = (number,) if number else ()
         theta = torch.zeros(self.parameters, dtype=torch.float64, device="cpu")
         for index, layer in enumerate(self.layers):
             limit = math.sqrt(6 / (layer.inputs + layer.outputs // layer.parts))
             size = layer.outputs * layer.inputs
-            weight = make_generator(seed, "weights", index).uniform(-limit, limit, size)
+            generator = make_generator(seed, "weights", index, *further)
+            weight = generator.uniform(-limit, limit, size)
             theta[layer.start : layer.bias_start] = to_tensor(weight)
             if layer.scale_index is not None:
                 theta[layer.scale_index] = INITIAL_ADAPTIVE_SCALE

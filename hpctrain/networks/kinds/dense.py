@@ -30,6 +30,11 @@ class DenseOptions(Options):
     scale_inputs: bool = Field(
         True, description="take coordinates scaled from the equation's domain to [-1, 1]"
     )
+    separate: bool | list[list[str]] = Field(
+        False,
+        description="a network of this size for each field, or for each group of fields; else one"
+        " for all fields that depend on the same coordinates",
+    )
     fourier: int = Field(
         0, ge=0, description="random frequencies whose sine and cosine are further inputs"
     )

@@ -47,6 +47,8 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         name: what reports call them; by default made of the name of the class.
         geometry: where they hold; its axes are the coordinates, time being "t".
         fields: names of what is sought.
+        depends: the coordinates and inputs on which a field depends, by its name, such as
+            {"a": ("x", "y")}; a field that is not named depends on all of them.
         unknowns: numbers that are found with the fields, by name.
         inputs: parameters of a family of solutions, by name, with their ranges.
         conditions: beside the equations.
@@ -61,6 +63,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
     name: str = ""
     geometry: Geometry
     fields: Sequence[str] = ("u",)
+    depends: Mapping[str, Sequence[str]] = {}
     unknowns: Mapping[str, Unknown] = {}
     inputs: Mapping[str, tuple[float, float]] = {}
     conditions: Sequence[AnyCondition] = ()
@@ -119,6 +122,11 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         names = number_names(each.name or each.kind for each in self.conditions)
         return dict(zip(names, self.conditions, strict=True))
 
+    def coordinates_of(self, field: str) -> tuple[str, ...]:
+        """The coordinates and inputs on which a field depends, in their order."""
+        names = self.frame.axes.names
+        return tuple(name for name in names if name in self.depends.get(field, names))
+
     @property
     def grid(self) -> tuple[int, ...] | None:
         """The test grid; None where points inside are taken."""
@@ -137,6 +145,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         if not (isinstance(self.name, str) and self.name.strip()):
             raise ProblemError(f"{title}.name is {self.name!r}: it must be a non-empty string")
         self._check_names(title)
+        self._check_dependence(title)
         for name, unknown in self.unknowns.items():
             _check_unknown(f"{title}.unknowns: {name}", unknown)
         _check_grid(title, self.test_grid, len(self.frame.axes.names))
@@ -182,6 +191,20 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
                     )
                 seen[name] = attribute
         _check_readable(title, axes)
+
+    def _check_dependence(self, title: str) -> None:
+        names, place = self.frame.axes.names, f"{title}.depends"
+        if not isinstance(self.depends, Mapping) or not set(self.depends) <= set(self.fields):
+            raise ProblemError(
+                f"{place} is {self.depends!r}: it must be a mapping of fields"
+                f" ({', '.join(self.fields)}) to coordinates"
+            )
+        for field, seen in self.depends.items():
+            if isinstance(seen, str) or not seen or not set(seen) <= set(names):
+                raise ProblemError(
+                    f"{place}: {field} is given {seen!r}: it must be a tuple of one or more of"
+                    f" {', '.join(names)}"
+                )
 
 
 def _check_readable(title: str, axes: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from hpctrain.kernels.dense import add_gram_sums
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
-from hpctrain.networks.dense import DenseLayer, DenseNetwork
+from hpctrain.networks.joint import JointLayer, JointNetwork
 
 # Rows of the Jacobian that are in memory at a time, unless a chunk has more.
 JACOBIAN_ROWS = 2048
@@ -98,7 +98,7 @@ class PinnLoss:
     """Sums of squared residuals over chunks of samples; see `objective.LeastSquaresLoss`.
 
     Args:
-        network: N.
+        network: N, one network or several.
         terms: those that have samples on this rank.
         parameters: n, the network's and the unknowns.
         rows: of all terms on all ranks.
@@ -109,7 +109,7 @@ class PinnLoss:
 
     def __init__(
         self,
-        network: DenseNetwork,
+        network: JointNetwork,
         terms: Sequence[TermLoss],
         chunks: int,
         parameters: int,
@@ -376,8 +376,8 @@ class PinnBatch:
         return PinnBatch(self._part.restrict(region, theta))
 
 
-def _multiply_adds(layers: tuple[DenseLayer, ...]) -> int:
-    return sum(layer.inputs * layer.outputs for layer in layers)
+def _multiply_adds(layers: tuple[JointLayer, ...]) -> int:
+    return sum(layer.cost for layer in layers)
 
 
 def row_scale(weight: float, samples: int, total: int) -> float:

@@ -125,6 +125,7 @@ class PinnOptions(FamilyOptions):
             clusters=tuple(clusters),
             fourier=network.draw_frequencies(len(names), seed),
             adapt=self.adapt,
+            separate=network.separate,
         )
 
         def make(own: Equations) -> PinnProblem:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.kernels import make_jet_evaluator
+from hpctrain.kernels import make_jet_evaluator, make_joint_evaluator
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.kernels.residual import Residual, ResidualLoss, make_residual_loss
 from hpctrain.linalg.arrays import CPU, to_array
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.joint import JointNetwork
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import unknowns as unknown_values
@@ -39,6 +40,7 @@ from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss, row_scale
 from hpctrain.problems.equations.outputs import Outputs, Quantities
+from hpctrain.problems.equations.parts import Part, check_forms, divide_fields
 from hpctrain.problems.equations.points import Cluster, make_grid_points, move_into_clusters
 from hpctrain.problems.equations.requests import (
     LANES,
@@ -80,6 +82,7 @@ class Formulation:
         clusters: where collocation points lie denser.
         fourier: random frequencies (m, d) of further inputs of the network.
         adapt: what of the loss is renewed in the course of a run.
+        separate: which fields have networks of their own; see `parts.divide_fields`.
     """
 
     points: int
@@ -91,6 +94,7 @@ class Formulation:
     clusters: Sequence[Cluster] = ()
     fourier: Tensor | None = None
     adapt: AdaptOptions | None = None
+    separate: bool | Sequence[Sequence[str]] = False
 
 
 class PinnProblem:
@@ -116,17 +120,28 @@ class PinnProblem:
         self.frame = equations.frame
         points, soft = self._place_points(), formulation.is_soft
         self.forms = {} if soft else exact_forms(equations)
-        periodic = [] if soft else periodic_inputs(equations)
-        self.inputs = NetworkInputs(
-            self.frame, formulation.scale_inputs, tuple(periodic), formulation.fourier
+        check_forms(equations, self.forms)
+        self.parts = divide_fields(equations, formulation.separate)
+        self.inputs = [self._list_inputs(part) for part in self.parts]
+        self.network = JointNetwork.join(
+            [
+                replace(network, inputs=its.count, outputs=len(part.fields))
+                for part, its in zip(self.parts, self.inputs, strict=True)
+            ]
         )
-        self.network = replace(network, inputs=self.inputs.count, outputs=len(equations.fields))
+        self._output_fields = [field for part in self.parts for field in part.fields]
         self.parameters = self.network.parameters + len(equations.unknowns)
         self._dtype, self._device = dtype, device
         self.first_terms = self._make_terms(points)
         self.terms = self.first_terms
         self.samples = sum(term.samples for term in self.terms)
         self._shares: dict[Holding, PinnLoss] = {}
+
+    def _list_inputs(self, part: Part) -> NetworkInputs:
+        """What the network of some fields takes."""
+        f = self.formulation
+        periodic = () if f.is_soft else tuple(periodic_inputs(self.equations))
+        return NetworkInputs(self.frame, f.scale_inputs, periodic, f.fourier, part.coordinates)
 
     def _place_points(self) -> Tensor:
         """The equation's points (d, N)."""
@@ -238,7 +253,7 @@ class PinnProblem:
             LayerRange(
                 each.start,
                 stop,
-                each.inputs * each.outputs,
+                each.cost,
                 tensors=(*each.tensors, *[stop - each.stop] * (stop > each.stop)),
             )
             for each, stop in zip(layers, stops, strict=True)
@@ -372,24 +387,35 @@ class PinnProblem:
     def evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
     ) -> JetEvaluator:
-        """The network's jets at points (d, N), float64; along x unless `factors` says otherwise."""
+        """The networks' jets at points (d, N), float64; along x unless `factors` says otherwise."""
         device, dtype = self._device, self._dtype
         if self._takes_plain(shape):
-            values = self.inputs.values(points).to(device, dtype)
-            return make_jet_evaluator(self.network, shape, values, bounds, threads)
-        jets = self.inputs.jets(points, shape).to(device, dtype)
-        return make_jet_evaluator(
-            self.network, shape, points.to(device, dtype), bounds, threads, inputs=jets
-        )
+            values = self.inputs[0].values(points).to(device, dtype)
+            return make_jet_evaluator(self.network.parts[0], shape, values, bounds, threads)
+        jets = [its.jets(points, shape).to(device, dtype) for its in self.inputs]
+        x = points.to(device, dtype)
+        return make_joint_evaluator(self.network, shape, x, bounds, threads, jets)
 
     def _takes_plain(self, shape: JetShape) -> bool:
-        return self.inputs.is_plain and not shape.laplacian
+        """Whether there is one network, which takes one number for each coordinate."""
+        its, d = self.inputs[0], len(self.frame.axes.names)
+        is_plain = len(self.inputs) == 1 and its.is_plain and its.count == d
+        return is_plain and not shape.laplacian
 
     def composition(self, shape: JetShape, points: Tensor) -> Composition:
         """Fields at points (d, …), float64, of the jets that an evaluator gives there."""
-        factors = self.inputs.factors(shape) if self._takes_plain(shape) else ()
-        place = (self._dtype, self._device)
-        return Composition(self.frame, self.forms, shape, points, self._maxima, factors, *place)
+        factors = self.inputs[0].factors(shape) if self._takes_plain(shape) else ()
+        return Composition(
+            self.frame,
+            self._output_fields,
+            self.forms,
+            shape,
+            points,
+            self._maxima,
+            factors,
+            self._dtype,
+            self._device,
+        )
 
     def _residual(self, term: Term, shape: JetShape, scale: float, own: Tensor) -> Residual:
         """The scaled rows of some samples of a term, as a function of the jet there."""
@@ -474,17 +500,21 @@ class PinnProblem:
 
     def evaluate_in_torch(self, theta: Tensor, field: str, points: Tensor) -> Tensor:
         """A field (N,) at points (d, N), differentiable in them any number of times."""
-        outputs = self.network(theta, self.inputs.values(points))
-        values = outputs[self.frame.fields.index(field)]
+        outputs = self.network(theta, [its.values(points) for its in self.inputs])
+        values = outputs[self._output_fields.index(field)]
         form = self.forms.get(field)
         if form is None:
             return values
         return form.lifting(points) + form.distance(points) / self._maxima.get(field, 1.0) * values
 
     def describe(self) -> str:
-        network, inputs = self.network, self.inputs
+        network, inputs = self.network.parts[0], self.inputs[0]
         kind = "residual" if network.residual else "mlp"
         kind = "modified mlp" if network.gated else kind
+        named = f"{kind} network"
+        if len(self.parts) > 1:
+            each = "; ".join(self._describe_part(part) for part in self.parts)
+            named = f"{len(self.parts)} {kind} networks ({each}), each"
         activation = "adaptive-tanh" if network.adaptive else network.activation
         scaling = "inputs scaled to [-1, 1]" if inputs.scales else "raw inputs"
         counted = " + ".join(
@@ -492,9 +522,15 @@ class PinnProblem:
             for term in self.terms
         )
         return (
-            f"{counted}, {kind} network, {network.depth} layers x {network.width}"
+            f"{counted}, {named}, {network.depth} layers x {network.width}"
             f" ({activation}), {scaling}{', jets in torch' if network.gated else ''}"
         )
+
+    def _describe_part(self, part: Part) -> str:
+        """Fields of one network, and what they depend on, if that is not all."""
+        fields = ", ".join(part.fields)
+        is_all = part.coordinates == self.frame.axes.names
+        return fields if is_all else f"{fields} of {', '.join(part.coordinates)}"
 
     def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
         """The errors against the reference, and the unknowns; collective."""

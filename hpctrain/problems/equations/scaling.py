@@ -38,39 +38,41 @@ class NetworkInputs:
         periodic: coordinates in whose place their waves go in.
         fourier: random frequencies (m, d); sine and cosine of coordinates scaled to [−1, 1] go in
             beside them.
+        taken: names of the coordinates and inputs that the network takes; None for all.
     """
 
     frame: Frame
     scales: bool = True
     periodic: Sequence[Periodic] = ()
     fourier: Tensor | None = field(default=None, compare=False)
+    taken: tuple[str, ...] | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the network takes one number a coordinate, scaled or not."""
-        return not self.periodic and self.fourier is None
+        return not self._waves and self.fourier is None
 
     @property
     def count(self) -> int:
         """Numbers that the network takes at a point."""
-        waves = sum(2 * each.harmonics - 1 for each in self.periodic)
+        waves = sum(2 * each.harmonics - 1 for each in self._waves.values())
         fourier = 0 if self.fourier is None else 2 * len(self.fourier)
-        return len(self.frame.axes.names) + waves + fourier
+        return len(self._places) + waves + fourier
 
     def values(self, points: Tensor) -> Tensor:
         """What goes in (p, N) at points (d, N)."""
-        own = {each.along: each for each in self.periodic}
+        waves = self._waves
         rows, scaled = list[Tensor](), list[Tensor]()
-        for name, x, bounds in zip(
-            self.frame.axes.names, points, self.frame.region.bounds, strict=True
-        ):
+        for place in self._places:
+            name, x = self.frame.axes.names[place], points[place]
+            bounds = self.frame.region.bounds[place]
             scaled.append(_scale(x, bounds))
-            if name in own:
-                rows += own[name].inputs(x, *bounds)
+            if name in waves:
+                rows += waves[name].inputs(x, *bounds)
             else:
                 rows.append(scaled[-1] if self.scales else x)
         if self.fourier is not None:
-            angles = self.fourier.to(points) @ torch.stack(scaled)
+            angles = self.fourier[:, self._places].to(points) @ torch.stack(scaled)
             rows += [*torch.sin(angles), *torch.cos(angles)]
         return torch.stack(rows)
 
@@ -78,6 +80,7 @@ class NetworkInputs:
         """Their derivatives along x, (components, p, N)."""
         if self.is_plain:
             jets = make_input_jets(shape, points) * column(self._slopes, points)
+            jets = jets[:, self._places]
             jets[0] = self.values(points)
             return jets
         space = shape.laplacian
@@ -96,6 +99,18 @@ class NetworkInputs:
         """By component: a derivative along x in units of that along ξ, for plain inputs."""
         slopes = self._slopes
         return [math.prod(slopes[i] for i in index) for index in shape.indices]
+
+    @property
+    def _places(self) -> list[int]:
+        """The numbers of the coordinates that are taken."""
+        names = self.frame.axes.names
+        return [i for i, name in enumerate(names) if self.taken is None or name in self.taken]
+
+    @property
+    def _waves(self) -> dict[str, Periodic]:
+        """What goes in in the place of a coordinate, by its name, of those that are taken."""
+        names = [self.frame.axes.names[place] for place in self._places]
+        return {each.along: each for each in self.periodic if each.along in names}
 
     @property
     def _slopes(self) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ class Composition:
 
     Args:
         frame: names them.
+        outputs: the fields whose numbers the outputs of the network are, in this order.
         forms: of the fields that are no plain outputs of the network.
         shape: of the jet.
         points: (d, …), float64.
@@ -31,6 +32,7 @@ class Composition:
     def __init__(
         self,
         frame: Frame,
+        outputs: Sequence[str],
         forms: Mapping[str, FieldForm],
         shape: JetShape,
         points: Tensor,
@@ -40,6 +42,7 @@ class Composition:
         device: torch.device = CPU,
     ) -> None:
         self._frame, self._factors = frame, factors
+        self._outputs = {name: output for output, name in enumerate(outputs)}
         self._places = {index: shape.find_position(index) for index in shape.indices}
         self._has_laplacian = bool(shape.laplacian)
         self._last = shape.components - 1
@@ -66,8 +69,8 @@ class Composition:
     def fields(self, jet: Any, normals: Tensor | None = None) -> dict[str, Field]:
         """The fields of a network's jet, jet[component][output] being numbers (…) or symbols."""
         return {
-            name: self._field(name, output, jet, normals)
-            for output, name in enumerate(self._frame.fields)
+            name: self._field(name, self._outputs[name], jet, normals)
+            for name in self._frame.fields
         }
 
     def _field(self, name: str, output: int, jet: Any, normals: Tensor | None) -> Field:

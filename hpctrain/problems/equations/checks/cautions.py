@@ -151,7 +151,8 @@ def _find_given_away(problem: Cautioned) -> Iterator[str]:
 def _is_solved_by_liftings(problem: Cautioned, number: int) -> bool:
     """Whether a term is zero where the network is."""
     term, trial, shape = problem.terms[number], problem.trials[number], problem.shapes[number]
-    composition = Composition(problem.frame, problem.forms, shape, trial.at.all)
+    fields = problem.frame.fields
+    composition = Composition(problem.frame, fields, problem.forms, shape, trial.at.all)
     size = (shape.components, len(problem.forms), *trial.at.all.shape[1:])
     unknowns = {
         name: torch.tensor(u.start, device=CPU) for name, u in problem.equations.unknowns.items()

@@ -255,7 +255,7 @@ def _check_met(name: str, term: Term, problem: Probed) -> None:
     frame = problem.frame
     trial = try_out(term, frame)
     shape = shape_for(trial.components, frame)
-    composition = Composition(frame, problem.forms, shape, trial.at.all)
+    composition = Composition(frame, frame.fields, problem.forms, shape, trial.at.all)
     samples = trial.at.count
     random = torch.Generator(CPU).manual_seed(0)
     size = (shape.components, len(frame.fields), samples)

@@ -1,0 +1,48 @@
+"""Networks of their own for fields: the bits of one rank, by each way to evaluate the loss."""
+
+import pytest
+
+from hpctrain.job.settings import parse_job
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.run.train import run
+from hpctrain.store.run_file import read_run
+
+JOB = """
+[problem]
+name = "heat-inverse-noisy"
+points = 60
+[network]
+kind = "mlp"
+depth = 3
+width = 4
+activation = "tanh"
+[solver]
+{solver}
+[parallel]
+chunks = 8
+threads = 1
+[output]
+error_every = 2
+iterates_every = 1
+[stop]
+max_iterations = 2
+"""
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        'name = "gauss-newton"',
+        'name = "newton-krylov-schwarz"\nblocks = 3',
+        'name = "aspqn"\nblocks = 3\nlocal_steps = 2',
+        'name = "adam"\nlearning_rate = 0.01\nbatch_size = 300',
+    ],
+)
+def test_fields_with_networks_of_their_own_have_the_bits_of_one_rank(
+    comm, folder, assert_same_run, solver
+):
+    job = parse_job(JOB.format(solver=solver), "a test")
+    run(job, comm, str(folder / "all.h5"))
+    comm.barrier()
+    run(job, Communicator(), str(folder / f"alone-{comm.rank}.h5"))
+    assert_same_run(read_run(folder / "all.h5"), read_run(folder / f"alone-{comm.rank}.h5"))
