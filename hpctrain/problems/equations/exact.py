@@ -35,6 +35,13 @@ from hpctrain.problems.equations.fields import TIME, At, Component
 from hpctrain.problems.equations.geometry import Box, Geometry, Piece
 from hpctrain.problems.equations.geometry.base import Product, Union
 from hpctrain.problems.equations.geometry.sampling import place_cube_points, place_interior_points
+from hpctrain.problems.equations.slopes import (
+    Slope,
+    check_distance,
+    flatten_distance,
+    lift_slopes,
+    list_slopes,
+)
 from hpctrain.problems.equations.terms import ProblemError, check_values
 
 # Points on each condition's part of the boundary, and inside, where forms are tried out.
@@ -113,11 +120,15 @@ def exact_forms(equations: Equations) -> dict[str, FieldForm]:
     written = _make_written_forms(equations)
     made = {}
     for field in equations.fields:
+        values, slopes = list(_values(equations, field)), list(list_slopes(equations, field))
         if field in written:
-            continue
-        values = list(_values(equations, field))
-        if values:
-            made[field] = _form(equations, field, values)
+            if slopes:
+                raise ProblemError(
+                    f"{slopes[0].frame.title}: {slopes[0].name}: exact = True is not allowed for"
+                    f" {field}, whose form ansatz() gives"
+                )
+        elif values or any(slope.given != 0 for slope in slopes):
+            made[field] = _form(equations, field, values, slopes)
     return written | made
 
 
@@ -211,10 +222,12 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
     return tuple(chosen)
 
 
-def _form(equations: Equations, field: str, values: Sequence[_Value]) -> FieldForm:
+def _form(
+    equations: Equations, field: str, values: Sequence[_Value], slopes: Sequence[Slope]
+) -> FieldForm:
     frame = equations.frame
     place = f"{frame.title}: the exact form of {field}"
-    distances = [_distance(value, frame.region) for value in values]
+    distances = [_distance(value, frame.region, slopes) for value in values]
 
     def distance(points: Tensor) -> Tensor:
         total = torch.ones_like(points[0])
@@ -223,23 +236,43 @@ def _form(equations: Equations, field: str, values: Sequence[_Value]) -> FieldFo
             total = total * (each if value.slope is None else each**2)
         return total
 
-    lifting = _make_lifting(values, distances, frame, place)
+    check_distance(distance, slopes, place)
+    parts = _place_points(values, frame)
+
+    def meets(g: Function) -> bool:
+        return all(_meets(g, *pair, frame) for pair in zip(values, parts, strict=True))
+
+    lifting = _make_lifting(values, distances, parts, frame, place) if values else _make_zero
+    lifting = lift_slopes(lifting, slopes, meets, place)
     return FieldForm(lifting, distance, place)
 
 
-def _distance(value: _Value, region: Geometry) -> Function:
+def _make_zero(points: Tensor) -> Tensor:
+    return torch.zeros_like(points[0])
+
+
+def _place_points(values: Sequence[_Value], frame: Frame) -> list[Tensor]:
+    """Points (d, N) where each of the conditions holds."""
+    return [
+        place_points_on(_of(value, frame), frame, f"{frame.title}: {value.name}", _POINTS)[0]
+        for value in values
+    ]
+
+
+def _distance(value: _Value, region: Geometry, slopes: Sequence[Slope]) -> Function:
     """φ of the pieces of a condition together."""
     space = region.second if isinstance(region, Product) else region
     if value.whole and _has_union(space):
         d = len(region.bounds) - len(space.bounds)
         return lambda points: space.distance(points[d:])
+    single = {piece: flatten_distance(piece, slopes) for piece in value.pieces}
     edges = [piece for piece in value.pieces if "." in piece.name and _is_edge(piece)]
 
     def phi(points: Tensor) -> Tensor:
         total = torch.ones_like(points[0])
         for piece in value.pieces:
             if piece not in edges:
-                total = total * piece.distance(points)
+                total = total * single[piece](points)
         if edges:  # of a polygon: joined, so that many of them do not flatten the product
             total = total / sum(1 / edge.distance(points) for edge in edges)
         return total
@@ -257,14 +290,18 @@ def _has_union(geometry: Geometry) -> bool:
 
 
 def _make_lifting(
-    values: Sequence[_Value], distances: Sequence[Function], frame: Frame, place: str
+    values: Sequence[_Value],
+    distances: Sequence[Function],
+    parts: Sequence[Tensor],
+    frame: Frame,
+    place: str,
 ) -> Function:
-    """One of the given functions if it meets all conditions, else their blend."""
+    """One of the given functions if it meets all conditions, else their blend.
+
+    Args:
+        parts: points (d, N) where each of them holds.
+    """
     functions = [value.function(frame) for value in values]
-    parts = [
-        place_points_on(_of(value, frame), frame, f"{frame.title}: {value.name}", _POINTS)[0]
-        for value in values
-    ]
     by_size = sorted(functions, key=lambda g: -max(float(g(x).abs().max()) for x in parts))
     for g in by_size:
         if all(_meets(g, *pair, frame) for pair in zip(values, parts, strict=True)):

@@ -1,6 +1,6 @@
 """Which network has which fields: one for all, one a field, or groups; and what each depends on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.fields import Component
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
+from hpctrain.problems.equations.slopes import FlatEnds, find_flat_ends
 from hpctrain.problems.equations.terms import ProblemError
 
 # The setting that says so.
@@ -25,48 +26,59 @@ class Part:
 
     Attributes:
         coordinates: names of the coordinates and inputs that the network takes.
+        flat: what it takes in the place of some of them, so that exact slopes hold.
     """
 
     fields: tuple[str, ...]
     coordinates: tuple[str, ...]
+    flat: tuple[FlatEnds, ...] = ()
 
 
 def divide_fields(
-    equations: Equations, separate: bool | Sequence[Sequence[str]]
+    equations: Equations, separate: bool | Sequence[Sequence[str]], is_soft: bool = False
 ) -> tuple[Part, ...]:
     """Divides the fields among networks.
 
     Args:
         equations: checked.
         separate: one network a field; or groups of fields; or, where it is false, one for all
-            fields that depend on the same coordinates.
+            fields that depend on the same coordinates, with exact slopes at the same ends.
+        is_soft: no condition is exact.
 
     Raises:
         ProblemError: the groups are not of all fields, or fields of one depend on others.
     """
     frame = equations.frame
     fields, given = frame.fields, f"{KEY} = {separate!r} is not allowed"
+    flat = {field: () if is_soft else find_flat_ends(equations, field) for field in fields}
     if len(fields) == 1 and separate is not False:
         raise ProblemError(f"{given}: {frame.title} has one field, {fields[0]}")
     if isinstance(separate, bool):
         by_seen: dict[object, list[str]] = {}
         for field in fields:
-            key = field if separate else equations.coordinates_of(field)
+            key = field if separate else (equations.coordinates_of(field), flat[field])
             by_seen.setdefault(key, []).append(field)
         groups: Iterable[Sequence[str]] = by_seen.values()
     else:
         groups = separate
         if sorted(field for group in groups for field in group) != sorted(fields):
             raise ProblemError(f"{given}: each of {', '.join(fields)} in one of the groups")
-    return tuple(_make_part(equations, group, given) for group in groups)
+    return tuple(_make_part(equations, group, flat, given) for group in groups)
 
 
-def _make_part(equations: Equations, group: Sequence[str], given: str) -> Part:
+def _make_part(
+    equations: Equations,
+    group: Sequence[str],
+    flat: Mapping[str, tuple[FlatEnds, ...]],
+    given: str,
+) -> Part:
     seen = {equations.coordinates_of(field): field for field in group}
     if len(seen) != 1:
         said = (f"{field} on {', '.join(names)}" for names, field in seen.items())
         raise ProblemError(f"{given}: the fields of a group depend on {' and '.join(said)}")
-    return Part(tuple(group), *seen)
+    if len({flat[field] for field in group}) != 1:
+        raise ProblemError(f"{given}: the fields of a group have exact slopes at the same ends")
+    return Part(tuple(group), *seen, flat[group[0]])
 
 
 def check_forms(equations: Equations, forms: dict[str, FieldForm]) -> None:

@@ -31,7 +31,7 @@ from hpctrain.problems.equations.checks.cautions import list_cautions
 from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
-from hpctrain.problems.equations.conditions.boundary import Exactable, OnBoundary
+from hpctrain.problems.equations.conditions.boundary import Exactable
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor, evaluate_references
 from hpctrain.problems.equations.exact import exact_forms, periodic_inputs
@@ -121,7 +121,7 @@ class PinnProblem:
         points, soft = self._place_points(), formulation.is_soft
         self.forms = {} if soft else exact_forms(equations)
         check_forms(equations, self.forms)
-        self.parts = divide_fields(equations, formulation.separate)
+        self.parts = divide_fields(equations, formulation.separate, soft)
         self.inputs = [self._list_inputs(part) for part in self.parts]
         self.network = JointNetwork.join(
             [
@@ -140,8 +140,9 @@ class PinnProblem:
     def _list_inputs(self, part: Part) -> NetworkInputs:
         """What the network of some fields takes."""
         f = self.formulation
-        periodic = () if f.is_soft else tuple(periodic_inputs(self.equations))
-        return NetworkInputs(self.frame, f.scale_inputs, periodic, f.fourier, part.coordinates)
+        periodic = () if f.is_soft else periodic_inputs(self.equations)
+        embedded = (*periodic, *part.flat)
+        return NetworkInputs(self.frame, f.scale_inputs, embedded, f.fourier, part.coordinates)
 
     def _place_points(self) -> Tensor:
         """The equation's points (d, N)."""
@@ -184,7 +185,7 @@ class PinnProblem:
         return {
             name: self._condition_term(name, condition)
             for name, condition in self.equations.named_conditions.items()
-            if self._is_met(condition) and isinstance(condition, OnBoundary)
+            if self._is_met(condition) and isinstance(condition, Exactable)
         }
 
     def _is_met(self, condition: AnyCondition) -> bool:

@@ -13,19 +13,37 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape, make_input_jets
 from hpctrain.problems.equations.ansatz import function_jets
-from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, Component
 from hpctrain.problems.equations.geometry.base import column
 
 # Sizes of a coordinate between which networks are trained without scaling.
 USUAL_SIZES = (1e-3, 1e3)
+
+
+class Embedding(Protocol):
+    """Functions of a coordinate that a network takes in its place.
+
+    Attributes:
+        along: the coordinate.
+        count: how many there are.
+    """
+
+    @property
+    def along(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def inputs(self, x: Tensor, low: float, high: float) -> list[Tensor]:
+        """They (N,) at x (N,) in [low, high]."""
 
 
 @dataclass(frozen=True)
@@ -35,41 +53,43 @@ class NetworkInputs:
     Attributes:
         frame: the coordinates and their bounds.
         scales: to [−1, 1].
-        periodic: coordinates in whose place their waves go in.
+        embedded: what goes in in the place of some coordinates, such as waves.
         fourier: random frequencies (m, d); sine and cosine of coordinates scaled to [−1, 1] go in
-            beside them.
+            beside them, and of the first function of one that is embedded.
         taken: names of the coordinates and inputs that the network takes; None for all.
     """
 
     frame: Frame
     scales: bool = True
-    periodic: Sequence[Periodic] = ()
+    embedded: Sequence[Embedding] = ()
     fourier: Tensor | None = field(default=None, compare=False)
     taken: tuple[str, ...] | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the network takes one number a coordinate, scaled or not."""
-        return not self._waves and self.fourier is None
+        return not self._own and self.fourier is None
 
     @property
     def count(self) -> int:
         """Numbers that the network takes at a point."""
-        waves = sum(2 * each.harmonics - 1 for each in self._waves.values())
+        further = sum(each.count - 1 for each in self._own.values())
         fourier = 0 if self.fourier is None else 2 * len(self.fourier)
-        return len(self._places) + waves + fourier
+        return len(self._places) + further + fourier
 
     def values(self, points: Tensor) -> Tensor:
         """What goes in (p, N) at points (d, N)."""
-        waves = self._waves
+        own = self._own
         rows, scaled = list[Tensor](), list[Tensor]()
         for place in self._places:
             name, x = self.frame.axes.names[place], points[place]
             bounds = self.frame.region.bounds[place]
-            scaled.append(_scale(x, bounds))
-            if name in waves:
-                rows += waves[name].inputs(x, *bounds)
+            if name in own:
+                functions = own[name].inputs(x, *bounds)
+                scaled.append(functions[0])
+                rows += functions
             else:
+                scaled.append(_scale(x, bounds))
                 rows.append(scaled[-1] if self.scales else x)
         if self.fourier is not None:
             angles = self.fourier[:, self._places].to(points) @ torch.stack(scaled)
@@ -107,10 +127,10 @@ class NetworkInputs:
         return [i for i, name in enumerate(names) if self.taken is None or name in self.taken]
 
     @property
-    def _waves(self) -> dict[str, Periodic]:
+    def _own(self) -> dict[str, Embedding]:
         """What goes in in the place of a coordinate, by its name, of those that are taken."""
         names = [self.frame.axes.names[place] for place in self._places]
-        return {each.along: each for each in self.periodic if each.along in names}
+        return {each.along: each for each in self.embedded if each.along in names}
 
     @property
     def _slopes(self) -> tuple[float, ...]:

@@ -117,9 +117,19 @@ class Initial(Exactable):
 
 @dataclass(frozen=True)
 class Neumann(OfValues):
-    """The derivative along the outward normal: Neumann({"u": 0.0}, on="x.high")."""
+    """The derivative along the outward normal: Neumann({"u": 0.0}, on="x.high").
+
+    Attributes:
+        exact: on sides of a box it holds for every θ, by the inputs of the network and the form of
+            the solution, in place of a term of the loss.
+    """
 
     kind: ClassVar[str] = "Neumann"
+    exact: bool = field(default=False, kw_only=True)
+
+    @property
+    def is_exact(self) -> bool:
+        return self.exact
 
     def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
         return {

@@ -36,6 +36,11 @@ class Periodic(AnyCondition):
     def is_exact(self) -> bool:
         return self.exact
 
+    @property
+    def count(self) -> int:
+        """Numbers that the network takes in the place of the coordinate."""
+        return 2 * self.harmonics
+
     def check(self, frame: Frame, place: str) -> None:
         if self.along not in frame.axes.coordinates:
             known = ", ".join(frame.axes.coordinates)
