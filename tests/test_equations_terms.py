@@ -88,7 +88,7 @@ def loss_by_definition(problem, theta):
 
     def fields(points):
         x = points.clone().requires_grad_()
-        out = problem.network(network, 2 * (x - low[:, None]) / (high - low)[:, None] - 1)
+        out = problem.network(network, [2 * (x - low[:, None]) / (high - low)[:, None] - 1])
         return x, out[0], out[1]
 
     terms = {term.name: term for term in problem.terms}

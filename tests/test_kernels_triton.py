@@ -11,7 +11,7 @@ import torch
 from hpctrain import kernels
 
 CHECK = Path(__file__).parent / "triton_check.py"
-INDICES = ("bounds", "first_of", "second_of")
+INDICES = ("bounds", "first_of", "second_of", "starts", "numbers")
 INTEGERS = ("rows", "inner", "points", "row_stride", "inner_stride", "components", "stride")
 INTEGERS += ("outputs", "inputs")
 CONSTANTS = {
@@ -19,16 +19,17 @@ CONSTANTS = {
     "_activate": {"SKIPS": True, "SCALED": True, "TILE": 64},
     "_pull_back": {"SKIPS": True, "SCALED": True, "TILE": 64},
     "_gradients": {"SCALED": True, "ROWS": 8, "INPUTS": 32},
+    "_sum_terms": {"SKIPS": True, "SCALED": True, "SINE": True, "REVERSE": True, "TILE": 64},
 }
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton (extra gpu)")
 
 
 @needs_triton
 def test_jets_and_gradients_are_those_in_torch(python):
-    done = python(CHECK, TRITON_INTERPRET="1", timeout=120)
+    done = python(CHECK, TRITON_INTERPRET="1", timeout=400)
     assert done.returncode == 0, done.stderr
     cases = json.loads(done.stdout)
-    assert len(cases) == 4
+    assert len(cases) == 7
     for case, differences in cases.items():
         assert differences["jets"] < 1e-12, case
         assert differences["gradients"] < 1e-12, case
@@ -43,9 +44,10 @@ def test_a_kernel_compiles_for_a_gpu_that_is_not_here(name, real):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from hpctrain.kernels import triton_jets
+    from hpctrain.kernels import triton_jets, triton_rules
 
-    kernel, constants = getattr(triton_jets, name), CONSTANTS[name]
+    module = triton_rules if name == "_sum_terms" else triton_jets
+    kernel, constants = getattr(module, name), CONSTANTS[name]
     kinds = dict.fromkeys(INTEGERS, "i32") | dict.fromkeys(INDICES, "*i64")
     kinds |= dict.fromkeys(constants, "constexpr")
     signature = {each: kinds.get(each, f"*{real}") for each in kernel.arg_names}

@@ -16,12 +16,15 @@ from hpctrain.networks.dense import DenseNetwork
 
 BOUNDS = [0, 4, 9, 13]
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-# residual, adaptive, orders, outputs
+# residual, adaptive, activation, coordinates, derivatives, those of a Laplacian, outputs
 CASES = {
-    "plain": (False, False, (1, 2), 1),
-    "residual, adaptive": (True, True, (2, 2), 1),
-    "values only": (True, False, (0, 0), 1),
-    "three coordinates, two outputs": (False, True, (0, 2, 1), 2),
+    "plain": (False, False, "tanh", 2, [(0,), (1, 1)], (), 1),
+    "residual, adaptive": (True, True, "tanh", 2, [(0, 0), (1, 1)], (), 1),
+    "values only": (True, False, "tanh", 2, [], (), 1),
+    "three coordinates, two outputs": (False, True, "tanh", 3, [(1, 1), (2,)], (), 2),
+    "mixed, of order 4": (True, True, "tanh", 2, [(0, 0, 1, 1), (0, 0, 0)], (), 2),
+    "a sine": (False, True, "sin", 2, [(0, 1, 1), (0, 0, 0, 0)], (), 1),
+    "a Laplacian": (True, False, "sin", 6, [(0, 1)], (1, 2, 3, 4, 5), 1),
 }
 
 
@@ -29,18 +32,18 @@ def difference(found, expected):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def differences(residual, adaptive, orders, outputs):
+def differences(residual, adaptive, activation, coordinates, wanted, laplacian, outputs):
     """Largest relative differences of jets and gradients, of the network and of suffixes."""
     random = torch.Generator().manual_seed(3)
     network = DenseNetwork(
-        len(orders), 5, 4, outputs, residual=residual, adaptive=adaptive, time_step=0.3
+        coordinates, 5, 4, outputs, residual, adaptive, time_step=0.3, activation=activation
     )
-    shape = JetShape.make_closed(len(orders), [(i,) * order for i, order in enumerate(orders)])
+    shape = JetShape.make_closed(coordinates, wanted, laplacian)
 
     def drawn(*shape):
         return torch.randn(*shape, generator=random, dtype=torch.float64).to(DEVICE)
 
-    theta, points = 0.5 * drawn(network.parameters), drawn(len(orders), BOUNDS[-1])
+    theta, points = 0.5 * drawn(network.parameters), drawn(coordinates, BOUNDS[-1])
     made = [kind(network, shape, points, BOUNDS) for kind in (TritonJets, TorchJets)]
     jets, gradients = [], []
     for first in (0, 2):

@@ -34,10 +34,6 @@ __all__ = [
 ]
 
 
-# What no kernel has.
-GATED = "a gated network"
-
-
 def is_native_available() -> bool:
     """Whether there are compiled kernels for this processor, and they are not turned off."""
     return choose_build() is not None
@@ -87,19 +83,16 @@ def make_jet_evaluator(
         tile_parts: as for `native.NativeJets`.
     """
     if network.gated:
-        return TorchJets(network, shape, points, bounds, inputs, GATED)
+        return TorchJets(network, shape, points, bounds, inputs)
     kernels = choose_kernels(points.device)
     if kernels == "native":
         from hpctrain.kernels.native import NativeJets
 
         return NativeJets(network, shape, points, bounds, threads, inputs, tile_parts)
     if kernels == "triton":
-        from hpctrain.kernels.triton_jets import TritonJets, find_lack_in_triton
+        from hpctrain.kernels.triton_jets import TritonJets
 
-        fallback = find_lack_in_triton(network, shape)
-        if fallback is None:
-            return TritonJets(network, shape, points, bounds, inputs)
-        return TorchJets(network, shape, points, bounds, inputs, fallback)
+        return TritonJets(network, shape, points, bounds, inputs)
     return TorchJets(network, shape, points, bounds, inputs)
 
 

@@ -23,7 +23,6 @@ class TorchJets(JetEvaluator):
         points: coordinates (d, N).
         inputs: the jets (components, p, N) of the network's inputs; by default those of the
             coordinates.
-        fallback: why these jets are evaluated in torch; see `JetEvaluator`.
     """
 
     def __init__(
@@ -33,11 +32,9 @@ class TorchJets(JetEvaluator):
         points: Tensor,
         bounds: list[int],
         inputs: Tensor | None = None,
-        fallback: str | None = None,
     ) -> None:
         super().__init__(network, shape, bounds)
         self._network = network
-        self.fallback = fallback
         self._inputs = make_input_jets(shape, points) if inputs is None else inputs
         starts, stops = (torch.tensor(b, device=points.device) for b in (bounds[:-1], bounds[1:]))
         longest = int((stops - starts).max())
@@ -50,11 +47,11 @@ class TorchJets(JetEvaluator):
 
     def recut(self, bounds: list[int]) -> "TorchJets":
         points = self._inputs[0]
-        return TorchJets(self._network, self.shape, points, bounds, self._inputs, self.fallback)
+        return TorchJets(self._network, self.shape, points, bounds, self._inputs)
 
     def select(self, places: Tensor, bounds: list[int]) -> "TorchJets":
         inputs = self._inputs[..., places.to(self._inputs.device)]
-        return TorchJets(self._network, self.shape, inputs[0], bounds, inputs, self.fallback)
+        return TorchJets(self._network, self.shape, inputs[0], bounds, inputs)
 
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None

@@ -62,13 +62,7 @@ class JetEvaluator(ABC):
         network: the network, or several beside each other.
         shape: which derivatives a jet holds.
         bounds: chunk c consists of the points bounds[c] … bounds[c + 1] - 1.
-
-    Attributes:
-        fallback: what the device's kernels lack for this network or shape, such as "a gated
-            network", so that torch evaluates the jets. None where nothing is lacking.
     """
-
-    fallback: str | None = None
 
     def __init__(
         self, network: DenseNetwork | JointNetwork, shape: JetShape, bounds: list[int]

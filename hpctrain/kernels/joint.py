@@ -24,7 +24,6 @@ class JointJets(JetEvaluator):
     def __init__(self, network: JointNetwork, parts: Sequence[JetEvaluator]) -> None:
         super().__init__(network, parts[0].shape, parts[0].bounds)
         self._joint, self._parts = network, tuple(parts)
-        self.fallback = next((each.fallback for each in parts if each.fallback), None)
 
     def recut(self, bounds: list[int]) -> "JointJets":
         return JointJets(self._joint, [part.recut(bounds) for part in self._parts])

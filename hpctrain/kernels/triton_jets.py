@@ -1,14 +1,15 @@
 """Jets by Triton kernels, for GPUs: the formulas of `jets`, with one program for a tile of points.
 
 Arrays have the shape (units, components, N), with the points last. With the adaptive scale α = 10 a
-of a layer, w = α z, z = W y + b and h = tanh w, s₁ = 1 - h². z and h are stored. Backwards, with ȳ
-the adjoint of what leaves the activation,
+of a layer, w = α z, z = W y + b and h = tanh w, s₁ = 1 - h². z and h are stored. Of the value with
+first and pure second derivatives, backwards, with ȳ the adjoint of what leaves the activation,
 
     w̄_jj = s₁ ȳ_jj,   w̄_j = s₁ (ȳ_j - 4 h w_j ȳ_jj),   w̄ = s₁ h̄,
     h̄ = ȳ - 2 h Σ ȳ_j w_j - 2 Σ ȳ_jj (h (w_jj - 2 h w_j²) + s₁ w_j²),
 
     W̄ = α Σ w̄ yᵀ,   b̄ = α Σ w̄,   ā = 10 Σ w̄ z,   adjoint of y: α Wᵀ w̄.
 
+All other jets, and the sine, go through their activations by lists of terms (`triton_rules`).
 One program sums the gradients of a chunk point after point, so that the order of sums is fixed.
 Numbers that are not integers are passed to kernels in memory, since Triton rounds arguments to
 float32.
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from hpctrain.kernels.fallback import TorchJets
 from hpctrain.kernels.jets import JetEvaluator, JetShape, make_input_jets
+from hpctrain.kernels.triton_rules import ActivatedJets
 from hpctrain.linalg.arrays import sum_chunks
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
 
@@ -29,14 +31,10 @@ TILE = 64
 GRADIENT_ROWS = 8
 
 
-def find_lack_in_triton(network: DenseNetwork, shape: JetShape) -> str | None:
-    """Names what these kernels lack for a network or a jet; None where nothing is lacking."""
-    if network.activation != "tanh":
-        return f"the activation {network.activation}"
-    if shape.laplacian:
-        return "a Laplacian as one component"
-    further = [i for i in shape.indices if len(i) > 2 or (len(i) == 2 and i[0] != i[1])]
-    return "mixed derivatives, or derivatives beyond the second" if further else None
+def _is_simple(network: DenseNetwork, shape: JetShape) -> bool:
+    """Whether the formulas of the jets are written out: for tanh, with pure second derivatives."""
+    is_pure = all(len(i) < 2 or (len(i) == 2 and i[0] == i[1]) for i in shape.indices)
+    return network.activation == "tanh" and is_pure and not shape.laplacian
 
 
 class TritonJets(JetEvaluator):
@@ -66,6 +64,9 @@ class TritonJets(JetEvaluator):
         self._bounds = torch.tensor(bounds, device=points.device)
         self._time_step = points.new_tensor([network.time_step])
         self._first_of, self._second_of = self._list_partners(points.device)
+        self._rules = None
+        if not _is_simple(network, shape):
+            self._rules = ActivatedJets(shape, network.activation, points, TILE)
         self._tape: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def recut(self, bounds: list[int]) -> "TritonJets":
@@ -89,7 +90,7 @@ class TritonJets(JetEvaluator):
         """
         first_of, second_of = [0] * self.components, [0] * self.components
         for place, index in enumerate(self.shape.indices):
-            if len(index) == 2:
+            if len(index) == 2 and index[0] == index[1]:
                 partner = self.shape.find_position(index[:1])
                 first_of[place], second_of[partner] = partner, place
         return torch.tensor(first_of, device=device), torch.tensor(second_of, device=device)
@@ -145,10 +146,14 @@ class TritonJets(JetEvaluator):
         return self._inputs.transpose(0, 1).contiguous()
 
     def _hidden(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns z, h = tanh(α z) of the value, and the jet that leaves a hidden layer."""
+        """Returns z, h, and the jet that leaves a hidden layer.
+
+        h is tanh(α z) of the value; where terms are summed by lists, f(α z) with f'(α z).
+        """
         z = self._linear(layer, theta, y)
         scale = 1.0 if layer.scale_index is None else 10 * theta[layer.scale_index]
-        h = torch.tanh(scale * z[:, 0])
+        w = scale * z[:, 0]
+        h = torch.tanh(w) if self._rules is None else self._rules.evaluate_slopes(w)
         return z, h, self._activate_layer(layer, theta, y, z, h)
 
     def _grid(self, others: int) -> tuple[int, int]:
@@ -169,6 +174,10 @@ class TritonJets(JetEvaluator):
         self, layer: DenseLayer, theta: Tensor, y: Tensor, z: Tensor, h: Tensor
     ) -> Tensor:
         """Computes the jet that leaves a hidden layer which the jet y enters."""
+        if self._rules is not None:
+            below = y if layer.residual else None
+            scale = theta[layer.scale_index or 0 :]
+            return self._rules.activate(z, h, scale, self._time_step, below, layer.adaptive)
         made = torch.empty_like(z)
         _activate[self._grid(layer.outputs)](
             made, z, h, y, theta[layer.scale_index or 0 :], self._time_step, self._first_of,
@@ -181,6 +190,10 @@ class TritonJets(JetEvaluator):
         self, layer: DenseLayer, theta: Tensor, y_bar: Tensor, z: Tensor, h: Tensor
     ) -> Tensor:
         """Computes w̄ from ȳ."""
+        if self._rules is not None:
+            scale, step = theta[layer.scale_index or 0 :], self._time_step
+            skips, is_scaled = layer.residual, layer.adaptive
+            return self._rules.pull_back(y_bar, z, h, scale, step, skips, is_scaled)
         w_bar = torch.empty_like(z)
         _pull_back[self._grid(layer.outputs)](
             w_bar, y_bar, z, h, theta[layer.scale_index or 0 :], self._time_step, self._first_of,
@@ -242,7 +255,8 @@ def _product(
     if SCALED:
         total *= 10 * tl.load(scale)
     if BIASED:
-        total += tl.load(bias + row, mask=(row < rows) & (c == 0), other=0.0)[:, None]
+        # ROWS is not below rows: only the value is inside.
+        total += tl.load(bias + row, mask=row + c * ROWS < rows, other=0.0)[:, None]
     places = (row[:, None] * components + c) * points + p[None, :]
     if ADDED:
         total += tl.load(added + places, mask=inside, other=0.0)
