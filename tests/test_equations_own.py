@@ -63,8 +63,8 @@ FAULTY_FILES = {
         r" 'start'; Unknown: A number to be found: Unknown\(0\.5\), or",
     ),
     "a call with too much": (
-        "from hpctrain.problems.equations import Neumann\nNeumann({'u': 0.0}, exact=True)\n",
-        r"argument 'exact'; Neumann: The derivative along the outward normal: Neumann\(\{\"u\": 0",
+        "from hpctrain.problems.equations import Robin\nRobin('u', exact=True)\n",
+        r"argument 'exact'; Robin: a u \+ b ∂u/∂n = g on a part of the boundary: Robin\(\"u\"",
     ),
     "an exit": ("import sys\nsys.exit(3)\n", r"fails: .*mine\.py:2: SystemExit: 3$"),
     "bad constructor": (

@@ -62,13 +62,17 @@ class Summary:
 
     @property
     def network(self) -> str:
-        """The kind and size of its network, such as "residual 8x20" or "fcnn 32-32"."""
+        """The kind and size of its network, such as "residual 8x20" or "fcnn 32-32".
+
+        "mlp 4x20 each" is of several, for fields or groups of them.
+        """
         settings = self.job.get("network", {})
         size = [str(settings.get(key, "")) for key in ("depth", "width")]
         kind = self._read_job("network", "name", "kind")
         if "hidden" in settings:
             return f"{kind} {'-'.join(map(str, settings['hidden']))}"
-        return f"{kind} {'x'.join(size)}" if all(size) else kind
+        count = " each" if settings.get("separate") else ""
+        return f"{kind} {'x'.join(size)}{count}" if all(size) else kind
 
     @property
     def measure(self) -> Measure:
