@@ -31,14 +31,15 @@ def _measure(noise: float) -> dict[str, np.ndarray]:
 class HeatInverse(Equations):
     """u_t − ∇·(a ∇u) = f with 2,500 values of u(t, x, y); true is a = 2 + S, S = sin πx sin πy.
 
-    a(x, y) is known on the sides. Of u = e^(−t) S there are no initial and no boundary values.
+    a(x, y) is known on the sides. Of u = e^(−t) S there are no initial and no boundary values. The
+    values weigh as much as those with errors.
     """
 
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0), y=(-1.0, 1.0))
     fields = ("u", "a")
     depends = {"a": ("x", "y")}
     sides = Dirichlet({"a": 2.0}, exact=True)
-    conditions = (sides, Observations(_measure(0.0), ["u"]))
+    conditions = (sides, Observations(_measure(0.0), ["u"], weight=1 / NOISE**2))
 
     def residuals(self, at: At, u: Field, a: Field) -> Tensor:
         return u.t - a.x * u.x - a.y * u.y - a * (u.xx + u.yy) - self.heat(at)
