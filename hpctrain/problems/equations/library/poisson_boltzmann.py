@@ -55,7 +55,8 @@ class PoissonBoltzmann(Equations):
 def solve(regular: int = 100, of_hole: int = 36) -> trefftz.Expansion:
     """What the holes add to `solve_square`, by functions up to these orders; kept."""
     circles = trefftz.place_points(1.0, HOLES)[1:]
-    values = (0.0, *(ON_CIRCLES - solve_square(*circle) for circle in circles))
+    values: list[float | np.ndarray] = [0.0]
+    values += [ON_CIRCLES - solve_square(*circle) for circle in circles]
     return trefftz.solve(1.0, HOLES, KAPPA, (regular, of_hole), values)
 
 

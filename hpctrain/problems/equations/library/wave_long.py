@@ -35,7 +35,7 @@ class WaveLong(Equations):
         Initial({"u": lambda at: _first(at) + _second(at), "u.t": 0.0}, exact=True),
         Dirichlet({"u": 0.0}, exact=True),
     )
-    test_grid = (1001, 21, 21)
+    test_grid = (501, 21, 21)
 
     def residuals(self, at: At, u: Field) -> Tensor:
         return u.tt - u.xx - 2 * u.yy
