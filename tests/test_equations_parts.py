@@ -182,6 +182,7 @@ max_iterations = {iterations}
 """
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 def test_a_run_goes_on_is_predicted_and_exported(tmp_path):
     def write(name, iterations):
         text = JOB.format(folder=tmp_path, name=name, iterations=iterations)
@@ -198,7 +199,6 @@ def test_a_run_goes_on_is_predicted_and_exported(tmp_path):
     x = np.random.default_rng(0).uniform(-1, 1, (3, 11))
     found = solution.evaluate(dict(zip(("t", "x", "y"), x, strict=True)), ["u", "a", "a.t"])
     assert not found["a.t"].any()
-    export(str(whole), str(tmp_path / "model.pt2"))
-    module = torch.export.load(str(tmp_path / "model.pt2")).module()
-    exported = to_array(module(torch.tensor(x.T)).detach())
+    export(str(whole), str(tmp_path / "model.pt"))
+    exported = to_array(torch.jit.load(str(tmp_path / "model.pt"))(torch.tensor(x.T)).detach())
     assert exported == pytest.approx(np.stack([found["u"], found["a"]], axis=1), abs=1e-12)

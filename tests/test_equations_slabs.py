@@ -338,6 +338,7 @@ def changed(**attributes):
         ),
         (lambda: changed(conditions=(Dirichlet({"u": 0.0}),)), "an Initial condition"),
         (lambda: changed(unknowns={"c": Unknown(1.0)}), "no unknowns"),
+        (lambda: changed(depends={"u": ("x",)}), "fields that all depend on t"),
         (
             lambda: changed(
                 conditions=(
