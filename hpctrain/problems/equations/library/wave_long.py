@@ -27,12 +27,13 @@ def _second(at: At) -> Tensor:
 class WaveLong(Equations):
     """u_tt = u_xx + 2 u_yy, 0 <= t <= 100, u = 0 on the boundary, at rest at t = 0.
 
-    u = sin πx sin πy cos √3 πt + sin 3πx sin 2πy cos √17 πt: 87 and 206 periods.
+    u = sin πx sin πy cos √3 πt + sin 3πx sin 2πy cos √17 πt: 87 and 206 periods. The initial values
+    are a term of the loss, for the sake of windows of time.
     """
 
     geometry = Box(t=(0.0, 100.0), x=(0.0, 1.0), y=(0.0, 1.0))
     conditions = (
-        Initial({"u": lambda at: _first(at) + _second(at), "u.t": 0.0}, exact=True),
+        Initial({"u": lambda at: _first(at) + _second(at), "u.t": 0.0}, weight=100.0),
         Dirichlet({"u": 0.0}, exact=True),
     )
     test_grid = (501, 21, 21)
