@@ -25,7 +25,9 @@ from hpctrain.problems.options import PROBLEMS
 from hpctrain.solvers.spqn import SPQNOptions
 
 FOLDER = Path(__file__).parents[1] / "jobs"
-JOBS = sorted([*FOLDER.glob("*.toml"), *FOLDER.glob("library/*.toml")])
+JOBS = sorted(
+    path for part in ("", "library/", "records/") for path in FOLDER.glob(f"{part}*.toml")
+)
 SMALL = """
 [problem]
 name = "burgers"
