@@ -180,10 +180,11 @@ def test_damping_follows_nielsens_rule(rho, factor):
     assert GaussNewtonOptions().ease(3.0, rho) == pytest.approx(3 * factor)
 
 
-def test_delayed_control_eases_after_any_step_and_grows_by_less():
-    options = GaussNewtonOptions(control="delayed")
-    assert options.ease(3.0, 0.01) == pytest.approx(1.0)
-    assert options.growth < GaussNewtonOptions().growth
+def test_delayed_control_eases_after_any_step_and_grows_evenly():
+    ratio, delayed = GaussNewtonOptions(), GaussNewtonOptions(control="delayed")
+    assert delayed.ease(3.0, 0.01) == delayed.ease(3.0, 1.0) == pytest.approx(1.0)
+    assert [ratio.grow(3.0, k) for k in (1, 2, 3)] == [6.0, 12.0, 24.0]
+    assert [delayed.grow(3.0, k) for k in (1, 2, 3)] == [4.5, 4.5, 4.5]
 
 
 def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():

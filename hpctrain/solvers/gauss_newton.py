@@ -70,9 +70,8 @@ class GaussNewtonOptions(DampingOptions):
         "ratio", description="of λ: by ρ, or as small as still lowers the loss"
     )
 
-    @property
-    def growth(self) -> float:
-        return 2.0 if self.control == "ratio" else 1.5
+    def grow(self, damping: float, refusals: int) -> float:
+        return super().grow(damping, refusals) if self.control == "ratio" else 1.5 * damping
 
     def ease(self, damping: float, rho: float) -> float:
         return super().ease(damping, rho if self.control == "ratio" else 1.0)

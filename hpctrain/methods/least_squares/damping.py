@@ -3,8 +3,8 @@
     ρ = (L(θ) - L(θ + s)) / (m(0) - m(s)),   λ ← λ max(1/3, 1 - (2ρ - 1)³) after a step taken,
                                              λ ← νλ, ν ← 2ν after each that was not, ν = 2 at first
 
-Or with delay: λ ← λ/3 after any step taken, ν = 1.5 at first and ν ← 1.5 ν. The damping then stays
-at the edge of what still lowers the loss, and more of it are tried.
+Or with delay: λ ← λ/3 after any step taken, λ ← 1.5 λ after each that was not. The damping then
+stays at the edge of what still lowers the loss, and more values of it are tried.
 
 Sources: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); Transtrum and
 Sethna, arXiv 1201.5885 (2012), section 2.3 (delayed gratification).
@@ -28,10 +28,9 @@ class DampingOptions(Options):
     greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
     accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
 
-    @property
-    def growth(self) -> float:
-        """The first ν."""
-        return 2.0
+    def grow(self, damping: float, refusals: int) -> float:
+        """λ after the k-th step in a row that was not taken, k = `refusals`."""
+        return damping * 2.0**refusals
 
     def ease(self, damping: float, rho: float) -> float:
         """λ after a step that was taken."""
@@ -75,7 +74,7 @@ def search_damping(
     Returns:
         None if no λ up to the greatest one gives such a step.
     """
-    growth = options.growth
+    refusals = 0
     while damping <= options.greatest_damping:
         proposal = propose(damping)
         if proposal is not None and proposal.predicted > 0:
@@ -83,5 +82,6 @@ def search_damping(
             rho = (point.loss - trial.loss) / proposal.predicted
             if trial.loss < point.loss and rho > options.accept:
                 return Damped(complete_point(trial), proposal.step, options.ease(damping, rho))
-        damping, growth = damping * growth, options.growth * growth
+        refusals += 1
+        damping = options.grow(damping, refusals)
     return None
