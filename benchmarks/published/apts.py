@@ -160,7 +160,8 @@ several seeds the mean (least … greatest; how many) at the last epoch that one
 not run yet.
 CIFAR-10's images come from a JPEG copy here. N = 4 and 6 in weights are single matrices and
 biases (`pieces = "tensors"`) where the network has fewer layers. An epoch is a pass over the
-mini-batches; with an overlap of 5 % its samples are 1.25 times as many."""
+mini-batches. What overlaps are the shares of a mini-batch in data, and the mini-batches in
+weights, whose epochs have 1.25 times as many samples at 5 %."""
 
 
 def plan(seeds: int) -> list[Planned]:

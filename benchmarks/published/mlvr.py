@@ -18,7 +18,8 @@ BASELINES = {
 }
 
 ABOUT = f"""\
-Logistic regression to L - L* ≤ {SMALL_GAP.value:g}, at most {SMALL_GAP.budget:g} effective
+Australian credit and a9a (`data/a9a.libsvm`, LIBSVM's Adult set). Logistic regression to
+L - L* ≤ {SMALL_GAP.value:g}, at most {SMALL_GAP.budget:g} effective
 gradient evaluations: mean (least … greatest; seeds), or what is left. MLVR2 and MLVR3 as
 published: V-cycles, coarsening factor 2, 2 + 2 smoothing and 10 coarse steps, line-search
 control. K-MLVR is ours: L-BFGS whose H₀ is a K-cycle of solves with sub-sampled Hessians. The
