@@ -131,7 +131,7 @@ def test_groups_and_dependence_that_make_no_sense_are_refused_in_a_line():
         "network.separate = [['u', 'a'], ['v']] is not allowed: the fields of a group depend on"
         " u on t, x, y and a on x, y"
     )
-    for groups in ([["u", "v"]], [["u"], ["v"], ["a"], ["u"]], [["u", "w"], ["v"], ["a"]]):
+    for groups in ([["u", "v"]], [["u"], ["v"], ["a"], ["u"]], [["u", "v"], ["a"], []]):
         assert one_line(Inverse, groups).endswith("each of u, a, v in one of the groups")
 
     class Alone(Equations):

@@ -61,7 +61,8 @@ def divide_fields(
         groups: Iterable[Sequence[str]] = by_seen.values()
     else:
         groups = separate
-        if sorted(field for group in groups for field in group) != sorted(fields):
+        named = sorted(field for group in groups for field in group)
+        if named != sorted(fields) or not all(groups):
             raise ProblemError(f"{given}: each of {', '.join(fields)} in one of the groups")
     return tuple(_make_part(equations, group, flat, given) for group in groups)
 
@@ -78,7 +79,7 @@ def _make_part(
         raise ProblemError(f"{given}: the fields of a group depend on {' and '.join(said)}")
     if len({flat[field] for field in group}) != 1:
         raise ProblemError(f"{given}: the fields of a group have exact slopes at the same ends")
-    return Part(tuple(group), *seen, flat[group[0]])
+    return Part(tuple(group), equations.coordinates_of(group[0]), flat[group[0]])
 
 
 def check_forms(equations: Equations, forms: dict[str, FieldForm]) -> None:
