@@ -19,6 +19,7 @@ from benchmarks.suite.plan import (
     Plan,
 )
 from hpctrain.job.settings import parse_job
+from hpctrain.networks.dense import DenseNetwork
 from hpctrain.store.run_file import Run
 
 # How much slower than the published time a win may be.
@@ -194,11 +195,16 @@ def _describe_solvers(result: Result) -> str:
 
 
 def _describe_network(case: Case) -> str:
-    network, frequencies = case.problem.network, case.problem.formulation.fourier
+    frequencies = case.problem.formulation.fourier
+    features = "" if frequencies is None else f", {len(frequencies)} random frequencies"
+    return " + ".join(map(_describe_part, case.problem.network.parts)) + features
+
+
+def _describe_part(network: DenseNetwork) -> str:
+    """One of the networks of a problem."""
     kind = "modified " if network.gated else "residual " if network.residual else ""
     activation = "adaptive " * network.adaptive + network.activation
-    features = "" if frequencies is None else f", {len(frequencies)} random frequencies"
-    return f"{kind}{network.depth} × {network.width}, {activation}{features}"
+    return f"{kind}{network.depth} × {network.width}, {activation}"
 
 
 def _tabulate(cells: list[list[str]], headers: Sequence[str]) -> str:
