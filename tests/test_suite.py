@@ -92,3 +92,10 @@ def test_the_table_says_what_was_not_run_and_how_each_row_is_trained(tmp_path):
     text = write_tables(Plan(tmp_path, [SMALL], [0], 60.0, ranks=1))
     rows = [line for line in text.splitlines() if line.startswith("| tiny")]
     assert "not run" in rows[0] and "2 × 3, tanh" in rows[1] and "64 equation" in rows[1]
+
+
+def test_the_table_has_the_sizes_of_all_networks_where_fields_have_their_own(tmp_path):
+    several = Row("library/heat-inverse-noisy", "several", {"problem.points": 64})
+    text = write_tables(Plan(tmp_path, [several], [0], 60.0, ranks=1))
+    sizes = [line for line in text.splitlines() if line.startswith("| several")][1]
+    assert " + " in sizes
