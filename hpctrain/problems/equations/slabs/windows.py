@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from hpctrain.errors import InputError
-from hpctrain.problems.equations.ansatz import spatial_gradient
 from hpctrain.problems.equations.conditions import Initial, Observations
 from hpctrain.problems.equations.conditions.base import Given, split_name
 from hpctrain.problems.equations.equations import Equations
@@ -83,7 +83,7 @@ def _cut(geometry: Geometry, window: tuple[float, float]) -> Geometry | None:
 
 
 def take_window(
-    equations: Equations, window: tuple[float, float], before: "Callable[[], Any] | None"
+    equations: Equations, window: tuple[float, float], before: "Callable[[], Start] | None"
 ) -> Equations:
     """The equations within a window.
 
@@ -103,8 +103,9 @@ def take_window(
         share = (window[1] - window[0]) / (high - low)
         part.test_grid = (max(2, 1 + round((count - 1) * share)), *others)
     if before is not None:
+        handover = Handover(before)
         part.conditions = tuple(
-            replace(each, values={name: _take(before, name) for name in each.values})
+            replace(each, values={name: handover.take(name) for name in each.values})
             if isinstance(each, Initial)
             else each
             for each in equations.conditions
@@ -113,13 +114,35 @@ def take_window(
     return part
 
 
-def _take(before: Callable[[], Any], name: str) -> Given:
-    """The value of a field, or of a derivative, at the end of the window before."""
+# The coordinates (N,) that points (d, N) were made of, which are taken in the place of the points'
+# rows: what a window takes from the one before does not depend on its own time then, and its rate
+# does not differentiate the forms of all windows before.
+_ROWS = WeakIdKeyDictionary()
 
-    def value(at: At) -> Tensor:
-        return before().evaluate(name, at.all)
 
-    return value
+class Handover:
+    """What a window takes from the one before it, which is evaluated once at a set of points.
+
+    A form that holds values and rates asks for both, and the form of the window before asks for
+    those of its own: evaluated for each, they cost exponentially in the number of windows.
+
+    Args:
+        before: gives the solution of the window before, a `Start`.
+    """
+
+    def __init__(self, before: "Callable[[], Start]") -> None:
+        self._before = before
+        self._ends: WeakKeyDictionary[At, End] = WeakKeyDictionary()
+
+    def take(self, name: str) -> Given:
+        """The value of a field, or of a derivative, at the end of the window before."""
+
+        def value(at: At) -> Tensor:
+            if at not in self._ends:
+                self._ends[at] = self._before().end_at(at.all)
+            return self._ends[at].evaluate(name)
+
+        return value
 
 
 class Start:
@@ -132,23 +155,50 @@ class Start:
     """
 
     def __init__(self, problem: PinnProblem, theta: Tensor, time: float) -> None:
-        self._problem, self._time = problem, time
-        self._theta = theta.detach().double().cpu()
+        self.problem, self.time = problem, time
+        self.theta = theta.detach().double().cpu()
 
-    def evaluate(self, name: str, points: Tensor) -> Tensor:
-        """A field, or a derivative such as "u.t", (N,) at points (d, N), whatever their time."""
-        wants_gradient = torch.is_grad_enabled() and points.requires_grad
-        field, path = split_name(name)
-        index = self._problem.frame.axes.index(path) if path else ()
+    def end_at(self, points: Tensor) -> "End":
+        """Its fields at points (d, N), whatever their time."""
+        return End(self, points)
+
+
+class End:
+    """Fields and derivatives of a `Start` at points (d, N), each evaluated once."""
+
+    def __init__(self, start: Start, points: Tensor) -> None:
+        self._start, self._like = start, points.detach()
+        self._wants_gradient = torch.is_grad_enabled() and points.requires_grad
         with torch.enable_grad():
-            rows = list(points.double().cpu())
-            rows[0] = torch.full_like(rows[0].detach(), self._time).requires_grad_()
-            x = torch.stack(rows)
-            values = self._problem.evaluate_in_torch(self._theta, field, x)
+            given = _ROWS.get(points) or points.double().cpu().unbind()
+            time = torch.full_like(given[0].detach(), start.time)
+            rows = [time, *(row if row.requires_grad else row.detach() for row in given[1:])]
+            self._rows = [row if row.requires_grad else row.requires_grad_() for row in rows]
+            self._points = torch.stack(self._rows)
+            _ROWS[self._points] = self._rows
+        self._fields: dict[str, Tensor] = {}
+
+    def evaluate(self, name: str) -> Tensor:
+        """A field, or a derivative such as "u.t", (N,)."""
+        field, path = split_name(name)
+        with torch.enable_grad():
+            values = self._evaluate_field(field)
+            index = self._start.problem.frame.axes.index(path) if path else ()
             for coordinate in index or ():
-                values = spatial_gradient(values, x)[coordinate]
-        found = values.to(points)
-        return found if wants_gradient else found.detach()
+                (values,) = torch.autograd.grad(
+                    values.sum(),
+                    self._rows[coordinate],
+                    create_graph=True,
+                    materialize_grads=True,
+                )
+        found = values.to(self._like)
+        return found if self._wants_gradient else found.detach()
+
+    def _evaluate_field(self, field: str) -> Tensor:
+        if field not in self._fields:
+            start = self._start
+            self._fields[field] = start.problem.evaluate_in_torch(start.theta, field, self._points)
+        return self._fields[field]
 
 
 def count_windows(slabs: int | Sequence[float]) -> int:
