@@ -33,7 +33,7 @@ def theta(problem):
 
 def test_the_loss_is_the_mean_squared_residual_by_nested_autograd(problem, objective, theta):
     x = points = problem.terms[0].points.clone().requires_grad_()
-    network = problem.network
+    (network,) = problem.network.parts
     u = -torch.sin(torch.pi * x[1]) + x[0] * (1 - x[1] ** 2) * network(theta, x)[0]
     (gradient,) = torch.autograd.grad(u.sum(), points, create_graph=True)
     (second,) = torch.autograd.grad(gradient[1].sum(), points)

@@ -287,6 +287,15 @@ def test_an_error_of_a_callback_is_raised_as_it_is_and_the_file_is_free_again(tm
     assert np.array_equal(whole.theta, train().theta)
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as Python takes it: a shell's jobs in the background start with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_run_with_a_checkpoint_to_go_on_from():
     def interrupt(record):
         if record["iteration"] == 2:
@@ -299,6 +308,7 @@ def test_an_interrupt_ends_a_run_with_a_checkpoint_to_go_on_from():
     assert resumed.status == 0 and np.array_equal(resumed.theta, train().theta)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_raises_as_python_does():
     def interrupt(record):
         os.kill(os.getpid(), signal.SIGINT)

@@ -62,7 +62,7 @@ def write_start(name: str, seed: int, path: Path) -> None:
     case = CASES[name]
     problem = make_problem(load_job(case.job))
     assert isinstance(problem, PinnProblem)
-    theta, network = problem.make_initial_parameters(seed), problem.network
+    theta, (network,) = problem.make_initial_parameters(seed), problem.network.parts
     arrays: dict[str, object] = {"problem": name, "taus": to_array(theta[network.parameters :])}
     for number, layer in enumerate(network.layers):
         arrays[f"W{number}"] = to_array(layer.weight(theta))
