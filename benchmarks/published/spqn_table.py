@@ -51,12 +51,13 @@ EQUATIONS = {
 
 ABOUT = """\
 The jobs of an equation and a method, such as `jobs/burgers-mspqn.toml`, as published: residual
-network with adaptive tanh, one block a layer, k_s = 50, m = 3, momentum 0.9, float64,
-10,000 points. Ours: minutes of computation by a model of one core for each rank (in each
-phase the CPU time of the slowest rank; ASPQN on as many ranks as blocks, the others on one), and true gradients, to the published E_rel; where it was not
-reached yet, the least error so far and the gradients spent. Published: minutes on as many P100
-GPUs, means of 10 runs. What differs: the machine, and that our error is divided by the norm of
-the reference, the paper's by that of the network."""
+network with adaptive tanh, one block a layer, k_s = 50, m = 3, momentum 0.9, float64, 10,000
+points. Ours: minutes of computation by a model of one core for each rank (in each phase the CPU
+time of the slowest rank; ASPQN on as many ranks as blocks, the others on one), and true
+gradients, to the published E_rel; where it was not reached yet, the least error so far and the
+gradients spent. Published: minutes on as many P100 GPUs, means of 10 runs. What differs: the
+machine, and that our error is divided by the norm of the reference, the paper's by that of the
+network."""
 
 
 def plan_cell(equation: str, method: str) -> Planned:
