@@ -9,7 +9,7 @@ from forked_ranks import is_mpich
 
 SHORT = {
     "kill_study": ("1", "0", "ssbroyden"),
-    "fuzz_study": ("20", "0"),
+    "fuzz_study": ("10", "0"),
     "signal_study": ("1", "0", "0.5"),
 }
 
