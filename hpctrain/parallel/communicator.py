@@ -138,7 +138,8 @@ class Communicator:
         with self._begin_call():
             if self.size & (self.size - 1) == 0:
                 return self._sum_by_doubling(nodes[0])
-            return self._sum_by_messages(dict(zip(held, nodes.detach(), strict=True)), chunks)
+            values = dict(zip(held, nodes.detach(), strict=True))
+            return self._merge_by_messages(values, chunks, torch.add, lambda _: nodes.shape[1:])
 
     def sum_parts_by_tree(
         self, nodes: Sequence[Tensor], chunks: int, sizes: Sequence[int]
@@ -221,22 +222,33 @@ class Communicator:
             total += received
         return total
 
-    def _sum_by_messages(self, sums: dict[Node, Tensor], chunks: int) -> Tensor:
-        """Sums for any number of ranks: by messages up the tree, and a broadcast of the root."""
-        total = torch.empty_like(next(iter(sums.values())))
-        received = self._make_receive_buffer(total)
+    def _merge_by_messages(
+        self,
+        values: dict[Node, Tensor],
+        chunks: int,
+        merge: Callable[[Tensor, Tensor], Tensor],
+        find_shape: Callable[[Node], Sequence[int]],
+    ) -> Tensor:
+        """Merges for any number of ranks: by messages up the tree, and a broadcast of the root.
+
+        Args:
+            values: of this rank's subtrees; those that are merged leave it.
+            chunks, merge, find_shape: as for `merge_by_tree`; `merge` makes new memory.
+        """
+        like = next(iter(values.values()))
         schedule = list_joins(chunks, self.size)
         for parent, home, source in schedule:
             left, right = parent.children
             if self.rank == source != home:
-                self._transport.send(sums[right].contiguous(), home)
-            elif self.rank == home != source:
-                self._transport.receive(received, source)
-                sums[parent] = sums[left] + received
+                self._transport.send(values[right].contiguous(), home)
             elif self.rank == home:
-                sums[parent] = sums[left] + sums[right]
-        if self.is_root:
-            total = sums[schedule[-1].parent]
+                if home != source:
+                    received = self._make_receive_buffer(like.new_empty(find_shape(right)))
+                    self._transport.receive(received, source)
+                    values[right] = received
+                values[parent] = merge(values.pop(left), values.pop(right))
+        root = schedule[-1].parent
+        total = values[root] if self.is_root else like.new_empty(find_shape(root))
         self.traffic.count(self._depth * _count_bytes(total), self._depth)
         self._transport.broadcast(total, 0)
         self._count_broadcast(_count_bytes(total))
@@ -247,7 +259,7 @@ class Communicator:
         nodes: Sequence[Tensor],
         chunks: int,
         merge: Callable[[Tensor, Tensor], Tensor],
-        find_shape: Callable[[Node], tuple[int, ...]],
+        find_shape: Callable[[Node], Sequence[int]],
     ) -> Tensor:
         """Merges what subtrees of chunks have, up the tree, as `sum_by_tree` adds.
 
@@ -263,26 +275,9 @@ class Communicator:
         if self.size == 1:
             return nodes[0].detach().clone()
         held = find_aligned_nodes(*share_chunks(chunks, self.size)[self.rank])
-        merged = dict(zip(held, nodes, strict=True))
-        schedule = list_joins(chunks, self.size)
         with self._begin_call():
-            for parent, home, source in schedule:
-                left, right = parent.children
-                if self.rank == source != home:
-                    self._transport.send(merged[right].contiguous(), home)
-                elif self.rank == home:
-                    if home != source:
-                        merged[right] = nodes[0].new_empty(find_shape(right))
-                        self._transport.receive(merged[right], source)
-                    merged[parent] = merge(merged.pop(left), merged.pop(right))
-            root = schedule[-1].parent
-            total = nodes[0].new_empty(find_shape(root))
-            if self.is_root:
-                total.copy_(merged[root])
-            self.traffic.count(self._depth * _count_bytes(total), self._depth)
-            self._transport.broadcast(total, 0)
-            self._count_broadcast(_count_bytes(total))
-            return total
+            values = dict(zip(held, nodes, strict=True))
+            return self._merge_by_messages(values, chunks, merge, find_shape)
 
     def find_maximum(self, values: Sequence[int]) -> list[int]:
         """Returns the maximum over all ranks of each integer, such as a code or a flag."""
