@@ -10,7 +10,7 @@ Source: N. Sukumar, A. Srivastava, Computer Methods in Applied Mechanics and Eng
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,8 +242,11 @@ def _form(
     def meets(g: Function) -> bool:
         return all(_meets(g, *pair, frame) for pair in zip(values, parts, strict=True))
 
-    lifting = _make_lifting(values, distances, parts, frame, place) if values else _make_zero
-    lifting = lift_slopes(lifting, slopes, meets, place)
+    lifting: Function = _make_zero
+    if values:
+        lifting = _make_lifting(values, distances, parts, meets, frame, place)
+    if slopes:
+        lifting = lift_slopes(lifting, slopes, meets, place)
     return FieldForm(lifting, distance, place)
 
 
@@ -293,6 +296,7 @@ def _make_lifting(
     values: Sequence[_Value],
     distances: Sequence[Function],
     parts: Sequence[Tensor],
+    meets: Callable[[Function], bool],
     frame: Frame,
     place: str,
 ) -> Function:
@@ -300,11 +304,12 @@ def _make_lifting(
 
     Args:
         parts: points (d, N) where each of them holds.
+        meets: whether a function meets all of them there.
     """
     functions = [value.function(frame) for value in values]
     by_size = sorted(functions, key=lambda g: -max(float(g(x).abs().max()) for x in parts))
     for g in by_size:
-        if all(_meets(g, *pair, frame) for pair in zip(values, parts, strict=True)):
+        if meets(g):
             return g
 
     def blend(points: Tensor) -> Tensor:

@@ -14,10 +14,9 @@ in G, beside what other conditions give; D, which is 0 where values are given, h
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -211,10 +210,13 @@ def check_distance(distance: Function, slopes: Sequence[Slope], place: str) -> N
             )
 
 
-def lift_slopes(G: Function, slopes: Sequence[Slope], meets: Any, place: str) -> Function:
+def lift_slopes(
+    G: Function, slopes: Sequence[Slope], meets: Callable[[Function], bool], place: str
+) -> Function:
     """G with the slopes that are given, by what is added to it.
 
     Args:
+        slopes: one or more.
         meets: whether a function meets the values of other conditions.
         place: what messages call it.
 
@@ -226,7 +228,7 @@ def lift_slopes(G: Function, slopes: Sequence[Slope], meets: Any, place: str) ->
         return G(points) + sum(slope.lift(points, since_start) for slope in slopes)
 
     tried: list[Function] = [G, partial(add, False)]
-    if slopes and TIME in slopes[0].frame.axes.coordinates:
+    if TIME in slopes[0].frame.axes.coordinates:
         tried.append(partial(add, True))
     for function in tried:
         if meets(function) and all(_has_slope(function, slope) for slope in slopes):
