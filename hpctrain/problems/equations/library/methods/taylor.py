@@ -8,9 +8,13 @@ Source: E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equa
 section I.8.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
+
+from hpctrain.linalg.arrays import to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class TaylorSolution:
         """y (N, d) at times t (N,)."""
         k = np.minimum((t / self.step).astype(int), len(self.coefficients) - 1)
         return _sum(self.coefficients[k], t - k * self.step)
+
+    def evaluate_fields(self, fields: Sequence[str], t: Tensor) -> dict[str, Tensor]:
+        """The components of y (N,) at times t (N,), as fields in their order."""
+        values = self.at(to_array(t.double()))
+        return {name: to_tensor(values[:, i].copy()) for i, name in enumerate(fields)}
 
 
 def solve(
