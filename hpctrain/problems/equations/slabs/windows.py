@@ -139,7 +139,7 @@ class Handover:
 
         def value(at: At) -> Tensor:
             if at not in self._ends:
-                self._ends[at] = self._before().end_at(at.all)
+                self._ends[at] = End(self._before(), at.all)
             return self._ends[at].evaluate(name)
 
         return value
@@ -158,13 +158,9 @@ class Start:
         self.problem, self.time = problem, time
         self.theta = theta.detach().double().cpu()
 
-    def end_at(self, points: Tensor) -> "End":
-        """Its fields at points (d, N), whatever their time."""
-        return End(self, points)
-
 
 class End:
-    """Fields and derivatives of a `Start` at points (d, N), each evaluated once."""
+    """Fields and derivatives of a `Start` at points (d, N), whatever their time."""
 
     def __init__(self, start: Start, points: Tensor) -> None:
         self._start, self._like = start, points.detach()
