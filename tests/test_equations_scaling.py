@@ -5,10 +5,12 @@ import warnings
 import pytest
 import torch
 
+from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job
 from hpctrain.kernels import is_native_available
 from hpctrain.kernels.jets import JetShape
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.objective import Objective
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import Box, Dirichlet, Equations
@@ -217,3 +219,17 @@ def test_jets_of_scaled_and_fourier_inputs_are_their_derivatives_along_the_coord
 def test_a_run_says_what_the_network_takes():
     for scaled, said in ((True, "inputs scaled to [-1, 1]"), (False, "raw inputs")):
         assert said in oblique(scale_inputs=scaled).describe()
+
+
+def test_frequencies_have_the_deviations_of_their_coordinates():
+    options = {"kind": "mlp", "depth": 2, "width": 3, "fourier": 4000}
+    even = DenseOptions(**options, fourier_scale=3.0).draw_frequencies("tx", 0)
+    waves = DenseOptions(**options, fourier_scale={"x": 30.0, "y": 0.5})
+    frequencies = waves.draw_frequencies("txy", 0)
+    assert even is not None and even.shape == (4000, 2)
+    assert frequencies is not None and not frequencies[:, 0].any()
+    expected = torch.tensor([30.0, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(frequencies[:, 1:].std(0), expected, rtol=0.05, atol=0)
+    torch.testing.assert_close(even.std(0), torch.full_like(expected, 3.0), rtol=0.05, atol=0)
+    with pytest.raises(InputError, match=r"network\.fourier_scale names 'y': one of t, x"):
+        waves.draw_frequencies("tx", 0)

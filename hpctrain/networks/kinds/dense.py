@@ -1,10 +1,12 @@
 """The dense networks that solve equations."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from hpctrain.errors import InputError
 from hpctrain.linalg.arrays import to_tensor
 from hpctrain.linalg.randomness import make_generator
 from hpctrain.networks.dense import DenseNetwork
@@ -38,8 +40,10 @@ class DenseOptions(Options):
     fourier: int = Field(
         0, ge=0, description="random frequencies whose sine and cosine are further inputs"
     )
-    fourier_scale: float = Field(
-        1.0, gt=0, description="standard deviation of the frequencies, on [-1, 1]"
+    fourier_scale: PositiveFloat | dict[str, PositiveFloat] = Field(
+        1.0,
+        description="standard deviation of the frequencies, on [-1, 1]: of all coordinates, or of"
+        " each that is named, and the others have none",
     )
 
     def make(self, inputs: int) -> DenseNetwork:
@@ -55,17 +59,28 @@ class DenseOptions(Options):
             gated=self.kind == "modified",
         )
 
-    def draw_frequencies(self, coordinates: int, seed: int) -> Tensor | None:
+    def draw_frequencies(self, coordinates: Sequence[str], seed: int) -> Tensor | None:
         """Draws the frequencies (m, d) of Fourier features; None where the job asks for none.
 
         Source: M. Tancik et al., Fourier features let networks learn high frequency functions in
         low dimensional domains, NeurIPS 33 (2020).
 
         Args:
-            coordinates: d.
+            coordinates: their d names.
             seed: determines them.
+
+        Raises:
+            InputError: a deviation is given for a coordinate that there is not.
         """
         if not self.fourier:
             return None
-        size = (self.fourier, coordinates)
-        return to_tensor(make_generator(seed, "fourier").normal(0, self.fourier_scale, size))
+        scale = self.fourier_scale
+        if isinstance(scale, dict):
+            for name in scale:
+                if name not in coordinates:
+                    raise InputError(
+                        f"network.fourier_scale names {name!r}: one of {', '.join(coordinates)}"
+                    )
+            scale = [scale.get(name, 0.0) for name in coordinates]
+        size = (self.fourier, len(coordinates))
+        return to_tensor(make_generator(seed, "fourier").normal(0, scale, size))

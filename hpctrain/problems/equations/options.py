@@ -123,7 +123,7 @@ class PinnOptions(FamilyOptions):
             scale_distance=self.scale_distance,
             scale_inputs=network.scale_inputs,
             clusters=tuple(clusters),
-            fourier=network.draw_frequencies(len(names), seed),
+            fourier=network.draw_frequencies(names, seed),
             adapt=self.adapt,
             separate=network.separate,
         )
