@@ -24,7 +24,7 @@ from hpctrain.parallel.tree import (
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
-from hpctrain.solvers.gauss_newton import GaussNewtonOptions, find_damped_step
+from hpctrain.solvers.gauss_newton import GaussNewtonOptions, GaussNewtonState, find_damped_step
 
 needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 BOUNDS = [0, 1, 40, 73, 150]
@@ -190,10 +190,37 @@ def test_delayed_control_eases_after_any_step_and_grows_evenly():
 def test_the_ratio_is_one_on_linear_residuals_and_damping_falls():
     _A, _b, objective = linear_problem()
     solver = make_solver(Setting(objective), GaussNewtonOptions(damping=1.0))
-    state = solver.init(torch.zeros(5, dtype=torch.float64))
+    start = evaluate_point(objective, torch.zeros(5, dtype=torch.float64))
+    state = GaussNewtonState(start, 1.0, iteration=1)
     for expected in (1 / 3, 1 / 9, 1 / 27):
         state, _ = solver.step(state)
         assert state.damping == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("given", [1e4, 1e3, 1.0])
+@pytest.mark.parametrize("factorisation", ["gram", "qr"])
+def test_the_first_step_is_damped_as_little_as_lowers_the_loss_most(given, factorisation):
+    """λ = 10 of its tenths is best in a curved valley; a smaller one that is given stays."""
+
+    def curved(theta):
+        a, b = theta
+        return torch.stack([a, 30 * (b - a**2), 0.3 * (b - 1), 0 * a])
+
+    objective = objective_of_residuals(curved, 4, 2)
+    options = GaussNewtonOptions(damping=given, corrections=0, factorisation=factorisation)
+    solver = make_solver(Setting(objective), options)
+    start = solver.init(torch.tensor([1.5, 1.0], dtype=torch.float64))
+    new, _ = solver.step(start)
+
+    def lose(damping):
+        p = PrimalSystem(objective, start.point).factor(damping).compute_velocity()
+        return objective.evaluate(start.point.theta + p).loss
+
+    losses = [start.point.loss, *(lose(given / 10**k) for k in range(12))]
+    falls = next(k for k in itertools.count(1) if losses[k + 1] >= losses[k])
+    assert new.point.loss == pytest.approx(losses[falls], rel=1e-9)
+    again, _ = solver.step(GaussNewtonState(start.point, given, iteration=1))
+    assert again.point.loss == pytest.approx(losses[1], rel=1e-9)
 
 
 def test_more_damping_gives_a_shorter_step_towards_steepest_descent():

@@ -7,7 +7,8 @@ For L = (1/N) Σ_j r_j² with the Jacobian J of the residuals (N, n) at θ, B = 
     θ⁺ = θ + q,   ρ = (L(θ) - L(θ + q)) / (m(0) - m(p)),
 
 where λ is the multiplier of a trust region: it falls where the model predicts well, and grows until
-a step lowers the loss (`damping`). Corrections are simplified Newton steps for q in
+a step lowers the loss; the first step looks for it below the given one too (`damping`). Corrections
+are simplified Newton steps for q in
 
     (2/N) Jᵀ r(θ + q) + λ q = 0,
 
@@ -37,7 +38,12 @@ from hpctrain.methods.least_squares.damped_systems import (
     Factored,
     PrimalSystem,
 )
-from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
+from hpctrain.methods.least_squares.damping import (
+    DampingOptions,
+    Proposal,
+    search_damping,
+    search_first_damping,
+)
 from hpctrain.methods.least_squares.singular_values import SingularSystem
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate_point
@@ -119,7 +125,8 @@ class GaussNewton(Solver[GaussNewtonState]):
             step = find_damped_step(system.factor(damping), o)
             return None if step is None else Proposal(step.total, step.predicted)
 
-        found = search_damping(self.setting.objective, old, state.damping, o, propose)
+        search = search_damping if state.iteration else search_first_damping
+        found = search(self.setting.objective, old, state.damping, o, propose)
         if found is None:
             # Another sketch may show a way down; the whole system that has none is at its end.
             outcome = Outcome.DAMPING_LIMIT if o.sketch is None else Outcome.SKETCH_EXHAUSTED

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.objective import Point, Smooth, complete_point
+from hpctrain.objective import Evaluation, Point, Smooth, complete_point
 from hpctrain.options import Options
 
 
@@ -74,14 +74,78 @@ def search_damping(
     Returns:
         None if no λ up to the greatest one gives such a step.
     """
+    taken = _take_step(objective, point, damping, options, propose)
+    return None if taken is None else _complete(taken, options)
+
+
+def search_first_damping(
+    objective: Smooth,
+    point: Point,
+    damping: float,
+    options: DampingOptions,
+    propose: Callable[[float], Proposal | None],
+) -> Damped | None:
+    """Damps less and less too, by tenths, where the given λ is taken and the loss falls further.
+
+    The right λ for a first step may be orders below the given one. To try tenths of it in one
+    iteration costs less than to come there by thirds, one an iteration.
+    """
+    best = _take_step(objective, point, damping, options, propose)
+    if best is None:
+        return None
+    while best.damping <= damping and best.damping / 10 >= options.least_damping:
+        less = _try_step(objective, point, best.damping / 10, options, propose)
+        if less is None or less.evaluation.loss >= best.evaluation.loss:
+            break
+        best = less
+    return _complete(best, options)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A step s (n,) that lowers the loss enough, its λ, and its ratio of decreases."""
+
+    evaluation: Evaluation
+    step: Tensor
+    damping: float
+    rho: float
+
+
+def _take_step(
+    objective: Smooth,
+    point: Point,
+    damping: float,
+    options: DampingOptions,
+    propose: Callable[[float], Proposal | None],
+) -> _Taken | None:
+    """The first step that is taken as λ grows."""
     refusals = 0
     while damping <= options.greatest_damping:
-        proposal = propose(damping)
-        if proposal is not None and proposal.predicted > 0:
-            trial = objective.evaluate(point.theta + proposal.step)
-            rho = (point.loss - trial.loss) / proposal.predicted
-            if trial.loss < point.loss and rho > options.accept:
-                return Damped(complete_point(trial), proposal.step, options.ease(damping, rho))
+        taken = _try_step(objective, point, damping, options, propose)
+        if taken is not None:
+            return taken
         refusals += 1
         damping = options.grow(damping, refusals)
     return None
+
+
+def _try_step(
+    objective: Smooth,
+    point: Point,
+    damping: float,
+    options: DampingOptions,
+    propose: Callable[[float], Proposal | None],
+) -> _Taken | None:
+    proposal = propose(damping)
+    if proposal is None or not proposal.predicted > 0:
+        return None
+    trial = objective.evaluate(point.theta + proposal.step)
+    rho = (point.loss - trial.loss) / proposal.predicted
+    if trial.loss < point.loss and rho > options.accept:
+        return _Taken(trial, proposal.step, damping, rho)
+    return None
+
+
+def _complete(taken: _Taken, options: DampingOptions) -> Damped:
+    damping = options.ease(taken.damping, taken.rho)
+    return Damped(complete_point(taken.evaluation), taken.step, damping)
