@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from classifiers import write_h5, write_mnist
+from job_texts import ADAM, DIGITS, FCNN, write_text
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
@@ -16,27 +17,14 @@ from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 from hpctrain.study import compare
 
-JOB = """
-precision = "float32"
-[problem]
-name = "classification"
-data = "mnist"
-data_path = "{folder}"
-[network]
-kind = "fcnn"
-hidden = [8]
-[solver]
-name = "adam"
-learning_rate = 0.02
-batch_size = 20
-[parallel]
-chunks = 8
-threads = 1
-[output]
-error_every = 4
-[stop]
-max_iterations = 32
-"""
+JOB = write_text(
+    DIGITS,
+    network=FCNN,
+    solver=ADAM,
+    output="error_every = 4",
+    stop="max_iterations = 32",
+    first='precision = "float32"',
+)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from job_texts import write_text
 from pretended_gpu import PLACE
 
 from hpctrain.job.settings import parse_job
@@ -23,24 +24,14 @@ from hpctrain.solvers import SOLVERS
 from hpctrain.store.run_file import read_run
 
 PACKAGE = Path(__file__).parents[1] / "hpctrain"
-JOB = """
-precision = "{precision}"
-[problem]
-{problem}
-[network]
-{network}
-[solver]
-{solver}
-[parallel]
-chunks = 4
-threads = 1
-[output]
-checkpoint_every = 1
-error_every = 1
-iterates_every = 1
-[stop]
-max_iterations = 1
-"""
+JOB = write_text(
+    "{problem}",
+    network="{network}",
+    output="checkpoint_every = 1\nerror_every = 1\niterates_every = 1",
+    stop="max_iterations = 1",
+    chunks=4,
+    first='precision = "{precision}"',
+)
 PINN = 'name = "klein-gordon"\npoints = 60'
 SOFT = PINN + '\nconstraints = "soft"\ncondition_points = 10'
 ADAPTED = f"{SOFT}\n[problem.adapt]\nevery = 1"

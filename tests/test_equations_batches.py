@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from job_texts import write_text
 from test_equations_terms import everything
 
 from hpctrain.errors import InputError
@@ -20,27 +21,12 @@ from hpctrain.problems.equations.holding import Holding
 from hpctrain.run.train import resume, run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "kovasznay"
-points = 300
-[network]
-kind = "mlp"
-depth = 3
-width = 4
-activation = "tanh"
-[solver]
-{solver}
-[parallel]
-chunks = 4
-threads = 1
-[output]
-checkpoint_every = 2
-iterates_every = 1
-error_every = 3
-[stop]
-max_iterations = {iterations}
-"""
+JOB = write_text(
+    'name = "kovasznay"\npoints = 300',
+    output="checkpoint_every = 2\niterates_every = 1\nerror_every = 3",
+    stop="max_iterations = {iterations}",
+    chunks=4,
+)
 ADAM = 'name = "adam"\nlearning_rate = 0.01\nbatch_size = 200'
 
 

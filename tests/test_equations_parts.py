@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from job_texts import TANH, write_text
 
 from hpctrain import cli
 from hpctrain.decomposition.blocks import cut_layers
@@ -158,28 +159,14 @@ def test_groups_and_dependence_that_make_no_sense_are_refused_in_a_line():
     )
 
 
-JOB = """
-[problem]
-name = "heat-inverse"
-points = 40
-[network]
-kind = "mlp"
-depth = 3
-width = 4
-activation = "tanh"
-separate = true
-[solver]
-name = "gauss-newton"
-[parallel]
-chunks = 4
-threads = 1
-[output]
-checkpoint_every = 2
-error_every = 2
-path = "{folder}/{name}.h5"
-[stop]
-max_iterations = {iterations}
-"""
+JOB = write_text(
+    'name = "heat-inverse"\npoints = 40',
+    network=f"{TANH}\nseparate = true",
+    solver='name = "gauss-newton"',
+    output='checkpoint_every = 2\nerror_every = 2\npath = "{folder}/{name}.h5"',
+    stop="max_iterations = {iterations}",
+    chunks=4,
+)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")

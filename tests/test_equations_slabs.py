@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from job_texts import write_text
 from trials import assert_same_history
 
 from hpctrain import cli
@@ -219,34 +220,20 @@ class Decay(Equations):
     def reference(self, at):
         return torch.exp(-at.t)
 """
-JOB = """
-[problem]
-name = "{folder}/decay.py:Decay"
-points = 20
-slabs = [0.5, 1.0, 2.0]
-[network]
-kind = "mlp"
-depth = 3
-width = 4
-activation = "tanh"
-[[solver]]
+JOB = write_text(
+    'name = "{folder}/decay.py:Decay"\npoints = 20\nslabs = [0.5, 1.0, 2.0]',
+    solver="""[[solver]]
 name = "adam"
 learning_rate = 0.01
 batch_size = 10
 stop.max_iterations = 2
 [[solver]]
 name = "gauss-newton"
-stop.max_iterations = 6
-[parallel]
-chunks = 4
-threads = 1
-[output]
-checkpoint_every = 3
-iterates_every = 1
-error_every = 2
-[stop]
-max_iterations = {iterations}
-"""
+stop.max_iterations = 6""",
+    output="checkpoint_every = 3\niterates_every = 1\nerror_every = 2",
+    stop="max_iterations = {iterations}",
+    chunks=4,
+)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import h5py
 import pytest
 import torch
+from job_texts import write_text
 from quadratic import minimum, random_quadratic, setting_of
 from residuals import linear_problem
 
@@ -21,22 +22,13 @@ from hpctrain.solvers.trust_region import TrustRegionSolverOptions
 from hpctrain.solvers.variance_reduction import NewtonOptions, SSNOptions
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "burgers"
-points = 40
-[network]
-depth = 2
-width = 3
-[solver]
-name = "gauss-newton"
-greatest_damping = 1e-3
-[stop]
-max_iterations = 5
-[parallel]
-chunks = 2
-threads = 1
-"""
+JOB = write_text(
+    'name = "burgers"\npoints = 40',
+    network="depth = 2\nwidth = 3",
+    solver='name = "gauss-newton"\ngreatest_damping = 1e-3',
+    stop="max_iterations = 5",
+    chunks=2,
+)
 
 FINAL = [
     (LBFGSOptions(), Outcome.NO_DESCENT),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from classifiers import write_h5, write_mnist
+from job_texts import write_text
 
 from hpctrain import cli
 from hpctrain.errors import InputError
@@ -18,24 +19,13 @@ from hpctrain.run.train import resume, run
 from hpctrain.store.run_file import read_run
 
 TUNED = Path(__file__).parent / "tuned_net.py"
-JOB = """
-seed = 5
-[problem]
-name = "classification"
-data = "{data}"
-data_path = "{folder}"
-[network]
-kind = "{kind}"
-[solver]
-{solver}
-[parallel]
-chunks = 8
-threads = 1
-[output]
-checkpoint_every = 2
-[stop]
-max_iterations = 4
-"""
+JOB = write_text(
+    'name = "classification"\ndata = "{data}"\ndata_path = "{folder}"',
+    network='kind = "{kind}"',
+    output="checkpoint_every = 2",
+    stop="max_iterations = 4",
+    first="seed = 5",
+)
 SOLVERS = {
     "adam": 'name = "adam"\nlearning_rate = 0.02\nbatch_size = 20',
     "aspqn": 'name = "aspqn"\nblocks = 2\nlocal_steps = 2',

@@ -9,30 +9,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from job_texts import TANH, write_text
 from trials import assert_same_history
 
 from hpctrain import cli
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "klein-gordon"
-points = 64
-[network]
-kind = "mlp"
-depth = 3
-width = 5
-activation = "tanh"
-[solver]
-name = "ssbroyden"
-[parallel]
-threads = 1
-chunks = 16
-[output]
-checkpoint_every = 1
-[stop]
-max_iterations = {iterations}
-"""
+JOB = write_text(
+    'name = "klein-gordon"\npoints = 64',
+    network=TANH.replace("width = 4", "width = 5"),
+    solver='name = "ssbroyden"',
+    output="checkpoint_every = 1",
+    stop="max_iterations = {iterations}",
+    chunks=16,
+)
 ENDLESS = 10**6
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from classifiers import write_mnist
+from job_texts import DIGITS, write_text
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, parse_job
@@ -14,27 +15,14 @@ from hpctrain.solvers.rmtr import RMTROptions
 from hpctrain.store.run_file import read_run
 
 ROOT = Path(__file__).parents[1]
-JOB = """
-precision = "float32"
-[problem]
-name = "classification"
-data = "mnist"
-data_path = "{folder}"
-[network]
-kind = "dense-resnet"
-width = 6
-blocks = 4
-[solver]
-name = "rmtr"
-batch_size = 32
-coarse_steps = 2
-{solver}
-[parallel]
-chunks = 4
-threads = 1
-[stop]
-max_iterations = {iterations}
-"""
+JOB = write_text(
+    DIGITS,
+    network='kind = "dense-resnet"\nwidth = 6\nblocks = 4',
+    solver='name = "rmtr"\nbatch_size = 32\ncoarse_steps = 2\n{solver}',
+    stop="max_iterations = {iterations}",
+    chunks=4,
+    first='precision = "float32"',
+)
 TIMES = ("seconds", "wall_seconds")
 
 

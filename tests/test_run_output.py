@@ -9,6 +9,7 @@ import time
 import warnings
 
 import pytest
+from job_texts import write_text
 from processes import processes_of
 
 from hpctrain import cli
@@ -17,24 +18,14 @@ from hpctrain.job.settings import parse_job
 from hpctrain.run import assemble as build
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "{problem}"
-points = 64
-[network]
-depth = 3
-width = 4
-[solver]
-name = "lbfgs"
-[parallel]
-threads = 1
-chunks = 2
-[output]
-checkpoint_every = 1
-error_every = 2
-[stop]
-max_iterations = 3
-"""
+JOB = write_text(
+    'name = "{problem}"\npoints = 64',
+    network="depth = 3\nwidth = 4",
+    solver='name = "lbfgs"',
+    output="checkpoint_every = 1\nerror_every = 2",
+    stop="max_iterations = 3",
+    chunks=2,
+)
 HEAT = """
 from hpctrain.problems.equations import Box, Equations
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from job_texts import write_text
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hpctrain.errors import InputError
@@ -11,26 +12,17 @@ from hpctrain.run.observers import tensorboard
 from hpctrain.run.train import resume, run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "burgers"
-points = 40
-[network]
-depth = 2
-width = 4
-[solver]
-name = "ssbroyden"
-[parallel]
-chunks = 4
-threads = 1
-[output]
-path = "{folder}/small.h5"
+JOB = write_text(
+    'name = "burgers"\npoints = 40',
+    network="depth = 2\nwidth = 4",
+    solver='name = "ssbroyden"',
+    output="""path = "{folder}/small.h5"
 error_every = 5
 checkpoint_every = 4
-tensorboard = "{folder}/events"
-[stop]
-max_iterations = 7
-"""
+tensorboard = "{folder}/events\"""",
+    stop="max_iterations = 7",
+    chunks=4,
+)
 
 
 def read_curve(folder, name):

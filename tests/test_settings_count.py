@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
+from job_texts import write_text
 from pydantic import TypeAdapter, ValidationError
 
 from hpctrain.errors import InputError
@@ -23,17 +24,7 @@ from hpctrain.parallel.devices import HOST
 from hpctrain.run import assemble
 from hpctrain.solvers import SOLVERS
 
-JOB = """
-[problem]
-{problem}
-[network]
-{network}
-[solver]
-{solver}
-[parallel]
-chunks = 4
-threads = 1
-"""
+JOB = write_text("{problem}", network="{network}", chunks=4)
 PINN = 'name = "klein-gordon"\npoints = 60', 'kind = "residual"\ndepth = 4\nwidth = 4'
 DIGITS = 'name = "classification"\ndata = "mnist"\ndata_path = "{data}/digits"'
 FCNN = DIGITS, 'kind = "fcnn"\nhidden = [6, 5]'

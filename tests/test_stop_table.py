@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from classifiers import write_mnist
+from job_texts import ADAM, DIGITS, FCNN, write_text
 from pydantic import Field, create_model
 
 from hpctrain.errors import InputError
@@ -17,26 +18,9 @@ from hpctrain.store.run_file import read_run
 from hpctrain.study import bands
 from hpctrain.study.seeds import SeedRuns, format_comparison
 
-JOB = """
-[problem]
-name = "classification"
-data = "mnist"
-data_path = "{folder}"
-[network]
-kind = "fcnn"
-hidden = [8]
-[solver]
-name = "adam"
-learning_rate = 0.02
-batch_size = 20
-[parallel]
-chunks = 8
-threads = 1
-[output]
-error_every = 1
-[stop]
-max_iterations = 60
-"""
+JOB = write_text(
+    DIGITS, network=FCNN, solver=ADAM, output="error_every = 1", stop="max_iterations = 60"
+)
 ROW = Criterion(
     "test_loss",
     "loss of the test samples",

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from job_texts import write_text
 
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
@@ -11,30 +12,13 @@ from hpctrain.run.train import resume, run
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "{problem}"
-points = 60
-condition_points = 16
-constraints = "soft"
-[problem.adapt]
-every = 3
-{adapt}
-[network]
-depth = 3
-width = 4
-[solver]
-{solver}
-[parallel]
-chunks = 8
-threads = 1
-[output]
-checkpoint_every = 2
-error_every = 2
-iterates_every = 1
-[stop]
-max_iterations = {iterations}
-"""
+JOB = write_text(
+    'name = "{problem}"\npoints = 60\ncondition_points = 16\nconstraints = "soft"\n'
+    "[problem.adapt]\nevery = 3\n{adapt}",
+    network="depth = 3\nwidth = 4",
+    output="checkpoint_every = 2\nerror_every = 2\niterates_every = 1",
+    stop="max_iterations = {iterations}",
+)
 SSBROYDEN = 'name = "ssbroyden"'
 BLOCKS = 'blocks = 2\nlocal_steps = 2\nkeep_local_memory = true\nlocal_solver = "ssbroyden"'
 # Every rule, and every way in which a solver's state is spread.

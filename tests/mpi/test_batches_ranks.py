@@ -1,31 +1,17 @@
 """Mini-batches of points have the same bits on any ranks, whatever their share of the points."""
 
 import pytest
+from job_texts import write_text
 
 from hpctrain.job.settings import parse_job
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "kovasznay"
-points = 60
-[network]
-kind = "mlp"
-depth = 3
-width = 4
-activation = "tanh"
-[solver]
-{solver}
-[parallel]
-chunks = 8
-threads = 1
-[output]
-error_every = 2
-iterates_every = 1
-[stop]
-max_iterations = 6
-"""
+JOB = write_text(
+    'name = "kovasznay"\npoints = 60',
+    output="error_every = 2\niterates_every = 1",
+    stop="max_iterations = 6",
+)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from job_texts import DIGITS, write_text
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
@@ -13,26 +14,14 @@ from hpctrain.run import assemble as build
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-precision = "{precision}"
-[problem]
-name = "classification"
-data = "mnist"
-data_path = "{folder}"
-train_accuracy = true
-[network]
-{network}
-[solver]
-{solver}
-[parallel]
-chunks = 8
-threads = {threads}
-[output]
-error_every = 2
-iterates_every = 1
-[stop]
-max_iterations = 4
-"""
+JOB = write_text(
+    f"{DIGITS}\ntrain_accuracy = true",
+    network="{network}",
+    output="error_every = 2\niterates_every = 1",
+    stop="max_iterations = 4",
+    threads="{threads}",
+    first='precision = "{precision}"',
+)
 TUNED = Path(__file__).parents[1] / "tuned_net.py"
 NETWORKS = {
     "fcnn": 'kind = "fcnn"\nhidden = [9, 7]',

@@ -1,32 +1,18 @@
 """Networks of their own for fields: the bits of one rank, by each way to evaluate the loss."""
 
 import pytest
+from job_texts import write_text
 
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "heat-inverse-noisy"
-points = 60
-[network]
-kind = "mlp"
-depth = 3
-width = 4
-activation = "tanh"
-[solver]
-{solver}
-[parallel]
-chunks = 8
-threads = 1
-[output]
-error_every = 2
-iterates_every = 1
-[stop]
-max_iterations = 2
-"""
+JOB = write_text(
+    'name = "heat-inverse-noisy"\npoints = 60',
+    output="error_every = 2\niterates_every = 1",
+    stop="max_iterations = 2",
+)
 
 
 @pytest.mark.parametrize(

@@ -2,32 +2,20 @@
 
 import numpy as np
 import pytest
+from job_texts import DIGITS, write_text
 
 from hpctrain.job.settings import parse_job
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "classification"
-data = "mnist"
-data_path = "{folder}"
-[network]
-{network}
-[solver]
-name = "rmtr"
-batch_size = 30
-coarse_steps = 3
-{solver}
-[parallel]
-chunks = 8
-threads = {threads}
-[output]
-iterates_every = 1
-error_every = 2
-[stop]
-max_iterations = 3
-"""
+JOB = write_text(
+    DIGITS,
+    network="{network}",
+    solver='name = "rmtr"\nbatch_size = 30\ncoarse_steps = 3\n{solver}',
+    output="iterates_every = 1\nerror_every = 2",
+    stop="max_iterations = 3",
+    threads="{threads}",
+)
 DENSE = 'kind = "dense-resnet"\nwidth = 6\nblocks = {}'
 CONVOLUTIONAL = 'kind = "conv-resnet"\nfilters = [2, 3]\nblocks = 2'
 CASES = {

@@ -1,39 +1,25 @@
 """Windows of time have the same bits on any ranks, also where a run goes on on others."""
 
 import pytest
+from job_texts import write_text
 
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.train import resume, run
 from hpctrain.store.run_file import read_run
 
-JOB = """
-[problem]
-name = "wave"
-points = 60
-slabs = 3
-[network]
-kind = "mlp"
-depth = 3
-width = 4
-activation = "tanh"
-[[solver]]
+JOB = write_text(
+    'name = "wave"\npoints = 60\nslabs = 3',
+    solver="""[[solver]]
 name = "adam"
 batch_size = 20
 stop.max_iterations = 2
 [[solver]]
 name = "ssbroyden"
-stop.max_iterations = 4
-[parallel]
-chunks = 8
-threads = 1
-[output]
-checkpoint_every = 2
-error_every = 3
-iterates_every = 1
-[stop]
-max_iterations = {iterations}
-"""
+stop.max_iterations = 4""",
+    output="checkpoint_every = 2\nerror_every = 3\niterates_every = 1",
+    stop="max_iterations = {iterations}",
+)
 
 
 @pytest.mark.filterwarnings("ignore:stage")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from job_texts import write_text
 
 from hpctrain.job.settings import parse_job
 from hpctrain.parallel.tree import find_aligned_nodes, share_chunks
@@ -11,23 +12,13 @@ from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
 CHUNKS = 64
-JOB = """
-[problem]
-name = "klein-gordon"
-points = 64
-[network]
-depth = 3
-width = 4
-[solver]
-name = "ssbroyden"
-[parallel]
-chunks = 8
-threads = 1
-[output]
-error_every = 1
-[stop]
-max_iterations = 3
-"""
+JOB = write_text(
+    'name = "klein-gordon"\npoints = 64',
+    network="depth = 3\nwidth = 4",
+    solver='name = "ssbroyden"',
+    output="error_every = 1",
+    stop="max_iterations = 3",
+)
 
 
 def traffic_of(comm, call):
