@@ -191,6 +191,7 @@ def test_a_correction_that_would_raise_the_loss_is_left_out_by_either_control(lo
 
     class Climber:
         transfer = Pairs()
+        is_coarsest = True
 
         def compute_correction(self, origin, gradient, radius, cycle):
             from hpctrain.methods.multilevel.cycles import Correction

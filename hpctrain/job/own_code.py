@@ -100,7 +100,7 @@ def announce(files: Sequence[OwnFile]) -> None:
 
 def _list_choices(job: Job) -> Iterator[tuple[str, str]]:
     yield "problem.name", job.problem.name
-    yield "network.kind", getattr(job.network, "kind", "")
+    yield "network.kind", job.network.kind
     for key, stage in name_stages(job.solver):
         yield f"{key}.name", stage.name
 

@@ -26,7 +26,6 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from hpctrain.decomposition.blocks import find_excess
 from hpctrain.errors import JobError
 from hpctrain.job.groups import (
     describe_allowed,
@@ -51,6 +50,7 @@ from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Options, suggest
 from hpctrain.parallel.transports.choice import OFFERS
 from hpctrain.problems.options import ProblemOptions
+from hpctrain.solvers import SOLVERS
 
 LARGEST_SEED = 2**63 - 1
 
@@ -179,10 +179,8 @@ class Job(Options):
                 raise _make_disagreement(f"{place}.{criterion.key}", value, allowed)
 
     def _check_blocks(self, place: str, stage: Any, layers: int) -> None:
-        if getattr(stage, "pieces", "layers") != "layers":
-            return  # how many of them there are is known when the network is made
-        blocks, overlap = getattr(stage, "blocks", 1), getattr(stage, "overlap", 0)
-        excess = find_excess(blocks, overlap, layers)
+        shipped = SOLVERS.get(stage.name)
+        excess = shipped.find_excess(stage, layers) if shipped else None
         if excess is not None:
             raise _make_disagreement(f"{place}.{excess.key}", excess.given, excess.allowed)
 

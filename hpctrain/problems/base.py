@@ -137,6 +137,11 @@ class FamilyOptions(Options, ABC):
         """What the problem's monitor measures, where it can."""
 
     @property
+    def subject(self) -> str:
+        """What a study of the problem is named for: the data that it is about, or itself."""
+        return self.name
+
+    @property
     def windows(self) -> int:
         """How many times a run goes through its stages, for one loss after the other."""
         return 1

@@ -135,8 +135,8 @@ def _measure_deciding_loss(parts: Parts, moment: Moment, stop: Any, point: Point
 
 def _find_bound(key: str, parts: Parts, stop: Any) -> float:
     """The greater of what the job and its stage ask for by a criterion; 0 for neither."""
-    asked = (getattr(each, key, None) for each in (parts.stop, stop))
-    return max(each or 0.0 for each in asked)
+    asked = [*table.list_asked(parts.stop), *table.list_asked(stop)]
+    return max((value for each, value in asked if each.key == key), default=0.0)
 
 
 def _measure_deciding_gradient(parts: Parts, moment: Moment, stop: Any, point: Point) -> float:

@@ -142,6 +142,10 @@ class APTS(Solver[APTSState]):
 
     columns = ("radius", "trial_accepted")
 
+    @classmethod
+    def takes_batches(cls, options: APTSOptions) -> bool:
+        return options.batch_size is not None
+
     def __init__(self, setting: Setting, options: APTSOptions, subdomains: Subdomains) -> None:
         super().__init__(setting, options)
         check_model(setting.objective, options)

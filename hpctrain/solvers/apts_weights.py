@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import Pieces
+from hpctrain.decomposition.blocks import Excess, Pieces, find_excess
 from hpctrain.methods.groups import Groups
 from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.methods.trust_region.control import TrustRegionOptions
@@ -107,6 +107,12 @@ class APTSWeights(APTS):
 
     names = ("apts-weights",)
     Options = APTSWeightsOptions
+
+    @classmethod
+    def find_excess(cls, options: APTSWeightsOptions, layers: int) -> Excess | None:
+        """How many tensors there are is known when the network is made."""
+        in_layers = options.pieces == "layers"
+        return find_excess(options.blocks, 0, layers) if in_layers else None
 
     def __init__(self, setting: Setting, options: APTSWeightsOptions) -> None:
         L, o = setting.objective, options

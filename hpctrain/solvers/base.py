@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from hpctrain.decomposition.blocks import Excess
 from hpctrain.errors import InputError
 from hpctrain.methods.multilevel.hierarchy import can_coarsen
 from hpctrain.methods.outcomes import Outcome
@@ -130,6 +131,20 @@ class Solver(ABC, Generic[State]):
         for need in Need:
             if need in cls.needs and not need.is_met(setting.objective):
                 raise InputError(f'solver.name = "{options.name}" is not allowed: {need.value}')
+
+    @classmethod
+    def find_excess(cls, options: Any, layers: int) -> Excess | None:
+        """The setting that asks for more than a network of so many layers has; None if none does.
+
+        A method with blocks of layers overrides this: a job is then refused before its network is
+        made.
+        """
+        return None
+
+    @classmethod
+    def takes_batches(cls, options: Any) -> bool:
+        """Whether an iteration works on some of the samples, so that its record has an epoch."""
+        return False
 
     @property
     def led(self) -> list[int]:

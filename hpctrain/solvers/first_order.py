@@ -67,6 +67,10 @@ State = TypeVar("State", SGDState, AdamState)
 class _FirstOrder(Solver[State], Generic[State]):
     """What goes through the mini-batches."""
 
+    @classmethod
+    def takes_batches(cls, options: Any) -> bool:
+        return options.batch_size is not None
+
     def __init__(self, setting: Setting, options: Any) -> None:
         super().__init__(setting, options)
         self._batches = make_mini_batches(setting.objective, setting.seed, options.batch_size)

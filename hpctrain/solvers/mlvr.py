@@ -128,6 +128,7 @@ class FreshSteps:
     indices: tuple[int, ...]
     memory: SecantPairs
     transfer = Identity()
+    is_coarsest = True
 
     def compute_correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle

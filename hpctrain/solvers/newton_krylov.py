@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import Block
+from hpctrain.decomposition.blocks import Block, Excess, find_excess
 from hpctrain.kernels.dense import compute_row_gram
 from hpctrain.linalg.krylov import UNBOUNDED, Product
 from hpctrain.linalg.krylov.steihaug_cg import CGResult, steihaug_cg
@@ -72,6 +72,10 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
     names = ("newton-krylov-schwarz",)
     Options = NewtonKrylovOptions
     needs = frozenset({Need.RESIDUALS})
+
+    @classmethod
+    def find_excess(cls, options: NewtonKrylovOptions, layers: int) -> Excess | None:
+        return find_excess(options.blocks, 0, layers)
 
     def __init__(self, setting: Setting, options: NewtonKrylovOptions) -> None:
         super().__init__(setting, options)

@@ -155,6 +155,10 @@ class RMTR(Solver[RMTRState]):
     needs = frozenset({Need.SUBSETS})
     columns = ("batch_size", "radius", "reach", "level")
 
+    @classmethod
+    def takes_batches(cls, options: RMTROptions) -> bool:
+        return True
+
     def __init__(self, setting: Setting, options: RMTROptions) -> None:
         super().__init__(setting, options)
         L, o, seed, samples = setting.objective, options, setting.seed, setting.objective.samples

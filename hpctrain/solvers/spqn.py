@@ -32,7 +32,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.decomposition.blocks import Block
+from hpctrain.decomposition.blocks import Block, Excess, find_excess
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
@@ -145,6 +145,10 @@ class SPQN(Solver[SPQNState]):
     """
 
     Options = SPQNOptions
+
+    @classmethod
+    def find_excess(cls, options: SPQNOptions, layers: int) -> Excess | None:
+        return find_excess(options.blocks, options.overlap, layers)
 
     def __init__(self, setting: Setting, options: SPQNOptions) -> None:
         super().__init__(setting, options)

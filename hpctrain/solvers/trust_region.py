@@ -86,6 +86,10 @@ class TrustRegion(Solver[TrustRegionState]):
     names = ("trust-region",)
     Options = TrustRegionSolverOptions
 
+    @classmethod
+    def takes_batches(cls, options: TrustRegionSolverOptions) -> bool:
+        return options.batch_size is not None
+
     def __init__(self, setting: Setting, options: TrustRegionSolverOptions) -> None:
         super().__init__(setting, options)
         L, o = setting.objective, options

@@ -74,7 +74,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _name_default_folder(job: Job) -> str:
-    name = getattr(job.problem, "data", job.problem.name).rpartition(":")[2]
+    name = job.problem.subject.rpartition(":")[2]
     return f"runs/compare-{Path(name).stem.lower()}"
 
 

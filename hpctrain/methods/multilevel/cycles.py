@@ -115,6 +115,10 @@ class Coarser(Protocol):
     def transfer(self) -> Transfer:
         """Between the parameters of the asking level and its own."""
 
+    @property
+    def is_coarsest(self) -> bool:
+        """Whether it asks no other level."""
+
     def compute_correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
@@ -156,6 +160,10 @@ class Level:
         self._steps = steps
         self._control = control or NoControl()
 
+    @property
+    def is_coarsest(self) -> bool:
+        return self.coarser is None
+
     def compute_correction(
         self, origin: Tensor, gradient: Tensor, radius: float, cycle: Cycle
     ) -> Correction:
@@ -177,7 +185,7 @@ class Level:
             return state
         state = self._correct(self.coarser, h, state, cycle, room)
         state = self.solver.advance(h, state, after, room)
-        if cycle == "F" and getattr(self.coarser, "coarser", None) is not None:
+        if cycle == "F" and not self.coarser.is_coarsest:
             state = self._correct(self.coarser, h, state, "V", room)
             state = self.solver.advance(h, state, after, room)
         return state

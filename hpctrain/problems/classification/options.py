@@ -65,6 +65,10 @@ class ClassificationOptions(FamilyOptions):
         return data
 
     @property
+    def subject(self) -> str:
+        return self.data
+
+    @property
     def columns(self) -> tuple[str, ...]:
         return name_columns(("test", "train") if self.train_accuracy else ("test",))
 

@@ -288,8 +288,7 @@ def _is_edge(piece: Piece) -> bool:
 
 
 def _has_union(geometry: Geometry) -> bool:
-    parts = [getattr(geometry, name) for name in ("first", "second") if hasattr(geometry, name)]
-    return isinstance(geometry, Union) or any(_has_union(part) for part in parts)
+    return isinstance(geometry, Union) or any(map(_has_union, geometry.parts))
 
 
 def _make_lifting(

@@ -32,6 +32,10 @@ class LogisticOptions(FamilyOptions):
     )
 
     @property
+    def subject(self) -> str:
+        return self.data
+
+    @property
     def columns(self) -> tuple[str, ...]:
         return SuboptimalityMonitor.columns
 

@@ -18,7 +18,6 @@ from hpctrain.parallel.phases import PHASES, measure_peak_memory_mb
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Past
-from hpctrain.run.stages import Stage
 from hpctrain.store.run_file import FINAL, ColumnType, RunWriter
 
 COLUMNS: dict[str, ColumnType] = {
@@ -186,7 +185,9 @@ class History:
     def _counts_epochs(self) -> bool:
         """Whether some solver may take mini-batches."""
         stages, objective = self._parts.stages, self._parts.objective
-        return objective.has_subsets or any(map(_takes_batches, stages))
+        return objective.has_subsets or any(
+            each.method.takes_batches(each.options) for each in stages
+        )
 
     def _take_snapshot(self) -> Timings:
         """Seconds (phases, 2) and traffic (2,) of this rank so far."""
@@ -255,10 +256,6 @@ class History:
         renewed = self._parts.renewal.columns if self._parts.renewal else ()
         measured = (*stages.columns, *renewed, *self._parts.monitor.columns)
         return COLUMNS | more | dict.fromkeys(measured, "f8")
-
-
-def _takes_batches(stage: Stage) -> bool:
-    return getattr(stage.options, "batch_size", None) is not None
 
 
 def _try_to_write(write: Callable[[], None]) -> str | None:

@@ -86,6 +86,11 @@ class Geometry(ABC):
     axes: tuple[str, ...]
     bounds: Bounds
 
+    @property
+    def parts(self) -> tuple["Geometry", ...]:
+        """The geometries that it is united, cut or taken away of; none for others."""
+        return ()
+
     @abstractmethod
     def contains(self, points: Tensor) -> Tensor:
         """Which of the points (d, N) are inside, (N,)."""
@@ -143,6 +148,10 @@ class _Pair(Geometry):
         self.axes = first.axes
         self.first, self.second = first, second
         self.bounds = self._common_bounds(first.bounds, second.bounds)
+
+    @property
+    def parts(self) -> tuple[Geometry, ...]:
+        return self.first, self.second
 
     def _common_bounds(self, first: Bounds, second: Bounds) -> Bounds:
         return first
