@@ -50,7 +50,7 @@ def made(equations=Inverse, separate=False, **options):
 
 
 def fields_of(problem):
-    return [part.fields for part in problem.parts]
+    return [part.fields for part in problem.solution.parts]
 
 
 def test_fields_share_a_network_where_they_depend_on_the_same_or_where_a_job_says_so():
@@ -110,7 +110,7 @@ def test_embeddings_go_into_the_networks_that_take_their_coordinates():
         conditions = (Periodic("t", harmonics=2), Observations(MEASURED, ["u"]))
 
     problem = made(Wound, scale_inputs=True, fourier=torch.ones(4, 3, dtype=torch.float64))
-    assert [each.count for each in problem.inputs] == [4 + 2 + 8, 2 + 8]
+    assert [each.count for each in problem.solution.inputs] == [4 + 2 + 8, 2 + 8]
     theta = problem.make_initial_parameters(0)
     points = torch.rand(3, 5, dtype=torch.float64, generator=torch.manual_seed(1))
     later = points.clone()

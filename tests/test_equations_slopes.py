@@ -105,11 +105,11 @@ def test_the_slope_at_a_side_is_the_given_one_for_every_network(equations, featu
 
 def test_only_the_field_of_a_slope_has_a_network_without_one():
     problem = made(Steady)
-    assert [(part.fields, part.flat) for part in problem.parts] == [
+    assert [(part.fields, part.flat) for part in problem.solution.parts] == [
         (("u",), (FlatEnds("x", ("low", "high")),)),
         (("v",), ()),
     ]
-    assert [each.count for each in problem.inputs] == [3, 2]
+    assert [each.count for each in problem.solution.inputs] == [3, 2]
     with pytest.raises(ProblemError, match="have exact slopes at the same ends"):
         made(Steady, separate=[["u", "v"]])
     theta = problem.make_initial_parameters(0)

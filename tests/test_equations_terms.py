@@ -236,7 +236,7 @@ def test_exact_conditions_are_no_terms_and_periodic_inputs_make_the_solution_per
     problem = PinnProblem(Wave(), DenseNetwork(2, 8, 3), Formulation(30, scale_inputs=True))
     probe(problem)
     assert [term.name for term in problem.terms] == ["equation"]
-    assert problem.inputs[0].count == 5
+    assert problem.solution.inputs[0].count == 5
     theta = problem.make_initial_parameters(3)
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
     ends = [torch.stack([t, torch.full_like(t, x)]) for x in (0.0, 2.0)]
@@ -249,7 +249,7 @@ def test_soft_constraints_make_every_condition_a_term():
     soft = Formulation(30, condition_points=10, is_soft=True, scale_inputs=True)
     problem = PinnProblem(Wave(), DenseNetwork(2, 8, 3), soft)
     assert [term.name for term in problem.terms] == ["equation", "Initial", "Periodic"]
-    assert problem.inputs[0].count == 2
+    assert problem.solution.inputs[0].count == 2
 
 
 def test_fixed_coordinates_are_a_point_or_a_slice():

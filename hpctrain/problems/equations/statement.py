@@ -1,0 +1,122 @@
+"""What equations ask of a solution: which terms are to be zero, and at which points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from hpctrain.problems.equations.adaptive.options import AdaptOptions
+from hpctrain.problems.equations.checks.guard import guard_term, locate
+from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
+from hpctrain.problems.equations.conditions.boundary import Exactable
+from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.exact import exact_forms
+from hpctrain.problems.equations.geometry import GeometryError
+from hpctrain.problems.equations.geometry.sampling import place_interior_points
+from hpctrain.problems.equations.points import Cluster, move_into_clusters
+from hpctrain.problems.equations.terms import EQUATION, ProblemError, Term, by_name, call_by_name
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """How equations become a loss.
+
+    Attributes:
+        points: collocation points of the equation.
+        condition_points: of a condition that names no number itself.
+        is_soft: exact conditions and written forms are terms of the loss like any other.
+        penalty: a factor of the weights of all conditions.
+        scale_distance: divide distances by their maxima over the region.
+        scale_inputs: the network takes coordinates scaled to [−1, 1].
+        clusters: where collocation points lie denser.
+        fourier: random frequencies (m, d) of further inputs of the network.
+        adapt: what of the loss is renewed in the course of a run.
+        separate: which fields have networks of their own; see `parts.divide_fields`.
+    """
+
+    points: int
+    condition_points: int = 200
+    is_soft: bool = False
+    penalty: float = 1.0
+    scale_distance: bool = False
+    scale_inputs: bool = False
+    clusters: Sequence[Cluster] = ()
+    fourier: Tensor | None = None
+    adapt: AdaptOptions | None = None
+    separate: bool | Sequence[Sequence[str]] = False
+
+
+class Statement:
+    """Equations with a formulation.
+
+    Attributes:
+        equations: checked.
+        formulation: how they become a loss.
+        points: of the equation (d, N).
+        forms: u = G + D·N, of the fields that are no plain outputs of a network.
+
+    Raises:
+        ProblemError: no points can be placed, or a form is impossible.
+    """
+
+    def __init__(self, equations: Equations, formulation: Formulation) -> None:
+        self.equations, self.formulation = equations, formulation
+        self.points = self._place_points()
+        self.forms = {} if formulation.is_soft else exact_forms(equations)
+
+    def _place_points(self) -> Tensor:
+        try:
+            return place_interior_points(
+                self.equations.frame.region, self.formulation.points, self.move_into_clusters
+            )
+        except GeometryError as error:
+            raise ProblemError(f"{self.equations.frame.title}: {error}") from error
+
+    def move_into_clusters(self, points: Tensor) -> Tensor:
+        """Evenly distributed points (d, N) of the bounding box, denser where the job asks."""
+        bounds = self.equations.frame.region.bounds
+        return move_into_clusters(points, bounds, self.formulation.clusters)
+
+    def make_terms(self) -> list[Term]:
+        """The equation's own term, and those of the conditions that the form does not meet."""
+        f, equations, frame = self.formulation, self.equations, self.equations.frame
+
+        title = f"{frame.title}.residuals"
+        place = locate(title, equations.residuals)
+
+        def zero(at: Any, fields: Any, unknowns: Any) -> dict[str, Any]:
+            returned = call_by_name(equations.residuals, at, fields, unknowns, place)
+            return by_name(returned, "residual")
+
+        terms = [guard_term(Term(EQUATION, self.points, zero), title, equations.residuals)]
+        for name, condition in equations.named_conditions.items():
+            if not self._is_met(condition):
+                term = self._make_term(name, condition)
+                terms.append(replace(term, weight=term.weight * f.penalty))
+        return terms
+
+    @property
+    def exact_terms(self) -> dict[str, Term]:
+        """As terms, the conditions that are to hold by the forms of the fields."""
+        return {
+            name: self._make_term(name, condition)
+            for name, condition in self.equations.named_conditions.items()
+            if self._is_met(condition) and isinstance(condition, Exactable)
+        }
+
+    def _make_term(self, name: str, condition: AnyCondition) -> Term:
+        """The term of a condition."""
+        term = condition.term(self.equations.frame, name, self.formulation.condition_points)
+        return guard_term(term, f"{self.equations.frame.title}: {name}", condition.written)
+
+    def _is_met(self, condition: AnyCondition) -> bool:
+        """Whether a condition holds by the form of the solution."""
+        if self.formulation.is_soft:
+            return False
+        if condition.is_exact:
+            return True
+        if not isinstance(condition, Exactable):
+            return False
+        named = {split_name(name)[0] for name in condition.values}
+        return named <= {field for field, form in self.forms.items() if form.is_written}
