@@ -10,7 +10,7 @@ from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.tables import ENDS, make_writer
 from hpctrain.results.outputs import check_end
-from hpctrain.results.samples import Classifier, open_samples
+from hpctrain.results.samples import Classifier, Samples, open_samples
 from hpctrain.results.writing import check_apart, write_blocks
 
 # Samples that are evaluated at a time.
@@ -42,37 +42,49 @@ def classify(
         InputError: something is not as it must be; nothing is written then.
     """
     target = Path(output)
-
-    def open_all():
-        check_end(target, ENDS)
-        check_apart(target, run, samples)
-        return open_samples(samples, problem)
-
-    given = ranks.run_on_all(open_all)
-    evaluate_probabilities = problem.make_classifier(theta)
-    right = 0
-
-    def evaluate(first: int, last: int) -> Mapping[str, np.ndarray]:
-        nonlocal right
-        rows = given.read(first, last)
-        if not np.isfinite(getattr(rows, "data", rows)).all():
-            raise InputError(f"{samples}: samples {first} to {last - 1} are not all finite")
-        found = evaluate_probabilities(rows)
-        predicted = problem.classes[found.argmax(axis=1)]
-        columns = {PREDICTED: predicted}
-        if given.labels is not None:
-            columns[LABEL] = given.labels[first:last].astype(predicted.dtype)
-            right += int((columns[LABEL] == predicted).sum())
-        return columns | {
-            f"{PROBABILITY}_{label:g}": found[:, k] for k, label in enumerate(problem.classes)
-        }
+    given = ranks.run_on_all(lambda: _open(target, run, samples, problem))
+    labelling = _Labelling(problem, theta, given, samples)
 
     def begin(path: Path, types: Mapping[str, np.dtype]):
         return make_writer(path, types, given.count)
 
-    write_blocks(ranks, given.count, BLOCK, evaluate, target, begin)
+    write_blocks(ranks, given.count, BLOCK, labelling.evaluate, target, begin)
     said = f"{output}: classes of {given.count} samples"
     if given.labels is None:
         return said
-    total = sum(ranks.allgather(right))
+    total = sum(ranks.allgather(labelling.right))
     return f"{said}, {total / max(given.count, 1):.2%} as they are labelled"
+
+
+def _open(target: Path, run: str, samples: str, problem: Classifier) -> Samples:
+    check_end(target, ENDS)
+    check_apart(target, run, samples)
+    return open_samples(samples, problem)
+
+
+class _Labelling:
+    """Labels samples block by block.
+
+    Attributes:
+        right: how many of them are labelled as they are known to be.
+    """
+
+    def __init__(self, problem: Classifier, theta: Tensor, given: Samples, name: str) -> None:
+        self._classes, self._given, self._name = problem.classes, given, name
+        self._evaluate_probabilities = problem.make_classifier(theta)
+        self.right = 0
+
+    def evaluate(self, first: int, last: int) -> Mapping[str, np.ndarray]:
+        """The columns of samples first … last - 1."""
+        rows = self._given.read(first, last)
+        if not np.isfinite(getattr(rows, "data", rows)).all():
+            raise InputError(f"{self._name}: samples {first} to {last - 1} are not all finite")
+        found = self._evaluate_probabilities(rows)
+        predicted = self._classes[found.argmax(axis=1)]
+        columns = {PREDICTED: predicted}
+        if self._given.labels is not None:
+            columns[LABEL] = self._given.labels[first:last].astype(predicted.dtype)
+            self.right += int((columns[LABEL] == predicted).sum())
+        return columns | {
+            f"{PROBABILITY}_{label:g}": found[:, k] for k, label in enumerate(self._classes)
+        }

@@ -43,30 +43,15 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
         point: θ with L(θ), where it ended.
         faults: what else ends a run, and whether it holds on this rank.
     """
-    start, counts, record = moment.tally.stage, parts.objective.counts, moment.record
-    stage = parts.stages[start.number - 1]
+    record, stage = moment.record, parts.stages[moment.tally.stage.number - 1]
     is_last = stage.number == len(parts.stages)
     doubtful = _measure_doubtful_loss(parts, record, point)
-    gradient_norm = _measure_deciding_gradient(parts, moment, stage.stop, point)
-    numbers = {
-        **moment.known,
-        "iteration": moment.tally.iteration,
-        "gradient_evaluations": counts.gradient_evaluations,
-        "stagnant_iterations": moment.tally.stagnant_iterations,
-        "gradient_norm": gradient_norm,
-        "loss": _measure_deciding_loss(parts, moment, stage.stop, point),
-        "elapsed_seconds": moment.elapsed_seconds,
-    }
-    within = {
-        **numbers,
-        "iteration": moment.tally.stage_iteration,
-        "gradient_evaluations": counts.gradient_evaluations - start.gradient_evaluations,
-        "elapsed_seconds": moment.wall_seconds - start.wall_seconds,
-    }
+    numbers = _list_numbers(parts, moment, stage, point)
+    within = numbers | _list_numbers_within(parts, moment)
     stalled = [table.STALLED] if record.outcome.is_final else []
     others = {
         **faults,
-        table.ZERO_GRADIENT: gradient_norm == 0,
+        table.ZERO_GRADIENT: numbers["gradient_norm"] == 0,
         table.NON_FINITE: not math.isfinite(doubtful + record.gradient_norm),
     }
     holding = [reason for reason, holds in others.items() if holds]
@@ -79,6 +64,29 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     if table.REASONS[run] is not table.RUNNING:
         return Verdict(table.REASONS[run], True)
     return Verdict(_name(table.REASONS[own], stage), is_last and own > 0)
+
+
+def _list_numbers(parts: Parts, moment: Moment, stage: Stage, point: Point) -> dict[str, float]:
+    """What the criteria of the run are met by, by quantity; collective."""
+    return {
+        **moment.known,
+        "iteration": moment.tally.iteration,
+        "gradient_evaluations": parts.objective.counts.gradient_evaluations,
+        "stagnant_iterations": moment.tally.stagnant_iterations,
+        "gradient_norm": _measure_deciding_gradient(parts, moment, stage.stop, point),
+        "loss": _measure_deciding_loss(parts, moment, stage.stop, point),
+        "elapsed_seconds": moment.elapsed_seconds,
+    }
+
+
+def _list_numbers_within(parts: Parts, moment: Moment) -> dict[str, float]:
+    """Those of them that criteria of a stage count from its start."""
+    start, spent = moment.tally.stage, parts.objective.counts.gradient_evaluations
+    return {
+        "iteration": moment.tally.stage_iteration,
+        "gradient_evaluations": spent - start.gradient_evaluations,
+        "elapsed_seconds": moment.wall_seconds - start.wall_seconds,
+    }
 
 
 def weigh(stop: Any, numbers: Mapping[str, float], others: Collection[Reason]) -> int:

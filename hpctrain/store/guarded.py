@@ -59,6 +59,13 @@ class _Inspection:
     def check(self, file: h5py.File) -> None:
         """Raises a HarmfulFileError for the first thing in the file that is not accepted."""
         _check_attributes(file, "/")
+        for each in self._list_objects(file):
+            _check_attributes(each, each.name)
+            if isinstance(each, h5py.Dataset):
+                self._check_size(each, self._find_backing(each))
+
+    def _list_objects(self, file: h5py.File) -> Iterator[h5py.HLObject]:
+        """Yields the objects of the file, each once, unless they are too many or too deep."""
         waiting: list[tuple[h5py.Group, int]] = [(file["/"], 0)]
         known = set[int]()
         while waiting:
@@ -72,11 +79,9 @@ class _Inspection:
                 known.add(address)
                 if len(known) > MOST_OBJECTS:
                     raise HarmfulFileError(f"it holds more than {MOST_OBJECTS} objects")
-                _check_attributes(inner, inner.name)
+                yield inner
                 if isinstance(inner, h5py.Group):
                     waiting.append((inner, depth + 1))
-                elif isinstance(inner, h5py.Dataset):
-                    self._check_size(inner, self._find_backing(inner))
 
     def _follow(self, group: h5py.Group, name: str) -> h5py.HLObject | None:
         """Returns the object of a name in a group; None for a link, inspected as a file."""

@@ -267,18 +267,7 @@ def verify_leaves(
     Raises:
         ValueError: a part does not hold a tensor, or another one than the table says.
     """
-    by_part: dict[str, list[tuple[str, StoredLeaf, Piece]]] = {name: [] for name in parts}
-    for path, leaf in leaves.items():
-        for piece in leaf.pieces:
-            if piece.part not in by_part:
-                raise ValueError(f"{path} is in {piece.part}, which is no part")
-            by_part[piece.part].append((path, leaf, piece))
-        if (
-            leaf.dtype is not None
-            and sum(piece.rows for piece in leaf.pieces) != [*leaf.shape, 1][0]
-        ):
-            raise ValueError(f"{path}: not all rows of {leaf.shape} are stored")
-    for part, held in by_part.items():
+    for part, held in _divide_by_part(parts, leaves).items():
         with h5py.File(directory / part, "r") as file:
             for path, leaf, piece in held:
                 shape = (piece.rows, *leaf.shape[1:]) if leaf.shape else ()
@@ -287,6 +276,22 @@ def verify_leaves(
                     raise ValueError(
                         f"{path} in {part} is {found.dtype} {found.shape}, not {leaf.dtype} {shape}"
                     )
+
+
+def _divide_by_part(
+    parts: Collection[str], leaves: Mapping[str, StoredLeaf]
+) -> dict[str, list[tuple[str, StoredLeaf, Piece]]]:
+    """The pieces that each part is to hold, with the paths of their values."""
+    by_part: dict[str, list[tuple[str, StoredLeaf, Piece]]] = {name: [] for name in parts}
+    for path, leaf in leaves.items():
+        for piece in leaf.pieces:
+            if piece.part not in by_part:
+                raise ValueError(f"{path} is in {piece.part}, which is no part")
+            by_part[piece.part].append((path, leaf, piece))
+        rows = leaf.shape[0] if leaf.shape else 1
+        if leaf.dtype is not None and sum(piece.rows for piece in leaf.pieces) != rows:
+            raise ValueError(f"{path}: not all rows of {leaf.shape} are stored")
+    return by_part
 
 
 @dataclass(frozen=True)

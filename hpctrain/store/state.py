@@ -102,10 +102,7 @@ def _walk(
     """Yields the leaves of one value, which stands at a path."""
     match value:
         case RowBlock():
-            _check_tensor(value.rows, path)
-            if ownership is Ownership.BLOCK:
-                raise StateError(f"{path}: rows over all ranks cannot be part of one block's state")
-            yield Leaf(path, value, Ownership.ROWS)
+            yield _make_row_leaf(value, path, ownership)
         case BlockStates():
             for block in sorted(value.keys() if blocks is None else value.keys() & set(blocks)):
                 yield from _walk(value[block], _join(path, block), Ownership.BLOCK, None)
@@ -114,13 +111,25 @@ def _walk(
             for index, item in enumerate(value):
                 yield from _walk(item, _join(path, index), ownership, blocks)
         case _ if is_dataclass(value) and not isinstance(value, type):
-            for field in fields(value):
-                if not field.init:
-                    raise StateError(f"{_join(path, field.name)}: not an argument of its class")
-                inner = getattr(value, field.name)
-                yield from _walk(inner, _join(path, field.name), ownership, blocks)
+            for name, inner in _list_fields(value, path):
+                yield from _walk(inner, _join(path, name), ownership, blocks)
         case _:
             yield Leaf(path, _plain(value, path), ownership)
+
+
+def _make_row_leaf(value: RowBlock, path: str, ownership: Ownership) -> Leaf:
+    _check_tensor(value.rows, path)
+    if ownership is Ownership.BLOCK:
+        raise StateError(f"{path}: rows over all ranks cannot be part of one block's state")
+    return Leaf(path, value, Ownership.ROWS)
+
+
+def _list_fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The fields of a dataclass; a StateError for one that no argument gives."""
+    for field in fields(value):
+        if not field.init:
+            raise StateError(f"{_join(path, field.name)}: not an argument of its class")
+        yield field.name, getattr(value, field.name)
 
 
 def _plain(value: Any, path: str) -> Tensor | bool | int | float | str | None:

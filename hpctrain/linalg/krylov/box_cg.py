@@ -16,6 +16,7 @@ Sources: Conn, Gould, Toint, SIAM Journal on Numerical Analysis 25 (1988), and T
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -68,25 +69,45 @@ def box_cg(
             zz, old_zz = dot(z, z), zz
             beta = zz / old_zz
             continue
-        # The way meets the box: its first point there, or the projection of its far end.
         outcome = CGOutcome.BOUNDARY if curvature > 0 else CGOutcome.NEGATIVE_CURVATURE
-        to_boundary = box.measure_distance(s, d)
-        gain = to_boundary * (zz - 0.5 * to_boundary * curvature)
-        near = box.project(torch.add(s, d, alpha=to_boundary))
-        far = box.project_end(s, d, alpha)
-        q = far - s
-        Bq = product(q)
-        products += 1
-        far_gain = -(dot(r, q) + 0.5 * dot(q, Bq))
-        if far_gain > gain:
-            s, r = far, r + Bq
-            predicted += far_gain
-        else:
-            s, r = near, torch.add(r, Bd, alpha=to_boundary)
-            predicted += gain
+        path = _Path(s, d, Bd, curvature, alpha)
+        s, r, gain = _meet_boundary(product, box, path, r, zz)
+        products, predicted = products + 1, predicted + gain
         free, beta = box.find_free(s, r), 0.0
         z = free * r
         zz = dot(z, z)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The way s + τ d of conjugate gradients, with Bd, dᵀBd, and the end α at least."""
+
+    s: Tensor
+    d: Tensor
+    Bd: Tensor
+    curvature: float
+    alpha: float
+
+
+def _meet_boundary(
+    product: Product, box: "_Box", path: _Path, r: Tensor, zz: float
+) -> tuple[Tensor, Tensor, float]:
+    """The better of two points on the boundary: the path's first one, its far end projected.
+
+    Returns:
+        The point, ∇m there, and by how much m falls.
+    """
+    s, d = path.s, path.d
+    to_boundary = box.measure_distance(s, d)
+    gain = to_boundary * (zz - 0.5 * to_boundary * path.curvature)
+    far = box.project_end(s, d, path.alpha)
+    q = far - s
+    Bq = product(q)
+    far_gain = -(dot(r, q) + 0.5 * dot(q, Bq))
+    if far_gain > gain:
+        return far, r + Bq, far_gain
+    near = box.project(torch.add(s, d, alpha=to_boundary))
+    return near, torch.add(r, path.Bd, alpha=to_boundary), gain
 
 
 class _Box:

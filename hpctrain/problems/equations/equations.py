@@ -137,11 +137,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
     def check(self) -> None:
         """Raises a ProblemError where the data are impossible."""
         title = type(self).__name__
-        if not isinstance(getattr(self, "geometry", None), Geometry):
-            given = repr(self.geometry) if hasattr(self, "geometry") else "missing"
-            raise ProblemError(
-                f"{title}.geometry is {given}: it must be a geometry, such as Box(x=(0, 1))"
-            )
+        self._check_geometry(title)
         if not (isinstance(self.name, str) and self.name.strip()):
             raise ProblemError(f"{title}.name is {self.name!r}: it must be a non-empty string")
         self._check_names(title)
@@ -149,6 +145,16 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         for name, unknown in self.unknowns.items():
             _check_unknown(f"{title}.unknowns: {name}", unknown)
         _check_grid(title, self.test_grid, len(self.frame.axes.names))
+        self._check_conditions(title)
+
+    def _check_geometry(self, title: str) -> None:
+        if not isinstance(getattr(self, "geometry", None), Geometry):
+            given = repr(self.geometry) if hasattr(self, "geometry") else "missing"
+            raise ProblemError(
+                f"{title}.geometry is {given}: it must be a geometry, such as Box(x=(0, 1))"
+            )
+
+    def _check_conditions(self, title: str) -> None:
         if not isinstance(self.conditions, tuple | list):
             raise ProblemError(f"{title}.conditions is {self.conditions!r}: it must be a tuple")
         for each in self.conditions:
@@ -159,14 +165,7 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
                 )
         for name, condition in self.named_conditions.items():
             place = f"{title}: {name}"
-            if not (isinstance(condition.weight, int | float) and condition.weight > 0):
-                raise ProblemError(f"{place}: weight = {condition.weight!r}: it must be above 0")
-            if "/" in name or name == EQUATION:
-                raise ProblemError(
-                    f"{place}: name = {name!r} is not allowed: without /, and not {EQUATION}"
-                )
-            if condition.points is not None and condition.points < 1:
-                raise ProblemError(f"{place}: points = {condition.points!r}: it must be 1 or more")
+            _check_data(name, condition, place)
             condition.check(self.frame, place)
 
     def _check_names(self, title: str) -> None:
@@ -219,6 +218,18 @@ def _check_readable(title: str, axes: Sequence[str]) -> None:
                 f"{title}.geometry has the axes {', '.join(axes)}: the derivative {word} could mean"
                 f" {' and '.join(words[word])}, or {' and '.join(pair)}"
             )
+
+
+def _check_data(name: str, condition: AnyCondition, place: str) -> None:
+    """Raises a ProblemError for what no condition may have, of whatever kind."""
+    if not (isinstance(condition.weight, int | float) and condition.weight > 0):
+        raise ProblemError(f"{place}: weight = {condition.weight!r}: it must be above 0")
+    if "/" in name or name == EQUATION:
+        raise ProblemError(
+            f"{place}: name = {name!r} is not allowed: without /, and not {EQUATION}"
+        )
+    if condition.points is not None and condition.points < 1:
+        raise ProblemError(f"{place}: points = {condition.points!r}: it must be 1 or more")
 
 
 def _check_unknown(place: str, unknown: Any) -> None:

@@ -273,40 +273,54 @@ def evaluate_references(
     Raises:
         ProblemError: what the class gives is no such values.
     """
-    frame = equations.frame
-    title = f"{frame.title}.reference"
-    place = locate(title, equations.reference)
-
-    def evaluate(points: Tensor) -> dict[str, Tensor]:
-        given: Any = guard(equations.reference, title)(At(frame.axes, lengthen(points)))
-        if given is None:
-            return {}
-        named = given if isinstance(given, Mapping) else {frame.fields[0]: given}
-        for name in named:
-            if name not in outputs:
-                raise ProblemError(
-                    f"{place} names {name!r}: fields and quantities are {', '.join(outputs)}"
-                )
-        like, count = lengthen(points)[0], points.shape[1]
-        return {n: check_values(each, like, f"{place}: {n}")[:count] for n, each in named.items()}
-
-    def one(name: str, points: Tensor) -> Tensor:
-        return evaluate(points)[name]
-
-    found = evaluate(points)
+    place = locate(_name_reference(equations), equations.reference)
+    found = _call_reference(equations, outputs, place, points)
     for name, values in found.items():
         called = f"{place}: {name}"
         check_untrainable(equations, equations.reference, called, values, [points])
         step = 1 + len(values) // 32
-        check_pointwise(partial(one, name), called, points, values, step)
-        bad = ~values.isfinite()
-        if bool(bad.any()):
-            raise ProblemError(
-                f"{called} is {float(values[bad][0])} at"
-                f" {frame.axes.describe(points[:, bad][:, 0])}: it must be finite in the closed"
-                " domain"
-            )
+        again = partial(_call_reference_of, name, equations, outputs, place)
+        check_pointwise(again, called, points, values, step)
+        _check_finite(equations, called, points, values)
     return {name: values.detach().double() for name, values in found.items()}
+
+
+def _name_reference(equations: Equations) -> str:
+    return f"{equations.frame.title}.reference"
+
+
+def _call_reference(
+    equations: Equations, outputs: Sequence[str], place: str, points: Tensor
+) -> dict[str, Tensor]:
+    """What the class gives at points, by name; each (N,), with a gradient if it has one."""
+    frame, longer = equations.frame, lengthen(points)
+    given: Any = guard(equations.reference, _name_reference(equations))(At(frame.axes, longer))
+    if given is None:
+        return {}
+    named = given if isinstance(given, Mapping) else {frame.fields[0]: given}
+    for name in named:
+        if name not in outputs:
+            raise ProblemError(
+                f"{place} names {name!r}: fields and quantities are {', '.join(outputs)}"
+            )
+    like, count = longer[0], points.shape[1]
+    return {n: check_values(each, like, f"{place}: {n}")[:count] for n, each in named.items()}
+
+
+def _call_reference_of(
+    name: str, equations: Equations, outputs: Sequence[str], place: str, points: Tensor
+) -> Tensor:
+    return _call_reference(equations, outputs, place, points)[name]
+
+
+def _check_finite(equations: Equations, called: str, points: Tensor, values: Tensor) -> None:
+    bad = ~values.isfinite()
+    if bool(bad.any()):
+        raise ProblemError(
+            f"{called} is {float(values[bad][0])} at"
+            f" {equations.frame.axes.describe(points[:, bad][:, 0])}: it must be finite in the"
+            " closed domain"
+        )
 
 
 def _root_ratio(numerator: float, denominator: float) -> float:

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
 from hpctrain.linalg.arrays import CPU
-from hpctrain.problems.equations.ansatz import Form, function_jets
+from hpctrain.problems.equations.ansatz import Form, Function, function_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.fields import LAPLACIAN, Component, Field
+
+Jets = dict[Component, Tensor]
 
 
 class Composition:
@@ -47,13 +49,11 @@ class Composition:
         self._has_laplacian = bool(shape.laplacian)
         self._last = shape.components - 1
         components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
-        flat = points.flatten(1)
 
-        def jets_of(field: str, form: FieldForm, name: str) -> dict[Component, Tensor]:
-            function, scale = getattr(form, name), maxima.get(field, 1.0)
-            found = function_jets(function, flat, components, shape.laplacian, form.place)
+        def evaluate_jets(function: Function, place: str, scale: float = 1.0) -> Jets:
+            found = function_jets(function, points.flatten(1), components, shape.laplacian, place)
             return {
-                c: (each / scale if name == "distance" else each)
+                c: (each if scale == 1 else each / scale)
                 .reshape(points.shape[1:])
                 .to(device, dtype)
                 for c, each in found.items()
@@ -61,7 +61,9 @@ class Composition:
 
         self._forms = {
             field: Form(
-                jets_of(field, form, "lifting"), jets_of(field, form, "distance"), shape.laplacian
+                evaluate_jets(form.lifting, form.place),
+                evaluate_jets(form.distance, form.place, maxima.get(field, 1.0)),
+                shape.laplacian,
             )
             for field, form in forms.items()
         }

@@ -75,16 +75,21 @@ def _find_unequal_ends(problem: Cautioned) -> Iterator[str]:
         if not isinstance(periodic, Periodic):
             continue
         ends = (f"{periodic.along}.low", f"{periodic.along}.high")
-        for name, condition in conditions.items():
-            if not isinstance(condition, OnBoundary) or condition.on == INSIDE:
-                continue
-            if callable(condition.on):
-                continue
-            pieces = select_pieces(condition.on, frame, name)
-            if on_ends := [piece.name for piece in pieces if piece.name in ends]:
+        for name, condition, pieces in _list_placed(problem):
+            if on_ends := [piece for piece in pieces if piece in ends]:
                 yield f"{frame.title}: {name} is on {on_ends[0]}, an end that {joining} joins"
             elif isinstance(condition, Exactable):
                 yield from _compare_ends(frame, periodic.along, name, condition, joining)
+
+
+def _list_placed(problem: Cautioned) -> Iterator[tuple[str, OnBoundary, list[str]]]:
+    """Yields the conditions that stand on pieces of the boundary, with the names of these."""
+    for name, condition in problem.equations.named_conditions.items():
+        if isinstance(condition, OnBoundary) and not (
+            condition.on == INSIDE or callable(condition.on)
+        ):
+            pieces = select_pieces(condition.on, problem.frame, name)
+            yield name, condition, [piece.name for piece in pieces]
 
 
 def _compare_ends(

@@ -59,16 +59,16 @@ def _list_tensors(owner: Any, function: Callable[..., Any]) -> Iterator[tuple[st
 
 def _tensors_of(name: str, held: Any) -> Iterator[tuple[str, Tensor]]:
     """Of a tensor, a module's parameters, or a collection of such."""
-    if isinstance(held, Tensor):
-        if held.requires_grad:
-            yield name, held
+    if isinstance(held, dict | list | tuple):
+        items = held.items() if isinstance(held, dict) else enumerate(held)
+        for key, each in items:
+            yield from _tensors_held(f"{name}[{key!r}]", each)
+    else:
+        yield from _tensors_held(name, held)
+
+
+def _tensors_held(name: str, held: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(held, Tensor) and held.requires_grad:
+        yield name, held
     elif isinstance(held, nn.Module):
         yield from ((f"{name}.{inner}", each) for inner, each in held.named_parameters())
-    elif isinstance(held, dict):
-        for key, each in held.items():
-            if isinstance(each, Tensor | nn.Module):
-                yield from _tensors_of(f"{name}[{key!r}]", each)
-    elif isinstance(held, list | tuple):
-        for number, each in enumerate(held):
-            if isinstance(each, Tensor | nn.Module):
-                yield from _tensors_of(f"{name}[{number}]", each)
