@@ -83,7 +83,7 @@ def test_the_weightier_of_two_criteria_is_the_reason():
     numbers = {"iteration": 3, "error": 0.05, "elapsed_seconds": 1.0}
 
     def reason(**changed):
-        return stop.REASONS[weigh(asked, numbers | changed, [])].text
+        return stop.REASONS[weigh(stop.list_asked(asked), numbers | changed, [])].text
 
     assert reason() == "stop.error reached"
     assert reason(error=np.nan) == "stop.max_iterations reached"

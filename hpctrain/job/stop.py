@@ -186,7 +186,11 @@ def list_measures(columns: Iterable[str]) -> list[Criterion]:
     return [each for each in list_criteria() if each.shown and each.quantity in known]
 
 
-def list_asked(stop: Any) -> list[tuple[Criterion, float]]:
+# A criterion, and the value that a job gives it.
+Asked = tuple[Criterion, float]
+
+
+def list_asked(stop: Any) -> list[Asked]:
     """Lists the criteria that the `stop` of a job or a stage sets, with their values."""
     if stop is None:
         return []

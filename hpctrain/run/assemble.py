@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hpctrain.errors import InputError
+from hpctrain.job.kept_settings import compute_fingerprint
 from hpctrain.job.settings import Job
 from hpctrain.job.stop import list_asked
 from hpctrain.kernels.builds import VARIABLE
@@ -26,7 +27,6 @@ from hpctrain.run.observers.progress import Progress
 from hpctrain.run.observers.validation import Validation
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Parts, Place
-from hpctrain.run.resume import compute_fingerprint
 from hpctrain.run.stages import Stages, find_stages
 from hpctrain.solvers import Solver
 

@@ -1,7 +1,6 @@
 """What a run goes on from: its job, its last whole checkpoint, and the history up to there."""
 
 import warnings
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.errors import InputError
+from hpctrain.job.kept_settings import ALLOWED, compute_fingerprint, is_allowed
 from hpctrain.job.overrides import Overrides, read_overrides
-from hpctrain.job.own_code import check_unchanged, is_given_again, list_own_files
+from hpctrain.job.own_code import check_unchanged, list_own_files
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.parallel.communicator import Communicator
@@ -23,10 +23,6 @@ from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.store.state import Share, StateError, flatten
-
-# What may change when a run goes on: nothing that its numbers depend on.
-CHANGEABLE = ("stop.", "output.", "parallel.threads", "parallel.transport")
-FIXED = ("output.path",)
 
 
 class ResumeError(InputError):
@@ -92,15 +88,6 @@ class Past:
         return read_run(self.path).keep_until(self.checkpoint.iteration if self.checkpoint else -1)
 
 
-def compute_fingerprint(job: Job) -> int:
-    """CRC-32 of all settings that cannot change when a run goes on."""
-    parallel = job.parallel.model_copy(update={"transport": "auto"})
-    fixed = job.model_copy(update={"parallel": parallel}).model_dump_json(
-        exclude={"stop": True, "output": True, "parallel": {"threads"}}
-    )
-    return zlib.crc32(fixed.encode())
-
-
 def find_past(
     run_file: str, overrides: Overrides, communicator: Communicator, changed_code: bool = False
 ) -> Past:
@@ -137,11 +124,9 @@ def _read(path: Path, overrides: Overrides) -> tuple[str, str, str, str, int]:
     """
     run = read_run(path)
     for override in read_overrides(overrides):
-        key, is_changeable = override.key, override.key.startswith(CHANGEABLE)
-        if not is_given_again(run.job, override) and (not is_changeable or key in FIXED):
+        if not is_allowed(run.job, override):
             raise ResumeError(
-                f"{override.said}: a resumed run keeps this setting; allowed are stop.…,"
-                " output.… (but not output.path), parallel.threads and parallel.transport"
+                f"{override.said}: a resumed run keeps this setting; allowed are {ALLOWED}"
             )
     iterations = run.history["iteration"]
     last = int(iterations[-1]) if len(iterations) else -1

@@ -1,12 +1,11 @@
 """Whether a run or its stage ends: what holds on each rank, the weightiest of it on any rank."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hpctrain.job import stop as table
-from hpctrain.job.stop import Criterion, Reason
+from hpctrain.job.stop import Asked, Criterion, Reason
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate_point
@@ -46,7 +45,8 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     record, stage = moment.record, parts.stages[moment.tally.stage.number - 1]
     is_last = stage.number == len(parts.stages)
     doubtful = _measure_doubtful_loss(parts, record, point)
-    numbers = _list_numbers(parts, moment, stage, point)
+    asked, asked_within = table.list_asked(parts.stop), table.list_asked(stage.stop)
+    numbers = _list_numbers(parts, moment, [*asked, *asked_within], point)
     within = numbers | _list_numbers_within(parts, moment)
     stalled = [table.STALLED] if record.outcome.is_final else []
     others = {
@@ -57,8 +57,8 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     holding = [reason for reason, holds in others.items() if holds]
     run, own = parts.place.ranks.find_maximum(
         [
-            weigh(parts.stop, numbers, [*holding, *(stalled if is_last else ())]),
-            weigh(stage.stop, within, stalled),
+            weigh(asked, numbers, [*holding, *(stalled if is_last else ())]),
+            weigh(asked_within, within, stalled),
         ]
     )
     if table.REASONS[run] is not table.RUNNING:
@@ -66,15 +66,18 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     return Verdict(_name(table.REASONS[own], stage), is_last and own > 0)
 
 
-def _list_numbers(parts: Parts, moment: Moment, stage: Stage, point: Point) -> dict[str, float]:
+def _list_numbers(
+    parts: Parts, moment: Moment, asked: Sequence[Asked], point: Point
+) -> dict[str, float]:
     """What the criteria of the run are met by, by quantity; collective."""
+    least_gradient, least_loss = _find_bound("gradient_norm", asked), _find_bound("loss", asked)
     return {
         **moment.known,
         "iteration": moment.tally.iteration,
         "gradient_evaluations": parts.objective.counts.gradient_evaluations,
         "stagnant_iterations": moment.tally.stagnant_iterations,
-        "gradient_norm": _measure_deciding_gradient(parts, moment, stage.stop, point),
-        "loss": _measure_deciding_loss(parts, moment, stage.stop, point),
+        "gradient_norm": _measure_deciding_gradient(parts, moment, least_gradient, point),
+        "loss": _measure_deciding_loss(parts, moment, least_loss, point),
         "elapsed_seconds": moment.elapsed_seconds,
     }
 
@@ -89,20 +92,25 @@ def _list_numbers_within(parts: Parts, moment: Moment) -> dict[str, float]:
     }
 
 
-def weigh(stop: Any, numbers: Mapping[str, float], others: Collection[Reason]) -> int:
+def _find_bound(key: str, asked: Sequence[Asked]) -> float:
+    """The greater of what the job and its stage ask for by a criterion; 0 for neither."""
+    return max((value for each, value in asked if each.key == key), default=0.0)
+
+
+def weigh(asked: Sequence[Asked], numbers: Mapping[str, float], others: Collection[Reason]) -> int:
     """The place in the table of the weightiest reason on this rank, that of `RUNNING` for none.
 
     Args:
-        stop: the `stop` of a job or a stage.
+        asked: the criteria of a job or a stage, with their values.
         numbers: what criteria are met by, by quantity.
         others: what holds on this rank beside the criteria.
     """
     # A measure may not be known yet; a number of the loop always is.
     met = [
         each
-        for each, asked in table.list_asked(stop)
+        for each, bound in asked
         if (each.quantity in numbers or not each.shown)
-        and each.is_met(asked, numbers[each.quantity])
+        and each.is_met(bound, numbers[each.quantity])
     ]
     return max(table.REASONS.index(each) for each in (table.RUNNING, *met, *others))
 
@@ -128,31 +136,21 @@ def _measure_doubtful_loss(parts: Parts, record: Record, point: Point) -> float:
     return record.loss
 
 
-def _measure_deciding_loss(parts: Parts, moment: Moment, stop: Any, point: Point) -> float:
-    """L(θ) over all samples where it may end the run or its stage, else ∞; collective.
-
-    Args:
-        stop: of the stage.
-    """
-    bound, record = _find_bound("loss", parts, stop), moment.record
+def _measure_deciding_loss(parts: Parts, moment: Moment, bound: float, point: Point) -> float:
+    """L(θ) over all samples where it may end the run or its stage, else ∞; collective."""
+    record = moment.record
     if not (record.ends_epoch and record.loss <= bound):
         return math.inf
     with parts.place.ranks.timer.phase("validation"):
         return parts.objective.copy_uncounted().evaluate(point.theta).loss
 
 
-def _find_bound(key: str, parts: Parts, stop: Any) -> float:
-    """The greater of what the job and its stage ask for by a criterion; 0 for neither."""
-    asked = [*table.list_asked(parts.stop), *table.list_asked(stop)]
-    return max((value for each, value in asked if each.key == key), default=0.0)
-
-
-def _measure_deciding_gradient(parts: Parts, moment: Moment, stop: Any, point: Point) -> float:
+def _measure_deciding_gradient(parts: Parts, moment: Moment, bound: float, point: Point) -> float:
     """‖∇L(θ)‖ over all samples where it may end the run or its stage, else ∞; collective.
 
     A solver's own may be that of a mini-batch, which is small where others' are not.
     """
-    bound, record = _find_bound("gradient_norm", parts, stop), moment.record
+    record = moment.record
     if not (record.ends_epoch and record.gradient_norm <= bound):
         return math.inf
     with parts.place.ranks.timer.phase("validation"):

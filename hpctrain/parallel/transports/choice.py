@@ -54,7 +54,8 @@ def carry(ranks: Communicator, name: str, device: Device) -> Iterator[Communicat
 
     It is also closed after an error that all ranks raise. Any other error ends the job.
     """
-    communicator = ranks.use_transport(choose(name, device, ranks))
+    make = choose(name, device, ranks)
+    communicator = ranks.use_transport(make)
     try:
         yield communicator
     except (InputError, RunError):
