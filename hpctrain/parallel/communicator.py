@@ -21,14 +21,10 @@ from torch import Tensor
 from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel.guard import Guard, is_wanted
 from hpctrain.parallel.phases import PhaseTimer
+from hpctrain.parallel.traffic import Traffic, count_bytes, count_steps
 from hpctrain.parallel.transports import HostMPI, Transport
-from hpctrain.parallel.tree import (
-    Node,
-    find_aligned_nodes,
-    list_joins,
-    reduce_leaves,
-    share_chunks,
-)
+from hpctrain.parallel.tree import find_aligned_nodes, reduce_leaves, share_chunks
+from hpctrain.parallel.tree_messages import FindShape, Merge, TreeMessages
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -38,27 +34,6 @@ Result = TypeVar("Result")
 
 class RootError(RuntimeError):
     """Stands for an error of rank 0 that could not be pickled for the other ranks."""
-
-
-@dataclass
-class Traffic:
-    """Counts messages in which a rank takes part one after the other, and the bytes in them.
-
-    A collective call of P ranks counts as ⌈log₂ P⌉ messages, as along a tree, whatever the MPI
-    library does. This is what a model of latency and bandwidth needs to know.
-    """
-
-    messages: int = 0
-    bytes: int = 0
-
-    def count(self, size: int, messages: int = 1) -> None:
-        """Adds a number of messages which have `size` bytes in all."""
-        self.messages += messages
-        self.bytes += size
-
-    def snapshot(self) -> np.ndarray:
-        """Returns the messages and bytes so far, (2,)."""
-        return np.array([self.messages, self.bytes], dtype=np.float64)
 
 
 class Communicator:
@@ -86,7 +61,7 @@ class Communicator:
         self._mpi: Any = mpi.Dup() if mpi is not None and self.size > 1 else None
         self._transport: Any = None if self._mpi is None else transport(self._mpi)
         self._guard = Guard(self._mpi) if self._mpi is not None and is_wanted() else None
-        self._received = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self._tree = TreeMessages(self.rank, self.size, self._transport, self.traffic)
 
     @property
     def mpi_version(self) -> str:
@@ -136,10 +111,7 @@ class Communicator:
         if self.size == 1:
             return nodes[0].detach().clone()
         with self._begin_call():
-            if self.size & (self.size - 1) == 0:
-                return self._sum_by_doubling(nodes[0])
-            values = dict(zip(held, nodes.detach(), strict=True))
-            return self._merge_by_messages(values, chunks, torch.add, lambda _: nodes.shape[1:])
+            return self._tree.sum(nodes, held, chunks)
 
     def sum_parts_by_tree(
         self, nodes: Sequence[Tensor], chunks: int, sizes: Sequence[int]
@@ -158,108 +130,14 @@ class Communicator:
             return nodes[0].detach().clone()
         parts = [torch.split(node.detach(), list(sizes)) for node in nodes]
         with self._begin_call():
-            if self.size & (self.size - 1) == 0:
-                return self._sum_by_halving(dict(enumerate(parts[0])))
-            return self._exchange_parts(parts, chunks)
-
-    def _exchange_parts(self, parts: Sequence[Sequence[Tensor]], chunks: int) -> Tensor:
-        """Sends every rank its part of the sums of this rank's subtrees, and sums this rank's part.
-
-        In turn t the ranks i and t - i (mod P) exchange messages.
-        """
-        held = [find_aligned_nodes(*share) for share in share_chunks(chunks, self.size)]
-        sums = {
-            node: part[self.rank].clone() for node, part in zip(held[self.rank], parts, strict=True)
-        }
-        size = len(parts[0][self.rank])
-        for turn in range(self.size):
-            partner = (turn - self.rank) % self.size
-            if partner == self.rank:
-                continue
-            sent = torch.cat([part[partner] for part in parts])
-            received = sent.new_empty(len(held[partner]), size)
-            self._transport.exchange(sent, received, partner)
-            self.traffic.count(_count_bytes(sent))
-            sums |= zip(held[partner], received, strict=True)
-        for parent, _, _ in list_joins(chunks, self.size):
-            left, right = (sums.pop(child) for child in parent.children)
-            sums[parent] = left.add_(right)
-        (total,) = sums.values()
-        return total
-
-    def _sum_by_halving(self, parts: dict[int, Tensor]) -> Tensor:
-        """Sums this rank's part for 2^L ranks, with the same additions as `_sum_by_doubling`.
-
-        In each step two ranks send each other the half that only the other one's side still needs.
-
-        Args:
-            parts: the parts of this rank's sum, by the rank that gets them.
-        """
-        for level in range(self.size.bit_length() - 1):
-            bit = 1 << level
-            kept = [rank for rank in parts if rank & bit == self.rank & bit]
-            given = [parts[rank] for rank in parts if rank not in kept]
-            sent = torch.cat(given) if len(given) > 1 else given[0]
-            sizes = [len(parts[rank]) for rank in kept]
-            received = self._make_receive_buffer(sent.new_empty(sum(sizes)))
-            self._transport.exchange(sent, received, self.rank ^ bit)
-            self.traffic.count(_count_bytes(sent))
-            sums = torch.split(received, sizes)
-            parts = {rank: parts[rank] + each for rank, each in zip(kept, sums, strict=True)}
-        return parts[self.rank]
-
-    def _sum_by_doubling(self, node: Tensor) -> Tensor:
-        """Sums for 2^L ranks of one subtree each, which exchange their sums in pairs and add them.
-
-        a + b and b + a have the same bits.
-        """
-        total = node.detach().clone()
-        received = self._make_receive_buffer(total)
-        for level in range(self.size.bit_length() - 1):
-            partner = self.rank ^ (1 << level)
-            self._transport.exchange(total, received, partner)
-            self.traffic.count(_count_bytes(total))
-            total += received
-        return total
-
-    def _merge_by_messages(
-        self,
-        values: dict[Node, Tensor],
-        chunks: int,
-        merge: Callable[[Tensor, Tensor], Tensor],
-        find_shape: Callable[[Node], Sequence[int]],
-    ) -> Tensor:
-        """Merges for any number of ranks: by messages up the tree, and a broadcast of the root.
-
-        Args:
-            values: of this rank's subtrees; those that are merged leave it.
-            chunks, merge, find_shape: as for `merge_by_tree`; `merge` makes new memory.
-        """
-        like = next(iter(values.values()))
-        schedule = list_joins(chunks, self.size)
-        for parent, home, source in schedule:
-            left, right = parent.children
-            if self.rank == source != home:
-                self._transport.send(values[right].contiguous(), home)
-            elif self.rank == home:
-                if home != source:
-                    received = self._make_receive_buffer(like.new_empty(find_shape(right)))
-                    self._transport.receive(received, source)
-                    values[right] = received
-                values[parent] = merge(values.pop(left), values.pop(right))
-        root = schedule[-1].parent
-        total = values[root] if self.is_root else like.new_empty(find_shape(root))
-        self.traffic.count(self._depth * _count_bytes(total), self._depth)
-        self._transport.broadcast(total, 0)
-        self._count_broadcast(_count_bytes(total))
-        return total
+            return self._tree.sum_parts(parts, chunks)
 
     def merge_by_tree(
         self,
         nodes: Sequence[Tensor],
         chunks: int,
-        merge: Callable[[Tensor, Tensor], Tensor],
-        find_shape: Callable[[Node], Sequence[int]],
+        merge: Merge,
+        find_shape: FindShape,
     ) -> Tensor:
         """Merges what subtrees of chunks have, up the tree, as `sum_by_tree` adds.
 
@@ -277,7 +155,7 @@ class Communicator:
         held = find_aligned_nodes(*share_chunks(chunks, self.size)[self.rank])
         with self._begin_call():
             values = dict(zip(held, nodes, strict=True))
-            return self._merge_by_messages(values, chunks, merge, find_shape)
+            return self._tree.merge(values, chunks, merge, find_shape)
 
     def find_maximum(self, values: Sequence[int]) -> list[int]:
         """Returns the maximum over all ranks of each integer, such as a code or a flag."""
@@ -288,7 +166,7 @@ class Communicator:
 
             greatest = np.array(values, dtype=np.int64)
             self._mpi.Allreduce(MPI.IN_PLACE, greatest, MPI.MAX)
-            self.traffic.count(self._depth * greatest.nbytes, self._depth)
+            self.traffic.count(count_steps(self.size) * greatest.nbytes, count_steps(self.size))
             return greatest.tolist()
 
     def allgather_rows(self, local: Tensor, counts: Sequence[int]) -> Tensor:
@@ -308,7 +186,7 @@ class Communicator:
             rows = local.new_empty(sum(counts), *local.shape[1:])
             sizes = [count * math.prod(local.shape[1:]) for count in counts]
             self._transport.gather(local.detach().contiguous(), rows, sizes)
-            self.traffic.count(_count_bytes(rows) - _count_bytes(local), self._depth)
+            self.traffic.count(count_bytes(rows) - count_bytes(local), count_steps(self.size))
             return rows
 
     def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
@@ -327,7 +205,7 @@ class Communicator:
             return lambda: None
         with self._begin_call():
             arrive = self._transport.start_broadcast(tensor, root)
-            self._count_broadcast(_count_bytes(tensor))
+            self.traffic.count_broadcast(count_bytes(tensor), self.size)
 
         def wait() -> None:
             with self.timer.phase("communication"):
@@ -346,7 +224,7 @@ class Communicator:
     def _broadcast_bytes(self, message: bytes, root: int) -> bytes:
         with self._begin_call():
             message = self._mpi.bcast(message, root)
-            self._count_broadcast(len(message))
+            self.traffic.count_broadcast(len(message), self.size)
             return message
 
     def gather(self, value: Any) -> list[Any] | None:
@@ -356,7 +234,7 @@ class Communicator:
         with self._begin_call():
             message = pickle.dumps(value)
             # Rank 0 takes as much from each of the others, about.
-            self.traffic.count((self.size - 1) * len(message), self._depth)
+            self.traffic.count((self.size - 1) * len(message), count_steps(self.size))
             messages = self._mpi.gather(message)
             return None if messages is None else [pickle.loads(each) for each in messages]
 
@@ -374,7 +252,7 @@ class Communicator:
         if self.size > 1:
             with self._begin_call():
                 self._mpi.Barrier()
-                self.traffic.count(0, self._depth)
+                self.traffic.count(0, count_steps(self.size))
 
     def run_on_root(self, function: Callable[[], Result]) -> Result:
         """Calls a function on rank 0 only; all ranks return its result or raise its exception.
@@ -459,27 +337,6 @@ class Communicator:
         if self._guard is not None:
             self._guard.check()
         return self.timer.phase("communication")
-
-    def _make_receive_buffer(self, like: Tensor) -> Tensor:
-        """Returns memory to receive a tensor like this one; all calls use the same."""
-        size = like.numel() * like.element_size()
-        if size > len(self._received) or like.device != self._received.device:
-            self._received = torch.empty(size, dtype=torch.uint8, device=like.device)
-        return self._received[:size].view(like.dtype).view(like.shape)
-
-    @property
-    def _depth(self) -> int:
-        """⌈log₂ P⌉, the messages that a call of P ranks takes one after the other."""
-        return (self.size - 1).bit_length()
-
-    def _count_broadcast(self, size: int) -> None:
-        """Counts a broadcast; a long message is scattered and gathered, and so sent twice."""
-        self.traffic.count(min(self._depth, 2) * size, self._depth)
-
-
-def _count_bytes(tensor: Tensor) -> int:
-    """Returns the bytes of a tensor."""
-    return tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,158 @@
+"""Sums and other merges along the tree of chunks, by messages between ranks.
+
+The bits do not depend on the number of ranks: all of them merge the same pairs of nodes. Where that
+is a power of two, a rank has one subtree, and pairs of ranks exchange what they have (Thakur,
+Rabenseifner, Gropp, International Journal of High Performance Computing Applications 19(1), 2005).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hpctrain.parallel.traffic import Traffic, count_bytes, count_steps
+from hpctrain.parallel.transports import Transport
+from hpctrain.parallel.tree import Node, find_aligned_nodes, list_joins, share_chunks
+
+Merge = Callable[[Tensor, Tensor], Tensor]
+FindShape = Callable[[Node], Sequence[int]]
+
+
+class TreeMessages:
+    """Merges what several ranks have; its methods are collective.
+
+    Args:
+        rank, size: of the ranks, and how many there are, two at least.
+        transport: carries tensors.
+        traffic: counts messages and bytes.
+    """
+
+    def __init__(self, rank: int, size: int, transport: Transport, traffic: Traffic) -> None:
+        self._rank, self._size = rank, size
+        self._transport, self._traffic = transport, traffic
+        self._received = torch.empty(0, dtype=torch.uint8, device="cpu")
+
+    def sum(self, nodes: Tensor, held: Sequence[Node], chunks: int) -> Tensor:
+        """The sum (m,) over all chunks of all ranks, of this rank's subtrees `held`, (K, m)."""
+        if self._is_power_of_two:
+            return self._sum_by_doubling(nodes[0])
+        values = dict(zip(held, nodes.detach(), strict=True))
+        return self.merge(values, chunks, torch.add, lambda _: nodes.shape[1:])
+
+    def sum_parts(self, parts: Sequence[Sequence[Tensor]], chunks: int) -> Tensor:
+        """This rank's part of the sum.
+
+        Args:
+            parts: of each of this rank's subtrees, by the rank that gets them.
+            chunks: of all ranks.
+        """
+        if self._is_power_of_two:
+            return self._sum_by_halving(dict(enumerate(parts[0])))
+        return self._exchange_parts(parts, chunks)
+
+    @property
+    def _is_power_of_two(self) -> bool:
+        return self._size & (self._size - 1) == 0
+
+    def _sum_by_doubling(self, node: Tensor) -> Tensor:
+        """Sums for 2^L ranks of one subtree each, which exchange their sums in pairs and add them.
+
+        a + b and b + a have the same bits.
+        """
+        total = node.detach().clone()
+        received = self._make_receive_buffer(total)
+        for level in range(self._size.bit_length() - 1):
+            partner = self._rank ^ (1 << level)
+            self._transport.exchange(total, received, partner)
+            self._traffic.count(count_bytes(total))
+            total += received
+        return total
+
+    def _sum_by_halving(self, parts: dict[int, Tensor]) -> Tensor:
+        """Sums this rank's part for 2^L ranks, with the same additions as `_sum_by_doubling`.
+
+        In each step two ranks send each other the half that only the other one's side still needs.
+
+        Args:
+            parts: the parts of this rank's sum, by the rank that gets them.
+        """
+        for level in range(self._size.bit_length() - 1):
+            bit = 1 << level
+            kept = [rank for rank in parts if rank & bit == self._rank & bit]
+            given = [parts[rank] for rank in parts if rank not in kept]
+            sent = torch.cat(given) if len(given) > 1 else given[0]
+            sizes = [len(parts[rank]) for rank in kept]
+            received = self._make_receive_buffer(sent.new_empty(sum(sizes)))
+            self._transport.exchange(sent, received, self._rank ^ bit)
+            self._traffic.count(count_bytes(sent))
+            sums = torch.split(received, sizes)
+            parts = {rank: parts[rank] + each for rank, each in zip(kept, sums, strict=True)}
+        return parts[self._rank]
+
+    def _exchange_parts(self, parts: Sequence[Sequence[Tensor]], chunks: int) -> Tensor:
+        """Sends every rank its part of the sums of this rank's subtrees, and sums this rank's part.
+
+        In turn t the ranks i and t - i (mod P) exchange messages.
+        """
+        held = [find_aligned_nodes(*share) for share in share_chunks(chunks, self._size)]
+        sums = {
+            node: part[self._rank].clone()
+            for node, part in zip(held[self._rank], parts, strict=True)
+        }
+        size = len(parts[0][self._rank])
+        for turn in range(self._size):
+            partner = (turn - self._rank) % self._size
+            if partner == self._rank:
+                continue
+            sent = torch.cat([part[partner] for part in parts])
+            received = sent.new_empty(len(held[partner]), size)
+            self._transport.exchange(sent, received, partner)
+            self._traffic.count(count_bytes(sent))
+            sums |= zip(held[partner], received, strict=True)
+        for parent, _, _ in list_joins(chunks, self._size):
+            left, right = (sums.pop(child) for child in parent.children)
+            sums[parent] = left.add_(right)
+        (total,) = sums.values()
+        return total
+
+    def merge(
+        self,
+        values: dict[Node, Tensor],
+        chunks: int,
+        merge: Merge,
+        find_shape: FindShape,
+    ) -> Tensor:
+        """Merges for any number of ranks: by messages up the tree, and a broadcast of the root.
+
+        Args:
+            values: of this rank's subtrees; those that are merged leave it.
+            chunks: of all ranks.
+            merge: makes a node's tensor, in new memory, of those of its left and its right child.
+            find_shape: the shape of a node's tensor, the same function on all ranks.
+        """
+        like = next(iter(values.values()))
+        schedule = list_joins(chunks, self._size)
+        for parent, home, source in schedule:
+            left, right = parent.children
+            if self._rank == source != home:
+                self._transport.send(values[right].contiguous(), home)
+            elif self._rank == home:
+                if home != source:
+                    received = self._make_receive_buffer(like.new_empty(find_shape(right)))
+                    self._transport.receive(received, source)
+                    values[right] = received
+                values[parent] = merge(values.pop(left), values.pop(right))
+        root = schedule[-1].parent
+        total = values[root] if self._rank == 0 else like.new_empty(find_shape(root))
+        depth = count_steps(self._size)
+        self._traffic.count(depth * count_bytes(total), depth)
+        self._transport.broadcast(total, 0)
+        self._traffic.count_broadcast(count_bytes(total), self._size)
+        return total
+
+    def _make_receive_buffer(self, like: Tensor) -> Tensor:
+        """Returns memory to receive a tensor like this one; all calls use the same."""
+        size = like.numel() * like.element_size()
+        if size > len(self._received) or like.device != self._received.device:
+            self._received = torch.empty(size, dtype=torch.uint8, device=like.device)
+        return self._received[:size].view(like.dtype).view(like.shape)
