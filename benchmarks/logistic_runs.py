@@ -143,7 +143,7 @@ def _name(on: str, solver: str, seed: int, target: Target) -> str:
 def study(name: str) -> Study:
     problem = make_problem(_job(name, 'name = "newton"', 0))
     assert isinstance(problem, LogisticProblem)
-    return Study(name, problem, problem.monitor(Communicator(), 64, 1).minimum)
+    return Study(name, problem, problem.make_monitor(Communicator(), 64, 1).minimum)
 
 
 def _job(name: str, solver: str, seed: int) -> Job:

@@ -167,7 +167,7 @@ def train(job: Job, budget: float) -> Curve:
     objective = make_objective(problem, Communicator(), job.parallel.chunks, 1)
     solver = make_job_solver(job, objective)
     theta = problem.make_initial_parameters(job.seed)
-    monitor = problem.monitor(objective.communicator, job.parallel.chunks, 1)
+    monitor = problem.make_monitor(objective.communicator, job.parallel.chunks, 1)
     levels = solver.networks
     for level in levels:  # each counts for itself, in its own costs
         share = problem.share(job.parallel.chunks, 0, 1, 1)
@@ -190,7 +190,7 @@ def train(job: Job, budget: float) -> Curve:
             sum(each.gradient_work + each.loss_work for each in counts) / counts[0].gradient_cost
         )
         if spent >= due:
-            accuracy = 100 * monitor.values(state.point.theta)["test_accuracy"]
+            accuracy = 100 * monitor.measure(state.point.theta)["test_accuracy"]
             rows.append((_work_units(counts), spent, seconds, accuracy))
             due = spent + EVERY
         if spent >= budget:

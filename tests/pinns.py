@@ -3,8 +3,8 @@
 import torch
 
 from hpctrain.problems.equations import At, Field
-from hpctrain.problems.equations.ansatz import Form, function_jets
-from hpctrain.problems.equations.exact import exact_forms
+from hpctrain.problems.equations.ansatz import Form, evaluate_jets
+from hpctrain.problems.equations.exact import make_exact_forms
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.points import make_grid_points
 
@@ -33,7 +33,7 @@ def field_of(equations, function, points, name="u", normals=None):
         if isinstance(index, str):
             return sum(component((i, i)) for i in axes.space)
         below = [index[:k] for k in range(len(index) + 1)]
-        return function_jets(function, points, below, (), name)[index]
+        return evaluate_jets(function, points, below, (), name)[index]
 
     return Field(name, axes, component, normals)
 
@@ -46,10 +46,10 @@ def residual_of(equations, function, points):
 
 def formed(equations, points, network, index=()):
     """A derivative of G + D·N (N,) for the single field, N a function of points."""
-    form = exact_forms(equations)[equations.fields[0]]
+    form = make_exact_forms(equations)[equations.fields[0]]
     below = [index[:k] for k in range(len(index) + 1)]
     G, D, N = (
-        function_jets(f, points, below, (), "") for f in (form.lifting, form.distance, network)
+        evaluate_jets(f, points, below, (), "") for f in (form.lifting, form.distance, network)
     )
     return Form(G, D).component(index, N.__getitem__)
 

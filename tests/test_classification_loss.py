@@ -274,9 +274,9 @@ def test_training_samples_are_permuted_by_the_seed_and_scaled_by_their_statistic
 
 def test_accuracy_counts_the_test_samples_whose_largest_output_is_right():
     problem = tiny_problem(train_accuracy=True)
-    monitor = problem.monitor(Communicator(), 8, 1)
+    monitor = problem.make_monitor(Communicator(), 8, 1)
     theta = theta_of(problem)
-    values = monitor.values(theta)
+    values = monitor.measure(theta)
     replica = problem.network.replica(torch.float64)
     replica.load(theta, 0)
     for name, part in (("train", problem.data.train), ("test", problem.data.test)):

@@ -208,7 +208,7 @@ def test_weights_of_samples_scale_rows_of_residual_jacobian_products_and_sketche
 def test_weights_by_gradients_make_all_terms_pull_alike():
     problem, objective, renew, theta = renewal(AdaptOptions(weights="gradients", memory=0.0))
     renew.renew(theta, 0)
-    leaves = objective.share.gradients_by_term(theta, [term.name for term in problem.terms])
+    leaves = objective.share.compute_gradients_by_term(theta, [term.name for term in problem.terms])
     norms = [norm(each) for each in leaves.sum(0)]
     assert norms == pytest.approx([norms[0]] * 3, rel=1e-10)
     assert problem.terms[0].weight == 1

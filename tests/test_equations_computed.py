@@ -20,7 +20,7 @@ from hpctrain.problems.equations.library import (
 )
 from hpctrain.problems.equations.library.methods import trefftz
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
-from hpctrain.problems.equations.requests import points_of
+from hpctrain.problems.equations.requests import take_points
 from hpctrain.problems.equations.terms import EQUATION
 
 # Weights of values at −2, …, 2 steps, for the first and the second derivative.
@@ -90,7 +90,7 @@ def test_differences_of_a_reference_solve_its_equations_and_meet_its_conditions(
     steps = [step * (high - low) for low, high in problem.frame.region.bounds]
     solution = reference_of(problem.equations)
     for term in problem.terms:
-        at, normals = points_of(term, problem.frame, slice(0, 40), torch.float64)
+        at, normals = take_points(term, problem.frame, slice(0, 40), torch.float64)
         fields = value_fields(problem.equations, solution, at, normals, steps)
         most = most_inside if term.name == EQUATION else most_around
         for row, values in term.zero(at, fields, {}).items():

@@ -18,9 +18,9 @@ from hpctrain.problems.equations import (
     Polygon,
     ProblemError,
 )
-from hpctrain.problems.equations.ansatz import Form, function_jets, splits
+from hpctrain.problems.equations.ansatz import Form, evaluate_jets, splits
 from hpctrain.problems.equations.conditions.base import place_points_on
-from hpctrain.problems.equations.exact import describe_corners, exact_forms
+from hpctrain.problems.equations.exact import describe_corners, make_exact_forms
 from hpctrain.problems.equations.fields import LAPLACIAN, Axes
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 
@@ -130,7 +130,7 @@ def test_a_form_has_the_derivatives_of_the_product_to_order_four():
     components = [*indices, LAPLACIAN]
     space = (1, 2)
     G, D, N, u = (
-        function_jets(f, points, components, space, "")
+        evaluate_jets(f, points, components, space, "")
         for f in (lifting, distance, network, lambda x: lifting(x) + distance(x) * network(x))
     )
     form = Form(G, D, space)
@@ -186,14 +186,14 @@ SPACES = {
 
 def misses(equations, values):
     """By how much u = G + D·N misses each condition, for two functions N."""
-    form = exact_forms(equations)["u"]
+    form = make_exact_forms(equations)["u"]
     frame = equations.frame
     for condition in values:
         points, _ = place_points_on(condition.on, frame, "", 300)
         for N in (network, lambda x: 3 + 0 * x[0]):
             components = [(), (0,)]
             jets = [
-                function_jets(f, points, components, (), "")
+                evaluate_jets(f, points, components, (), "")
                 for f in (form.lifting, form.distance, N)
             ]
             made = Form(jets[0], jets[1])
@@ -208,7 +208,7 @@ def misses(equations, values):
 def test_exact_forms_meet_their_conditions_for_every_network(name):
     equations = stated(*FORMS[name])
     assert max(misses(equations, FORMS[name])) < 1e-12
-    form = exact_forms(equations)["u"]
+    form = make_exact_forms(equations)["u"]
     inside = place_interior_points(equations.frame.region, 200)
     assert float(form.distance(inside).min()) > 0
 
@@ -218,7 +218,7 @@ def test_exact_forms_meet_values_on_the_whole_boundary_of_any_shape(shape):
     condition = Dirichlet({"u": lambda at: torch.exp(at.x) * at.y}, exact=True)
     equations = stated(condition, geometry=SPACES[shape])
     assert max(misses(equations, [condition])) < 1e-9
-    form = exact_forms(equations)["u"]
+    form = make_exact_forms(equations)["u"]
     inside = place_interior_points(equations.frame.region, 500)
     assert float(form.distance(inside).min()) > 0
 
@@ -226,7 +226,7 @@ def test_exact_forms_meet_values_on_the_whole_boundary_of_any_shape(shape):
 def test_a_part_of_a_piece_cannot_be_met_exactly():
     equations = stated(Dirichlet({"u": 0.0}, on=lambda at: at.x < 0.3, exact=True))
     with pytest.raises(ProblemError, match=r"takes a part of .*take exact = False"):
-        exact_forms(equations)
+        make_exact_forms(equations)
 
 
 def test_conditions_that_contradict_at_a_corner_are_warned_of():

@@ -35,7 +35,7 @@ def test_a_faulty_reference_is_refused_before_the_run(tmp_path, fault):
     text = f"{RIGHT}    def reference(self, at):\n        return {written}\n"
     problem = make_problem(job(mine(tmp_path, text)))
     with pytest.raises(InputError, match=said) as caught:
-        problem.monitor(Communicator(), 64, 1)
+        problem.make_monitor(Communicator(), 64, 1)
     assert "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from hpctrain import make_objective, make_solver
 from hpctrain.job.settings import load_job
 from hpctrain.linalg.arrays import to_array
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.problems.equations.ansatz import function_jets
+from hpctrain.problems.equations.ansatz import evaluate_jets
 from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.equations.errors import find_test_points as points_of_errors
 from hpctrain.problems.equations.fields import At, Field
@@ -38,7 +38,7 @@ from hpctrain.problems.equations.library.burgers import cole_hopf
 from hpctrain.problems.equations.library.methods import stream
 from hpctrain.problems.equations.points import make_grid_points
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
-from hpctrain.problems.equations.requests import points_of
+from hpctrain.problems.equations.requests import take_points
 from hpctrain.run.assemble import make_problem
 
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -138,7 +138,7 @@ def exact_fields(equations, term, at, normals, wanted):
 
         flat = at.all.flatten(1)
         ordered = sorted(components, key=lambda c: (isinstance(c, str), len(c), c))
-        jets = function_jets(function, flat, ordered, space, name)
+        jets = evaluate_jets(function, flat, ordered, space, name)
         return {c: values.reshape(at.all.shape[1:]) for c, values in jets.items()}
 
     jets = {name: part(name) for name in frame.fields}
@@ -164,7 +164,7 @@ def test_a_formula_has_no_residuals_and_meets_all_conditions(name):
     problem = small(name)
     equations = problem.equations
     for term, trial in zip(problem.terms, problem.trials, strict=True):
-        at, normals = points_of(term, problem.frame, slice(0, 100), torch.float64)
+        at, normals = take_points(term, problem.frame, slice(0, 100), torch.float64)
         fields, size = exact_fields(equations, term, at, normals, trial.components)
         unknowns = {n: torch.tensor(u.true).double() for n, u in equations.unknowns.items()}
         for row, values in term.zero(at, fields, unknowns).items():

@@ -16,7 +16,7 @@ from hpctrain.problems.equations import (
     Mesh,
     ProblemError,
 )
-from hpctrain.problems.equations.exact import exact_forms
+from hpctrain.problems.equations.exact import make_exact_forms
 from hpctrain.problems.equations.geometry.sampling import (
     place_boundary_points,
     place_interior_points,
@@ -176,7 +176,7 @@ def test_exact_conditions_are_refused(tmp_path):
             return u.laplacian - 1
 
     with pytest.raises(ProblemError, match="smooth distance, which the mesh of surface does not"):
-        exact_forms(Laplace())
+        make_exact_forms(Laplace())
 
 
 def open_box(tmp_path):

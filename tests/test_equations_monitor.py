@@ -18,17 +18,17 @@ from hpctrain.problems.equations.term_losses import describe_overfitted
 def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_network():
     problem = PinnProblem(KleinGordon(), DenseNetwork(2, 5, 3), Formulation(points=20))
     theta = 3 * problem.make_initial_parameters(1)
-    monitor = problem.monitor(Communicator(), 8, 1)
-    fields = monitor.solution(theta)
+    monitor = problem.make_monitor(Communicator(), 8, 1)
+    fields = monitor.evaluate_solution(theta)
     u, exact = fields["prediction"], fields["reference"]
     np.testing.assert_allclose(exact, fields["x"] * np.cos(fields["t"][:, None]), atol=1e-14)
     difference, size, own = (np.linalg.norm(each) for each in (u - exact, exact, u))
     assert abs(own - size) > 0.1 * size
-    values = monitor.values(theta)
+    values = monitor.measure(theta)
     assert values["error"] == pytest.approx(difference / size, rel=1e-12)
     assert values["error_paper"] == pytest.approx(difference / own, rel=1e-12)
     text = f"relative error {difference / size:.3e} (divided by |u_NN|: {difference / own:.3e})"
-    assert monitor.summary(values) == text
+    assert monitor.describe_values(values) == text
 
 
 class Flow(Equations):
@@ -50,9 +50,9 @@ class Flow(Equations):
 def test_errors_of_several_fields_and_those_up_to_a_constant():
     problem = PinnProblem(Flow(), DenseNetwork(2, 5, 3), Formulation(points=20))
     theta = problem.make_initial_parameters(1)
-    monitor = problem.monitor(Communicator(), 8, 1)
+    monitor = problem.make_monitor(Communicator(), 8, 1)
     assert monitor.columns == ("error", "error_v", "error_p", "k")
-    fields, values = monitor.solution(theta), monitor.values(theta)
+    fields, values = monitor.evaluate_solution(theta), monitor.measure(theta)
     x, y = np.meshgrid(fields["x"], fields["y"], indexing="ij")
     v, p = fields["prediction_v"] - np.sin(x), fields["prediction_p"] - x * y
     error_v = np.linalg.norm(v) / np.linalg.norm(np.sin(x))
@@ -60,7 +60,9 @@ def test_errors_of_several_fields_and_those_up_to_a_constant():
     assert values["error_v"] == pytest.approx(error_v, rel=1e-12)
     assert values["error_p"] == pytest.approx(error_p, rel=1e-10)
     assert values["error"] == max(values["error_v"], values["error_p"]) and values["k"] == 2.0
-    assert "k = 2 ± " in monitor.summary(values) and "(20 % off)" in monitor.summary(values)
+    assert "k = 2 ± " in monitor.describe_values(
+        values
+    ) and "(20 % off)" in monitor.describe_values(values)
 
 
 class Line(Equations):
@@ -88,7 +90,7 @@ def test_standard_errors_of_a_straight_line_are_those_of_linear_regression():
     problem = PinnProblem(Line(x, y), DenseNetwork(1, 3, 2), Formulation(10))
     theta = problem.make_initial_parameters(0)
     theta[-2:] = torch.tensor([2.0, np.log(0.7)])
-    found = problem.uncertainties(theta, Communicator(), 4, 1)
+    found = problem.estimate_uncertainties(theta, Communicator(), 4, 1)
     share = problem.share(4, 0, 1, 1)
     J = torch.cat([t.loss.evaluate_jacobian(theta, 0, 4)[:, 1:] for t in share._terms]).numpy()
     r = share._terms[1].loss.evaluate_residuals(theta).numpy()
@@ -107,10 +109,10 @@ def test_an_unknown_that_the_residuals_do_not_determine_is_named():
             self.conditions = (sum_of,)
 
     problem = PinnProblem(Twice(), DenseNetwork(1, 3, 2), Formulation(10))
-    monitor = problem.monitor(Communicator(), 4, 1)
+    monitor = problem.make_monitor(Communicator(), 4, 1)
     theta = problem.make_initial_parameters(0)
-    monitor.solution(theta)
-    assert "hardly determined by the residuals" in monitor.summary(monitor.values(theta))
+    monitor.evaluate_solution(theta)
+    assert "hardly determined by the residuals" in monitor.describe_values(monitor.measure(theta))
 
 
 class Measured(Equations):
@@ -137,12 +139,12 @@ def measured():
 
 def test_losses_of_terms_are_without_weights_and_add_up_to_the_loss_with_them():
     problem, theta = measured()
-    monitor = problem.monitor(Communicator(), 8, 1)
+    monitor = problem.make_monitor(Communicator(), 8, 1)
     names = ("equation", "Observations", "Condition")
     assert monitor.columns == tuple(f"loss.{name}" for name in names)
-    losses = monitor.values(theta)
+    losses = monitor.measure(theta)
     weights = (1.0, 1 / 0.1**2, 3.0)
-    assert monitor.summary(losses) == "terms without weights: " + ", ".join(
+    assert monitor.describe_values(losses) == "terms without weights: " + ", ".join(
         f"{name} {losses[f'loss.{name}']:.3e}" for name in names
     )
     total = sum(w * losses[f"loss.{name}"] for w, name in zip(weights, names, strict=True))
@@ -152,14 +154,14 @@ def test_losses_of_terms_are_without_weights_and_add_up_to_the_loss_with_them():
 
 def test_the_loss_of_a_term_is_the_mean_square_of_its_residuals():
     problem, theta = measured()
-    found = problem.monitor(Communicator(), 8, 1).values(theta)["loss.Observations"]
+    found = problem.make_monitor(Communicator(), 8, 1).measure(theta)["loss.Observations"]
     u = problem.evaluate(theta, problem.terms[1].points, ["u"], 1)["u"]
     assert found == pytest.approx(float(u.square().mean()), rel=1e-13)
 
 
 def test_the_loss_of_a_single_term_has_no_column_of_its_own():
     problem = PinnProblem(KleinGordon(), DenseNetwork(2, 5, 3), Formulation(points=20))
-    assert problem.monitor(Communicator(), 8, 1).columns == ("error", "error_paper")
+    assert problem.make_monitor(Communicator(), 8, 1).columns == ("error", "error_paper")
 
 
 @pytest.mark.parametrize(
@@ -179,4 +181,4 @@ def test_measurements_are_called_overfitted_far_below_their_noise_only(mean, cou
 def test_a_run_that_follows_the_noise_of_measurements_warns_at_its_end():
     problem, theta = measured()
     with pytest.warns(UserWarning, match=r"Measured: Observations: overfitted"):
-        problem.monitor(Communicator(), 8, 1).solution(0 * theta)
+        problem.make_monitor(Communicator(), 8, 1).evaluate_solution(0 * theta)

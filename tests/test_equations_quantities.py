@@ -49,8 +49,8 @@ def test_quantities_are_the_functions_of_the_fields_at_any_points():
 def test_errors_are_those_of_the_quantities_that_have_a_reference():
     problem = make(Stream())
     theta = problem.make_initial_parameters(0)
-    monitor = problem.monitor(Communicator(), 8, 1)
-    values, fields = monitor.values(theta), monitor.solution(theta)
+    monitor = problem.make_monitor(Communicator(), 8, 1)
+    values, fields = monitor.measure(theta), monitor.evaluate_solution(theta)
     assert {"prediction_psi", "prediction_flux", "reference_u"} <= fields.keys()
     assert "reference_psi" not in fields
     x, y = np.meshgrid(fields["x"], fields["y"], indexing="ij")
@@ -92,4 +92,4 @@ def test_what_is_no_quantity_is_refused(function, message):
 def test_a_reference_of_what_is_neither_field_nor_quantity_is_refused():
     with pytest.raises(InputError, match="names 'v': fields and quantities are psi, u"):
         made = make(returning(lambda at, psi: {"u": psi.y}))
-        made.monitor(Communicator(), 8, 1)
+        made.make_monitor(Communicator(), 8, 1)

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from hpctrain.problems.equations import Box
-from hpctrain.problems.equations.geometry.sampling import place_interior_points, radical_inverse
+from hpctrain.problems.equations.geometry.sampling import (
+    place_interior_points,
+    radical_inverse,
+)
 from hpctrain.problems.equations.points import Cluster, make_grid_points, move_into_clusters
 
 UNIT = (0.0, 1.0)
@@ -22,7 +25,8 @@ def assert_equal(computed, expected):
 def test_radical_inverse_mirrors_the_digits():
     index = torch.arange(9)
     assert_equal(
-        radical_inverse(index, 2), [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8, 1 / 16]
+        radical_inverse(index, 2),
+        [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8, 1 / 16],
     )
     assert_equal(radical_inverse(index, 3), [k / 9 for k in (0, 3, 6, 1, 4, 7, 2, 5, 8)])
     assert_equal(radical_inverse(torch.tensor([0]), 5), [0.0])

@@ -172,7 +172,7 @@ def test_loss_gradient_and_prediction_are_those_of_the_network_of_scaled_inputs(
     found = objective.evaluate_with_gradient(theta.detach())
     assert found.loss == pytest.approx(float(loss.detach()), rel=1e-12)
     torch.testing.assert_close(found.evaluate_gradient(), gradient, rtol=1e-10, atol=1e-12)
-    fields = problem.monitor(Communicator(), 4, 1).solution(theta.detach())
+    fields = problem.make_monitor(Communicator(), 4, 1).evaluate_solution(theta.detach())
     grid = torch.cartesian_prod(*(torch.as_tensor(fields[name]) for name in "txy")).T
     u = by_autograd(problem, theta, grid, soft)[0].detach()
     torch.testing.assert_close(torch.as_tensor(fields["prediction"]).flatten(), u)

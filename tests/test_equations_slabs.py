@@ -148,7 +148,7 @@ def test_a_start_that_is_a_term_is_the_distance_to_the_window_before():
     before, own = (problem.windows[k].evaluate(thetas[k], term.points, names, 1) for k in (0, 1))
     expected = sum((own[name] - before[name]).square().mean() for name in names)
     share = problem.share(4, 0, 1, 1)
-    found = share.losses_of(theta, ["Initial"]).sum() / problem.samples
+    found = share.compute_losses_of(theta, ["Initial"]).sum() / problem.samples
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
 
 
@@ -195,7 +195,7 @@ def test_errors_over_all_windows_are_those_of_all_their_points():
     problem, thetas = slabs_of(Line(), 3)
     monitor = SlabMonitor(problem, Communicator(), 4, 1)
     begin(problem, thetas, 2)
-    solution = monitor.solution(thetas[2])
+    solution = monitor.evaluate_solution(thetas[2])
     assert solution["t"] == pytest.approx(np.linspace(0.5, 2, 7))
     assert solution["prediction"].shape == (7, 4)
     difference = solution["prediction"] - solution["reference"]
@@ -203,7 +203,9 @@ def test_errors_over_all_windows_are_those_of_all_their_points():
     squares = [np.sum(difference[piece] ** 2) for piece in pieces]
     sizes = [np.sum(solution["reference"][piece] ** 2) for piece in pieces]
     error = np.sqrt(sum(squares) / sum(sizes))
-    assert f"over all windows error {error:.3e}" in monitor.summary(monitor.values(thetas[2]))
+    assert f"over all windows error {error:.3e}" in monitor.describe_values(
+        monitor.measure(thetas[2])
+    )
 
 
 DECAY = """

@@ -18,7 +18,7 @@ from hpctrain.problems.equations import (
 )
 from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
-from hpctrain.problems.equations.requests import points_of
+from hpctrain.problems.equations.requests import take_points
 from hpctrain.problems.equations.slopes import FlatEnds
 from hpctrain.problems.equations.terms import ProblemError
 
@@ -72,11 +72,11 @@ def made(equations, **options):
 
 def missed(problem, theta, name):
     """By how much the field misses a condition (N,), and its size there."""
-    term = problem.equations.named_conditions[name].term(problem.frame, name, 40)
-    at, normals = points_of(term, problem.frame, slice(0, term.samples), torch.float64)
+    term = problem.equations.named_conditions[name].make_term(problem.frame, name, 40)
+    at, normals = take_points(term, problem.frame, slice(0, term.samples), torch.float64)
     shape, bounds = problem.shapes[0], [0, term.samples]
-    jets = problem.evaluator(shape, term.points, bounds, 1).forward(theta, keep=False)
-    fields = problem.composition(shape, term.points).fields(jets, normals)
+    jets = problem.make_evaluator(shape, term.points, bounds, 1).forward(theta, keep=False)
+    fields = problem.make_composition(shape, term.points).fields(jets, normals)
     (row,) = term.zero(at, fields, {}).values()
     return row, float(fields["u"].value.abs().max())
 

@@ -307,7 +307,7 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     sketch = objective.sketch(theta, rows, seed=3, iteration=7)
     (term,) = objective._share._terms
     J = term.loss.evaluate_jacobian(theta, 0, 16)
-    bounds = term.group_bounds(sketch.groups)
+    bounds = term.find_group_bounds(sketch.groups)
     expected = torch.stack(
         [
             (sketch.signs[first:last, None] * J[first:last]).sum(0)

@@ -131,7 +131,7 @@ def test_chunk_sums_have_the_same_bits_however_ranks_cut_them(problem, theta):
 
 
 def test_the_monitor_measures_the_distance_to_the_minimum(problem):
-    monitor = problem.monitor(Communicator(), CHUNKS, 1)
+    monitor = problem.make_monitor(Communicator(), CHUNKS, 1)
     theta = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([theta], max_iter=500, tolerance_grad=1e-12, tolerance_change=0)
     loss = by_torch(problem)
@@ -144,7 +144,7 @@ def test_the_monitor_measures_the_distance_to_the_minimum(problem):
 
     optimiser.step(closure)
     assert monitor.minimum == pytest.approx(float(loss(theta.detach())), abs=1e-12)
-    found = monitor.values(torch.zeros(6, dtype=torch.float64))
+    found = monitor.measure(torch.zeros(6, dtype=torch.float64))
     assert found["suboptimality"] == pytest.approx(np.log(2) - monitor.minimum, rel=1e-12)
 
 

@@ -27,16 +27,16 @@ class Monitor(Protocol):
 
     columns: tuple[str, ...]
 
-    def values(self, theta: Tensor) -> dict[str, float]:
+    def measure(self, theta: Tensor) -> dict[str, float]:
         """A number for each of `columns` at θ (n,), equal on all ranks; NaN where unknown."""
 
-    def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
+    def evaluate_solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         """What a run file keeps of the final θ (see `RunWriter.finish`); empty for nothing."""
 
-    def progress(self, values: Mapping[str, float]) -> str:
+    def describe_progress(self, values: Mapping[str, float]) -> str:
         """The values in a word or two, for the line of an iteration; empty where it has none."""
 
-    def summary(self, values: Mapping[str, float]) -> str:
+    def describe_values(self, values: Mapping[str, float]) -> str:
         """The values in words, for the end of a run; empty where it has none."""
 
 
@@ -68,7 +68,7 @@ class Problem(Protocol):
     def describe(self) -> str:
         """What is trained on what, for the first line of a run."""
 
-    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> Monitor:
+    def make_monitor(self, communicator: Communicator, chunks: int, threads: int) -> Monitor:
         """What measures θ on all ranks of the communicator; collective."""
 
 

@@ -116,7 +116,7 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     stages = find_stages(job.solver, job.problem.windows, objective, job.seed)
     _warn(stages.warn_of_order(job.stop.max_iterations), ranks)
     composed = stages.try_all()
-    monitor = problem.monitor(ranks, job.parallel.chunks, place.threads)
+    monitor = problem.make_monitor(ranks, job.parallel.chunks, place.threads)
     check_measures(monitor, job.stop, stages, job.problem.name)
     # Ranks trace at points of their own: what the first of them lacks is what the run says.
     untraced = next((each for each in ranks.allgather(objective.untraced) if each), None)

@@ -178,7 +178,7 @@ class Loop:
         moment = self._look(point.theta, record)
         self._observers.checkpoints.write(state, moment, self._solver.led)
         text = explain(reason, record.outcome)
-        solution = self._parts.monitor.solution(point.theta) or None
+        solution = self._parts.monitor.evaluate_solution(point.theta) or None
         validation = self._observers.validation
         validation.measure(point.theta)
         theta = self._parts.join_parameters(point.theta)

@@ -32,7 +32,7 @@ def describe_end(
         wall_seconds: since the run was first started.
     """
     counts = parts.objective.counts
-    measured = f"  loss {loss:.3e}", parts.monitor.summary(values)
+    measured = f"  loss {loss:.3e}", parts.monitor.describe_values(values)
     return [
         f"  {tally.iteration} iterations in {tally.seconds:.2f} s of training"
         f" ({wall_seconds:.2f} s in all)",

@@ -89,7 +89,7 @@ def test_single_sample_steps_send_nothing_but_their_samples(comm, assert_everywh
 
 
 def test_the_minimum_is_the_same_on_all_ranks(comm, assert_everywhere, problem):
-    minimum = problem.monitor(comm, CHUNKS, 1).minimum
-    alone = problem.monitor(Communicator(), CHUNKS, 1).minimum
+    minimum = problem.make_monitor(comm, CHUNKS, 1).minimum
+    alone = problem.make_monitor(Communicator(), CHUNKS, 1).minimum
     assert_everywhere(abs(minimum - alone) <= 1e-15, "L* is that of one rank")
     assert len(set(comm.allgather(minimum))) == 1

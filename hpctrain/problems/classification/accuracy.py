@@ -31,7 +31,7 @@ class AccuracyMonitor:
         self._communicator = communicator
         self._chunks = chunks
 
-    def values(self, theta: Tensor) -> dict[str, float]:
+    def measure(self, theta: Tensor) -> dict[str, float]:
         values: dict[str, float] = {}
         with self._communicator.timer.phase("validation"):
             for name, share in self._sets.items():
@@ -39,13 +39,13 @@ class AccuracyMonitor:
                 values |= {f"{name}_accuracy": right / count, f"{name}_loss": loss / count}
         return values
 
-    def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
+    def evaluate_solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         return {}
 
-    def progress(self, values: Mapping[str, float]) -> str:
+    def describe_progress(self, values: Mapping[str, float]) -> str:
         return f"test accuracy {values['test_accuracy']:.2%}"
 
-    def summary(self, values: Mapping[str, float]) -> str:
+    def describe_values(self, values: Mapping[str, float]) -> str:
         return ", ".join(
             f"{name} accuracy {values[f'{name}_accuracy']:.2%}"
             f" ({name} loss {values[f'{name}_loss']:.3e})"

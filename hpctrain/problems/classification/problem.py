@@ -181,7 +181,9 @@ class ClassificationProblem:
 
         return classify
 
-    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> AccuracyMonitor:
+    def make_monitor(
+        self, communicator: Communicator, chunks: int, threads: int
+    ) -> AccuracyMonitor:
         """Accuracy and loss on the test set, and on the training set where it is asked for."""
         place = chunks, communicator.rank, communicator.size, threads
         with communicator.timer.phase("validation"):

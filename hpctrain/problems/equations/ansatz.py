@@ -76,7 +76,7 @@ class Form:
         return u
 
 
-def function_jets(
+def evaluate_jets(
     function: Function,
     points: Tensor,
     components: Iterable[Component],
@@ -106,12 +106,12 @@ def function_jets(
             for index in wanted[1:]:
                 below, along = index[:-1], index[-1]
                 if below not in gradients:
-                    gradients[below] = spatial_gradient(found[below], leaf)
+                    gradients[below] = compute_spatial_gradient(found[below], leaf)
                 found[index] = gradients[below][along]
             if LAPLACIAN in components:
                 found[LAPLACIAN] = _laplacian(found, leaf, space)
         except Exception as error:
-            raise no_derivative(place, error) from error
+            raise make_derivative_error(place, error) from error
     jets = {component: each.detach() for component, each in found.items()}
     _check_finite(place, jets, points)
     return jets
@@ -120,11 +120,11 @@ def function_jets(
 def _laplacian(found: Mapping[Component, Tensor], points: Tensor, space: tuple[int, ...]) -> Tensor:
     total = torch.zeros_like(points[0])
     for i in space:
-        total = total + spatial_gradient(found[(i,)], points)[i]
+        total = total + compute_spatial_gradient(found[(i,)], points)[i]
     return total
 
 
-def spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
+def compute_spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
     """The derivatives (d, N) of values (N,), each a function of its own point only."""
     if not values.requires_grad:
         return torch.zeros_like(points)
@@ -134,7 +134,7 @@ def spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
     return gradient
 
 
-def no_derivative(place: str, error: Exception) -> ProblemError:
+def make_derivative_error(place: str, error: Exception) -> ProblemError:
     """Of a function that torch cannot differentiate, for the reason that autograd gave."""
     return ProblemError(f"{place} has no derivative in torch: {explain(error)}")
 

@@ -13,14 +13,14 @@ from hpctrain.linalg.arrays import CPU
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.holding import Holding
-from hpctrain.problems.equations.loss import TermLoss, row_scale
+from hpctrain.problems.equations.loss import TermLoss, compute_row_scale
 from hpctrain.problems.equations.requests import (
     LANES,
     Trial,
     check_residual,
+    find_shape_for,
     lengthen,
-    points_of,
-    shape_for,
+    take_points,
     try_out,
 )
 from hpctrain.problems.equations.terms import Term
@@ -58,9 +58,9 @@ class Assembly:
     @cached_property
     def shapes(self) -> list[JetShape]:
         """The jet that each term needs."""
-        return [shape_for(trial.components, self._frame) for trial in self.trials]
+        return [find_shape_for(trial.components, self._frame) for trial in self.trials]
 
-    def rows_of(self, number: int) -> int:
+    def count_rows(self, number: int) -> int:
         """Residuals of each sample of a term."""
         return len(self.trials[number].values)
 
@@ -70,11 +70,11 @@ class Assembly:
         for number, term in enumerate(terms):
             bounds = holding.cut(term.samples)
             if bounds[-1] > bounds[0]:
-                scale = row_scale(term.weight, term.samples, self._samples)
+                scale = compute_row_scale(term.weight, term.samples, self._samples)
                 parts.append(
                     self._make_loss(number, term, scale, bounds, first_row, holding.threads)
                 )
-            first_row += self.rows_of(number) * term.samples
+            first_row += self.count_rows(number) * term.samples
         return parts
 
     def make_equation_residuals(self, term: Term, holding: Holding) -> ResidualLoss | None:
@@ -99,7 +99,9 @@ class Assembly:
         names = list(self.trials[number].values)
         points = term.points[:, g * first : g * last]
         own = [bound - first for bound in bounds]
-        evaluator = self._solution.evaluator(shape, points, [g * bound for bound in own], threads)
+        evaluator = self._solution.make_evaluator(
+            shape, points, [g * bound for bound in own], threads
+        )
 
         def choose(chosen: Tensor) -> tuple[Residual, int]:
             count = len(chosen)
@@ -121,9 +123,11 @@ class Assembly:
 
     def _residual(self, term: Term, shape: JetShape, scale: float, own: Tensor) -> Residual:
         """The scaled rows of some samples of a term, as a function of the jet there."""
-        at, normals = points_of(term, self._frame, own, self._dtype, self._device, lengthened=True)
-        exact, _ = points_of(term, self._frame, own, torch.float64, lengthened=True)
-        composition = self._solution.composition(shape, exact.all)
+        at, normals = take_points(
+            term, self._frame, own, self._dtype, self._device, lengthened=True
+        )
+        exact, _ = take_points(term, self._frame, own, torch.float64, lengthened=True)
+        composition = self._solution.make_composition(shape, exact.all)
         factor: float | Tensor = scale
         if term.sample_weights is not None:
             roots = scale * term.sample_weights[own].sqrt()
@@ -131,7 +135,7 @@ class Assembly:
 
         @wraps(term.written, updated=())
         def residual(jet: Any, taus: Any) -> tuple[Any, ...]:
-            named = unknown_values.values(self._equations.unknowns, taus)
+            named = unknown_values.evaluate(self._equations.unknowns, taus)
             rows = term.zero(at, composition.fields(jet, normals), named).values()
             is_one = isinstance(factor, float) and factor == 1
             return tuple(rows) if is_one else tuple(factor * row for row in rows)
@@ -146,7 +150,7 @@ class Assembly:
         size = (samples,) if g == 1 else (g, samples)
         device, dtype = self._device, self._dtype
         with torch.no_grad():
-            taus = unknown_values.starts(self._equations.unknowns).to(device, dtype)
+            taus = unknown_values.list_starts(self._equations.unknowns).to(device, dtype)
             jet = torch.zeros(shape.components, outputs, *size, dtype=dtype, device=device)
             rows = residual(jet, taus)
         for name, row in zip(names, rows, strict=True):

@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, number_names
+from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, tell_names_apart
 from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
 from hpctrain.problems.equations.geometry import Box, Geometry
 from hpctrain.problems.equations.terms import EQUATION, ProblemError
@@ -119,10 +119,10 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
     @cached_property
     def named_conditions(self) -> dict[str, AnyCondition]:
         """The conditions under names of their own."""
-        names = number_names(each.name or each.kind for each in self.conditions)
+        names = tell_names_apart(each.name or each.kind for each in self.conditions)
         return dict(zip(names, self.conditions, strict=True))
 
-    def coordinates_of(self, field: str) -> tuple[str, ...]:
+    def find_coordinates(self, field: str) -> tuple[str, ...]:
         """The coordinates and inputs on which a field depends, in their order."""
         names = self.frame.axes.names
         return tuple(name for name in names if name in self.depends.get(field, names))

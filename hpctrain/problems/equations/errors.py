@@ -44,7 +44,7 @@ class Measured(ProblemOfTerms, Solution, Protocol):
     @property
     def outputs(self) -> tuple[str, ...]: ...
 
-    def uncertainties(
+    def estimate_uncertainties(
         self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
     ) -> dict[str, Uncertainty]: ...
 
@@ -95,10 +95,14 @@ class ErrorMonitor:
         # Known when a run has ended: they take a Jacobian.
         self._uncertain: dict[str, Uncertainty] = {}
 
-    def values(self, theta: Tensor) -> dict[str, float]:
+    def measure(self, theta: Tensor) -> dict[str, float]:
         with self._communicator.timer.phase("validation"):
             losses = self._losses.measure(theta)
-            return {**self._measure_errors(theta), **self._problem.unknowns(theta), **losses}
+            return {
+                **self._measure_errors(theta),
+                **self._problem.evaluate_unknowns(theta),
+                **losses,
+            }
 
     def _measure_errors(self, theta: Tensor) -> dict[str, float]:
         if not self._known:
@@ -124,7 +128,7 @@ class ErrorMonitor:
             measured |= {f"error_{name}": error for name, error in errors.items()}
         return measured
 
-    def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
+    def evaluate_solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         """The fields at the test points, with their references and the coordinates.
 
         Standard errors of the unknowns are beside them, NaN where they are not known. Warns, on
@@ -144,7 +148,7 @@ class ErrorMonitor:
                 for name, values in self._part.references.items()
             }
             ranks, chunks, threads = self._communicator, self._chunks, self._threads
-            self._uncertain = self._problem.uncertainties(theta, ranks, chunks, threads)
+            self._uncertain = self._problem.estimate_uncertainties(theta, ranks, chunks, threads)
             for name in self._problem.equations.unknowns:
                 each = self._uncertain.get(name)
                 fields[f"{STANDARD_ERROR}{name}"] = np.array(
@@ -152,7 +156,7 @@ class ErrorMonitor:
                 )
         return fields | self._coordinates()
 
-    def progress(self, values: Mapping[str, float]) -> str:
+    def describe_progress(self, values: Mapping[str, float]) -> str:
         words = [f"error {values['error']:.2e}"] if "error" in values else []
         words += [
             f"{name} {values[name]:.6g}"
@@ -161,7 +165,7 @@ class ErrorMonitor:
         ]
         return ", ".join(words)
 
-    def summary(self, values: Mapping[str, float]) -> str:
+    def describe_values(self, values: Mapping[str, float]) -> str:
         words = []
         if "error_paper" in values:
             words.append(

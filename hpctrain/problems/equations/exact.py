@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpctrain.problems.equations.ansatz import Function, function_jets
+from hpctrain.problems.equations.ansatz import Function, evaluate_jets
 from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.conditions.base import (
@@ -111,7 +111,7 @@ class _Value:
         return check_values(values, at.all[0], locate(title, given))
 
 
-def exact_forms(equations: Equations) -> dict[str, FieldForm]:
+def make_exact_forms(equations: Equations) -> dict[str, FieldForm]:
     """The forms of those fields that have one, written by the class or made from its conditions.
 
     Raises:
@@ -132,7 +132,7 @@ def exact_forms(equations: Equations) -> dict[str, FieldForm]:
     return written | made
 
 
-def periodic_inputs(equations: Equations) -> list[Periodic]:
+def list_periodic_inputs(equations: Equations) -> list[Periodic]:
     """The conditions that the network's inputs meet."""
     exact = (c for c in equations.conditions if isinstance(c, Periodic) and c.exact)
     return list(exact)
@@ -346,7 +346,7 @@ def _meets(g: Function, value: _Value, points: Tensor, frame: Frame) -> bool:
         indices.append((frame.axes.coordinates.index(TIME),))
     try:
         ours, theirs = (
-            function_jets(f, points, indices, (), "") for f in (g, value.function(frame))
+            evaluate_jets(f, points, indices, (), "") for f in (g, value.function(frame))
         )
     except ProblemError:
         return False

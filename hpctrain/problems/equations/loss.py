@@ -79,7 +79,7 @@ class TermLoss:
         """The number of rows of each chunk."""
         return [(last - first) * self.residuals for first, last in pairwise(self.bounds)]
 
-    def group_bounds(self, groups: int) -> list[int]:
+    def find_group_bounds(self, groups: int) -> list[int]:
         """Bounds of groups, `groups` in each chunk, equal to within a sample, perhaps empty."""
         inner = [a + g * (b - a) // groups for a, b in pairwise(self.bounds) for g in range(groups)]
         return [*inner, self.bounds[-1]]
@@ -150,7 +150,7 @@ class PinnLoss:
         self.loss_cost = above
         self.gradient_cost = above + adjoint + _multiply_adds(layers[self._first : self._last + 1])
 
-    def losses_of(self, theta: Tensor, names: Collection[str]) -> Tensor:
+    def compute_losses_of(self, theta: Tensor, names: Collection[str]) -> Tensor:
         """Σ ℓ_j over each chunk (C,), of the terms of these names alone."""
         full = self._full(theta)
         parts = [
@@ -160,13 +160,13 @@ class PinnLoss:
         ]
         return self._add(parts, ())
 
-    def losses_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
+    def compute_losses_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ℓ_j over each chunk, of each term (C, T)."""
         return self._stack(
             {t.name: t.loss.sum_losses(theta, 0, None) for t in self._terms}, names, ()
         )
 
-    def gradients_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
+    def compute_gradients_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ∇ℓ_j over each chunk, of each term (C, T, n)."""
         last = len(self._network.layers) - 1
         found = {
@@ -175,7 +175,7 @@ class PinnLoss:
         }
         return self._stack(found, names, (self._whole,))
 
-    def traces_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
+    def compute_traces_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ‖∂r/∂θ‖² over the rows of each chunk, of each term (C, T)."""
 
         def trace(term: TermLoss, chunk: int) -> float:
@@ -227,7 +227,7 @@ class PinnLoss:
         return PinnBatch(part if frozen is None else part.restrict(frozen.region, frozen.theta))
 
     def sum_losses(self, theta: Tensor) -> Tensor:
-        return self.losses_of(theta, {term.name for term in self._terms})
+        return self.compute_losses_of(theta, {term.name for term in self._terms})
 
     def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
         full = self._full(theta)
@@ -294,7 +294,9 @@ class PinnLoss:
     def sketch_rows(self, theta: Tensor, signs: Tensor, groups: int) -> Tensor:
         r = self.sum_groups(self.evaluate_residuals(theta), signs, groups)
         parts = [
-            term.loss.regroup(term.group_bounds(groups)).pull_back(theta, self._signs(term, signs))
+            term.loss.regroup(term.find_group_bounds(groups)).pull_back(
+                theta, self._signs(term, signs)
+            )
             for term in self._terms
         ]
         return torch.cat([r[:, None], self._add(parts, (self._whole,), groups)], dim=1)
@@ -304,7 +306,7 @@ class PinnLoss:
         for term, own in zip(
             self._terms, values.split([term.rows for term in self._terms]), strict=True
         ):
-            sizes = [last - first for first, last in pairwise(term.group_bounds(groups))]
+            sizes = [last - first for first, last in pairwise(term.find_group_bounds(groups))]
             counts = torch.tensor(sizes, device=self.device) * term.residuals
             group = torch.arange(len(sizes), device=self.device).repeat_interleave(counts)
             sums.index_add_(0, group, own * self._signs(term, signs))
@@ -380,6 +382,6 @@ def _multiply_adds(layers: tuple[JointLayer, ...]) -> int:
     return sum(layer.cost for layer in layers)
 
 
-def row_scale(weight: float, samples: int, total: int) -> float:
+def compute_row_scale(weight: float, samples: int, total: int) -> float:
     """√(w |D| / N) for a term of N samples among |D|."""
     return math.sqrt(weight * total / samples)

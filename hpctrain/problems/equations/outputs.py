@@ -15,9 +15,9 @@ from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import HIGHEST_ORDER, LAPLACIAN, At, Component, is_name
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
-from hpctrain.problems.equations.requests import Trial, lengthen, shape_for, try_out
+from hpctrain.problems.equations.requests import Trial, find_shape_for, lengthen, try_out
 from hpctrain.problems.equations.solution import Composition
-from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
+from hpctrain.problems.equations.terms import ProblemError, Term, call_by_name, name_values
 
 QUANTITIES = "quantities"
 # Points at which quantities are tried out.
@@ -32,13 +32,13 @@ class Solution(Protocol):
     @property
     def quantities(self) -> "Quantities": ...
 
-    def evaluator(
+    def make_evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
     ) -> JetEvaluator: ...
 
-    def composition(self, shape: JetShape, points: Tensor) -> Composition: ...
+    def make_composition(self, shape: JetShape, points: Tensor) -> Composition: ...
 
-    def unknowns(self, theta: Tensor) -> dict[str, float]: ...
+    def evaluate_unknowns(self, theta: Tensor) -> dict[str, float]: ...
 
 
 class Quantities:
@@ -77,7 +77,7 @@ class Quantities:
                         f"{place} has the name {name!r}: it must be a Python name, and none of"
                         f" {', '.join(sorted(taken))}"
                     )
-            return by_name(given, QUANTITIES)
+            return name_values(given, QUANTITIES)
 
         points = place_interior_points(frame.region, _TRIED)
         return guard_term(Term(QUANTITIES, points, evaluate), title, equations.quantities)
@@ -137,10 +137,10 @@ class Outputs:
         components = {component for _, component in self._found.values()}
         if self._has_quantities:
             components |= quantities.components
-        shape = shape_for(components or {()}, frame)
-        self._evaluator = solution.evaluator(shape, points, bounds, threads)
+        shape = find_shape_for(components or {()}, frame)
+        self._evaluator = solution.make_evaluator(shape, points, bounds, threads)
         longer = lengthen(points)
-        self._composition = solution.composition(shape, longer)
+        self._composition = solution.make_composition(shape, longer)
         self._at = At(frame.axes, longer)
 
     def evaluate(self, theta: Tensor) -> dict[str, Tensor]:
@@ -152,7 +152,9 @@ class Outputs:
             for name, (field, component) in self._found.items()
         }
         if self._has_quantities:
-            values |= solution.quantities.evaluate(self._at, fields, solution.unknowns(theta))
+            values |= solution.quantities.evaluate(
+                self._at, fields, solution.evaluate_unknowns(theta)
+            )
         return {name: values[name][: self._count] for name in self._names}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hpctrain.problems.equations.ansatz import Function, function_jets
+from hpctrain.problems.equations.ansatz import Function, evaluate_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import FieldForm
@@ -56,7 +56,7 @@ def divide_fields(
     if isinstance(separate, bool):
         by_seen: dict[object, list[str]] = {}
         for field in fields:
-            key = field if separate else (equations.coordinates_of(field), flat[field])
+            key = field if separate else (equations.find_coordinates(field), flat[field])
             by_seen.setdefault(key, []).append(field)
         groups: Iterable[Sequence[str]] = by_seen.values()
     else:
@@ -73,13 +73,13 @@ def _make_part(
     flat: Mapping[str, tuple[FlatEnds, ...]],
     given: str,
 ) -> Part:
-    seen = {equations.coordinates_of(field): field for field in group}
+    seen = {equations.find_coordinates(field): field for field in group}
     if len(seen) != 1:
         said = (f"{field} on {', '.join(names)}" for names, field in seen.items())
         raise ProblemError(f"{given}: the fields of a group depend on {' and '.join(said)}")
     if len({flat[field] for field in group}) != 1:
         raise ProblemError(f"{given}: the fields of a group have exact slopes at the same ends")
-    return Part(tuple(group), equations.coordinates_of(group[0]), flat[group[0]])
+    return Part(tuple(group), equations.find_coordinates(group[0]), flat[group[0]])
 
 
 def check_forms(equations: Equations, forms: dict[str, FieldForm]) -> None:
@@ -90,7 +90,7 @@ def check_forms(equations: Equations, forms: dict[str, FieldForm]) -> None:
     """
     frame = equations.frame
     for field, form in forms.items():
-        seen = equations.coordinates_of(field)
+        seen = equations.find_coordinates(field)
         for name in frame.axes.names:
             if name not in seen and _varies(form, frame, frame.axes.names.index(name)):
                 raise ProblemError(
@@ -104,7 +104,7 @@ def _varies(form: FieldForm, frame: Frame, along: int) -> bool:
     components: list[Component] = [(), (along,)]
 
     def is_constant(function: Function) -> bool:
-        jets = function_jets(function, points, components, (), form.place)
+        jets = evaluate_jets(function, points, components, (), form.place)
         size = max(float(jets[()].abs().max()), torch.finfo(torch.float64).tiny)
         return float(jets[along,].abs().max()) <= _ZERO * size
 

@@ -126,16 +126,16 @@ class PinnProblem:
     def make_initial_parameters(self, seed: int) -> Tensor:
         """θ₀ (n,)."""
         weights = self.network.make_initial_parameters(seed)
-        theta = torch.cat([weights, unknown_values.starts(self.equations.unknowns)])
+        theta = torch.cat([weights, unknown_values.list_starts(self.equations.unknowns)])
         return theta.to(self._device, self._dtype)
 
-    def unknowns(self, theta: Tensor) -> dict[str, float]:
+    def evaluate_unknowns(self, theta: Tensor) -> dict[str, float]:
         """The values of the unknowns in θ (n,)."""
         taus = theta[self.network.parameters :].double()
-        named = unknown_values.values(self.equations.unknowns, taus)
+        named = unknown_values.evaluate(self.equations.unknowns, taus)
         return {name: float(value) for name, value in named.items()}
 
-    def uncertainties(
+    def estimate_uncertainties(
         self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
     ) -> dict[str, Uncertainty]:
         """Of the unknowns in θ (n,), see `uncertainty`; collective."""
@@ -146,12 +146,12 @@ class PinnProblem:
         measured = {n for n, each in conditions.items() if isinstance(each, Observations)}
         names = measured or {term.name for term in self.terms}
         rows = sum(
-            self.rows_of(number) * term.samples
+            self.count_rows(number) * term.samples
             for number, term in enumerate(self.terms)
             if term.name in names
         )
         own = self.share(chunks, communicator.rank, communicator.size, threads)
-        total = communicator.sum_leaves(own.losses_of(theta, names), chunks)
+        total = communicator.sum_leaves(own.compute_losses_of(theta, names), chunks)
         return estimate(objective, self.equations.unknowns, float(total) / rows, theta)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
@@ -170,7 +170,7 @@ class PinnProblem:
     def make_share(self, terms: Sequence[Term], holding: Holding) -> PinnLoss:
         """The loss of other terms than those of now, over a rank's chunks."""
         first, last = holding.held
-        rows = sum(self.rows_of(n) * term.samples for n, term in enumerate(terms))
+        rows = sum(self.count_rows(n) * term.samples for n, term in enumerate(terms))
         return PinnLoss(
             self.network,
             self.make_parts(terms, holding),
@@ -188,9 +188,9 @@ class PinnProblem:
         """What of the loss is renewed in the course of a run."""
         return self.formulation.adapt
 
-    def rows_of(self, number: int) -> int:
+    def count_rows(self, number: int) -> int:
         """Residuals of each sample of a term."""
-        return self._assembly.rows_of(number)
+        return self._assembly.count_rows(number)
 
     def make_parts(self, terms: Sequence[Term], holding: Holding) -> list[TermLoss]:
         """The sums of terms over a rank's chunks."""
@@ -201,15 +201,15 @@ class PinnProblem:
         term = replace(self.first_terms[0], points=points)
         return self._assembly.make_equation_residuals(term, holding)
 
-    def evaluator(
+    def make_evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
     ) -> JetEvaluator:
         """The networks' jets at points (d, N), see `TrialSolution`."""
-        return self.solution.evaluator(shape, points, bounds, threads)
+        return self.solution.make_evaluator(shape, points, bounds, threads)
 
-    def composition(self, shape: JetShape, points: Tensor) -> Composition:
+    def make_composition(self, shape: JetShape, points: Tensor) -> Composition:
         """Fields at points (d, …), float64, of the jets that an evaluator gives there."""
-        return self.solution.composition(shape, points)
+        return self.solution.make_composition(shape, points)
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -270,7 +270,7 @@ class PinnProblem:
         )
         return f"{counted}, {self.solution.describe()}"
 
-    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
+    def make_monitor(self, communicator: Communicator, chunks: int, threads: int) -> ErrorMonitor:
         """The errors against the reference, and the unknowns; collective."""
         return ErrorMonitor(self, communicator, chunks, threads)
 

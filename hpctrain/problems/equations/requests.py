@@ -58,7 +58,7 @@ def try_out(term: Term, frame: Frame, dtype: torch.dtype = torch.float64) -> Tri
         ProblemError: it fails, or gives what is no residual.
     """
     samples = min(_SAMPLES, term.samples)
-    at, normals = points_of(term, frame, slice(0, samples), dtype)
+    at, normals = take_points(term, frame, slice(0, samples), dtype)
     leaves: dict[tuple[str, Component], Tensor] = {}
     shape = at.all.shape[1:]
 
@@ -97,7 +97,7 @@ def evaluate_term(
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
     """A term at some samples, where fields have given components."""
-    at, normals = points_of(term, frame, samples, dtype)
+    at, normals = take_points(term, frame, samples, dtype)
 
     def find(field: str, wanted: Component) -> Tensor:
         return leaves[field, wanted]
@@ -112,7 +112,7 @@ def lengthen(values: Tensor) -> Tensor:
     return torch.cat([values, *[values[..., -1:]] * more], dim=-1)
 
 
-def points_of(
+def take_points(
     term: Term,
     frame: Frame,
     samples: slice | Tensor,
@@ -151,7 +151,7 @@ def check_residual(term: Term, name: str, value: Any, samples: int) -> None:
     )
 
 
-def shape_for(components: set[Component], frame: Frame) -> JetShape:
+def find_shape_for(components: set[Component], frame: Frame) -> JetShape:
     """The smallest jet that has these components."""
     d = len(frame.axes.names)
     indices: set[Index] = {c for c in components if not isinstance(c, str)}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape, make_input_jets
-from hpctrain.problems.equations.ansatz import function_jets
+from hpctrain.problems.equations.ansatz import evaluate_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, Component
 from hpctrain.problems.equations.geometry.base import column
@@ -108,7 +108,7 @@ class NetworkInputs:
         rows = []
         for number in range(self.count):
             row = partial(self._row, number)
-            found = function_jets(row, points, components, space, "an input")
+            found = evaluate_jets(row, points, components, space, "an input")
             rows.append(torch.stack([found[c] for c in components]))
         return torch.stack(rows, dim=1)
 
@@ -143,7 +143,7 @@ def _scale(x: Tensor, bounds: tuple[float, float]) -> Tensor:
     return 2 / (b - a) * (x - (a + (b - a) / 2))
 
 
-def caution_of_sizes(frame: Frame, off: Sequence[str]) -> Iterator[str]:
+def list_size_cautions(frame: Frame, off: Sequence[str]) -> Iterator[str]:
     """A warning where a coordinate's extent or magnitude suits no raw inputs.
 
     Args:

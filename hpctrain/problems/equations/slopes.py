@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hpctrain.problems.equations.ansatz import Function, function_jets
+from hpctrain.problems.equations.ansatz import Function, evaluate_jets
 from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.conditions import Neumann, Periodic
 from hpctrain.problems.equations.conditions.base import Frame, Given, evaluate, select_pieces
@@ -121,7 +121,7 @@ class Slope:
     def differentiate(self, function: Function, points: Tensor) -> Tensor:
         """The derivative (N,) of a function along the outward normal."""
         components: list[Component] = [(), (self.along,)]
-        jets = function_jets(function, points, components, (), self.name)
+        jets = evaluate_jets(function, points, components, (), self.name)
         return self.sign * jets[self.along,]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
 from hpctrain.linalg.arrays import CPU
-from hpctrain.problems.equations.ansatz import Form, Function, function_jets
+from hpctrain.problems.equations.ansatz import Form, Function, evaluate_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.fields import LAPLACIAN, Component, Field
@@ -50,8 +50,8 @@ class Composition:
         self._last = shape.components - 1
         components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
 
-        def evaluate_jets(function: Function, place: str, scale: float = 1.0) -> Jets:
-            found = function_jets(function, points.flatten(1), components, shape.laplacian, place)
+        def make_jets(function: Function, place: str, scale: float = 1.0) -> Jets:
+            found = evaluate_jets(function, points.flatten(1), components, shape.laplacian, place)
             return {
                 c: (each if scale == 1 else each / scale)
                 .reshape(points.shape[1:])
@@ -61,8 +61,8 @@ class Composition:
 
         self._forms = {
             field: Form(
-                evaluate_jets(form.lifting, form.place),
-                evaluate_jets(form.distance, form.place, maxima.get(field, 1.0)),
+                make_jets(form.lifting, form.place),
+                make_jets(form.distance, form.place, maxima.get(field, 1.0)),
                 shape.laplacian,
             )
             for field, form in forms.items()

@@ -11,11 +11,17 @@ from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
 from hpctrain.problems.equations.conditions.boundary import Exactable
 from hpctrain.problems.equations.equations import Equations
-from hpctrain.problems.equations.exact import exact_forms
+from hpctrain.problems.equations.exact import make_exact_forms
 from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.points import Cluster, move_into_clusters
-from hpctrain.problems.equations.terms import EQUATION, ProblemError, Term, by_name, call_by_name
+from hpctrain.problems.equations.terms import (
+    EQUATION,
+    ProblemError,
+    Term,
+    call_by_name,
+    name_values,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Statement:
     def __init__(self, equations: Equations, formulation: Formulation) -> None:
         self.equations, self.formulation = equations, formulation
         self.points = self._place_points()
-        self.forms = {} if formulation.is_soft else exact_forms(equations)
+        self.forms = {} if formulation.is_soft else make_exact_forms(equations)
 
     def _place_points(self) -> Tensor:
         try:
@@ -87,7 +93,7 @@ class Statement:
 
         def zero(at: Any, fields: Any, unknowns: Any) -> dict[str, Any]:
             returned = call_by_name(equations.residuals, at, fields, unknowns, place)
-            return by_name(returned, "residual")
+            return name_values(returned, "residual")
 
         terms = [guard_term(Term(EQUATION, self.points, zero), title, equations.residuals)]
         for name, condition in equations.named_conditions.items():
@@ -107,7 +113,7 @@ class Statement:
 
     def _make_term(self, name: str, condition: AnyCondition) -> Term:
         """The term of a condition."""
-        term = condition.term(self.equations.frame, name, self.formulation.condition_points)
+        term = condition.make_term(self.equations.frame, name, self.formulation.condition_points)
         return guard_term(term, f"{self.equations.frame.title}: {name}", condition.written)
 
     def _is_met(self, condition: AnyCondition) -> bool:

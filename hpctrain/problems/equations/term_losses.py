@@ -30,7 +30,7 @@ class ProblemOfTerms(Protocol):
     @property
     def adapt(self) -> AdaptOptions | None: ...
 
-    def rows_of(self, number: int) -> int: ...
+    def count_rows(self, number: int) -> int: ...
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss: ...
 
@@ -63,7 +63,7 @@ class TermLosses:
         """A number for each of `columns` at θ (n,), equal on all ranks; collective."""
         if not self._names:
             return {}
-        leaves = self._share.losses_by_term(theta, self._names)
+        leaves = self._share.compute_losses_by_term(theta, self._names)
         sums = self._communicator.sum_leaves(leaves, self._holding.chunks).tolist()
         terms = zip(self.columns, sums, self._problem.first_terms, strict=True)
         return {
@@ -86,7 +86,7 @@ def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) ->
         column = f"{TERM_LOSS}{term.name}"
         if not isinstance(condition, Observations) or not condition.noise or column not in losses:
             continue
-        m = problem.rows_of(number)
+        m = problem.count_rows(number)
         count = term.samples * m
         mean = losses[column] / m / condition.noise**2
         if mean < min(OVERFITTED, 1 - DEVIATIONS * (2 / count) ** 0.5):

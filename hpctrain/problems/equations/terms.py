@@ -95,7 +95,7 @@ def _is_named(parameter: inspect.Parameter) -> bool:
     return parameter.kind in kinds and not has_default
 
 
-def by_name(returned: Any, default: str) -> dict[str, Any]:
+def name_values(returned: Any, default: str) -> dict[str, Any]:
     """Residuals under their names, of one value, a tuple or list of them, or a mapping."""
     if isinstance(returned, Mapping):
         return {str(name): _value(each) for name, each in returned.items()}

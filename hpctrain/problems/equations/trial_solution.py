@@ -12,7 +12,7 @@ from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.linalg.arrays import CPU
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.networks.joint import JointNetwork
-from hpctrain.problems.equations.exact import periodic_inputs
+from hpctrain.problems.equations.exact import list_periodic_inputs
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.parts import Part, check_forms, divide_fields
 from hpctrain.problems.equations.points import make_grid_points
@@ -68,11 +68,11 @@ class TrialSolution:
     def _list_inputs(self, part: Part) -> NetworkInputs:
         """What the network of some fields takes."""
         f, equations = self._statement.formulation, self._statement.equations
-        periodic = () if f.is_soft else periodic_inputs(equations)
+        periodic = () if f.is_soft else list_periodic_inputs(equations)
         embedded = (*periodic, *part.flat)
         return NetworkInputs(self._frame, f.scale_inputs, embedded, f.fourier, part.coordinates)
 
-    def evaluator(
+    def make_evaluator(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
     ) -> JetEvaluator:
         """The networks' jets at points (d, N), float64; along x unless `factors` says otherwise."""
@@ -90,7 +90,7 @@ class TrialSolution:
         is_plain = len(self.inputs) == 1 and its.is_plain and its.count == d
         return is_plain and not shape.laplacian
 
-    def composition(self, shape: JetShape, points: Tensor) -> Composition:
+    def make_composition(self, shape: JetShape, points: Tensor) -> Composition:
         """Fields at points (d, …), float64, of the jets that an evaluator gives there."""
         factors = self.inputs[0].factors(shape) if self._takes_plain(shape) else ()
         return Composition(

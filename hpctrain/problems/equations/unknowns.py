@@ -46,11 +46,11 @@ class Unknown:
         return math.exp(tau) if self.positive else self.scale
 
 
-def starts(unknowns: Mapping[str, Unknown]) -> Tensor:
+def list_starts(unknowns: Mapping[str, Unknown]) -> Tensor:
     """τ of all unknowns at the start, (q,), float64."""
     return torch.tensor([u.first for u in unknowns.values()], dtype=torch.float64, device="cpu")
 
 
-def values(unknowns: Mapping[str, Unknown], taus: Any) -> dict[str, Any]:
+def evaluate(unknowns: Mapping[str, Unknown], taus: Any) -> dict[str, Any]:
     """The unknowns by name, of their τ, a sequence of q numbers or symbols."""
     return {name: u.value(tau) for (name, u), tau in zip(unknowns.items(), taus, strict=True)}

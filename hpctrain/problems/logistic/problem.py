@@ -127,7 +127,7 @@ class LogisticProblem:
 
         return classify
 
-    def monitor(
+    def make_monitor(
         self, communicator: Communicator, chunks: int, threads: int
     ) -> SuboptimalityMonitor:
         """L - L*, where L* is found now by Newton's method; collective."""

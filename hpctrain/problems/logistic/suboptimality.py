@@ -33,17 +33,17 @@ class SuboptimalityMonitor:
         self._timer = objective.communicator.timer
         self.minimum = find_minimum(objective, convexity, start)
 
-    def values(self, theta: Tensor) -> dict[str, float]:
+    def measure(self, theta: Tensor) -> dict[str, float]:
         with self._timer.phase("validation"):
             return {"suboptimality": self._objective.evaluate(theta).loss - self.minimum}
 
-    def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
+    def evaluate_solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         return {}
 
-    def progress(self, values: Mapping[str, float]) -> str:
+    def describe_progress(self, values: Mapping[str, float]) -> str:
         return f"L - L* {values['suboptimality']:.2e}"
 
-    def summary(self, values: Mapping[str, float]) -> str:
+    def describe_values(self, values: Mapping[str, float]) -> str:
         return f"L - L* {values['suboptimality']:.3e}, L* {self.minimum:.15g}"
 
 

@@ -35,7 +35,7 @@ class Observers:
         """Shows an iteration to those that watch each; collective."""
         row = self.history.make_row(moment)
         timings = self.history.measure_time(moment)
-        said = self.validation.monitor.progress(moment.known) if moment.is_measured else ""
+        said = self.validation.monitor.describe_progress(moment.known) if moment.is_measured else ""
         with self.timer.phase("io"):
             self.progress.show(row, said)
             self.history.write(row, timings, moment.theta)

@@ -30,4 +30,4 @@ class Validation:
 
     def measure(self, theta: Tensor) -> None:
         """Asks the monitor about θ (n,); collective."""
-        self.values = self.monitor.values(theta)
+        self.values = self.monitor.measure(theta)

@@ -201,14 +201,14 @@ class PinnRenewal:
         """‖w_t ∇L_t‖ of each term."""
         objective = self._objective
         objective.counts.gradient_work += self._share.gradient_cost
-        leaves = self._share.gradients_by_term(theta, self._names)
+        leaves = self._share.compute_gradients_by_term(theta, self._names)
         return [norm(each) / objective.samples for each in self._sum(leaves)]
 
     def _measure_traces(self, theta: Tensor) -> list[float]:
         """w_t tr(J_t J_tᵀ) / N_t of each term."""
         objective = self._objective
         objective.counts.gradient_work += self._share.gradient_cost
-        leaves = self._share.traces_by_term(theta, self._names)
+        leaves = self._share.compute_traces_by_term(theta, self._names)
         return [float(each) / objective.samples for each in self._sum(leaves)]
 
     @property

@@ -17,7 +17,7 @@ from hpctrain.problems.equations.exact import FieldForm, describe_corners
 from hpctrain.problems.equations.fields import At
 from hpctrain.problems.equations.geometry.sampling import place_cube_points
 from hpctrain.problems.equations.requests import Trial
-from hpctrain.problems.equations.scaling import caution_of_sizes
+from hpctrain.problems.equations.scaling import list_size_cautions
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import EQUATION, Term
 
@@ -65,7 +65,7 @@ def list_cautions(problem: Cautioned) -> Iterator[str]:
         yield from _find_underdetermined(problem)
     yield from _find_measured_outside(problem)
     yield from _find_given_away(problem)
-    yield from caution_of_sizes(frame, _list_scales_off(problem))
+    yield from list_size_cautions(frame, _list_scales_off(problem))
 
 
 def _find_unequal_ends(problem: Cautioned) -> Iterator[str]:

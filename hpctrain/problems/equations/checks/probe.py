@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from hpctrain.linalg.arrays import CPU
-from hpctrain.problems.equations.ansatz import Function, function_jets, no_derivative
-from hpctrain.problems.equations.checks.trainable import trainable_in
+from hpctrain.problems.equations.ansatz import (
+    Function,
+    evaluate_jets,
+    make_derivative_error,
+)
+from hpctrain.problems.equations.checks.trainable import find_trainable
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.fields import Component
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.outputs import Quantities
-from hpctrain.problems.equations.requests import Trial, evaluate_term, shape_for, try_out
+from hpctrain.problems.equations.requests import Trial, evaluate_term, find_shape_for, try_out
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.terms import ProblemError, Term
 
@@ -104,7 +108,7 @@ def check_untrainable(
     owner: Any, function: Any, place: str, value: Tensor, given: Sequence[Tensor]
 ) -> None:
     """Refuses what depends on a tensor that requires gradients and was not given."""
-    named = trainable_in(owner, function, value, given)
+    named = find_trainable(owner, function, value, given)
     if named is not None:
         raise ProblemError(
             f"{place} depends on {named}, which requires gradients: make it a number, or an"
@@ -132,7 +136,7 @@ def _probe_form(
     check_pointwise(function, place, points, value)
     axes = problem.frame.axes
     indices: list[Component] = [(), *((i,) for i in range(len(axes.coordinates)))]
-    found = function_jets(function, points, indices, (), place)
+    found = evaluate_jets(function, points, indices, (), place)
     for i, name in enumerate(axes.coordinates):
         step = torch.zeros_like(points)
         step[i] = 1
@@ -176,7 +180,7 @@ def _check_gradient(
         try:
             found = torch.autograd.grad(value.sum(), inputs, allow_unused=True, retain_graph=True)
         except Exception as error:
-            raise no_derivative(place, error) from error
+            raise make_derivative_error(place, error) from error
     # In groups a value belongs to several points, of which differences would move all at once.
     leaves = trial.leaves.items() if term.group == 1 else ()
     for ((field, component), leaf), gradient in zip(leaves, found, strict=False):
@@ -254,7 +258,7 @@ def _check_met(name: str, term: Term, problem: Probed) -> None:
     """Refuses forms that miss a condition which is no term of the loss because of them."""
     frame = problem.frame
     trial = try_out(term, frame)
-    shape = shape_for(trial.components, frame)
+    shape = find_shape_for(trial.components, frame)
     composition = Composition(frame, frame.fields, problem.forms, shape, trial.at.all)
     samples = trial.at.count
     random = torch.Generator(CPU).manual_seed(0)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def trainable_in(
+def find_trainable(
     owner: Any, function: Callable[..., Any], value: Tensor, given: Sequence[Tensor]
 ) -> str | None:
     """The name of what `value` depends on that requires gradients and was not given, if any.

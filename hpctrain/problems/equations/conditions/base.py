@@ -68,7 +68,7 @@ class AnyCondition(ABC):
         """Raises a ProblemError, which starts with `place`, where the condition is impossible."""
 
     @abstractmethod
-    def term(self, frame: Frame, name: str, points: int) -> Term:
+    def make_term(self, frame: Frame, name: str, points: int) -> Term:
         """The term of the loss, with so many points where the condition itself names no number."""
 
 
@@ -77,7 +77,7 @@ def evaluate(given: Given, at: At, name: str) -> Any:
     return check_values(given(at) if callable(given) else given, at.all[0], f"the value of {name}")
 
 
-def function_in(given: Iterable[Any], otherwise: Any) -> Any:
+def find_function(given: Iterable[Any], otherwise: Any) -> Any:
     """The first function among what a user gave."""
     return next((each for each in given if callable(each)), otherwise)
 
@@ -88,7 +88,7 @@ def split_name(name: str) -> tuple[str, str]:
     return title, path
 
 
-def derivative_of(fields: Mapping[str, Field], name: str) -> Any:
+def read_derivative(fields: Mapping[str, Field], name: str) -> Any:
     """Of "u.t"."""
     title, path = split_name(name)
     return getattr(fields[title], path) if path else fields[title].value
@@ -196,7 +196,7 @@ def _place_fixed_points(on: Mapping[str, float], frame: Frame, place: str, count
     return inside[:, torch.arange(kept, device="cpu") * inside.shape[1] // kept]
 
 
-def number_names(names: Iterator[str]) -> Iterator[str]:
+def tell_names_apart(names: Iterator[str]) -> Iterator[str]:
     """The names, with a number behind each that comes again."""
     seen: dict[str, int] = {}
     for name in names:

@@ -12,15 +12,15 @@ from hpctrain.problems.equations.conditions.base import (
     Where,
     check_field,
     check_mapping,
-    derivative_of,
     evaluate,
-    function_in,
+    find_function,
     place_points_on,
+    read_derivative,
     select_pieces,
 )
 from hpctrain.problems.equations.fields import TIME, At, Field
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
-from hpctrain.problems.equations.terms import ProblemError, Term, by_name, call_by_name
+from hpctrain.problems.equations.terms import ProblemError, Term, call_by_name, name_values
 
 INSIDE, START = "inside", f"{TIME}.low"
 
@@ -46,7 +46,7 @@ class OnBoundary(AnyCondition):
         if self.on != INSIDE:
             select_pieces(self.on, frame, place)
 
-    def term(self, frame: Frame, name: str, points: int) -> Term:
+    def make_term(self, frame: Frame, name: str, points: int) -> Term:
         count = self.points or points
         if self.on == INSIDE:
             return Term(name, place_interior_points(frame.region, count), self.zero, self.weight)
@@ -66,7 +66,7 @@ class OfValues(OnBoundary):
 
     @property
     def written(self) -> Any:
-        return function_in(self.values.values(), self)
+        return find_function(self.values.values(), self)
 
     def check(self, frame: Frame, place: str) -> None:
         check_mapping(self.values, frame, place, derivatives=self.on == START)
@@ -89,7 +89,7 @@ class Exactable(OfValues):
 
     def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
         return {
-            name: derivative_of(fields, name) - evaluate(given, at, name)
+            name: read_derivative(fields, name) - evaluate(given, at, name)
             for name, given in self.values.items()
         }
 
@@ -156,7 +156,7 @@ class Robin(OnBoundary):
 
     @property
     def written(self) -> Any:
-        return function_in((self.a, self.b, self.equals), self)
+        return find_function((self.a, self.b, self.equals), self)
 
     def check(self, frame: Frame, place: str) -> None:
         check_field(self.of, frame, place, derivatives=False)
@@ -184,7 +184,7 @@ class Condition(OnBoundary):
 
     @property
     def written(self) -> Any:
-        return function_in([self.expression], self)
+        return find_function([self.expression], self)
 
     def check(self, frame: Frame, place: str) -> None:
         if not callable(self.expression):
@@ -196,4 +196,4 @@ class Condition(OnBoundary):
     def zero(self, at: At, fields: Any, unknowns: Any) -> dict[str, Any]:
         name = self.name or "condition"
         returned = call_by_name(self.expression, at, fields, unknowns, name)
-        return by_name(returned, name)
+        return name_values(returned, name)

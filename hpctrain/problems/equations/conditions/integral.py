@@ -50,7 +50,7 @@ class Integral(AnyCondition):
         if self.over != INSIDE:
             select_pieces(self.over, frame, place)
 
-    def term(self, frame: Frame, name: str, points: int) -> Term:
+    def make_term(self, frame: Frame, name: str, points: int) -> Term:
         count = self.points or points
         if self.over == INSIDE:
             x, normals = place_interior_points(frame.region, count), None

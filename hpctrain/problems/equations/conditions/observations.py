@@ -16,7 +16,7 @@ from hpctrain.problems.equations.conditions.base import (
     AnyCondition,
     Frame,
     check_field,
-    derivative_of,
+    read_derivative,
 )
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.terms import ProblemError, Term
@@ -57,7 +57,7 @@ class Observations(AnyCondition):
         """What messages call the data."""
         return "its data" if isinstance(self.data, Mapping) else str(self.data)
 
-    def term(self, frame: Frame, name: str, points: int) -> Term:
+    def make_term(self, frame: Frame, name: str, points: int) -> Term:
         place = f"{frame.title}: {name}"
         columns = self.columns(place)
         wanted = [*frame.axes.names, *self.fields]
@@ -102,7 +102,7 @@ class Observations(AnyCondition):
         self, at: At, fields: Mapping[str, Field], unknowns: Mapping[str, Any]
     ) -> dict[str, Any]:
         pairs = zip(self.fields, at.given, strict=True)
-        return {name: derivative_of(fields, name) - measured for name, measured in pairs}
+        return {name: read_derivative(fields, name) - measured for name, measured in pairs}
 
     def _check_inside(self, x: Tensor, frame: Frame, place: str) -> None:
         bounds = torch.tensor(frame.region.bounds, dtype=x.dtype, device=x.device)

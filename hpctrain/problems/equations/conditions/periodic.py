@@ -58,7 +58,7 @@ class Periodic(AnyCondition):
         angles = [2 * math.pi * k / (high - low) * (x - low) for k in range(1, self.harmonics + 1)]
         return [wave(angle) for angle in angles for wave in (torch.cos, torch.sin)]
 
-    def term(self, frame: Frame, name: str, points: int) -> Term:
+    def make_term(self, frame: Frame, name: str, points: int) -> Term:
         place = f"{frame.title}: {name}"
         low, _ = place_points_on(f"{self.along}.low", frame, place, self.points or points)
         high = low.clone()

@@ -34,21 +34,21 @@ class SlabMonitor:
 
     def _make(self, window: int) -> ErrorMonitor:
         problem = self._problem.windows[window]
-        return problem.monitor(self._communicator, self._chunks, self._threads)
+        return problem.make_monitor(self._communicator, self._chunks, self._threads)
 
-    def values(self, theta: Tensor) -> dict[str, float]:
+    def measure(self, theta: Tensor) -> dict[str, float]:
         if self._window != self._problem.state.window:
             self._window = self._problem.state.window
             self._own = self._make(self._window)
-        return self._own.values(theta)
+        return self._own.measure(theta)
 
-    def solution(self, theta: Tensor) -> dict[str, np.ndarray]:
+    def evaluate_solution(self, theta: Tensor) -> dict[str, np.ndarray]:
         """As of one window, for all that have begun, along time; with the errors over all of it."""
         thetas = self._problem.list_parameters(theta)
         monitors = [self._make(window) for window in range(len(thetas))]
         pairs = list(zip(monitors, thetas, strict=True))
         self._whole = ErrorMonitor.join_errors(pairs)
-        parts = [monitor.solution(each) for monitor, each in pairs]
+        parts = [monitor.evaluate_solution(each) for monitor, each in pairs]
         has_grid = self._problem.windows[0].equations.grid is not None
         joined = {}
         for name, values in parts[0].items():
@@ -59,12 +59,12 @@ class SlabMonitor:
                 joined[name] = np.concatenate([values, *rest])
         return joined
 
-    def progress(self, values: Mapping[str, float]) -> str:
-        said = self._own.progress(values)
+    def describe_progress(self, values: Mapping[str, float]) -> str:
+        said = self._own.describe_progress(values)
         return f"{said} in window {self._window + 1}" if said else ""
 
-    def summary(self, values: Mapping[str, float]) -> str:
-        said = self._own.summary(values)
+    def describe_values(self, values: Mapping[str, float]) -> str:
+        said = self._own.describe_values(values)
         if not self._whole:
             return said
         over = ", ".join(f"{name} {value:.3e}" for name, value in self._whole.items())

@@ -112,7 +112,7 @@ class SlabProblem:
             f" ({times} to {self.bounds[-1][1]:g})"
         )
 
-    def monitor(self, communicator: Communicator, chunks: int, threads: int) -> SlabMonitor:
+    def make_monitor(self, communicator: Communicator, chunks: int, threads: int) -> SlabMonitor:
         return SlabMonitor(self, communicator, chunks, threads)
 
     def make_renewal(self, objective: Objective, seed: int) -> "SlabRenewal":

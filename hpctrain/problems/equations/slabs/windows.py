@@ -58,7 +58,7 @@ def _check_sliceable(equations: Equations) -> None:
         "an Initial condition, which each window takes from the one before": not starts,
         "no unknowns: each window would find others": bool(equations.unknowns),
         "fields that all depend on t: each window would find others": any(
-            TIME not in equations.coordinates_of(field) for field in equations.fields
+            TIME not in equations.find_coordinates(field) for field in equations.fields
         ),
         "no ansatz() of its own: it is written for all of time": type(equations).ansatz
         is not Equations.ansatz,
