@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from benchmarks.runs import kept, training_seconds
+from benchmarks.tables import write_markdown
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run
 
@@ -79,7 +79,7 @@ def main() -> None:
         table = list(pool.map(lambda name: row(name, minutes, signals), RUNS))
     headers = ["one core", *(f"{mark} CPU s" for mark in MARKS), "at the end", "gradients",
                f"CPU s to {TARGET:g}", "gradients to it", "memory, GB"]  # fmt: skip
-    print(tabulate(table, headers=headers, tablefmt="github", disable_numparse=True))
+    print(write_markdown(headers, table))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from tabulate import tabulate
 
 from benchmarks.logistic_figures import Curves, astrom_figure, mlvr_figure
 from benchmarks.logistic_runs import DATA, Kept, Run, Stage, Study, Target, study
+from benchmarks.tables import write_markdown
 from hpctrain.results.style import SETTINGS
 
 SMALL_GAP = Target("gap", 1e-8, 150)
@@ -139,7 +139,7 @@ def mlvr_table(bench: Bench) -> Curves:
     add_best("gradient descent", rates["gradient descent"], (0,), False)
     headers = ["method", "setting", "mean", "least", "greatest", "reached", "greatest gap"]
     print(f"\n{bench.on.name}: effective gradient evaluations to L - L* <= {SMALL_GAP.value:g}\n")
-    print(tabulate(table, headers=headers, disable_numparse=True, tablefmt="github"), flush=True)
+    print(write_markdown(headers, table), flush=True)
     return curves
 
 
@@ -185,7 +185,7 @@ def astrom_table(bench: Bench) -> Curves:
         add(f"SSN {100 * share:g} %", f" ({step})", runs, size)
     table = [[row, *(column[k] for column in columns)] for k, row in enumerate(ASTROM_ROWS)]
     print(f"\n{bench.on.name}: to ‖∇L‖ <= {SMALL_GRADIENT.value:g}\n")
-    print(tabulate(table, ["", *header], disable_numparse=True, tablefmt="github"), flush=True)
+    print(write_markdown(["", *header], table), flush=True)
     return curves
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from benchmarks.tables import write_markdown
 from hpctrain.job.settings import Job, load_job
 from hpctrain.objective import Counts
 from hpctrain.parallel.communicator import Communicator
@@ -225,7 +226,7 @@ def compare(name: str, seeds: Sequence[int], pool: Executor) -> dict[str, list[C
         [name, at, f"{race.target:.2f}", *map(str, race.quotients)]
         for at, race in zip(_targets(name), races, strict=True)
     ]
-    print(tabulate(table, headers=headers, tablefmt="github", disable_numparse=True))
+    print(write_markdown(headers, table))
     by_seed = [_race(*([its] for its in pair)).quotients[0] for pair in zip(*both, strict=True)]
     ratios = " ".join(f"{each.ratio:.2f}" for each in by_seed)
     print(

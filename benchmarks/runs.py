@@ -1,5 +1,6 @@
 """Runs jobs of this repository for the studies in this folder, each as a process or MPI job."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ import numpy as np
 from hpctrain.job.settings import load_job
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
-from hpctrain.study.starts import PlannedRun, ensure
+from hpctrain.study.starts import PlannedRun, ensure, find_launcher_words
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
 RESUMABLE = 75
@@ -48,12 +49,41 @@ def kept(
         job: a name in jobs/, without its ending.
         settings: of the job, by their keys.
     """
-    file = f"jobs/{job}.toml"
-    changes = {"parallel.threads": 1, "output.checkpoint_every": 0} | dict(settings)
-    overrides = tuple(f"{key}={value}" for key, value in changes.items())
-    planned = PlannedRun(name, job, name, file, overrides, load_job(file, overrides), ranks=1)
+    planned = plan_run(name, job, {"output.checkpoint_every": 0} | dict(settings))
     folder.mkdir(parents=True, exist_ok=True)
     return read_run(ensure(planned, folder, signals, "benchmarks:"))
+
+
+def plan_run(
+    name: str, job: str, settings: Mapping[str, Any], ranks: int = 1, label: str = ""
+) -> PlannedRun:
+    """Plans a run of a job, on so many ranks of one thread each.
+
+    Args:
+        name: of its file.
+        job: a name in jobs/, without its ending.
+        settings: of the job, by their keys.
+        ranks: on which it runs.
+        label: by which messages name it; by default its name.
+    """
+    file = f"jobs/{job}.toml"
+    words = write_settings({"parallel.threads": 1} | dict(settings))
+    asked, launcher = load_job(file, words), find_launcher_words(ranks)
+    return PlannedRun(label or name, job, name, file, words, asked, ranks, launcher)
+
+
+def write_settings(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Writes settings as the command line takes them, by their keys."""
+    return tuple(f"{key}={write_value(value)}" for key, value in settings.items())
+
+
+def write_value(value: Any) -> str:
+    """Writes a number, a truth, a string, a list or a table in a line of TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {write_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(write_value, value)) + "]"
+    return json.dumps(value)
 
 
 def training_seconds(run: Run) -> np.ndarray:

@@ -103,7 +103,7 @@ def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def start(run: starts.PlannedRun, path: Path, signals: StopSignals) -> None:
         with path.with_suffix(".log").open("w") as log, redirect_stdout(log):
-            words = run.command(path)
+            words = run.make_command(path)
             assert cli.main(words[words.index("hpctrain") + 1 :]) == 0
 
     monkeypatch.setattr(starts, "start", start)

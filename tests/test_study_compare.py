@@ -208,8 +208,9 @@ def test_finished_runs_of_the_very_same_job_are_taken_and_others_are_not(tmp_pat
 
 def test_ranks_are_started_by_mpirun_and_one_rank_alone(jobs, tmp_path, monkeypatch):
     monkeypatch.setattr(starts, "find_mpirun", lambda: "mpirun")
+    path = tmp_path / "run.h5"
     alone, parallel = (
-        compare._plan(Study(jobs, [7], ["solver.name=lbfgs"], ranks=ranks))[0].command(tmp_path)
+        compare._plan(Study(jobs, [7], ["solver.name=lbfgs"], ranks=ranks))[0].make_command(path)
         for ranks in (1, 3)
     )
     assert alone[:5] == [sys.executable, "-m", "hpctrain", "run", jobs[0]]
@@ -266,7 +267,7 @@ def test_a_job_given_twice_and_a_launcher_are_refused(jobs, monkeypatch):
 
 def instead(monkeypatch, program):
     """Lets a Python program stand for every run."""
-    monkeypatch.setattr(PlannedRun, "command", lambda *_: [sys.executable, "-c", program])
+    monkeypatch.setattr(PlannedRun, "make_command", lambda *_: [sys.executable, "-c", program])
 
 
 def test_a_run_that_fails_ends_the_study_with_its_log_named(jobs, tmp_path, monkeypatch):

@@ -1,19 +1,23 @@
-"""`python -m benchmarks.peers`: runs what is missing, and writes the table.
+"""`python -m benchmarks.peers`: tells the time it takes, runs what is missing, writes the table.
 
 It can be interrupted at any time: runs that have ended are not made again. Programs run one after
 the other, so the machine should have nothing else to do.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from benchmarks.peers.cases import CASES
 from benchmarks.peers.programs import PROGRAMS
 from benchmarks.peers.runs import Plan
 from benchmarks.peers.table import write_table
+from benchmarks.tasks import describe_duration, run_missing
+from hpctrain.run.signals import StopSignals
 
 
-def main() -> None:
+def main() -> int:
+    """Makes what is asked for; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=[*PROGRAMS])
     parser.add_argument("--problems", nargs="+", choices=CASES, default=[*CASES])
@@ -30,10 +34,14 @@ def main() -> None:
         options.seconds,
         options.threads,
     )
-    plan.run_missing()
+    print(describe_duration(plan.folder, plan.tasks), file=sys.stderr, flush=True)
+    with StopSignals() as signals:
+        failed = run_missing(plan.folder, plan.tasks, signals)
     table = write_table(plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
     (plan.folder / "table.md").write_text(table + "\n")
     print(table)
+    return 1 if failed else 0
 
 
-main()
+sys.exit(main())

@@ -5,11 +5,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpctrain.errors import RunError
+
 WORKERS = Path(__file__).parent / "workers"
 TORCH = "torch==2.13.0"
 
 
-class UnavailableError(Exception):
+class UnavailableError(RunError):
     """An environment cannot be made; the message says why."""
 
 
@@ -50,7 +52,8 @@ class Program:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UnavailableError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UnavailableError(f"cannot be installed: {said}")
 
 
 PROGRAMS = {

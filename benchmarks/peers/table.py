@@ -5,11 +5,10 @@ import platform
 import statistics
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from benchmarks.peers.cases import TARGETS
 from benchmarks.peers.programs import PROGRAMS
 from benchmarks.peers.runs import Plan
+from benchmarks.tables import write_markdown
 
 OWN = "hpctrain"
 
@@ -26,19 +25,17 @@ def write_table(plan: Plan) -> str:
     """Writes the seconds, the last errors, and what was run on what."""
     rows = [_Row(plan, problem, target) for problem in plan.problems for target in TARGETS]
     rows.sort(key=lambda row: row.loss_of_own, reverse=True)
-    times = tabulate(
+    times = write_markdown(
+        ["problem", "error", *plan.programs],
         [[row.problem, f"{row.target:g}", *row.cells] for row in rows],
-        headers=["problem", "error", *plan.programs],
-        tablefmt="github",
-        disable_numparse=True,
     )
-    ends = tabulate(
-        [[problem, *(_describe_end(plan, name, problem) for name in plan.programs)]
-         for problem in plan.problems],
-        headers=["problem", *plan.programs],
-        tablefmt="github",
-        disable_numparse=True,
-    )  # fmt: skip
+    ends = write_markdown(
+        ["problem", *plan.programs],
+        [
+            [problem, *(_describe_end(plan, name, problem) for name in plan.programs)]
+            for problem in plan.problems
+        ],
+    )
     runs = f"{len(plan.seeds)} seeds, {plan.threads} threads, {plan.seconds:g} s of training each"
     return "\n\n".join(
         [

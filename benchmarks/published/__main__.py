@@ -10,13 +10,12 @@ published tables beside those of ours; what is not there yet is marked.
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.published import apts, astrom, mlvr, rmtr, spqn_sweep, spqn_table
-from benchmarks.published.parts import Task
+from benchmarks.tasks import Task, describe_duration, run_missing
 from hpctrain.errors import InputError
 from hpctrain.run.signals import StopSignals
 
@@ -38,54 +37,11 @@ ours; what says "not run yet" is left. Counts and accuracies do not depend on th
 do."""
 
 
-def estimate(folder: Path, seeds: int | None, parts: Sequence[str]) -> str:
-    """Hours on one quiet core, and what is left of them, a line a part."""
-    lines = []
-    for name in parts:
-        tasks = plan(name, seeds)
-        left = [each for each in tasks if not each.has_ended(folder)]
-        hours, rest = (sum(each.seconds for each in its) / 3600 for its in (tasks, left))
-        lines.append(
-            f"{name}: {len(tasks)} runs, about {hours:.1f} hours on one core; left are"
-            f" {len(left)} runs, {rest:.1f} hours"
-        )
-    return "\n".join(lines)
-
-
 def plan(name: str, seeds: int | None) -> Sequence[Task]:
     """The runs of a part."""
     part = PARTS[name]
     tasks: Sequence[Task] = part.plan(seeds or part.SEEDS)
     return tasks
-
-
-def advance(
-    folder: Path, tasks: Sequence[Task], signals: StopSignals, seconds: float, at_once: float
-) -> None:
-    """Runs what has not ended, each for a while at a time, until the time is over.
-
-    Args:
-        folder: of the runs.
-        tasks: the runs, in order.
-        signals: by which it is stopped.
-        seconds: for all of them.
-        at_once: for one before the next has its turn.
-    """
-    deadline = time.monotonic() + seconds
-    for task in _take_turns(folder, tasks):
-        left = deadline - time.monotonic()
-        if left <= 0 or signals.received:
-            return
-        print(task.name, file=sys.stderr, flush=True)
-        task.advance(folder, signals, min(left, at_once))
-
-
-def _take_turns(folder: Path, tasks: Sequence[Task]) -> Iterator[Task]:
-    """Each that has not ended, again and again until all have."""
-    waiting = [each for each in tasks if not each.has_ended(folder)]
-    while waiting:
-        yield from waiting
-        waiting = [each for each in waiting if not each.has_ended(folder)]
 
 
 def write_page(folder: Path, seeds: int | None, output: Path) -> None:
@@ -111,15 +67,17 @@ def main(words: Sequence[str] | None = None) -> int:
     """Makes what is asked for; the exit status."""
     asked = _parse(words)
     try:
-        print(estimate(asked.folder, asked.seeds, asked.parts), flush=True)
-        tasks = [each for name in asked.parts for each in plan(name, asked.seeds)]
+        plans = {name: plan(name, asked.seeds) for name in asked.parts}
+        for name, tasks in plans.items():
+            print(f"{name}: {describe_duration(asked.folder, tasks)}", flush=True)
+        tasks = [each for its in plans.values() for each in its]
         with StopSignals() as signals:
-            advance(asked.folder, tasks, signals, asked.seconds, asked.slice)
+            failed = run_missing(asked.folder, tasks, signals, asked.seconds, asked.slice)
         write_page(asked.folder, asked.seeds, asked.output)
     except InputError as error:
         print(f"benchmarks.published: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

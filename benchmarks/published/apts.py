@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.published.parts import NOT_YET, describe_spread, make_table, order_by_seed, repeat
-from benchmarks.published.runs import Planned
+from benchmarks.published.parts import NOT_YET, describe_spread, order_by_seed, repeat
+from benchmarks.published.runs import JobRun
+from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
 
 TITLE = "APTS: test accuracy"
@@ -56,11 +57,11 @@ class Row:
     def columns(self) -> list[str]:
         return ["2", "4", "6"] if self.kind in OVERLAPS else ["Adam"]
 
-    def repeat(self, column: str, seeds: int) -> list[Planned]:
+    def repeat(self, column: str, seeds: int) -> list[JobRun]:
         """The runs of a column; of larger networks fewer."""
         return repeat(self.plan(column), seeds if self.network == SMALL else min(seeds, FEW_SEEDS))
 
-    def plan(self, column: str) -> Planned:
+    def plan(self, column: str) -> JobRun:
         """The run of a column, without its seed."""
         settings: dict[str, Any] = {"problem.output": self.output}
         if self.data == "mnist":
@@ -71,11 +72,11 @@ class Row:
             "output.checkpoint_every": max(iterations // 20, 5),
         }
         if self.kind == "adam":
-            return Planned(self._adam, settings | self.more, 100 * ADAM_SECONDS[self.network])
+            return JobRun(self._adam, settings | self.more, 100 * ADAM_SECONDS[self.network])
         settings |= {"solver.model": ORDERS[self.order], **self._name_blocks(int(column))}
         if self.overlap is not None:
             settings[OVERLAPS[self.kind]] = self.overlap
-        return Planned(self._job, settings | self.more, 100 * APTS_SECONDS[self.network])
+        return JobRun(self._job, settings | self.more, 100 * APTS_SECONDS[self.network])
 
     @property
     def _job(self) -> str:
@@ -108,7 +109,7 @@ def _of(two: str, four: str, six: str) -> dict[str, str]:
     return {"2": two, "4": four, "6": six}
 
 
-LOCAL_ONLY = {"solver.global_control": "false", "solver.global_steps": 0}
+LOCAL_ONLY = {"solver.global_control": False, "solver.global_steps": 0}
 ROWS = [
     Row("data, order 1", "data", published=_of(
         "53.1/87.1/95.3/97.0", "52.8/82.5/91.6/95.0", "52.7/81.6/89.6/94.1")),
@@ -131,11 +132,11 @@ ROWS = [
     Row("data, order 1, batch 10k, 1 % overlap", "data", overlap=1.0),
     Row("weights, order 1, batch 10k, 1 % overlap", "weights", overlap=1.0),
     Row("data, order 1, batch 10k, 5 % overlap, trials uncontrolled", "data", overlap=5.0,
-        more={"solver.global_control": "false"}),
+        more={"solver.global_control": False}),
     Row("data, order 1, batch 10k, 5 % overlap, local steps only", "data", overlap=5.0,
         more=LOCAL_ONLY),
     Row("weights, order 1, batch 10k, 5 % overlap, trials uncontrolled", "weights", overlap=5.0,
-        more={"solver.global_control": "false"}),
+        more={"solver.global_control": False}),
     Row("weights, order 1, batch 10k, 5 % overlap, local steps only", "weights", overlap=5.0,
         more=LOCAL_ONLY),
     Row("data, order 1, logits", "data", output="logits"),
@@ -164,7 +165,7 @@ mini-batches. What overlaps are the shares of a mini-batch in data, and the mini
 weights, whose epochs have 1.25 times as many samples at 5 %."""
 
 
-def plan(seeds: int) -> list[Planned]:
+def plan(seeds: int) -> list[JobRun]:
     published, rest = (
         [row.repeat(column, seeds) for row in ROWS if chosen(row) for column in row.columns]
         for chosen in (lambda row: row.published, lambda row: not row.published)
@@ -178,7 +179,7 @@ def write(folder: Path, seeds: int) -> str:
     for row in ROWS:
         cells = {column: _write_cell(folder, row, column, seeds) for column in row.columns}
         table.append([row.label, *(cells.get(column, "") for column in ("2", "4", "6", "Adam"))])
-    return f"{ABOUT}\n\n{make_table(head, table)}"
+    return f"{ABOUT}\n\n{write_markdown(head, table)}"
 
 
 def _write_cell(folder: Path, row: Row, column: str, seeds: int) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from benchmarks.logistic import ASTROM, GROWTH, SMALL_GRADIENT, SSN, read_figures
 from benchmarks.logistic_runs import Run
 from benchmarks.published.logistic import KeptRun
-from benchmarks.published.parts import NOT_YET, make_table
+from benchmarks.published.parts import NOT_YET
+from benchmarks.tables import write_markdown
 
 TITLE = "ASTROM: the table of Gisette"
 SEEDS = 10
@@ -74,7 +75,7 @@ def write(folder: Path, seeds: int) -> str:
             runs = [run for each in plan_row(on, name, seeds) if (run := each.read(folder))]
             published = PUBLISHED.get(name, ()) if on == "gisette-mnist" else ()
             table.append([name, *_write_row(runs, share, published)])
-        tables.append(make_table([on, *HEAD, "reached"], table))
+        tables.append(write_markdown([on, *HEAD, "reached"], table))
     return "\n\n".join([ABOUT, *tables])
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from benchmarks.logistic import MLVR, SMALL_GAP
 from benchmarks.logistic_runs import Run
 from benchmarks.published.logistic import KeptRun
-from benchmarks.published.parts import NOT_YET, describe_spread, make_table
+from benchmarks.published.parts import NOT_YET, describe_spread
+from benchmarks.tables import write_markdown
 
 TITLE = "MLVR: effective gradient evaluations"
 SEEDS = 10
@@ -56,7 +57,7 @@ def write(folder: Path, seeds: int) -> str:
             for on in SETS
         ]
         table.append([name, *cells])
-    return f"{ABOUT}\n\n{make_table(['', *SETS], table)}"
+    return f"{ABOUT}\n\n{write_markdown(['', *SETS], table)}"
 
 
 def _describe(runs: list[Run]) -> str:

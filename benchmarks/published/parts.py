@@ -1,24 +1,14 @@
-"""What the parts of the published studies share: their runs by seeds, cells and tables."""
+"""What the parts of the published studies share: their runs by seeds, and cells."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.published.runs import Planned
-from hpctrain.run.signals import StopSignals
+from benchmarks.published.runs import JobRun
+from benchmarks.tasks import Task
 
 NOT_YET = "not run yet"
-
-
-class Task(Protocol):
-    """A run of a study, as `runs.Planned`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
-    def has_ended(self, folder: Path) -> bool: ...
-    def advance(self, folder: Path, signals: StopSignals, seconds: float) -> None: ...
 
 
 class Part(Protocol):
@@ -39,15 +29,12 @@ class Part(Protocol):
         """Its section in Markdown, with what there is of its runs."""
 
 
-def repeat(planned: Planned, seeds: int) -> list[Planned]:
+def repeat(run: JobRun, seeds: int) -> list[JobRun]:
     """A run under each seed."""
-    return [
-        Planned(planned.job, {**planned.settings, "seed": seed}, planned.seconds, planned.ranks)
-        for seed in range(seeds)
-    ]
+    return [replace(run, settings={**run.settings, "seed": seed}) for seed in range(seeds)]
 
 
-def order_by_seed(rows: Sequence[Sequence[Planned]]) -> list[Planned]:
+def order_by_seed(rows: Sequence[Sequence[JobRun]]) -> list[JobRun]:
     """All rows under their first seed, then under their next, as far as they have one."""
     most = max(map(len, rows))
     return [row[k] for k in range(most) for row in rows if k < len(row)]
@@ -59,9 +46,3 @@ def describe_spread(values: Sequence[float], digits: str = ".1f") -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ({min(values):{digits}} … {max(values):{digits}}; {len(values)})"
-
-
-def make_table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

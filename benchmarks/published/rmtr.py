@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.published.parts import NOT_YET, describe_spread, make_table, order_by_seed, repeat
-from benchmarks.published.runs import Planned
+from benchmarks.published.parts import NOT_YET, describe_spread, order_by_seed, repeat
+from benchmarks.published.runs import JobRun
+from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
 
 TITLE = "RMTR: CIFAR-10"
@@ -17,7 +18,7 @@ BUDGETS = {"rmtr": 20, "tr": 45}
 UNITS = (2, 5, 10, 20, 44)
 JOB = "rmtr/cifar-10-conv"
 PUBLISHED = {"solver.pre_smoothing": 2, "solver.post_smoothing": 2, "solver.zeta": 0.5}
-NO_CASCADE = {"solver.cascade": "[]"}
+NO_CASCADE = {"solver.cascade": []}
 ROWS = {
     "RMTR, F-cycles, no cascade": (JOB, "rmtr", PUBLISHED | NO_CASCADE | {"solver.cycle": "F"}),
     "RMTR, V-cycles, no cascade": (JOB, "rmtr", PUBLISHED | NO_CASCADE | {"solver.cycle": "V"}),
@@ -35,7 +36,7 @@ network by multiply-adds. Published is a figure: the multilevel method reaches a
 fewer work units."""
 
 
-def plan_row(name: str) -> Planned:
+def plan_row(name: str) -> JobRun:
     """The run of a row, without its seed."""
     job, budget, settings = ROWS[name]
     limits = {
@@ -44,10 +45,10 @@ def plan_row(name: str) -> Planned:
         "stop.max_iterations": 10**6,
         "output.checkpoint_every": 1,
     }
-    return Planned(job, settings | limits, GRADIENT * BUDGETS[budget])
+    return JobRun(job, settings | limits, GRADIENT * BUDGETS[budget])
 
 
-def plan(seeds: int) -> list[Planned]:
+def plan(seeds: int) -> list[JobRun]:
     return order_by_seed([repeat(plan_row(name), seeds) for name in ROWS])
 
 
@@ -57,7 +58,7 @@ def write(folder: Path, seeds: int) -> str:
         runs = [run for each in repeat(plan_row(name), seeds) if (run := each.read(folder))]
         cells = [_describe(runs, units) for units in UNITS]
         table.append([name, *(cells if any(cells) else [NOT_YET, *[""] * (len(UNITS) - 1)])])
-    return f"{ABOUT}\n\n{make_table(['', *UNITS], table)}"
+    return f"{ABOUT}\n\n{write_markdown(['', *UNITS], table)}"
 
 
 def _describe(runs: list[Run], units: float) -> str:

@@ -4,25 +4,23 @@ A run file lies in the study's folder under the name of its job and settings. On
 used; one that was interrupted goes on from its last checkpoint.
 """
 
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs import plan_run, write_value
 from hpctrain.errors import InputError
-from hpctrain.job.settings import Job, load_job, parse_job
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
-from hpctrain.study.starts import POLL, UNFINISHED, find_launcher_words
+from hpctrain.study.starts import UNFINISHED, PlannedRun, find_log, launch
 
 ENDED, STOPPED = 0, 75
 
 
 @dataclass(frozen=True)
-class Planned:
+class JobRun:
     """A run of a committed job, with settings of its own.
 
     Attributes:
@@ -40,19 +38,20 @@ class Planned:
     @property
     def name(self) -> str:
         """Of its run file."""
-        words = [f"{key.split('.')[-1]}={value}" for key, value in self.settings.items()]
+        values = [(key.split(".")[-1], write_value(its)) for key, its in self.settings.items()]
+        words = [f"{key}={value}" for key, value in values]
         text = "-".join([self.job.replace("/", "-"), *words])
-        return "".join(each if each.isalnum() or each in "-=._" else "_" for each in text)
+        plain = text.replace('"', "")
+        return "".join(each if each.isalnum() or each in "-=._" else "_" for each in plain)
 
-    @property
-    def overrides(self) -> list[str]:
-        """The words behind --set."""
-        return ["parallel.threads=1", *(f"{key}={each}" for key, each in self.settings.items())]
+    @cached_property
+    def planned(self) -> PlannedRun:
+        """What is started."""
+        return plan_run(self.name, self.job, self.settings, self.ranks)
 
-    @property
-    def file(self) -> str:
-        """The job file."""
-        return f"jobs/{self.job}.toml"
+    def find_file(self, folder: Path) -> Path:
+        """Where its run file lies, or will lie."""
+        return folder / f"{self.name}.h5"
 
     def read(self, folder: Path) -> Run | None:
         """What there is of the run, ended or not; None where it has not begun.
@@ -60,13 +59,12 @@ class Planned:
         Raises:
             InputError: the file is that of another job, or damaged.
         """
-        path = self._path(folder)
+        path = self.find_file(folder)
         if not path.exists():
             return None
         run = read_run(path)
-        asked = load_job(self.file, self.overrides)
-        if _list_settings(parse_job(run.job, str(path))) != _list_settings(asked):
-            raise InputError(f"{path} is of another state of {self.file}: move it away")
+        if not self.planned.is_stored_in(run):
+            raise InputError(f"{path} is of another state of {self.planned.file}: move it away")
         return run
 
     def has_ended(self, folder: Path) -> bool:
@@ -80,39 +78,8 @@ class Planned:
         Raises:
             InputError: it failed; its log says why.
         """
-        log, deadline = self._path(folder).with_suffix(".log"), time.monotonic() + seconds
+        path = self.find_file(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as stream:
-            command = self.make_command(folder)
-            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-            status = _wait_until(process, signals, deadline)
+        status = launch(self.planned, path, signals, seconds)
         if status not in (ENDED, STOPPED):
-            raise InputError(f"{self.name} failed ({status}): see {log}")
-
-    def make_command(self, folder: Path) -> list[str]:
-        """The words that begin the run, or go on with it where it has begun."""
-        path, python = self._path(folder), [sys.executable, "-m", "hpctrain"]
-        words = [*find_launcher_words(self.ranks), *python]
-        if path.exists():
-            return [*words, "resume", str(path)]
-        settings = [word for each in self.overrides for word in ("--set", each)]
-        return [*words, "run", self.file, "-o", str(path), *settings]
-
-    def _path(self, folder: Path) -> Path:
-        return folder / f"{self.name}.h5"
-
-
-def _wait_until(process: subprocess.Popen[bytes], signals: StopSignals, deadline: float) -> int:
-    """Waits for a process, which is told once to stop, at the deadline or on a signal."""
-    told = False
-    while True:
-        try:
-            return process.wait(POLL)
-        except subprocess.TimeoutExpired:
-            if not told and (signals.received or time.monotonic() >= deadline):
-                process.terminate()
-                told = True
-
-
-def _list_settings(job: Job) -> Mapping[str, Any]:
-    return job.model_dump(exclude={"output": {"path"}})
+            raise InputError(f"{self.name} failed ({status}): see {find_log(path)}")

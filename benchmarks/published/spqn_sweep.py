@@ -4,9 +4,10 @@ import itertools
 import statistics
 from pathlib import Path
 
-from benchmarks.published.parts import NOT_YET, describe_spread, make_table, order_by_seed, repeat
-from benchmarks.published.runs import Planned
+from benchmarks.published.parts import NOT_YET, describe_spread, order_by_seed, repeat
+from benchmarks.published.runs import JobRun
 from benchmarks.runs import best_within
+from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
 
 TITLE = "SPQN: blocks and local steps"
@@ -26,7 +27,7 @@ k_s an iteration for equal blocks. In the paper both methods gain from longer lo
 more blocks in iterations, #g_e and update cost (figures, without numbers)."""
 
 
-def plan_cell(equation: str, method: str, blocks: int, steps: int) -> Planned:
+def plan_cell(equation: str, method: str, blocks: int, steps: int) -> JobRun:
     """A run of equal work."""
     settings = {
         "solver.blocks": blocks,
@@ -37,7 +38,7 @@ def plan_cell(equation: str, method: str, blocks: int, steps: int) -> Planned:
         "output.error_every": 1,
         "output.checkpoint_every": 10,
     }
-    return Planned(f"{equation}-{method}", settings, 1.5 * BUDGET * GRADIENT[equation])
+    return JobRun(f"{equation}-{method}", settings, 1.5 * BUDGET * GRADIENT[equation])
 
 
 def list_cells() -> list[tuple[str, str, int, int]]:
@@ -49,7 +50,7 @@ def list_cells() -> list[tuple[str, str, int, int]]:
     ]
 
 
-def plan(seeds: int) -> list[Planned]:
+def plan(seeds: int) -> list[JobRun]:
     return order_by_seed([repeat(plan_cell(*each), seeds) for each in list_cells()])
 
 
@@ -63,7 +64,7 @@ def write(folder: Path, seeds: int) -> str:
             if (run := each.read(folder)) and each.has_ended(folder)
         ]
         table.append([*cell, *(_describe(runs) if runs else [NOT_YET, "", "", ""])])
-    return f"{ABOUT}\n\n{make_table(head, table)}"
+    return f"{ABOUT}\n\n{write_markdown(head, table)}"
 
 
 def _describe(runs: list[Run]) -> list[str]:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.published.parts import NOT_YET, make_table, order_by_seed, repeat
-from benchmarks.published.runs import Planned
+from benchmarks.published.parts import NOT_YET, order_by_seed, repeat
+from benchmarks.published.runs import JobRun
 from benchmarks.runs import best_within, computation_seconds, reached, short
+from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
 
 TITLE = "SPQN: the table of the paper"
@@ -60,7 +61,7 @@ machine, and that our error is divided by the norm of the reference, the paper's
 network."""
 
 
-def plan_cell(equation: str, method: str) -> Planned:
+def plan_cell(equation: str, method: str) -> JobRun:
     """A run to the published error, however long."""
     its = EQUATIONS[equation]
     settings = {
@@ -73,10 +74,10 @@ def plan_cell(equation: str, method: str) -> Planned:
     minutes = its.minutes[method]
     gradients = min(GRADIENTS_A_MINUTE[method] * minutes, MOST_GRADIENTS[method])
     ranks = its.blocks if method == "aspqn" else 1
-    return Planned(f"{equation}-{method}", settings, its.gradient * gradients, ranks)
+    return JobRun(f"{equation}-{method}", settings, its.gradient * gradients, ranks)
 
 
-def plan(seeds: int) -> list[Planned]:
+def plan(seeds: int) -> list[JobRun]:
     cells = [plan_cell(equation, method) for equation in EQUATIONS for method in NAMES]
     ordered = sorted(cells, key=lambda each: each.seconds)
     return order_by_seed([repeat(each, seeds) for each in ordered])
@@ -95,7 +96,7 @@ def write(folder: Path, seeds: int) -> str:
             published = "never" if minutes == NEVER else f"{minutes:g} ({gpus})"
             errors = [_describe_errors(found, budget) for budget in BUDGETS]
             table.append([name, short(its.error), label, ours, published, *errors])
-    return f"{ABOUT}\n\n{make_table(head, table)}"
+    return f"{ABOUT}\n\n{write_markdown(head, table)}"
 
 
 def _describe(run: Run, error: float) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.rows import read_rows
 from benchmarks.suite.table import write_tables
+from benchmarks.tasks import describe_duration, run_missing
 from hpctrain.run.signals import StopSignals
 
 
-def main() -> None:
+def main() -> int:
+    """Makes what is asked for; the exit status."""
     rows = {row.name: row for row in read_rows()}
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
     parser.add_argument("--rows", nargs="+", choices=rows, metavar="ROW", default=[*rows])
@@ -28,16 +30,18 @@ def main() -> None:
     chosen = [rows[name] for name in options.rows]
     if options.list:
         print("\n".join(options.rows))
-        return
+        return 0
     plan = Plan(options.folder, chosen, options.seeds, options.seconds, options.ranks)
+    failed = []
     if not options.table:
-        print(plan.describe_duration(), file=sys.stderr, flush=True)
+        print(describe_duration(plan.folder, plan.tasks), file=sys.stderr, flush=True)
         with StopSignals() as signals:
-            plan.run_missing(signals)
+            failed = run_missing(plan.folder, plan.tasks, signals)
     tables = write_tables(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
     (plan.folder / "table.md").write_text(tables + "\n", encoding="utf-8")
     print(tables)
+    return 1 if failed else 0
 
 
-main()
+sys.exit(main())

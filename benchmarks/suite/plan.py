@@ -1,29 +1,20 @@
 """How all rows are trained: by one setting of the solvers, and in the same time at most."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs import plan_run, write_settings
 from benchmarks.suite.rows import Row
 from hpctrain.job.settings import load_job
 from hpctrain.problems.equations.problem import PinnProblem
 from hpctrain.problems.equations.slabs.problem import SlabProblem
-from hpctrain.results.summary import StudyError
 from hpctrain.run.assemble import make_problem
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run, read_run
-from hpctrain.study.starts import (
-    PlannedRun,
-    UnfinishedError,
-    ensure,
-    find_finished_file,
-    find_launcher_words,
-)
+from hpctrain.study.starts import PlannedRun, find_finished_file, find_free_file, start
 
 # Self-scaled Broyden's part of the time, where Gauss-Newton follows.
 BROYDEN_SHARE = 0.5
@@ -70,10 +61,35 @@ def _make_stage(solver: str, seconds: float, stagnation: int) -> dict[str, Any]:
 
 def make_case(row: Row) -> Case:
     """Makes the problem of a row."""
-    problem = make_problem(load_job(row.file, _write_settings(row.settings)))
+    problem = make_problem(load_job(row.file, write_settings(row.settings)))
     first = problem.windows[0] if isinstance(problem, SlabProblem) else problem
     assert isinstance(first, PinnProblem)
     return Case(row, first, len(problem.windows) if isinstance(problem, SlabProblem) else 1)
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """A run of a row, which is made at once, to its end.
+
+    Attributes:
+        planned: what is started.
+        seconds: that it takes at most.
+    """
+
+    planned: PlannedRun
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return str(self.planned)
+
+    def has_ended(self, folder: Path) -> bool:
+        return find_finished_file(self.planned, folder) is not None
+
+    def advance(self, folder: Path, signals: StopSignals, seconds: float) -> None:
+        """Makes the run, whatever the time."""
+        folder.mkdir(parents=True, exist_ok=True)
+        start(self.planned, find_free_file(self.planned, folder), signals)
 
 
 @dataclass(frozen=True)
@@ -105,15 +121,12 @@ class Plan:
             "seed": seed,
             "solver": case.list_stages(self.seconds),
             "stop": {"max_iterations": ITERATIONS, "max_seconds": self.seconds},
-            "parallel.threads": 1,
             "output.checkpoint_every": 0,
             "output.error_every": 20,
         }
-        settings = _write_settings(changes)
-        name = f"{Path(row.job).name}-seed{seed}"  # rows with the same settings share their runs
-        job, launcher = load_job(row.file, settings), find_launcher_words(self.ranks)
-        variant = f"seed {seed}"
-        return PlannedRun(row.name, variant, name, row.file, settings, job, self.ranks, launcher)
+        # Rows with the same settings share their runs.
+        name = f"{Path(row.job).name}-seed{seed}"
+        return plan_run(name, row.job, changes, self.ranks, label=f"{row.name}, seed {seed}")
 
     def read(self, case: Case, seed: int) -> Run | None:
         """Reads the run of a row with a seed; None where there is none that has ended."""
@@ -121,42 +134,8 @@ class Plan:
         return None if path is None else read_run(path)
 
     @cached_property
-    def missing(self) -> list[PlannedRun]:
-        """The runs that are not there, all rows with one seed before the next seed."""
+    def tasks(self) -> list[SuiteRun]:
+        """The runs, each once, all rows with one seed before the next seed."""
         planned = (self.plan_run(case, seed) for seed in self.seeds for case in self.cases)
         runs = {(run.file, run.overrides): run for run in planned}.values()
-        return [run for run in runs if find_finished_file(run, self.folder) is None]
-
-    def describe_duration(self) -> str:
-        """How long the missing runs take at most."""
-        most = timedelta(seconds=round(len(self.missing) * self.seconds))
-        return f"{len(self.missing)} runs are missing: {most} at most, and what references take"
-
-    def run_missing(self, signals: StopSignals) -> None:
-        """Runs what is missing; what fails is said, and tried again the next time.
-
-        Raises:
-            UnfinishedError: a signal came.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for number, run in enumerate(self.missing, start=1):
-            try:
-                ensure(run, self.folder, signals, f"{number}/{len(self.missing)}")
-            except (UnfinishedError, StudyError) as error:
-                if signals.received:
-                    raise
-                print(f"  {error}", file=sys.stderr, flush=True)
-
-
-def _write_settings(changes: Any) -> tuple[str, ...]:
-    """Settings as the command line takes them."""
-    return tuple(f"{key}={_write_value(value)}" for key, value in changes.items())
-
-
-def _write_value(value: Any) -> str:
-    """A number, a string, a list or a table, in a line of TOML."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_write_value(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_write_value, value)) + "]"
-    return json.dumps(value)
+        return [SuiteRun(run, self.seconds) for run in runs]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from tabulate import tabulate
 
 from benchmarks.suite.plan import (
     BROYDEN_SHARE,
@@ -18,6 +17,7 @@ from benchmarks.suite.plan import (
     Case,
     Plan,
 )
+from benchmarks.tables import write_markdown
 from hpctrain.job.settings import parse_job
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.store.run_file import Run
@@ -101,14 +101,14 @@ def write_tables(plan: Plan) -> str:
             f" highest of {own} ({platform.machine()}, {platform.system()}). Seconds of training."
             " Rows that are lost come first, the furthest from the published error before all.",
             count_wins(results),
-            _tabulate([_write_result(each, len(plan.seeds)) for each in results], RESULTS),
+            write_markdown(RESULTS, [_write_result(each, len(plan.seeds)) for each in results]),
             f"All rows are trained by self-scaled Broyden, until its loss has not been halved in"
             f" {BROYDEN_STAGNATION} iterations or {BROYDEN_SHARE:.0%} of the time is over, then by"
             f" Gauss-Newton until its loss has not been halved in {GAUSS_NEWTON_STAGNATION}"
             " iterations or the time is over; by Broyden alone where N n min(N, n) is above"
             f" {LARGEST_SYSTEM:.0e} for N points and n parameters. Windows of time share the time"
             " evenly. Rows differ in what follows, and in nothing else:",
-            _tabulate([_write_setting(each) for each in results], SETTINGS),
+            write_markdown(SETTINGS, [_write_setting(each) for each in results]),
         ]
     )
 
@@ -205,7 +205,3 @@ def _describe_part(network: DenseNetwork) -> str:
     kind = "modified " if network.gated else "residual " if network.residual else ""
     activation = "adaptive " * network.adaptive + network.activation
     return f"{kind}{network.depth} × {network.width}, {activation}"
-
-
-def _tabulate(cells: list[list[str]], headers: Sequence[str]) -> str:
-    return tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)

@@ -5,8 +5,10 @@ is used, so that a study that was interrupted goes on where it was.
 """
 
 import itertools
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from hpctrain.job.stop import RUNNING, SIGNAL
 from hpctrain.parallel.launchers import find_mpirun
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
-from hpctrain.store.run_file import RunFileError, read_run
+from hpctrain.store.run_file import Run, RunFileError, read_run
 
 UNFINISHED = (RUNNING.text, SIGNAL.text)
 # Seconds between looks at whether a signal came while a run goes on.
@@ -56,11 +58,21 @@ class PlannedRun:
     ranks: int
     launcher: tuple[str, ...] = ()
 
-    def command(self, output: Path) -> list[str]:
-        """Returns the words of the command that runs it and writes the run file `output`."""
+    def make_command(self, output: Path) -> list[str]:
+        """The words that begin the run, or go on with it where its run file `output` is there."""
+        words = [*self.launcher, sys.executable, "-m", "hpctrain"]
+        if output.exists():
+            return [*words, "resume", str(output)]
         settings = [word for setting in self.overrides for word in ("--set", setting)]
-        run = [sys.executable, "-m", "hpctrain", "run", self.file, "-o", str(output), *settings]
-        return [*self.launcher, *run]
+        return [*words, "run", self.file, "-o", str(output), *settings]
+
+    def is_stored_in(self, found: Run) -> bool:
+        """Whether a run file is that of this job; where it was written does not matter.
+
+        Raises:
+            JobError: the file's job is none that this version reads.
+        """
+        return _read_settings(parse_job(found.job, str(found.path))) == _read_settings(self.job)
 
     def __str__(self) -> str:
         return f"{self.label}, {self.variant}"
@@ -93,7 +105,7 @@ def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -
     if path is not None:
         print(f"{progress} {run}: {path} is there", file=sys.stderr, flush=True)
         return path
-    path = _find_free_file(run, folder)
+    path = find_free_file(run, folder)
     print(f"{progress} {run}: {path} …", file=sys.stderr, flush=True)
     start(run, path, signals)
     return path
@@ -111,7 +123,7 @@ def find_finished_file(run: PlannedRun, folder: Path) -> Path | None:
     return next((path for path in there if _is_finished(path, run)), None)
 
 
-def _find_free_file(run: PlannedRun, folder: Path) -> Path:
+def find_free_file(run: PlannedRun, folder: Path) -> Path:
     """Finds a name that is free, so that no file is written over, not even that of a killed run."""
     return next(
         path
@@ -124,13 +136,9 @@ def _is_finished(path: Path, run: PlannedRun) -> bool:
     """Whether a file is that of a complete run of the same job on as many ranks."""
     try:
         found = read_run(path)
-        job = parse_job(found.job, str(path))
+        same = run.is_stored_in(found) and found.attributes.get("ranks") == run.ranks
     except (RunFileError, JobError):
         return False
-    same = (
-        _read_settings(job) == _read_settings(run.job)
-        and found.attributes.get("ranks") == run.ranks
-    )
     return same and found.stop_reason not in UNFINISHED
 
 
@@ -146,14 +154,12 @@ def start(run: PlannedRun, path: Path, signals: StopSignals) -> None:
         StudyError: the run was refused.
         UnfinishedError: it failed, or a signal came.
     """
-    log = path.with_suffix(".log")
-    with log.open("w") as stream:
-        process = subprocess.Popen(run.command(path), stdout=stream, stderr=subprocess.STDOUT)
-        status = wait(process, signals)
+    status = launch(run, path, signals)
     if path.exists() and read_run(path).stop_reason not in UNFINISHED:
         return
     if signals.received:
         raise UnfinishedError("stopped by a signal: the same command goes on from here", 75)
+    log = find_log(path)
     lines = log.read_text().split("\n")
     said = [line.removeprefix("hpctrain: ") for line in lines if line.startswith("hpctrain: ")]
     if status == BAD_INPUT and said:
@@ -161,16 +167,37 @@ def start(run: PlannedRun, path: Path, signals: StopSignals) -> None:
     raise UnfinishedError(f"{run} failed ({status}): see {log}", 1)
 
 
-def wait(process: subprocess.Popen[bytes], signals: StopSignals) -> int:
+def find_log(path: Path) -> Path:
+    """Where a run whose file is `path` has what it prints."""
+    return path.with_suffix(".log")
+
+
+def launch(run: PlannedRun, path: Path, signals: StopSignals, seconds: float = math.inf) -> int:
+    """Begins a run, or goes on with it, and waits for it; its exit status.
+
+    Args:
+        run: the run.
+        path: of its run file. What the run prints is added to a log beside it.
+        signals: by which it is stopped.
+        seconds: after which it is stopped.
+    """
+    with find_log(path).open("a" if path.exists() else "w") as stream:
+        command = run.make_command(path)
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        return wait(process, signals, seconds)
+
+
+def wait(process: subprocess.Popen[Any], signals: StopSignals, seconds: float = math.inf) -> int:
     """Waits for a process, and returns its exit status.
 
-    A signal is passed on once. The run then ends after its iteration.
+    On a signal, or after so many seconds, the process is told to end, once; a run then ends after
+    its iteration.
     """
-    told = False
+    deadline, told = time.monotonic() + seconds, False
     while True:
         try:
             return process.wait(POLL)
         except subprocess.TimeoutExpired:
-            if signals.received and not told:
+            if not told and (signals.received or time.monotonic() >= deadline):
                 process.terminate()
                 told = True
