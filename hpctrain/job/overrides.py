@@ -41,7 +41,7 @@ class Override:
 
 
 def read_overrides(given: Overrides) -> list[Override]:
-    """The overrides that a command line or Python gives, in order.
+    """Reads the overrides that a command line or Python gives, in order.
 
     Raises:
         JobError: one is no key with a value.
@@ -66,7 +66,7 @@ def _parse(text: str) -> Override:
 
 
 def find_setting(settings: Any, key: str) -> Any:
-    """What stands in the settings of a job under a key; None for nothing."""
+    """Finds what the settings of a job have under a key; None for nothing."""
     for part in key.split("."):
         if isinstance(settings, list) and part.isdecimal() and 1 <= int(part) <= len(settings):
             settings = settings[int(part) - 1]

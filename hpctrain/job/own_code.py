@@ -52,12 +52,17 @@ def list_own_files(job: Job) -> list[OwnFile]:
 
 
 def list_given_classes(job: Job) -> dict[str, type]:
-    """The classes that Python gave to a job, by the settings that they are."""
+    """Lists the classes that Python gave to a job, by the settings that name them."""
     return {key: name.given for key, name in _list_choices(job) if isinstance(name, GivenClass)}
 
 
 def is_given_again(job: str, override: Override) -> bool:
-    """Whether an override is the class that Python gave to a job, whose text has the name."""
+    """Whether an override gives again the class that Python gave to a job.
+
+    Args:
+        job: its text in a run file, which has the name of the class only.
+        override: a setting.
+    """
     if not isinstance(override.value, GivenClass):
         return False
     return find_setting(tomllib.loads(job), override.key) == override.value

@@ -10,10 +10,10 @@ from hpctrain.options import GivenClass
 
 
 def make_plain(value: Any) -> Any:
-    """A copy of nested tables, lists and values.
+    """Copies nested tables, lists and values.
 
-    Paths become texts, numbers of NumPy Python's, arrays and tuples lists, and classes their names,
-    which have the class with them.
+    Paths become texts, NumPy's numbers Python's, arrays and tuples lists, and a class a text with
+    its name that keeps the class, `GivenClass`.
     """
     match value:
         case Mapping():

@@ -207,7 +207,7 @@ def load_job(path: str | PathLike[str], overrides: Overrides = ()) -> Job:
 
 
 def read_text(path: str | PathLike[str]) -> str:
-    """The text of a job file.
+    """Reads the text of a job file.
 
     Raises:
         JobError: it cannot be read.
@@ -278,7 +278,7 @@ def _find_first_fault(
 
 
 def write_toml(job: Job) -> str:
-    """The job as TOML with every default written out; `parse_job` reads it back to an equal job."""
+    """Writes the job as TOML with every default; `parse_job` reads it back to an equal job."""
     return tomli_w.dumps(job.model_dump(exclude_none=True))
 
 

@@ -89,7 +89,7 @@ class SideProbabilities(nn.Module):
 
 
 def make_module(problem: object, theta: Tensor) -> nn.Module:
-    """What is exported of a problem of any family, with its trained parameters (n,)."""
+    """Makes the module to be exported, of a problem of any family with its parameters (n,)."""
     match problem:
         case PinnProblem():
             return Fields(problem, theta)

@@ -29,7 +29,7 @@ ASPECT = 0.82
 
 
 def draw(run: Run, region: Slice, names: Sequence[str], width: str) -> Figure:
-    """The figure of a run.
+    """Draws the figure of a run.
 
     Args:
         region: where its solution is shown.

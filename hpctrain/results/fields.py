@@ -15,7 +15,7 @@ SHOWN_RANGE = 1e-5
 
 
 def can_draw(solution: Solution | None) -> bool:
-    """Whether it lies on a grid of one or two coordinates."""
+    """Whether a solution lies on a grid of one or two coordinates."""
     if solution is None or not list_fields(solution):
         return False
     axes = _list_coordinates(solution)
@@ -24,13 +24,13 @@ def can_draw(solution: Solution | None) -> bool:
 
 
 def list_fields(solution: Solution) -> list[str]:
-    """The names of the fields; "" for a single one without a name."""
+    """Lists the names of the fields; "" for a single one without a name."""
     starts = (name.partition("_") for name in solution)
     return [field for start, _, field in starts if start == "prediction"]
 
 
 def draw(figure: FigureBase, solution: Solution) -> None:
-    """Fill the figure with the panels that there is data for, a row for each field."""
+    """Fills the figure with the panels that there is data for, a row for each field."""
     names = list_fields(solution)
     is_curve = len(_list_coordinates(solution)) == 1
     rows = figure.subfigures(len(names), 1, squeeze=False)[:, 0] if len(names) > 1 else [figure]

@@ -19,7 +19,7 @@ from hpctrain.store.run_file import TERM_LOSS, Run, read_run
 
 
 def plot(paths: Iterable[Path | str], output: Path | str, width: str | None = None) -> None:
-    """Draw the runs in these files into `output` (png, pdf or svg).
+    """Draws the runs in these files into `output` (png, pdf or svg).
 
     One run: its solution on its grid, where it has one, with reference and error, over loss and
     error against training time and gradient evaluations. Several, or one of a classifier: loss and
@@ -75,7 +75,7 @@ def draw_in_width(runs: Sequence[Run], width: str | None) -> Figure:
 
 
 def draw_for_print(runs: Sequence[Run], width: str) -> Figure:
-    """The convergence of runs, at the width of a journal."""
+    """Draws the convergence of runs, at the width of a journal."""
     costs = ("iteration",) if width == "single" else ("iteration", "seconds")
     inches = style.WIDTHS[width] / style.MM_PER_INCH
     quantities = _name_quantities(runs)
@@ -89,7 +89,7 @@ def draw_for_print(runs: Sequence[Run], width: str) -> Figure:
 
 
 def draw(runs: Sequence[Run]) -> Figure:
-    """The figure that `plot` saves, of at least one run."""
+    """Draws the figure that `plot` saves, of at least one run."""
     with matplotlib.rc_context(style.SETTINGS):
         several = len(runs) > 1 or any(each.rises for each in _list_measures(runs))
         return _draw_several_runs(runs) if several else _draw_one_run(runs[0])

@@ -20,10 +20,10 @@ CELLS: dict[int, tuple[str, tuple[tuple[int, ...], ...]]] = {
 
 
 def parse_grid(text: str, what: str) -> dict[str, np.ndarray]:
-    """The coordinates of "t=0:1:101,x=0.5": low:high:count, or one number.
+    """Reads the coordinates of a grid, "t=0:1:101,x=0.5": low:high:count, or one number.
 
     Args:
-        what: is given, and may be, for messages.
+        what: how messages name the text.
 
     Raises:
         InputError: it is no such text.
@@ -47,14 +47,14 @@ def parse_grid(text: str, what: str) -> dict[str, np.ndarray]:
 
 
 def read_grid(axes: Mapping[str, np.ndarray], first: int, last: int) -> dict[str, np.ndarray]:
-    """The coordinates of the points first … last - 1, the last coordinate running fastest."""
+    """Returns the coordinates of points first … last - 1, of which the last one runs fastest."""
     shape = [len(values) for values in axes.values()]
     places = np.unravel_index(np.arange(first, last), shape) if shape else ()
     return {name: values[place] for (name, values), place in zip(axes.items(), places, strict=True)}
 
 
 def make_cells(shape: Sequence[int]) -> dict[str, np.ndarray]:
-    """The cells of a grid, kind → numbers of corners (M, corners); more than 3-D: its points."""
+    """Makes the cells of a grid, kind → numbers of corners (M, corners); above 3-D its points."""
     count = math.prod(shape)
     wide = [extent for extent in shape if extent > 1]
     if len(wide) > 3:

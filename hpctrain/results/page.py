@@ -72,7 +72,7 @@ def write_page(paths: Sequence[str], output: str) -> str:
 
 
 def make_page(runs: Sequence[Run]) -> str:
-    """The page of runs, in HTML: figures, tables, jobs and environments."""
+    """Makes the page of runs in HTML: figures, tables, jobs and environments."""
     summaries = [Summary(run) for run in runs]
     names = tell_apart([each.solver for each in summaries], [run.path for run in runs])
     problems = " · ".join(dict.fromkeys(each.problem for each in summaries))

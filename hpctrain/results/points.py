@@ -46,7 +46,7 @@ class Points:
 
     @property
     def count(self) -> int:
-        """Of all of them."""
+        """The number of points."""
         return self.count_base * math.prod(map(len, self.outer.values()))
 
     @property
@@ -57,7 +57,7 @@ class Points:
         return self.mesh or {"vertex": np.arange(self.count_base)[:, None]}
 
     def read(self, first: int, last: int) -> dict[str, np.ndarray]:
-        """The coordinates (n,) of the points first … last - 1."""
+        """Reads the coordinates (n,) of the points first … last - 1."""
         parts = []
         while first < last:  # within one turn of the base at a time
             turn, start = divmod(first, self.count_base)
@@ -73,7 +73,7 @@ class Points:
         }
 
     def follow_time(self) -> "Points":
-        """The same points, those of a grid ordered by time first."""
+        """Returns the same points, those of a grid ordered by time first."""
         if TIME not in self.axes:
             return self
         inner = {name: values for name, values in self.axes.items() if name != TIME}
@@ -83,7 +83,7 @@ class Points:
 
 
 def open_points(given: str, at: str | None, coordinates: tuple[str, ...]) -> Points:
-    """The points that a user names.
+    """Opens the points that a user names.
 
     Args:
         given: a file, or a grid "t=0:1:101,x=-1:1:201".
@@ -151,7 +151,7 @@ def _open_mesh(path: Path, needed: Sequence[str]) -> Points:
 
 
 def sort_axes(coordinates: Iterable[str]) -> list[str]:
-    """Coordinates in the order in which they are x, y and z of a picture: time last."""
+    """Sorts coordinates as they are x, y and z of a picture: time last."""
     return sorted(coordinates, key=lambda name: name == TIME)
 
 

@@ -20,7 +20,7 @@ Row = Mapping[str, Cell]
 
 
 def report(paths: Iterable[Path | str], style: str = "text") -> str:
-    """Tables of the runs in these files; see `report_runs`.
+    """Writes tables of the runs in these files; see `report_runs`.
 
     Raises:
         StudyError: there is no such style.
@@ -31,7 +31,7 @@ def report(paths: Iterable[Path | str], style: str = "text") -> str:
 
 
 def report_runs(runs: Sequence[Run], style: str = "text") -> str:
-    """Tables of runs.
+    """Writes tables of runs.
 
     As text or Markdown: a summary, stages and losses of terms where there are several, shares of
     time, and when targets of the error, or of the test accuracy, were reached.
@@ -74,7 +74,7 @@ def _check_style(style: str) -> None:
 
 
 def make_summary_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row a run: what it was, what it reached, what it cost."""
+    """Makes a row for each run: what it was, what it reached, what it cost."""
     rows: list[Row] = []
     for run in runs:
         summary = Summary(run)
@@ -102,7 +102,7 @@ def make_summary_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def make_stage_rows(run: Run) -> list[Row]:
-    """One row for each stage of a run that has several: its solver, what it cost, why it ended."""
+    """Makes a row for each of several stages of a run: its solver, its cost, why it ended."""
     return [
         {
             "file": run.path.name,
@@ -130,7 +130,7 @@ def _make_wide_stages(run: Run) -> Row:
 
 
 def make_term_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row for each run and each term of its loss, where it has several: its mean square."""
+    """Makes a row for each run and each of several terms of its loss: its mean square."""
     rows: list[Row] = []
     for run in runs:
         summary = Summary(run)
@@ -144,12 +144,12 @@ def make_term_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def make_share_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row a run: the share of its time that each phase took, between 0 and 1."""
+    """Makes a row for each run: the share of its time that each phase took, between 0 and 1."""
     return [{"file": run.path.name, **Summary(run).measure_time_shares()} for run in runs]
 
 
 def make_target_rows(runs: Sequence[Run]) -> list[Row]:
-    """One row for each run and each target that it reached: when, and at what cost."""
+    """Makes a row for each run and each target that it reached: when, and at what cost."""
     return [
         {
             "file": run.path.name,
@@ -185,7 +185,7 @@ def _format_percent(row: Row) -> Row:
 
 
 def format_table(title: str, rows: Sequence[Row], style: str) -> str:
-    """The rows as text or Markdown, under a title if there is one."""
+    """Writes rows as text or Markdown, under a title if there is one."""
     headers = {name: name for row in rows for name in row}
     cells = [{name: format_cell(value) for name, value in row.items()} for row in rows]
     # Numbers come formatted; disable_numparse keeps them so.
@@ -206,7 +206,7 @@ def _find_alignment(name: str, rows: Sequence[Row]) -> str:
 
 
 def format_cell(value: Cell) -> str:
-    """Counts in full, measures to four digits; what there is not, as a dash."""
+    """Writes counts in full, measures to four digits, and what there is not as a dash."""
     if isinstance(value, str):
         return value
     if value != value:
@@ -217,7 +217,7 @@ def format_cell(value: Cell) -> str:
 
 
 def format_csv(rows: Sequence[Row]) -> str:
-    """The rows as CSV; a column for every name that some row has."""
+    """Writes rows as CSV, with a column for every name that some row has."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list({name: None for row in rows for name in row}), restval="")
     writer.writeheader()

@@ -189,7 +189,7 @@ class Result:
         return figure
 
     def report(self, form: str = "text") -> str:
-        """The tables of `hpctrain report`: as "text", "markdown" or "csv"."""
+        """Writes the tables of `hpctrain report`, as "text", "markdown" or "csv"."""
         return report.report_runs([self.run], form)
 
     def save(self, path: str | PathLike[str]) -> Path:

@@ -45,7 +45,7 @@ class Samples:
 
 
 def open_samples(given: str, problem: Classifier) -> Samples:
-    """The samples that a user names, of the shape that a problem takes.
+    """Opens the samples that a user names, of the shape that a problem takes.
 
     Raises:
         InputError: they cannot be read, or are of another shape.
@@ -123,7 +123,7 @@ class _Stream:
         self._held = np.empty(0)
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Samples first … last - 1, which are behind those of the last call."""
+        """Reads samples first … last - 1, which are behind those of the last call."""
         parts = []
         while first < last:
             if first >= self._first + len(self._held):

@@ -57,7 +57,7 @@ class Slice:
 
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:
-        """Their numbers: middles of equal parts of what they span."""
+        """The numbers of each coordinate that varies: the middles of equal parts of its range."""
         bounds = dict(
             zip(
                 self.solution.coordinates,
@@ -71,7 +71,7 @@ class Slice:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all values."""
+        """The shape of arrays of values."""
         return tuple(len(values) for values in self.axes.values())
 
     @cached_property
@@ -131,7 +131,7 @@ class Slice:
 
 
 def make_slice(solution: Solution, at: str | None) -> Slice:
-    """The slice at "z=0.5,nu=0.1".
+    """Makes the slice at "z=0.5,nu=0.1".
 
     Raises:
         StudyError: there is no such coordinate, or not one or two are left to vary.

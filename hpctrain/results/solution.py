@@ -132,7 +132,7 @@ class Solution:
 def open_solution(
     run: str | Path, threads: int = 1, changed_code: bool = False, is_announced: bool = True
 ) -> Solution:
-    """The solution in the run file of a run that has ended.
+    """Opens the solution in the run file of a run that has ended.
 
     Args:
         threads: of the kernels.
@@ -147,7 +147,7 @@ def open_solution(
 
 
 def make_solution(run: str | Path, problem: Any, theta: Tensor, threads: int) -> Solution:
-    """The solution of a run's problem with its final parameters θ (n,).
+    """Makes the solution of a run's problem with its final parameters θ (n,).
 
     Raises:
         InputError: the problem has no points.
@@ -160,7 +160,7 @@ def make_solution(run: str | Path, problem: Any, theta: Tensor, threads: int) ->
 def open_problem(
     run: Run, changed_code: bool = False, is_announced: bool = True, job: Job | None = None
 ) -> tuple[Any, Tensor]:
-    """The problem of a run that has ended, and its final parameters.
+    """Opens the problem of a run that has ended, and its final parameters.
 
     Args:
         changed_code, is_announced: see `open_solution`.
@@ -181,7 +181,7 @@ def open_problem(
 
 
 def find_parameters(run: Run) -> np.ndarray:
-    """The final parameters (n,) of a run.
+    """Finds the final parameters (n,) of a run.
 
     Raises:
         InputError: it has not ended.

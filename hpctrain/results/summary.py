@@ -18,7 +18,7 @@ NOT_COMPUTED = ("communication", "validation", "io")
 
 
 class StudyError(InputError, ValueError):
-    """A table or figure is asked for that does not exist."""
+    """What is asked of a table, a figure or a study does not exist."""
 
 
 @dataclass(frozen=True)

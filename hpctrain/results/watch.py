@@ -46,13 +46,13 @@ class Sight:
         return not self.is_claimed and self.age > QUIET
 
     def describe(self) -> str:
-        """One line: where the run is, how fast, and how long it will take."""
+        """Says in a line where the run is, how fast, and how long it will take."""
         if not len(self.run.history["iteration"]):
             return "no iteration yet"
         return " · ".join((self._describe_place(), *self._describe_state()))
 
     def describe_end(self) -> str:
-        """Why there is nothing more to see."""
+        """Says why there is nothing more to see."""
         if self.run.has_ended:
             return f"the run has ended: {self.run.stop_reason}"
         return (
@@ -161,7 +161,7 @@ def extrapolate(seconds: np.ndarray, values: np.ndarray, target: float) -> float
 
 
 def format_seconds(seconds: float) -> str:
-    """As people say it: "12 s", "5 min", "2.5 h"."""
+    """Writes a duration as people say it: "12 s", "5 min", "2.5 h"."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.3g} h"

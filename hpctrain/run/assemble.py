@@ -32,7 +32,7 @@ from hpctrain.solvers import Solver
 
 
 def make_problem(job: Job, device: torch.device = CPU) -> Problem:
-    """The problem that the job names, with its network.
+    """Makes the problem that the job names, with its network.
 
     Args:
         job: the checked job.
@@ -51,7 +51,7 @@ def make_problem(job: Job, device: torch.device = CPU) -> Problem:
 
 
 def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
-    """Whether all ranks have made the same network; collective.
+    """Checks that all ranks have made the same network; collective.
 
     Raises:
         InputError: on all ranks, if one has other values: from a file of its own, or by the order
@@ -100,9 +100,9 @@ def check_ranks(chunks: int, ranks: int, resumed: bool) -> None:
 
 
 def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
-    """Makes what the run of a job consists of, on all ranks; collective.
+    """Makes the parts of a job's run on all ranks; collective.
 
-    Here the job is taken apart: a part of the run gets what it reads of the job.
+    Each part gets those settings of the job that it needs, not the whole job.
 
     Raises:
         InputError: a file that the job names cannot be used, the problem does not give what the
@@ -135,7 +135,7 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
 def make_observers(
     job: Job, parts: Parts, output: Output, callbacks: Sequence[Callback], progress: bool
 ) -> Observers:
-    """Makes what watches a run, and writes it where `output` says.
+    """Makes the observers of a run: what shows it to the user, and what writes it to files.
 
     Args:
         job: the job, which is written too.

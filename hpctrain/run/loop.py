@@ -64,7 +64,7 @@ class Loop:
         self._solver = parts.stages.make_solver(1)
 
     def start(self, theta: Tensor, past: Past | None = None) -> End:
-        """Runs from θ₀ (n,); `past` is a run that was killed before its first checkpoint."""
+        """Trains from θ₀ (n,); `past` is a run that was killed before its first checkpoint."""
         self._begin(past)
         state, record = self._begin_stage(theta)
         self._warn_of_size(record.loss)
@@ -72,7 +72,7 @@ class Loop:
         return self._iterate(state, record, self._agree(state.point, record))
 
     def go_on(self, theta: Tensor, past: Past) -> End:
-        """Runs from the last checkpoint of a run that started at θ₀ (n,)."""
+        """Trains from the last checkpoint of a run that started at θ₀ (n,)."""
         if past.checkpoint is None:
             return self.start(theta, past)
         parts, kept = self._parts, Kept.from_json(past.checkpoint.extra)

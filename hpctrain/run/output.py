@@ -20,7 +20,7 @@ class TakenError(InputError):
 
 @dataclass(frozen=True)
 class Output:
-    """The run file of a run, None for none, and on rank 0 the right to write it.
+    """Where a run is written: its file, None for none, and on rank 0 the lock to write it with.
 
     Attributes:
         identity: tells the run from all others, on all ranks; that of one that goes on is in its
@@ -36,7 +36,7 @@ class Output:
 def hold_claim(
     communicator: Communicator, claim_file: Callable[[], Claim | None]
 ) -> Iterator[Output]:
-    """Holds what `claim_file` claims on rank 0 until the end; collective.
+    """Holds the run file that `claim_file` locks on rank 0 until the end; collective.
 
     Raises:
         InputError: the run file is in use, exists, or cannot be made.
@@ -58,7 +58,7 @@ def hold_claim(
 
 
 def claim_new_file(default: str | None, output: str | None) -> Claim | None:
-    """Claims the run file of a new run; None where none is written.
+    """Locks the run file of a new run; None where none is written.
 
     Args:
         default: the job's `output.path`, which is numbered if it exists.
@@ -82,7 +82,7 @@ def claim_new_file(default: str | None, output: str | None) -> Claim | None:
 
 
 def name_checkpoint_folder(run_file: Path) -> Path:
-    """Where the checkpoints of a run lie: beside its file."""
+    """Returns the folder of a run's checkpoints, which lies beside its file."""
     return run_file.with_suffix(".ckpt")
 
 

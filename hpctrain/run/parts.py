@@ -28,7 +28,7 @@ class Place:
 
     @property
     def kernels(self) -> str:
-        """Which kernels evaluate, in words."""
+        """Names the kernels that evaluate the loss."""
         chosen = choose_kernels(self.device.place)
         return describe_build() if chosen == "native" else f"{chosen} kernels"
 
@@ -57,7 +57,7 @@ class Parts:
     renewal: Renewal | None = None
 
     def join_parameters(self, theta: Tensor) -> Tensor:
-        """All parameters of the solution, where it has more than those in training, θ (n,)."""
+        """Returns all parameters of the solution, perhaps more than those in training, θ (n,)."""
         problem = self.problem
         return problem.join_parameters(theta) if isinstance(problem, WindowedProblem) else theta
 
@@ -84,8 +84,9 @@ class Tally:
     """Where a run stands, beside its solver's state; written to checkpoints with it.
 
     Attributes:
-        halved_loss: of the stage when it last was half of what it had been, or less.
-        halved_iteration: and the iteration.
+        halved_loss: the loss of the stage that later ones are compared with; it was at most half of
+            the one before it.
+        halved_iteration: the iteration that reached it.
     """
 
     iteration: int = 0
@@ -126,7 +127,7 @@ class Tally:
             self.halved_loss, self.halved_iteration = record.loss, self.iteration
 
     def count_epochs(self, record: Record) -> float:
-        """Passes over the samples up to an iteration with this record."""
+        """Counts the passes over the samples up to an iteration with this record."""
         own = self.stage_iteration if record.epoch is None else record.epoch
         return self.stage.epoch + own
 

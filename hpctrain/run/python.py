@@ -147,7 +147,7 @@ def _join_ranks() -> Iterator[Communicator]:
 
 
 def agree_on_job(given: GivenJob, overrides: Overrides, ranks: Communicator) -> Job:
-    """The job, checked; collective.
+    """Returns the job, checked, of which all ranks have the same; collective.
 
     Raises:
         InputError: it is no job, or not the same on all ranks.

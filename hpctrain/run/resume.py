@@ -31,7 +31,7 @@ class ResumeError(InputError):
 
 @dataclass(frozen=True)
 class Stored:
-    """What a checkpoint walks: the solver's state, and what the loss depends on beside θ."""
+    """The states in a checkpoint: the solver's, and what the loss depends on beside θ."""
 
     solver: Any
     loss: Any = None
@@ -84,14 +84,16 @@ class Past:
     checkpoint: Checkpoint | None
 
     def read_history(self) -> Run:
-        """The records that the run keeps; read on one rank."""
+        """Reads the records that the run keeps, up to its checkpoint; called on one rank."""
         return read_run(self.path).keep_until(self.checkpoint.iteration if self.checkpoint else -1)
 
 
 def find_past(
     run_file: str, overrides: Overrides, communicator: Communicator, changed_code: bool = False
 ) -> Past:
-    """Reads what a run goes on from; imports no code; collective.
+    """Reads the job and the last checkpoint of a run that goes on; collective.
+
+    It runs no code of the user's.
 
     Args:
         changed_code: files that the job names may be others than those that the run began with.
@@ -151,7 +153,9 @@ def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: Check
 
 
 def restore(checkpoint: Checkpoint, solver: Solver[Any], parts: Parts, theta: Tensor) -> Any:
-    """The solver's state as this rank holds it, and the rest put where it is kept; collective.
+    """Restores a run from a checkpoint; collective.
+
+    Returns the solver's state as this rank holds it. The counts of work go back to the objective, the state of the loss to its renewal.
 
     Args:
         solver: of the stage that the run was in.

@@ -42,7 +42,7 @@ class Stage:
         return self.name if self.windows == 1 else f"{self.name}, window {self.window}"
 
     def describe_end(self) -> str:
-        """When it ends, in words."""
+        """Says when the stage ends."""
         asked = [f"{self.key}.stop.{each.key} = {value:g}" for each, value in list_asked(self.stop)]
         return " or ".join(asked) or "its solver has nothing left to try"
 
@@ -69,11 +69,11 @@ class Stages(Sequence[Stage]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the history, beyond those that every solver has: of all stages."""
+        """The columns of the history that solvers of the stages add to those that all have."""
         return tuple(dict.fromkeys(name for each in self for name in each.method.columns))
 
     def make_solver(self, number: int) -> Solver[Any]:
-        """The solver of a stage; collective.
+        """Makes the solver of a stage, unless it was made last; collective.
 
         Raises:
             InputError: the loss does not give what the solver needs.
@@ -86,7 +86,9 @@ class Stages(Sequence[Stage]):
         return self._made[1]
 
     def try_all(self) -> list[list[str]]:
-        """Makes each solver once, and says how it is composed: a wrong one ends no run midway.
+        """Makes each solver once, so that a wrong one is refused before the run.
+
+        Returns how each is composed, in lines.
 
         Collective; raises as `make_solver`.
         """

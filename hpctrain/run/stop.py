@@ -33,7 +33,7 @@ class Verdict:
 
 
 def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bool]) -> Verdict:
-    """Whether the run or its stage ends after an iteration; collective, one reduction.
+    """Decides whether the run or its stage ends after an iteration; collective, one reduction.
 
     What ends the last stage ends the run.
 
@@ -98,7 +98,7 @@ def _find_bound(key: str, asked: Sequence[Asked]) -> float:
 
 
 def weigh(asked: Sequence[Asked], numbers: Mapping[str, float], others: Collection[Reason]) -> int:
-    """The place in the table of the weightiest reason on this rank, that of `RUNNING` for none.
+    """Finds the place in the table of the weightiest reason on this rank; `RUNNING`'s for none.
 
     Args:
         asked: the criteria of a job or a stage, with their values.
@@ -121,7 +121,7 @@ def _name(reason: Reason | Criterion, stage: Stage) -> Reason:
 
 
 def explain(reason: Reason | Criterion, outcome: Outcome) -> str:
-    """The reason in words; those of the solver's last outcome where that ends the run."""
+    """Says the reason in words: the solver's last outcome, where that ends the run."""
     return outcome.text if reason is table.STALLED else reason.text
 
 

@@ -10,14 +10,14 @@ CLOSED_PIPE = 141
 
 
 def show_every_letter() -> None:
-    """A letter that the locale's encoding lacks is written as its number, and is no error."""
+    """Lets streams write a letter that their encoding lacks as its number, without an error."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # no stream of Python's own
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def drop_unwritten(stream: TextIO) -> None:
-    """What a closed pipe did not take goes nowhere, else Python complains of it at its end."""
+    """Drops what a closed pipe did not take, of which Python would complain at its end."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -8,7 +8,7 @@ from hpctrain.run.stages import Stage, Stages
 
 
 def describe_start(parts: Parts, path: Path | None, tally: Tally) -> list[str]:
-    """What is run, from where, on what, and where it is written."""
+    """Says what is run, from where, on what, and where it is written."""
     place = parts.place
     return [
         parts.title,
@@ -24,7 +24,7 @@ def describe_start(parts: Parts, path: Path | None, tally: Tally) -> list[str]:
 def describe_end(
     parts: Parts, loss: float, values: Mapping[str, float], tally: Tally, wall_seconds: float
 ) -> list[str]:
-    """What was reached, and what it cost.
+    """Says what was reached, and what it cost.
 
     Args:
         loss: at the final θ.
@@ -43,7 +43,7 @@ def describe_end(
 
 
 def describe_stage_end(stages: Stages, tally: Tally, reason: str, loss: float) -> str:
-    """Which stage ends, why, and which one begins."""
+    """Says which stage ends, why, and which one begins."""
     stage, successor = stages[tally.stage.number - 1], stages[tally.stage.number]
     return (
         f"  stage {stage.number} of {len(stages)} ({stage.title}) ended after"
@@ -53,7 +53,7 @@ def describe_stage_end(stages: Stages, tally: Tally, reason: str, loss: float) -
 
 
 def name_place(stages: Stages, tally: Tally) -> str:
-    """In which of several stages a run is, in words that follow others; empty for one stage."""
+    """Says in which of several stages a run is, such as " in stage 1 of 2"; empty for one stage."""
     if len(stages) == 1:
         return ""
     stage = stages[tally.stage.number - 1]

@@ -69,7 +69,7 @@ class ScalingStudy:
 
 
 def scaling(study: ScalingStudy, table_style: str, output: str | None) -> str:
-    """Run what is missing, save table and figure, and return the tables; for errors see `scale`."""
+    """Runs what is missing, saves table and figure, returns the tables; for errors see `scale`."""
     if output is not None and Path(output).suffix not in SUFFIXES:
         raise StudyError(f"-o {output}: a study's name ends in {' or '.join(SUFFIXES)}")
     found = scale(study)

@@ -31,7 +31,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
-        """Computes them."""
+        """Computes the median and the range of some values."""
         known = np.fromiter(values, float)
         return cls(float(np.median(known)), float(known.min()), float(known.max()))
 

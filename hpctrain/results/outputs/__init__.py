@@ -25,7 +25,7 @@ def check_end(output: Path, ends: tuple[str, ...] = (*tables.ENDS, *PICTURES)) -
 
 
 def order_points(output: Path, points: Points) -> Points:
-    """The points as an output takes them, which for XDMF is by time.
+    """Orders the points as an output takes them, which for XDMF is by time.
 
     Raises:
         InputError: the output cannot hold such points.
@@ -43,7 +43,7 @@ def order_points(output: Path, points: Points) -> Points:
 
 
 def make_writer(path: Path, points: Points, columns: Mapping[str, np.dtype]) -> tables.Writer:
-    """What writes columns at the points, coordinates among them.
+    """Makes what writes columns at the points, coordinates among them.
 
     Raises:
         InputError: the output cannot hold such points.

@@ -29,7 +29,7 @@ class Callbacks:
         self.ask_to_stop = False
 
     def show(self, row: Mapping[str, Any], theta: Tensor) -> None:
-        """Calls each with a row of the history and θ (n,).
+        """Calls each function with a row of the history and θ (n,).
 
         Raises:
             UserCodeError: one raises an error of this package's, perhaps on this rank alone.

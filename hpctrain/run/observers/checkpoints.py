@@ -11,7 +11,7 @@ from hpctrain.store.checkpoint import CheckpointStore
 
 
 class Checkpoints:
-    """Checkpoints of one run.
+    """Writes the checkpoints of one run.
 
     Args:
         parts: what the run is made of.
@@ -39,7 +39,7 @@ class Checkpoints:
         self._store = CheckpointStore(place, ranks, output.identity) if place else None
 
     def is_due(self, iteration: int) -> bool:
-        """Whether it is time for one."""
+        """Whether a checkpoint is due after so many iterations."""
         return self._period > 0 and iteration % self._period == 0
 
     def write(self, state: Any, moment: Moment, led: list[int]) -> None:

@@ -47,7 +47,7 @@ class OutputError(RunError):
 
 
 class History:
-    """The run file of one run, written by rank 0; says nothing where there is none.
+    """Writes the run file of one run on rank 0; does nothing where the run has no file.
 
     Args:
         parts: what the run is made of.
@@ -72,7 +72,7 @@ class History:
 
     @property
     def path(self) -> Path | None:
-        """Of the run file; None for none."""
+        """The path of the run file; None where the run has no file."""
         return self._output.path
 
     def open(self, past: Past | None) -> None:
@@ -88,7 +88,7 @@ class History:
             raise InputError(f"{self._output.path}: the run file cannot be made: {failure}")
 
     def make_row(self, moment: Moment) -> dict[str, Any]:
-        """A value for each column; the monitor's are NaN where it was not asked."""
+        """Makes a row: a value for each column, NaN for the monitor's where it was not asked."""
         objective, tally, record = self._parts.objective, moment.tally, moment.record
         counts, stages = objective.counts, self._parts.stages
         row = {
@@ -116,7 +116,7 @@ class History:
         return row
 
     def measure_time(self, moment: Moment) -> Timings | None:
-        """Seconds (ranks, phases, 2) and traffic (ranks, 2) since the last call, on rank 0.
+        """Returns seconds (ranks, phases, 2) and traffic (ranks, 2) since the last call, on rank 0.
 
         Collective; asked for where the monitor was.
         """
@@ -131,7 +131,7 @@ class History:
         return seconds, traffic
 
     def write(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:
-        """Adds a row, and θ (n,) where it is time to; what fails is noted as `fault`."""
+        """Adds a row, and θ (n,) where a snapshot is due; what fails is noted as `fault`."""
         self._iteration = row["iteration"]
         self.fault = _try_to_write(lambda: self._append(row, timings, theta))
 
@@ -171,7 +171,7 @@ class History:
             self._write_on_root(lambda writer: writer.finish(reason, solution, facts, last))
 
     def explain_fault(self) -> OutputError:
-        """The error that ends the run on all ranks for rank 0's `fault`; collective."""
+        """Makes the error that ends the run on all ranks for rank 0's `fault`; collective."""
         return self._make_error(self._ranks.broadcast(self.fault))
 
     def _append(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:

@@ -28,13 +28,13 @@ class Progress:
         self._pending: str | None = None
 
     def begin(self, header: list[str]) -> None:
-        """What is run, once."""
+        """Shows what is run, before the first iteration."""
         self._print("\n".join(header))
         if self._shown:
             self._bar = _make_bar(self._max_iterations)
 
     def say(self, line: str) -> None:
-        """Something that happened, on a line of its own."""
+        """Shows what happened, on a line of its own."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stdout)
             return
@@ -42,7 +42,7 @@ class Progress:
         self._print(line)
 
     def show(self, row: Mapping[str, float], monitored: str) -> None:
-        """One iteration; `monitored` is what the monitor says of it, empty where not asked."""
+        """Shows an iteration; `monitored` is what the monitor says of it, empty where not asked."""
         if not self._shown:
             return
         text = (
@@ -58,7 +58,7 @@ class Progress:
             self._print_line()
 
     def finish(self, summary: list[str]) -> None:
-        """The last iteration and the summary."""
+        """Shows the last iteration and the summary."""
         if not self._shown:
             return
         if self._bar is not None:

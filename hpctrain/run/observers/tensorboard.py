@@ -43,7 +43,7 @@ class EventFiles:
                 self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the records that are still in memory."""
         if self._writer is not None:
             self._writer.close()
 

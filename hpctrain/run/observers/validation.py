@@ -9,7 +9,7 @@ from hpctrain.problems.base import Monitor
 
 
 class Validation:
-    """Keeps what the monitor said last.
+    """Asks the monitor about θ every so many iterations, and keeps what it said last.
 
     Args:
         monitor: the problem's.
