@@ -58,7 +58,7 @@ def test_fields_share_a_network_where_they_depend_on_the_same_or_where_a_job_say
     assert fields_of(made(separate=True)) == [("u",), ("a",), ("v",)]
     groups = [["v"], ["a"], ["u"]]
     assert fields_of(made(separate=groups)) == [("v",), ("a",), ("u",)]
-    assert [each.count for each in made(scale_inputs=True).inputs] == [3, 2]
+    assert [each.count for each in made(scale_inputs=True).solution.inputs] == [3, 2]
 
 
 @pytest.mark.parametrize("separate", [False, True, [["a"], ["v", "u"]]])

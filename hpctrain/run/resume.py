@@ -155,7 +155,8 @@ def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: Check
 def restore(checkpoint: Checkpoint, solver: Solver[Any], parts: Parts, theta: Tensor) -> Any:
     """Restores a run from a checkpoint; collective.
 
-    Returns the solver's state as this rank holds it. The counts of work go back to the objective, the state of the loss to its renewal.
+    Returns the solver's state as this rank holds it. The counts of work go back to the objective,
+    the state of the loss to its renewal.
 
     Args:
         solver: of the stage that the run was in.
