@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faulty_equations import Free, Heat, broken, pinn, probed
+from faulty_equations import NU, Free, Heat, broken, pinn, probed
 
 from hpctrain.errors import InputError
 from hpctrain.problems.equations import Condition, Dirichlet, ProblemError, Unknown
 from hpctrain.problems.equations.checks.probe import probe
 
-NU = torch.nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
 FILE = Path(__file__).read_text().splitlines()
 LEARNED = torch.tensor(2.0, requires_grad=True) ** 2
 
