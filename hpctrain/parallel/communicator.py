@@ -59,9 +59,12 @@ class Communicator:
         self.size = 1 if mpi is None else mpi.Get_size()
         # Only looked at where size > 1.
         self._mpi: Any = mpi.Dup() if mpi is not None and self.size > 1 else None
-        self._transport: Any = None if self._mpi is None else transport(self._mpi)
+        self._transport: Any = None
+        self._tree: Any = None
+        if self._mpi is not None:
+            self._transport = transport(self._mpi)
+            self._tree = TreeMessages(self.rank, self.size, self._transport, self.traffic)
         self._guard = Guard(self._mpi) if self._mpi is not None and is_wanted() else None
-        self._tree = TreeMessages(self.rank, self.size, self._transport, self.traffic)
 
     @property
     def mpi_version(self) -> str:
