@@ -137,9 +137,9 @@ class FamilyOptions(Options, ABC):
         """What the problem's monitor measures, where it can."""
 
     @property
+    @abstractmethod
     def subject(self) -> str:
-        """What a study of the problem is named for: the data that it is about, or itself."""
-        return self.name
+        """What a study of the problem is named for: the problem, or the data that it is about."""
 
     @property
     def windows(self) -> int:

@@ -74,13 +74,14 @@ class DenseOptions(Options):
         """
         if not self.fourier:
             return None
-        scale = self.fourier_scale
-        if isinstance(scale, dict):
-            for name in scale:
+        given = self.fourier_scale
+        scale: float | list[float] = 0.0 if isinstance(given, dict) else given
+        if isinstance(given, dict):
+            for name in given:
                 if name not in coordinates:
                     raise InputError(
                         f"network.fourier_scale names {name!r}: one of {', '.join(coordinates)}"
                     )
-            scale = [scale.get(name, 0.0) for name in coordinates]
+            scale = [given.get(name, 0.0) for name in coordinates]
         size = (self.fourier, len(coordinates))
         return to_tensor(make_generator(seed, "fourier").normal(0, scale, size))

@@ -82,6 +82,10 @@ class PinnOptions(FamilyOptions):
         return self
 
     @property
+    def subject(self) -> str:
+        return self.name
+
+    @property
     def windows(self) -> int:
         return 1 if self.slabs is None else count_windows(self.slabs)
 
