@@ -61,6 +61,7 @@ CASES = {
     "gauss-newton": (PINN, DENSE, 'name = "gauss-newton"'),
     "gauss-newton, qr": (PINN, DENSE, 'name = "gauss-newton"\nfactorisation = "qr"'),
     "sketched gauss-newton": (PINN, DENSE, 'name = "gauss-newton"\nsketch = 16'),
+    "spring": (PINN, DENSE, 'name = "spring"'),
     "newton-krylov-schwarz": (
         PINN, DENSE, 'name = "newton-krylov-schwarz"\nblocks = 2\nsketch = 16\nmax_products = 3',
     ),

@@ -26,6 +26,7 @@ from hpctrain.problems.equations.adaptive.weights import (
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.points import Cluster
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.terms import EQUATION
 from hpctrain.run import assemble as build
 
 CHUNKS, POINTS = 8, 60
@@ -108,7 +109,7 @@ def test_r3_keeps_points_of_large_residuals_in_place_and_draws_the_others_anew()
     assert bool(problem.frame.region.contains(after).all())
 
 
-@pytest.mark.parametrize("points", ["rad", "r3"])
+@pytest.mark.parametrize("points", ["rad", "r3", "fresh"])
 def test_new_points_depend_on_seed_and_iteration_alone(points):
     def drawn(seed, iteration):
         problem, objective, _, theta = renewal(AdaptOptions(points=points))
@@ -118,6 +119,61 @@ def test_new_points_depend_on_seed_and_iteration_alone(points):
     assert torch.equal(drawn(0, 500), drawn(0, 500))
     assert not torch.equal(drawn(0, 500), drawn(0, 1000))
     assert not torch.equal(drawn(0, 500), drawn(1, 500))
+
+
+def test_fresh_points_are_others_inside_and_on_each_part_of_the_boundary():
+    problem, _, renew, theta = renewal(AdaptOptions(points="fresh"))
+    before = problem.terms
+    renew.renew(theta, 500)
+    region, axes = problem.frame.region, problem.frame.axes.names
+    for old, new in zip(before, problem.terms, strict=True):
+        assert (new.name, new.weight, new.points.shape) == (old.name, old.weight, old.points.shape)
+        assert not torch.equal(new.points, old.points)
+        assert float(region.distance(new.points).min()) > -1e-12
+    inside, start, sides = (term.points for term in problem.terms)
+    assert bool((region.distance(inside) > 0).all())
+    assert bool((start[axes.index("t")] == 0).all())
+    assert float(region.distance(sides).abs().max()) < 1e-12
+    assert torch.equal(problem.terms[1].normals[:, 0], torch.tensor([-1.0, 0, 0]).double())
+
+
+def test_fresh_points_are_spread_evenly_over_many_draws():
+    problem, _, renew, theta = renewal(AdaptOptions(points="fresh"))
+    drawn = []
+    for iteration in range(1, 40):
+        renew.renew(theta, iteration)
+        drawn.append(problem.terms[0].points[0])
+    t = torch.cat(drawn)
+    shares = torch.histc(t, 5, 0.0, 1.0) / len(t)
+    assert float((shares - 0.2).abs().max()) < 0.02
+
+
+def test_observations_stay_where_fresh_points_are_drawn():
+    text = JOB.format(name="adam", settings="").replace('"burgers"', '"burgers-inverse"')
+    text = text.replace('"r3"\nweights = "gradients"\nmemory = 0.0', '"fresh"')
+    made = parse_job(text.replace('constraints = "soft"\n', ""), "a test")
+    problem = build.make_problem(made)
+    objective = build.make_objective(problem, Communicator(), made.parallel.chunks, 1)
+    before = problem.terms
+    problem.make_renewal(objective, 0).renew(problem.make_initial_parameters(0), 3)
+    moved = {
+        old.name: not torch.equal(old.points, new.points)
+        for old, new in zip(before, problem.terms, strict=True)
+    }
+    assert moved.pop(EQUATION) and moved and not any(moved.values())
+
+
+def test_a_state_brings_back_all_fresh_points_with_weights_of_conditions():
+    adapt = AdaptOptions(points="fresh", weights="gradients", every=2)
+    problem, objective, renew, theta = renewal(adapt)
+    renew.renew(theta, 2)
+    renew.renew(theta, 4)
+    expected = problem.terms
+    again = problem.make_renewal(objective, 0)
+    again.renew(theta, 6)
+    again.take(renew.state)
+    for one, other in zip(problem.terms, expected, strict=True):
+        assert torch.equal(one.points, other.points) and one.weight == other.weight
 
 
 def test_candidates_lie_as_dense_in_clusters_as_the_points_of_the_start():
@@ -269,6 +325,7 @@ SOLVERS = {
     "ssbfgs": "",
     "ssbroyden": "",
     "gauss-newton": "",
+    "spring": "",
     "newton-krylov-schwarz": "blocks = 2\nsketch = 10",
     "trust-region": 'model = "lsr1"\nwindow = 3',
     "aspqn": "blocks = 2\nlocal_steps = 2\nkeep_local_memory = true",

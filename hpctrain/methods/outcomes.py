@@ -16,6 +16,7 @@ class Outcome(Enum):
     ACCEPTED = "a step was taken", False
     REFUSED = "the trial step was refused", False
     MEMORY_DROPPED = "the search found no decrease: the secant pairs were dropped", False
+    DIRECTION_DROPPED = "no step lowered the loss: the last direction was forgotten", False
     DECREASE_FORCED = "the trial step was shortened until it lowered the loss", False
     SAMPLES_MISLED = "the step foreseen on some samples was refused: more of them come next", False
     SAMPLES_EXHAUSTED = "no decrease was found on these samples: others come next", False
@@ -35,6 +36,10 @@ class Outcome(Enum):
     )
     NO_LOWER_LOSS = "torch.optim.LBFGS found no lower loss and would repeat itself", True
     NO_CHANGE_BY_CYCLE = "a cycle over the levels left the parameters as they were", True
+    SINGULAR_SYSTEM = (
+        "the damped system is singular in rounding: a greater solver.damping is needed",
+        True,
+    )
     STEP_UNDERFLOW = "the step is too short to change the parameters", True
     DAMPING_LIMIT = "the damping reached solver.greatest_damping without a decrease", True
     NO_DECREASE_FORESEEN = (
@@ -51,7 +56,8 @@ class Outcome(Enum):
     @property
     def is_doubtful(self) -> bool:
         """Whether all that was tried failed, as it also does where the loss is NaN."""
-        return self.is_final or self in (Outcome.SAMPLES_EXHAUSTED, Outcome.SKETCH_EXHAUSTED)
+        others = (Outcome.SAMPLES_EXHAUSTED, Outcome.SKETCH_EXHAUSTED, Outcome.DIRECTION_DROPPED)
+        return self.is_final or self in others
 
     @property
     def number(self) -> int:

@@ -265,6 +265,21 @@ class Objective:
         own = self._list_rows(share, theta)
         return compute_triangular_factor(own, counts, 1 + self.parameters, ranks)
 
+    def evaluate_rows(self, theta: Tensor) -> tuple[Tensor, list[int]]:
+        """Computes the rows [r J] of this rank's residuals and of their Jacobian at θ.
+
+        Returns:
+            (k, 1 + n), and the number k of each rank.
+
+        Raises:
+            TypeError: the loss is no sum of squared residuals; see `has_residuals`.
+        """
+        share = self._least_squares
+        counts = self.communicator.allgather(sum(share.count_rows()))
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        rows = share.evaluate_rows(theta, 0, self._held[1] - self._held[0])
+        return torch.cat(rows), counts
+
     def _list_rows(self, share: LeastSquaresLoss, theta: Tensor) -> Iterator[Tensor]:
         """Yields the rows [J r] of one of this rank's chunks after the other."""
         level = share.chunks_at_a_time.bit_length() - 1

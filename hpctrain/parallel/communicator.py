@@ -24,7 +24,7 @@ from hpctrain.parallel.phases import PhaseTimer
 from hpctrain.parallel.traffic import Traffic, count_bytes, count_steps
 from hpctrain.parallel.transports import HostMPI, Transport
 from hpctrain.parallel.tree import find_aligned_nodes, reduce_leaves, share_chunks
-from hpctrain.parallel.tree_messages import FindShape, Merge, TreeMessages
+from hpctrain.parallel.tree_messages import FindShape, Merge, TreeMessages, list_partners
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -191,6 +191,21 @@ class Communicator:
             self._transport.gather(local.detach().contiguous(), rows, sizes)
             self.traffic.count(count_bytes(rows) - count_bytes(local), count_steps(self.size))
             return rows
+
+    def exchange_all(self, sent: Sequence[Tensor], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Sends each rank a tensor, and returns what each has sent this one, in order of ranks.
+
+        Args:
+            sent: contiguous, for each rank; that for this one is returned itself.
+            shapes: of what comes from each rank.
+        """
+        received = list(sent)
+        with self._begin_call():
+            for partner in list_partners(self.rank, self.size):
+                received[partner] = sent[partner].new_empty(shapes[partner])
+                self._transport.exchange(sent[partner], received[partner], partner)
+                self.traffic.count(count_bytes(sent[partner]))
+        return received
 
     def broadcast_tensor(self, tensor: Tensor, root: int = 0) -> Tensor:
         """Overwrites a contiguous tensor, of equal shape on all ranks, with that of `root`."""

@@ -90,20 +90,14 @@ class TreeMessages:
         return parts[self._rank]
 
     def _exchange_parts(self, parts: Sequence[Sequence[Tensor]], chunks: int) -> Tensor:
-        """Sends every rank its part of the sums of this rank's subtrees, and sums this rank's part.
-
-        In turn t the ranks i and t - i (mod P) exchange messages.
-        """
+        """Sends every rank its part of the sums of this rank's subtrees, and sums its own part."""
         held = [find_aligned_nodes(*share) for share in share_chunks(chunks, self._size)]
         sums = {
             node: part[self._rank].clone()
             for node, part in zip(held[self._rank], parts, strict=True)
         }
         size = len(parts[0][self._rank])
-        for turn in range(self._size):
-            partner = (turn - self._rank) % self._size
-            if partner == self._rank:
-                continue
+        for partner in list_partners(self._rank, self._size):
             sent = torch.cat([part[partner] for part in parts])
             received = sent.new_empty(len(held[partner]), size)
             self._transport.exchange(sent, received, partner)
@@ -156,3 +150,12 @@ class TreeMessages:
         if size > len(self._received) or like.device != self._received.device:
             self._received = torch.empty(size, dtype=torch.uint8, device=like.device)
         return self._received[:size].view(like.dtype).view(like.shape)
+
+
+def list_partners(rank: int, size: int) -> list[int]:
+    """All other ranks, in an order in which each exchanges messages with the one that does so.
+
+    In turn t the ranks i and t - i (mod P) are partners.
+    """
+    turns = ((turn - rank) % size for turn in range(size))
+    return [partner for partner in turns if partner != rank]

@@ -31,6 +31,7 @@ CASES = {
         'points = "r3"\nweights = "ntk"\nsample_weights = "causal"\nepsilons = [1e-3, 1.0]',
         f'name = "aspqn"\n{BLOCKS}\nglobal_solver = "ssbroyden"',
     ),
+    "fresh": ("burgers", 'points = "fresh"\nweights = "gradients"', 'name = "spring"'),
     "self-adaptive": ("burgers", 'sample_weights = "self-adaptive"', 'name = "torch-lbfgs"'),
     "rad off a box": ("poisson-l-shape", 'points = "rad"', f'name = "mspqn"\n{BLOCKS}'),
 }  # fmt: skip

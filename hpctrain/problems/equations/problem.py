@@ -28,6 +28,7 @@ from hpctrain.problems.equations.checks.cautions import list_cautions
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import ErrorMonitor, evaluate_references
+from hpctrain.problems.equations.geometry.sampling import Cube
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss, TermLoss
 from hpctrain.problems.equations.outputs import Outputs, Quantities
@@ -72,6 +73,10 @@ class PinnProblem:
         self.samples = sum(term.samples for term in self.terms)
         self._assembly = Assembly(equations, self.solution, self.first_terms, dtype, device)
         self._shares: dict[Holding, PinnLoss] = {}
+
+    def draw_terms(self, cube: Cube) -> list[Term]:
+        """The first terms at other points, which are made of `cube`; observations stay."""
+        return self._statement.draw_terms(cube)
 
     def move_into_clusters(self, points: Tensor) -> Tensor:
         """Evenly distributed points (d, N) of the bounding box, denser where the job asks."""

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.checks.guard import guard_term, locate
-from hpctrain.problems.equations.conditions.base import AnyCondition, split_name
+from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, split_name
 from hpctrain.problems.equations.conditions.boundary import Exactable
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import make_exact_forms
 from hpctrain.problems.equations.geometry import GeometryError
-from hpctrain.problems.equations.geometry.sampling import place_interior_points
+from hpctrain.problems.equations.geometry.sampling import Cube, place_interior_points
 from hpctrain.problems.equations.points import Cluster, move_into_clusters
 from hpctrain.problems.equations.terms import (
     EQUATION,
@@ -68,16 +68,16 @@ class Statement:
 
     def __init__(self, equations: Equations, formulation: Formulation) -> None:
         self.equations, self.formulation = equations, formulation
-        self.points = self._place_points()
+        self.points = self._place_points(equations.frame)
         self.forms = {} if formulation.is_soft else make_exact_forms(equations)
 
-    def _place_points(self) -> Tensor:
+    def _place_points(self, frame: Frame) -> Tensor:
         try:
             return place_interior_points(
-                self.equations.frame.region, self.formulation.points, self.move_into_clusters
+                frame.region, self.formulation.points, self.move_into_clusters, frame.cube
             )
         except GeometryError as error:
-            raise ProblemError(f"{self.equations.frame.title}: {error}") from error
+            raise ProblemError(f"{frame.title}: {error}") from error
 
     def move_into_clusters(self, points: Tensor) -> Tensor:
         """Evenly distributed points (d, N) of the bounding box, denser where the job asks."""
@@ -86,7 +86,15 @@ class Statement:
 
     def make_terms(self) -> list[Term]:
         """The equation's own term, and those of the conditions that the form does not meet."""
-        f, equations, frame = self.formulation, self.equations, self.equations.frame
+        return self._make_terms(self.points, self.equations.frame)
+
+    def draw_terms(self, cube: Cube) -> list[Term]:
+        """The same at other points, which are made of `cube`; observations stay."""
+        frame = replace(self.equations.frame, cube=cube)
+        return self._make_terms(self._place_points(frame), frame)
+
+    def _make_terms(self, points: Tensor, frame: Frame) -> list[Term]:
+        f, equations = self.formulation, self.equations
 
         title = f"{frame.title}.residuals"
         place = locate(title, equations.residuals)
@@ -95,10 +103,10 @@ class Statement:
             returned = call_by_name(equations.residuals, at, fields, unknowns, place)
             return name_values(returned, "residual")
 
-        terms = [guard_term(Term(EQUATION, self.points, zero), title, equations.residuals)]
+        terms = [guard_term(Term(EQUATION, points, zero), title, equations.residuals)]
         for name, condition in equations.named_conditions.items():
             if not self._is_met(condition):
-                term = self._make_term(name, condition)
+                term = self._make_term(name, condition, frame)
                 terms.append(replace(term, weight=term.weight * f.penalty))
         return terms
 
@@ -106,15 +114,15 @@ class Statement:
     def exact_terms(self) -> dict[str, Term]:
         """As terms, the conditions that are to hold by the forms of the fields."""
         return {
-            name: self._make_term(name, condition)
+            name: self._make_term(name, condition, self.equations.frame)
             for name, condition in self.equations.named_conditions.items()
             if self._is_met(condition) and isinstance(condition, Exactable)
         }
 
-    def _make_term(self, name: str, condition: AnyCondition) -> Term:
+    def _make_term(self, name: str, condition: AnyCondition, frame: Frame) -> Term:
         """The term of a condition."""
-        term = condition.make_term(self.equations.frame, name, self.formulation.condition_points)
-        return guard_term(term, f"{self.equations.frame.title}: {name}", condition.written)
+        term = condition.make_term(frame, name, self.formulation.condition_points)
+        return guard_term(term, f"{frame.title}: {name}", condition.written)
 
     def _is_met(self, condition: AnyCondition) -> bool:
         """Whether a condition holds by the form of the solution."""

@@ -15,8 +15,10 @@ class AdaptOptions(Options):
     """What of the loss follows the solution, and how often."""
 
     every: int = Field(500, ge=1, description="iterations between two renewals")
-    points: Literal["rad", "r3"] | None = Field(
-        None, description="where the equation's points are: drawn by the residual, or retained"
+    points: Literal["rad", "r3", "fresh"] | None = Field(
+        None,
+        description="where the equation's points are: drawn by the residual, retained, or with"
+        " those of conditions evenly distributed ones, others in each renewal",
     )
     candidates: int | None = Field(
         None, ge=1, description="points that rad draws from; by default ten times problem.points"

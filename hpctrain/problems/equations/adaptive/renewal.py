@@ -6,7 +6,7 @@ ranks, and all take what it chose. A choice depends on θ, the seed and the iter
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
+from hpctrain.linalg.randomness import make_generator
 from hpctrain.linalg.vectors import norm
 from hpctrain.objective import Objective
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
@@ -31,6 +32,7 @@ from hpctrain.problems.equations.adaptive.weights import (
 )
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import TIME
+from hpctrain.problems.equations.geometry.sampling import Cube, shift_cube_points
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss
 from hpctrain.problems.equations.terms import ProblemError, Term
@@ -51,12 +53,14 @@ class AdaptedState:
         factors: λ of the weight of each term, 1 for the equation.
         sample_weights: ω (N,) of the equation's points.
         stage: the number of ε of causal weights.
+        drawn: the iteration before which all points were last drawn; 0 for those of the start.
     """
 
     points: Tensor
     factors: list[float]
     sample_weights: Tensor
     stage: int = 0
+    drawn: int = 0
 
 
 class Renewable(Protocol):
@@ -66,6 +70,8 @@ class Renewable(Protocol):
     first_terms: list[Term]
 
     def move_into_clusters(self, points: Tensor) -> Tensor: ...
+
+    def draw_terms(self, cube: Cube) -> list[Term]: ...
 
     def replace_terms(self, terms: list[Term]) -> None: ...
 
@@ -92,6 +98,7 @@ class PinnRenewal:
         ranks = self._ranks = objective.communicator
         self._holding = Holding(objective.chunks, ranks.rank, ranks.size, objective.threads)
         self._points = EvaluatedPoints(problem, objective, self._holding)
+        self._drawn: tuple[int, list[Term]] | None = None
         terms = problem.first_terms
         points = terms[FIRST].points
         ones = torch.ones(points.shape[1], dtype=torch.float64, device=CPU)
@@ -120,7 +127,10 @@ class PinnRenewal:
     def renew(self, theta: Tensor, iteration: int) -> None:
         o, state = self._options, self.state
         with self._ranks.timer.phase("global"):
-            if o.points and iteration:
+            if o.points == "fresh" and iteration:
+                points = self._ranks.run_on_all(lambda: self._draw_terms(iteration))[FIRST].points
+                state = replace(state, points=points, drawn=iteration)
+            elif o.points and iteration:
                 state = replace(state, points=self._choose_points(theta, iteration))
             if o.sample_weights:
                 state = self._weigh_samples(theta, state)
@@ -132,11 +142,21 @@ class PinnRenewal:
         self.state = state
         terms = [
             replace(term, weight=factor * term.weight)
-            for term, factor in zip(self._problem.first_terms, state.factors, strict=True)
+            for term, factor in zip(self._draw_terms(state.drawn), state.factors, strict=True)
         ]
         omega = state.sample_weights if self._options.sample_weights else None
         terms[FIRST] = replace(terms[FIRST], points=state.points, sample_weights=omega)
         self._ranks.run_on_all(lambda: self._problem.replace_terms(terms))
+
+    def _draw_terms(self, iteration: int) -> list[Term]:
+        """The terms, without weights of a renewal, at the points drawn before an iteration."""
+        if not iteration:
+            return self._problem.first_terms
+        if self._drawn is None or self._drawn[0] != iteration:
+            random = make_generator(self._seed, "fresh points", iteration)
+            terms = self._problem.draw_terms(partial(shift_cube_points, random))
+            self._drawn = iteration, terms
+        return self._drawn[1]
 
     def _choose_points(self, theta: Tensor, iteration: int) -> Tensor:
         """The equation's next points (d, N)."""
@@ -236,6 +256,7 @@ class PinnRenewal:
             "rad": f"points by RAD of {o.candidates or CANDIDATES * count} candidates,"
             f" k {o.power:g}, c {o.offset:g}",
             "r3": "points by R3",
+            "fresh": "all points drawn anew, but for those of observations",
         }
         weights = {
             "gradients": f"weights by norms of gradients, memory {o.memory:g}",

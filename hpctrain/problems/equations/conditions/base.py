@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from hpctrain.problems.equations.fields import TIME, At, Axes, Field
-from hpctrain.problems.equations.geometry.base import Geometry, Piece
-from hpctrain.problems.equations.geometry.sampling import place_boundary_points, place_cube_points
+from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, Piece
+from hpctrain.problems.equations.geometry.sampling import (
+    Cube,
+    draw_enough,
+    place_boundary_points,
+    place_cube_points,
+)
 from hpctrain.problems.equations.terms import ProblemError, Term, check_values
 
 # A number, or a function of the points that gives (N,).
@@ -28,6 +33,7 @@ class Frame:
         axes: names of coordinates and inputs.
         region: the geometry, times the ranges of the inputs.
         fields, unknowns: their names.
+        cube: the evenly distributed points of unit cubes of which all others are made.
     """
 
     title: str
@@ -35,6 +41,7 @@ class Frame:
     region: Geometry
     fields: tuple[str, ...]
     unknowns: tuple[str, ...] = ()
+    cube: Cube = place_cube_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +171,7 @@ def place_points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Te
     what = f"{place}: on = {on!r} is no part of the boundary"
     if callable(on):
         what = f"{place}: on(at) is true at no point of the boundary"
-    return place_boundary_points(pieces, count, choose, what)
+    return place_boundary_points(pieces, count, choose, what, frame.cube)
 
 
 def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
@@ -179,21 +186,25 @@ def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
 def _place_fixed_points(on: Mapping[str, float], frame: Frame, place: str, count: int) -> Tensor:
     """Points of the region with some coordinates fixed: one where all of them are."""
     free = [name for name in frame.axes.names if name not in on]
-    tried = place_cube_points(len(free), 4 * count if free else 1)
-    rows = dict(zip(free, tried, strict=True))
+    bounds = list(zip(frame.axes.names, frame.region.bounds, strict=True))
 
-    def row(name: str, low: float, high: float) -> Tensor:
-        if name in rows:
-            return low + (high - low) * rows[name]
-        return torch.full((tried.shape[1],), float(on[name]), dtype=tried.dtype, device="cpu")
+    def draw(tried: int) -> Tensor:
+        rows = dict(zip(free, frame.cube(len(free), tried), strict=True))
 
-    bounds = zip(frame.axes.names, frame.region.bounds, strict=True)
-    points = torch.stack([row(name, *pair) for name, pair in bounds])
-    inside = points[:, frame.region.contains(points)]
-    if not inside.shape[1]:
-        raise ProblemError(f"{place}: on = {dict(on)} is not in the geometry")
-    kept = min(count, inside.shape[1])
-    return inside[:, torch.arange(kept, device="cpu") * inside.shape[1] // kept]
+        def row(name: str, low: float, high: float) -> Tensor:
+            if name in rows:
+                return low + (high - low) * rows[name]
+            return torch.full((tried,), float(on[name]), dtype=torch.float64, device="cpu")
+
+        points = torch.stack([row(name, *pair) for name, pair in bounds])
+        return points[:, frame.region.contains(points)]
+
+    what = f"{place}: on = {dict(on)} is not in the geometry"
+    count, first = (count, 4 * count) if free else (1, 1)
+    try:
+        return draw_enough(draw, count, what, first)
+    except GeometryError as error:
+        raise ProblemError(what) from error
 
 
 def tell_names_apart(names: Iterator[str]) -> Iterator[str]:

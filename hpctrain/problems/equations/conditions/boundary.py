@@ -49,7 +49,8 @@ class OnBoundary(AnyCondition):
     def make_term(self, frame: Frame, name: str, points: int) -> Term:
         count = self.points or points
         if self.on == INSIDE:
-            return Term(name, place_interior_points(frame.region, count), self.zero, self.weight)
+            inside = place_interior_points(frame.region, count, cube=frame.cube)
+            return Term(name, inside, self.zero, self.weight)
         x, normals = place_points_on(self.on, frame, f"{frame.title}: {name}", count)
         return Term(name, x, self.zero, self.weight, normals)
 

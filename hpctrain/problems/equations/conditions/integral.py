@@ -53,7 +53,7 @@ class Integral(AnyCondition):
     def make_term(self, frame: Frame, name: str, points: int) -> Term:
         count = self.points or points
         if self.over == INSIDE:
-            x, normals = place_interior_points(frame.region, count), None
+            x, normals = place_interior_points(frame.region, count, cube=frame.cube), None
         else:
             x, normals = place_points_on(self.over, frame, f"{frame.title}: {name}", count)
         return Term(name, x, self._zero, self.weight, normals, group=x.shape[1])

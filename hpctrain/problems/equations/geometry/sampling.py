@@ -22,6 +22,8 @@ _MOST_HAMMERSLEY = 1 + len(_BASES)
 _MOST_TRIES = 4096
 
 Transform = Callable[[Tensor], Tensor]
+# Gives points (d, N) of the unit cube for d and N.
+Cube = Callable[[int, int], Tensor]
 
 
 def place_cube_points(dimension: int, count: int) -> Tensor:
@@ -39,6 +41,15 @@ def place_cube_points(dimension: int, count: int) -> Tensor:
     rows = [(index.double() - 0.5) / count]
     rows += [radical_inverse(index, base) for base in _BASES[: dimension - 1]]
     return torch.stack(rows)
+
+
+def shift_cube_points(random: np.random.Generator, dimension: int, count: int) -> Tensor:
+    """The same shifted by a random vector modulo 1, another one in each call.
+
+    Source: Cranley and Patterson, SIAM Journal on Numerical Analysis 13 (1976).
+    """
+    shift = to_tensor(random.random((dimension, 1)))
+    return ((place_cube_points(dimension, count) + shift) % 1.0).clamp(1e-9, 1 - 1e-9)
 
 
 @lru_cache(maxsize=4)
@@ -64,32 +75,48 @@ def radical_inverse(index: Tensor, base: int) -> Tensor:
     return inverse
 
 
-def place_interior_points(geometry: Geometry, count: int, move: Transform = lambda x: x) -> Tensor:
+def place_interior_points(
+    geometry: Geometry,
+    count: int,
+    move: Transform = lambda x: x,
+    cube: Cube = place_cube_points,
+) -> Tensor:
     """Points (d, N) inside, none on the boundary.
 
     Args:
         geometry: where.
         count: N.
         move: takes evenly distributed points of the bounding box, gives denser ones (d, N).
+        cube: gives evenly distributed points of the unit cube.
 
     Raises:
         GeometryError: hardly any point of the bounding box is inside.
     """
 
     def inside(tried: int) -> Tensor:
-        u = place_cube_points(len(geometry.bounds), tried)
+        u = cube(len(geometry.bounds), tried)
         rows = zip(u, geometry.bounds, strict=True)
         points = move(torch.stack([low + (high - low) * row for row, (low, high) in rows]))
         return points[:, geometry.contains(points) & (geometry.distance(points) > 0)]
 
     if any(not math.isfinite(end) for pair in geometry.bounds for end in pair):
         raise GeometryError("the geometry is not bounded: cut it from a box, by &")
-    return _enough(inside, count, "the geometry is empty: no point of its bounding box is inside")
+    empty = "the geometry is empty: no point of its bounding box is inside"
+    return draw_enough(inside, count, empty)
 
 
-def _enough(draw: Callable[[int], Tensor], count: int, otherwise: str) -> Tensor:
-    """`count` columns, evenly picked from a draw that is large enough."""
-    tried = count
+def draw_enough(
+    draw: Callable[[int], Tensor], count: int, otherwise: str, first: int | None = None
+) -> Tensor:
+    """`count` columns, evenly picked from a draw that is large enough.
+
+    Args:
+        draw: gives columns for a number that is tried.
+        count: how many.
+        otherwise: is said where hardly any are given.
+        first: the number that is tried first, by default `count`.
+    """
+    tried = first or count
     found = draw(tried)
     while found.shape[1] < count:
         if tried > _MOST_TRIES * count:
@@ -103,7 +130,11 @@ def _enough(draw: Callable[[int], Tensor], count: int, otherwise: str) -> Tensor
 
 
 def place_boundary_points(
-    pieces: Sequence[Piece], count: int, chosen: Callable[[Patch], Tensor], what: str
+    pieces: Sequence[Piece],
+    count: int,
+    chosen: Callable[[Patch], Tensor],
+    what: str,
+    cube: Cube = place_cube_points,
 ) -> tuple[Tensor, Tensor]:
     """Points (d, N) on pieces of a boundary, and the outward normals (d, N) there.
 
@@ -112,6 +143,7 @@ def place_boundary_points(
         count: N.
         chosen: says which points of a patch are wanted, (N,).
         what: is said where nothing is chosen.
+        cube: gives evenly distributed points of the unit cube.
 
     Raises:
         GeometryError: nothing is chosen.
@@ -122,7 +154,7 @@ def place_boundary_points(
         parts = []
         for piece in pieces:
             share = 1 if piece.parameters == 0 else math.ceil(tried * piece.measure / total)
-            patch = piece.map(place_cube_points(piece.parameters, share))
+            patch = piece.map(cube(piece.parameters, share))
             kept = patch.holds & chosen(patch)
             parts.append(torch.cat([patch.points, patch.normals])[:, kept])
         return torch.cat(parts, dim=1)
@@ -132,6 +164,6 @@ def place_boundary_points(
         if not found.shape[1]:
             raise GeometryError(what)
     else:
-        found = _enough(draw, count, what)
+        found = draw_enough(draw, count, what)
     points, normals = found.chunk(2)
     return points.contiguous(), normals.contiguous()

@@ -47,8 +47,8 @@ class Box(Geometry):
         self.name = name
 
     def contains(self, points: Tensor) -> Tensor:
-        rows = zip(points, self.bounds, strict=True)
-        return torch.stack([(low <= x) & (x <= high) for x, (low, high) in rows]).all(dim=0)
+        low, high = points.new_tensor(self.bounds).T[..., None]
+        return ((low <= points) & (points <= high)).all(dim=0)
 
     def distance(self, points: Tensor) -> Tensor:
         pairs = zip(points, self.bounds, strict=True)
@@ -63,10 +63,11 @@ class Box(Geometry):
         others = [pair for j, pair in enumerate(self.bounds) if j != i]
 
         def map_to(u: Tensor) -> Patch:
-            rows = [a + (b - a) * row for row, (a, b) in zip(u, others, strict=True)]
             count = u.shape[1]
-            rows.insert(i, torch.full((count,), (low, high)[end], dtype=u.dtype, device=u.device))
-            points = torch.stack(rows)
+            a, b = u.new_tensor(others).reshape(-1, 2).T[..., None]
+            fixed = u.new_full((1, count), (low, high)[end])
+            moved = a + (b - a) * u
+            points = torch.cat([moved[:i], fixed, moved[i:]])
             normals = torch.zeros_like(points)
             normals[i] = 2.0 * end - 1
             return Patch(points, normals, torch.ones(count, dtype=torch.bool, device=u.device))
