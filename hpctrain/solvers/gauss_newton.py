@@ -38,12 +38,7 @@ from hpctrain.methods.least_squares.damped_systems import (
     Factored,
     PrimalSystem,
 )
-from hpctrain.methods.least_squares.damping import (
-    DampingOptions,
-    Proposal,
-    search_damping,
-    search_first_damping,
-)
+from hpctrain.methods.least_squares.damping import DampingOptions, DampingSearch, Proposal
 from hpctrain.methods.least_squares.singular_values import SingularSystem
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate_point
@@ -125,8 +120,9 @@ class GaussNewton(Solver[GaussNewtonState]):
             step = find_damped_step(system.factor(damping), o)
             return None if step is None else Proposal(step.total, step.predicted)
 
-        search = search_damping if state.iteration else search_first_damping
-        found = search(self.setting.objective, old, state.damping, o, propose)
+        search = DampingSearch(self.setting.objective, old, o, propose)
+        find = search.find if state.iteration else search.find_first
+        found = find(state.damping)
         if found is None:
             # Another sketch may show a way down; the whole system that has none is at its end.
             outcome = Outcome.DAMPING_LIMIT if o.sketch is None else Outcome.SKETCH_EXHAUSTED

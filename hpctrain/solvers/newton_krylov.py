@@ -35,7 +35,7 @@ from hpctrain.kernels.dense import compute_row_gram
 from hpctrain.linalg.krylov import UNBOUNDED, Product
 from hpctrain.linalg.krylov.steihaug_cg import CGResult, steihaug_cg
 from hpctrain.linalg.vectors import norm
-from hpctrain.methods.least_squares.damping import DampingOptions, Proposal, search_damping
+from hpctrain.methods.least_squares.damping import DampingOptions, DampingSearch, Proposal
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.schwarz.blocks import BlockWork
 from hpctrain.objective import Point, Sketch, evaluate_point
@@ -112,7 +112,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
             # The damping's part of the model's decrease is no decrease of the loss.
             return Proposal(found.step, found.predicted + 0.5 * damping * norm(found.step) ** 2)
 
-        found = search_damping(self.setting.objective, old, state.damping, o, propose)
+        found = DampingSearch(self.setting.objective, old, o, propose).find(state.damping)
         if found is None:
             record = Record(old.loss, norm(old.gradient), 0.0, 1, 1, Outcome.SKETCH_EXHAUSTED)
             return NewtonKrylovState(old, o.damping, state.last_step, count), record

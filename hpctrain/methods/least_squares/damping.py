@@ -55,50 +55,66 @@ class Damped:
     damping: float
 
 
-def search_damping(
-    objective: Smooth,
-    point: Point,
-    damping: float,
-    options: DampingOptions,
-    propose: Callable[[float], Proposal | None],
-) -> Damped | None:
-    """Damps more and more until a step lowers the loss enough.
+@dataclass(frozen=True)
+class DampingSearch:
+    """Looks for a λ whose step lowers the loss enough.
 
-    Args:
+    Attributes:
         objective: L.
         point: where the steps start.
-        damping: λ to try first.
         options: of the control.
         propose: the step for one λ; None where there is none.
-
-    Returns:
-        None if no λ up to the greatest one gives such a step.
     """
-    taken = _take_step(objective, point, damping, options, propose)
-    return None if taken is None else _complete(taken, options)
 
+    objective: Smooth
+    point: Point
+    options: DampingOptions
+    propose: Callable[[float], Proposal | None]
 
-def search_first_damping(
-    objective: Smooth,
-    point: Point,
-    damping: float,
-    options: DampingOptions,
-    propose: Callable[[float], Proposal | None],
-) -> Damped | None:
-    """Damps less and less too, by tenths, where the given λ is taken and the loss falls further.
+    def find(self, damping: float) -> Damped | None:
+        """Damps more and more, from `damping`; None if no λ up to the greatest one will do."""
+        taken = self._take_step(damping)
+        return None if taken is None else self._complete(taken)
 
-    The right λ for a first step may be orders below the given one. To try tenths of it in one
-    iteration costs less than to come there by thirds, one an iteration.
-    """
-    best = _take_step(objective, point, damping, options, propose)
-    if best is None:
+    def find_first(self, damping: float) -> Damped | None:
+        """Damps less and less too, by tenths, where `damping` will do and the loss falls further.
+
+        The right λ for a first step may be orders below the given one. To try tenths of it in one
+        iteration costs less than to come there by thirds, one an iteration.
+        """
+        best = self._take_step(damping)
+        if best is None:
+            return None
+        while best.damping <= damping and best.damping / 10 >= self.options.least_damping:
+            less = self._try_step(best.damping / 10)
+            if less is None or less.evaluation.loss >= best.evaluation.loss:
+                break
+            best = less
+        return self._complete(best)
+
+    def _take_step(self, damping: float) -> "_Taken | None":
+        refusals = 0
+        while damping <= self.options.greatest_damping:
+            taken = self._try_step(damping)
+            if taken is not None:
+                return taken
+            refusals += 1
+            damping = self.options.grow(damping, refusals)
         return None
-    while best.damping <= damping and best.damping / 10 >= options.least_damping:
-        less = _try_step(objective, point, best.damping / 10, options, propose)
-        if less is None or less.evaluation.loss >= best.evaluation.loss:
-            break
-        best = less
-    return _complete(best, options)
+
+    def _try_step(self, damping: float) -> "_Taken | None":
+        proposal = self.propose(damping)
+        if proposal is None or not proposal.predicted > 0:
+            return None
+        trial = self.objective.evaluate(self.point.theta + proposal.step)
+        rho = (self.point.loss - trial.loss) / proposal.predicted
+        if trial.loss < self.point.loss and rho > self.options.accept:
+            return _Taken(trial, proposal.step, damping, rho)
+        return None
+
+    def _complete(self, taken: "_Taken") -> Damped:
+        damping = self.options.ease(taken.damping, taken.rho)
+        return Damped(complete_point(taken.evaluation), taken.step, damping)
 
 
 @dataclass(frozen=True)
@@ -109,43 +125,3 @@ class _Taken:
     step: Tensor
     damping: float
     rho: float
-
-
-def _take_step(
-    objective: Smooth,
-    point: Point,
-    damping: float,
-    options: DampingOptions,
-    propose: Callable[[float], Proposal | None],
-) -> _Taken | None:
-    """The first step that is taken as λ grows."""
-    refusals = 0
-    while damping <= options.greatest_damping:
-        taken = _try_step(objective, point, damping, options, propose)
-        if taken is not None:
-            return taken
-        refusals += 1
-        damping = options.grow(damping, refusals)
-    return None
-
-
-def _try_step(
-    objective: Smooth,
-    point: Point,
-    damping: float,
-    options: DampingOptions,
-    propose: Callable[[float], Proposal | None],
-) -> _Taken | None:
-    proposal = propose(damping)
-    if proposal is None or not proposal.predicted > 0:
-        return None
-    trial = objective.evaluate(point.theta + proposal.step)
-    rho = (point.loss - trial.loss) / proposal.predicted
-    if trial.loss < point.loss and rho > options.accept:
-        return _Taken(trial, proposal.step, damping, rho)
-    return None
-
-
-def _complete(taken: _Taken, options: DampingOptions) -> Damped:
-    damping = options.ease(taken.damping, taken.rho)
-    return Damped(complete_point(taken.evaluation), taken.step, damping)
