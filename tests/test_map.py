@@ -128,7 +128,7 @@ def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0)
     ranks = planned.ranks
     run = RunWriter(
         folder / f"{planned.name}.h5",
-        job=write_toml(load_job(planned.file, planned.overrides)),
+        job=write_toml(planned.planned.job),
         environment={"ranks": ranks},
         columns=COLUMNS | dict.fromkeys(COUNTS, "f8"),
         phases=["local", "global", "communication"],
@@ -154,7 +154,7 @@ def test_every_run_is_a_job_with_a_short_name_of_its_own(folder):
     assert len(names) == len(tasks) == len(GRADIENT) * (1 + 5 * len(METHODS))
     assert max(map(len, names)) < 100
     for task in study.plan(max(GRADIENT), seeds=1)[1:]:
-        load_job(task.file, task.overrides)
+        assert task.planned.job.network.width == max(GRADIENT)
 
 
 def test_finished_runs_are_found_and_leave_the_estimate(folder):

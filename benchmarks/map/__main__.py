@@ -15,8 +15,7 @@ from pathlib import Path
 from benchmarks.map import page
 from benchmarks.map.measured import Products
 from benchmarks.map.methods import GRADIENT, METHODS, count_parameters
-from benchmarks.published.__main__ import advance
-from benchmarks.published.parts import Task
+from benchmarks.tasks import Task, describe_duration, run_missing
 from hpctrain.errors import InputError
 from hpctrain.run.signals import StopSignals
 
@@ -31,17 +30,12 @@ def plan(width: int, seeds: int) -> list[Task]:
 
 
 def estimate(folder: Path, widths: Sequence[int], seeds: int) -> str:
-    """Hours on one quiet core, and what is left of them, a line a size."""
-    lines = []
-    for width in widths:
-        tasks = plan(width, seeds)
-        left = [each for each in tasks if not each.has_ended(folder)]
-        hours, rest = (sum(each.seconds for each in its) / 3600 for its in (tasks, left))
-        lines.append(
-            f"n = {count_parameters(width):,} (width {width}): {len(tasks)} runs, about"
-            f" {hours:.1f} hours on one core; left are {len(left)} runs, {rest:.1f} hours"
-        )
-    return "\n".join(lines)
+    """How long the runs take on one quiet core, and what is left of it, a line a size."""
+    return "\n".join(
+        f"n = {count_parameters(width):,} (width {width}):"
+        f" {describe_duration(folder, plan(width, seeds))}"
+        for width in widths
+    )
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -63,14 +57,14 @@ def main(words: Sequence[str] | None = None) -> int:
         print(estimate(asked.folder, asked.widths, asked.seeds), flush=True)
         tasks = [each for width in asked.widths for each in plan(width, asked.seeds)]
         with StopSignals() as signals:
-            advance(asked.folder, tasks, signals, asked.seconds, asked.slice)
+            failed = run_missing(asked.folder, tasks, signals, asked.seconds, asked.slice)
         text = page.write_page(list(GRADIENT), asked.seeds, asked.folder, "figures/map.png")
         asked.output.write_text(text, encoding="utf-8")
         page.draw(asked.seeds, asked.folder, figure)
     except InputError as error:
         print(f"benchmarks.map: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.published.runs import Planned
+from benchmarks.published.runs import JobRun
 from hpctrain.decomposition.blocks import Decomposition, LayerRange, cut_layers
 
 INNER_LAYERS = 6
@@ -23,7 +23,7 @@ MOST_SYSTEMS = 500
 # Broyden's inverse Hessians of the blocks, kept from one local phase of ten steps to the next.
 KEPT = {
     "solver.local_solver": "ssbroyden",
-    "solver.keep_local_memory": "true",
+    "solver.keep_local_memory": True,
     "solver.local_steps": 10,
 }
 MORE_GLOBAL = {"solver.global_solver": "ssbroyden", "solver.global_steps": 40}
@@ -46,7 +46,7 @@ def count_parameters(width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Named(Planned):
+class Named(JobRun):
     """A run with a short name for its files: with all its settings it would be too long."""
 
     label: str = ""
@@ -65,7 +65,7 @@ class Method:
         job: a name in jobs/, without its ending.
         settings: of the job, by their keys.
         records: iterations from one look at the error to the next.
-        timed: iterations of the short runs by which it is timed.
+        timed: iterations of the short runs by which it is timed: of Broyden one panel of updates.
         gradients: how many it takes to 1e-2 at most, about, for the estimate of time.
         blocks: S, 1 where it has none.
         overlap: of the blocks.
@@ -101,7 +101,7 @@ class Method:
         """The blocks."""
         return cut_layers(list_layers(width), self.blocks, self.overlap)
 
-    def plan_count(self, width: int, seed: int) -> Planned:
+    def plan_count(self, width: int, seed: int) -> JobRun:
         """The run that counts iterations and gradients to the targets, on one rank."""
         most = {
             "stop.error": TARGETS[-1],
@@ -116,21 +116,21 @@ class Method:
         label = f"{self.label}-width={width}-seed={seed}"
         return Named(self.job, settings, self.gradients * GRADIENT[width], label=label)
 
-    def plan_timing(self, width: int, ranks: int = 1) -> Planned:
+    def plan_timing(self, width: int, ranks: int = 1) -> JobRun:
         """A few iterations from the start: on one rank to be timed, on two to count messages."""
         return self._plan_short(width, f"ranks={ranks}", {}, ranks)
 
-    def plan_share(self, width: int) -> Planned:
+    def plan_share(self, width: int) -> JobRun:
         """The same iterations with the points of one of many ranks."""
         points = {"problem.points": self.share, "parallel.chunks": 1}
         return self._plan_short(width, f"points={self.share}", points, ranks=1)
 
-    def list_runs(self, width: int, seeds: int) -> list[Planned]:
+    def list_runs(self, width: int, seeds: int) -> list[JobRun]:
         """All runs of the method on a network, short ones first."""
         short = [self.plan_timing(width), self.plan_share(width), self.plan_timing(width, 2)]
         return [*short, *(self.plan_count(width, seed) for seed in range(seeds))]
 
-    def _plan_short(self, width: int, word: str, more: Mapping[str, Any], ranks: int) -> Planned:
+    def _plan_short(self, width: int, word: str, more: Mapping[str, Any], ranks: int) -> JobRun:
         settings = {
             "network.width": width,
             **self.settings,
@@ -154,12 +154,12 @@ METHODS = (
         BROYDEN,
         "burgers-ssbroyden",
         records=10,
-        timed=10,
+        timed=60,
         gradients=600,
         global_steps=1,
         gathered=1,
     ),
-    Method("L-BFGS, m = 3, momentum", "burgers-lbfgs", records=20, timed=10, pairs=3),
+    Method("L-BFGS, m = 3, momentum", "burgers-lbfgs", records=20, timed=60, pairs=3),
     Method(
         "L-BFGS, m = 50",
         "burgers-lbfgs",
@@ -217,7 +217,7 @@ METHODS = (
     Method(
         NEWTON_KRYLOV,
         "burgers-mspqn",
-        {"solver": '{name="newton-krylov-schwarz",blocks=8}'},
+        {"solver": {"name": "newton-krylov-schwarz", "blocks": 8}},
         timed=3,
         blocks=8,
         is_additive=True,

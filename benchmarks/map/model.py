@@ -216,7 +216,9 @@ def make_case(
     """
     ratio, W, n = POINTS / method.share, whole.work.gradients, list_layers(width)[-1].stop
     rates = [_subtract_products(method, width, each, number) for each in (whole, share)]
-    local, globally = (Parts.split(*pair, ratio) for pair in zip(*rates, strict=True))
+    local, globally = (
+        Parts.split(all_points, few, ratio) for all_points, few in zip(*rates, strict=True)
+    )
     gathered = BYTES * n * method.gathered * whole.work.iterations / W
     messages, sent = (each / W for each in traffic)
     return Case(method, width, local, globally, number, messages, sent, gathered)
