@@ -10,6 +10,8 @@ Studies, each a few jobs under K seeds (0, 1, … K - 1), of one rank and one th
                 uncontrolled") or none ("local steps only"): accuracies and rejected steps
     full-small  all samples in every iteration, 100 epochs, the small network
     full-large  the same on the large network
+    per-second  APTS with local steps on parts of the shares, as published, Adam with and without a
+                decay: gradients and CPU seconds to an accuracy
     overhead    what of an iteration is not evaluation, and how many sums over ranks it makes
 
 Runs are kept in runs/apts and made if they are not there, so that a study goes on where it was cut
@@ -36,7 +38,11 @@ FULL_EPOCHS = (1, 10, 50, 100)
 # Iterations of 30 epochs of mini-batches of 10,000.
 MINI_BATCHES = 180
 OVERHEAD = "overhead"
+PER_SECOND = "per-second"
+# Accuracies in percent, of which the first iteration with at least as much is looked for.
+TARGETS = (86.0, 86.9, 87.7)
 ADAM_RATES = ("0.01", "0.0025", "0.001")
+DECAYS = ("cosine", "linear")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Variant:
     label: str
     job: str
     settings: dict[str, object] = field(default_factory=dict)
+    iterations: int | None = None
 
 
 def data(label: str, **settings: object) -> Variant:
@@ -60,7 +67,32 @@ ADAM = [
     Variant(f"Adam, learning rate {rate}", "fashion-mnist-adam-10k", {"learning_rate": rate})
     for rate in ADAM_RATES
 ]
+
+
+def parts(count: int, iterations: int) -> Variant:
+    label = f"data, N = 2, k = {count} parts, {iterations} iterations"
+    settings = {"parts": count, "decay_steps": iterations}
+    return Variant(label, "apts/data-10k-parts", settings, iterations)
+
+
+def decayed(rate: str, form: str, iterations: int, size: int = 10_000) -> Variant:
+    settings = {"learning_rate": rate, "decay": form, "decay_steps": iterations}
+    settings |= {"batch_size": size, "parallel.chunks": 2}
+    label = f"Adam, batch {size}, learning rate {rate}, {form}, {iterations} iterations"
+    return Variant(label, "fashion-mnist-adam-10k-decay", settings, iterations)
+
+
 STUDIES: dict[str, list[Variant]] = {
+    PER_SECOND: [
+        parts(20, 96),
+        parts(10, 150),
+        *(decayed(rate, form, 180) for rate in ("0.01", "0.02", "0.03") for form in DECAYS),
+        decayed("0.02", "cosine", 450),
+        decayed("0.003", "cosine", 1800, 1_000),
+        ADAM[0],
+        data("data, N = 2, m = 15"),
+        data("data, N = 2, m = 5 as published", memory=5),
+    ],
     "accuracy": [
         *ADAM,
         Variant("SGD, momentum", "fashion-mnist-sgd-10k"),
@@ -151,6 +183,38 @@ def accuracy_at(run: Run, epoch: int) -> float:
     return 100 * float(accuracies[known][places[0]]) if len(places) else float("nan")
 
 
+def per_second(seeds: Sequence[int], data_set: str) -> None:
+    """Gradients and CPU seconds to the targets, where all seeds reach them; row after row."""
+    print(f"\n{PER_SECOND}, {data_set}: gradients / CPU s to a test accuracy, {len(seeds)} seeds\n")
+    table = []
+    for variant in STUDIES[PER_SECOND]:
+        runs = runs_of(variant, seeds, data_set, variant.iterations or MINI_BATCHES)
+        reached = [describe_reach(runs, target) for target in TARGETS]
+        last = spread([100 * run.history["test_accuracy"][-1] for run in runs], 2)
+        work = np.mean([run.history["gradient_evaluations"][-1] for run in runs])
+        seconds = np.mean([training_seconds(run)[-1] for run in runs])
+        table.append([variant.label, *reached, last, f"{work:.0f} / {seconds:.0f}"])
+        print(tabulate(table[-1:], tablefmt="github").splitlines()[-1], flush=True)
+    headers = ["", *(f"{target} %" for target in TARGETS), "at the end", "of gradients / CPU s"]
+    print("\n" + tabulate(table, headers=headers, tablefmt="github"), flush=True)
+
+
+def describe_reach(runs: Sequence[Run], target: float) -> str:
+    """Mean gradients (and losses, three of which are one) and CPU seconds to an accuracy."""
+    places = [np.flatnonzero(100 * run.history["test_accuracy"] >= target) for run in runs]
+    if not all(len(each) for each in places):
+        return f"{sum(len(each) > 0 for each in places)} of {len(runs)} seeds"
+    first = [each[0] for each in places]
+    work = np.mean(
+        [
+            run.history["gradient_evaluations"][i] + run.history["loss_evaluations"][i] / 3
+            for run, i in zip(runs, first, strict=True)
+        ]
+    )
+    seconds = np.mean([training_seconds(run)[i] for run, i in zip(runs, first, strict=True)])
+    return f"{work:.0f} / {seconds:.1f}"
+
+
 def rejected(run: Run) -> int:
     """Trials that global control refused."""
     return int((run.history["trial_accepted"][1:] == 0).sum())
@@ -203,6 +267,8 @@ def main() -> None:
     for name in asked.studies:
         if name == OVERHEAD:
             overhead()
+        elif name == PER_SECOND:
+            per_second(range(asked.seeds), asked.data)
         else:
             study(name, range(asked.seeds), asked.data)
 

@@ -71,6 +71,7 @@ CASES = {
     "hessian": (DIGITS, FCNN, 'name = "trust-region"\nmodel = "hessian"'),
     "apts-weights": (DIGITS, FCNN, 'name = "apts-weights"\nblocks = 2\nlocal_steps = 2'),
     "apts-data": (DIGITS, FCNN, 'name = "apts-data"\nsubdomains = 2\nlocal_steps = 2'),
+    "apts-parts": (DIGITS, FCNN, 'name = "apts-parts"\nbatch_size = 20\nparts = 2'),
     "rmtr": (DIGITS, RESNET, 'name = "rmtr"\nbatch_size = 20\ncoarse_steps = 2'),
     "mlvr": (LOGISTIC, "", 'name = "mlvr"'),
     "mlvr-krylov": (LOGISTIC, "", 'name = "mlvr-krylov"'),

@@ -46,6 +46,7 @@ CASES: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "newton-krylov-schwarz": (PINN, ("blocks=2", "sketch=16")),
     "trust-region": (FCNN, ("trust_region.radius=4.0",)),
     "apts-data": (FCNN, ()),
+    "apts-parts": (FCNN, ("batch_size=20", "parts=2")),
     "apts-weights": (FCNN, ()),
     "rmtr": (RESNET, ("batch_size=20", "levels=2", "trust_region.radius=4.0")),
     "mlvr": (ROWS, ()),
@@ -72,6 +73,8 @@ BACKTRACKING = ('control="line-search"', "line_search.c1=0.95")
 LOCAL = ('local_solver="trust-region"', "trust_region.radius=0.01")
 WIDE_LOCAL = ('local_solver="trust-region"', "trust_region.radius=100.0")
 WIDE = ("trust_region.radius=4.0", "trust_region.max_radius=4.0")
+WIDE_PARTS = ("trust_region.radius=4.0", "trust_region.max_radius=4.0")
+NARROW_PARTS = ("trust_region.radius=0.001",)
 FEW = ("trust_region.radius=0.1", "share=0.05")
 SAMPLED = ('sampling="hessian"', *HESSIAN, "sample_size=20")
 BATCHES = ("trust_region.radius=1.0", "batch_size=10")
@@ -81,6 +84,7 @@ CASCADE = "cascade=[{level=1, epochs=0.5, batch_size=20, steps=2}]"
 WHERE = {
     ("*", "batch_overlap"): Where("0.5", ("batch_size=20",)),
     ("*", "cg_iterations"): Where("1"),
+    ("*", "decay"): Where('"linear"', ("decay_steps=6",)),
     ("*", "line_search.c1"): Where("0.45"),
     ("*", "line_search.max_trials"): Where("1"),
     ("*", "trust_region.eta1"): Where("0.7"),
@@ -88,6 +92,13 @@ WHERE = {
     ("*", "trust_region.min_radius"): Where("1.0", ("trust_region.radius=4.0",)),
     ("apts-data", "cg_iterations"): Where("1", HESSIAN),
     ("apts-data", "local_steps"): Where("1"),
+    ("apts-parts", "batch_size"): Where("10"),
+    ("apts-parts", "trust_region.eta1"): Where("0.7", WIDE_PARTS),
+    ("apts-parts", "trust_region.eta2"): Where("0.25", WIDE_PARTS),
+    ("apts-parts", "trust_region.grow"): Where("4.0", NARROW_PARTS),
+    ("apts-parts", "trust_region.max_radius"): Where("0.005", NARROW_PARTS),
+    ("apts-parts", "trust_region.min_radius"): Where("3.0", WIDE_PARTS),
+    ("apts-parts", "trust_region.shrink"): Where("0.25", WIDE_PARTS),
     ("apts-weights", "cg_iterations"): Where("1", HESSIAN),
     ("apts-weights", "forced_decrease"): Where("true", WIDE),
     ("apts-weights", "local_steps"): Where("1"),

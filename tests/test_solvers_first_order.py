@@ -6,6 +6,7 @@ import pytest
 import torch
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.epochs import batch
 from hpctrain.objective import evaluate_point
 from hpctrain.solvers import make_solver
@@ -197,3 +198,30 @@ def test_torch_lbfgs_shows_a_loss_that_is_not_finite(factor):
     assert record.outcome.is_final or not math.isfinite(record.loss)
     state, record = solver.step(state)
     assert not math.isfinite(record.loss) or record.step_length == 0
+
+
+@pytest.mark.parametrize("form", ["linear", "cosine"])
+@pytest.mark.parametrize("options", SOLVERS[:2])
+def test_a_decay_is_the_schedule_of_torch_and_ends_the_run_at_its_end(options, form):
+    steps, loss = 6, random_quadratic(N)
+    o = type(options)(**options.model_dump() | {"decay": form, "decay_steps": steps})
+    states, records, _ = run(o, loss, steps + 1)
+
+    def factor(t):
+        return 1 - t / steps if form == "linear" else (1 + math.cos(math.pi * t / steps)) / 2
+
+    theta = START.clone().requires_grad_()
+    kind = torch.optim.Adam if o.name == "adam" else torch.optim.SGD
+    momentum = {} if o.name == "adam" else {"momentum": o.momentum}
+    peer = kind([theta], lr=o.learning_rate, **momentum)
+    schedule = torch.optim.lr_scheduler.LambdaLR(peer, factor)
+    for t in range(steps):
+        assert records[t].step_length == pytest.approx(o.learning_rate * factor(t))
+        there = objective_of(loss).evaluate_with_gradient(theta.detach())
+        theta.grad = there.evaluate_gradient()
+        peer.step()
+        schedule.step()
+    torch.testing.assert_close(states[steps].point.theta, theta.detach(), rtol=1e-10, atol=1e-10)
+    assert torch.equal(states[steps + 1].point.theta, states[steps].point.theta)
+    assert records[steps].outcome is Outcome.DECAYED
+    assert all(record.outcome is Outcome.ACCEPTED for record in records[:steps])

@@ -24,6 +24,7 @@ from hpctrain.problems.classification.problem import ClassificationProblem
 from hpctrain.problems.logistic.problem import LogisticProblem
 from hpctrain.run.train import resume, run
 from hpctrain.solvers import SOLVERS, make_solver
+from hpctrain.solvers.apts_parts import APTSPartsOptions
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
 from hpctrain.solvers.spqn import SPQNOptions
 
@@ -85,7 +86,10 @@ def test_a_run_ends_too_where_the_gradient_becomes_zero(name, trial, begin):
     assert outcome.reason is ZERO_GRADIENT and 1 <= outcome.iterations <= 3
 
 
-@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "apts-data"])
+BY_SHARES = ("apts-data", "apts-parts")
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name not in BY_SHARES])
 def test_a_gradient_whose_square_underflows_is_not_zero_and_not_divided_by(name, trial, begin):
     trial.equation("1 + 1e-200 * u.t")
     trial.rows(1e-200 * np.where(np.arange(SAMPLES) % 2, 1, [[-1], [1], [1]]).T)
@@ -96,10 +100,11 @@ def test_a_gradient_whose_square_underflows_is_not_zero_and_not_divided_by(name,
     check_steps_from_a_tiny_gradient(*made(trial.job(name, tried=tried)))
 
 
-def test_nor_is_that_of_shares_of_the_samples():
+@pytest.mark.parametrize("options", [data(region=FREE), APTSPartsOptions(batch_size=8, parts=2)])
+def test_nor_is_that_of_shares_of_the_samples(options):
     loss = apts_quadratic()
     loss.A, loss.b = 1e-200 * loss.A, 1e-200 * loss.b
-    solver = solver_of(data(region=FREE), loss)
+    solver = solver_of(options, loss)
     check_steps_from_a_tiny_gradient(solver, solver.init(torch.zeros(loss.parameters).double()))
 
 

@@ -53,6 +53,7 @@ TRIED = {
     "newton-krylov-schwarz": (PINN, "blocks = 3\nsketch = 10"),
     "apts-weights": (CLASSES, ""),
     "apts-data": (CLASSES, ""),
+    "apts-parts": (CLASSES, "batch_size = 16\nparts = 2"),
     "rmtr": (RESNET, "batch_size = 16\ncoarse_steps = 2"),
     **dict.fromkeys(["mlvr", "mlvr-krylov", "astrom", "ssn", "newton"], (LOGISTIC, "")),
     **dict.fromkeys(["svrg", "sarah"], (LOGISTIC, f"learning_rate = {SAMPLES}\ninner_steps = 2")),

@@ -35,6 +35,9 @@ class ChunkPool:
             for chunk in range(thread, chunks, self.threads):
                 function(thread, chunk)
 
+        if self.threads == 1 and torch.get_num_threads() == 1:  # to hand over takes time
+            work(0)
+            return
         for done in [self._executor.submit(work, thread) for thread in range(self.threads)]:
             done.result()
 

@@ -48,6 +48,7 @@ class Outcome(Enum):
     )
     NO_SUBDOMAIN_DECREASE = "no subdomain found a decrease above round-off", True
     LEAST_RADIUS = "no decrease was found within the least radius of the trust region", True
+    DECAYED = "step lengths have decayed to zero: solver.decay_steps are over", True
 
     def __init__(self, text: str, is_final: bool) -> None:
         self.text = text

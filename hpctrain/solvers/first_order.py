@@ -1,7 +1,8 @@
 """First-order training on all samples or on mini-batches: gradient descent with momentum, Adam.
 
 A step goes along the gradient of the batch that its state was evaluated on, and evaluates the next
-one: a loss is recorded before the parameters have seen its samples.
+one: a loss is recorded before the parameters have seen its samples. With a decay (`methods.decay`)
+the α of step t is its factor times the learning rate.
 """
 
 from dataclasses import dataclass, replace
@@ -12,13 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from hpctrain.linalg.vectors import norm
+from hpctrain.methods.decay import DecayOptions
 from hpctrain.methods.sampling.mini_batches import make_mini_batches
 from hpctrain.objective import Point, evaluate_point
-from hpctrain.options import Options
 from hpctrain.solvers.base import Record, Setting, Solver
 
 
-class _FirstOrderOptions(Options):
+class _FirstOrderOptions(DecayOptions):
     batch_size: int | None = Field(
         None, ge=1, description="samples of a mini-batch; by default all are in every step"
     )
@@ -85,14 +86,20 @@ class _FirstOrder(Solver[State], Generic[State]):
 
     def _record(self, state: State) -> Record:
         """One gradient a step, and one update of vectors as long as θ, counted as a memory's."""
-        point, rate, t = state.point, self.options.learning_rate, state.t
+        point, t = state.point, state.t
+        rate, outcome = self._find_rate(t - 1), self.options.name_outcome(t - 1)
         epoch, at_end = self._batches.count_epochs(t), self._batches.ends_epoch(t)
         g = norm(point.gradient)
-        return Record(point.loss, g, rate, 1, 1, epoch=epoch, ends_epoch=at_end)
+        return Record(point.loss, g, rate, 1, 1, outcome, epoch, at_end)
+
+    def _find_rate(self, t: int) -> float:
+        """α of step t, from 0."""
+        return self.options.learning_rate * self.options.find_factor(t)
 
     def _describe(self, method: str) -> list[str]:
-        alone = self.options.batch_size is None
-        return [method] if alone else [method, self._batches.describe()]
+        o = self.options
+        batches = [] if o.batch_size is None else [self._batches.describe()]
+        return [method, *o.describe_decay(), *batches]
 
 
 class SGD(_FirstOrder[SGDState]):
@@ -114,7 +121,7 @@ class SGD(_FirstOrder[SGDState]):
         o = self.options
         with self.setting.timer.phase("global"):
             v = o.momentum * state.v + state.point.gradient
-            theta = state.point.theta - o.learning_rate * v
+            theta = state.point.theta - self._find_rate(state.t) * v
             t = state.t + 1
             new = SGDState(self._evaluate(theta, t), v, t)
             return new, self._record(new)
@@ -150,7 +157,8 @@ class Adam(_FirstOrder[AdamState]):
             v = o.beta2 * state.v + (1 - o.beta2) * g * g
             m_hat = m / (1 - o.beta1**t)
             v_hat = v / (1 - o.beta2**t)
-            theta = state.point.theta - o.learning_rate * m_hat / (v_hat.sqrt() + o.epsilon)
+            rate = self._find_rate(state.t)
+            theta = state.point.theta - rate * m_hat / (v_hat.sqrt() + o.epsilon)
             new = AdamState(self._evaluate(theta, t), m, v, t)
             return new, self._record(new)
 

@@ -92,7 +92,10 @@ class CrossEntropy:
         numbers = to_array(chosen)
 
         def select(_: Replica, chunk: Chunk) -> Chunk:
-            kept = np.flatnonzero(_is_among(chunk.numbers, numbers))
+            kept = _find_among(chunk.numbers, numbers)
+            if len(kept) and kept[-1] - kept[0] == len(kept) - 1:  # no copy of what is in a row
+                row = slice(kept[0], kept[-1] + 1)
+                return Chunk(chunk.numbers[row], chunk.inputs[row], chunk.labels[row])
             rows = to_tensor(kept, self.device)
             # Three times as fast as an index in brackets, and no small part of an iteration.
             return Chunk(
@@ -299,9 +302,12 @@ def _list_layers(region: Region) -> list[int]:
     return [layer for run in region.runs for layer in range(run.first, run.last + 1)]
 
 
-def _is_among(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Which of these numbers are among the chosen ones; both ascend."""
-    if len(chosen) == 0:
-        return np.zeros(len(numbers), bool)
+def _find_among(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The places of those numbers that are among the chosen ones; both ascend, each once."""
+    if len(chosen) == 0 or len(numbers) == 0:
+        return np.zeros(0, int)
+    if len(chosen) < len(numbers):  # the shorter ones are looked up in the longer ones
+        places = np.searchsorted(numbers, chosen)
+        return places[numbers[np.minimum(places, len(numbers) - 1)] == chosen]
     places = np.searchsorted(chosen, numbers)
-    return chosen[np.minimum(places, len(chosen) - 1)] == numbers
+    return np.flatnonzero(chosen[np.minimum(places, len(chosen) - 1)] == numbers)
