@@ -97,9 +97,9 @@ class _FirstOrder(Solver[State], Generic[State]):
         return self.options.learning_rate * self.options.find_factor(t)
 
     def _describe(self, method: str) -> list[str]:
-        o = self.options
-        batches = [] if o.batch_size is None else [self._batches.describe()]
-        return [method, *o.describe_decay(), *batches]
+        has_batches = self.options.batch_size is not None
+        batches: list[str] = [self._batches.describe()] if has_batches else []
+        return [method, *self.options.describe_decay(), *batches]
 
 
 class SGD(_FirstOrder[SGDState]):
