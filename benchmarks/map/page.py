@@ -49,6 +49,9 @@ def write_page(widths: Sequence[int], seeds: int, folder: Path, figure: str) -> 
         parts.append(title)
         for error in sorted(TARGETS):
             found = rows.make_rows(width, error, seeds, folder)
+            if not any(row.runs for row in found):
+                parts.append(f"{NOT_YET.capitalize()}.")
+                break
             parts += [f"To an error of {short(error)}:", write_table(found)]
             parts += [say for each in ON if (say := write_words(found, each))]
     return "\n\n".join(parts) + "\n"
