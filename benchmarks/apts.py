@@ -41,7 +41,7 @@ OVERHEAD = "overhead"
 PER_SECOND = "per-second"
 # Accuracies in percent, of which the first iteration with at least as much is looked for.
 TARGETS = (86.0, 86.9, 87.7)
-ADAM_RATES = ("0.01", "0.0025", "0.001")
+ADAM_RATES = (0.01, 0.0025, 0.001)
 DECAYS = ("cosine", "linear")
 
 
@@ -72,10 +72,10 @@ ADAM = [
 def parts(count: int, iterations: int) -> Variant:
     label = f"data, N = 2, k = {count} parts, {iterations} iterations"
     settings = {"parts": count, "decay_steps": iterations}
-    return Variant(label, "apts/data-10k-parts", settings, iterations)
+    return Variant(label, "fashion-mnist-apts-parts-10k", settings, iterations)
 
 
-def decayed(rate: str, form: str, iterations: int, size: int = 10_000) -> Variant:
+def decayed(rate: float, form: str, iterations: int, size: int = 10_000) -> Variant:
     settings = {"learning_rate": rate, "decay": form, "decay_steps": iterations}
     settings |= {"batch_size": size, "parallel.chunks": 2}
     label = f"Adam, batch {size}, learning rate {rate}, {form}, {iterations} iterations"
@@ -86,9 +86,9 @@ STUDIES: dict[str, list[Variant]] = {
     PER_SECOND: [
         parts(20, 96),
         parts(10, 150),
-        *(decayed(rate, form, 180) for rate in ("0.01", "0.02", "0.03") for form in DECAYS),
-        decayed("0.02", "cosine", 450),
-        decayed("0.003", "cosine", 1800, 1_000),
+        *(decayed(rate, form, 180) for rate in (0.01, 0.02, 0.03) for form in DECAYS),
+        decayed(0.02, "cosine", 450),
+        decayed(0.003, "cosine", 1800, 1_000),
         ADAM[0],
         data("data, N = 2, m = 15"),
         data("data, N = 2, m = 5 as published", memory=5),
@@ -141,8 +141,8 @@ STUDIES: dict[str, list[Variant]] = {
             "monotone": {},
             "nonmonotone, W = 5": {"window": 5},
             "nonmonotone, W = 10": {"window": 10},
-            "trials uncontrolled": {"global_control": "false"},
-            "local steps only": {"global_control": "false", "global_steps": 0},
+            "trials uncontrolled": {"global_control": False},
+            "local steps only": {"global_control": False, "global_steps": 0},
         }.items()
     ],
     **{

@@ -100,7 +100,8 @@ FORBIDDEN_VALUES = {
     " (did you mean adam?)",
     "solver.name=aspqm": f'solver.name = "aspqm" is not allowed: one of {SOLVERS}'
     " (did you mean aspqn?)",
-    "solver.beta1=0.5": f"solver.beta1 is a setting of adam, not of aspqn; allowed: {SPQN_KEYS}",
+    "solver.beta1=0.5": "solver.beta1 is a setting of apts-parts, adam, not of aspqn;"
+    f" allowed: {SPQN_KEYS}",
     "solver.name=7": f"solver.name = 7 is not allowed: one of {SOLVERS}",
     "solver.momentum=0": "solver.momentum = 0 is not allowed: a number, above 0 and at most 1",
     "solver.line_search.c1=2": "solver.line_search.c1 = 2 is not allowed:"

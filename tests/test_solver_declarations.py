@@ -16,7 +16,7 @@ def test_a_solver_on_mini_batches_says_that_it_counts_epochs(name):
     assert method.takes_batches(method.Options(name=name, batch_size=8))
 
 
-@pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"rmtr"}))
+@pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"rmtr", "apts-parts"}))
 def test_a_solver_on_all_samples_counts_no_epochs(name):
     method = SOLVERS[name]
     rate = method.Options.model_fields.get("learning_rate")

@@ -324,7 +324,8 @@ REFUSED = {
     "solver.2.stop.max_iterations=0": "solver.2.stop.max_iterations = 0 is not allowed: an integer,"
     " at least 1",
     "solver.2.memroy=3": f"unknown key solver.2.memroy; allowed: {LBFGS} (did you mean memory?)",
-    "solver.2.beta1=0.5": f"solver.2.beta1 is a setting of adam, not of lbfgs; allowed: {LBFGS}",
+    "solver.2.beta1=0.5": "solver.2.beta1 is a setting of apts-parts, adam, not of lbfgs;"
+    f" allowed: {LBFGS}",
     "solver.3.stop.test_accuracy=0.5": "solver.3.stop.test_accuracy = 0.5 is not allowed: not"
     ' measured for problem.name = "klein-gordon", which has solver.3.stop.error',
     "solver.2={name='aspqn', blocks=9}": "solver.2.blocks = 9 is not allowed: at most 3, the number"

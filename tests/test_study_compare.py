@@ -243,7 +243,10 @@ REFUSED = {
     "output": (["--set", "output.path=a.h5"], "--set output.path: compare sets it, by --runs"),
     "seeds": (["--seeds", "one"], "--seeds one: expected"),
     "figure": (["-o", "a.gif"], "a.gif: a figure's name ends in .png, .pdf or .svg"),
-    "key": (["--set", "solver.beta1=0.3"], "solver.beta1 is a setting of adam, not of lbfgs"),
+    "key": (
+        ["--set", "solver.beta1=0.3"],
+        "solver.beta1 is a setting of apts-parts, adam, not of lbfgs",
+    ),
 }
 
 

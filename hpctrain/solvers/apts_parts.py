@@ -136,6 +136,10 @@ class APTSParts(Solver[APTSPartsState]):
     needs = frozenset({Need.SHARES})
     columns = ("radius", "ratio", "trial_accepted")
 
+    @classmethod
+    def takes_batches(cls, options: APTSPartsOptions) -> bool:
+        return True
+
     def __init__(self, setting: Setting, options: APTSPartsOptions) -> None:
         super().__init__(setting, options)
         L, o = setting.objective, options
