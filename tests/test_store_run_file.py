@@ -71,6 +71,14 @@ def test_each_record_can_be_read_while_the_run_goes_on(tmp_path):
             assert seen.stop_reason == "running"
 
 
+def test_a_column_may_name_hundreds_of_values(tmp_path):
+    stages = {f"{number} ssbroyden": number for number in range(1, 301)}
+    with writer(tmp_path / "a.h5", columns=COLUMNS | {"stage": stages}) as run:
+        for number in (1, 128, 300):
+            run.append(row(number) | {"stage": number}, times(number))
+        assert read_run(tmp_path / "a.h5").history["stage"].tolist() == [1, 128, 300]
+
+
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})

@@ -256,7 +256,7 @@ def _make_attributes(
 
 def _make_dtype(kind: ColumnType) -> np.dtype:
     """Returns the HDF5 type of a column. That of an enumeration shows the names to any reader."""
-    return np.dtype(kind) if isinstance(kind, str) else h5py.enum_dtype(kind, basetype="i1")
+    return np.dtype(kind) if isinstance(kind, str) else h5py.enum_dtype(kind, basetype="i2")
 
 
 def _check_fits(past: Run, columns: Mapping[str, ColumnType], phases: Sequence[str]) -> None:
