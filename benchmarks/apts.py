@@ -54,12 +54,21 @@ class Variant:
     settings: dict[str, object] = field(default_factory=dict)
     iterations: int | None = None
 
+    @property
+    def changes(self) -> dict[str, object]:
+        """The settings by their keys in a job."""
+        return {key if "." in key else f"solver.{key}": v for key, v in self.settings.items()}
+
 
 def data(label: str, **settings: object) -> Variant:
+    if settings.get("model") == "linear":  # a job without secant pairs
+        return Variant(label, "apts/data-10k-overlap-5", {"sample_overlap": 0.0} | settings)
     return Variant(label, "apts/data-10k", settings)
 
 
 def weights(label: str, **settings: object) -> Variant:
+    if settings.get("model") == "linear":
+        return Variant(label, "apts/weights-10k-overlap-5", {"batch_overlap": 0.0} | settings)
     return Variant(label, "apts/weights-10k", settings)
 
 
@@ -162,10 +171,7 @@ def runs_of(variant: Variant, seeds: Sequence[int], data_set: str, iterations: i
     """A run for each seed, made where it is not there yet."""
     found = []
     named = "-".join(f"{key}={value}" for key, value in sorted(variant.settings.items()))
-    changes = {
-        key if "." in key else f"solver.{key}": value for key, value in variant.settings.items()
-    }
-    changes |= {"problem.data": data_set, "stop.max_iterations": iterations}
+    changes = variant.changes | {"problem.data": data_set, "stop.max_iterations": iterations}
     with StopSignals() as signals:
         for seed in seeds:
             name = f"{data_set}-{variant.job.replace('/', '-')}-{named}-{iterations}-seed{seed}"

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from benchmarks import apts
+from benchmarks.runs import plan_run
 from benchmarks.tables import write_markdown
 from benchmarks.tasks import describe_duration, run_missing
 from hpctrain.errors import RunError
@@ -71,3 +73,10 @@ def test_the_duration_says_what_is_left(tmp_path):
 def test_a_table_has_as_many_cells_in_every_row_and_numbers_as_they_come():
     lines = write_markdown(["", "a"], [["x", "1.0"], ["yy", 2]]).splitlines()
     assert {line.count("|") for line in lines} == {3} and "1.0" in lines[2]
+
+
+@pytest.mark.parametrize("study", apts.STUDIES)
+def test_every_run_of_the_apts_studies_is_a_valid_job(study):
+    for variant in apts.STUDIES[study]:
+        planned = plan_run(variant.label, variant.job, variant.changes)
+        assert planned.ranks == 1
