@@ -202,7 +202,7 @@ def test_finished_runs_of_the_very_same_job_are_taken_and_others_are_not(tmp_pat
     (folder / "adam-seed4-5.ckpt").mkdir()
     with pytest.raises(AssertionError, match=r"adam-seed4-6\.h5 would be run"):
         compare.compare(study)
-    write_run(folder / "adam-seed4-5.h5", job, [1.0, 0.1], reason="stop.max_seconds reached")
+    write_run(folder / "adam-seed4-6.h5", job, [1.0, 0.1], reason="stop.max_seconds reached")
     assert "stop.max_seconds reached" in compare.compare(study)
 
 

@@ -119,17 +119,18 @@ def _list_candidates(run: PlannedRun, folder: Path) -> Iterator[Path]:
 
 def find_finished_file(run: PlannedRun, folder: Path) -> Path | None:
     """Finds the finished file of this run; None where there is none."""
-    there = itertools.takewhile(Path.exists, _list_candidates(run, folder))
+    there = itertools.takewhile(_is_taken, _list_candidates(run, folder))
     return next((path for path in there if _is_finished(path, run)), None)
 
 
 def find_free_file(run: PlannedRun, folder: Path) -> Path:
     """Finds a name that is free, so that no file is written over, not even that of a killed run."""
-    return next(
-        path
-        for path in _list_candidates(run, folder)
-        if not path.exists() and not path.with_suffix(".ckpt").exists()
-    )
+    return next(path for path in _list_candidates(run, folder) if not _is_taken(path))
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether a run has this name, of which the checkpoint may be all that is left."""
+    return path.exists() or path.with_suffix(".ckpt").exists()
 
 
 def _is_finished(path: Path, run: PlannedRun) -> bool:
