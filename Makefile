@@ -2,8 +2,8 @@
 #
 #   make install     the environment, with the package and its test tools
 #   make run         trains JOB on RANKS ranks, and draws its convergence
-#   make test        the tests on one rank, on two cores; then those of tests/mpi on 3 ranks, most
-#                    on 2, some on 4
+#   make test        the tests on one rank, on two cores; then those of tests/mpi on 3 ranks, those
+#                    of communication on 2 and 4 too
 #   make bench       the benchmarks
 #   make suite       the equations of the field, three seeds each, beside the best published errors:
 #                    most of a day, on a quiet machine; it can be interrupted
@@ -46,12 +46,9 @@ JOB ?= jobs/burgers.toml
 TEST_WORKERS := 3
 # On one rank they are among the serial tests.
 TEST_RANKS := 2 3 4
-# What three ranks, whose shares are uneven, show as well as two.
-NOT_ON_TWO := adaptive_ranks batches_ranks predict python_ranks refusals resume_ranks slabs_ranks
-NOT_ON_TWO += stages_ranks
-# What four ranks show that two and three do not: trees of three levels, groups of several ranks and
-# grids of blocks.
-ON_FOUR := block_rows parallel_blocks parallel_communicator traffic transports
+# All tests run on three ranks, whose shares are uneven. What two and four show beside them: pairs,
+# trees of three levels, groups of several ranks and grids of blocks.
+ON_TWO_AND_FOUR := block_rows parallel_blocks parallel_communicator traffic transports
 SCALING_RANKS ?= 1,2
 
 SHELL := /bin/bash
@@ -123,8 +120,7 @@ test: install
 	for ranks in $(TEST_RANKS); do \
 	    echo "tests/mpi on $$ranks rank(s)"; \
 	    export tests=tests/mpi; \
-	    [ $$ranks != 2 ] || tests+="$(NOT_ON_TWO:%= --ignore=tests/mpi/test_%.py)"; \
-	    [ $$ranks != 4 ] || tests="$(ON_FOUR:%=tests/mpi/test_%.py)"; \
+	    [ $$ranks = 3 ] || tests="$(ON_TWO_AND_FOUR:%=tests/mpi/test_%.py)"; \
 	    others=(); log=build/tests-mpi-$$ranks.log; \
 	    [ $$ranks = 1 ] || others=(: -n $$((ranks - 1)) sh -c 'exec $(MPI_TESTS) > /dev/null'); \
 	    $(MPIRUN) -n 1 $(MPI_TESTS) "$${others[@]}" | tee $$log; \
