@@ -28,7 +28,8 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.overhead import overhead, overhead_rows
-from benchmarks.runs import kept, training_seconds
+from benchmarks.runs import kept, sum_work, training_seconds
+from benchmarks.tables import write_markdown
 from hpctrain.run.signals import StopSignals
 from hpctrain.store.run_file import Run
 
@@ -200,9 +201,9 @@ def per_second(seeds: Sequence[int], data_set: str) -> None:
         work = np.mean([run.history["gradient_evaluations"][-1] for run in runs])
         seconds = np.mean([training_seconds(run)[-1] for run in runs])
         table.append([variant.label, *reached, last, f"{work:.0f} / {seconds:.0f}"])
-        print(tabulate(table[-1:], tablefmt="github").splitlines()[-1], flush=True)
+        print(write_markdown([], table[-1:]).splitlines()[-1], flush=True)
     headers = ["", *(f"{target} %" for target in TARGETS), "at the end", "of gradients / CPU s"]
-    print("\n" + tabulate(table, headers=headers, tablefmt="github"), flush=True)
+    print("\n" + write_markdown(headers, table), flush=True)
 
 
 def describe_reach(runs: Sequence[Run], target: float) -> str:
@@ -211,12 +212,7 @@ def describe_reach(runs: Sequence[Run], target: float) -> str:
     if not all(len(each) for each in places):
         return f"{sum(len(each) > 0 for each in places)} of {len(runs)} seeds"
     first = [each[0] for each in places]
-    work = np.mean(
-        [
-            run.history["gradient_evaluations"][i] + run.history["loss_evaluations"][i] / 3
-            for run, i in zip(runs, first, strict=True)
-        ]
-    )
+    work = np.mean([sum_work(run)[i] for run, i in zip(runs, first, strict=True)])
     seconds = np.mean([training_seconds(run)[i] for run, i in zip(runs, first, strict=True)])
     return f"{work:.0f} / {seconds:.1f}"
 

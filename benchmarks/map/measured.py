@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.map.methods import GRADIENT, Method, count_parameters
 from benchmarks.map.model import Case, Timed, Work, count_read, make_case
+from benchmarks.runs import sum_work
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scaling
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.signals import StopSignals
@@ -18,18 +19,8 @@ from hpctrain.store.run_file import Run
 from hpctrain.study.projection import Network
 from hpctrain.study.stretch import Stretch
 
-# A loss alone costs about a third of one with its gradient.
-LOSS = 1 / 3
 AT_ONCE = Network("without messages", 0.0, float("inf"))
 UPDATES, REPEATS = 64, 5
-
-
-def sum_work(run: Run) -> np.ndarray:
-    """W up to each record, in gradients (records,)."""
-    gradients, products, losses = (
-        run.history[f"{kind}_evaluations"] for kind in ("gradient", "hvp", "loss")
-    )
-    return gradients + products + LOSS * losses
 
 
 def count_work(run: Run, error: float | None = None) -> Work | None:
