@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.suite.plan import Plan, make_case
+from benchmarks.suite.results import Result, collect
 from benchmarks.suite.rows import Row, read_rows
-from benchmarks.suite.table import Result, count_wins, write_tables
+from benchmarks.suite.table import count_wins, write_tables
 from hpctrain.job.settings import load_job
 from hpctrain.problems.equations.options import find_equations
 
@@ -56,13 +57,13 @@ def test_stages_share_the_time_and_large_systems_are_left_out(case):
 
 
 def test_a_planned_run_has_the_rows_settings_and_the_suites_solvers(case, tmp_path):
-    plan = Plan(tmp_path, [SMALL], [3], 60.0, ranks=1)
+    plan = Plan(tmp_path, [3], 60.0, ranks=1)
     job = plan.plan_run(case, 3).job
     assert (job.seed, job.problem.points, job.network.width) == (3, 64, 3)
     assert [stage.name for stage in job.solver] == ["ssbroyden", "gauss-newton"]
     assert job.stop.error is None and job.stop.max_seconds == 60
-    twice = Plan(tmp_path, [SMALL, replace(SMALL, name="other", measure="l1")], [3], 60.0, ranks=1)
-    (task,) = twice.tasks
+    other = replace(case, row=replace(SMALL, name="other", measure="l1"))
+    (task,) = plan.list_tasks([case, other])
     assert task.seconds == 60 and not task.has_ended(tmp_path)
 
 
@@ -88,14 +89,34 @@ def test_a_row_is_won_at_the_published_error_and_in_time_within_twice_its_second
     assert "lost: 1; without a published error: 1; not run: 1." in counted
 
 
-def test_the_table_says_what_was_not_run_and_how_each_row_is_trained(tmp_path):
-    text = write_tables(Plan(tmp_path, [SMALL], [0], 60.0, ranks=1))
+def test_a_row_counts_by_the_first_time_that_wins_it_or_the_longest_one_that_was_run(case):
+    true = case.problem.equations.unknowns["l2"].true
+
+    def plan(*, l2):
+        """Of one seed, whose run ended with l2; or was not made."""
+        run = None if l2 is None else result(case, l2=[5.0, 5.0, l2]).runs[0]
+        return SimpleNamespace(seeds=[0], read=lambda case, seed: run)
+
+    lost, nearer, won = plan(l2=2 * true), plan(l2=1.5 * true), plan(l2=1.01 * true)
+    none = plan(l2=None)
+
+    def choose(*plans):
+        (chosen,) = collect(plans, [case])
+        return chosen.runs[0]
+
+    assert choose(lost, won, nearer) is won.read(case, 0)
+    assert choose(lost, nearer, none) is nearer.read(case, 0)
+    assert choose(none, none) is None
+
+
+def test_the_table_says_what_was_not_run_and_how_each_row_is_trained(case, tmp_path):
+    text = write_tables([Plan(tmp_path, [0], 60.0, ranks=1)], [case])
     rows = [line for line in text.splitlines() if line.startswith("| tiny")]
     assert "not run" in rows[0] and "2 × 3, tanh" in rows[1] and "64 equation" in rows[1]
 
 
 def test_the_table_has_the_sizes_of_all_networks_where_fields_have_their_own(tmp_path):
     several = Row("library/heat-inverse-noisy", "several", {"problem.points": 64})
-    text = write_tables(Plan(tmp_path, [several], [0], 60.0, ranks=1))
+    text = write_tables([Plan(tmp_path, [0], 60.0, ranks=1)], [make_case(several)])
     sizes = [line for line in text.splitlines() if line.startswith("| several")][1]
     assert " + " in sizes

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ class SuiteRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run.
+    """How rows are run.
 
     Attributes:
         folder: where run files and tables lie.
@@ -103,15 +102,9 @@ class Plan:
     """
 
     folder: Path
-    rows: Sequence[Row]
     seeds: Sequence[int]
     seconds: float
     ranks: int
-
-    @cached_property
-    def cases(self) -> list[Case]:
-        """The rows with their problems, in order."""
-        return [make_case(row) for row in self.rows]
 
     def plan_run(self, case: Case, seed: int) -> PlannedRun:
         """What is run of a row with a seed."""
@@ -133,9 +126,8 @@ class Plan:
         path = find_finished_file(self.plan_run(case, seed), self.folder)
         return None if path is None else read_run(path)
 
-    @cached_property
-    def tasks(self) -> list[SuiteRun]:
-        """The runs, each once, all rows with one seed before the next seed."""
-        planned = (self.plan_run(case, seed) for seed in self.seeds for case in self.cases)
+    def list_tasks(self, cases: Sequence[Case]) -> list[SuiteRun]:
+        """The runs of these rows, each once, all rows with one seed before the next seed."""
+        planned = (self.plan_run(case, seed) for seed in self.seeds for case in cases)
         runs = {(run.file, run.overrides): run for run in planned}.values()
         return [SuiteRun(run, self.seconds) for run in runs]

@@ -4,8 +4,6 @@ import math
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -17,91 +15,35 @@ from benchmarks.suite.plan import (
     Case,
     Plan,
 )
+from benchmarks.suite.results import SLOWER, Result, collect
 from benchmarks.tables import write_markdown
 from hpctrain.job.settings import parse_job
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.store.run_file import Run
 
-# How much slower than the published time a win may be.
-SLOWER = 2
 RESULTS = ("equation", "error", "s to the published", "s", "published", "by", "source", "")
 SETTINGS = ("equation", "network", "n", "points and weights", "solvers", "of the published error")
 
 
-@dataclass(frozen=True)
-class Result:
-    """What the runs of a row came to, one a seed."""
+def write_tables(plans: Sequence[Plan], cases: Sequence[Case]) -> str:
+    """Writes how many rows were won, the errors beside the published ones, and what was run.
 
-    case: Case
-    runs: Sequence[Run | None]
-
-    @cached_property
-    def finished(self) -> list[Run]:
-        return [run for run in self.runs if run is not None]
-
-    @cached_property
-    def errors(self) -> list[float]:
-        """At the end of each run."""
-        return [float(self._measure(run)[-1]) for run in self.finished]
-
-    @cached_property
-    def seconds(self) -> list[float]:
-        """Of training, of each run."""
-        return [float(run.history["seconds"][-1]) for run in self.finished]
-
-    @cached_property
-    def seconds_to_published(self) -> list[float]:
-        """Of training, until the published error was reached first; ∞ where it was not."""
-        return [self._find_first(run) for run in self.finished]
-
-    @property
-    def ratio(self) -> float:
-        """The median error over the published one; NaN where there is none of either."""
-        published = self.case.row.error
-        if published is None or not self.errors:
-            return math.nan
-        return statistics.median(self.errors) / published
-
-    @property
-    def is_in_time(self) -> bool:
-        """Whether the published error was reached in at most twice the published time, if known."""
-        asked = self.case.row.seconds
-        return asked is None or statistics.median(self.seconds_to_published) <= SLOWER * asked
-
-    def _measure(self, run: Run) -> np.ndarray:
-        """What is compared, at each record where it was measured; else NaN, but for the last."""
-        measure, unknowns = self.case.row.measure, self.case.problem.equations.unknowns
-        values = np.append(run.history[measure], run.final[measure])
-        if measure not in unknowns:
-            return values
-        true = unknowns[measure].true
-        return np.abs(values - true) / abs(true)
-
-    def _find_first(self, run: Run) -> float:
-        published, history = self.case.row.error, run.history
-        if published is None:
-            return math.nan
-        is_hit = self._measure(run) <= published
-        if self.case.windows > 1:  # before the last one, errors are of a part of the time
-            is_hit[:-1] &= history["slab"] == self.case.windows
-        seconds = np.append(history["seconds"], history["seconds"][-1])[is_hit]
-        return float(seconds[0]) if len(seconds) else math.inf
-
-
-def write_tables(plan: Plan) -> str:
-    """Writes how many rows were won, the errors beside the published ones, and what was run."""
-    results = [Result(case, [plan.read(case, seed) for seed in plan.seeds]) for case in plan.cases]
-    results.sort(key=_rank)
-    own = (
-        f"{len(plan.seeds)} seeds, {plan.ranks} ranks of a thread, {plan.seconds:g} s each at most"
-    )
+    Args:
+        plans: by their time, the shortest first, with the same seeds and ranks.
+        cases: the rows.
+    """
+    results = sorted(collect(plans, cases), key=_rank)
+    seeds = len(plans[0].seeds)
+    times = ", then ".join(f"{plan.seconds:g} s" for plan in plans)
+    again = " for rows that are lost" if len(plans) > 1 else ""
+    own = f"{_count(seeds, 'seed')}, {_count(plans[0].ranks, 'rank')} of a thread, {times}{again}"
     return "\n\n".join(
         [
             f"Relative L2 errors, the largest over the fields, at the end: medians, lowest and"
-            f" highest of {own} ({platform.machine()}, {platform.system()}). Seconds of training."
-            " Rows that are lost come first, the furthest from the published error before all.",
+            f" highest. Runs: {own} ({platform.machine()}, {platform.system()}). Seconds of"
+            " training. Rows that are lost come first, the furthest from the published error"
+            " before all.",
             count_wins(results),
-            write_markdown(RESULTS, [_write_result(each, len(plan.seeds)) for each in results]),
+            write_markdown(RESULTS, [_write_result(each, seeds) for each in results]),
             f"All rows are trained by self-scaled Broyden, until its loss has not been halved in"
             f" {BROYDEN_STAGNATION} iterations or {BROYDEN_SHARE:.0%} of the time is over, then by"
             f" Gauss-Newton until its loss has not been halved in {GAUSS_NEWTON_STAGNATION}"
@@ -115,8 +57,8 @@ def write_tables(plan: Plan) -> str:
 
 def count_wins(results: Sequence[Result]) -> str:
     """How many rows were won and lost."""
-    won = [each for each in results if each.ratio <= 1]
-    lost = sum(each.ratio > 1 for each in results)
+    won = [each for each in results if each.is_won]
+    lost = sum(each.is_lost for each in results)
     timely = sum(each.is_in_time for each in won)
     without = sum(each.case.row.error is None for each in results)
     missing = len(results) - len(won) - lost - without
@@ -125,6 +67,10 @@ def count_wins(results: Sequence[Result]) -> str:
         f" in at most {SLOWER} times the published time where that is known; lost: {lost}; without"
         f" a published error: {without}; not run: {missing}."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def _rank(result: Result) -> float:
@@ -160,7 +106,7 @@ def _describe_seconds(result: Result) -> str:
 def _describe_verdict(result: Result) -> str:
     if math.isnan(result.ratio):
         return ""
-    if result.ratio > 1:
+    if result.is_lost:
         return f"lost, {result.ratio:.2g} times"
     return "won" if result.is_in_time else "won, slower"
 
