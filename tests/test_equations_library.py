@@ -94,6 +94,7 @@ COMPUTED = (
     "kdv",
     "kdv-inverse",
     "kuramoto-sivashinsky",
+    "kuramoto-sivashinsky-odd",
     "laplace-holes",
     "lid-driven-cavity",
     "lid-driven-cavity-stream",

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.suite.plan import Plan, make_case
 from benchmarks.suite.results import Result, collect
-from benchmarks.suite.rows import Row, read_rows
-from benchmarks.suite.table import count_wins, write_tables
+from benchmarks.suite.rows import POOLED, Row, read_rows
+from benchmarks.suite.table import count_wins, explain_losses, write_tables
 from hpctrain.job.settings import load_job
 from hpctrain.problems.equations.options import find_equations
 
@@ -35,6 +35,7 @@ def test_rows_have_names_of_their_own_and_set_no_solver():
 def test_a_row_compares_what_its_job_measures(row):
     equations = find_equations(load_job(row.file).problem.name)
     outputs = {"error"} | {f"error_{field}" for field in equations.fields}
+    outputs |= {POOLED} if len(equations.fields) > 1 else set()
     true = {name for name, unknown in equations.unknowns.items() if unknown.true is not None}
     assert row.measure in outputs | true
     assert row.error is None or (row.method and row.source)
@@ -107,6 +108,52 @@ def test_a_row_counts_by_the_first_time_that_wins_it_or_the_longest_one_that_was
     assert choose(lost, won, nearer) is won.read(case, 0)
     assert choose(lost, nearer, none) is nearer.read(case, 0)
     assert choose(none, none) is None
+
+
+def test_losses_are_explained_while_they_are_losses(case):
+    true = case.problem.equations.unknowns["l2"].true
+    off = [2 * true] * 3
+    explained = replace(case, row=replace(case.row, lost="Too few points."))
+    assert explain_losses([result(explained, l2=off, error=2.0), result(case, l2=off)]) == []
+    heading, lines = explain_losses([result(explained, l2=off)])
+    assert heading == "## What is lost, and why" and lines == "- *tiny.* Too few points."
+
+
+def in_two_fields(case, *, windows=1, reached=1):
+    """A run whose fields have sizes 3, 4 and errors 1, 2 at the end; in windows the last has 5."""
+    fields = case.problem.equations.fields
+    history = {f"error_{name}": np.array([1.0, np.nan]) for name in fields}
+    history |= {"seconds": np.array([0.0, 1.0]), "slab": np.array([1, reached])}
+    solution = {}
+    for name, size, error in zip(fields, (3.0, 4.0), (1.0, 2.0), strict=True):
+        solution[f"reference_{name}"] = np.full((2, 2), size / 2)
+        solution[f"prediction_{name}"] = solution[f"reference_{name}"] * (1 + error)
+    of_one = 1.0 if windows == 1 else 5.0
+    final = {f"error_{name}": of_one * k for k, name in enumerate(fields, 1)}
+    run = SimpleNamespace(history=history, final=final, solution=solution)
+    return Result(replace(case, windows=windows), [run])
+
+
+@pytest.fixture(scope="module")
+def two_fields():
+    return make_case(Row("library/poisson-inverse", "two", {"problem.points": 64}, POOLED, 4.0))
+
+
+def test_errors_are_pooled_by_the_sizes_of_the_fields(two_fields):
+    assert in_two_fields(two_fields).errors == pytest.approx([np.sqrt(9 + 64) / 5])
+
+
+def test_a_run_in_windows_has_the_error_over_all_of_time_and_at_its_end_alone(two_fields):
+    ended = in_two_fields(two_fields, windows=2, reached=2)
+    assert ended.errors == pytest.approx([np.sqrt(9 + 64) / 5])
+    assert ended.seconds_to_published == [1.0]
+    row = replace(two_fields.row, measure="error")
+    assert in_two_fields(replace(two_fields, row=row), windows=2, reached=2).errors == [2.0]
+
+
+def test_a_run_that_did_not_come_to_its_last_window_has_no_error(two_fields):
+    (error,) = in_two_fields(two_fields, windows=3, reached=2).errors
+    assert error == np.inf
 
 
 def test_the_table_says_what_was_not_run_and_how_each_row_is_trained(case, tmp_path):

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks.suite.plan import Case, Plan
+from benchmarks.suite.rows import POOLED
 from hpctrain.store.run_file import Run
 
 # How much slower than the published time a win may be.
@@ -28,7 +29,7 @@ class Result:
 
     @cached_property
     def errors(self) -> list[float]:
-        """At the end of each run."""
+        """At the end of each run; ∞ where not all windows of time were reached."""
         return [float(self._measure(run)[-1]) for run in self.finished]
 
     @cached_property
@@ -65,23 +66,58 @@ class Result:
         return asked is None or statistics.median(self.seconds_to_published) <= SLOWER * asked
 
     def _measure(self, run: Run) -> np.ndarray:
-        """What is compared, at each record where it was measured; else NaN, but for the last."""
-        measure, unknowns = self.case.row.measure, self.case.problem.equations.unknowns
+        """What is compared, at each record where it was measured, else NaN, and at the end.
+
+        Of a run in windows of time the end alone counts: what was measured before, or of its last
+        θ, is the error of one window.
+        """
+        measure, equations = self.case.row.measure, self.case.problem.equations
+        if self.case.windows > 1:
+            before = np.full(len(run.history["seconds"]), math.nan)
+            return np.append(before, self._measure_windows(run))
+        if measure == POOLED:
+            return _pool_errors(run, equations.fields)
         values = np.append(run.history[measure], run.final[measure])
-        if measure not in unknowns:
+        if measure not in equations.unknowns:
             return values
-        true = unknowns[measure].true
+        true = equations.unknowns[measure].true
         return np.abs(values - true) / abs(true)
 
+    def _measure_windows(self, run: Run) -> float:
+        """The error over all of time; ∞ where the run did not come to the last window."""
+        measure, fields = self.case.row.measure, self.case.problem.equations.fields
+        if run.history["slab"][-1] < self.case.windows:
+            return math.inf
+        squares = {name: _sum_squares(run, name, len(fields)) for name in fields}
+        if measure == POOLED:
+            off, size = (sum(each) for each in zip(*squares.values(), strict=True))
+            return math.sqrt(off / size)
+        errors = {f"error_{name}": math.sqrt(off / size) for name, (off, size) in squares.items()}
+        return errors.get(measure, max(errors.values()))
+
     def _find_first(self, run: Run) -> float:
-        published, history = self.case.row.error, run.history
+        published = self.case.row.error
         if published is None:
             return math.nan
         is_hit = self._measure(run) <= published
-        if self.case.windows > 1:  # before the last one, errors are of a part of the time
-            is_hit[:-1] &= history["slab"] == self.case.windows
-        seconds = np.append(history["seconds"], history["seconds"][-1])[is_hit]
+        seconds = np.append(run.history["seconds"], run.history["seconds"][-1])[is_hit]
         return float(seconds[0]) if len(seconds) else math.inf
+
+
+def _sum_squares(run: Run, field: str, fields: int) -> tuple[float, float]:
+    """Σ (u_NN − u)² and Σ u² of a field at the test points, at the end of a run."""
+    ending = f"_{field}" if fields > 1 else ""
+    assert run.solution is not None
+    u, true = (run.solution[f"{what}{ending}"] for what in ("prediction", "reference"))
+    return float(((u - true) ** 2).sum()), float((true**2).sum())
+
+
+def _pool_errors(run: Run, fields: Sequence[str]) -> np.ndarray:
+    """See `POOLED`, at each record and at the end."""
+    sizes = {name: _sum_squares(run, name, len(fields))[1] for name in fields}
+    errors = {f: np.append(run.history[f"error_{f}"], run.final[f"error_{f}"]) for f in fields}
+    together = sum(size * errors[name] ** 2 for name, size in sizes.items())
+    return np.sqrt(together / sum(sizes.values()))
 
 
 def collect(plans: Sequence[Plan], cases: Sequence[Case]) -> list[Result]:

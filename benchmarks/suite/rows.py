@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("rows.toml")
+# The error of all fields together, √(Σ ‖u_NN − u‖² / Σ ‖u‖²), as PINNacle has it.
+POOLED = "pooled"
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,12 @@ class Row:
         name: of the row; by default that of the job.
         settings: of the job, by their keys, where the row has others.
         measure: what is compared, a column of the history: a relative error against the reference,
-            or an unknown, of which it is the relative error against its true value.
+            or an unknown, of which it is the relative error against its true value; or POOLED.
         error: the best published one of `measure`; None where none is known.
         method, hardware, seconds, source: how, where and in what time it was reached, and who says
             so; nothing for what is not known.
         note: what else there is to know.
+        lost: why our error is larger, as far as it was measured; told where it is.
     """
 
     job: str
@@ -35,6 +38,7 @@ class Row:
     seconds: float | None = None
     source: str = ""
     note: str = ""
+    lost: str = ""
 
     @property
     def file(self) -> str:

@@ -51,8 +51,17 @@ def write_tables(plans: Sequence[Plan], cases: Sequence[Case]) -> str:
             f" {LARGEST_SYSTEM:.0e} for N points and n parameters. Windows of time share the time"
             " evenly. Rows differ in what follows, and in nothing else:",
             write_markdown(SETTINGS, [_write_setting(each) for each in results]),
+            *explain_losses(results),
         ]
     )
+
+
+def explain_losses(results: Sequence[Result]) -> list[str]:
+    """Why rows are lost, those that are and where it is known."""
+    rows = [each.case.row for each in results if each.is_lost and each.case.row.lost]
+    if not rows:
+        return []
+    return ["## What is lost, and why", "\n".join(f"- *{row.name}.* {row.lost}" for row in rows)]
 
 
 def count_wins(results: Sequence[Result]) -> str:
@@ -86,8 +95,9 @@ def _write_result(result: Result, seeds: int) -> list[str]:
     how = ", ".join(filter(None, (row.method, row.hardware, seconds)))
     if not result.errors:
         return [name, "not run", "", "", published, how, row.source, ""]
-    error = f"{statistics.median(result.errors):.1e}"
-    if len(result.errors) > 1:
+    median = statistics.median(result.errors)
+    error = f"{median:.1e}" if math.isfinite(median) else "not all windows"
+    if len(result.errors) > 1 and math.isfinite(median):
         error += f" ({min(result.errors):.1e} to {max(result.errors):.1e})"
     if len(result.errors) < seeds:
         error += f", {len(result.errors)} of {seeds} seeds"
@@ -107,7 +117,7 @@ def _describe_verdict(result: Result) -> str:
     if math.isnan(result.ratio):
         return ""
     if result.is_lost:
-        return f"lost, {result.ratio:.2g} times"
+        return f"lost, {result.ratio:.2g} times" if math.isfinite(result.ratio) else "lost"
     return "won" if result.is_in_time else "won, slower"
 
 

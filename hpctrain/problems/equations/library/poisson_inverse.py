@@ -63,9 +63,9 @@ class PoissonInverse(Equations):
 
 
 class PoissonInverseNoisy(PoissonInverse):
-    """The same with normal errors of 0.1."""
+    """The same with normal errors of 0.1; the values of a weigh as if theirs were of 0.01."""
 
     conditions = (
-        PoissonInverse.conditions[0],
+        Dirichlet({"a": _conductivity}, points=500, weight=1 / 0.01**2),
         Observations(_measure(NOISE), ["u"], noise=NOISE),
     )
