@@ -1,9 +1,13 @@
 #include "gram.hpp"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
+#include <new>
+#include <utility>
 #include <vector>
 
 #include "simd.hpp"
@@ -12,11 +16,12 @@ namespace hpctrain {
 
 namespace {
 
-// A register tile of C has tile_rows x (tile_vectors vectors); packed rows of J are taken depth at a
-// time, so that the panels of a tile stay in cache (the blocking of Goto and van de Geijn, 2008). A
-// tile's rows lie within one panel of its columns.
+// A register tile of C has tile_rows x (tile_vectors vectors). Rows of J are packed by panels of as many
+// columns as a tile has, and taken `depth` at a time by the tiles of a block row, so that those of the
+// panel stay in the first cache; all rows of a block row's own panels stay in the second one (the
+// blocking of Goto and van de Geijn, 2008). A tile's rows lie within one panel of its columns.
 constexpr int tile_rows = gram_tile_rows;
-constexpr int64_t depth = 420;
+constexpr int64_t depth = 160, packed_at_a_time = 16;
 
 template <class Real> constexpr int tile_vectors = lanes<Real> < tile_rows ? 4 : 3;
 template <class Real> constexpr int tile_columns = tile_vectors<Real> * lanes<Real>;
@@ -24,32 +29,78 @@ template <class Real> constexpr int tile_columns = tile_vectors<Real> * lanes<Re
 template <class Real> struct Tile {
   Vector<Real> rows[tile_rows][tile_vectors<Real>];
 
-  void operator+=(const Tile& other) {
+  Tile& operator+=(const Tile& other) {
+#pragma GCC unroll 8
     for (int r = 0; r < tile_rows; ++r)
+#pragma GCC unroll 4
       for (int v = 0; v < tile_vectors<Real>; ++v) rows[r][v] += other.rows[r][v];
+    return *this;
   }
 };
 
-// Columns start … start + tile_columns - 1 of all rows of J, filled up with zeros beyond n.
-template <class Real>
-void pack(const std::vector<std::vector<RowsOfJ<Real>>>& parts, int64_t start, int64_t n,
-          Real* panel) {
-  constexpr int width = tile_columns<Real>;
-  const int64_t count = std::min<int64_t>(width, n - start);
-  for (const auto& part : parts)
-    for (const auto& run : part)
-      for (int64_t k = 0; k < run.count; ++k, panel += width) {
-        std::copy_n(run.first + k * run.stride + start, count, panel);
-        std::fill(panel + count, panel + width, Real(0));
-      }
+// Memory for `count` numbers, in large pages where the system has them: it is new in every call.
+template <class Real> std::unique_ptr<Real, decltype(&std::free)> allocate(int64_t count) {
+  const size_t page = 1 << 21, size = count * sizeof(Real), whole = size / page * page;
+  void* memory = std::aligned_alloc(page, whole + page);
+  if (memory == nullptr) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+  madvise(memory, whole, MADV_HUGEPAGE);
+#endif
+  return {static_cast<Real*>(memory), &std::free};
 }
 
-// sum_k a[k][i] b[k][j] over rows of two panels.
-template <class Real> Tile<Real> multiply(const Real* a, const Real* b, int64_t count) {
+// Packed rows of J: those of one panel of columns follow each other, filled up with zeros beyond n.
+template <class Real> class Panels {
+ public:
+  static constexpr int width = tile_columns<Real>;
+
+  Panels(std::vector<const Real*> rows, int64_t n)
+      : rows_(std::move(rows)),
+        n_(n),
+        packed_(allocate<Real>((n + width - 1) / width * width * rows_.size())) {}
+
+  int64_t count() const { return int64_t(rows_.size()); }
+
+  // Element (k, j) of J; those at (k, j + 1) … and (k + 1, j) … are 1 and `width` further.
+  const Real* find(int64_t k, int64_t j) const {
+    const int64_t within = j % width;
+    return packed_.get() + (j - within) * count() + k * width + within;
+  }
+
+  // Packs rows first … last - 1, few of them at a time: they are read in pieces, on other pages each.
+  void pack(int64_t first, int64_t last) {
+    for (int64_t j = 0; j < n_; j += width) {
+      const int64_t columns = std::min<int64_t>(width, n_ - j);
+      Real* to = packed_.get() + j * count() + first * width;
+      for (int64_t k = first; k < last; ++k, to += width) {
+        std::copy_n(rows_[k] + j, columns, to);
+        std::fill(to + columns, to + width, Real(0));
+      }
+    }
+  }
+
+ private:
+  std::vector<const Real*> rows_;
+  int64_t n_;
+  std::unique_ptr<Real, decltype(&std::free)> packed_;
+};
+
+// Packed rows first … first + count - 1 of one part, perhaps its first or its last ones.
+struct Slice {
+  size_t part;
+  int64_t first, count;
+  bool begins, ends;
+};
+
+// sum += sum_k a[k][i] b[k][j] over rows of two panels. Meanwhile memory from `ahead` on, `step` bytes
+// a row, is brought to the second cache.
+template <class Real>
+inline void add_products(const Real* a, const Real* b, int64_t count, const char* ahead,
+                         int64_t step, Tile<Real>& sum) {
   constexpr int L = lanes<Real>, width = tile_columns<Real>;
-  Tile<Real> sum = {};
-  for (int64_t k = 0; k < count; ++k, a += width, b += width) {
+  for (int64_t k = 0; k < count; ++k, a += width, b += width, ahead += step) {
     Vector<Real> x[tile_vectors<Real>];
+    __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 4
     for (int v = 0; v < tile_vectors<Real>; ++v) x[v] = load<Real>(b + v * L);
 #pragma GCC unroll 8
@@ -57,7 +108,24 @@ template <class Real> Tile<Real> multiply(const Real* a, const Real* b, int64_t 
 #pragma GCC unroll 4
       for (int v = 0; v < tile_vectors<Real>; ++v) sum.rows[r][v] += a[r] * x[v];
   }
-  return sum;
+}
+
+// Adds slices to the sums of a tile at (i, j): those of the largest complete subtrees of the parts so
+// far, from left to right, and that of the part to which the next slice belongs.
+template <class Real>
+void push_slices(const Panels<Real>& J, const Slice* slices, const Slice* end, int64_t i, int64_t j,
+                 const char* ahead, int64_t step, Tile<Real>* sums) {
+  for (const Slice* slice = slices; slice < end; ++slice) {
+    Tile<Real>* top = sums + __builtin_popcountll(slice->part);
+    Tile<Real> sum = {};
+    if (!slice->begins) sum = *top;
+    add_products<Real>(J.find(slice->first, i), J.find(slice->first, j), slice->count, ahead, step,
+                       sum);
+    ahead += slice->count * step;
+    if (slice->ends)
+      for (size_t pairs = slice->part; pairs & 1; pairs >>= 1) sum += *--top;
+    *top = sum;
+  }
 }
 
 // C[i][j] += sum[i][j], of which rows x columns lie inside C.
@@ -78,36 +146,57 @@ void add_tile(const Tile<Real>& sum, Real* C, int64_t stride, int64_t rows, int6
     for (int64_t j = 0; j < columns; ++j) C[r * stride + j] += numbers[r * tile_columns<Real> + j];
 }
 
-// Adds the parts of J^T J in rows first … last - 1 and the columns of one panel, j and after.
+// Cuts each part into slices of about as many rows, `depth` at most.
 template <class Real>
-void add_panel(const Real* packed, const std::vector<int64_t>& bounds, int64_t first, int64_t last,
-               int64_t j, int64_t n, Real* own, int64_t stride, std::vector<Tile<Real>>& stack) {
-  constexpr int width = tile_columns<Real>;
-  const int64_t total = bounds.back(), parts = int64_t(bounds.size()) - 1;
+std::vector<Slice> cut(const std::vector<std::vector<RowsOfJ<Real>>>& parts) {
+  std::vector<Slice> slices;
+  int64_t first = 0;
+  for (size_t part = 0; part < parts.size(); ++part) {
+    int64_t rows = 0;
+    for (const auto& run : parts[part]) rows += run.count;
+    const int64_t pieces = std::max<int64_t>(1, (rows + depth - 1) / depth);
+    for (int64_t p = 0; p < pieces; ++p) {
+      const int64_t start = p * rows / pieces, end = (p + 1) * rows / pieces;
+      slices.push_back({part, first + start, end - start, p == 0, p == pieces - 1});
+    }
+    first += rows;
+  }
+  return slices;
+}
+
+// The end of the slices from `slice` on that have `depth` rows together at most.
+inline const Slice* find_batch_end(const Slice* slice, const Slice* end) {
+  const int64_t last = slice->first + depth;
+  do {
+    ++slice;
+  } while (slice < end && slice->first + slice->count <= last);
+  return slice;
+}
+
+// Adds J^T J to the elements of C in rows first … last - 1 and a panel of columns j ….
+template <class Real>
+void add_panel(const Panels<Real>& J, const std::vector<Slice>& slices, int64_t first, int64_t last,
+               int64_t j, Real* own, int64_t stride, std::vector<Tile<Real>>& sums) {
+  constexpr int64_t width = tile_columns<Real>;
   // The tiles above it are above the diagonal.
   const int64_t top = first + std::max<int64_t>(0, j - first) / tile_rows * tile_rows;
   const int64_t tiles = (last - top + tile_rows - 1) / tile_rows;
-  stack.clear();
-  for (int64_t part = 0; part < parts; ++part) {
-    stack.resize(stack.size() + tiles, Tile<Real>{});
-    for (int64_t k = bounds[part]; k < bounds[part + 1]; k += depth) {
-      const int64_t count = std::min(depth, bounds[part + 1] - k);
-      const Real* b = packed + j * total + k * width;
-      for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t i = top + t * tile_rows, within = i % width;
-        const Real* a = packed + (i - within) * total + k * width + within;
-        stack[stack.size() - tiles + t] += multiply<Real>(a, b, count);
-      }
-    }
-    for (int64_t pairs = part; pairs & 1; pairs >>= 1) {
-      const int64_t right = int64_t(stack.size()) - tiles;
-      for (int64_t t = 0; t < tiles; ++t) stack[right - tiles + t] += stack[right + t];
-      stack.resize(right);
-    }
+  const int64_t levels = __builtin_popcountll(slices.back().part) + 1;
+  const int64_t next = j + width < last ? j + width : 0;
+  const int64_t step = int64_t(sizeof(Real)) * width / tiles;
+  sums.resize(std::max(sums.size(), size_t(tiles * levels)));
+  const Slice* const end = slices.data() + slices.size();
+  for (const Slice *slice = slices.data(), *batch; slice < end; slice = batch) {
+    batch = find_batch_end(slice, end);
+    const char* ahead = reinterpret_cast<const char*>(J.find(slice->first, next));
+    const int64_t rows = batch[-1].first + batch[-1].count - slice->first;
+    for (int64_t t = 0; t < tiles; ++t)
+      push_slices(J, slice, batch, top + t * tile_rows, j, ahead + t * rows * step, step,
+                  &sums[t * levels]);
   }
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t i = top + t * tile_rows;
-    add_tile<Real>(stack[t], own + (i - first) * stride + j, stride,
+    add_tile<Real>(sums[t * levels], own + (i - first) * stride + j, stride,
                    std::min<int64_t>(tile_rows, last - i), std::min<int64_t>(width, last - j));
   }
 }
@@ -117,27 +206,24 @@ void add_panel(const Real* packed, const std::vector<int64_t>& bounds, int64_t f
 template <class Real>
 void add_gram_sums(const std::vector<std::vector<RowsOfJ<Real>>>& parts, int64_t n,
                    const BlockRows<Real>& C, int threads) {
-  constexpr int width = tile_columns<Real>;
-  std::vector<int64_t> bounds = {0};
-  for (const auto& part : parts) {
-    bounds.push_back(bounds.back());
-    for (const auto& run : part) bounds.back() += run.count;
-  }
-  const int64_t total = bounds.back(), panels = (n + width - 1) / width;
-  const std::unique_ptr<Real[]> packed(new Real[panels * width * total]);
+  std::vector<const Real*> rows;
+  for (const auto& part : parts)
+    for (const auto& run : part)
+      for (int64_t k = 0; k < run.count; ++k) rows.push_back(run.first + k * run.stride);
+  const std::vector<Slice> slices = cut(parts);
+  Panels<Real> J(std::move(rows), n);
   const int64_t blocks = (n + C.height - 1) / C.height;
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(static)
-    for (int64_t panel = 0; panel < panels; ++panel)
-      pack<Real>(parts, panel * width, n, packed.get() + panel * width * total);
-    std::vector<Tile<Real>> stack;
+    for (int64_t k = 0; k < J.count(); k += packed_at_a_time)
+      J.pack(k, std::min(J.count(), k + packed_at_a_time));
+    std::vector<Tile<Real>> sums;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t block = blocks - 1; block >= 0; --block) {  // the longest rows first
       const int64_t first = block * C.height, last = std::min(n, first + C.height);
-      for (int64_t j = 0; j < last; j += width)
-        add_panel<Real>(packed.get(), bounds, first, last, j, n, C.numbers + C.places[block],
-                        C.strides[block], stack);
+      for (int64_t j = 0; j < last; j += tile_columns<Real>)
+        add_panel(J, slices, first, last, j, C.numbers + C.places[block], C.strides[block], sums);
     }
   }
 }

@@ -8,6 +8,9 @@ from torch import Tensor
 from hpctrain.kernels import find_native_kernels
 from hpctrain.linalg.block_layout import WIDTH, Layout
 
+# Rows of a matrix that are in memory for its Gram matrix at once, beside the matrix of sums.
+ROWS_AT_A_TIME = 2048
+
 
 def update_and_multiply(
     H: Tensor,
@@ -45,6 +48,15 @@ def update_and_multiply(
     if left is not None and right is not None:
         H.mul_(scale).addmm_(left, right)
     return torch.mv(H, x)
+
+
+def fit_parts(longest: int) -> int:
+    """Computes the most parts, 2^k, of at most `ROWS_AT_A_TIME` rows together; at least one.
+
+    Args:
+        longest: the number of rows of the longest part.
+    """
+    return 1 << max(ROWS_AT_A_TIME // max(longest, 1), 1).bit_length() - 1
 
 
 def add_gram_sums(

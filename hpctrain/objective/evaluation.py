@@ -32,13 +32,7 @@ from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import BoundSource, DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import (
-    Node,
-    list_nodes_up_to,
-    pop_left_sibling,
-    push_node,
-    share_chunks,
-)
+from hpctrain.parallel.tree import Node, add_to_nodes, list_nodes_up_to, share_chunks
 from hpctrain.parallel.triangular_factor import compute_triangular_factor
 
 
@@ -221,8 +215,7 @@ class Objective:
         """Computes the Gauss-Newton matrix (2/|D|) JᵀJ at θ, by one sum over the ranks.
 
         J is the Jacobian of the residuals r, of which the loss is the mean of squares. The matrices
-        of the chunks are added along the tree. Where two are siblings in it, the right one is added
-        into the memory of the left one as it is computed, so that only few matrices are in memory.
+        of the chunks are added along the tree, with few of them in memory.
 
         Returns:
             The matrix (n, n), divided among the ranks by block rows.
@@ -232,17 +225,16 @@ class Objective:
         """
         share, n = self._least_squares, self.parameters
         layout = Layout(n, self.communicator.size)
-        sums = list[tuple[Node, Tensor]]()
         level = share.chunks_at_a_time.bit_length() - 1
-        for node in list_nodes_up_to(level, *self._held):
-            first, last = (chunk - self._held[0] for chunk in (node.first, node.last))
-            G = pop_left_sibling(sums, node)
-            is_right = G is not None
-            if G is None:
-                G = torch.zeros(sum(layout.sizes), dtype=self.dtype, device=self.device)
-            share.add_gauss_newton(theta, first, last, G, layout)
-            push_node(sums, node.parent if is_right else node, G)
-        nodes = [part for _, part in sums]
+        numbers, start = sum(layout.sizes), self._held[0]
+
+        def make_zero() -> Tensor:
+            return torch.zeros(numbers, dtype=self.dtype, device=self.device)
+
+        def add(node: Node, G: Tensor) -> None:
+            share.add_gauss_newton(theta, node.first - start, node.last - start, G, layout)
+
+        nodes = add_to_nodes(level, *self._held, make_zero, add)
         own = self.communicator.sum_parts_by_tree(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))

@@ -128,6 +128,37 @@ def pop_left_sibling(sums: list[tuple[Node, Tensor]], node: Node) -> Tensor | No
     return None
 
 
+def add_to_nodes(
+    level: int,
+    first: int,
+    last: int,
+    make_zero: Callable[[], Tensor],
+    add: Callable[[Node, Tensor], None],
+) -> list[Tensor]:
+    """Sums large tensors up to one rank's largest subtrees, with few of them in memory.
+
+    Where two nodes are siblings, the right one is added into the memory of the left one as it is
+    computed.
+
+    Args:
+        level: of the nodes that are computed at once, at most.
+        first, last: the rank's leaves are first … last - 1.
+        make_zero: makes the memory of a sum.
+        add: adds the sum over a node's leaves to the second argument.
+
+    Returns:
+        The sums of `find_aligned_nodes(first, last)`.
+    """
+    sums = list[tuple[Node, Tensor]]()
+    for node in list_nodes_up_to(level, first, last):
+        total = pop_left_sibling(sums, node)
+        parent = node if total is None else node.parent
+        total = make_zero() if total is None else total
+        add(node, total)
+        push_node(sums, parent, total)
+    return [total for _, total in sums]
+
+
 @cache
 def list_joins(chunks: int, ranks: int) -> tuple[Join, ...]:
     """Lists the sums that complete the tree across ranks, children before parents.

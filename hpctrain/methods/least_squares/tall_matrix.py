@@ -14,14 +14,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from hpctrain.kernels.dense import add_gram_sums, fit_parts
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import one_thread
 from hpctrain.objective import Objective
 from hpctrain.parallel.block_rows import BlockRows
-from hpctrain.parallel.tree import Node, find_aligned_nodes, push_node, share_chunks
-
-# Block rows that are computed by one product: at full speed, with little above the diagonal.
-STRIP = 4
+from hpctrain.parallel.tree import Node, add_to_nodes, share_chunks
 
 
 class TallMatrix:
@@ -34,9 +32,10 @@ class TallMatrix:
 
     def __init__(self, objective: Objective, parts: Sequence[Tensor]) -> None:
         self._ranks, self._parts = objective.communicator, parts
-        self._chunks = objective.chunks
+        self._chunks, self._threads = objective.chunks, objective.threads
         self._sizes = [len(part) for part in parts]
         ranges = share_chunks(self._chunks, self._ranks.size)
+        self._held = ranges[self._ranks.rank]
         self._bounds = [_find_bound(first, objective) for first, _ in ranges]
         self._bounds.append(objective.parameters)
 
@@ -59,34 +58,19 @@ class TallMatrix:
     def compute_gram(self) -> BlockRows:
         """Computes TᵀT (m, m), divided among the ranks by block rows, by one sum."""
         ranks, m = self._ranks, self._parts[0].shape[1]
-        layout = Layout(m, ranks.size)
-        held = find_aligned_nodes(*share_chunks(self._chunks, ranks.size)[ranks.rank])
-        sums = [self._parts[0].new_empty(sum(layout.sizes)) for _ in held]
-        for first in range(0, layout.count, STRIP):
-            numbers = range(first, min(first + STRIP, layout.count))
-            for G, (_, product) in zip(sums, self._sum_strip(layout, numbers), strict=True):
-                _pack(product, layout, numbers, G)
-        return BlockRows(ranks, layout, ranks.sum_parts_by_tree(sums, self._chunks, layout.sizes))
+        layout, (first, last) = Layout(m, ranks.size), self._held
+        level = fit_parts(max(self._sizes)).bit_length() - 1
 
-    def _sum_strip(self, layout: Layout, numbers: range) -> list[tuple[Node, Tensor]]:
-        """Block rows of TᵀT that follow each other, as one, of each of this rank's subtrees."""
-        rows, columns = layout.find_slices(numbers[0])[0].start, layout.find_slices(numbers[-1])[1]
-        chunk, _ = share_chunks(self._chunks, self._ranks.size)[self._ranks.rank]
-        sums = list[tuple[Node, Tensor]]()
+        def make_zero() -> Tensor:
+            return self._parts[0].new_zeros(sum(layout.sizes))
+
+        def add(node: Node, G: Tensor) -> None:
+            parts = self._parts[node.first - first : node.last - first]
+            add_gram_sums([[part] for part in parts], 0, G, layout, self._threads)
+
         with one_thread():
-            for number, part in enumerate(self._parts, start=chunk):
-                product = part[:, rows : columns.stop].T @ part[:, columns]
-                push_node(sums, Node(0, number), product)
-        return sums
-
-
-def _pack(strip: Tensor, layout: Layout, numbers: range, G: Tensor) -> None:
-    """Copies block rows that follow each other to their places in G, up to the diagonal."""
-    heights = [layout.find_shape(i)[0] for i in numbers]
-    for i, rows in zip(numbers, strip.split(heights), strict=True):
-        height, width = layout.find_shape(i)
-        place = layout.places[i]
-        G[place : place + height * width].view(height, width).copy_(rows[:, :width])
+            sums = add_to_nodes(level, first, last, make_zero, add)
+        return BlockRows(ranks, layout, ranks.sum_parts_by_tree(sums, self._chunks, layout.sizes))
 
 
 def transpose_rows(rows: Tensor, counts: Sequence[int], objective: Objective) -> TallMatrix:

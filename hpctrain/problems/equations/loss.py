@@ -15,14 +15,11 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
-from hpctrain.kernels.dense import add_gram_sums
+from hpctrain.kernels.dense import add_gram_sums, fit_parts
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
 from hpctrain.networks.joint import JointLayer, JointNetwork
-
-# Rows of the Jacobian that are in memory at a time, unless a chunk has more.
-JACOBIAN_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ class PinnLoss:
     def take_terms(self, terms: Sequence[TermLoss]) -> None:
         """Goes on with other points or weights; of as many rows."""
         self._terms = terms
-        self.chunks_at_a_time = _fit_chunks(terms)
+        self.chunks_at_a_time = fit_parts(sum(max(term.chunk_rows) for term in terms))
         # Groups of points are few, and always left to torch.
         traced = (term.loss.untraced for term in terms if not term.is_grouped)
         self.untraced = next((each for each in traced if each is not None), None)
@@ -347,12 +344,6 @@ class PinnLoss:
             return theta
         self._frozen.region.replace(self._frozen.theta, theta)
         return self._frozen.theta
-
-
-def _fit_chunks(terms: Sequence[TermLoss]) -> int:
-    """The most chunks, 2^k, of at most `JACOBIAN_ROWS` rows together; at least one."""
-    longest = sum(max(term.chunk_rows) for term in terms)
-    return 1 << max(JACOBIAN_ROWS // max(longest, 1), 1).bit_length() - 1
 
 
 class PinnBatch:
