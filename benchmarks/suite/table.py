@@ -127,6 +127,9 @@ def _write_setting(result: Result) -> list[str]:
         f"{term.samples:,} {term.name}" + (f" × {term.weight:g}" if term.weight != 1 else "")
         for term in problem.terms
     ]
+    adapt = problem.adapt
+    if adapt is not None and adapt.points == "fresh":
+        points.append(f"all drawn anew every {adapt.every} iterations")
     if case.windows > 1:
         points.append(f"in each of {case.windows} windows")
     return [
