@@ -142,3 +142,18 @@ def test_a_step_counts_as_the_gradients_and_losses_that_it_evaluates():
     assert objective.counts.gradient_evaluations == 3
     assert objective.counts.loss_evaluations >= 2
     assert (record.nominal_gradient_evaluations, record.update_cost) == (1, 1)
+
+
+def test_a_renewal_has_loss_and_gradient_of_the_rows_that_the_next_step_takes():
+    """Two gradients for both: the rows of J, and the gradient of the new point."""
+    problem, objective = small_burgers()
+    spring = make_spring(objective)
+    start = spring.init(problem.make_initial_parameters(0))
+    before = objective.counts.gradient_evaluations
+    renewed = spring.renew(start)
+    assert renewed.point.loss == pytest.approx(start.point.loss, rel=1e-12)
+    torch.testing.assert_close(renewed.point.gradient, start.point.gradient, rtol=1e-9, atol=1e-12)
+    found, _ = spring.step(renewed)
+    assert objective.counts.gradient_evaluations == before + 2
+    expected, _ = spring.step(renewed)
+    assert torch.equal(found.point.theta, expected.point.theta)

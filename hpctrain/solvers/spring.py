@@ -19,19 +19,19 @@ physics-informed networks, with a search for η, Guzmán-Cordero, Dangel, Goldsh
 arXiv 2505.12149.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from hpctrain.linalg.vectors import norm
-from hpctrain.methods.least_squares.tall_matrix import transpose_rows
+from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.least_squares.tall_matrix import TallMatrix, transpose_rows
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Evaluation, Point, complete_point, evaluate_point
 from hpctrain.options import Options, refuse_idle
-from hpctrain.solvers.base import Need, Record, Solver
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # Halvings of η, at most.
 HALVINGS = 30
@@ -65,6 +65,15 @@ class SpringState:
     phi: Tensor
 
 
+@dataclass(frozen=True)
+class _Linearised:
+    """The residuals r (m,) on the points of the moment at θ (n,), and Jᵀ (n, m) there."""
+
+    theta: Tensor
+    r: Tensor
+    J_T: TallMatrix
+
+
 class Spring(Solver[SpringState]):
     """See the module."""
 
@@ -72,10 +81,23 @@ class Spring(Solver[SpringState]):
     Options = SpringOptions
     needs = frozenset({Need.RESIDUALS})
 
+    def __init__(self, setting: Setting, options: Any) -> None:
+        super().__init__(setting, options)
+        self._linearised: _Linearised | None = None  # by a renewal, for the step after it
+
     def init(self, theta: Tensor) -> SpringState:
         with self.setting.timer.phase("global"):
             point = evaluate_point(self.setting.objective, theta)
             return SpringState(point, torch.zeros_like(theta))
+
+    def renew(self, state: SpringState) -> SpringState:
+        """L = (1/N) rᵀr and ∇L = (2/N) Jᵀr of the rows that the next step takes."""
+        with self.setting.timer.phase("global"):
+            theta, N = state.point.theta, self.setting.objective.samples
+            found = self._linearise(theta)
+            gradient = (2 / N) * found.J_T.multiply(found.r)
+            self._linearised = found
+            return replace(state, point=Point(theta, dot(found.r, found.r) / N, gradient))
 
     def step(self, state: SpringState) -> tuple[SpringState, Record]:
         with self.setting.timer.phase("global"):
@@ -93,15 +115,23 @@ class Spring(Solver[SpringState]):
 
     def _find_direction(self, state: SpringState) -> Tensor | None:
         """φ_k (n,); None where J Jᵀ + δ I is singular in rounding."""
-        o, objective = self.options, self.setting.objective
-        rows, counts = objective.evaluate_rows(state.point.theta)
-        r = objective.communicator.allgather_rows(rows[:, 0], counts)
-        J_T = transpose_rows(rows[:, 1:], counts, objective)
-        factors = J_T.compute_gram().factorise(0.5 * objective.samples * o.damping)
+        o, theta = self.options, state.point.theta
+        known, self._linearised = self._linearised, None
+        found = known if known and known.theta is theta else self._linearise(theta)
+        shift = 0.5 * self.setting.objective.samples * o.damping
+        factors = found.J_T.compute_gram().factorise(shift)
         if factors is None:
             return None
         kept = o.momentum * state.phi
-        return kept + J_T.multiply(factors.solve(r - J_T.multiply_transposed(kept)))
+        left = found.r - found.J_T.multiply_transposed(kept)
+        return kept + found.J_T.multiply(factors.solve(left))
+
+    def _linearise(self, theta: Tensor) -> _Linearised:
+        """r and Jᵀ at θ (n,); collective."""
+        objective = self.setting.objective
+        rows, counts = objective.evaluate_rows(theta)
+        r = objective.communicator.allgather_rows(rows[:, 0], counts)
+        return _Linearised(theta, r, transpose_rows(rows[:, 1:], counts, objective))
 
     def _move(self, point: Point, phi: Tensor) -> Evaluation | None:
         """θ - η φ; None where no η of the search lowers the loss."""
