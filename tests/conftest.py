@@ -15,6 +15,7 @@ import pytest
 import hpctrain
 from hpctrain import cli
 from hpctrain.job.own_code import ANNOUNCED
+from hpctrain.problems.equations import equations
 from hpctrain.results import style
 from hpctrain.run.signals import StopSignals
 from hpctrain.study import starts
@@ -25,15 +26,54 @@ PACKAGE = str(Path(hpctrain.__file__).parents[1])
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+# What takes longest: workers that share the tests take these first, so that none is left with one.
+LONG = (
+    "test_studies.py",
+    "test_project_quality.py",
+    "test_study_scaling.py",
+    "test_docs_pages.py",
+    "test_resume.py",
+    "test_cli_status.py",
+    "test_run_output.py",
+    "test_run_faults.py",
+    "test_parallel_faults.py",
+    "test_results_export.py",
+    "test_docs_python.py",
+)
+
 # Where there are GPUs, tests and what they start leave them alone: bits are compared that only the
 # CPU promises. `test_gpu.py` gives them back to what it starts.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def draw_coarsely() -> None:
     """Lets figures have few dots, which take a third of the time of a figure for print."""
     style.SETTINGS["savefig.dpi"] = style.PRINTED["savefig.dpi"] = 40
+
+
+@pytest.fixture(autouse=True, scope="session")
+def wait_for_no_disk() -> Iterator[None]:
+    """Files of tests need not outlive a power failure; a short run waits for it a dozen times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def measure_coarsely() -> Iterator[None]:
+    """Lets errors be measured on one point of sixty: else half of a short run goes there.
+
+    A module whose numbers are those of the true grids has a fixture of this name that does nothing.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(equations, "_GRIDS", {1: (101,), 2: (25, 50), 3: (11, 11, 11)})
+        yield
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ from hpctrain.problems.equations import (
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 
+@pytest.fixture(autouse=True, scope="module")
+def measure_coarsely():
+    """Not here: grids are as they are by default."""
+
+
 class HeatFlow(Equations):
     """u_t = κ u_xx, with a constructor that knows nothing of the base."""
 

@@ -40,6 +40,11 @@ QUICK = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def measure_coarsely():
+    """Not here: references are compared on the true grids."""
+
+
 def value_fields(equations, solution, at, normals, steps):
     """A solution as fields whose derivatives are differences of order four, by steps of each axis.
 

@@ -117,6 +117,11 @@ INEXACT = ("burgers-inverse-noisy", "heat-inverse-noisy", "poisson-inverse-noisy
 WHOLE = {"beltrami": beltrami.solve, "taylor-green-inverse": taylor_green_inverse.solve}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def measure_coarsely():
+    """Not here: references are compared on the true grids."""
+
+
 def small(name):
     network = DenseNetwork(inputs=1, width=4, depth=2)
     return PinnProblem(EQUATIONS[name](), network, Formulation(points=200, is_soft=True))

@@ -26,6 +26,11 @@ JOB = write_text(
 ENDLESS = 10**6
 
 
+@pytest.fixture(autouse=True, scope="module")
+def measure_coarsely():
+    """Not here: in the middle of a run file are to be the numbers of its solution."""
+
+
 @pytest.fixture
 def hpctrain(python):
     """Runs the command on one process: hpctrain("run", path, VARIABLE="…")."""
