@@ -29,7 +29,7 @@ JOB = write_text(
     network="{network}",
     output="checkpoint_every = 1\nerror_every = 1\niterates_every = 1",
     stop="max_iterations = 1",
-    chunks=4,
+    chunks=2,
     first='precision = "{precision}"',
 )
 PINN = 'name = "klein-gordon"\npoints = 60'

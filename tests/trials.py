@@ -51,10 +51,10 @@ TRIED = {
     "aspqn": (PINN, "blocks = 3\nlocal_steps = 2"),
     "mspqn": (PINN, "blocks = 3\nlocal_steps = 2"),
     "newton-krylov-schwarz": (PINN, "blocks = 3\nsketch = 10"),
-    "apts-weights": (CLASSES, ""),
-    "apts-data": (CLASSES, ""),
+    "apts-weights": (CLASSES, "local_steps = 2"),
+    "apts-data": (CLASSES, "local_steps = 2"),
     "apts-parts": (CLASSES, "batch_size = 16\nparts = 2"),
-    "rmtr": (RESNET, "batch_size = 16\ncoarse_steps = 2"),
+    "rmtr": (RESNET, "levels = 2\nbatch_size = 16\ncoarse_steps = 2"),
     **dict.fromkeys(["mlvr", "mlvr-krylov", "astrom", "ssn", "newton"], (LOGISTIC, "")),
     **dict.fromkeys(["svrg", "sarah"], (LOGISTIC, f"learning_rate = {SAMPLES}\ninner_steps = 2")),
 }

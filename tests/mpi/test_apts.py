@@ -24,7 +24,7 @@ kind = "fcnn"
 [solver]
 {solver}
 [parallel]
-chunks = 16
+chunks = 8
 """
 SOLVERS = {
     "data, linear": 'name = "apts-data"\nmodel = "linear"\nsubdomains = 4',

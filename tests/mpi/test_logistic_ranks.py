@@ -17,7 +17,7 @@ from hpctrain.solvers.variance_reduction import NewtonOptions, SSNOptions, SVRGO
 SAMPLES, N, CHUNKS, SEED = 70, 5, 8, 4
 METHODS = [
     (MLVROptions(), 4),
-    (MLVROptions(levels=3, cycle="F", coarse_solver="lbfgs", resample="cycle"), 4),
+    (MLVROptions(levels=3, cycle="F", coarse_solver="lbfgs", resample="cycle"), 2),
     (
         MLVROptions(
             coarse_samples=1, resample="step", coarse_solver="gradient-descent",

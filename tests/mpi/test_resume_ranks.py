@@ -16,7 +16,7 @@ from hpctrain.store.run_file import read_run
 SETTINGS = """
 [parallel]
 threads = 1
-chunks = 16
+chunks = 8
 [output]
 checkpoint_every = 2
 error_every = 2

@@ -14,6 +14,7 @@ JOB = write_text(
     solver='name = "rmtr"\nbatch_size = 30\ncoarse_steps = 3\n{solver}',
     output="iterates_every = 1\nerror_every = 2",
     stop="max_iterations = 3",
+    chunks=4,
     threads="{threads}",
 )
 DENSE = 'kind = "dense-resnet"\nwidth = 6\nblocks = {}'

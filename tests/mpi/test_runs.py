@@ -24,7 +24,7 @@ activation = "{activation}"
 {solver}
 
 [parallel]
-chunks = 16
+chunks = 8
 
 [output]
 checkpoint_every = 2
@@ -133,6 +133,7 @@ def test_a_time_limit_ends_the_run_with_a_checkpoint_and_status_75(comm, folder)
 
 
 def test_an_output_that_exists_is_never_written_over(comm, folder):
-    job = job_of("lbfgs", "plain", **{"output.path": f'"{folder}/run.h5"'})
+    settings = {"output.path": f'"{folder}/run.h5"', "stop.max_iterations": 1}
+    job = job_of("lbfgs", "plain", **settings)
     outputs = [run(job, comm).output.name for _ in range(3)]
     assert outputs == ["run.h5", "run-2.h5", "run-3.h5"]
