@@ -9,8 +9,7 @@ import torch
 from classifiers import write_h5, write_mnist
 from job_texts import write_text
 
-from hpctrain import cli
-from hpctrain.errors import InputError
+from hpctrain.errors import InputError, UserCodeError
 from hpctrain.job.settings import parse_job
 from hpctrain.networks import kinds
 from hpctrain.parallel.communicator import Communicator
@@ -146,24 +145,19 @@ def test_a_network_that_cannot_be_trained_is_one_line(own, body):
     assert FAULTS[body] in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_network_that_fails_on_one_sample_ends_all_ranks_with_one_line(
-    own, mpirun, capsys, write_job, tmp_path
-):
-    """The sample lies on one rank only, and the others wait for that rank's sums."""
+def test_a_network_that_fails_on_one_sample_is_a_fault_of_the_users_code(own, tmp_path):
+    """Which ends all ranks, for the sample lies on one only: test_equations_late_faults.py."""
     text = own(
         "if (x > 1e3).any():\n            raise ValueError('large')\n        return self.body(x)"
     )
     with h5py.File(tmp_path / "mine.h5", "a") as file:
         file["train/inputs"][7, 4] = 1e4
-    job = write_job(text.replace("[problem]", '[problem]\nscaling = "none"'))
-    ended = mpirun(2, "-m", "hpctrain", "run", job)
-    assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    (line,) = (line for line in ended.stderr.splitlines() if "net.py" in line)
-    assert cli.main(["run", str(job)]) == 2
-    (alone,) = capsys.readouterr().err.splitlines()
-    for said in (line, alone):
-        assert "net.py:Net fails when it is evaluated: " in said
-        assert said.endswith("net.py:12: ValueError: large")
+    job = parse_job(text.replace("[problem]", '[problem]\nscaling = "none"'), "a test")
+    with pytest.raises(UserCodeError) as caught:
+        run(job, Communicator())
+    said = str(caught.value)
+    assert "net.py:Net fails when it is evaluated: " in said and "\n" not in said
+    assert said.endswith("net.py:12: ValueError: large")
 
 
 def test_a_kind_of_network_in_their_folder_is_found_by_being_there(tmp_path, monkeypatch):

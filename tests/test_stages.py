@@ -379,16 +379,11 @@ def test_an_override_names_a_stage_by_its_number(make_job):
     ],
 )
 def test_what_a_later_stage_lacks_is_refused_before_the_run(make_job, tmp_path, stages, line):
+    """On several ranks: tests/mpi/test_refusals.py."""
     with pytest.raises(InputError) as caught:
         run(make_job(stages), Communicator(), str(tmp_path / "run.h5"))
     assert str(caught.value).startswith(line)
     assert not (tmp_path / "run.h5").exists()
-
-
-def test_two_ranks_refuse_a_later_stage_in_one_line(make_job, mpirun, write_job):
-    job = make_job('[[solver]]\nname = "adam"\n[[solver]]\nname = "ssn"')
-    ended = mpirun(2, "-m", "hpctrain", "run", write_job(write_toml(job)))
-    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
 
 
 def test_a_stage_that_the_runs_limit_keeps_from_beginning_is_warned_of(make_job):

@@ -42,6 +42,11 @@ JOBS = {
         PINN.format(solver="lbfgs", settings='[parallel]\ntransport = "nccl"\ndevice = "cpu"'),
         'parallel.transport = "nccl" is not possible: tensors are on the cpu, and it carries',
     ),
+    "a later stage": (
+        PINN.format(solver="adam", settings="").replace("[solver]", "[[solver]]")
+        + '[[solver]]\nname = "ssn"\n',
+        'stage 2: solver.name = "ssn" is ',
+    ),
     "a solver": (
         PINN.format(solver="{folder}/net.py:Net", settings=""),
         "has no class Net of type Solver",
