@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from hpctrain.kernels.builds import choose_build, describe_build, load_build
+from hpctrain.parallel.gpu_probe import NO_GPU
 from hpctrain.parallel.launchers import find_mpirun
 
 ANSWER_SECONDS = 60
@@ -44,7 +45,7 @@ def describe_installation(probe_gpu: bool = False) -> str:
     """
     rows = {**_list_versions(), **_list_hardware()}
     if probe_gpu:
-        rows["MPI with GPU buffers"] = _probe()
+        rows["MPI with GPU buffers"] = NO_GPU if rows["GPUs"].startswith("none") else _probe()
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
