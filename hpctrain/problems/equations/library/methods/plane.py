@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from scipy import fft
+import scipy  # whose fft is imported as it is first used: a tenth of a second of every start
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
@@ -62,10 +62,10 @@ class Sines:
         return -(along_x[:, None] ** 2) - along_y**2
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        return fft.dstn(values, type=1, axes=(-2, -1)) / math.prod(n + 1 for n in self.counts)
+        return scipy.fft.dstn(values, type=1, axes=(-2, -1)) / math.prod(n + 1 for n in self.counts)
 
     def values(self, coefficients: np.ndarray) -> np.ndarray:
-        return fft.dstn(coefficients, type=1, axes=(-2, -1)) / 4
+        return scipy.fft.dstn(coefficients, type=1, axes=(-2, -1)) / 4
 
     def bases(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         along_x, along_y = self.kappa
@@ -100,10 +100,10 @@ class Cosines:
         return -(self.kappa[:, None] ** 2) - self.kappa**2
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        return fft.dctn(values, type=2, axes=(-2, -1)) / (2 * self.n) ** 2
+        return scipy.fft.dctn(values, type=2, axes=(-2, -1)) / (2 * self.n) ** 2
 
     def values(self, coefficients: np.ndarray) -> np.ndarray:
-        return fft.dctn(coefficients, type=3, axes=(-2, -1))
+        return scipy.fft.dctn(coefficients, type=3, axes=(-2, -1))
 
     def bases(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size = np.where(self.kappa > 0, 2.0, 1.0)
@@ -141,10 +141,10 @@ class Waves:
         return -(x.kappa[:, None] ** 2) - y.kappa**2
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        return fft.rfft2(values)
+        return scipy.fft.rfft2(values)
 
     def values(self, coefficients: np.ndarray) -> np.ndarray:
-        return fft.irfft2(coefficients, (self.n, self.n))
+        return scipy.fft.irfft2(coefficients, (self.n, self.n))
 
     def bases(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         along_x, along_y = self._lines
