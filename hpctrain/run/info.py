@@ -8,6 +8,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
 from hpctrain.kernels.builds import choose_build, describe_build, load_build
@@ -43,34 +45,37 @@ def describe_installation(probe_gpu: bool = False) -> str:
     Args:
         probe_gpu: try MPI with buffers in GPU memory, in a job of its own.
     """
-    rows = {**_list_versions(), **_list_hardware()}
+    questions = (ASK_HDF5, ASK_MPI, ASK_MPI_CUDA, ASK_CUDA_DEVICES, ASK_TRANSPORTS)
+    with ThreadPoolExecutor() as pool:  # each imports torch or MPI, which takes seconds
+        answers = dict(zip(questions, pool.map(_ask, questions), strict=True))
+    rows = {**_list_versions(answers), **_list_hardware(answers)}
     if probe_gpu:
         rows["MPI with GPU buffers"] = NO_GPU if rows["GPUs"].startswith("none") else _probe()
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
 
 
-def _list_versions() -> dict[str, str]:
+def _list_versions(answers: Mapping[str, str]) -> dict[str, str]:
     return {
         "hpctrain": _find_version("hpctrain"),
         "Python": platform.python_version(),
         "torch": _find_version("torch"),
         "numpy": _find_version("numpy"),
-        "h5py": f"{_find_version('h5py')} (HDF5 {_ask(ASK_HDF5)})",
+        "h5py": f"{_find_version('h5py')} (HDF5 {answers[ASK_HDF5]})",
         "mpi4py": _find_version("mpi4py"),
-        "MPI": _ask(ASK_MPI),
-        "MPI takes CUDA buffers": _ask(ASK_MPI_CUDA),
+        "MPI": answers[ASK_MPI],
+        "MPI takes CUDA buffers": answers[ASK_MPI_CUDA],
     }
 
 
-def _list_hardware() -> dict[str, str]:
+def _list_hardware(answers: Mapping[str, str]) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     return {
         "cores visible": str(cores),
         "threads by default": f"{cores} for one rank; cores / ranks of a node for more",
-        "GPUs": _ask(ASK_CUDA_DEVICES),
+        "GPUs": answers[ASK_CUDA_DEVICES],
         "device": "cuda by default where there are GPUs, else cpu",
-        "transports": _ask(ASK_TRANSPORTS),
+        "transports": answers[ASK_TRANSPORTS],
         "kernels": _describe_kernels(),
     }
 
