@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from functools import partial
 from pathlib import Path
 
 import h5py
@@ -29,12 +28,6 @@ ENDLESS = 10**6
 @pytest.fixture(autouse=True, scope="module")
 def measure_coarsely():
     """Not here: in the middle of a run file are to be the numbers of its solution."""
-
-
-@pytest.fixture
-def hpctrain(python):
-    """Runs the command on one process: hpctrain("run", path, VARIABLE="…")."""
-    return partial(python, "-m", "hpctrain")
 
 
 @pytest.fixture
@@ -172,16 +165,16 @@ def small_disk(tmp_path):
         pytest.skip("no file system can be mounted here")
     (folder / "filler").write_bytes(bytes(1_400_000))
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    # Lazily: what a run could not write stays open until it is collected.
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("fills", ["run file", "checkpoint"])
-def test_a_full_disk_ends_the_run_with_its_last_good_checkpoint(hpctrain, small_disk, job, fills):
-    path = job(ENDLESS)
+def test_a_full_disk_ends_the_run_with_its_last_good_checkpoint(capsys, small_disk, job, fills):
     every = "100000" if fills == "run file" else "1"
     settings = ["--set", f"output.checkpoint_every={every}", "--set", "output.iterates_every=1"]
-    ended = hpctrain("run", path, "-o", small_disk / "run.h5", *settings)
-    assert ended.returncode == 1
-    (line,) = ended.stderr.splitlines()
+    words = ["run", str(job(ENDLESS)), "-o", str(small_disk / "run.h5"), *settings]
+    assert cli.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("hpctrain: ") and "No space left on device" in line
     assert len(read_run(small_disk / "run.h5").history["loss"]) > 2

@@ -42,7 +42,7 @@ SOLVERS = {
 # What fails, in which phase of which solver; the whole matrix: tests/fault_matrix.py. Of a NaN from
 # any solver: tests/mpi/test_every_solver.py.
 CASES = [
-    ("exception", "communication", 60, "aspqn", 3),
+    ("exception", "communication", 60, "aspqn", 2),
     ("kill", "communication", 60, "ssbroyden", 2),
     ("abort", "io", 6, "aspqn", 2),
     ("nan", "local", 4, "aspqn", 2),

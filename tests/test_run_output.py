@@ -170,11 +170,20 @@ def test_without_a_reader_a_report_ends_quietly_and_a_run_goes_on(job, tmp_path)
     assert closed_pipe("report", output) == (141, b"")
 
 
+TWO_RUNS = """
+import sys
+from hpctrain import cli
+job, output, other = sys.argv[1:]
+print(cli.main(["run", job, "-o", output]), cli.main(["run", other]))
+"""
+
+
 def test_names_beyond_the_locale_work_or_are_one_line(job, tmp_path, python):
+    other = tmp_path / "other.toml"
+    other.write_text(JOB.format(problem="wärme.py:Heat"), encoding="utf-8")
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0"}
-    works = python("-m", "hpctrain", "run", job, "-o", tmp_path / "ö.h5", **plain)
-    assert (works.returncode, works.stderr) == (0, "")
-    job.write_text(JOB.format(problem="wärme.py:Heat"))
-    (line,) = python("-m", "hpctrain", "run", job, **plain).stderr.splitlines()
+    ended = python("-c", TWO_RUNS, job, tmp_path / "ö.h5", other, **plain)
+    assert ended.stdout.endswith("\n0 2\n"), ended.stderr
+    (line,) = ended.stderr.splitlines()
     assert "problem.name = 'w\\xe4rme.py:Heat' is not allowed: a text in the encoding of" in line
-    assert sorted(os.listdir(tmp_path)) == ["job.toml", "ö.ckpt", "ö.h5"]
+    assert sorted(os.listdir(tmp_path)) == ["job.toml", "other.toml", "ö.ckpt", "ö.h5"]
