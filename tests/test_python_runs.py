@@ -282,7 +282,8 @@ def test_an_error_of_a_callback_is_raised_as_it_is_and_the_file_is_free_again(tm
     path = {"output.path": tmp_path / "run.h5"}
     with pytest.raises(ZeroDivisionError):
         train(set=path, callbacks=lambda record: 1 / (record["iteration"] - 2))
-    assert hpctrain.load(tmp_path / "run.h5").reason == "running"
+    ended = hpctrain.load(tmp_path / "run.h5")
+    assert ended.reason == "running" and ended.history["iteration"].tolist() == [0, 1, 2]
     whole = hpctrain.resume(tmp_path / "run.h5", progress=False)
     assert np.array_equal(whole.theta, train().theta)
 

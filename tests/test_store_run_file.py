@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hpctrain.store.run_file import RunFileError, RunWriter, read_run
+from hpctrain.store.run_file import Entry, RunFileError, RunWriter, read_run
 
 COLUMNS = {"loss": "f8", "iteration": "i8", "error": "f8"}
 PHASES = ("local", "global")
@@ -71,6 +71,35 @@ def test_each_record_can_be_read_while_the_run_goes_on(tmp_path):
             assert seen.stop_reason == "running"
 
 
+def test_records_written_together_read_as_those_written_one_by_one(tmp_path):
+    entries = [Entry(row(i), times(i) if i % 3 else None, None) for i in range(2500)]
+    runs = []
+    for name, size in (("together", 1100), ("single", 1)):
+        path = tmp_path / f"{name}.h5"
+        with writer(path) as run:
+            for start in range(0, len(entries), size):
+                run.extend(entries[start : start + size])
+            runs += [read_run(path)]
+            run.finish("done")
+        runs += [read_run(path)]
+    for run in runs[1:]:
+        for name, values in runs[0].history.items():
+            assert values.tobytes() == run.history[name].tobytes()
+        assert np.array_equal(runs[0].phases, run.phases, equal_nan=True)
+    assert len(runs[0].history["iteration"]) == len(runs[0].phases) == len(entries)
+    assert np.isnan(runs[0].phases[::3]).all() and (runs[0].phases[2::3] > 0).all()
+
+
+def test_phases_of_many_ranks_take_space_only_where_they_were_measured(tmp_path):
+    path = tmp_path / "a.h5"
+    with writer(path, ranks=1000) as run:
+        run.extend([Entry(row(i), times(i, 1000) if i == 50 else None) for i in range(100)])
+        back = read_run(path)
+    assert len(back.phases) == 100 and (back.phases[50] == 50).all()
+    assert np.isnan(np.delete(back.phases, 50, axis=0)).all()
+    assert path.stat().st_blocks * 512 < 10 * times(0, 1000).nbytes
+
+
 def test_a_column_may_name_hundreds_of_values(tmp_path):
     stages = {f"{number} ssbroyden": number for number in range(1, 301)}
     with writer(tmp_path / "a.h5", columns=COLUMNS | {"stage": stages}) as run:
@@ -114,7 +143,7 @@ def test_a_half_written_record_does_not_count(tmp_path):
     path = tmp_path / "a.h5"
     with writer(path) as run:
         run.append(row(0), times(0))
-        run._columns["loss"].append(np.asarray(0.5))
+        run._columns["loss"].append(np.array([0.5]))
         assert len(read_run(path).history["loss"]) == 1
 
 

@@ -117,4 +117,7 @@ def _train(
             callbacks = (*events, *watching.callbacks)
             observers = assemble.make_observers(job, parts, output, callbacks, watching.progress)
             loop = Loop(parts, observers, noted)
-            return loop.start(theta) if past is None else loop.go_on(theta, past)
+            try:
+                return loop.start(theta) if past is None else loop.go_on(theta, past)
+            finally:
+                observers.history.flush()  # also where an error ends the run

@@ -39,4 +39,6 @@ class Observers:
         with self.timer.phase("io"):
             self.progress.show(row, said)
             self.history.write(row, timings, moment.theta)
+            if self.callbacks:  # which may read the file
+                self.history.flush()
             self.callbacks.show(row, moment.theta)

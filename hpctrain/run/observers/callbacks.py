@@ -28,6 +28,9 @@ class Callbacks:
         self._functions = tuple(functions)
         self.ask_to_stop = False
 
+    def __len__(self) -> int:
+        return len(self._functions)
+
     def show(self, row: Mapping[str, Any], theta: Tensor) -> None:
         """Calls each function with a row of the history and θ (n,).
 

@@ -2,7 +2,9 @@
 
 import math
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hpctrain.parallel.phases import PHASES, measure_peak_memory_mb
 from hpctrain.run.output import Output
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Past
-from hpctrain.store.run_file import FINAL, ColumnType, RunWriter
+from hpctrain.store.run_file import FINAL, ColumnType, Entry, RunWriter
 
 COLUMNS: dict[str, ColumnType] = {
     "iteration": "i8",
@@ -35,6 +37,8 @@ COLUMNS: dict[str, ColumnType] = {
     "outcome": {outcome.name: outcome.number for outcome in Outcome},
 }
 
+# Rows of iterations that take less are written together, which takes hardly longer than for one.
+WRITE_INTERVAL = 0.2
 # What writing to a file that cannot grow raises, by way of HDF5.
 OUTPUT_FAULTS = (OSError, RuntimeError, ValueError)
 
@@ -67,6 +71,8 @@ class History:
         self._output = output
         self._timed = self._take_snapshot()
         self._writer: RunWriter | None = None
+        self._waiting: list[Entry] = []
+        self._last_write = -math.inf
         self._iteration = 0
         self.fault: str | None = None
 
@@ -89,8 +95,8 @@ class History:
 
     def make_row(self, moment: Moment) -> dict[str, Any]:
         """Makes a row: a value for each column, NaN for the monitor's where it was not asked."""
-        objective, tally, record = self._parts.objective, moment.tally, moment.record
-        counts, stages = objective.counts, self._parts.stages
+        tally, record, stages = moment.tally, moment.record, self._parts.stages
+        counts = self._parts.objective.counts
         row = {
             "iteration": tally.iteration,
             "seconds": tally.seconds,
@@ -131,9 +137,19 @@ class History:
         return seconds, traffic
 
     def write(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:
-        """Adds a row, and θ (n,) where a snapshot is due; what fails is noted as `fault`."""
+        """Adds a row, and θ (n,) where a snapshot is due; what fails is noted as `fault`.
+
+        A row is in the file at once, unless another was written within `WRITE_INTERVAL`: then it
+        waits for the end of the next iteration, for `flush` or `sync`.
+        """
         self._iteration = row["iteration"]
-        self.fault = _try_to_write(lambda: self._append(row, timings, theta))
+        if self._writer is not None:
+            self._waiting.append(Entry(row, *(timings or ())))
+            self.fault = _try_to_write(lambda: self._append(theta))
+
+    def flush(self) -> None:
+        """Writes the rows that wait; not collective. What fails is noted as `fault`."""
+        self.fault = self.fault or _try_to_write(self._write_waiting)
 
     def sync(self) -> None:
         """Waits until all rows are on the disk; collective.
@@ -174,14 +190,21 @@ class History:
         """Makes the error that ends the run on all ranks for rank 0's `fault`; collective."""
         return self._make_error(self._ranks.broadcast(self.fault))
 
-    def _append(self, row: Mapping[str, Any], timings: Timings | None, theta: torch.Tensor) -> None:
-        if self._writer is None:
-            return
-        self._writer.append(row, *(timings or ()))
-        if self._period and row["iteration"] % self._period == 0:
-            self._writer.append_iterate(row["iteration"], to_array(theta))
+    def _append(self, theta: torch.Tensor) -> None:
+        iteration = self._iteration
+        snapshot_is_due = self._period > 0 and iteration % self._period == 0
+        if snapshot_is_due or time.perf_counter() - self._last_write >= WRITE_INTERVAL:
+            self._write_waiting()
+        if snapshot_is_due and self._writer is not None:
+            self._writer.append_iterate(iteration, to_array(theta))
 
-    @property
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._writer is not None and waiting:
+            self._writer.extend(waiting)
+            self._last_write = time.perf_counter()
+
+    @cached_property
     def _counts_epochs(self) -> bool:
         """Whether some solver may take mini-batches."""
         stages, objective = self._parts.stages, self._parts.objective
@@ -194,10 +217,12 @@ class History:
         return self._ranks.timer.snapshot(), self._ranks.traffic.snapshot()
 
     def _write_on_root(self, write: Callable[[RunWriter], None]) -> None:
-        writer = self._writer
-        failure = self._ranks.run_on_root(
-            lambda: _try_to_write(lambda: write(writer)) if writer else None
-        )
+        def write_all() -> None:
+            self._write_waiting()
+            if self._writer is not None:
+                write(self._writer)
+
+        failure = self._ranks.run_on_root(lambda: _try_to_write(write_all))
         if failure is not None:
             raise self._make_error(failure)
 

@@ -25,7 +25,7 @@ from hpctrain.store.run_file.contents import (
     RunFileError,
 )
 from hpctrain.store.run_file.reader import holds_no_record, read_run
-from hpctrain.store.run_file.writer import RunWriter
+from hpctrain.store.run_file.writer import Entry, RunWriter
 
 __all__ = [
     "FINAL",
@@ -33,6 +33,7 @@ __all__ = [
     "TERM_LOSS",
     "TERM_WEIGHT",
     "ColumnType",
+    "Entry",
     "Iterates",
     "Run",
     "RunFileError",

@@ -13,7 +13,7 @@ class Rows:
     """A data set that grows along its first dimension.
 
     It uses h5py's low-level calls, which take a third of the time of the others, and keeps what
-    they would make anew for each row, type and data spaces, which takes as long again.
+    they would make anew each time, type and data spaces, which takes as long again.
 
     Args:
         group: the group in which it is made.
@@ -50,14 +50,25 @@ class Rows:
         self._memory = h5s.create_simple((1, *row_shape))
         self._space = h5s.create_simple((1, *row_shape), (h5s.UNLIMITED, *row_shape))
 
-    def append(self, row: np.ndarray) -> None:
-        """Appends a row and hands it to the operating system."""
-        start, count = (self._length, *(0 for _ in self.shape)), (1, *self.shape)
-        extent = (self._length + 1, *self.shape)
-        self._id.set_extent(extent)
+    def append(self, rows: np.ndarray) -> None:
+        """Appends rows (k, *row_shape) and hands them to the operating system."""
+        values = np.ascontiguousarray(rows, self.dtype)
+        self._memory.set_extent_simple(values.shape)
+        start = (self._length, *(0 for _ in self.shape))
+        extent = self._grow(len(values))
         self._space.set_extent_simple(extent, (h5s.UNLIMITED, *self.shape))
-        self._space.select_hyperslab(start, count)
-        values = np.ascontiguousarray(row, self.dtype)
+        self._space.select_hyperslab(start, values.shape)
         self._id.write(self._memory, self._space, values, self._type)
         self._id.flush()
-        self._length += 1
+
+    def skip(self, count: int) -> None:
+        """Appends rows that are not known: they read as filled, and take no space by themselves."""
+        self._grow(count)
+        self._id.flush()
+
+    def _grow(self, count: int) -> tuple[int, ...]:
+        """Makes the data set longer; its new extent."""
+        self._length += count
+        extent = (self._length, *self.shape)
+        self._id.set_extent(extent)
+        return extent

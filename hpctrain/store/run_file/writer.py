@@ -3,7 +3,9 @@
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
@@ -34,8 +36,23 @@ from hpctrain.store.version import find_version
 RESERVED_BYTES = 2**16
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A record, and what was measured since the one before.
+
+    Attributes:
+        row: a value for every column; NaN where a floating-point column has none.
+        phases: (ranks, phases, 2), wall and CPU seconds.
+        traffic: (ranks, 2), messages and bytes.
+    """
+
+    row: Mapping[str, float | int]
+    phases: np.ndarray | None = None
+    traffic: np.ndarray | None = None
+
+
 class RunWriter:
-    """Writes a run file, on rank 0. A record is in the file when `append` returns.
+    """Writes a run file, on rank 0. A record is in the file when `append` or `extend` returns.
 
     Args:
         path: of the new file. Nothing may be there, unless the run is resumed.
@@ -140,46 +157,55 @@ class RunWriter:
         phases: np.ndarray | None = None,
         traffic: np.ndarray | None = None,
     ) -> None:
-        """Appends a record.
+        """Appends a record, as an `Entry` has it; raises as `extend`."""
+        self.extend([Entry(row, phases, traffic)])
 
-        Args:
-            row: a value for every column; NaN where a floating-point column has none.
-            phases: (ranks, phases, 2), wall and CPU seconds since the last record.
-            traffic: (ranks, 2), messages and bytes since the last record.
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Appends records, at least one; for several together it takes hardly longer than for one.
 
         Raises:
             RunFileError: a column is unknown or missing, or a value or an array does not fit.
             OSError: the disk is full. All earlier records are in the file.
         """
-        if row.keys() != self._columns.keys():
-            unknown = sorted(row.keys() - self._columns.keys())
-            missing = sorted(self._columns.keys() - row.keys())
-            raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
-        values = {name: self._convert(name, row[name]) for name in row}
-        self._reserve.keep(self._file.id.get_filesize() + self._ahead)
-        self._phases.append(self._fill_by_rank("phases", self._phases, phases))
-        self._traffic.append(self._fill_by_rank("traffic", self._traffic, traffic))
+        columns = self._gather_columns([entry.row for entry in entries])
+        phases = [self._fill_by_rank("phases", self._phases, each.phases) for each in entries]
+        traffic = [self._fill_by_rank("traffic", self._traffic, each.traffic) for each in entries]
+        arrays = (*columns.values(), *phases, *traffic)
+        new = sum(each.nbytes for each in arrays if each is not None)
+        self._reserve.keep(self._file.id.get_filesize() + self._ahead + new)
+        _append_known(self._phases, phases)
+        _append_known(self._traffic, traffic)
         for name, column in self._columns.items():
             if name != "iteration":
-                column.append(values[name])
-        self._checks.append(np.asarray(compute_check(values)))
-        self._columns["iteration"].append(values["iteration"])
+                column.append(columns[name])
+        self._checks.append(compute_row_checks(columns))
+        self._columns["iteration"].append(columns["iteration"])
 
-    def _convert(self, name: str, value: float | int) -> np.ndarray:
+    def _gather_columns(self, rows: Sequence[Mapping[str, float | int]]) -> dict[str, np.ndarray]:
+        """The values (records,) of each column."""
+        for row in rows:
+            if row.keys() != self._columns.keys():
+                unknown = sorted(row.keys() - self._columns.keys())
+                missing = sorted(self._columns.keys() - row.keys())
+                raise RunFileError(f"{self.path}: columns unknown {unknown}, missing {missing}")
+        return {name: self._convert(name, [row[name] for row in rows]) for name in self._columns}
+
+    def _convert(self, name: str, values: Sequence[float | int]) -> np.ndarray:
         dtype = self._columns[name].dtype
         try:
-            return np.asarray(operator.index(value) if dtype.kind in "iu" else value, dtype)  # type: ignore[arg-type]
+            return np.array([*map(operator.index, values)] if dtype.kind in "iu" else values, dtype)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
-            message = f"{self.path}: column {name} holds {dtype}, given was {value!r}"
+            message = f"{self.path}: column {name} holds {dtype}, given was {[*values]}"
             raise RunFileError(message) from error
 
-    def _fill_by_rank(self, name: str, rows: Rows, given: np.ndarray | None) -> np.ndarray:
-        row = np.full(rows.shape, np.nan)
+    def _fill_by_rank(self, name: str, rows: Rows, given: np.ndarray | None) -> np.ndarray | None:
+        """A row out of what was measured; None where nothing was."""
         if given is None:
-            return row
+            return None
         expected = (self._ranks, *rows.shape[1:])
         if given.shape != expected:
             raise RunFileError(f"{self.path}: {name} of shape {given.shape}, not {expected}")
+        row = np.full(rows.shape, np.nan)
         row[: self._ranks] = given
         return row
 
@@ -193,9 +219,9 @@ class RunWriter:
             "theta": theta.astype(np.float64, copy=False),
             "iteration": np.asarray(iteration, np.int64),
         }
-        thetas.append(values["theta"])
-        checks.append(np.asarray(compute_check(values)))
-        iterations.append(values["iteration"])
+        thetas.append(values["theta"][None])
+        checks.append(np.array([compute_check(values)]))
+        iterations.append(values["iteration"][None])
 
     def finish(
         self,
@@ -238,6 +264,13 @@ class RunWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _append_known(rows: Rows, given: Sequence[np.ndarray | None]) -> None:
+    """Appends rows, of which those that are None are not known."""
+    for is_known, group in groupby(given, lambda each: each is not None):
+        each = [*group]
+        rows.append(np.stack(each)) if is_known else rows.skip(len(each))  # type: ignore[arg-type]
 
 
 def _make_attributes(
