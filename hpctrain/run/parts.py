@@ -4,10 +4,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
+from hpctrain.job.stop import Asked, list_asked
 from hpctrain.kernels import choose_kernels
 from hpctrain.kernels.builds import describe_build
 from hpctrain.objective import Objective
@@ -55,6 +57,11 @@ class Parts:
     monitor: Monitor
     untraced: str | None
     renewal: Renewal | None = None
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """The criteria of `stop`, with their values."""
+        return list_asked(self.stop)
 
     def join_parameters(self, theta: Tensor) -> Tensor:
         """Returns all parameters of the solution, perhaps more than those in training, θ (n,)."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hpctrain.errors import InputError
 from hpctrain.job.own_solver import find_own_solver
 from hpctrain.job.stages import name_stages
-from hpctrain.job.stop import list_asked
+from hpctrain.job.stop import Asked, list_asked
 from hpctrain.objective import Objective
 from hpctrain.solvers import SOLVERS, OwnSolverOptions, Setting, Solver
 
@@ -41,9 +42,14 @@ class Stage:
         """The name, with the window if there are several."""
         return self.name if self.windows == 1 else f"{self.name}, window {self.window}"
 
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """The criteria of `stop`, with their values."""
+        return list_asked(self.stop)
+
     def describe_end(self) -> str:
         """Says when the stage ends."""
-        asked = [f"{self.key}.stop.{each.key} = {value:g}" for each, value in list_asked(self.stop)]
+        asked = [f"{self.key}.stop.{each.key} = {value:g}" for each, value in self.asked]
         return " or ".join(asked) or "its solver has nothing left to try"
 
 
@@ -67,7 +73,7 @@ class Stages(Sequence[Stage]):
     def __getitem__(self, index: Any) -> Any:
         return self._stages[index]
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of the history that solvers of the stages add to those that all have."""
         return tuple(dict.fromkeys(name for each in self for name in each.method.columns))

@@ -45,8 +45,7 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     record, stage = moment.record, parts.stages[moment.tally.stage.number - 1]
     is_last = stage.number == len(parts.stages)
     doubtful = _measure_doubtful_loss(parts, record, point)
-    asked, asked_within = table.list_asked(parts.stop), table.list_asked(stage.stop)
-    numbers = _list_numbers(parts, moment, [*asked, *asked_within], point)
+    numbers = _list_numbers(parts, moment, [*parts.asked, *stage.asked], point)
     within = numbers | _list_numbers_within(parts, moment)
     stalled = [table.STALLED] if record.outcome.is_final else []
     others = {
@@ -57,8 +56,8 @@ def judge(parts: Parts, moment: Moment, point: Point, faults: Mapping[Reason, bo
     holding = [reason for reason, holds in others.items() if holds]
     run, own = parts.place.ranks.find_maximum(
         [
-            weigh(asked, numbers, [*holding, *(stalled if is_last else ())]),
-            weigh(asked_within, within, stalled),
+            weigh(parts.asked, numbers, [*holding, *(stalled if is_last else ())]),
+            weigh(stage.asked, within, stalled),
         ]
     )
     if table.REASONS[run] is not table.RUNNING:

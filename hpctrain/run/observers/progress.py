@@ -25,7 +25,7 @@ class Progress:
         self._shown = shown
         self._bar: Any = None
         self._last_line = -math.inf
-        self._pending: str | None = None
+        self._pending: tuple[Mapping[str, float], str] | None = None
 
     def begin(self, header: list[str]) -> None:
         """Shows what is run, before the first iteration."""
@@ -45,15 +45,11 @@ class Progress:
         """Shows an iteration; `monitored` is what the monitor says of it, empty where not asked."""
         if not self._shown:
             return
-        text = (
-            f"loss {row['loss']:.3e}  |g| {row['gradient_norm']:.1e}"
-            f"  step {row['step_length']:.2g}  {monitored}"
-        ).rstrip()
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(_describe(row, monitored), refresh=False)
             self._bar.update(int(row["iteration"]) - self._bar.n)
             return
-        self._pending = f"{int(row['iteration']):>8}  {row['seconds']:8.2f} s  {text}"
+        self._pending = row, monitored
         if time.perf_counter() - self._last_line >= LINE_INTERVAL:
             self._print_line()
 
@@ -68,7 +64,9 @@ class Progress:
 
     def _print_line(self) -> None:
         if self._pending is not None:
-            self._print(self._pending)
+            row, monitored = self._pending
+            text = _describe(row, monitored)
+            self._print(f"{int(row['iteration']):>8}  {row['seconds']:8.2f} s  {text}")
             self._pending = None
             self._last_line = time.perf_counter()
 
@@ -79,6 +77,14 @@ class Progress:
             print(text, flush=True)
         except OSError:
             self._shown = False
+
+
+def _describe(row: Mapping[str, float], monitored: str) -> str:
+    """An iteration in words."""
+    return (
+        f"loss {row['loss']:.3e}  |g| {row['gradient_norm']:.1e}"
+        f"  step {row['step_length']:.2g}  {monitored}"
+    ).rstrip()
 
 
 def _make_bar(max_iterations: int) -> Any:
