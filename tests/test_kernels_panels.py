@@ -21,11 +21,14 @@ def test_products_equal_plain_algebra(kernels, rows, width, n, dtype, tolerance)
         (rows, width), (rows,), (width,), (rows,), (rows, n), (width, n), dtype=dtype
     )
     bounds = [0, rows // 3, rows // 3, rows]
-    parts = [V[a:b].T @ x[a:b] for a, b in pairwise(bounds)]
+    panels, joined = [V, -2 * V], torch.cat([V, -2 * V], dim=1)
+    parts = [joined[a:b].T @ x[a:b] for a, b in pairwise(bounds)]
     close = {"rtol": tolerance, "atol": tolerance}
-    torch.testing.assert_close(multiply_transposed(V, x, bounds, 2), torch.stack(parts), **close)
-    expected = y + V @ c
-    add_product(V, c, y, 2)
+    found = multiply_transposed(panels, x, bounds, 2)
+    torch.testing.assert_close(found, torch.stack(parts), **close)
+    weights = torch.cat([c, c.flip(0)])
+    expected = y + joined @ weights
+    add_product(panels, weights, y, 2)
     torch.testing.assert_close(y, expected, **close)
     expected = H + V @ right
     add_outer_products(H, V, right, 2)
@@ -37,15 +40,16 @@ def test_rows_and_parts_have_the_same_bits_whoever_holds_them():
     rows, width, n = 101, 128, 77
     V, x, c, right = tensors((rows, width), (rows,), (width,), (width, n))
     y, H = torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, n, dtype=torch.float64)
-    add_product(V, c, y, 1)
+    add_product([V], c, y, 1)
     add_outer_products(H, V, right, 1)
-    sums = multiply_transposed(V, x, [0, 50, 51, rows], 1)
-    assert torch.equal(sums, multiply_transposed(V, x, [0, 50, 51, rows], 3))
+    sums = multiply_transposed([V], x, [0, 50, 51, rows], 1)
+    assert torch.equal(sums, multiply_transposed([V], x, [0, 50, 51, rows], 3))
     for part, (first, last) in enumerate(pairwise([0, 50, 51, rows])):
         own, product = slice(first, last), torch.zeros(last - first, dtype=torch.float64)
-        add_product(V[own], c, product, 2)
+        add_product([V[own]], c, product, 2)
         outer = torch.zeros(last - first, n, dtype=torch.float64)
         add_outer_products(outer, V[own], right, 2)
         assert torch.equal(product, y[own])
         assert torch.equal(outer, H[own])
-        assert torch.equal(multiply_transposed(V[own], x[own], [0, last - first], 2)[0], sums[part])
+        by_part = multiply_transposed([V[own]], x[own], [0, last - first], 2)
+        assert torch.equal(by_part[0], sums[part])

@@ -9,36 +9,45 @@ from torch import Tensor
 from hpctrain.kernels import find_native_kernels
 
 
-def multiply_transposed(V: Tensor, x: Tensor, bounds: Sequence[int], threads: int) -> Tensor:
-    """Computes Vᵀx over each part of the rows of V, (parts, b).
+def multiply_transposed(
+    panels: Sequence[Tensor], x: Tensor, bounds: Sequence[int], threads: int
+) -> Tensor:
+    """Computes [V₁ V₂ …]ᵀ x over each part of the rows, (parts, k b), for k panels V.
 
     A part's sums have the same order with any number of threads.
 
     Args:
-        V: (r, b).
+        panels: V (r, b) each.
         x: (r,).
         bounds: part p consists of the rows bounds[p] … bounds[p + 1] - 1.
         threads: the threads of the compiled kernel.
     """
-    sums = V.new_zeros(len(bounds) - 1, V.shape[1])
-    kernels = find_native_kernels(V)
+    sums = x.new_zeros(len(panels), len(bounds) - 1, panels[0].shape[1])
+    kernels = find_native_kernels(x)
     if kernels is not None:
-        kernels.panel_transposed_product(
-            V.numpy(), x.contiguous().numpy(), list(bounds), sums.numpy(), threads
-        )
-        return sums
-    for part, (first, last) in enumerate(pairwise(bounds)):
-        sums[part] = x[first:last] @ V[first:last]
-    return sums
-
-
-def add_product(V: Tensor, c: Tensor, y: Tensor, threads: int) -> None:
-    """Adds V c to y (r,) in place, for V (r, b) and c (b,); each row's sum has one fixed order."""
-    kernels = find_native_kernels(V)
-    if kernels is not None:
-        kernels.panel_product(V.numpy(), c.contiguous().numpy(), y.numpy(), threads)
+        own, ends = x.contiguous().numpy(), list(bounds)
+        for V, found in zip(panels, sums.numpy(), strict=True):
+            kernels.panel_transposed_product(V.numpy(), own, ends, found, threads)
     else:
-        y.add_(torch.mv(V, c))
+        for V, found in zip(panels, sums, strict=True):
+            for part, (first, last) in enumerate(pairwise(bounds)):
+                found[part] = x[first:last] @ V[first:last]
+    return sums.transpose(0, 1).flatten(1)
+
+
+def add_product(panels: Sequence[Tensor], c: Tensor, y: Tensor, threads: int) -> None:
+    """Adds [V₁ V₂ …] c to y (r,) in place, for k panels V (r, b) and c (k b,).
+
+    Each row's sums have one fixed order.
+    """
+    kernels = find_native_kernels(y)
+    if kernels is not None:
+        parts, sums = c.contiguous().numpy().reshape(len(panels), -1), y.numpy()
+        for V, part in zip(panels, parts, strict=True):
+            kernels.panel_product(V.numpy(), part, sums, threads)
+    else:
+        for V, part in zip(panels, c.view(len(panels), -1), strict=True):
+            y.add_(torch.mv(V, part))
 
 
 def add_outer_products(H: Tensor, left: Tensor, right: Tensor, threads: int) -> None:

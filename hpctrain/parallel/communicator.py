@@ -187,7 +187,8 @@ class Communicator:
             return local.clone()
         with self._begin_call():
             rows = local.new_empty(sum(counts), *local.shape[1:])
-            sizes = [count * math.prod(local.shape[1:]) for count in counts]
+            width = math.prod(local.shape[1:])
+            sizes = [count * width for count in counts]
             self._transport.gather(local.detach().contiguous(), rows, sizes)
             self.traffic.count(count_bytes(rows) - count_bytes(local), count_steps(self.size))
             return rows

@@ -4,6 +4,7 @@ The rows are cut into parts whose bounds do not depend on the number of ranks, a
 parts. So sums over the parts have the same bits on any number of ranks.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 from hpctrain.parallel.tree import share_chunks
@@ -23,6 +24,43 @@ def cut_rows(n: int, ranks: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(bounds[first : last + 1]) for first, last in share_chunks(parts, ranks))
 
 
-def find_row_ranges(n: int, ranks: int) -> list[tuple[int, int]]:
+@cache
+def find_row_ranges(n: int, ranks: int) -> tuple[tuple[int, int], ...]:
     """Lists the rows (first, last) of each rank, last excluded."""
-    return [(bounds[0], bounds[-1]) for bounds in cut_rows(n, ranks)]
+    return tuple((bounds[0], bounds[-1]) for bounds in cut_rows(n, ranks))
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """The rows of one rank.
+
+    Attributes:
+        first, last: the rows, last excluded.
+        bounds: of their parts, counted from the first row.
+        parts_before: parts of the ranks before it.
+        parts: of all ranks.
+        counts: the number of rows of each rank.
+    """
+
+    first: int
+    last: int
+    bounds: tuple[int, ...]
+    parts_before: int
+    parts: int
+    counts: tuple[int, ...]
+
+
+@cache
+def find_held_rows(n: int, ranks: int, rank: int) -> HeldRows:
+    """Finds what one of the ranks has of the rows 0 … n - 1."""
+    cut, ranges = cut_rows(n, ranks), find_row_ranges(n, ranks)
+    first, last = ranges[rank]
+    sizes = [len(bounds) - 1 for bounds in cut]
+    return HeldRows(
+        first,
+        last,
+        bounds=tuple(bound - first for bound in cut[rank]),
+        parts_before=sum(sizes[:rank]),
+        parts=sum(sizes),
+        counts=tuple(last - first for first, last in ranges),
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hpctrain.kernels.panels import add_outer_products, add_product, multiply_transposed
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import cut_rows, find_row_ranges
+from hpctrain.parallel.rows import find_held_rows
 from hpctrain.parallel.tree import reduce_leaves
 from hpctrain.store.state import RowBlock
 
@@ -54,38 +54,31 @@ class Factors:
     def append(self, vectors: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
         """Divides the sum by τ and adds the term of [q s]ᵀ (2, n) and C (2, 2)."""
         column, n = 2 * (len(self) % PANEL), vectors.shape[1]
-        first, last = find_row_ranges(n, ranks.size)[ranks.rank]
+        held = find_held_rows(n, ranks.size, ranks.rank)
         if column == 0:
-            empty = vectors.new_zeros(last - first, 2 * PANEL)
-            self.panels.append(RowBlock(empty, first, n))
+            empty = vectors.new_zeros(held.last - held.first, 2 * PANEL)
+            self.panels.append(RowBlock(empty, held.first, n))
         # Both at once: a row's two numbers are in one cache line, far from the next row's.
-        self.panels[-1].rows[:, column : column + 2] = vectors[:, first:last].T
+        self.panels[-1].rows[:, column : column + 2] = vectors[:, held.first : held.last].T
         self.D = torch.cat([self.D.to(vectors.device) / tau, C[None].to(vectors.device)])
 
     def multiply(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
         """scale · x plus the sum times x (n,); collective, with two passes over the panels."""
         if not self.panels:
             return scale * x
-        parts = cut_rows(len(x), ranks.size)
-        bounds = parts[ranks.rank]
-        own = x[bounds[0] : bounds[-1]]
-        local = [bound - bounds[0] for bound in bounds]
-        inner = torch.cat(
-            [multiply_transposed(panel.rows, own, local, threads) for panel in self.panels], dim=1
+        held = find_held_rows(len(x), ranks.size, ranks.rank)
+        own, panels = x[held.first : held.last], [panel.rows for panel in self.panels]
+        inner = reduce_leaves(
+            multiply_transposed(panels, own, held.bounds, threads), held.parts_before
         )
-        before, total = (
-            sum(len(each) - 1 for each in some) for some in (parts[: ranks.rank], parts)
-        )
-        weights = self._weight(ranks.sum_by_tree(reduce_leaves(inner, before), total))
         y = scale * own
-        for panel, c in zip(self.panels, weights.split(2 * PANEL), strict=True):
-            add_product(panel.rows, c, y, threads)
-        return ranks.allgather_rows(y, [each[-1] - each[0] for each in parts])
+        add_product(panels, self._weight(ranks.sum_by_tree(inner, held.parts)), y, threads)
+        return ranks.allgather_rows(y, held.counts)
 
     def move_to(self, H: Tensor, ranks: Communicator, threads: int) -> None:
         """H += the sum, for this rank's rows H (r, n); collective. The factors are given back."""
         n = H.shape[1]
-        counts = [last - first for first, last in find_row_ranges(n, ranks.size)]
+        counts = find_held_rows(n, ranks.size, ranks.rank).counts
         D = self.D.to(H)
         for start in range(0, len(D), PANEL):
             panel = self.panels.pop(0).rows

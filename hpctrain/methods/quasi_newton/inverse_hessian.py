@@ -30,7 +30,7 @@ from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.vectors import dot
 from hpctrain.methods.quasi_newton.factors import Factors
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import find_row_ranges
+from hpctrain.parallel.rows import find_held_rows
 from hpctrain.store.state import RowBlock
 
 # A and σ are positive in exact arithmetic; this keeps rounding errors from dividing by zero.
@@ -130,11 +130,10 @@ class InverseHessian:
                 self._make_dense(x, ranks, threads)
         if self.rows is None:
             return self.factors.multiply(x, self.scale, ranks, threads)
-        ranges = find_row_ranges(len(x), ranks.size)
-        first, last = ranges[ranks.rank]
-        update = self._take_waiting(first, last)
+        held = find_held_rows(len(x), ranks.size, ranks.rank)
+        update = self._take_waiting(held.first, held.last)
         local = update_and_multiply(self.rows.rows, x, threads, *update)
-        return ranks.allgather_rows(local, [stop - start for start, stop in ranges])
+        return ranks.allgather_rows(local, held.counts)
 
     def update(
         self, s: Tensor, y: Tensor, Hy: Tensor, scaling: Scaling, Hx: Tensor, x: Tensor
@@ -161,11 +160,11 @@ class InverseHessian:
         """Rows in place of factors, of the type and on the device of a vector (n,)."""
         self._leave_buffers()
         n = len(like)
-        first, last = find_row_ranges(n, ranks.size)[ranks.rank]
-        rows = like.new_zeros(last - first, n)
-        rows.diagonal(first).fill_(self.scale)
+        held = find_held_rows(n, ranks.size, ranks.rank)
+        rows = like.new_zeros(held.last - held.first, n)
+        rows.diagonal(held.first).fill_(self.scale)
         self.factors.move_to(rows, ranks, threads)
-        self.rows, self.scale = RowBlock(rows, first, n), 1.0
+        self.rows, self.scale = RowBlock(rows, held.first, n), 1.0
 
     def _take_waiting(self, first: int, last: int) -> tuple[float, Tensor | None, Tensor | None]:
         """1/τ and the factors of the update for these rows, which are then H's alone to write."""

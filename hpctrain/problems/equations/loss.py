@@ -317,13 +317,13 @@ class PinnLoss:
         return torch.zeros(self._chunks, self._whole, dtype=self.dtype, device=self.device)
 
     def _add(self, parts: Sequence[Tensor], shape: tuple[int, ...], groups: int = 1) -> Tensor:
-        """Sums of terms by chunk, (C · groups, …)."""
+        """Sums of terms by chunk, (C · groups, …), in the memory of the first one's."""
         if not parts:
             chunks = self._chunks * groups
             return torch.zeros(chunks, *shape, dtype=self.dtype, device=self.device)
         total = parts[0]
         for part in parts[1:]:
-            total = total + part
+            total += part
         return total
 
     @property
