@@ -31,7 +31,7 @@ JOBS = ("apts/data-10k", "apts/weights-10k")
 MEMORIES = (5, 15)
 RANKS = (1, 2)
 WARM_UP, STEPS = 20, 30
-EVALUATIONS = ("losses", "sum_losses_and_gradients", "restrict")
+EVALUATIONS = ("losses", "sum_losses", "sum_losses_and_gradients", "restrict")
 
 
 class TimedLoss:
