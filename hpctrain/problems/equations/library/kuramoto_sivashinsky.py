@@ -5,13 +5,20 @@ neural networks, Comput. Methods Appl. Mech. Engrg. 421 (2024) 116813.
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.problems.equations.conditions import Condition, Dirichlet, Initial, Periodic
+from hpctrain.problems.equations.conditions import (
+    AnyCondition,
+    Condition,
+    Dirichlet,
+    Initial,
+    Periodic,
+)
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Box
@@ -22,10 +29,8 @@ class KuramotoSivashinsky(Equations):
     """u_t + 5 u u_x + 0.5 u_xx + 0.005 u_xxxx = 0, u(0, x) = −sin πx, periodic in x."""
 
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
-    conditions = (
-        Initial({"u": lambda at: -torch.sin(math.pi * at.x)}, exact=True),
-        Periodic("x"),
-    )
+    start = Initial({"u": lambda at: -torch.sin(math.pi * at.x)}, exact=True)
+    conditions: Sequence[AnyCondition] = (start, Periodic("x"))
 
     def residuals(self, at: At, u: Field) -> Tensor:
         return u.t + 5 * u * u.x + 0.5 * u.xx + 0.005 * u.xxxx
@@ -45,7 +50,7 @@ class KuramotoSivashinskyOdd(KuramotoSivashinsky):
 
     geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
     conditions = (
-        KuramotoSivashinsky.conditions[0],
+        KuramotoSivashinsky.start,
         Dirichlet({"u": 0.0}, on="x", exact=True),
         Condition(lambda at, u: 0.05 * u.xx, on="x"),
     )
