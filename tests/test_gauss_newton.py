@@ -14,13 +14,7 @@ from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSyst
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import (
-    Node,
-    find_aligned_nodes,
-    list_nodes_up_to,
-    push_node,
-    reduce_leaves,
-)
+from hpctrain.parallel.tree import Node, add_to_nodes, push_node, reduce_leaves
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
@@ -362,14 +356,15 @@ def test_burgers_falls_in_a_few_iterations(options, fraction):
 
 @pytest.mark.parametrize("chunks, first, last", [(16, 0, 16), (16, 5, 10), (64, 21, 42)])
 @pytest.mark.parametrize("level", [0, 1, 3])
-def test_pushed_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, first, last, level):
+def test_added_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, first, last, level):
     leaves = torch.randn(last - first, 3, dtype=torch.float64)
-    sums: list[tuple[Node, torch.Tensor]] = []
-    for node in list_nodes_up_to(level, first, last):
+
+    def add(node, total):
         (part,) = reduce_leaves(leaves[node.first - first : node.last - first], node.first)
-        push_node(sums, node, part)
-    assert tuple(node for node, _ in sums) == find_aligned_nodes(first, last)
-    assert torch.equal(torch.stack([part for _, part in sums]), reduce_leaves(leaves, first))
+        total += part
+
+    sums = add_to_nodes(level, first, last, lambda: leaves.new_zeros(3), add)
+    assert torch.equal(torch.stack(sums), reduce_leaves(leaves, first))
 
 
 @pytest.mark.parametrize("greatest", [1e6, 1e-9], ids=["taken", "refused"])
