@@ -200,6 +200,18 @@ def test_resumed_run_goes_on_after_the_kept_records_on_more_ranks(tmp_path):
     assert back.attributes["ranks"] == 3 and back.attributes["created"] == created
 
 
+def test_a_resumed_run_keeps_records_whose_numbers_were_narrower(tmp_path):
+    path = tmp_path / "a.h5"
+    with writer(path, columns=COLUMNS | {"loss": "f4"}) as run:
+        for i in range(3):
+            run.append(row(i), times(i))
+    with writer(path, past=read_run(path)) as run:
+        run.append(row(3), times(3))
+    back = read_run(path)
+    assert back.history["iteration"].tolist() == [0, 1, 2, 3]
+    assert back.history["loss"] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4], rel=1e-6)
+
+
 def test_resuming_into_other_columns_or_another_file_is_refused(tmp_path):
     path, other = tmp_path / "a.h5", tmp_path / "b.h5"
     for name in (path, other):

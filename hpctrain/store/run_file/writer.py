@@ -124,10 +124,11 @@ class RunWriter:
         past: Run | None,
     ) -> None:
         history = self._file.create_group("history")
-        kept = past.history if past else {}
+        types = {name: _make_dtype(kind) for name, kind in columns.items()}
+        # An earlier version may have written narrower numbers, of which the checks are others.
+        kept = {name: old.astype(types[name]) for name, old in past.history.items()} if past else {}
         self._columns = {
-            name: Rows(history, name, _make_dtype(kind), past=kept.get(name))
-            for name, kind in columns.items()
+            name: Rows(history, name, dtype, past=kept.get(name)) for name, dtype in types.items()
         }
         checks = compute_row_checks(kept) if past else None
         self._checks = Rows(self._file, "checks", np.dtype("i8"), past=checks)
