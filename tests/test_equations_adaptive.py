@@ -375,7 +375,9 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
     expected = evaluate_point(objective.copy_uncounted(), theta)
     assert torch.equal(renewed.point.theta, theta)
     assert renewed.point.loss == expected.loss != state.point.loss
-    assert torch.equal(renewed.point.gradient, expected.gradient)
+    # SPRING has it from the rows of J, which its next step takes.
+    rtol = 1e-12 if name == "spring" else 0
+    torch.testing.assert_close(renewed.point.gradient, expected.gradient, rtol=rtol, atol=rtol)
     for _ in range(10):  # a trust region may have to shrink first
         renewed, _ = solver.step(renewed)
     assert math.isfinite(renewed.point.loss)
