@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks.map import __main__ as study
 from benchmarks.map import page, rows
-from benchmarks.map.measured import Products
+from benchmarks.map.measured import Products, read_case
 from benchmarks.map.methods import BROYDEN, GRADIENT, METHODS, count_parameters, list_layers
 from benchmarks.map.model import Case, Parts, Timed, Work, count_kept, count_read, make_case
+from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, write_toml
 from hpctrain.store.run_file import RunWriter
 from hpctrain.study.projection import Network
@@ -123,8 +124,8 @@ COLUMNS = {"iteration": "i8", "seconds": "f8", "error": "f8"}
 COUNTS = ("loss_evaluations", "gradient_evaluations", "hvp_evaluations")
 
 
-def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0):
-    """A run file with these errors, of one gradient and so much CPU time an iteration."""
+def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0, gradients=1):
+    """A run file with these errors, and of an iteration gradients and CPU seconds."""
     ranks = planned.ranks
     run = RunWriter(
         folder / f"{planned.name}.h5",
@@ -138,14 +139,16 @@ def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0)
         row = {"iteration": k, "seconds": k, "error": error, **dict.fromkeys(COUNTS, 0.0)}
         phases, traffic = np.zeros((ranks, 3, 2)), np.zeros((ranks, 2))
         phases[:, 1], traffic[:] = seconds / ranks, (4, 1000)
-        run.append(row | {"gradient_evaluations": float(k)}, phases, traffic)
+        run.append(row | {"gradient_evaluations": float(k * gradients)}, phases, traffic)
     run.finish(reason) if reason else run.close()
 
 
-def write_short(folder, method):
+def write_short(folder, method, gradients=1):
+    """Its short runs; an iteration takes a gradient, of the run on few points so many."""
     for planned in method.list_runs(WIDTH, seeds=0):
-        seconds = 1e-3 if "points" in planned.name else 1.0
-        write_run(folder, planned, [1.0] * 4, "stop.max_iterations reached", seconds)
+        is_share = "points" in planned.name
+        seconds, its = (1e-3, gradients) if is_share else (1.0, 1)
+        write_run(folder, planned, [1.0] * 4, "stop.max_iterations reached", seconds, its)
 
 
 def test_every_run_is_a_job_with_a_short_name_of_its_own(folder):
@@ -191,3 +194,10 @@ def test_methods_with_blocks_that_lose_most_come_first_and_are_said_to(folder):
     assert f"Not at this error so far, with blocks: {IN_TURN.label}." in said
     mine = next(row for row in found if row.method is SOME)
     assert mine.work == Work(2, 2.0) and mine.ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_run_on_few_points_that_searches_in_vain_at_round_off_is_no_measure(folder):
+    Products(WIDTH).advance(folder, None, 0)
+    write_short(folder, SOME, gradients=2)
+    with pytest.raises(InputError, match="its iterations take 2 times the gradients of those"):
+        read_case(SOME, WIDTH, folder)

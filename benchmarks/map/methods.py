@@ -70,7 +70,8 @@ class Method:
         blocks: S, 1 where it has none.
         overlap: of the blocks.
         is_additive: whether the blocks are solved at once, each by ranks of its own.
-        share: points of the short runs with few of them, as one of many ranks has.
+        share: points of the short runs with few of them. With fewer their loss would be at
+            round-off within these iterations.
         local_steps: of Broyden on each block, an iteration.
         global_steps: of Broyden on all parameters, an iteration.
         pairs: of L-BFGS on all parameters.
@@ -86,7 +87,7 @@ class Method:
     blocks: int = 1
     overlap: int = 0
     is_additive: bool = False
-    share: int = 20
+    share: int = 500
     local_steps: int = 0
     global_steps: int = 0
     pairs: int = 0
