@@ -124,8 +124,8 @@ COLUMNS = {"iteration": "i8", "seconds": "f8", "error": "f8"}
 COUNTS = ("loss_evaluations", "gradient_evaluations", "hvp_evaluations")
 
 
-def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0, gradients=1):
-    """A run file with these errors, and of an iteration gradients and CPU seconds."""
+def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0, losses=0):
+    """A run file with these errors, and of an iteration a gradient, losses and CPU seconds."""
     ranks = planned.ranks
     run = RunWriter(
         folder / f"{planned.name}.h5",
@@ -139,15 +139,16 @@ def write_run(folder, planned, errors, reason="stop.error reached", seconds=1.0,
         row = {"iteration": k, "seconds": k, "error": error, **dict.fromkeys(COUNTS, 0.0)}
         phases, traffic = np.zeros((ranks, 3, 2)), np.zeros((ranks, 2))
         phases[:, 1], traffic[:] = seconds / ranks, (4, 1000)
-        run.append(row | {"gradient_evaluations": float(k * gradients)}, phases, traffic)
+        work = {"gradient_evaluations": float(k), "loss_evaluations": float(k * losses)}
+        run.append(row | work, phases, traffic)
     run.finish(reason) if reason else run.close()
 
 
-def write_short(folder, method, gradients=1):
-    """Its short runs; an iteration takes a gradient, of the run on few points so many."""
+def write_short(folder, method, losses=0):
+    """Its short runs; an iteration takes a gradient, and on few points so many losses."""
     for planned in method.list_runs(WIDTH, seeds=0):
         is_share = "points" in planned.name
-        seconds, its = (1e-3, gradients) if is_share else (1.0, 1)
+        seconds, its = (1e-3, losses) if is_share else (1.0, 0)
         write_run(folder, planned, [1.0] * 4, "stop.max_iterations reached", seconds, its)
 
 
@@ -198,6 +199,8 @@ def test_methods_with_blocks_that_lose_most_come_first_and_are_said_to(folder):
 
 def test_a_run_on_few_points_that_searches_in_vain_at_round_off_is_no_measure(folder):
     Products(WIDTH).advance(folder, None, 0)
-    write_short(folder, SOME, gradients=2)
-    with pytest.raises(InputError, match="its iterations take 2 times the gradients of those"):
-        read_case(SOME, WIDTH, folder)
+    write_short(folder, SOME, losses=2)
+    assert read_case(SOME, WIDTH, folder) is not None
+    write_short(folder, ADDITIVE, losses=4)
+    with pytest.raises(InputError, match="57% of its work are losses alone, at most 50%"):
+        read_case(ADDITIVE, WIDTH, folder)

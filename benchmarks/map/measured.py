@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.map.methods import GRADIENT, Method, count_parameters
 from benchmarks.map.model import Case, Timed, Work, count_read, make_case
-from benchmarks.runs import sum_work
+from benchmarks.runs import LOSS, sum_work
 from hpctrain.errors import InputError
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scaling
 from hpctrain.parallel.communicator import Communicator
@@ -22,8 +22,8 @@ from hpctrain.study.stretch import Stretch
 
 AT_ONCE = Network("without messages", 0.0, float("inf"))
 UPDATES, REPEATS = 64, 5
-# By how much the work of an iteration may differ between all points and few of them.
-UNLIKE = 1.5
+# Of the work of a short run, what losses alone may be: more is a search in vain, at round-off.
+MOST_LOSSES = 0.5
 
 
 def count_work(run: Run, error: float | None = None) -> Work | None:
@@ -51,20 +51,27 @@ def read_case(method: Method, width: int, folder: Path) -> Case | None:
     """A method on a network, as it was measured; None where a short run or η is missing.
 
     Raises:
-        InputError: an iteration on few points is another one, so that its time says nothing.
+        InputError: the run on few points was at round-off, so that its time says nothing.
     """
     short, number = method.list_runs(width, seeds=0), Products(width).read(folder)
     found = [run for each in short if each.has_ended(folder) and (run := each.read(folder))]
     if number is None or len(found) < len(short):
         return None
     (whole, share), pair = map(read_timed, found[:2]), Stretch(found[2])
-    ratio = share.work.gradients / whole.work.gradients
-    if not 1 / UNLIKE <= ratio <= UNLIKE:
+    losses = _find_losses(found[1])
+    if losses > MOST_LOSSES:
         raise InputError(
-            f"{found[1].path}: its iterations take {ratio:.2g} times the gradients of those on all"
-            f" points, at most {UNLIKE} and at least 1 / {UNLIKE} are comparable"
+            f"{found[1].path}: {losses:.0%} of its work are losses alone, at most {MOST_LOSSES:.0%}"
+            " are in a run that does not search in vain; give it more points"
         )
     return make_case(method, width, whole, share, number, pair.traffic)
+
+
+def _find_losses(run: Run) -> float:
+    """The part that losses alone have of the work that is timed of a run."""
+    stretch, column = Stretch(run), run.history["loss_evaluations"]
+    losses = float(column[-1] - column[-1 - stretch.iterations]) * LOSS
+    return losses / _find_work(stretch).gradients
 
 
 def check_pair(case: Case, folder: Path) -> float:
