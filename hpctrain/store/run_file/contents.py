@@ -114,7 +114,7 @@ class Run:
 
 
 def compute_row_checks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Computes the check (records,) of each record of columns (records, …); see `compute_check`."""
+    """Computes the CRC-32 (records,) of the values of each record, in the order of the names."""
     records = len(next(iter(columns.values())))
     if records == 0:
         return np.empty(0, np.int64)
@@ -123,11 +123,6 @@ def compute_row_checks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
         for name in sorted(columns)
     ]
     return np.array([zlib.crc32(record) for record in np.concatenate(parts, axis=1)], np.int64)
-
-
-def compute_check(values: Mapping[str, np.ndarray]) -> int:
-    """Computes the CRC-32 of the values of one record, in the order of their names."""
-    return zlib.crc32(b"".join(values[name].tobytes() for name in sorted(values)))
 
 
 def compute_checksum(file: h5py.File) -> int:

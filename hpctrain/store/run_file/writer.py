@@ -23,7 +23,6 @@ from hpctrain.store.run_file.contents import (
     Iterates,
     Run,
     RunFileError,
-    compute_check,
     compute_row_checks,
 )
 from hpctrain.store.run_file.ending import replace_by_finished
@@ -216,13 +215,13 @@ class RunWriter:
             expected = self._iterates and self._iterates[0].shape
             raise RunFileError(f"{self.path}: iterate of shape {theta.shape}, not {expected}")
         thetas, checks, iterations = self._iterates
-        values = {
-            "theta": theta.astype(np.float64, copy=False),
-            "iteration": np.asarray(iteration, np.int64),
+        columns = {
+            "theta": theta.astype(np.float64, copy=False)[None],
+            "iteration": np.array([iteration], np.int64),
         }
-        thetas.append(values["theta"][None])
-        checks.append(np.array([compute_check(values)]))
-        iterations.append(values["iteration"][None])
+        thetas.append(columns["theta"])
+        checks.append(compute_row_checks(columns))
+        iterations.append(columns["iteration"])
 
     def finish(
         self,
