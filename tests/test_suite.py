@@ -52,9 +52,16 @@ def test_stages_share_the_time_and_large_systems_are_left_out(case):
     assert second["name"] == "gauss-newton" and "max_seconds" not in second["stop"]
     windows = replace(case, windows=4).list_stages(100.0)
     assert [stage["stop"]["max_seconds"] for stage in windows] == [12.5, 12.5]
-    problem = SimpleNamespace(samples=10_000, parameters=20_000)
+    network = SimpleNamespace(depth=4)
+    problem = SimpleNamespace(samples=10_000, parameters=20_000, network=network)
     (only,) = replace(case, problem=problem).list_stages(100.0)
     assert (only["name"], only["stop"]["max_seconds"]) == ("ssbroyden", 100.0)
+
+
+def test_a_sum_of_features_is_solved_by_one_factorisation():
+    rows = {row.name: row for row in read_rows()}
+    (only,) = make_case(rows["wave"]).list_stages(60.0)
+    assert (only["name"], only["factorisation"]) == ("gauss-newton", "qr")
 
 
 def test_a_planned_run_has_the_rows_settings_and_the_suites_solvers(case, tmp_path):

@@ -21,6 +21,15 @@ BROYDEN_SHARE = 0.5
 BROYDEN_STAGNATION, GAUSS_NEWTON_STAGNATION = 1000, 50
 # Multiplications that a system of Gauss-Newton may take, N n min(N, n).
 LARGEST_SYSTEM = 3e11
+# Of networks that are linear in all parameters: one step solves a linear equation up to rounding,
+# from the triangular factor of J, as its square would lose half of the digits.
+LEAST_SQUARES = {
+    "name": "gauss-newton",
+    "factorisation": "qr",
+    "damping": 1e-20,
+    "least_damping": 1e-30,
+    "stop": {"stagnation": 2},
+}
 # Never reached: time or stagnation end a run.
 ITERATIONS = 10**9
 
@@ -41,8 +50,11 @@ class Case:
     def list_stages(self, seconds: float) -> list[dict[str, Any]]:
         """The solvers of a run of so many seconds, as a job has them.
 
-        Self-scaled Broyden, then Gauss-Newton where its systems are small enough.
+        Self-scaled Broyden, then Gauss-Newton where its systems are small enough; Gauss-Newton
+        alone, from an orthogonal factorisation, where all parameters are of the last layer.
         """
+        if self.problem.network.depth == 1:
+            return [LEAST_SQUARES]
         N, n, own = self.problem.samples, self.problem.parameters, seconds / self.windows
         has_second = N * n * min(N, n) <= LARGEST_SYSTEM
         first = own * BROYDEN_SHARE if has_second else own

@@ -48,8 +48,10 @@ def write_tables(plans: Sequence[Plan], cases: Sequence[Case]) -> str:
             f" {BROYDEN_STAGNATION} iterations or {BROYDEN_SHARE:.0%} of the time is over, then by"
             f" Gauss-Newton until its loss has not been halved in {GAUSS_NEWTON_STAGNATION}"
             " iterations or the time is over; by Broyden alone where N n min(N, n) is above"
-            f" {LARGEST_SYSTEM:.0e} for N points and n parameters. Windows of time share the time"
-            " evenly. Rows differ in what follows, and in nothing else:",
+            f" {LARGEST_SYSTEM:.0e} for N points and n parameters. Sums of random Fourier features,"
+            " which have no hidden layer, are trained by Gauss-Newton from an orthogonal"
+            " factorisation of J alone. Windows of time share the time evenly. Rows differ in what"
+            " follows, and in nothing else:",
             write_markdown(SETTINGS, [_write_setting(each) for each in results]),
             *explain_losses(results),
         ]
@@ -163,4 +165,6 @@ def _describe_part(network: DenseNetwork) -> str:
     """One of the networks of a problem."""
     kind = "modified " if network.gated else "residual " if network.residual else ""
     activation = "adaptive " * network.adaptive + network.activation
+    if network.depth == 1:
+        return "linear"
     return f"{kind}{network.depth} × {network.width}, {activation}"

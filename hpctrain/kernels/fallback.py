@@ -4,6 +4,7 @@ Every chunk gets a copy of θ of its own, so that autograd returns a gradient fo
 """
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -126,12 +127,9 @@ class TorchJets(JetEvaluator):
         return 10 * theta[:, layer.scale_index, None, None, None] * z
 
     def _hidden(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
-        w = self._linear(layer, theta, y)
-        products = self.shape.products
-        highest = max((len(p.factors) for each in products for p in each), default=0)
-        slopes = differentiate_activation(self._network.activation, w[:, :, 0], highest)
-        derived = [_sum_products(each, slopes, w) for each in products[1:]]
-        update = torch.stack([slopes[0], *derived], dim=2)
+        w = self._linear(layer, theta, y).unbind(dim=2)
+        slopes = differentiate_activation(self._network.activation, w[0], self.shape.order)
+        update = torch.stack(compose_jets(self.shape, slopes, w), dim=2)
         if layer.gated:
             U, V, _ = y.chunk(3, dim=1)
             return torch.cat([U, V, U + self._multiply(update, V - U)], dim=1)
@@ -172,18 +170,25 @@ def differentiate_activation(activation: str, w: Tensor, highest: int) -> list[T
     return found[: highest + 1]
 
 
-def _sum_products(products: tuple[Product, ...], slopes: list[Tensor], w: Tensor) -> Tensor:
-    """Computes one component of f(w) by its terms, Σ coefficient f^(k) Π w_c.
+def compose_jets(shape: JetShape, slopes: Sequence[Tensor], w: Sequence[Tensor]) -> list[Tensor]:
+    """Computes the components of y = f(w) by Faà di Bruno's formula (`shape`).
 
     Args:
-        products: the terms.
-        slopes: the derivatives of f at the values in w.
-        w: (C, units, components, longest).
+        slopes: f(w), f'(w), … up to the shape's order.
+        w: its components, of the same shapes.
     """
-    total = torch.zeros_like(w[:, :, 0])
+    derived = (_sum_products(each, slopes, w) for each in shape.products[1:])
+    return [slopes[0], *derived]
+
+
+def _sum_products(
+    products: tuple[Product, ...], slopes: Sequence[Tensor], w: Sequence[Tensor]
+) -> Tensor:
+    """Computes one component of f(w) by its terms, Σ coefficient f^(k) Π w_c."""
+    total = torch.zeros_like(w[0])
     for product in products:
         term = product.coefficient * slopes[len(product.factors)]
         for factor in product.factors:
-            term = term * w[:, :, factor]
+            term = term * w[factor]
         total = total + term
     return total

@@ -94,6 +94,11 @@ class JetShape:
         """The number of components."""
         return len(self.indices) + bool(self.laplacian)
 
+    @property
+    def order(self) -> int:
+        """The highest order of a derivative, 2 of a Laplacian."""
+        return max(2 if self.laplacian else 0, *map(len, self.indices), 0)
+
     def find_position(self, index: Index) -> int:
         """Finds the position of a derivative among the components.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from hpctrain.errors import InputError
@@ -21,8 +21,14 @@ class DenseOptions(Options):
         description="plain, with skip connections y + time_step * tanh(...), or gated by two"
         " encoders of the inputs, whose jets are torch's",
     )
-    depth: int = Field(ge=2, description="number of layers: all linear maps, the output's too")
-    width: int = Field(ge=1, description="neurons of a hidden layer")
+    depth: int = Field(
+        ge=1,
+        description="number of layers: all linear maps, the output's too; 1 for a sum of Fourier"
+        " features alone, which is linear in all that is trained",
+    )
+    width: int | None = Field(
+        None, ge=1, description="neurons of a hidden layer; none where depth = 1"
+    )
     activation: Literal["tanh", "adaptive-tanh", "sin", "adaptive-sin"] = Field(
         "adaptive-tanh", description="f(z), or f(10 a z) with one trainable a per layer"
     )
@@ -46,11 +52,23 @@ class DenseOptions(Options):
         " each that is named, and the others have none",
     )
 
+    @model_validator(mode="after")
+    def _fit_depth(self) -> "DenseOptions":
+        if self.depth > 1:
+            if self.width is None:
+                raise ValueError("width is missing: the neurons of a hidden layer")
+            return self
+        if self.width is not None:
+            raise ValueError(f"width = {self.width} is for hidden layers: depth = 1 has none")
+        if not self.fourier or self.kind == "modified":
+            raise ValueError('depth = 1 is for kind = "mlp" or "residual" with fourier > 0')
+        return self
+
     def make(self, inputs: int) -> DenseNetwork:
         """Makes the network for so many inputs."""
         return DenseNetwork(
             inputs=inputs,
-            width=self.width,
+            width=self.width or 1,
             depth=self.depth,
             residual=self.kind == "residual",
             adaptive=self.activation.startswith("adaptive-"),
@@ -62,7 +80,8 @@ class DenseOptions(Options):
     def draw_frequencies(self, coordinates: Sequence[str], seed: int) -> Tensor | None:
         """Draws the frequencies (m, d) of Fourier features; None where the job asks for none.
 
-        Source: M. Tancik et al., Fourier features let networks learn high frequency functions in
+        Sources: A. Rahimi, B. Recht, Random features for large-scale kernel machines, NeurIPS 20
+        (2007); M. Tancik et al., Fourier features let networks learn high frequency functions in
         low dimensional domains, NeurIPS 33 (2020).
 
         Args:

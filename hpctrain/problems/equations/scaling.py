@@ -18,11 +18,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetShape, make_input_jets
-from hpctrain.problems.equations.ansatz import evaluate_jets
+from hpctrain.kernels.fallback import compose_jets, differentiate_activation
+from hpctrain.kernels.jets import JetShape
+from hpctrain.problems.equations.ansatz import Function, evaluate_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import LAPLACIAN, Component
-from hpctrain.problems.equations.geometry.base import column
 
 # Sizes of a coordinate between which networks are trained without scaling.
 USUAL_SIZES = (1e-3, 1e3)
@@ -45,6 +45,12 @@ class Embedding(Protocol):
     def inputs(self, x: Tensor, low: float, high: float) -> list[Tensor]:
         """They (N,) at x (N,) in [low, high]."""
 
+    def base(self, x: Tensor, low: float, high: float) -> Tensor:
+        """What random frequencies multiply (N,)."""
+
+    def admit(self, frequencies: Tensor) -> Tensor:
+        """The frequencies nearest to these whose sine and cosine are functions of the same kind."""
+
 
 @dataclass(frozen=True)
 class NetworkInputs:
@@ -55,7 +61,7 @@ class NetworkInputs:
         scales: to [−1, 1].
         embedded: what goes in in the place of some coordinates, such as waves.
         fourier: random frequencies (m, d); sine and cosine of coordinates scaled to [−1, 1] go in
-            beside them, and of the first function of one that is embedded.
+            beside them, or of what an embedding has as its base, with frequencies that it admits.
         taken: names of the coordinates and inputs that the network takes; None for all.
     """
 
@@ -73,47 +79,56 @@ class NetworkInputs:
     @property
     def count(self) -> int:
         """Numbers that the network takes at a point."""
-        further = sum(each.count - 1 for each in self._own.values())
+        further = sum(each.count - 1 for each in self._own)
         fourier = 0 if self.fourier is None else 2 * len(self.fourier)
         return len(self._places) + further + fourier
 
     def values(self, points: Tensor) -> Tensor:
         """What goes in (p, N) at points (d, N)."""
-        own = self._own
-        rows, scaled = list[Tensor](), list[Tensor]()
-        for place in self._places:
-            name, x = self.frame.axes.names[place], points[place]
-            bounds = self.frame.region.bounds[place]
-            if name in own:
-                functions = own[name].inputs(x, *bounds)
-                scaled.append(functions[0])
-                rows += functions
-            else:
-                scaled.append(_scale(x, bounds))
-                rows.append(scaled[-1] if self.scales else x)
+        taken = [self._take(place, points) for place in self._places]
+        rows = [row for own, _ in taken for row in own]
         if self.fourier is not None:
-            angles = self.fourier[:, self._places].to(points) @ torch.stack(scaled)
+            angles = self._frequencies.to(points) @ torch.stack([first for _, first in taken])
             rows += [*torch.sin(angles), *torch.cos(angles)]
         return torch.stack(rows)
 
+    def _take(self, place: int, points: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What goes in for a coordinate, rows (N,), and what frequencies multiply."""
+        x, bounds = points[place], self.frame.region.bounds[place]
+        own = self._find_embedding(place)
+        if own is not None:
+            return own.inputs(x, *bounds), own.base(x, *bounds)
+        scaled = _scale(x, bounds)
+        return [scaled if self.scales else x], scaled
+
     def jets(self, points: Tensor, shape: JetShape) -> Tensor:
         """Their derivatives along x, (components, p, N)."""
-        if self.is_plain:
-            jets = make_input_jets(shape, points) * column(self._slopes, points)
-            jets = jets[:, self._places]
-            jets[0] = self.values(points)
-            return jets
-        space = shape.laplacian
-        components: list[Component] = [*shape.indices, *([LAPLACIAN] if space else [])]
-        rows = []
-        for number in range(self.count):
-            row = partial(self._row, number)
-            found = evaluate_jets(row, points, components, space, "an input")
-            rows.append(torch.stack([found[c] for c in components]))
-        return torch.stack(rows, dim=1)
+        taken = [self._take_jets(place, points, shape) for place in self._places]
+        rows = [own for own, _ in taken]
+        if self.fourier is not None:
+            firsts = torch.stack([first for _, first in taken], dim=1)
+            angles = torch.einsum("mp,cpn->cmn", self._frequencies.to(points), firsts).unbind()
+            slopes = differentiate_activation("sin", angles[0], shape.order + 1)
+            rows += [
+                torch.stack(compose_jets(shape, each, angles)) for each in (slopes, slopes[1:])
+            ]
+        return torch.cat(rows, dim=1)
 
-    def _row(self, number: int, points: Tensor) -> Tensor:
-        return self.values(points)[number]
+    def _take_jets(self, place: int, points: Tensor, shape: JetShape) -> tuple[Tensor, Tensor]:
+        """The jets of `_take`, (components, rows, N) and (components, N)."""
+        taken, first = self._take(place, points)
+        if self._find_embedding(place) is not None:
+            functions = (partial(self._row, place, k) for k in range(len(taken) + 1))
+            *each, base = (_differentiate(function, points, shape) for function in functions)
+            return torch.stack(each, dim=1), base
+        a, b = self.frame.region.bounds[place]
+        own = _make_linear_jets(shape, place, taken[0], self._slopes[place])
+        return own[:, None], _make_linear_jets(shape, place, first, 2 / (b - a))
+
+    def _row(self, place: int, number: int, points: Tensor) -> Tensor:
+        """One of the functions in the place of a coordinate, or its base, which comes last."""
+        rows, base = self._take(place, points)
+        return [*rows, base][number]
 
     def factors(self, shape: JetShape) -> list[float]:
         """By component: a derivative along x in units of that along ξ, for plain inputs."""
@@ -127,15 +142,47 @@ class NetworkInputs:
         return [i for i, name in enumerate(names) if self.taken is None or name in self.taken]
 
     @property
-    def _own(self) -> dict[str, Embedding]:
-        """What goes in in the place of a coordinate, by its name, of those that are taken."""
-        names = [self.frame.axes.names[place] for place in self._places]
-        return {each.along: each for each in self.embedded if each.along in names}
+    def _frequencies(self) -> Tensor:
+        """Of the coordinates that are taken, (m, their number)."""
+        assert self.fourier is not None
+        found = list[Tensor]()
+        for place in self._places:
+            own = self._find_embedding(place)
+            drawn = self.fourier[:, place]
+            found.append(drawn if own is None else own.admit(drawn))
+        return torch.stack(found, dim=1)
+
+    @property
+    def _own(self) -> list[Embedding]:
+        """What goes in in the place of coordinates that are taken."""
+        found = (self._find_embedding(place) for place in self._places)
+        return [each for each in found if each is not None]
+
+    def _find_embedding(self, place: int) -> Embedding | None:
+        """What goes in in the place of a coordinate; of several the last."""
+        name = self.frame.axes.names[place]
+        return {each.along: each for each in self.embedded}.get(name)
 
     @property
     def _slopes(self) -> tuple[float, ...]:
         """s, 1 where nothing is scaled."""
         return tuple(2 / (b - a) if self.scales else 1.0 for a, b in self.frame.region.bounds)
+
+
+def _differentiate(function: Function, points: Tensor, shape: JetShape) -> Tensor:
+    """The jets (components, N) of a function of the points."""
+    components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
+    found = evaluate_jets(function, points, components, shape.laplacian, "an input")
+    return torch.stack([found[each] for each in components])
+
+
+def _make_linear_jets(shape: JetShape, along: int, values: Tensor, slope: float) -> Tensor:
+    """The jets (components, N) of a linear function of one coordinate."""
+    jets = values.new_zeros(shape.components, len(values))
+    jets[0] = values
+    if (along,) in shape.indices:
+        jets[shape.find_position((along,))] = slope
+    return jets
 
 
 def _scale(x: Tensor, bounds: tuple[float, float]) -> Tensor:

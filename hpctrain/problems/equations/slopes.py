@@ -61,6 +61,14 @@ class FlatEnds:
             omega = math.pi / 2 * (1 - xi)
         return [torch.cos(omega), torch.sin(omega) ** 3]
 
+    def base(self, x: Tensor, low: float, high: float) -> Tensor:
+        """The cosine."""
+        return self.inputs(x, low, high)[0]
+
+    def admit(self, frequencies: Tensor) -> Tensor:
+        """All of them."""
+        return frequencies
+
 
 @dataclass(frozen=True)
 class Slope:

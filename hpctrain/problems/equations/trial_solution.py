@@ -144,11 +144,11 @@ class TrialSolution:
             each = "; ".join(self._describe_part(part) for part in self.parts)
             named = f"{len(self.parts)} {kind} networks ({each}), each"
         activation = "adaptive-tanh" if network.adaptive else network.activation
+        layers = f"{network.depth} layers x {network.width} ({activation})"
+        if network.depth == 1:
+            layers = f"linear in {inputs.count} inputs"
         scaling = "inputs scaled to [-1, 1]" if inputs.scales else "raw inputs"
-        return (
-            f"{named}, {network.depth} layers x {network.width}"
-            f" ({activation}), {scaling}{', jets in torch' if network.gated else ''}"
-        )
+        return f"{named}, {layers}, {scaling}{', jets in torch' if network.gated else ''}"
 
     def _describe_part(self, part: Part) -> str:
         """Fields of one network, and what they depend on, if that is not all."""

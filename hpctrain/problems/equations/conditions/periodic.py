@@ -58,6 +58,14 @@ class Periodic(AnyCondition):
         angles = [2 * math.pi * k / (high - low) * (x - low) for k in range(1, self.harmonics + 1)]
         return [wave(angle) for angle in angles for wave in (torch.cos, torch.sin)]
 
+    def base(self, x: Tensor, low: float, high: float) -> Tensor:
+        """x scaled to [−1, 1]."""
+        return 2 / (high - low) * (x - (low + high) / 2)
+
+    def admit(self, frequencies: Tensor) -> Tensor:
+        """Whole multiples of π, which have the period."""
+        return math.pi * torch.round(frequencies / math.pi)
+
     def make_term(self, frame: Frame, name: str, points: int) -> Term:
         place = f"{frame.title}: {name}"
         low, _ = place_points_on(f"{self.along}.low", frame, place, self.points or points)
