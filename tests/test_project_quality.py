@@ -79,7 +79,7 @@ def is_room(path: Path) -> bool:
     return path.is_dir() and any(path.rglob("*.py"))
 
 
-@pytest.mark.parametrize(("place", "room"), enumerate(ROOMS), ids=ROOMS)
+@pytest.mark.parametrize(("place", "room"), [*enumerate(ROOMS)], ids=ROOMS)
 def test_a_room_imports_none_that_stands_above_it(place, room):
     files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else None
     files = files or [*(PACKAGE / room).rglob("*.py")]
