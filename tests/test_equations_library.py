@@ -47,8 +47,10 @@ FORMULAS = (
     "burgers",
     "burgers-2d",
     "burgers-inverse",
+    "burgers-odd",
     "burgers-parametric",
     "burgers-viscous",
+    "burgers-viscous-odd",
     "convection",
     "convection-fast",
     "elastic-plate",
@@ -86,6 +88,7 @@ FORMULAS = (
 # Solutions that are computed; some are tested in files of their own.
 COMPUTED = (
     "allen-cahn",
+    "allen-cahn-even",
     "allen-cahn-periodic",
     "cavity-regularised",
     "diffusion-transport",

@@ -5,6 +5,7 @@ data are a solution by 512 modes, 1.2e-5 away from this one.
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.polynomial import legendre
 from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
-from hpctrain.problems.equations.conditions import Initial, Periodic
+from hpctrain.problems.equations.conditions import AnyCondition, Initial, Neumann, Periodic
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry import Box
@@ -40,10 +41,8 @@ class AllenCahnPeriodic(Equations):
 
     geometry = Box(t=(0.0, 1.0), x=(-1.0, 1.0))
     diffusion = 1e-4
-    conditions = (
-        Initial({"u": lambda at: at.x**2 * torch.cos(math.pi * at.x)}, weight=100.0),
-        Periodic("x"),
-    )
+    start = Initial({"u": lambda at: at.x**2 * torch.cos(math.pi * at.x)}, weight=100.0)
+    conditions: Sequence[AnyCondition] = (start, Periodic("x"))
 
     def residuals(self, at: At, u: Field) -> Tensor:
         return u.t - self.diffusion * u.xx + 5 * (u**3 - u)
@@ -56,6 +55,16 @@ class AllenCahnPeriodic(Equations):
         u = solve(self.diffusion)
         batches = at.all.double().split(_BATCH, dim=1)
         return torch.cat([to_tensor(u.at(*to_array(batch))) for batch in batches])
+
+
+class AllenCahnEven(AllenCahnPeriodic):
+    """The same on half of the interval: the solution is even about x = 0 and, by its period, x = 1.
+
+    So u_x = 0 at both ends, with which the equation has no other solution.
+    """
+
+    geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
+    conditions = (AllenCahnPeriodic.start, Neumann({"u": 0.0}, on="x", exact=True))
 
 
 @lru_cache(maxsize=4)

@@ -54,6 +54,26 @@ class BurgersViscous(Burgers):
     test_grid = (100, 1024)
 
 
+class BurgersOdd(Burgers):
+    """Burgers' equation on half of the interval: the solution is odd about x = 0.
+
+    Initial values, equation and values at the ends change their sign with x and u, so that u = 0 at
+    x = 0, with which the equation has no other solution. The layer is at an end.
+    """
+
+    geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
+
+    def ansatz(self, at: At) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"u": (-torch.sin(math.pi * at.x), at.t * at.x * (1 - at.x))}
+
+
+class BurgersViscousOdd(BurgersOdd):
+    """The same with ν = 0.01."""
+
+    nu = BurgersViscous.nu
+    test_grid = (100, 512)
+
+
 def cole_hopf(t: Tensor, x: Tensor, nu: float | Tensor) -> Tensor:
     """The solution of u_t + u u_x = ν u_xx on the line with u(0, x) = −sin πx.
 
