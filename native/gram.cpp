@@ -1,7 +1,6 @@
 #include "gram.hpp"
 
 #include <omp.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -10,49 +9,30 @@
 #include <utility>
 #include <vector>
 
-#include "simd.hpp"
+#include "memory.hpp"
+#include "products.hpp"
 
 namespace hpctrain {
 
 namespace {
 
-// A register tile of C has tile_rows x (tile_vectors vectors). Rows of J are packed by panels of as many
-// columns as a tile has, and taken `depth` at a time by the tiles of a block row, so that those of the
-// panel stay in the first cache; all rows of a block row's own panels stay in the second one (the
-// blocking of Goto and van de Geijn, 2008). A tile's rows lie within one panel of its columns.
-constexpr int tile_rows = gram_tile_rows;
+// Rows of J are taken `depth` at a time by the tiles of a block row; all rows of a block row's own
+// panels stay in the second cache.
 constexpr int64_t depth = 160, packed_at_a_time = 16;
-
-template <class Real> constexpr int tile_vectors = lanes<Real> < tile_rows ? 4 : 3;
-template <class Real> constexpr int tile_columns = tile_vectors<Real> * lanes<Real>;
-
-template <class Real> struct Tile {
-  Vector<Real> rows[tile_rows][tile_vectors<Real>];
-
-  Tile& operator+=(const Tile& other) {
-#pragma GCC unroll 8
-    for (int r = 0; r < tile_rows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < tile_vectors<Real>; ++v) rows[r][v] += other.rows[r][v];
-    return *this;
-  }
-};
 
 // Memory for `count` numbers, in large pages where the system has them: it is new in every call.
 template <class Real> std::unique_ptr<Real, decltype(&std::free)> allocate(int64_t count) {
-  const size_t page = 1 << 21, size = count * sizeof(Real), whole = size / page * page;
-  void* memory = std::aligned_alloc(page, whole + page);
+  const size_t whole = count * sizeof(Real) / large_page * large_page + large_page;
+  void* memory = std::aligned_alloc(large_page, whole);
   if (memory == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  madvise(memory, whole, MADV_HUGEPAGE);
-#endif
+  prefer_large_pages(memory, whole);
   return {static_cast<Real*>(memory), &std::free};
 }
 
 // Packed rows of J: those of one panel of columns follow each other, filled up with zeros beyond n.
 template <class Real> class Panels {
  public:
-  static constexpr int width = tile_columns<Real>;
+  static constexpr int width = panel_width<Real>;
 
   Panels(std::vector<const Real*> rows, int64_t n)
       : rows_(std::move(rows)),
@@ -92,32 +72,14 @@ struct Slice {
   bool begins, ends;
 };
 
-// sum += sum_k a[k][i] b[k][j] over rows of two panels. Meanwhile memory from `ahead` on, `step` bytes
-// a row, is brought to the second cache.
-template <class Real>
-inline void add_products(const Real* a, const Real* b, int64_t count, const char* ahead,
-                         int64_t step, Tile<Real>& sum) {
-  constexpr int L = lanes<Real>, width = tile_columns<Real>;
-  for (int64_t k = 0; k < count; ++k, a += width, b += width, ahead += step) {
-    Vector<Real> x[tile_vectors<Real>];
-    __builtin_prefetch(ahead, 0, 2);
-#pragma GCC unroll 4
-    for (int v = 0; v < tile_vectors<Real>; ++v) x[v] = load<Real>(b + v * L);
-#pragma GCC unroll 8
-    for (int r = 0; r < tile_rows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < tile_vectors<Real>; ++v) sum.rows[r][v] += a[r] * x[v];
-  }
-}
-
 // Adds slices to the sums of a tile at (i, j): those of the largest complete subtrees of the parts so
 // far, from left to right, and that of the part to which the next slice belongs.
 template <class Real>
 void push_slices(const Panels<Real>& J, const Slice* slices, const Slice* end, int64_t i, int64_t j,
-                 const char* ahead, int64_t step, Tile<Real>* sums) {
+                 const char* ahead, int64_t step, ProductTile<Real>* sums) {
   for (const Slice* slice = slices; slice < end; ++slice) {
-    Tile<Real>* top = sums + __builtin_popcountll(slice->part);
-    Tile<Real> sum = {};
+    ProductTile<Real>* top = sums + __builtin_popcountll(slice->part);
+    ProductTile<Real> sum = {};
     if (!slice->begins) sum = *top;
     add_products<Real>(J.find(slice->first, i), J.find(slice->first, j), slice->count, ahead, step,
                        sum);
@@ -130,20 +92,20 @@ void push_slices(const Panels<Real>& J, const Slice* slices, const Slice* end, i
 
 // C[i][j] += sum[i][j], of which rows x columns lie inside C.
 template <class Real>
-void add_tile(const Tile<Real>& sum, Real* C, int64_t stride, int64_t rows, int64_t columns) {
+void add_tile(const ProductTile<Real>& sum, Real* C, int64_t stride, int64_t rows, int64_t columns) {
   constexpr int L = lanes<Real>;
-  if (rows == tile_rows && columns == tile_columns<Real>) {
-    for (int r = 0; r < tile_rows; ++r)
-      for (int v = 0; v < tile_vectors<Real>; ++v) {
+  if (rows == product_rows && columns == panel_width<Real>) {
+    for (int r = 0; r < product_rows; ++r)
+      for (int v = 0; v < product_vectors<Real>; ++v) {
         Real* to = C + r * stride + v * L;
         store<Real>(to, load<Real>(to) + sum.rows[r][v]);
       }
     return;
   }
-  Real numbers[tile_rows * tile_columns<Real>];
+  Real numbers[product_rows * panel_width<Real>];
   std::memcpy(numbers, sum.rows, sizeof(numbers));
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t j = 0; j < columns; ++j) C[r * stride + j] += numbers[r * tile_columns<Real> + j];
+    for (int64_t j = 0; j < columns; ++j) C[r * stride + j] += numbers[r * panel_width<Real> + j];
 }
 
 // Cuts each part into slices of about as many rows, `depth` at most.
@@ -176,11 +138,11 @@ inline const Slice* find_batch_end(const Slice* slice, const Slice* end) {
 // Adds J^T J to the elements of C in rows first … last - 1 and a panel of columns j ….
 template <class Real>
 void add_panel(const Panels<Real>& J, const std::vector<Slice>& slices, int64_t first, int64_t last,
-               int64_t j, Real* own, int64_t stride, std::vector<Tile<Real>>& sums) {
-  constexpr int64_t width = tile_columns<Real>;
+               int64_t j, Real* own, int64_t stride, std::vector<ProductTile<Real>>& sums) {
+  constexpr int64_t width = panel_width<Real>;
   // The tiles above it are above the diagonal.
-  const int64_t top = first + std::max<int64_t>(0, j - first) / tile_rows * tile_rows;
-  const int64_t tiles = (last - top + tile_rows - 1) / tile_rows;
+  const int64_t top = first + std::max<int64_t>(0, j - first) / product_rows * product_rows;
+  const int64_t tiles = (last - top + product_rows - 1) / product_rows;
   const int64_t levels = __builtin_popcountll(slices.back().part) + 1;
   const int64_t next = j + width < last ? j + width : 0;
   const int64_t step = int64_t(sizeof(Real)) * width / tiles;
@@ -191,13 +153,13 @@ void add_panel(const Panels<Real>& J, const std::vector<Slice>& slices, int64_t 
     const char* ahead = reinterpret_cast<const char*>(J.find(slice->first, next));
     const int64_t rows = batch[-1].first + batch[-1].count - slice->first;
     for (int64_t t = 0; t < tiles; ++t)
-      push_slices(J, slice, batch, top + t * tile_rows, j, ahead + t * rows * step, step,
+      push_slices(J, slice, batch, top + t * product_rows, j, ahead + t * rows * step, step,
                   &sums[t * levels]);
   }
   for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t i = top + t * tile_rows;
+    const int64_t i = top + t * product_rows;
     add_tile<Real>(sums[t * levels], own + (i - first) * stride + j, stride,
-                   std::min<int64_t>(tile_rows, last - i), std::min<int64_t>(width, last - j));
+                   std::min<int64_t>(product_rows, last - i), std::min<int64_t>(width, last - j));
   }
 }
 
@@ -218,11 +180,11 @@ void add_gram_sums(const std::vector<std::vector<RowsOfJ<Real>>>& parts, int64_t
 #pragma omp for schedule(static)
     for (int64_t k = 0; k < J.count(); k += packed_at_a_time)
       J.pack(k, std::min(J.count(), k + packed_at_a_time));
-    std::vector<Tile<Real>> sums;
+    std::vector<ProductTile<Real>> sums;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t block = blocks - 1; block >= 0; --block) {  // the longest rows first
       const int64_t first = block * C.height, last = std::min(n, first + C.height);
-      for (int64_t j = 0; j < last; j += tile_columns<Real>)
+      for (int64_t j = 0; j < last; j += panel_width<Real>)
         add_panel(J, slices, first, last, j, C.numbers + C.places[block], C.strides[block], sums);
     }
   }

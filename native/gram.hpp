@@ -6,13 +6,6 @@
 
 namespace hpctrain {
 
-// Block rows are of a multiple of so many rows.
-#if defined(__AVX512F__)
-constexpr int gram_tile_rows = 8;
-#else
-constexpr int gram_tile_rows = 4;
-#endif
-
 // The lower triangle of a matrix C (n, n) in block rows of `height` rows: row i of block row b begins
 // at numbers[places[b] + (i - b height) strides[b]].
 template <class Real> struct BlockRows {

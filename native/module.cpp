@@ -11,6 +11,7 @@
 #include <string>
 #include <tuple>
 
+#include "cholesky.hpp"
 #include "dense.hpp"
 #include "gram.hpp"
 #include "jets.hpp"
@@ -332,7 +333,7 @@ template <class Real> void bind_dense(nb::module_& m) {
           }
           const int64_t blocks = (n + height - 1) / height, count = int64_t(parts.size());
           require(count > 0 && (count & (count - 1)) == 0, "J must be in 2^k parts");
-          require(height % gram_tile_rows == 0 && int64_t(places.size()) == blocks &&
+          require(height % product_rows == 0 && int64_t(places.size()) == blocks &&
                       int64_t(strides.size()) == blocks,
                   "block rows must be as many as C has, of whole tiles");
           for (int64_t b = 0; b < blocks; ++b) {
@@ -348,6 +349,64 @@ template <class Real> void bind_dense(nb::module_& m) {
         nb::arg("height"), nb::arg("n"), nb::arg("threads"),
         "C += J^T J in the lower triangle of C, for the columns of J after those skipped, summed along"
         " the tree over parts of the rows.");
+}
+
+template <class Real> void bind_cholesky(nb::module_& m, const char* name) {
+  using Rows = FactorRows<Real>;
+  nb::class_<Rows>(m, name)
+      .def(
+          "__init__",
+          [](Rows* self, Array<Real> A, const std::vector<int64_t>& own, int64_t n, int64_t height,
+             double shift, Array<Real> L, int threads) {
+            require(height > 0 && height % panel_width<Real> == 0, "block rows are whole panels");
+            require(std::is_sorted(own.begin(), own.end()), "block rows must be in their order");
+            int64_t given = 0, made = 0;
+            for (const int64_t i : own) {
+              require(0 <= i && i * height < n, "there is no such block row");
+              const int64_t last = std::min(n, (i + 1) * height);
+              given += (last - i * height) * last;
+              made += FactorRow<Real>::size(i, height);
+            }
+            require(int64_t(A.size()) == given && int64_t(L.size()) == made,
+                    "A and L must have the numbers of these block rows");
+            new (self) Rows(A.data(), own, n, height, Real(shift), L.data(), threads);
+          },
+          nb::arg("A"), nb::arg("own"), nb::arg("n"), nb::arg("height"), nb::arg("shift"),
+          nb::arg("L"), nb::arg("threads"), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
+      .def(
+          "eliminate",
+          [](const Rows& self, Array<Real> known, int64_t j, int64_t first, int64_t last) {
+            require(0 <= j && j < first &&
+                        int64_t(known.size()) == FactorRow<Real>::size(j, self.height()),
+                    "known must be block row j, above those from first on");
+            nb::gil_scoped_release release;
+            self.eliminate(known.data(), j, first, last);
+          },
+          nb::arg("known"), nb::arg("j"), nb::arg("first"), nb::arg("last"))
+      .def(
+          "factor_corner",
+          [](const Rows& self, int64_t i) {
+            require(self.holds(i), "there is no such block row");
+            nb::gil_scoped_release release;
+            self.factor_corner(i);
+          },
+          nb::arg("i"));
+  m.def("solve_cholesky",
+        [](const std::vector<Array<Real>>& L, int64_t height, Array<Real> x) {
+          const int64_t n = x.size();
+          require(height > 0 && height % panel_width<Real> == 0 &&
+                      int64_t(L.size()) == (n + height - 1) / height,
+                  "L must have all block rows");
+          std::vector<const Real*> rows;
+          for (const auto& row : L) {
+            require(int64_t(row.size()) == FactorRow<Real>::size(rows.size(), height),
+                    "block rows must have their sizes");
+            rows.push_back(row.data());
+          }
+          nb::gil_scoped_release release;
+          solve_cholesky<Real>(rows, n, height, x.data());
+        },
+        nb::arg("L"), nb::arg("height"), nb::arg("x"), "x <- A^-1 x, A = L L^T.");
 }
 
 template <class Real> void bind_panels(nb::module_& m) {
@@ -430,6 +489,8 @@ NB_MODULE(_kernels, m) {
   bind_jets<float>(m, "JetKernelFloat");
   bind_dense<double>(m);
   bind_dense<float>(m);
+  bind_cholesky<double>(m, "FactorRowsDouble");
+  bind_cholesky<float>(m, "FactorRowsFloat");
   bind_panels<double>(m);
   bind_panels<float>(m);
   bind_pairs<double>(m);

@@ -237,7 +237,7 @@ class Objective:
         nodes = add_to_nodes(level, *self._held, make_zero, add)
         own = self.communicator.sum_parts_by_tree(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        return BlockRows(self.communicator, layout, own.mul_(2 / self.samples))
+        return BlockRows(self.communicator, layout, own.mul_(2 / self.samples), self.threads)
 
     def factorise_jacobian(self, theta: Tensor) -> Tensor:
         """Computes R of the orthogonal factorisation [J r] = Q R at θ, by one merge over the ranks.

@@ -9,17 +9,16 @@ P-th of what is left at any time of the factorisation. For j = 0, 1, …
 The rank of row j computes L_jj and sends the row to all. Each rank then computes the L_ij of its
 own rows, and subtracts L_ij L_ijᵀ from A_ii at once. Row j + 1 comes first, so that it is under way
 while the rows behind it are computed. Products are of the same blocks on any number of ranks, and
-so the bits are the same.
+so the bits are the same. How a row of L lies in memory is the kernels' choice (`kernels.cholesky`).
 
 Source: Golub and Van Loan, Matrix Computations (2013), sections 4.2.9 and 6.3.
 """
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
-from torch.linalg import solve_triangular
 
+from hpctrain.kernels.cholesky import FactorRows, Solve, copy_rows, is_broken
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.parallel.communicator import Communicator
 
@@ -31,13 +30,19 @@ class BlockRows:
         communicator: the ranks among which A is divided.
         layout: which rank has which block rows.
         numbers: this rank's block rows, one after the other; see `Layout.unpack`.
+        threads: this rank's, for the compiled kernels.
     """
 
-    def __init__(self, communicator: Communicator, layout: Layout, numbers: Tensor) -> None:
+    def __init__(
+        self, communicator: Communicator, layout: Layout, numbers: Tensor, threads: int = 1
+    ) -> None:
         self.layout = layout
-        self.own = layout.unpack(numbers, communicator.rank)
-        self._communicator = communicator
-        self._none = numbers[:0]
+        self._communicator, self._numbers, self._threads = communicator, numbers, threads
+
+    @property
+    def own(self) -> dict[int, Tensor]:
+        """This rank's block rows by their numbers i."""
+        return self.layout.unpack(self._numbers, self._communicator.rank)
 
     def factorise(self, shift: float) -> "Cholesky | None":
         """Computes the Cholesky factor L of A + shift·I on every rank; collective.
@@ -45,91 +50,43 @@ class BlockRows:
         Returns:
             L, or None where A + shift·I is not positive definite in floating-point arithmetic.
         """
-        left = {i: row.clone() for i, row in self.own.items()}
-        for row in left.values():
-            _view_corner(row).diagonal().add_(shift)
+        rank, count = self._communicator.rank, self.layout.count
+        own = copy_rows(self._numbers, self.layout, rank, shift, self._threads)
         rows = list[Tensor]()
-        coming = self._send_row(left.pop(0, None), 0)
-        for j in range(self.layout.count):
+        coming = self._send_row(own, 0)
+        for j in range(count):
             known, arrive = coming
             arrive()
-            if bool(known[0, -1].isnan()):
+            if is_broken(known):
                 return None
             rows.append(known)
-            if j + 1 < self.layout.count:
-                ahead = left.pop(j + 1, None)
-                if ahead is not None:
-                    _eliminate(known, ahead)
-                coming = self._send_row(ahead, j + 1)
-            for row in left.values():
-                _eliminate(known, row)
-        return Cholesky(rows)
+            if j + 1 < count:
+                own.eliminate(known, j, j + 1, j + 2)
+                coming = self._send_row(own, j + 1)
+            own.eliminate(known, j, j + 2, count)
+        return Cholesky(own.bind_solve(rows))
 
-    def _send_row(self, row: Tensor | None, j: int) -> tuple[Tensor, Callable[[], None]]:
-        """Starts to send row j of L to all ranks.
-
-        Args:
-            row: it, on the rank that has it; None on the others.
+    def _send_row(self, own: FactorRows, j: int) -> tuple[Tensor, Callable[[], None]]:
+        """Completes row j of L on the rank that has it, and starts to send it to all.
 
         Returns:
-            The row, and a function that waits until it is there. Its first line ends with NaN where
-            A + shift·I is not positive definite.
+            The row, and a function that waits until it is there.
         """
-        if row is None:
-            row = self._none.new_empty(self.layout.find_shape(j))
+        home = self.layout.find_rank(j)
+        if home == self._communicator.rank:
+            own.factor_corner(j)
+            row = own.get_row(j)
         else:
-            L, failed = torch.linalg.cholesky_ex(_view_corner(row))
-            _view_corner(row).copy_(L)
-            if int(failed):
-                row[0, -1] = torch.nan
-        return row, self._communicator.start_broadcast(row, self.layout.find_rank(j))
-
-
-def _eliminate(known: Tensor, row: Tensor) -> None:
-    """Computes L_ij in block row i, and subtracts L_ij L_ijᵀ from A_ii.
-
-    Args:
-        known: row j < i of L.
-        row: block row i, which is changed.
-    """
-    last = known.shape[1]
-    first = last - len(known)
-    part = row[:, first:last].addmm_(row[:, :first], known[:, :first].T, alpha=-1)
-    part.copy_(solve_triangular(_view_corner(known), part.mT, upper=False).mT)
-    _view_corner(row).addmm_(part, part.T, alpha=-1)
-
-
-def _view_corner(row: Tensor) -> Tensor:
-    """Returns the diagonal block of a block row."""
-    return row[:, -len(row) :]
+            row = own.make_row(j)
+        return row, self._communicator.start_broadcast(row, home)
 
 
 class Cholesky:
     """The Cholesky factor L of A = L Lᵀ: all of its block rows, on every rank."""
 
-    def __init__(self, rows: list[Tensor]) -> None:
-        self._rows = rows
+    def __init__(self, solve: Solve) -> None:
+        self._solve = solve
 
     def solve(self, right: Tensor) -> Tensor:
         """Computes A⁻¹ b (n,) for b (n,)."""
-        x = right.clone()
-        for row in self._rows:
-            before, here, known = self._cut(x, row)
-            here.addmv_(known, before, alpha=-1)
-            here.copy_(_solve_triangular(_view_corner(row), here, transposed=False))
-        for row in reversed(self._rows):
-            before, here, known = self._cut(x, row)
-            here.copy_(_solve_triangular(_view_corner(row), here, transposed=True))
-            before.addmv_(known.T, here, alpha=-1)
-        return x
-
-    @staticmethod
-    def _cut(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cuts x before and at a block row's corner, and the row before it."""
-        last = row.shape[1]
-        first = last - len(row)
-        return x[:first], x[first:last], row[:, :first]
-
-
-def _solve_triangular(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
-    return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]
+        return self._solve(right)

@@ -4,11 +4,18 @@ import pytest
 import torch
 from residuals import packed
 
+from hpctrain.kernels import is_native_available
 from hpctrain.linalg.block_layout import WIDTH, Layout
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
 
 ORDERS = [1, WIDTH - 1, WIDTH, WIDTH + 1, 3 * WIDTH + 7]
+needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
+
+
+@pytest.fixture(params=[pytest.param("native", marks=needs_native), "torch"], autouse=True)
+def kernels(request, monkeypatch):
+    monkeypatch.setenv("HPCTRAIN_KERNELS", request.param)
 
 
 def symmetric(n, dtype=torch.float64):
@@ -17,20 +24,20 @@ def symmetric(n, dtype=torch.float64):
     return A @ A.T + torch.eye(n, dtype=dtype), torch.randn(n, dtype=dtype, generator=generator)
 
 
-def block_rows(comm, A):
+def block_rows(comm, A, threads=1):
     """A's block rows; what is above its diagonal must not be read."""
     lower = torch.tril(A) + torch.triu(torch.full_like(A, 1e3), 1)
     layout = Layout(len(A), comm.size)
-    return BlockRows(comm, layout, packed(layout, lower).split(layout.sizes)[comm.rank])
+    return BlockRows(comm, layout, packed(layout, lower).split(layout.sizes)[comm.rank], threads)
 
 
 @pytest.mark.parametrize("n", ORDERS)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-2)])
-def test_solutions_are_lapacks_with_the_bits_of_one_rank(
+def test_solutions_are_lapacks_with_the_bits_of_one_rank_and_thread(
     comm, assert_everywhere, n, dtype, tolerance
 ):
     A, b = symmetric(n, dtype)
-    x = block_rows(comm, A).factorise(0.5).solve(b)
+    x = block_rows(comm, A, threads=3).factorise(0.5).solve(b)
     expected = torch.linalg.solve(A + 0.5 * torch.eye(n, dtype=dtype), b)
     error = float((x - expected).norm() / expected.norm())
     assert_everywhere(error <= tolerance, f"an error of {error}")

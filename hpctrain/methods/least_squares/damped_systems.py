@@ -91,7 +91,8 @@ class DualSystem:
         layout = Layout(len(self.A), ranks.size)
         places = map(layout.find_slices, layout.list_rows(ranks.rank))
         own = [(self.A[rows] @ self.A[columns].T).view(-1) for rows, columns in places]
-        self.gram = BlockRows(ranks, layout, torch.cat([self.A.new_empty(0), *own]))
+        numbers = torch.cat([self.A.new_empty(0), *own])
+        self.gram = BlockRows(ranks, layout, numbers, objective.threads)
 
     def factor(self, damping: float) -> "FactoredDual | None":
         factors = self.gram.factorise(0.5 * self.objective.samples * damping)

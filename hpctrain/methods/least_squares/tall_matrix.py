@@ -70,7 +70,8 @@ class TallMatrix:
 
         with one_thread():
             sums = add_to_nodes(level, first, last, make_zero, add)
-        return BlockRows(ranks, layout, ranks.sum_parts_by_tree(sums, self._chunks, layout.sizes))
+        numbers = ranks.sum_parts_by_tree(sums, self._chunks, layout.sizes)
+        return BlockRows(ranks, layout, numbers, self._threads)
 
 
 def transpose_rows(rows: Tensor, counts: Sequence[int], objective: Objective) -> TallMatrix:
