@@ -75,7 +75,7 @@ def missed(problem, theta, name):
     term = problem.equations.named_conditions[name].make_term(problem.frame, name, 40)
     at, normals = take_points(term, problem.frame, slice(0, term.samples), torch.float64)
     shape, bounds = problem.shapes[0], [0, term.samples]
-    jets = problem.make_evaluator(shape, term.points, bounds, 1).forward(theta, keep=False)
+    jets = problem.make_field_jets(shape, term.points, bounds, 1).forward(theta, keep=False)
     fields = problem.make_composition(shape, term.points).fields(jets, normals)
     (row,) = term.zero(at, fields, {}).values()
     return row, float(fields["u"].value.abs().max())

@@ -241,7 +241,7 @@ def test_exact_conditions_are_no_terms_and_periodic_inputs_make_the_solution_per
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
     ends = [torch.stack([t, torch.full_like(t, x)]) for x in (0.0, 2.0)]
     shape = problem.shapes[0]
-    jets = [problem.make_evaluator(shape, x, [0, 5], 1).forward(theta, keep=False) for x in ends]
+    jets = [problem.make_field_jets(shape, x, [0, 5], 1).forward(theta, keep=False) for x in ends]
     torch.testing.assert_close(*jets, rtol=0, atol=1e-12)
 
 

@@ -92,6 +92,29 @@ def add_gram_sums(
         row += sums[0]
 
 
+def add_square_gram(
+    parts: Sequence[Sequence[Tensor]], skipped: int, C: Tensor, threads: int
+) -> None:
+    """Adds JᵀJ to the lower triangle of a whole matrix C (n, n); else as `add_gram_sums`.
+
+    What lies above the diagonal is undefined.
+    """
+    kernels, n = find_native_kernels(C), len(C)
+    if kernels is not None:
+        firsts = range(0, n, WIDTH)
+        arrays = [[rows.contiguous().numpy() for rows in part] for part in parts]
+        places = [first * n for first in firsts]
+        kernels.add_gram_sums(
+            arrays, skipped, C.numpy().reshape(-1), places, [n] * len(firsts), WIDTH, n, threads
+        )
+        return
+    every = slice(0, n)
+    sums = [_multiply_rows([J[:, skipped:] for J in part], every, every) for part in parts]
+    while len(sums) > 1:
+        sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
+    C += sums[0]
+
+
 def _multiply_rows(part: Sequence[Tensor], rows: slice, columns: slice) -> Tensor | float:
     """Computes a block of JᵀJ, J the rows of one part; 0 where it has no rows.
 
@@ -104,11 +127,8 @@ def _multiply_rows(part: Sequence[Tensor], rows: slice, columns: slice) -> Tenso
 
 def compute_row_gram(A: Tensor, threads: int) -> Tensor:
     """Computes the lower triangle of A Aᵀ (k, k) for rows A (k, n)."""
-    kernels, k = find_native_kernels(A), len(A)
-    if kernels is None:
+    if find_native_kernels(A) is None:
         return A @ A.T
-    K, firsts = A.new_zeros(k, k), range(0, k, WIDTH)
-    places = [first * k for first in firsts]
-    columns = A.T.contiguous().numpy()
-    kernels.add_gram_sums([[columns]], 0, K.numpy(), places, [k] * len(firsts), WIDTH, k, threads)
+    K = A.new_zeros(len(A), len(A))
+    add_square_gram([[A.T.contiguous()]], 0, K, threads)
     return K

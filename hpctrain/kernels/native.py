@@ -239,6 +239,9 @@ class FusedResidual:
             program.instructions, program.results, program.unknowns, arrays.numpy()
         )
 
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
+        return self.jets.evaluate_prefix(theta, layer)
+
     def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         sums = self._make_empty(self.jets.chunks)
         self.jets.kernel.losses(

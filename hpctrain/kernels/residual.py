@@ -51,6 +51,9 @@ class ResidualLoss(Protocol):
     def jets(self) -> JetEvaluator:
         """The evaluator of the jets that the residual reads."""
 
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
+        """Evaluates the jets that enter a layer, as `JetEvaluator` does, at θ (n + q,)."""
+
     def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         """Computes the sums of squares (C,).
 
@@ -187,6 +190,9 @@ class TorchResidual:
         self.untraced = untraced
         self._linear = LinearJets(evaluator)
         self._kept: Linearised | None = None
+
+    def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
+        return self.jets.evaluate_prefix(theta, layer)
 
     def sum_losses(self, theta: Tensor, first: int, activations: Tensor | None) -> Tensor:
         jets = self.jets.forward(theta, keep=False, first=first, activations=activations)

@@ -54,6 +54,26 @@ class JointNetwork:
         pairs = zip(networks, starts, strict=True)
         return cls(tuple(replace(network, starts=tuple(own)) for network, own in pairs))
 
+    def select(self, numbers: Sequence[int]) -> "JointNetwork":
+        """Some of the networks, with a θ of their own: the entries of `find_entries`."""
+        return JointNetwork.join([self.parts[k] for k in numbers])
+
+    def find_entries(
+        self, numbers: Sequence[int], first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """Where the parameters of some networks are in θ, layer after layer; on the CPU.
+
+        Args:
+            first, last: the layers; all by default.
+        """
+        last = self.depth - 1 if last is None else last
+        runs = [
+            torch.arange(layer.start, layer.stop, device="cpu")
+            for depth in range(first, last + 1)
+            for layer in (self.parts[k].layers[depth] for k in numbers)
+        ]
+        return torch.cat(runs)
+
     @cached_property
     def layers(self) -> tuple[JointLayer, ...]:
         """The layers from input to output."""

@@ -17,9 +17,12 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.linalg.block_layout import Layout
+from hpctrain.linalg.sparse_blocks import SparseBlocks
 from hpctrain.objective.counts import Counts
+from hpctrain.objective.coupling import Coupling
 from hpctrain.objective.losses import (
     BatchedLoss,
+    CoupledLoss,
     FiniteSumLoss,
     LeastSquaresLoss,
     PortableLoss,
@@ -32,7 +35,13 @@ from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import BoundSource, DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.tree import Node, add_to_nodes, list_nodes_up_to, share_chunks
+from hpctrain.parallel.tree import (
+    Node,
+    add_to_nodes,
+    find_aligned_nodes,
+    list_nodes_up_to,
+    share_chunks,
+)
 from hpctrain.parallel.triangular_factor import compute_triangular_factor
 
 
@@ -211,19 +220,27 @@ class Objective:
         self.counts.hvp_work += 2 * self._fraction * self._share.gradient_cost
         return total / self.samples
 
-    def assemble_gauss_newton(self, theta: Tensor) -> BlockRows:
+    @property
+    def coupling(self) -> Coupling | None:
+        """Which parameters have rows of J in common, where few have."""
+        return self._share.coupling if isinstance(self._share, CoupledLoss) else None
+
+    def assemble_gauss_newton(self, theta: Tensor) -> BlockRows | SparseBlocks:
         """Computes the Gauss-Newton matrix (2/|D|) JᵀJ at θ, by one sum over the ranks.
 
         J is the Jacobian of the residuals r, of which the loss is the mean of squares. The matrices
         of the chunks are added along the tree, with few of them in memory.
 
         Returns:
-            The matrix (n, n), divided among the ranks by block rows.
+            The matrix (n, n), divided among the ranks by block rows; where few parameters are
+            coupled its blocks that are not zero, on every rank.
 
         Raises:
             TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
         share, n = self._least_squares, self.parameters
+        if isinstance(share, CoupledLoss) and share.coupling is not None:
+            return self._assemble_blocks(share, share.coupling, theta)
         layout = Layout(n, self.communicator.size)
         level = share.chunks_at_a_time.bit_length() - 1
         numbers, start = sum(layout.sizes), self._held[0]
@@ -238,6 +255,23 @@ class Objective:
         own = self.communicator.sum_parts_by_tree(nodes, self._chunks, layout.sizes)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples), self.threads)
+
+    def _assemble_blocks(
+        self, share: CoupledLoss, coupling: Coupling, theta: Tensor
+    ) -> SparseBlocks:
+        start, sizes = self._held[0], [coupling.count_columns(cell) for cell in coupling.cells]
+        sums = [
+            share.sum_cell_grams(theta, node.first - start, node.last - start)
+            for node in find_aligned_nodes(*self._held)
+        ]
+        if self.communicator.size == 1:
+            total = sums[0]
+        else:
+            total = self.communicator.sum_by_tree(torch.stack(sums), self._chunks)
+        self.counts.gradient_work += self._fraction * self._share.gradient_cost
+        total *= 2 / self.samples
+        squares = zip(total.split([n * n for n in sizes]), sizes, strict=True)
+        return coupling.make_matrix([each.view(n, n) for each, n in squares])
 
     def factorise_jacobian(self, theta: Tensor) -> Tensor:
         """Computes R of the orthogonal factorisation [J r] = Q R at θ, by one merge over the ranks.

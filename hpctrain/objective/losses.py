@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
 from hpctrain.linalg.block_layout import Layout
+from hpctrain.objective.coupling import Coupling
 from hpctrain.parallel.communicator import Communicator
 
 
@@ -111,6 +112,29 @@ class LeastSquaresLoss(SampledLoss, Protocol):
         Args:
             values: v, a number for each row of this rank.
             signs, groups: as there.
+        """
+
+
+@runtime_checkable
+class CoupledLoss(LeastSquaresLoss, Protocol):
+    """A least-squares loss of which few parameters have rows of J in common.
+
+    Attributes:
+        coupling: which; None where all may have.
+    """
+
+    coupling: Coupling | None
+
+    def sum_cell_grams(self, theta: Tensor, first: int, last: int) -> Tensor:
+        """Computes JᵀJ of every cell over some chunks, in the order of `coupling.cells`, (m,).
+
+        The products of the single chunks are added along the complete binary tree over these
+        chunks. Their rows and columns are those of the cell's pieces, one after the other, and what
+        lies above a diagonal is undefined.
+
+        Args:
+            theta: θ (n,).
+            first, last: the chunks first … last - 1 of this rank, a power of two of them.
         """
 
 

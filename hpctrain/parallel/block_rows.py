@@ -66,6 +66,12 @@ class BlockRows:
             own.eliminate(known, j, j + 2, count)
         return Cholesky(own.bind_solve(rows))
 
+    def find_largest(self) -> float:
+        """The largest number on the diagonal; collective."""
+        corners = (row[:, -len(row) :] for row in self.own.values())
+        own = max((float(corner.diagonal().max()) for corner in corners), default=0.0)
+        return max(self._communicator.allgather(own))
+
     def _send_row(self, own: FactorRows, j: int) -> tuple[Tensor, Callable[[], None]]:
         """Completes row j of L on the rank that has it, and starts to send it to all.
 

@@ -1,5 +1,6 @@
 """The facts about a run that tables and figures show, read from its run file."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class Summary:
     def network(self) -> str:
         """The kind and size of its network, such as "residual 8x20" or "fcnn 32-32".
 
-        "mlp 4x20 each" is of several, for fields or groups of them.
+        "mlp 4x20 each" is of several, for fields or groups of them, "mlp 3x10, 8 subdomains" of one
+        in each.
         """
         settings = self.job.get("network", {})
         size = [str(settings.get(key, "")) for key in ("depth", "width")]
@@ -72,6 +74,8 @@ class Summary:
         if "hidden" in settings:
             return f"{kind} {'-'.join(map(str, settings['hidden']))}"
         count = " each" if settings.get("separate") else ""
+        cut = settings.get("subdomains") or {}
+        count += f", {math.prod(cut.values())} subdomains" if cut else ""
         return f"{kind} {'x'.join(size)}{count}" if all(size) else kind
 
     @property

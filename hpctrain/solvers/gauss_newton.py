@@ -145,6 +145,8 @@ class GaussNewton(Solver[GaussNewtonState]):
     @property
     def _is_dual(self) -> bool:
         o, objective = self.options, self.setting.objective
+        if o.form == "auto" and objective.coupling is not None:
+            return o.sketch is not None
         if o.form == "auto":
             return o.sketch is not None or objective.samples < objective.parameters
         return o.form == "dual"
@@ -157,6 +159,10 @@ class GaussNewton(Solver[GaussNewtonState]):
         if o.sketch:
             system = f"a sketch of {o.sketch} rows of J"
         solved = f"{system} over all ranks, Cholesky"
+        coupling = self.setting.objective.coupling
+        if coupling is not None and not self._is_dual:
+            pieces = len(coupling.all_pieces)
+            solved = f"JᵀJ {n} x {n} of {pieces} x {pieces} blocks, sparse Cholesky on each rank"
         if o.factorisation == "qr":
             solved = f"R of J {N} x {n} by a tree over all ranks, singular values"
         control = "the ratio of decreases" if o.control == "ratio" else "what still lowers the loss"

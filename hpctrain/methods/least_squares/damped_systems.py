@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.linalg.block_layout import Layout
+from hpctrain.linalg.sparse_blocks import SparseCholesky
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective import Objective, Point, Sketch
 from hpctrain.parallel.block_rows import BlockRows, Cholesky
@@ -50,7 +51,7 @@ class DampedSystem(Protocol):
 
 
 class PrimalSystem:
-    """B in block rows over the ranks; collective to make."""
+    """B in block rows over the ranks, or its blocks that are not zero; collective to make."""
 
     def __init__(self, objective: Objective, point: Point) -> None:
         self.objective, self.point = objective, point
@@ -64,7 +65,9 @@ class PrimalSystem:
 class FactoredPrimal:
     """The Cholesky factor of B + λ I."""
 
-    def __init__(self, system: PrimalSystem, damping: float, factors: Cholesky) -> None:
+    def __init__(
+        self, system: PrimalSystem, damping: float, factors: "Cholesky | SparseCholesky"
+    ) -> None:
         self._system, self._damping, self._factors = system, damping, factors
 
     def compute_velocity(self) -> Tensor:

@@ -1,7 +1,7 @@
 """The dense networks that solve equations."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
@@ -11,6 +11,9 @@ from hpctrain.linalg.arrays import to_tensor
 from hpctrain.linalg.randomness import make_generator
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.options import Options
+
+# Subdomains along a coordinate.
+Subdivision = Annotated[int, Field(ge=2)]
 
 
 class DenseOptions(Options):
@@ -43,6 +46,17 @@ class DenseOptions(Options):
         description="a network of this size for each field, or for each group of fields; else one"
         " for all fields that depend on the same coordinates",
     )
+    subdomains: dict[str, Subdivision] = Field(
+        {},
+        description="into how many overlapping subdomains the domain is cut along coordinates, each"
+        " with a network of this size; by default it is not",
+    )
+    overlap: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of neighbouring subdomains, in units of a subdomain without its overlap",
+    )
     fourier: int = Field(
         0, ge=0, description="random frequencies whose sine and cosine are further inputs"
     )
@@ -62,6 +76,14 @@ class DenseOptions(Options):
             raise ValueError(f"width = {self.width} is for hidden layers: depth = 1 has none")
         if not self.fourier or self.kind == "modified":
             raise ValueError('depth = 1 is for kind = "mlp" or "residual" with fourier > 0')
+        return self
+
+    @model_validator(mode="after")
+    def _scale_to_subdomains(self) -> "DenseOptions":
+        if self.subdomains and not self.scale_inputs:
+            raise ValueError(
+                "subdomains is for scale_inputs = true: each scales coordinates itself"
+            )
         return self
 
     def make(self, inputs: int) -> DenseNetwork:

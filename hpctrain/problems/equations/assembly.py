@@ -1,6 +1,7 @@
 """Makes losses of terms: their residuals as functions of networks' jets, which kernels evaluate."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, wraps
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
+from hpctrain.kernels.members import MemberResidual, find_filled
 from hpctrain.kernels.residual import Residual, ResidualLoss, make_residual_loss
 from hpctrain.linalg.arrays import CPU
+from hpctrain.objective.coupling import Coupling
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.holding import Holding
@@ -23,8 +26,32 @@ from hpctrain.problems.equations.requests import (
     take_points,
     try_out,
 )
+from hpctrain.problems.equations.subdomains import Cell
 from hpctrain.problems.equations.terms import Term
 from hpctrain.problems.equations.trial_solution import TrialSolution
+
+
+class EquationResiduals:
+    """Residuals at points in the order that they were given in.
+
+    Args:
+        parts: by cell, where its points are among all, and their residuals.
+        points: N.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Tensor, ResidualLoss]], points: int) -> None:
+        self._parts, self._points = parts, points
+
+    def evaluate_residuals(self, theta: Tensor) -> Tensor:
+        """(N·m,) at θ (n,), the m of each point one after the other."""
+        found = [
+            (places, loss.evaluate_residuals(theta).reshape(len(places), -1))
+            for places, loss in self._parts
+        ]
+        whole = theta.new_empty(self._points, found[0][1].shape[1])
+        for places, rows in found:
+            whole[places] = rows
+        return whole.flatten()
 
 
 class Assembly:
@@ -67,22 +94,60 @@ class Assembly:
     def make_parts(self, terms: Sequence[Term], holding: Holding) -> list[TermLoss]:
         """The sums of terms over a rank's chunks, each scaled by its weight."""
         parts, first_row = [], 0
-        for number, term in enumerate(terms):
+        for number, given in enumerate(terms):
+            term, cells = self._sort(given)
             bounds = holding.cut(term.samples)
-            if bounds[-1] > bounds[0]:
-                scale = compute_row_scale(term.weight, term.samples, self._samples)
-                parts.append(
-                    self._make_loss(number, term, scale, bounds, first_row, holding.threads)
-                )
+            scale = compute_row_scale(term.weight, term.samples, self._samples)
+            for cell in cells:
+                own = [min(max(bound, cell.first), cell.last) for bound in bounds]
+                if own[-1] > own[0]:
+                    parts.append(
+                        self._make_loss(
+                            number, term, scale, own, first_row, holding.threads, cell.members
+                        )
+                    )
             first_row += self.count_rows(number) * term.samples
         return parts
 
-    def make_equation_residuals(self, term: Term, holding: Holding) -> ResidualLoss | None:
+    def _sort(self, term: Term) -> tuple[Term, list[Cell]]:
+        """A term with its samples cell after cell of the domain, one cell if it is not cut."""
+        subdomains = self._solution.subdomains
+        return (
+            (term, [Cell((0,), 0, term.samples)]) if subdomains is None else subdomains.sort(term)
+        )
+
+    def find_coupling(self, terms: Sequence[Term]) -> Coupling | None:
+        """Which parameters samples of terms, on all ranks, couple; None for one domain."""
+        solution = self._solution
+        if solution.subdomains is None:
+            return None
+        network, n = solution.network, solution.network.parameters
+        unknowns = torch.arange(n, n + len(self._equations.unknowns), device="cpu")
+        cells = sorted({cell.members for term in terms for cell in self._sort(term)[1]})
+        pieces = (
+            network.find_entries(solution.list_networks([k]))
+            for k in range(solution.subdomains.count)
+        )
+        return Coupling(tuple(pieces), tuple(cells), unknowns)
+
+    def make_equation_residuals(self, term: Term, holding: Holding) -> EquationResiduals | None:
         """The equation's own residuals at the points of a term, as a rank holds them, or None."""
         bounds = holding.cut(term.samples)
-        if bounds[-1] == bounds[0]:
+        first, last = bounds[0], bounds[-1]
+        if last == first:
             return None
-        return self._make_loss(0, term, 1.0, bounds, 0, holding.threads).loss
+        own, count = term.points[:, first:last], torch.arange(last - first, device="cpu")
+        sorted_term, cells = self._sort(replace(term, points=own, given=count[None].double()))
+        assert sorted_term.given is not None
+        places = sorted_term.given[0].long()
+        plain = replace(sorted_term, given=None)
+        shares = Holding(holding.chunks, 0, 1, holding.threads).cut(last - first)
+        parts = []
+        for cell in cells:
+            inside = [min(max(bound, cell.first), cell.last) for bound in shares]
+            made = self._make_loss(0, plain, 1.0, inside, 0, holding.threads, cell.members)
+            parts.append((places[cell.first : cell.last], made.loss))
+        return EquationResiduals(parts, last - first)
 
     def _make_loss(
         self,
@@ -92,42 +157,60 @@ class Assembly:
         bounds: list[int],
         first_row: int,
         threads: int,
+        members: tuple[int, ...],
     ) -> TermLoss:
-        """A term, its rows scaled, over its samples bounds[0] … bounds[-1] - 1."""
-        shape, g = self.shapes[number], term.group
+        """A term, its rows scaled, over its samples bounds[0] … bounds[-1] - 1.
+
+        Args:
+            members: the subdomains that these touch.
+        """
+        shape, g, solution = self.shapes[number], term.group, self._solution
         first, last = bounds[0], bounds[-1]
         names = list(self.trials[number].values)
         points = term.points[:, g * first : g * last]
         own = [bound - first for bound in bounds]
-        evaluator = self._solution.make_evaluator(
-            shape, points, [g * bound for bound in own], threads
+        filled = own
+        if solution.subdomains is not None:
+            low, high = find_filled(own)
+            filled = own[low : high + 1]
+        evaluator = solution.make_evaluator(
+            shape, points, [g * bound for bound in filled], threads, members
         )
 
         def choose(chosen: Tensor) -> tuple[Residual, int]:
             count = len(chosen)
-            return self._residual(term, shape, scale, chosen + first), count + -count % LANES
+            made = self._residual(term, shape, scale, chosen + first, members)
+            return made, count + -count % LANES
 
         residual, called = choose(torch.arange(last - first, device="cpu"))
-        self._check(residual, names, shape, called, term)
+        self._check(residual, names, shape, called, term, len(members))
+        q = len(self._equations.unknowns)
         loss = make_residual_loss(
             evaluator,
             residual,
             self._dtype,
-            unknowns=len(self._equations.unknowns),
+            unknowns=q,
             group=g,
             samples=called,
             choose=choose,
         )
+        if solution.subdomains is not None:
+            numbers = solution.list_networks(members)
+            loss = MemberResidual(loss, solution.network, numbers, q, own)
         row = first_row + len(names) * first
-        return TermLoss(term.name, loss, own, row, len(names), g > 1, number, first)
+        return TermLoss(
+            term.name, loss, own, row, len(names), g > 1, number, first, members=members
+        )
 
-    def _residual(self, term: Term, shape: JetShape, scale: float, own: Tensor) -> Residual:
+    def _residual(
+        self, term: Term, shape: JetShape, scale: float, own: Tensor, members: tuple[int, ...]
+    ) -> Residual:
         """The scaled rows of some samples of a term, as a function of the jet there."""
         at, normals = take_points(
             term, self._frame, own, self._dtype, self._device, lengthened=True
         )
         exact, _ = take_points(term, self._frame, own, torch.float64, lengthened=True)
-        composition = self._solution.make_composition(shape, exact.all)
+        composition = self._solution.make_composition_of(members, shape, exact.all)
         factor: float | Tensor = scale
         if term.sample_weights is not None:
             roots = scale * term.sample_weights[own].sqrt()
@@ -143,10 +226,16 @@ class Assembly:
         return residual
 
     def _check(
-        self, residual: Residual, names: list[str], shape: JetShape, samples: int, term: Term
+        self,
+        residual: Residual,
+        names: list[str],
+        shape: JetShape,
+        samples: int,
+        term: Term,
+        members: int,
     ) -> None:
         """Evaluates a residual once, so that one which fails at a point does so before a run."""
-        outputs, g = self._solution.network.outputs, term.group
+        outputs, g = members * len(self._frame.fields), term.group
         size = (samples,) if g == 1 else (g, samples)
         device, dtype = self._device, self._dtype
         with torch.no_grad():

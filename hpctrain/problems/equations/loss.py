@@ -6,7 +6,7 @@ depend on how ranks share the chunks. A term's rows are scaled by √(ω_j w_t |
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
-from hpctrain.kernels.dense import add_gram_sums, fit_parts
+from hpctrain.kernels.dense import add_gram_sums, add_square_gram, fit_parts
+from hpctrain.kernels.members import MemberResidual
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
 from hpctrain.networks.joint import JointLayer, JointNetwork
+from hpctrain.objective.coupling import Coupling
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class TermLoss:
         number: of the term.
         first: the number of its first sample here among those of the term.
         factor: of its sums, beside the weight that its rows have.
+        members: the subdomains that its samples touch.
     """
 
     name: str
@@ -47,6 +50,7 @@ class TermLoss:
     number: int = 0
     first: int = 0
     factor: float = 1.0
+    members: tuple[int, ...] = (0,)
 
     def select(self, chosen: Tensor, factor: float) -> "TermLoss | None":
         """The same over those of its samples here that are chosen; None where there are none.
@@ -102,6 +106,7 @@ class PinnLoss:
         strata: samples of each term on all ranks.
         dtype, device: of all numbers.
         threads: for the sums of products of Jacobians.
+        coupling: which parameters have rows in common, where few have.
     """
 
     def __init__(
@@ -115,18 +120,19 @@ class PinnLoss:
         dtype: torch.dtype,
         device: torch.device,
         threads: int,
+        coupling: Coupling | None = None,
     ) -> None:
         self.dtype, self.device = dtype, device
         self.rows, self.strata = rows, tuple(strata)
         self._network, self._chunks = network, chunks
         self._threads = threads
         self._whole = parameters
-        self.take_terms(terms)
+        self.take_terms(terms, coupling)
         self._set_region(None)
 
-    def take_terms(self, terms: Sequence[TermLoss]) -> None:
+    def take_terms(self, terms: Sequence[TermLoss], coupling: Coupling | None) -> None:
         """Goes on with other points or weights; of as many rows."""
-        self._terms = terms
+        self._terms, self.coupling = terms, coupling
         self.chunks_at_a_time = fit_parts(sum(max(term.chunk_rows) for term in terms))
         # Groups of points are few, and always left to torch.
         traced = (term.loss.untraced for term in terms if not term.is_grouped)
@@ -138,6 +144,7 @@ class PinnLoss:
         self._first = frozen.region.first if frozen else 0
         self._last = frozen.region.last if frozen else len(layers) - 1
         self.parameters = frozen.region.size if frozen else self._whole
+        self.coupling = None if frozen else self.coupling
         # Forward through layers `first` …; back through all of those but the first, which needs
         # no adjoint below it; and one product more for each layer from `first` to `last`, also
         # for those between them that a region leaves out: the kernels sweep them all the same.
@@ -159,17 +166,16 @@ class PinnLoss:
 
     def compute_losses_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ℓ_j over each chunk, of each term (C, T)."""
-        return self._stack(
-            {t.name: t.loss.sum_losses(theta, 0, None) for t in self._terms}, names, ()
-        )
+        found = [(t.name, t.loss.sum_losses(theta, 0, None)) for t in self._terms]
+        return self._stack(found, names, ())
 
     def compute_gradients_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
         """Σ ∇ℓ_j over each chunk, of each term (C, T, n)."""
         last = len(self._network.layers) - 1
-        found = {
-            term.name: term.loss.sum_losses_and_gradients(theta, 0, last, None)[:, 1:]
+        found = [
+            (term.name, term.loss.sum_losses_and_gradients(theta, 0, last, None)[:, 1:])
             for term in self._terms
-        }
+        ]
         return self._stack(found, names, (self._whole,))
 
     def compute_traces_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
@@ -179,18 +185,21 @@ class PinnLoss:
             J = term.loss.evaluate_jacobian(theta, chunk, chunk + 1)[:, 1:].flatten()
             return dot(J, J)
 
-        found = {
-            term.name: theta.new_tensor([trace(term, chunk) for chunk in range(self._chunks)])
+        found = [
+            (term.name, theta.new_tensor([trace(term, chunk) for chunk in range(self._chunks)]))
             for term in self._terms
-        }
+        ]
         return self._stack(found, names, ())
 
     def _stack(
-        self, found: Mapping[str, Tensor], names: Sequence[str], shape: tuple[int, ...]
+        self, found: Iterable[tuple[str, Tensor]], names: Sequence[str], shape: tuple[int, ...]
     ) -> Tensor:
-        """What was found by term (C, …), zero for those without samples here, as (C, T, …)."""
+        """The sums of what was found by terms' names (C, …), as (C, T, …); of none zero."""
         none = torch.zeros(self._chunks, *shape, dtype=self.dtype, device=self.device)
-        return torch.stack([found.get(name, none) for name in names], dim=1)
+        sums = dict.fromkeys(names, none)
+        for name, each in found:
+            sums[name] = sums[name] + each
+        return torch.stack([sums[name] for name in names], dim=1)
 
     def restrict(self, region: Region, theta: Tensor) -> "PinnLoss":
         """See `objective.SampledLoss`."""
@@ -198,7 +207,7 @@ class PinnLoss:
         restricted.__dict__.update(self.__dict__)
         first = region.first
         activations = [
-            t.loss.jets.evaluate_prefix(theta, first) if first > 0 else None for t in self._terms
+            t.loss.evaluate_prefix(theta, first) if first > 0 else None for t in self._terms
         ]
         restricted._set_region(_Frozen(region, theta.clone(), activations))
         return restricted
@@ -219,7 +228,7 @@ class PinnLoss:
                 found = term.select(chosen[low:high] - offsets[term.number], mean)
                 terms += [] if found is None else [found]
         part = copy(self)
-        part.take_terms(terms)
+        part.take_terms(terms, None)
         frozen = self._frozen
         return PinnBatch(part if frozen is None else part.restrict(frozen.region, frozen.theta))
 
@@ -227,14 +236,7 @@ class PinnLoss:
         return self.compute_losses_of(theta, {term.name for term in self._terms})
 
     def sum_losses_and_gradients(self, theta: Tensor) -> Tensor:
-        full = self._full(theta)
-        parts = [
-            term.scale(
-                term.loss.sum_losses_and_gradients(full, self._first, self._last, activations)
-            )
-            for term, activations in self._terms_with_activations()
-        ]
-        sums = self._add(parts, (1 + self._swept,))
+        sums = self._sum_losses_and_gradients(self._full(theta))
         if self._frozen is None or self.parameters == self._swept:
             return sums
         start = self._network.layers[self._first].start
@@ -244,12 +246,53 @@ class PinnLoss:
         ]
         return torch.cat([sums[:, :1], *gradients], dim=1)
 
+    def _sum_losses_and_gradients(self, full: Tensor) -> Tensor:
+        """By all parameters from the first layer of the region to its last (C, 1 + m)."""
+        first, last = self._first, self._last
+        if not self._is_of_members:
+            parts = [
+                term.scale(term.loss.sum_losses_and_gradients(full, first, last, activations))
+                for term, activations in self._terms_with_activations()
+            ]
+            return self._add(parts, (1 + self._swept,))
+        sums = torch.zeros(self._chunks, 1 + self._swept, dtype=self.dtype, device=self.device)
+        for term, activations in self._terms_with_activations():
+            assert isinstance(term.loss, MemberResidual)
+            term.loss.add_losses_and_gradients(
+                sums, full, first, last, activations, factor=term.factor
+            )
+        return sums
+
+    @property
+    def _is_of_members(self) -> bool:
+        """Whether each term reads the networks of some subdomains only."""
+        return bool(self._terms) and isinstance(self._terms[0].loss, MemberResidual)
+
     def add_gauss_newton(
         self, theta: Tensor, first: int, last: int, G: Tensor, layout: Layout
     ) -> None:
         by_chunk = self._evaluate_rows(theta, first, last)
         if by_chunk:
             add_gram_sums(by_chunk, 1, G, layout, self._threads)
+
+    def sum_cell_grams(self, theta: Tensor, first: int, last: int) -> Tensor:
+        assert self.coupling is not None
+        sizes = [self.coupling.count_columns(cell) for cell in self.coupling.cells]
+        sums = torch.zeros(sum(n * n for n in sizes), dtype=self.dtype, device=self.device)
+        squares = sums.split([n * n for n in sizes])
+        for cell, n, G in zip(self.coupling.cells, sizes, squares, strict=True):
+            pieces = [self.coupling.all_pieces[i] for i in self.coupling.list_pieces(cell)]
+            by_term = [
+                term.loss.evaluate_own_jacobian(theta, first, last, torch.cat(pieces)).split(
+                    term.chunk_rows[first:last]
+                )
+                for term in self._terms
+                if term.members == cell and isinstance(term.loss, MemberResidual)
+            ]
+            by_chunk = [[rows for rows in each if len(rows)] for each in zip(*by_term, strict=True)]
+            if any(by_chunk):
+                add_square_gram(_leave_out_empty(by_chunk), 1, G.view(n, n), self._threads)
+        return sums
 
     def evaluate_rows(self, theta: Tensor, first: int, last: int) -> list[Tensor]:
         none = torch.zeros(0, 1 + self._whole, dtype=self.dtype, device=self.device)
@@ -281,8 +324,13 @@ class PinnLoss:
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         own = weights.split([term.rows for term in self._terms])
         pairs = zip(self._terms, own, strict=True)
-        parts = [term.loss.pull_back(theta, w) for term, w in pairs]
-        return self._add(parts, (self._whole,))
+        if not self._is_of_members:
+            return self._add([term.loss.pull_back(theta, w) for term, w in pairs], (self._whole,))
+        sums = self._none()
+        for term, w in pairs:
+            assert isinstance(term.loss, MemberResidual)
+            term.loss.add_pulled_back(sums, theta, w)
+        return sums
 
     def multiply_gauss_newton_chunks(self, theta: Tensor, v: Tensor) -> Tensor:
         parts = [term.loss.multiply_gauss_newton_chunks(theta, v) for term in self._terms]
@@ -376,3 +424,16 @@ def _multiply_adds(layers: tuple[JointLayer, ...]) -> int:
 def compute_row_scale(weight: float, samples: int, total: int) -> float:
     """√(w |D| / N) for a term of N samples among |D|."""
     return math.sqrt(weight * total / samples)
+
+
+def _leave_out_empty(parts: list[list[Tensor]]) -> list[list[Tensor]]:
+    """The parts below the lowest node of their tree under which all rows are."""
+    while len(parts) > 1:
+        half = len(parts) // 2
+        if not any(parts[:half]):
+            parts = parts[half:]
+        elif not any(parts[half:]):
+            parts = parts[:half]
+        else:
+            break
+    return parts

@@ -130,6 +130,8 @@ class PinnOptions(FamilyOptions):
             fourier=network.draw_frequencies(names, seed),
             adapt=self.adapt,
             separate=network.separate,
+            subdomains=network.subdomains,
+            overlap=network.overlap,
         )
 
         def make(own: Equations) -> PinnProblem:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from hpctrain.kernels.jets import JetEvaluator, JetShape
+from hpctrain.kernels.jets import JetShape
+from hpctrain.problems.equations.blending import ForwardJets
 from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.equations import Equations
@@ -32,9 +33,9 @@ class Solution(Protocol):
     @property
     def quantities(self) -> "Quantities": ...
 
-    def make_evaluator(
+    def make_field_jets(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
-    ) -> JetEvaluator: ...
+    ) -> ForwardJets: ...
 
     def make_composition(self, shape: JetShape, points: Tensor) -> Composition: ...
 
@@ -138,7 +139,7 @@ class Outputs:
         if self._has_quantities:
             components |= quantities.components
         shape = find_shape_for(components or {()}, frame)
-        self._evaluator = solution.make_evaluator(shape, points, bounds, threads)
+        self._jets = solution.make_field_jets(shape, points, bounds, threads)
         longer = lengthen(points)
         self._composition = solution.make_composition(shape, longer)
         self._at = At(frame.axes, longer)
@@ -146,7 +147,7 @@ class Outputs:
     def evaluate(self, theta: Tensor) -> dict[str, Tensor]:
         """Each (N,) at θ (n,)."""
         solution = self._solution
-        fields = self._composition.fields(lengthen(self._evaluator.forward(theta, keep=False)))
+        fields = self._composition.fields(lengthen(self._jets.forward(theta, keep=False)))
         values = {
             name: fields[field].component(component)
             for name, (field, component) in self._found.items()

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.kernels.jets import JetEvaluator, JetShape
-from hpctrain.kernels.residual import ResidualLoss
+from hpctrain.kernels.jets import JetShape
 from hpctrain.linalg.arrays import CPU, to_array
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
@@ -23,7 +22,8 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import unknowns as unknown_values
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.renewal import PinnRenewal
-from hpctrain.problems.equations.assembly import Assembly
+from hpctrain.problems.equations.assembly import Assembly, EquationResiduals
+from hpctrain.problems.equations.blending import ForwardJets
 from hpctrain.problems.equations.checks.cautions import list_cautions
 from hpctrain.problems.equations.conditions import Observations
 from hpctrain.problems.equations.equations import Equations
@@ -170,7 +170,11 @@ class PinnProblem:
         """Goes on with other points or weights, of as many samples, in all shares."""
         self.terms = terms
         for key, share in self._shares.items():
-            share.take_terms(self.make_parts(terms, key))
+            self.renew(share, terms, key)
+
+    def renew(self, share: PinnLoss, terms: Sequence[Term], holding: Holding) -> None:
+        """Has a share go on with other terms, of as many rows."""
+        share.take_terms(self.make_parts(terms, holding), self._assembly.find_coupling(terms))
 
     def make_share(self, terms: Sequence[Term], holding: Holding) -> PinnLoss:
         """The loss of other terms than those of now, over a rank's chunks."""
@@ -186,6 +190,7 @@ class PinnProblem:
             self._dtype,
             self._device,
             holding.threads,
+            self._assembly.find_coupling(terms),
         )
 
     @property
@@ -201,16 +206,16 @@ class PinnProblem:
         """The sums of terms over a rank's chunks."""
         return self._assembly.make_parts(terms, holding)
 
-    def make_equation_residuals(self, points: Tensor, holding: Holding) -> ResidualLoss | None:
+    def make_equation_residuals(self, points: Tensor, holding: Holding) -> EquationResiduals | None:
         """The equation's own residuals at points (d, M), as a rank holds them; None for none."""
         term = replace(self.first_terms[0], points=points)
         return self._assembly.make_equation_residuals(term, holding)
 
-    def make_evaluator(
+    def make_field_jets(
         self, shape: JetShape, points: Tensor, bounds: list[int], threads: int
-    ) -> JetEvaluator:
+    ) -> ForwardJets:
         """The networks' jets at points (d, N), see `TrialSolution`."""
-        return self.solution.make_evaluator(shape, points, bounds, threads)
+        return self.solution.make_field_jets(shape, points, bounds, threads)
 
     def make_composition(self, shape: JetShape, points: Tensor) -> Composition:
         """Fields at points (d, …), float64, of the jets that an evaluator gives there."""

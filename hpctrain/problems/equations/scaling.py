@@ -63,6 +63,7 @@ class NetworkInputs:
         fourier: random frequencies (m, d); sine and cosine of coordinates scaled to [−1, 1] go in
             beside them, or of what an embedding has as its base, with frequencies that it admits.
         taken: names of the coordinates and inputs that the network takes; None for all.
+        box: bounds from which coordinates are scaled; None for those of the domain.
     """
 
     frame: Frame
@@ -70,6 +71,12 @@ class NetworkInputs:
     embedded: Sequence[Embedding] = ()
     fourier: Tensor | None = field(default=None, compare=False)
     taken: tuple[str, ...] | None = None
+    box: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """From which coordinates are scaled."""
+        return self.frame.region.bounds if self.box is None else self.box
 
     @property
     def is_plain(self) -> bool:
@@ -94,7 +101,7 @@ class NetworkInputs:
 
     def _take(self, place: int, points: Tensor) -> tuple[list[Tensor], Tensor]:
         """What goes in for a coordinate, rows (N,), and what frequencies multiply."""
-        x, bounds = points[place], self.frame.region.bounds[place]
+        x, bounds = points[place], self.bounds[place]
         own = self._find_embedding(place)
         if own is not None:
             return own.inputs(x, *bounds), own.base(x, *bounds)
@@ -121,7 +128,7 @@ class NetworkInputs:
             functions = (partial(self._row, place, k) for k in range(len(taken) + 1))
             *each, base = (_differentiate(function, points, shape) for function in functions)
             return torch.stack(each, dim=1), base
-        a, b = self.frame.region.bounds[place]
+        a, b = self.bounds[place]
         own = _make_linear_jets(shape, place, taken[0], self._slopes[place])
         return own[:, None], _make_linear_jets(shape, place, first, 2 / (b - a))
 
@@ -166,7 +173,7 @@ class NetworkInputs:
     @property
     def _slopes(self) -> tuple[float, ...]:
         """s, 1 where nothing is scaled."""
-        return tuple(2 / (b - a) if self.scales else 1.0 for a, b in self.frame.region.bounds)
+        return tuple(2 / (b - a) if self.scales else 1.0 for a, b in self.bounds)
 
 
 def _differentiate(function: Function, points: Tensor, shape: JetShape) -> Tensor:

@@ -1,7 +1,7 @@
 """What equations ask of a solution: which terms are to be zero, and at which points."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +39,8 @@ class Formulation:
         fourier: random frequencies (m, d) of further inputs of the network.
         adapt: what of the loss is renewed in the course of a run.
         separate: which fields have networks of their own; see `parts.divide_fields`.
+        subdomains: how many along a coordinate, by its name; see `subdomains.Subdomains`.
+        overlap: of neighbouring subdomains, in units of a cell.
     """
 
     points: int
@@ -51,6 +53,8 @@ class Formulation:
     fourier: Tensor | None = None
     adapt: AdaptOptions | None = None
     separate: bool | Sequence[Sequence[str]] = False
+    subdomains: Mapping[str, int] = field(default_factory=dict)
+    overlap: float = 1.0
 
 
 class Statement:

@@ -60,9 +60,7 @@ def estimate(
         return {}
     objective = objective.copy_uncounted()
     G = objective.assemble_gauss_newton(theta)
-    corners = (row[:, -len(row) :] for row in G.own.values())
-    largest = max((float(corner.diagonal().max()) for corner in corners), default=0.0)
-    largest = max(objective.communicator.allgather(largest))
+    largest = G.find_largest()
     factor = next((f for s in SHIFTS if (f := G.factorise(s * largest)) is not None), None)
     if factor is None:
         return {}

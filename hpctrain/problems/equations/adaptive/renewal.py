@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.linalg.randomness import make_generator
 from hpctrain.linalg.vectors import norm
@@ -30,6 +29,7 @@ from hpctrain.problems.equations.adaptive.weights import (
     choose_epsilon,
     weigh_causally,
 )
+from hpctrain.problems.equations.assembly import EquationResiduals
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.fields import TIME
 from hpctrain.problems.equations.geometry.sampling import Cube, shift_cube_points
@@ -75,7 +75,9 @@ class Renewable(Protocol):
 
     def replace_terms(self, terms: list[Term]) -> None: ...
 
-    def make_equation_residuals(self, points: Tensor, holding: Holding) -> ResidualLoss | None: ...
+    def make_equation_residuals(
+        self, points: Tensor, holding: Holding
+    ) -> EquationResiduals | None: ...
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss: ...
 
@@ -283,7 +285,7 @@ class EvaluatedPoints:
     objective: Objective
     holding: Holding
     _last: Tensor | None = field(default=None, init=False)
-    _loss: ResidualLoss | None = field(default=None, init=False)
+    _loss: EquationResiduals | None = field(default=None, init=False)
 
     def evaluate(self, theta: Tensor, points: Tensor) -> np.ndarray:
         """Σ_i r_i² at points (d, M), the same (M,) on all ranks; collective."""

@@ -84,7 +84,7 @@ class SlabProblem:
         self.state = state
         problem = self.windows[state.window]
         for holding, share in self._shares.items():
-            share.take_terms(problem.make_parts(problem.terms, holding))
+            problem.renew(share, problem.terms, holding)
 
     @property
     def cautions(self) -> tuple[str, ...]:

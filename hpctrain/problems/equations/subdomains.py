@@ -1,0 +1,182 @@
+"""Overlapping subdomains of a domain, each with networks of its own: u(x) = Σ_j w_j(x) N_j(x; θ_j).
+
+Along each coordinate that is cut, [a, b] has S cells of one size h, and between two of them lies a
+ramp, the interval e ± o h / 2 about their common end e, o the overlap. The windows
+
+    w_j = p_j - p_{j+1},   p_0 = 1,   p_S = 0,   p_j(x) = s((x - e_j) / (o h) + 1/2),
+
+with the polynomial step s of degree 2 m + 1, which is 0 up to 0, 1 from 1 on, and has m continuous
+derivatives, sum to one; those of several coordinates are multiplied. A point lies in at most two
+supports along each coordinate that is cut.
+
+Source: B. Moseley, A. Markham, T. Nissen-Meyer, Finite basis physics-informed neural networks,
+Advances in Computational Mathematics 49, 62 (2023).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from hpctrain.problems.equations.conditions.base import Frame
+from hpctrain.problems.equations.terms import ProblemError, Term
+
+# The setting that says so.
+KEY = "network.subdomains"
+# m, continuous derivatives of a window.
+SMOOTHNESS = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Samples first … last - 1 of a term that touch the same subdomains.
+
+    Attributes:
+        members: the numbers of these, ascending.
+    """
+
+    members: tuple[int, ...]
+    first: int
+    last: int
+
+
+class Subdomains:
+    """The grid of subdomains; the last coordinate that is cut runs fastest.
+
+    Args:
+        frame: the coordinates and their bounds.
+        counts: how many there are along a coordinate, by its name.
+        overlap: o, of each ramp, in units of a cell.
+        embedded: coordinates that networks take other functions of.
+
+    Raises:
+        ProblemError: there is no such coordinate, or it cannot be cut.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        counts: Mapping[str, int],
+        overlap: float,
+        embedded: Mapping[str, str] | None = None,
+    ) -> None:
+        names = frame.axes.names
+        for name in counts:
+            given = f"{KEY}.{name} = {counts[name]} is not allowed"
+            if name not in names:
+                raise ProblemError(f"{given}: {frame.title} has {', '.join(names)}")
+            if name in (embedded or {}):
+                raise ProblemError(
+                    f"{given}: networks take {name} by functions of it, for {embedded[name]}"  # type: ignore[index]
+                )
+        self._names, self._bounds = names, frame.region.bounds
+        self._cuts = {names.index(name): count for name, count in counts.items()}
+        self._overlap = overlap
+
+    @property
+    def count(self) -> int:
+        """S, of all of them."""
+        return math.prod(self._cuts.values())
+
+    def describe(self) -> str:
+        """How many along which coordinates."""
+        along = ", ".join(
+            f"{count} along {self._names[axis]}" for axis, count in self._cuts.items()
+        )
+        return f"{self.count} subdomains ({along}, overlap {self._overlap:g})"
+
+    @cached_property
+    def places(self) -> list[dict[int, int]]:
+        """The cell of each along the coordinates that are cut."""
+        grid = product(*(range(count) for count in self._cuts.values()))
+        return [dict(zip(self._cuts, cell, strict=True)) for cell in grid]
+
+    def find_bounds(self, number: int) -> tuple[tuple[float, float], ...]:
+        """The box (low, high) a coordinate where the window of a subdomain is not zero."""
+        found = list(self._bounds)
+        for axis, cell in self.places[number].items():
+            low, high = self._find_ramp(axis, cell)[0], self._find_ramp(axis, cell + 1)[1]
+            found[axis] = max(low, found[axis][0]), min(high, found[axis][1])
+        return tuple(found)
+
+    def _find_ramp(self, axis: int, number: int) -> tuple[float, float]:
+        """Where p_j begins to rise, and where it is 1."""
+        a, b = self._bounds[axis]
+        h = (b - a) / self._cuts[axis]
+        return a + (number - self._overlap / 2) * h, a + (number + self._overlap / 2) * h
+
+    def evaluate(self, number: int, points: Tensor) -> Tensor:
+        """The window (N,) of a subdomain at points (d, N), differentiable in them."""
+        window = torch.ones_like(points[0])
+        for axis, cell in self.places[number].items():
+            window = window * (self._step(axis, cell, points) - self._step(axis, cell + 1, points))
+        return window
+
+    def _step(self, axis: int, number: int, points: Tensor) -> Tensor:
+        x = points[axis]
+        if number in (0, self._cuts[axis]):
+            return torch.full_like(x, float(number == 0))
+        low, high = self._find_ramp(axis, number)
+        return smooth_step(((x - low) / (high - low)).clamp(0.0, 1.0))
+
+    def find_touched(self, points: Tensor) -> Tensor:
+        """Whether points (d, N) lie in the support of each window, (S, N)."""
+        touched = torch.ones(self.count, points.shape[1], dtype=torch.bool, device=points.device)
+        for row, place in zip(touched, self.places, strict=True):
+            for axis, cell in place.items():
+                x = points[axis]
+                if cell > 0:
+                    row &= x > self._find_ramp(axis, cell)[0]
+                if cell < self._cuts[axis] - 1:
+                    row &= x < self._find_ramp(axis, cell + 1)[1]
+        return touched
+
+    def sort(self, term: Term) -> tuple[Term, list[Cell]]:
+        """A term with its samples cell after cell, and the cells."""
+        g, count = term.group, term.samples
+        touched = self.find_touched(term.points).view(self.count, count, g).any(dim=2)
+        found, cell_of = torch.unique(touched.T, dim=0, return_inverse=True)
+        members = [tuple(row.nonzero()[:, 0].tolist()) for row in found]
+        ranked = sorted(range(len(members)), key=lambda k: (_find_mean(members[k]), members[k]))
+        rank = torch.empty(len(ranked), dtype=torch.int64)
+        rank[torch.tensor(ranked)] = torch.arange(len(ranked))
+        order = torch.argsort(rank[cell_of], stable=True)
+        sizes = torch.bincount(cell_of, minlength=len(members)).tolist()
+        cells, first = list[Cell](), 0
+        for k in ranked:
+            cells.append(Cell(members[k], first, first + sizes[k]))
+            first += sizes[k]
+
+        def move(rows: Tensor | None) -> Tensor | None:
+            if rows is None:
+                return None
+            return rows.reshape(len(rows), count, g)[:, order].flatten(1)
+
+        weights = term.sample_weights
+        points = move(term.points)
+        assert points is not None
+        moved = replace(
+            term,
+            points=points,
+            normals=move(term.normals),
+            given=move(term.given),
+            sample_weights=None if weights is None else weights[order],
+        )
+        return moved, cells
+
+
+def _find_mean(numbers: tuple[int, ...]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def smooth_step(tau: Tensor) -> Tensor:
+    """s(τ) for τ in [0, 1]: τ^(m+1) Σ_k C(m+k, k) C(2m+1, m-k) (-τ)^k."""
+    m = SMOOTHNESS
+    total = torch.zeros_like(tau)
+    for k in reversed(range(m + 1)):
+        total = total * tau + (-1) ** k * math.comb(m + k, k) * math.comb(2 * m + 1, m - k)
+    return total * tau ** (m + 1)

@@ -1,0 +1,236 @@
+"""Networks of overlapping subdomains: windows, derivatives, sparse systems, and whole runs."""
+
+import pytest
+import torch
+from job_texts import TANH, write_text
+
+from hpctrain import cli
+from hpctrain.kernels.dense import add_square_gram
+from hpctrain.linalg.sparse_blocks import SparseBlocks
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import Objective
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations import Box, Dirichlet, Equations, Observations, Periodic, Unknown
+from hpctrain.problems.equations.ansatz import evaluate_jets
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
+from hpctrain.problems.equations.subdomains import Subdomains
+from hpctrain.problems.equations.terms import ProblemError
+from hpctrain.results.export import export
+from hpctrain.results.solution import open_solution
+from hpctrain.store.run_file import read_run
+
+INDICES = [(), (0,), (1,), (0, 0), (0, 1), (1, 1), (0, 0, 0)]
+X = [0.1, 0.45, 0.8]
+
+
+class Coupled(Equations):
+    """Two fields and a rate, with a condition that holds exactly and two that do not."""
+
+    geometry = Box(t=(0, 1), x=(-1, 3))
+    fields = ("u", "v")
+    unknowns = {"rate": Unknown(0.7)}
+    conditions = (
+        Dirichlet({"u": 1.0}, exact=True),
+        Periodic("x", exact=False, derivatives=1),
+        Observations({"t": X, "x": [3 * x for x in X], "v": X}, ["v"]),
+    )
+
+    def residuals(self, at, u, v, rate):
+        return u.t + u * u.x - rate * u.xx, v.tt - v.xx + u * v
+
+
+def made(subdomains=None, equations=Coupled, width=4, points=120, **options):
+    options = {"scale_inputs": True, "condition_points": 12, **options}
+    formulation = Formulation(points, subdomains=subdomains or {"t": 2, "x": 3}, **options)
+    return PinnProblem(equations(), DenseNetwork(2, width, 3), formulation)
+
+
+def objective_of(problem, chunks=8):
+    return Objective.of(problem, Communicator(), chunks)
+
+
+@pytest.mark.parametrize("counts", [{"x": 4}, {"x": 3, "t": 2}])
+@pytest.mark.parametrize("overlap", [0.3, 1.0])
+def test_windows_sum_to_one_their_derivatives_to_zero_and_vanish_outside_of_their_boxes(
+    counts, overlap
+):
+    frame = Coupled().frame
+    cover = Subdomains(frame, counts, overlap)
+    t, x = torch.linspace(0, 1, 23), torch.linspace(-1, 3, 41)
+    points = torch.cartesian_prod(t, x).T.double()
+    jets = [
+        evaluate_jets(lambda p, k=k: cover.evaluate(k, p), points, INDICES, (), "")
+        for k in range(cover.count)
+    ]
+    for index in INDICES:
+        total, size = (sum(f(jet[index]) for jet in jets) for f in (torch.clone, torch.abs))
+        expected = float(index == ())
+        assert (total - expected).abs().max() <= 1e-12 * max(1.0, float(size.max())), index
+    touched = cover.find_touched(points)
+    assert int(touched.sum(dim=0).max()) <= 2 ** len(counts)
+    for k, jet in enumerate(jets):
+        for index in INDICES:
+            size = float(jet[index].abs().max())
+            assert float(jet[index][~touched[k]].abs().max()) <= 1e-14 * size
+        low, high = torch.tensor(cover.find_bounds(k), dtype=torch.float64).T[..., None]
+        assert bool((((points < low) | (points > high)).any(dim=0) <= ~touched[k]).all())
+
+
+def test_fields_and_their_derivatives_are_those_of_plain_torch_in_any_order_of_points():
+    problem = made()
+    theta = problem.make_initial_parameters(0)
+    points = torch.rand(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    points = points * torch.tensor([[1.0], [4.0]]) - torch.tensor([[0.0], [1.0]])
+    found = problem.evaluate(theta, points, ["u", "u.t", "u.xx", "v.tx"], 1)
+    for name, index in {"u": (), "u.t": (0,), "u.xx": (1, 1), "v.tx": (0, 1)}.items():
+
+        def field(x, name=name):
+            return problem.evaluate_in_torch(theta, name[0], x)
+
+        below = [index[:k] for k in range(len(index) + 1)]
+        expected = evaluate_jets(field, points, below, (), "")[index]
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_gradients_and_rows_of_jacobians_are_those_of_differences(is_soft):
+    objective = objective_of(made(is_soft=is_soft))
+    theta = objective.source.make_initial_parameters(3)
+    v = torch.randn(len(theta), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gradient = objective.evaluate_with_gradient(theta).evaluate_gradient()
+    h = 1e-6
+    ahead, behind = (objective.evaluate(theta + s * h * v).loss for s in (1, -1))
+    assert float(gradient @ v) == pytest.approx((ahead - behind) / (2 * h), rel=1e-6)
+    rows, _ = objective.evaluate_rows(theta)
+    r, J = rows[:, 0], rows[:, 1:]
+    torch.testing.assert_close(2 / objective.samples * J.T @ r, gradient, rtol=1e-9, atol=1e-9)
+    product = objective.multiply_gauss_newton(theta, v)
+    expected = 2 / objective.samples * J.T @ (J @ v)
+    torch.testing.assert_close(product, expected, rtol=1e-9, atol=1e-9 * float(expected.norm()))
+    pulled = objective.pull_back_residuals(theta, 0 * theta)
+    torch.testing.assert_close(pulled, gradient, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("subdomains", [{"x": 4}, {"t": 3}, {"t": 2, "x": 3}])
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_sparse_systems_are_the_dense_ones(subdomains, is_soft):
+    """Periodic ends couple the first and the last subdomain, and the rate couples all."""
+    objective = objective_of(made(subdomains, is_soft=is_soft))
+    theta = objective.source.make_initial_parameters(3)
+    rows, _ = objective.evaluate_rows(theta)
+    J = rows[:, 1:]
+    dense = 2 / objective.samples * J.T @ J
+    sparse = objective.assemble_gauss_newton(theta)
+    size = float(dense.abs().max())
+    torch.testing.assert_close(sparse.make_dense(), dense, rtol=1e-10, atol=1e-12 * size)
+    b = torch.randn(len(theta), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    shift = 1e-2 * size
+    x = sparse.factorise(shift).solve(b)
+    expected = torch.linalg.solve(dense + shift * torch.eye(len(b), dtype=b.dtype), b)
+    torch.testing.assert_close(x, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
+    assert sparse.factorise(-2 * size) is None
+
+
+def test_neighbours_alone_share_blocks():
+    coupled = objective_of(made({"x": 5}, width=3))
+    theta = coupled.source.make_initial_parameters(0)
+    blocks = coupled.assemble_gauss_newton(theta).blocks
+    off = {(i, j) for i, j in blocks if i != j and i < 5}
+    assert off == {(1, 0), (2, 1), (3, 2), (4, 3), (4, 0)}  # the last, by the periodic ends
+
+
+def test_elimination_fills_blocks_that_were_zero():
+    """Of a ring of four pieces, each coupled to the next, and the last to the first."""
+    generator = torch.Generator().manual_seed(0)
+    A = 8 * torch.eye(8, dtype=torch.float64)
+    pieces = [torch.tensor([k, 4 + k]) for k in range(4)]
+    blocks = {(k, k): 8 * torch.eye(2, dtype=torch.float64) for k in range(4)}
+    for i, j in ((1, 0), (2, 1), (3, 2), (3, 0)):
+        blocks[i, j] = torch.randn(2, 2, dtype=torch.float64, generator=generator)
+        A[pieces[i][:, None], pieces[j]] = blocks[i, j]
+        A[pieces[j][:, None], pieces[i]] = blocks[i, j].T
+    b = torch.arange(8, dtype=torch.float64)
+    x = SparseBlocks(pieces, blocks).factorise(1.0).solve(b)
+    torch.testing.assert_close(x, torch.linalg.solve(A + torch.eye(8, dtype=A.dtype), b))
+
+
+def test_a_square_gram_is_the_sum_over_its_parts():
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        [torch.randn(k, 1 + 100, dtype=torch.float64, generator=generator) for k in sizes]
+        for sizes in ([5, 3], [], [7], [40])
+    ]
+    C = torch.zeros(100, 100, dtype=torch.float64)
+    add_square_gram(parts, 1, C, 1)
+    J = torch.cat([rows[:, 1:] for part in parts for rows in part])
+    torch.testing.assert_close(C.tril(), (J.T @ J).tril())
+
+
+def test_residuals_at_points_come_in_the_order_of_the_points():
+    problem = made()
+    theta = problem.make_initial_parameters(1)
+    points = problem.first_points[:, :40]
+    whole = problem.evaluate_residuals(theta, points, 1)
+    turned = problem.evaluate_residuals(theta, points.flip(1), 1)
+    for name, values in whole.items():
+        torch.testing.assert_close(turned[name].flip(0), values, rtol=1e-12, atol=1e-12)
+        assert float(values.std()) > 0
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"subdomains": {"z": 2}}, "network.subdomains.z = 2 is not allowed: Coupled has t, x"),
+        ({"subdomains": {"x": 300}}, "have none of the 120 points: fewer subdomains"),
+    ],
+)
+def test_a_cut_that_is_not_possible_is_refused(options, said):
+    with pytest.raises(ProblemError, match=said):
+        made(**options)
+
+
+class Ring(Equations):
+    """A periodic field, whose network takes waves of x."""
+
+    geometry = Box(t=(0, 1), x=(0, 2))
+    conditions = (Periodic("x"),)
+
+    def residuals(self, at, u):
+        return u.t + u.x
+
+
+def test_a_coordinate_that_networks_take_functions_of_is_not_cut():
+    with pytest.raises(ProblemError, match=r"subdomains.x = 2 is not allowed: .* for its ends"):
+        made({"x": 2}, Ring)
+
+
+PROBLEM = 'name = "burgers"\npoints = 100'
+CUT = f"{TANH}\nsubdomains = {{ x = 3 }}\noverlap = 0.8"
+
+
+def test_a_run_lowers_the_loss_goes_on_exactly_and_its_network_is_exported(tmp_path):
+    job = tmp_path / "job.toml"
+    lines = 'name = "gauss-newton"'
+    job.write_text(write_text(PROBLEM, network=CUT, solver=lines, output="checkpoint_every = 2"))
+    whole, parts = tmp_path / "whole.h5", tmp_path / "parts.h5"
+    settings = ["--set", "output.error_every=1", "--set", "stop.max_iterations="]
+    assert cli.main(["run", str(job), "-o", str(whole), *settings[:3], f"{settings[3]}4"]) == 0
+    assert cli.main(["run", str(job), "-o", str(parts), *settings[:3], f"{settings[3]}2"]) == 0
+    assert cli.main(["resume", str(parts), "--set", "stop.max_iterations=4"]) == 0
+    losses = [read_run(path).history["loss"] for path in (whole, parts)]
+    assert losses[0].tolist() == losses[1].tolist()
+    assert losses[0][-1] < 0.5 * losses[0][0]
+    x = torch.rand(9, 2, dtype=torch.float64)
+    export(str(whole), str(tmp_path / "network.pt"))
+    exported = torch.jit.load(str(tmp_path / "network.pt"))(x)[:, 0]
+    found = open_solution(str(whole)).evaluate({"t": x[:, 0].numpy(), "x": x[:, 1].numpy()})
+    torch.testing.assert_close(exported, torch.tensor(found["u"]), rtol=0, atol=1e-12)
+
+
+def test_raw_inputs_are_refused_with_one_line(tmp_path, capsys):
+    job = tmp_path / "job.toml"
+    job.write_text(
+        write_text(PROBLEM, network=f"{CUT}\nscale_inputs = false", solver='name = "adam"')
+    )
+    assert cli.main(["run", str(job)]) == 2
+    assert "subdomains is for scale_inputs = true" in capsys.readouterr().err
