@@ -18,7 +18,7 @@ from hpctrain.study.starts import PlannedRun, find_finished_file, find_free_file
 # Self-scaled Broyden's part of the time, where Gauss-Newton follows.
 BROYDEN_SHARE = 0.5
 # Iterations without a halved loss after which a stage ends.
-BROYDEN_STAGNATION, GAUSS_NEWTON_STAGNATION = 1000, 50
+BROYDEN_STAGNATION, GAUSS_NEWTON_STAGNATION = 1000, 300
 # Multiplications that a system of Gauss-Newton may take, N n min(N, n).
 LARGEST_SYSTEM = 3e11
 # Of networks that are linear in all parameters: one step solves a linear equation up to rounding,

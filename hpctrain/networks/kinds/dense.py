@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from hpctrain.options import Options
 
 # Subdomains along a coordinate.
 Subdivision = Annotated[int, Field(ge=2)]
+# The farthest from 0 and 1 that a uniform number is kept, of which the normal one is then finite.
+_LEAST = 1e-12
 
 
 class DenseOptions(Options):
@@ -102,9 +105,13 @@ class DenseOptions(Options):
     def draw_frequencies(self, coordinates: Sequence[str], seed: int) -> Tensor | None:
         """Draws the frequencies (m, d) of Fourier features; None where the job asks for none.
 
+        They are normal. Those of independent numbers leave gaps; these are of a Sobol sequence that
+        is shifted at random, modulo 1.
+
         Sources: A. Rahimi, B. Recht, Random features for large-scale kernel machines, NeurIPS 20
-        (2007); M. Tancik et al., Fourier features let networks learn high frequency functions in
-        low dimensional domains, NeurIPS 33 (2020).
+        (2007); J. Yang, V. Sindhwani, H. Avron, M. Mahoney, Quasi-Monte Carlo feature maps for
+        shift-invariant kernels, ICML 2014; M. Tancik et al., Fourier features let networks learn
+        high frequency functions in low dimensional domains, NeurIPS 33 (2020).
 
         Args:
             coordinates: their d names.
@@ -115,8 +122,8 @@ class DenseOptions(Options):
         """
         if not self.fourier:
             return None
-        given = self.fourier_scale
-        scale: float | list[float] = 0.0 if isinstance(given, dict) else given
+        given, d = self.fourier_scale, len(coordinates)
+        scale = [0.0 if isinstance(given, dict) else given] * d
         if isinstance(given, dict):
             for name in given:
                 if name not in coordinates:
@@ -124,5 +131,7 @@ class DenseOptions(Options):
                         f"network.fourier_scale names {name!r}: one of {', '.join(coordinates)}"
                     )
             scale = [given.get(name, 0.0) for name in coordinates]
-        size = (self.fourier, len(coordinates))
-        return to_tensor(make_generator(seed, "fourier").normal(0, scale, size))
+        shift = to_tensor(make_generator(seed, "fourier").uniform(0, 1, d))
+        even = torch.quasirandom.SobolEngine(d).draw(self.fourier, dtype=torch.float64)
+        uniform = ((even + shift) % 1).clamp(_LEAST, 1 - _LEAST)
+        return torch.special.ndtri(uniform) * torch.tensor(scale, dtype=torch.float64)
