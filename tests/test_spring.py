@@ -111,9 +111,13 @@ def test_a_longest_step_without_a_learning_rate_is_refused_in_one_line():
 
 
 def test_a_direction_that_leads_nowhere_is_dropped_and_then_nothing_is_left():
-    """At the least-squares solution the memory still moves, and along -∇L nothing does."""
-    A, b, objective = linear_problem()
-    theta = torch.linalg.lstsq(A, b[:, None]).solution[:, 0]
+    """At the least-squares solution the memory still moves, and along -∇L nothing does.
+
+    Whole numbers, of which the sums are exact: J = [B; B], r = [d; -d], so that ∇L = 0.
+    """
+    B, theta, d = (torch.randint(-9, 10, size).double() for size in ((8, 5), (5,), (8,)))
+    J, off = torch.cat([B, B]), torch.cat([d, -d])
+    objective = objective_of_residuals(lambda x: J @ (x - theta) + off, 16, 5)
     spring = make_spring(objective, damping=1e6, momentum=0.9)
     state = SpringState(evaluate_point(objective, theta), torch.ones(5).double())
     dropped, record = spring.step(state)
