@@ -10,7 +10,10 @@ from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers.base import Setting
 from hpctrain.solvers.gauss_newton import GaussNewton, GaussNewtonOptions
 
-FORMULATION = Formulation(90, scale_inputs=True, subdomains={"t": 2, "x": 3}, overlap=0.7)
+FREQUENCIES = torch.linspace(-3, 4, 10, dtype=torch.float64).view(5, 2)
+FORMULATION = Formulation(
+    90, scale_inputs=True, subdomains={"t": 2, "x": 3}, overlap=0.7, fourier=FREQUENCIES
+)
 
 
 def train(ranks):

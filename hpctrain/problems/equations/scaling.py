@@ -95,7 +95,7 @@ class NetworkInputs:
         taken = [self._take(place, points) for place in self._places]
         rows = [row for own, _ in taken for row in own]
         if self.fourier is not None:
-            angles = self._frequencies.to(points) @ torch.stack([first for _, first in taken])
+            angles = _turn(self._frequencies.to(points), torch.stack([first for _, first in taken]))
             rows += [*torch.sin(angles), *torch.cos(angles)]
         return torch.stack(rows)
 
@@ -114,7 +114,7 @@ class NetworkInputs:
         rows = [own for own, _ in taken]
         if self.fourier is not None:
             firsts = torch.stack([first for _, first in taken], dim=1)
-            angles = torch.einsum("mp,cpn->cmn", self._frequencies.to(points), firsts).unbind()
+            angles = _turn(self._frequencies.to(points), firsts).unbind()
             slopes = differentiate_activation("sin", angles[0], shape.order + 1)
             rows += [
                 torch.stack(compose_jets(shape, each, angles)) for each in (slopes, slopes[1:])
@@ -174,6 +174,17 @@ class NetworkInputs:
     def _slopes(self) -> tuple[float, ...]:
         """s, 1 where nothing is scaled."""
         return tuple(2 / (b - a) if self.scales else 1.0 for a, b in self.bounds)
+
+
+def _turn(frequencies: Tensor, firsts: Tensor) -> Tensor:
+    """Products (…, m, N) of frequencies (m, p) and numbers (…, p, N).
+
+    One coordinate after the other: a matrix product's bits depend on N, which is a rank's own.
+    """
+    total = frequencies[:, 0, None] * firsts[..., 0, None, :]
+    for k in range(1, frequencies.shape[1]):
+        total = total + frequencies[:, k, None] * firsts[..., k, None, :]
+    return total
 
 
 def _differentiate(function: Function, points: Tensor, shape: JetShape) -> Tensor:

@@ -25,6 +25,7 @@ from hpctrain.problems.equations.exact import list_periodic_inputs
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.parts import Part, check_forms, divide_fields
 from hpctrain.problems.equations.points import make_grid_points
+from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.scaling import Embedding, NetworkInputs
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.statement import Statement
@@ -135,7 +136,8 @@ class TrialSolution:
             values = self.inputs[0].values(points).to(device, dtype)
             return make_jet_evaluator(self.network.parts[0], shape, values, bounds, threads)
         numbers = self.list_networks(members)
-        jets = [self.inputs[k].jets(points, shape).to(device, dtype) for k in numbers]
+        longer, count = lengthen(points), points.shape[1]
+        jets = [self.inputs[k].jets(longer, shape)[..., :count].to(device, dtype) for k in numbers]
         x = points.to(device, dtype)
         network = self.network.select(numbers)
         return make_joint_evaluator(network, shape, x, bounds, threads, jets)
