@@ -154,6 +154,21 @@ def test_elimination_fills_blocks_that_were_zero():
     torch.testing.assert_close(x, torch.linalg.solve(A + torch.eye(8, dtype=A.dtype), b))
 
 
+def test_factors_of_blocks_have_equal_bits_with_any_number_of_threads():
+    torch.manual_seed(0)
+    pieces = list(torch.arange(900).split(300))
+    blocks = {(i, i): 600 * torch.eye(300, dtype=torch.float64) for i in range(3)}
+    blocks |= {(i + 1, i): torch.randn(300, 300, dtype=torch.float64) for i in range(2)}
+    b, before, found = torch.randn(900, dtype=torch.float64), torch.get_num_threads(), []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            found.append(SparseBlocks(pieces, blocks).factorise(1.0).solve(b))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
 def test_a_square_gram_is_the_sum_over_its_parts():
     generator = torch.Generator().manual_seed(0)
     parts = [

@@ -6,7 +6,8 @@ that the pattern has, and what elimination fills. For j = 0, 1, …
     L_jj L_jjᵀ = A_jj,   L_ij = A_ij L_jj⁻ᵀ,   A_ik ← A_ik - L_ij L_kjᵀ   for i ≥ k > j in column j.
 
 Pieces in a row, each coupled to its neighbours, cost S (n/S)³ 7/3 multiply-adds for the n³/6 of a
-dense matrix.
+dense matrix. torch divides products among its threads in other ways for other numbers of them: all is
+computed by one.
 
 Source: A. George, J. Liu, Computer Solution of Large Sparse Positive Definite Systems (1981).
 """
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
+
+from hpctrain.linalg.vectors import one_thread
 
 Blocks = dict[tuple[int, int], Tensor]
 
@@ -33,6 +36,10 @@ class SparseBlocks:
 
     def factorise(self, shift: float) -> "SparseCholesky | None":
         """L of A + shift·I; None where that is not positive definite in floating-point numbers."""
+        with one_thread():
+            return self._factorise(shift)
+
+    def _factorise(self, shift: float) -> "SparseCholesky | None":
         left, columns = dict(self.blocks), list[dict[int, Tensor]]()
         for j in range(len(self.pieces)):
             corner = left[j, j].clone()
@@ -73,20 +80,25 @@ class SparseCholesky:
 
     def solve(self, right: Tensor) -> Tensor:
         """A⁻¹ b (n,) for b (n,)."""
+        with one_thread():
+            return self._solve(right)
+
+    def _solve(self, right: Tensor) -> Tensor:
         x = [right[piece] for piece in self._pieces]
         for j, column in enumerate(self._columns):
-            x[j] = _solve(column[j], x[j], transposed=False)
+            x[j] = _substitute(column[j], x[j], transposed=False)
             for i in list(column)[1:]:
                 x[i] = x[i] - torch.mv(column[i], x[j])
         for j, column in reversed(list(enumerate(self._columns))):
             for i in list(column)[1:]:
                 x[j] = x[j] - torch.mv(column[i].mT, x[i])
-            x[j] = _solve(column[j], x[j], transposed=True)
+            x[j] = _substitute(column[j], x[j], transposed=True)
         found = torch.empty_like(right)
         for piece, own in zip(self._pieces, x, strict=True):
             found[piece] = own
         return found
 
 
-def _solve(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
+def _substitute(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
+    """L⁻¹ b, or L⁻ᵀ b."""
     return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]
