@@ -39,8 +39,8 @@ two ranks that ran. Memory is of the method's state on the rank that has most of
 as many ranks as it likes; above 1 it loses, and what loses most comes first. As far as the column
 "P = 2" is from 1 such ratios may be wrong too, and those of single seeds anyway.
 
-What is decomposed here is the network. Where the domain is, by networks of subdomains, a method with
-blocks is ahead of the best without on one equation and behind on others:
+What is decomposed here is the network. Where the domain is, by networks of subdomains, a method
+with blocks is ahead of the best without on one equation and behind on others:
 [Results](results.md#networks-of-subdomains)."""
 
 

@@ -6,7 +6,7 @@ that the pattern has, and what elimination fills. For j = 0, 1, …
     L_jj L_jjᵀ = A_jj,   L_ij = A_ij L_jj⁻ᵀ,   A_ik ← A_ik - L_ij L_kjᵀ   for i ≥ k > j in column j.
 
 Pieces in a row, each coupled to its neighbours, cost S (n/S)³ 7/3 multiply-adds for the n³/6 of a
-dense matrix. One thread computes all of it: torch divides products among several in ways of its own.
+dense matrix. One thread computes it all: torch divides products among several in ways of its own.
 
 Source: A. George, J. Liu, Computer Solution of Large Sparse Positive Definite Systems (1981).
 """
