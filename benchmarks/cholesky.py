@@ -22,16 +22,21 @@ ORDERS = (400, 900, 1300, 2000, 3021)
 ROUNDS = 15
 
 
+def rows(_words: list[str]) -> list[str]:
+    """The labels of the table's rows."""
+    return [f"{n:,}" for n in ORDERS]
+
+
 def measure(n: int) -> list[float]:
     """n, 10⁹ multiply-adds a second of three factorisations, and ms of a solution by two."""
     A, b = make_system(n)
     layout = Layout(n, 1)
     numbers = torch.cat([A[layout.find_slices(i)].reshape(-1) for i in layout.list_rows(0)])
-    rows, columns, right = BlockRows(Communicator(), layout, numbers), A.T.numpy(), b[:, None]
-    ours, theirs = rows.factorise(0.0), torch.linalg.cholesky(A)
+    block_rows, columns, right = BlockRows(Communicator(), layout, numbers), A.T.numpy(), b[:, None]
+    ours, theirs = block_rows.factorise(0.0), torch.linalg.cholesky(A)
     assert ours is not None
     calls: list[Callable[[], object]] = [
-        lambda: rows.factorise(0.0),
+        lambda: block_rows.factorise(0.0),
         lambda: lapack.dpotrf(columns, lower=1, clean=0),
         lambda: torch.linalg.cholesky_ex(A),
         lambda: ours.solve(b),

@@ -86,6 +86,11 @@ CASES = (
 )
 
 
+def rows(_words: list[str]) -> list[str]:
+    """The labels of the table's rows."""
+    return [case.label for case in CASES]
+
+
 @dataclass
 class Timed:
     """What a run took until it came to the error, or until it ended.
@@ -236,8 +241,8 @@ def main() -> None:
             -median(run.seconds for run in found[case.label]),
         ),
     )
-    rows = [make_row(case, found[case.label], arguments.ranks) for case in slowest]
-    print(write_markdown(list(rows[0]), [list(row.values()) for row in rows]))
+    table = [make_row(case, found[case.label], arguments.ranks) for case in slowest]
+    print(write_markdown(list(table[0]), [list(row.values()) for row in table]))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def commands(section: str) -> list[tuple[str, list[str]]]:
 
 def shown(section: str) -> list[str]:
     """The rows and heads of a section's tables: their cells in plain text, joined by " | "."""
-    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
+    lines = [line.strip().strip("| ") for line in section.splitlines() if line.strip()[:1] == "|"]
     return [plain(re.sub(r"\s*\|\s*", " | ", line)) for line in lines]
 
 

@@ -297,4 +297,5 @@ def test_all_tensors_are_on_the_device_of_the_parameters(optimizer):
             train_on(optimizer, lambda x: nn.Parameter(torch.ones_like(x, device="cpu"))), expected
         )
     found = train_on(optimizer, lambda x: PretendedTensor(x).requires_grad_())
-    assert torch.allclose(found, expected, rtol=1e-8)
+    # At a minimum rounding, which is the device's own, decides on the last steps.
+    assert torch.allclose(found, expected, rtol=1e-8, atol=1e-6)
