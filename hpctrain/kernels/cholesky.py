@@ -16,6 +16,7 @@ from torch.linalg import solve_triangular
 
 from hpctrain.kernels import find_native_kernels
 from hpctrain.linalg.block_layout import WIDTH, Layout
+from hpctrain.linalg.vectors import substitute
 
 Solve = Callable[[Tensor], Tensor]
 
@@ -146,10 +147,10 @@ def _solve_by_rows(rows: Sequence[Tensor], right: Tensor) -> Tensor:
     for row in rows:
         before, here, known = _cut(x, row)
         here.addmv_(known, before, alpha=-1)
-        here.copy_(_solve_triangular(_view_corner(row), here, transposed=False))
+        here.copy_(substitute(_view_corner(row), here, transposed=False))
     for row in reversed(rows):
         before, here, known = _cut(x, row)
-        here.copy_(_solve_triangular(_view_corner(row), here, transposed=True))
+        here.copy_(substitute(_view_corner(row), here, transposed=True))
         before.addmv_(known.T, here, alpha=-1)
     return x
 
@@ -164,7 +165,3 @@ def _cut(x: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _view_corner(row: Tensor) -> Tensor:
     """Returns the diagonal block of a block row."""
     return row[:, -len(row) :]
-
-
-def _solve_triangular(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
-    return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]

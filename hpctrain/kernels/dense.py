@@ -86,10 +86,7 @@ def add_gram_sums(
     for i, place in enumerate(layout.places):
         row = C[place : place + layout.count_numbers(i)].view(layout.find_shape(i))
         rows, columns = layout.find_slices(i)
-        sums = [_multiply_rows([J[:, skipped:] for J in part], rows, columns) for part in parts]
-        while len(sums) > 1:
-            sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
-        row += sums[0]
+        row += _sum_products(parts, skipped, rows, columns)
 
 
 def add_square_gram(
@@ -109,10 +106,17 @@ def add_square_gram(
         )
         return
     every = slice(0, n)
-    sums = [_multiply_rows([J[:, skipped:] for J in part], every, every) for part in parts]
+    C += _sum_products(parts, skipped, every, every)
+
+
+def _sum_products(
+    parts: Sequence[Sequence[Tensor]], skipped: int, rows: slice, columns: slice
+) -> Tensor | float:
+    """Computes a block of JᵀJ in torch, its parts added in pairs."""
+    sums = [_multiply_rows([J[:, skipped:] for J in part], rows, columns) for part in parts]
     while len(sums) > 1:
         sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
-    C += sums[0]
+    return sums[0]
 
 
 def _multiply_rows(part: Sequence[Tensor], rows: slice, columns: slice) -> Tensor | float:

@@ -106,10 +106,10 @@ class MemberResidual:
         return self.loss.evaluate_residuals(theta[self.entries])
 
     def regroup(self, bounds: list[int]) -> "MemberResidual":
-        return self._move(self.loss.regroup(_trim(bounds)), bounds)
+        return self._move(self.loss.regroup(trim_bounds(bounds)), bounds)
 
     def select(self, chosen: Tensor, bounds: list[int]) -> "MemberResidual":
-        return self._move(self.loss.select(chosen, _trim(bounds)), bounds)
+        return self._move(self.loss.select(chosen, trim_bounds(bounds)), bounds)
 
     def _move(self, loss: ResidualLoss, bounds: list[int]) -> "MemberResidual":
         return MemberResidual(loss, self._network, self._numbers, self._unknowns, bounds)
@@ -169,7 +169,7 @@ class MemberResidual:
         return whole
 
 
-def _trim(bounds: list[int]) -> list[int]:
+def trim_bounds(bounds: list[int]) -> list[int]:
     """Bounds of the chunks that have samples."""
     first, last = find_filled(bounds)
     return bounds[first : last + 1]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
-from hpctrain.linalg.vectors import one_thread
+from hpctrain.linalg.vectors import one_thread, substitute
 
 Blocks = dict[tuple[int, int], Tensor]
 
@@ -85,19 +85,14 @@ class SparseCholesky:
     def _solve(self, right: Tensor) -> Tensor:
         x = [right[piece] for piece in self._pieces]
         for j, column in enumerate(self._columns):
-            x[j] = _substitute(column[j], x[j], transposed=False)
+            x[j] = substitute(column[j], x[j], transposed=False)
             for i in list(column)[1:]:
                 x[i] = x[i] - torch.mv(column[i], x[j])
         for j, column in reversed(list(enumerate(self._columns))):
             for i in list(column)[1:]:
                 x[j] = x[j] - torch.mv(column[i].mT, x[i])
-            x[j] = _substitute(column[j], x[j], transposed=True)
+            x[j] = substitute(column[j], x[j], transposed=True)
         found = torch.empty_like(right)
         for piece, own in zip(self._pieces, x, strict=True):
             found[piece] = own
         return found
-
-
-def _substitute(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
-    """L⁻¹ b, or L⁻ᵀ b."""
-    return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]

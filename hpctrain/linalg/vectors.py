@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import solve_triangular
 
 from hpctrain.linalg.arrays import CPU, to_array
 
@@ -46,6 +47,11 @@ def combine_rows(weights: Tensor, X: Tensor) -> Tensor:
     """Computes w X on the device and in the precision of X (k, n), for weights w (k,) or (m, k)."""
     with one_thread():
         return weights.to(X) @ X
+
+
+def substitute(L: Tensor, b: Tensor, transposed: bool) -> Tensor:
+    """Computes L⁻¹ b or L⁻ᵀ b (n,) for a lower triangle L (n, n)."""
+    return solve_triangular(L.mT if transposed else L, b[:, None], upper=transposed)[:, 0]
 
 
 class one_thread:  # noqa: N801 - a context, much used: one by a generator takes several times longer

@@ -42,6 +42,17 @@ class Coupling:
         """The number of parameters on which rows of a cell depend."""
         return sum(len(self.all_pieces[i]) for i in self.list_pieces(cell))
 
+    @property
+    def numbers(self) -> int:
+        """How many the matrices of all cells have."""
+        return sum(self.count_columns(cell) ** 2 for cell in self.cells)
+
+    def split(self, numbers: Tensor) -> list[Tensor]:
+        """The matrix (n, n) of each cell in the memory of all of them, (`self.numbers`,)."""
+        sizes = [self.count_columns(cell) for cell in self.cells]
+        squares = numbers.split([n * n for n in sizes])
+        return [each.view(n, n) for each, n in zip(squares, sizes, strict=True)]
+
     def make_matrix(self, grams: Sequence[Tensor]) -> SparseBlocks:
         """JᵀJ of the cells' matrices, piece after piece, of which the lower triangles are known."""
         blocks: Blocks = {

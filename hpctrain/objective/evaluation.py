@@ -238,9 +238,9 @@ class Objective:
         Raises:
             TypeError: the loss is no sum of squared residuals; see `has_residuals`.
         """
+        if self.coupling is not None:
+            return self._assemble_blocks(self.coupling, theta)
         share, n = self._least_squares, self.parameters
-        if isinstance(share, CoupledLoss) and share.coupling is not None:
-            return self._assemble_blocks(share, share.coupling, theta)
         layout = Layout(n, self.communicator.size)
         level = share.chunks_at_a_time.bit_length() - 1
         numbers, start = sum(layout.sizes), self._held[0]
@@ -256,10 +256,9 @@ class Objective:
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         return BlockRows(self.communicator, layout, own.mul_(2 / self.samples), self.threads)
 
-    def _assemble_blocks(
-        self, share: CoupledLoss, coupling: Coupling, theta: Tensor
-    ) -> SparseBlocks:
-        start, sizes = self._held[0], [coupling.count_columns(cell) for cell in coupling.cells]
+    def _assemble_blocks(self, coupling: Coupling, theta: Tensor) -> SparseBlocks:
+        share, start = self._share, self._held[0]
+        assert isinstance(share, CoupledLoss)
         sums = [
             share.sum_cell_grams(theta, node.first - start, node.last - start)
             for node in find_aligned_nodes(*self._held)
@@ -270,8 +269,7 @@ class Objective:
             total = self.communicator.sum_by_tree(torch.stack(sums), self._chunks)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
         total *= 2 / self.samples
-        squares = zip(total.split([n * n for n in sizes]), sizes, strict=True)
-        return coupling.make_matrix([each.view(n, n) for each, n in squares])
+        return coupling.make_matrix(coupling.split(total))
 
     def factorise_jacobian(self, theta: Tensor) -> Tensor:
         """Computes R of the orthogonal factorisation [J r] = Q R at θ, by one merge over the ranks.

@@ -123,7 +123,6 @@ class DenseOptions(Options):
         if not self.fourier:
             return None
         given, d = self.fourier_scale, len(coordinates)
-        scale = [0.0 if isinstance(given, dict) else given] * d
         if isinstance(given, dict):
             for name in given:
                 if name not in coordinates:
@@ -131,6 +130,8 @@ class DenseOptions(Options):
                         f"network.fourier_scale names {name!r}: one of {', '.join(coordinates)}"
                     )
             scale = [given.get(name, 0.0) for name in coordinates]
+        else:
+            scale = [given] * d
         shift = to_tensor(make_generator(seed, "fourier").uniform(0, 1, d))
         even = torch.quasirandom.SobolEngine(d).draw(self.fourier, dtype=torch.float64)
         uniform = ((even + shift) % 1).clamp(_LEAST, 1 - _LEAST)

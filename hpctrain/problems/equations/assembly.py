@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
-from hpctrain.kernels.members import MemberResidual, find_filled
+from hpctrain.kernels.members import MemberResidual, trim_bounds
 from hpctrain.kernels.residual import Residual, ResidualLoss, make_residual_loss
 from hpctrain.linalg.arrays import CPU
 from hpctrain.objective.coupling import Coupling
@@ -26,7 +26,7 @@ from hpctrain.problems.equations.requests import (
     take_points,
     try_out,
 )
-from hpctrain.problems.equations.subdomains import Cell
+from hpctrain.problems.equations.subdomains import Cell, reorder
 from hpctrain.problems.equations.terms import Term
 from hpctrain.problems.equations.trial_solution import TrialSolution
 
@@ -95,11 +95,12 @@ class Assembly:
         """The sums of terms over a rank's chunks, each scaled by its weight."""
         parts, first_row = [], 0
         for number, given in enumerate(terms):
-            term, cells = self._sort(given)
+            order, cells = self._find_cells(given)
+            term = given if order is None else reorder(given, order)
             bounds = holding.cut(term.samples)
             scale = compute_row_scale(term.weight, term.samples, self._samples)
             for cell in cells:
-                own = [min(max(bound, cell.first), cell.last) for bound in bounds]
+                own = cell.clip(bounds)
                 if own[-1] > own[0]:
                     parts.append(
                         self._make_loss(
@@ -109,12 +110,12 @@ class Assembly:
             first_row += self.count_rows(number) * term.samples
         return parts
 
-    def _sort(self, term: Term) -> tuple[Term, list[Cell]]:
-        """A term with its samples cell after cell of the domain, one cell if it is not cut."""
+    def _find_cells(self, term: Term) -> tuple[Tensor | None, list[Cell]]:
+        """The order of a term's samples cell after cell; as they are, in one, if none is cut."""
         subdomains = self._solution.subdomains
-        return (
-            (term, [Cell((0,), 0, term.samples)]) if subdomains is None else subdomains.sort(term)
-        )
+        if subdomains is None:
+            return None, [Cell((0,), 0, term.samples)]
+        return subdomains.find_cells(term.points, term.group)
 
     def find_coupling(self, terms: Sequence[Term]) -> Coupling | None:
         """Which parameters samples of terms, on all ranks, couple; None for one domain."""
@@ -123,7 +124,7 @@ class Assembly:
             return None
         network, n = solution.network, solution.network.parameters
         unknowns = torch.arange(n, n + len(self._equations.unknowns), device="cpu")
-        cells = sorted({cell.members for term in terms for cell in self._sort(term)[1]})
+        cells = sorted({cell.members for term in terms for cell in self._find_cells(term)[1]})
         pieces = (
             network.find_entries(solution.list_networks([k]))
             for k in range(solution.subdomains.count)
@@ -136,16 +137,15 @@ class Assembly:
         first, last = bounds[0], bounds[-1]
         if last == first:
             return None
-        own, count = term.points[:, first:last], torch.arange(last - first, device="cpu")
-        sorted_term, cells = self._sort(replace(term, points=own, given=count[None].double()))
-        assert sorted_term.given is not None
-        places = sorted_term.given[0].long()
-        plain = replace(sorted_term, given=None)
+        own = replace(term, points=term.points[:, first:last], given=None)
+        order, cells = self._find_cells(own)
+        places = torch.arange(last - first, device="cpu") if order is None else order
+        moved = own if order is None else reorder(own, order)
         shares = Holding(holding.chunks, 0, 1, holding.threads).cut(last - first)
         parts = []
         for cell in cells:
-            inside = [min(max(bound, cell.first), cell.last) for bound in shares]
-            made = self._make_loss(0, plain, 1.0, inside, 0, holding.threads, cell.members)
+            inside = cell.clip(shares)
+            made = self._make_loss(0, moved, 1.0, inside, 0, holding.threads, cell.members)
             parts.append((places[cell.first : cell.last], made.loss))
         return EquationResiduals(parts, last - first)
 
@@ -169,10 +169,7 @@ class Assembly:
         names = list(self.trials[number].values)
         points = term.points[:, g * first : g * last]
         own = [bound - first for bound in bounds]
-        filled = own
-        if solution.subdomains is not None:
-            low, high = find_filled(own)
-            filled = own[low : high + 1]
+        filled = own if solution.subdomains is None else trim_bounds(own)
         evaluator = solution.make_evaluator(
             shape, points, [g * bound for bound in filled], threads, members
         )

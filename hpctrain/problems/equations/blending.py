@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hpctrain.kernels.jets import JetEvaluator, JetShape
 from hpctrain.problems.equations.ansatz import evaluate_jets
-from hpctrain.problems.equations.fields import LAPLACIAN, Component, Field
+from hpctrain.problems.equations.fields import Field, list_components
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.subdomains import KEY, Subdomains
 
@@ -38,8 +38,8 @@ class Blend:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._shape, self._members = shape, len(members)
-        components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
+        self._shape = shape
+        components = list_components(shape)
 
         def make_jet(number: int) -> list[Tensor]:
             def window(x: Tensor) -> Tensor:

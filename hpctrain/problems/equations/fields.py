@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hpctrain.kernels.shape import JetShape
+
 # The coordinates along which a derivative is taken, by number, ascending: () is the value.
 Index = tuple[int, ...]
 # The component of a jet that stands for the sum of the second derivatives along space.
@@ -25,6 +27,11 @@ HIGHEST_ORDER = 4
 TIME = "t"
 # Names of a field that are no derivatives.
 RESERVED = ("value", "normal", LAPLACIAN)
+
+
+def list_components(shape: JetShape) -> list[Component]:
+    """The components of a jet, in its order."""
+    return [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
 
 
 @dataclass(frozen=True)

@@ -276,12 +276,11 @@ class PinnLoss:
             add_gram_sums(by_chunk, 1, G, layout, self._threads)
 
     def sum_cell_grams(self, theta: Tensor, first: int, last: int) -> Tensor:
-        assert self.coupling is not None
-        sizes = [self.coupling.count_columns(cell) for cell in self.coupling.cells]
-        sums = torch.zeros(sum(n * n for n in sizes), dtype=self.dtype, device=self.device)
-        squares = sums.split([n * n for n in sizes])
-        for cell, n, G in zip(self.coupling.cells, sizes, squares, strict=True):
-            pieces = [self.coupling.all_pieces[i] for i in self.coupling.list_pieces(cell)]
+        coupling = self.coupling
+        assert coupling is not None
+        sums = torch.zeros(coupling.numbers, dtype=self.dtype, device=self.device)
+        for cell, G in zip(coupling.cells, coupling.split(sums), strict=True):
+            pieces = [coupling.all_pieces[i] for i in coupling.list_pieces(cell)]
             by_term = [
                 term.loss.evaluate_own_jacobian(theta, first, last, torch.cat(pieces)).split(
                     term.chunk_rows[first:last]
@@ -291,7 +290,7 @@ class PinnLoss:
             ]
             by_chunk = [[rows for rows in each if len(rows)] for each in zip(*by_term, strict=True)]
             if any(by_chunk):
-                add_square_gram(_leave_out_empty(by_chunk), 1, G.view(n, n), self._threads)
+                add_square_gram(_leave_out_empty(by_chunk), 1, G, self._threads)
         return sums
 
     def evaluate_rows(self, theta: Tensor, first: int, last: int) -> list[Tensor]:

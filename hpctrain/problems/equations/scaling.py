@@ -22,7 +22,7 @@ from hpctrain.kernels.fallback import compose_jets, differentiate_activation
 from hpctrain.kernels.jets import JetShape
 from hpctrain.problems.equations.ansatz import Function, evaluate_jets
 from hpctrain.problems.equations.conditions.base import Frame
-from hpctrain.problems.equations.fields import LAPLACIAN, Component
+from hpctrain.problems.equations.fields import list_components
 
 # Sizes of a coordinate between which networks are trained without scaling.
 USUAL_SIZES = (1e-3, 1e3)
@@ -189,7 +189,7 @@ def _turn(frequencies: Tensor, firsts: Tensor) -> Tensor:
 
 def _differentiate(function: Function, points: Tensor, shape: JetShape) -> Tensor:
     """The jets (components, N) of a function of the points."""
-    components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
+    components = list_components(shape)
     found = evaluate_jets(function, points, components, shape.laplacian, "an input")
     return torch.stack([found[each] for each in components])
 

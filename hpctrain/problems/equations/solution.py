@@ -12,7 +12,7 @@ from hpctrain.linalg.arrays import CPU
 from hpctrain.problems.equations.ansatz import Form, Function, evaluate_jets
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
-from hpctrain.problems.equations.fields import LAPLACIAN, Component, Field
+from hpctrain.problems.equations.fields import LAPLACIAN, Component, Field, list_components
 
 Jets = dict[Component, Tensor]
 
@@ -48,7 +48,7 @@ class Composition:
         self._places = {index: shape.find_position(index) for index in shape.indices}
         self._has_laplacian = bool(shape.laplacian)
         self._last = shape.components - 1
-        components: list[Component] = [*shape.indices, *([LAPLACIAN] if shape.laplacian else [])]
+        components = list_components(shape)
 
         def make_jets(function: Function, place: str, scale: float = 1.0) -> Jets:
             found = evaluate_jets(function, points.flatten(1), components, shape.laplacian, place)

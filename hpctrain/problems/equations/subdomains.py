@@ -14,7 +14,7 @@ Advances in Computational Mathematics 49, 62 (2023).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -42,6 +42,10 @@ class Cell:
     members: tuple[int, ...]
     first: int
     last: int
+
+    def clip(self, bounds: Sequence[int]) -> list[int]:
+        """Bounds of chunks of the term's samples, of those samples that lie in the cell."""
+        return [min(max(bound, self.first), self.last) for bound in bounds]
 
 
 class Subdomains:
@@ -135,10 +139,14 @@ class Subdomains:
                     row &= x < self._find_ramp(axis, cell + 1)[1]
         return touched
 
-    def sort(self, term: Term) -> tuple[Term, list[Cell]]:
-        """A term with its samples cell after cell, and the cells."""
-        g, count = term.group, term.samples
-        touched = self.find_touched(term.points).view(self.count, count, g).any(dim=2)
+    def find_cells(self, points: Tensor, group: int = 1) -> tuple[Tensor, list[Cell]]:
+        """The order (N,) in which samples lie cell after cell, and the cells.
+
+        Args:
+            points: (d, N·group), the points of a sample one after the other.
+        """
+        count = points.shape[1] // group
+        touched = self.find_touched(points).view(self.count, count, group).any(dim=2)
         found, cell_of = torch.unique(touched.T, dim=0, return_inverse=True)
         members = [tuple(row.nonzero()[:, 0].tolist()) for row in found]
         ranked = sorted(range(len(members)), key=lambda k: (_find_mean(members[k]), members[k]))
@@ -150,23 +158,23 @@ class Subdomains:
         for k in ranked:
             cells.append(Cell(members[k], first, first + sizes[k]))
             first += sizes[k]
+        return order, cells
 
-        def move(rows: Tensor | None) -> Tensor | None:
-            if rows is None:
-                return None
-            return rows.reshape(len(rows), count, g)[:, order].flatten(1)
 
-        weights = term.sample_weights
-        points = move(term.points)
-        assert points is not None
-        moved = replace(
-            term,
-            points=points,
-            normals=move(term.normals),
-            given=move(term.given),
-            sample_weights=None if weights is None else weights[order],
-        )
-        return moved, cells
+def reorder(term: Term, order: Tensor) -> Term:
+    """A term with its samples in another order."""
+
+    def move(rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows), term.samples, term.group)[:, order].flatten(1)
+
+    weights = term.sample_weights
+    return replace(
+        term,
+        points=move(term.points),
+        normals=None if term.normals is None else move(term.normals),
+        given=None if term.given is None else move(term.given),
+        sample_weights=None if weights is None else weights[order],
+    )
 
 
 def _find_mean(numbers: tuple[int, ...]) -> float:

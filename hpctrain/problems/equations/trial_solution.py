@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import cycle
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from hpctrain.problems.equations.scaling import Embedding, NetworkInputs
 from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.statement import Statement
 from hpctrain.problems.equations.subdomains import KEY, Subdomains
-from hpctrain.problems.equations.terms import ProblemError, Term
+from hpctrain.problems.equations.terms import ProblemError
 
 # Points a coordinate on which the maximum of a distance is found: odd, so that midpoints are there;
 # above so many coordinates it is found among points inside.
@@ -148,18 +147,16 @@ class TrialSolution:
         """The jets at any points (d, N), float64, of what `make_composition` takes by itself."""
         if self.subdomains is None:
             return self.make_evaluator(shape, points, bounds, threads)
-        every = torch.arange(points.shape[1], device=CPU)[None]
-        term, cells = self.subdomains.sort(Term("", points, _give_nothing, given=every))
-        assert term.given is not None
+        order, cells = self.subdomains.find_cells(points)
         parts = []
         for cell in cells:
-            own = slice(cell.first, cell.last)
-            x, count = term.points[:, own], cell.last - cell.first
+            places = order[cell.first : cell.last]
+            x, count = points[:, places], len(places)
             shares = [k * count // (4 * threads) for k in range(4 * threads + 1)]
             evaluator = self.make_evaluator(shape, x, shares, threads, cell.members)
             entries = self.network.find_entries(self.list_networks(cell.members))
             blend = self._make_blend(shape, x, cell.members)
-            parts.append((term.given[0, own], evaluator, entries, blend))
+            parts.append((places, evaluator, entries, blend))
         return BlendedJets(parts, shape, len(self._output_fields), points.shape[1])
 
     def _make_blend(self, shape: JetShape, points: Tensor, members: Sequence[int]) -> Blend | None:
@@ -254,8 +251,3 @@ class TrialSolution:
         fields = ", ".join(part.fields)
         is_all = part.coordinates == self._frame.axes.names
         return fields if is_all else f"{fields} of {', '.join(part.coordinates)}"
-
-
-def _give_nothing(*_: Any) -> dict[str, Any]:
-    """The residuals of points that are only sorted."""
-    return {}
