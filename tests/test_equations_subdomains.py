@@ -6,9 +6,11 @@ from job_texts import TANH, write_text
 
 from hpctrain import cli
 from hpctrain.kernels.dense import add_square_gram
+from hpctrain.linalg.block_scaling import BlockScaling, regularise
 from hpctrain.linalg.sparse_blocks import SparseBlocks
+from hpctrain.methods.least_squares.damped_systems import ScaledSystem
 from hpctrain.networks.dense import DenseNetwork
-from hpctrain.objective import Objective
+from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import Box, Dirichlet, Equations, Observations, Periodic, Unknown
 from hpctrain.problems.equations.ansatz import evaluate_jets
@@ -49,7 +51,7 @@ def objective_of(problem, chunks=8):
     return Objective.of(problem, Communicator(), chunks)
 
 
-@pytest.mark.parametrize("counts", [{"x": 4}, {"x": 3, "t": 2}])
+@pytest.mark.parametrize("counts", [{"x": 4}, {"x": 3, "t": 2}, {"x": [-0.9, 0.0, 2.0], "t": 2}])
 @pytest.mark.parametrize("overlap", [0.3, 1.0])
 def test_windows_sum_to_one_their_derivatives_to_zero_and_vanish_outside_of_their_boxes(
     counts, overlap
@@ -111,7 +113,19 @@ def test_gradients_and_rows_of_jacobians_are_those_of_differences(is_soft):
     torch.testing.assert_close(pulled, gradient, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("subdomains", [{"x": 4}, {"t": 3}, {"t": 2, "x": 3}])
+def test_subdomains_between_given_places_have_as_many_points_each():
+    ends = [-1.0, -0.9, 0.0, 2.0, 3.0]
+    points = made({"x": ends[1:-1], "t": 2}, points=400).first_points
+    counts = torch.histogram(points[1], torch.tensor(ends, dtype=points.dtype)).hist
+    assert float((counts - 100).abs().max()) <= 2
+    halves = points[0][points[1] < -0.9]
+    assert float(halves.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+CUTS = [{"x": 4}, {"t": 3}, {"t": 2, "x": [-0.5, 0.0]}]
+
+
+@pytest.mark.parametrize("subdomains", CUTS)
 @pytest.mark.parametrize("is_soft", [False, True])
 def test_sparse_systems_are_the_dense_ones(subdomains, is_soft):
     """Periodic ends couple the first and the last subdomain, and the rate couples all."""
@@ -129,6 +143,52 @@ def test_sparse_systems_are_the_dense_ones(subdomains, is_soft):
     expected = torch.linalg.solve(dense + shift * torch.eye(len(b), dtype=b.dtype), b)
     torch.testing.assert_close(x, expected, rtol=1e-8, atol=1e-10 * float(expected.abs().max()))
     assert sparse.factorise(-2 * size) is None
+
+
+@pytest.mark.parametrize("subdomains", CUTS)
+def test_scaled_steps_are_those_of_the_dense_damped_system(subdomains):
+    """min ‖r + J p‖² + δ ‖R p‖², from the rows [J; √δ R] by Householder; R by pieces."""
+    objective = objective_of(made(subdomains))
+    theta = objective.source.make_initial_parameters(3)
+    system = ScaledSystem(objective, evaluate_point(objective, theta), 1e-12)
+    rows, _ = objective.evaluate_rows(theta)
+    r, J = rows[:, 0], rows[:, 1:]
+    scale, lam = (2 / objective.samples) ** 0.5, 1e-3
+    R = torch.zeros(len(theta), len(theta), dtype=torch.float64)
+    for piece in objective.coupling.all_pieces:
+        R[piece[:, None], piece] = scale * torch.linalg.qr(J[:, piece], mode="r").R
+        own = system.matrix.make_dense()[piece[:, None], piece]
+        torch.testing.assert_close(own, torch.eye(len(piece), dtype=own.dtype), rtol=0, atol=1e-6)
+    damped = torch.cat([scale * J, lam**0.5 * R])
+    right = torch.cat([-scale * r, torch.zeros(len(theta), dtype=r.dtype)])
+    expected = torch.linalg.lstsq(damped, right[:, None], driver="gelsd").solution[:, 0]
+    factored = system.factor(lam)
+    p = factored.compute_velocity()
+    z, found = R @ expected, R @ p
+    torch.testing.assert_close(found, z, rtol=1e-6, atol=1e-6 * float(z.norm()))
+    decrease = float((r @ r - (r + J @ p) @ (r + J @ p)) / objective.samples)
+    assert factored.predict_decrease(p) == pytest.approx(decrease, rel=1e-8)
+    zero = factored.compute_correction(torch.zeros_like(p))
+    torch.testing.assert_close(zero, p, rtol=1e-6, atol=1e-6 * float(p.norm()))
+
+
+def test_columns_that_differ_by_rounding_errors_of_their_squares_are_told_apart():
+    """JᵀJ of the Läuchli matrix [1 1; ε 0; 0 ε] is that of rank one."""
+    epsilon = 1e-9
+    J = torch.tensor([[1.0, 1.0], [epsilon, 0.0], [0.0, epsilon]], dtype=torch.float64)
+    assert int(torch.linalg.cholesky_ex(J.T @ J)[1]) != 0
+    R = regularise(torch.linalg.qr(J, mode="r").R, 1e-13)
+    scaling = BlockScaling([torch.arange(2)], [R])
+    Q = scaling.scale_columns(J, [0])
+    torch.testing.assert_close(Q.T @ Q, torch.eye(2, dtype=J.dtype), rtol=0, atol=1e-6)
+    theta = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    found = scaling.unscale(scaling.scale(theta))
+    torch.testing.assert_close(found, theta, rtol=1e-6, atol=0)
+    weak = regularise(torch.linalg.qr(J, mode="r").R, 1e-6)
+    norms = torch.linalg.svdvals(BlockScaling([torch.arange(2)], [weak]).scale_columns(J, [0]))
+    # σ of J are √2 and ε, the norm of its largest column is 1
+    expected = [1.0, epsilon / (epsilon**2 + 1e-12) ** 0.5]
+    assert norms.tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_neighbours_alone_share_blocks():
@@ -197,6 +257,10 @@ def test_residuals_at_points_come_in_the_order_of_the_points():
     [
         ({"subdomains": {"z": 2}}, "network.subdomains.z = 2 is not allowed: Coupled has t, x"),
         ({"subdomains": {"x": 300}}, "have none of the 120 points: fewer subdomains"),
+        (
+            {"subdomains": {"x": [0.0, 3.0]}},
+            r"network.subdomains.x = \[0.0, 3.0\] is not allowed: places between -1 and 3",
+        ),
     ],
 )
 def test_a_cut_that_is_not_possible_is_refused(options, said):

@@ -42,6 +42,14 @@ class Coupling:
         """The number of parameters on which rows of a cell depend."""
         return sum(len(self.all_pieces[i]) for i in self.list_pieces(cell))
 
+    def find_columns(self, cell: tuple[int, ...], number: int) -> slice | None:
+        """Where the parameters of a piece are among those of a cell; None where they are not."""
+        numbers = self.list_pieces(cell)
+        if number not in numbers:
+            return None
+        first = sum(len(self.all_pieces[i]) for i in numbers[: numbers.index(number)])
+        return slice(first, first + len(self.all_pieces[number]))
+
     @property
     def numbers(self) -> int:
         """How many the matrices of all cells have."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.linalg.block_layout import Layout
+from hpctrain.linalg.block_scaling import BlockScaling, regularise
 from hpctrain.linalg.sparse_blocks import SparseBlocks
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.coupling import Coupling
@@ -30,6 +31,7 @@ from hpctrain.objective.losses import (
     StratifiedLoss,
     TracedLoss,
 )
+from hpctrain.objective.piece_factors import factorise_pieces
 from hpctrain.objective.sketch import Sketch, draw_signs
 from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import BoundSource, DivisibleSource, LossSource
@@ -259,10 +261,48 @@ class Objective:
     def _assemble_blocks(self, coupling: Coupling, theta: Tensor) -> SparseBlocks:
         share, start = self._share, self._held[0]
         assert isinstance(share, CoupledLoss)
+        sums = []
+        for node in find_aligned_nodes(*self._held):
+            rows = share.evaluate_cell_rows(theta, node.first - start, node.last - start)
+            sums.append(rows.sum_grams(0, node.last - node.first))
+        return self._add_blocks(coupling, sums)
+
+    def assemble_scaled_gauss_newton(
+        self, theta: Tensor, cutoff: float
+    ) -> tuple[SparseBlocks, BlockScaling]:
+        """Computes R⁻ᵀ (2/|D|) JᵀJ R⁻¹ at θ, where R⁻¹ makes the columns of each piece orthonormal.
+
+        The rows of J of this rank's samples, by the parameters of their cells, are in memory at
+        once.
+
+        Args:
+            theta: θ (n,).
+            cutoff: c of `linalg.block_scaling`.
+
+        Returns:
+            The blocks of the matrix that are not zero, and R, on every rank.
+
+        Raises:
+            TypeError: all parameters may have rows of J in common; see `coupling`.
+        """
+        share, coupling = self._share, self.coupling
+        if coupling is None or not isinstance(share, CoupledLoss):
+            raise TypeError("all parameters of this loss may have rows of J in common")
+        start, end = self._held
+        rows = share.evaluate_cell_rows(theta, 0, end - start)
+        root = math.sqrt(2 / self.samples)
+        found = factorise_pieces(coupling, rows, self.communicator, theta)
+        factors = [root * regularise(R, cutoff) for R in found]
+        scaling = BlockScaling(coupling.all_pieces, factors)
+        scaled = rows.scale(scaling)
         sums = [
-            share.sum_cell_grams(theta, node.first - start, node.last - start)
-            for node in find_aligned_nodes(*self._held)
+            scaled.sum_grams(node.first - start, node.last - start)
+            for node in find_aligned_nodes(start, end)
         ]
+        return self._add_blocks(coupling, sums), scaling
+
+    def _add_blocks(self, coupling: Coupling, sums: list[Tensor]) -> SparseBlocks:
+        """(2/|D|) JᵀJ of the sums over cells of this rank's subtrees."""
         if self.communicator.size == 1:
             total = sums[0]
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
 from hpctrain.linalg.block_layout import Layout
+from hpctrain.linalg.block_scaling import BlockScaling
 from hpctrain.objective.coupling import Coupling
 from hpctrain.parallel.communicator import Communicator
 
@@ -115,6 +116,27 @@ class LeastSquaresLoss(SampledLoss, Protocol):
         """
 
 
+class CellRows(Protocol):
+    """Rows [r J] of consecutive chunks by the cells of a coupling that they lie in."""
+
+    def sum_grams(self, first: int, last: int) -> Tensor:
+        """Computes JᵀJ of every cell over some of the chunks, in the order of the cells, (m,).
+
+        The products of the single chunks are added along the complete binary tree over these
+        chunks. Their rows and columns are those of the cell's pieces, one after the other, and what
+        lies above a diagonal is undefined.
+
+        Args:
+            first, last: the chunks first … last - 1, a power of two of them.
+        """
+
+    def list_columns(self, number: int) -> list[list[Tensor]]:
+        """The rows of each chunk that depend on a piece, by its parameters alone, (k, p) each."""
+
+    def scale(self, scaling: BlockScaling) -> "CellRows":
+        """The same by z = R θ."""
+
+
 @runtime_checkable
 class CoupledLoss(LeastSquaresLoss, Protocol):
     """A least-squares loss of which few parameters have rows of J in common.
@@ -125,16 +147,12 @@ class CoupledLoss(LeastSquaresLoss, Protocol):
 
     coupling: Coupling | None
 
-    def sum_cell_grams(self, theta: Tensor, first: int, last: int) -> Tensor:
-        """Computes JᵀJ of every cell over some chunks, in the order of `coupling.cells`, (m,).
-
-        The products of the single chunks are added along the complete binary tree over these
-        chunks. Their rows and columns are those of the cell's pieces, one after the other, and what
-        lies above a diagonal is undefined.
+    def evaluate_cell_rows(self, theta: Tensor, first: int, last: int) -> CellRows:
+        """Computes the rows [r J] of some chunks by cells.
 
         Args:
             theta: θ (n,).
-            first, last: the chunks first … last - 1 of this rank, a power of two of them.
+            first, last: the chunks first … last - 1 of this rank.
         """
 
 

@@ -75,7 +75,8 @@ class Summary:
             return f"{kind} {'-'.join(map(str, settings['hidden']))}"
         count = " each" if settings.get("separate") else ""
         cut = settings.get("subdomains") or {}
-        count += f", {math.prod(cut.values())} subdomains" if cut else ""
+        sizes = (own if isinstance(own, int) else len(own) + 1 for own in cut.values())
+        count += f", {math.prod(sizes)} subdomains" if cut else ""
         return f"{kind} {'x'.join(size)}{count}" if all(size) else kind
 
     @property

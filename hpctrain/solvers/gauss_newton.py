@@ -37,6 +37,7 @@ from hpctrain.methods.least_squares.damped_systems import (
     DualSystem,
     Factored,
     PrimalSystem,
+    ScaledSystem,
 )
 from hpctrain.methods.least_squares.damping import DampingOptions, DampingSearch, Proposal
 from hpctrain.methods.least_squares.singular_values import SingularSystem
@@ -53,7 +54,16 @@ class GaussNewtonOptions(DampingOptions):
 
     name: Literal["gauss-newton"] = "gauss-newton"
     factorisation: Literal["gram", "qr"] = Field(
-        "gram", description="of JᵀJ or J Jᵀ by Cholesky, or of J itself by Householder and σ"
+        "gram",
+        description="of JᵀJ or J Jᵀ by Cholesky, or of J itself by Householder and σ; with"
+        " subdomains of the columns of each, in whose orthonormal bases JᵀJ is then summed",
+    )
+    cutoff: float = Field(
+        1e-8,
+        gt=0,
+        lt=1,
+        description="of subdomains with qr: directions in one count as zero below this part of its"
+        " largest column",
     )
     form: Literal["auto", "primal", "dual"] = Field(
         "auto", description="n x n, or N x N; by default the smaller one"
@@ -134,6 +144,8 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def _make_system(self, state: GaussNewtonState) -> DampedSystem:
         objective, theta = self.setting.objective, state.point.theta
+        if self.options.factorisation == "qr" and objective.coupling is not None:
+            return ScaledSystem(objective, state.point, self.options.cutoff)
         if self.options.factorisation == "qr":
             return SingularSystem(objective, theta)
         if not self._is_dual:
@@ -163,7 +175,9 @@ class GaussNewton(Solver[GaussNewtonState]):
         if coupling is not None and not self._is_dual:
             pieces = len(coupling.all_pieces)
             solved = f"JᵀJ {n} x {n} of {pieces} x {pieces} blocks, sparse Cholesky on each rank"
-        if o.factorisation == "qr":
+        if coupling is not None and o.factorisation == "qr":
+            solved += ", by orthonormal columns in each"
+        elif o.factorisation == "qr":
             solved = f"R of J {N} x {n} by a tree over all ranks, singular values"
         control = "the ratio of decreases" if o.control == "ratio" else "what still lowers the loss"
         return [

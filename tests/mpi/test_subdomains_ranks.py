@@ -1,5 +1,6 @@
 """Networks of subdomains on several ranks: the steps of one rank, bit by bit."""
 
+import pytest
 import torch
 
 from hpctrain.networks.dense import DenseNetwork
@@ -16,18 +17,21 @@ FORMULATION = Formulation(
 )
 
 
-def train(ranks):
+def train(ranks, factorisation):
     """θ after three steps, and errors on a grid."""
     problem = PinnProblem(EQUATIONS["burgers"](), DenseNetwork(2, 4, 3), FORMULATION)
-    solver = GaussNewton(Setting(Objective.of(problem, ranks, 8), 0), GaussNewtonOptions())
+    options = GaussNewtonOptions(factorisation=factorisation)
+    solver = GaussNewton(Setting(Objective.of(problem, ranks, 8), 0), options)
     state = solver.init(problem.make_initial_parameters(0))
     for _ in range(3):
         state, _ = solver.step(state)
     return state.point, problem.make_monitor(ranks, 8, 1).measure(state.point.theta)
 
 
-def test_steps_have_the_bits_of_one_rank(comm, assert_everywhere):
-    (found, errors), (expected, alone) = train(comm), train(Communicator())
+@pytest.mark.parametrize("factorisation", ["gram", "qr"])
+def test_steps_have_the_bits_of_one_rank(comm, assert_everywhere, factorisation):
+    found, errors = train(comm, factorisation)
+    expected, alone = train(Communicator(), factorisation)
     assert_everywhere(torch.equal(found.theta, expected.theta), "the parameters")
     assert_everywhere(found.loss == expected.loss, "the loss")
     assert_everywhere(errors == alone, "the errors")

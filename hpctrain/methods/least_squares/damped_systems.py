@@ -14,6 +14,8 @@ S = I gives the steps of the primal form. A random S of k < N rows with E SᵀS 
 residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖². Both matrices are factored by all ranks
 together.
 
+Scaled: the primal form by z = R θ (`linalg.block_scaling`), where few parameters are coupled.
+
 Sources: Björck, Numerical Methods for Least Squares Problems (1996); sketched Gauss-Newton for
 physics-informed networks: DSGNAR, arXiv 2607.02194.
 """
@@ -81,6 +83,47 @@ class FactoredPrimal:
     def predict_decrease(self, p: Tensor) -> float:
         """-∇Lᵀp - ½ pᵀBp, and B p = -∇L - λ p."""
         return 0.5 * (self._damping * dot(p, p) - dot(self._system.point.gradient, p))
+
+
+class ScaledSystem:
+    """The same by z = R θ, in which columns of J by the parameters of a piece are orthonormal.
+
+    B is R⁻ᵀ (2/N) JᵀJ R⁻¹, and what is damped is ‖z‖. See `linalg.block_scaling`.
+
+    Args:
+        cutoff: c there.
+    """
+
+    def __init__(self, objective: Objective, point: Point, cutoff: float) -> None:
+        self.objective, self.point = objective, point
+        self.matrix, self.scaling = objective.assemble_scaled_gauss_newton(point.theta, cutoff)
+
+    def factor(self, damping: float) -> "FactoredScaled | None":
+        factors = self.matrix.factorise(damping)
+        return None if factors is None else FactoredScaled(self, damping, factors)
+
+
+class FactoredScaled:
+    """The Cholesky factor of B + λ I, by z."""
+
+    def __init__(self, system: ScaledSystem, damping: float, factors: SparseCholesky) -> None:
+        self._system, self._damping, self._factors = system, damping, factors
+
+    def compute_velocity(self) -> Tensor:
+        scaling = self._system.scaling
+        right = scaling.pull_back(self._system.point.gradient)
+        return -scaling.unscale(self._factors.solve(right))
+
+    def compute_correction(self, q: Tensor) -> Tensor:
+        s = self._system
+        pulled = s.scaling.pull_back(s.objective.pull_back_residuals(s.point.theta, q))
+        right = pulled + self._damping * s.scaling.scale(q)
+        return -s.scaling.unscale(self._factors.solve(right))
+
+    def predict_decrease(self, p: Tensor) -> float:
+        """As that of B and λ by θ, with ‖z‖ for ‖p‖."""
+        z = self._system.scaling.scale(p)
+        return 0.5 * (self._damping * dot(z, z) - dot(self._system.point.gradient, p))
 
 
 class DualSystem:

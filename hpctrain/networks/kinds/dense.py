@@ -1,10 +1,11 @@
 """The dense networks that solve equations."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 from torch import Tensor
 
 from hpctrain.errors import InputError
@@ -13,8 +14,8 @@ from hpctrain.linalg.randomness import make_generator
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.options import Options
 
-# Subdomains along a coordinate.
-Subdivision = Annotated[int, Field(ge=2)]
+# Subdomains along a coordinate: how many, or the places between them.
+Subdivision = Annotated[int, Field(ge=2)] | Annotated[list[float], Field(min_length=1)]
 # The farthest from 0 and 1 that a uniform number is kept, of which the normal one is then finite.
 _LEAST = 1e-12
 
@@ -52,7 +53,8 @@ class DenseOptions(Options):
     subdomains: dict[str, Subdivision] = Field(
         {},
         description="into how many overlapping subdomains the domain is cut along coordinates, each"
-        " with a network of this size; by default it is not",
+        " with a network of this size, or the places between them, which then have as many"
+        " collocation points each; by default it is not",
     )
     overlap: float = Field(
         1.0,
@@ -88,6 +90,14 @@ class DenseOptions(Options):
                 "subdomains is for scale_inputs = true: each scales coordinates itself"
             )
         return self
+
+    @field_validator("subdomains")
+    @classmethod
+    def _ascend(cls, subdomains: dict[str, Subdivision]) -> dict[str, Subdivision]:
+        for name, cut in subdomains.items():
+            if isinstance(cut, list) and any(not a < b for a, b in pairwise(cut)):
+                raise ValueError(f"{name}: places that ascend")
+        return subdomains
 
     def make(self, inputs: int) -> DenseNetwork:
         """Makes the network for so many inputs."""

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
-from hpctrain.kernels.dense import add_gram_sums, add_square_gram, fit_parts
+from hpctrain.kernels.dense import add_gram_sums, fit_parts
 from hpctrain.kernels.members import MemberResidual
 from hpctrain.kernels.residual import ResidualLoss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.linalg.vectors import dot
 from hpctrain.networks.joint import JointLayer, JointNetwork
 from hpctrain.objective.coupling import Coupling
+from hpctrain.problems.equations.cell_rows import CellRows
 
 
 @dataclass(frozen=True)
@@ -275,11 +276,11 @@ class PinnLoss:
         if by_chunk:
             add_gram_sums(by_chunk, 1, G, layout, self._threads)
 
-    def sum_cell_grams(self, theta: Tensor, first: int, last: int) -> Tensor:
+    def evaluate_cell_rows(self, theta: Tensor, first: int, last: int) -> CellRows:
         coupling = self.coupling
         assert coupling is not None
-        sums = torch.zeros(coupling.numbers, dtype=self.dtype, device=self.device)
-        for cell, G in zip(coupling.cells, coupling.split(sums), strict=True):
+        by_cell = []
+        for cell in coupling.cells:
             pieces = [coupling.all_pieces[i] for i in coupling.list_pieces(cell)]
             by_term = [
                 term.loss.evaluate_own_jacobian(theta, first, last, torch.cat(pieces)).split(
@@ -288,10 +289,9 @@ class PinnLoss:
                 for term in self._terms
                 if term.members == cell and isinstance(term.loss, MemberResidual)
             ]
-            by_chunk = [[rows for rows in each if len(rows)] for each in zip(*by_term, strict=True)]
-            if any(by_chunk):
-                add_square_gram(_leave_out_empty(by_chunk), 1, G, self._threads)
-        return sums
+            by_chunk = zip(*by_term, strict=True) if by_term else [()] * (last - first)
+            by_cell.append([[rows for rows in each if len(rows)] for each in by_chunk])
+        return CellRows(coupling, by_cell, self._threads, theta)
 
     def evaluate_rows(self, theta: Tensor, first: int, last: int) -> list[Tensor]:
         none = torch.zeros(0, 1 + self._whole, dtype=self.dtype, device=self.device)
@@ -423,16 +423,3 @@ def _multiply_adds(layers: tuple[JointLayer, ...]) -> int:
 def compute_row_scale(weight: float, samples: int, total: int) -> float:
     """√(w |D| / N) for a term of N samples among |D|."""
     return math.sqrt(weight * total / samples)
-
-
-def _leave_out_empty(parts: list[list[Tensor]]) -> list[list[Tensor]]:
-    """The parts below the lowest node of their tree under which all rows are."""
-    while len(parts) > 1:
-        half = len(parts) // 2
-        if not any(parts[:half]):
-            parts = parts[half:]
-        elif not any(parts[half:]):
-            parts = parts[:half]
-        else:
-            break
-    return parts

@@ -119,6 +119,12 @@ class PinnOptions(FamilyOptions):
         equations, dtype = find_equations(self.name), type_of(precision)
         names = equations.frame.axes.names
         clusters = [_place_cluster(equations, k, each) for k, each in enumerate(self.clusters, 1)]
+        for cluster in self.clusters:
+            if isinstance(network.subdomains.get(cluster.coordinate), list):
+                raise InputError(
+                    f"problem.clusters along {cluster.coordinate!r} is not allowed: points are as"
+                    f" many in each of the subdomains that network.subdomains places along it"
+                )
         formulation = Formulation(
             points=self.points,
             condition_points=self.condition_points,

@@ -69,6 +69,20 @@ def _distribution(x: Tensor, low: float, high: float, clusters: Sequence[Cluster
     return total
 
 
+def spread_over_cells(points: Tensor, coordinate: int, ends: Sequence[float]) -> Tensor:
+    """The points moved along a coordinate, so that each of its cells gets as many of them.
+
+    Args:
+        points: (d, N), evenly distributed in the domain, left unchanged.
+        ends: e_0 … e_S of the cells, those of the domain the first and the last.
+    """
+    moved, known = points.clone(), points.new_tensor(ends)
+    places = (points[coordinate] - ends[0]) * ((len(ends) - 1) / (ends[-1] - ends[0]))
+    cell = places.long().clamp(0, len(ends) - 2)
+    moved[coordinate] = known[cell] + (places - cell) * (known[cell + 1] - known[cell])
+    return moved
+
+
 def make_grid_points(domain: Domain, counts: tuple[int, ...]) -> Tensor:
     """The tensor grid of equidistant points, ends included; the last coordinate runs fastest.
 

@@ -14,7 +14,8 @@ from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import make_exact_forms
 from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.geometry.sampling import Cube, place_interior_points
-from hpctrain.problems.equations.points import Cluster, move_into_clusters
+from hpctrain.problems.equations.points import Cluster, move_into_clusters, spread_over_cells
+from hpctrain.problems.equations.subdomains import Cut, find_ends
 from hpctrain.problems.equations.terms import (
     EQUATION,
     ProblemError,
@@ -39,7 +40,8 @@ class Formulation:
         fourier: random frequencies (m, d) of further inputs of the network.
         adapt: what of the loss is renewed in the course of a run.
         separate: which fields have networks of their own; see `parts.divide_fields`.
-        subdomains: how many along a coordinate, by its name; see `subdomains.Subdomains`.
+        subdomains: how many along a coordinate, or the places between them, which have as many
+            collocation points each, by its name; see `subdomains.Subdomains`.
         overlap: of neighbouring subdomains, in units of a cell.
     """
 
@@ -53,7 +55,7 @@ class Formulation:
     fourier: Tensor | None = None
     adapt: AdaptOptions | None = None
     separate: bool | Sequence[Sequence[str]] = False
-    subdomains: Mapping[str, int] = field(default_factory=dict)
+    subdomains: Mapping[str, Cut] = field(default_factory=dict)
     overlap: float = 1.0
 
 
@@ -85,8 +87,11 @@ class Statement:
 
     def move_into_clusters(self, points: Tensor) -> Tensor:
         """Evenly distributed points (d, N) of the bounding box, denser where the job asks."""
-        bounds = self.equations.frame.region.bounds
-        return move_into_clusters(points, bounds, self.formulation.clusters)
+        frame, f = self.equations.frame, self.formulation
+        graded = {name: cut for name, cut in f.subdomains.items() if not isinstance(cut, int)}
+        for coordinate, ends in find_ends(frame, graded).items():
+            points = spread_over_cells(points, coordinate, ends)
+        return move_into_clusters(points, frame.region.bounds, f.clusters)
 
     def make_terms(self) -> list[Term]:
         """The equation's own term, and those of the conditions that the form does not meet."""

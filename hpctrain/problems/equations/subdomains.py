@@ -1,9 +1,10 @@
 """Overlapping subdomains of a domain, each with networks of its own: u(x) = Σ_j w_j(x) N_j(x; θ_j).
 
-Along each coordinate that is cut, [a, b] has S cells of one size h, and between two of them lies a
-ramp, the interval e ± o h / 2 about their common end e, o the overlap. The windows
+Along each coordinate that is cut, [a, b] has S cells, and between two of them lies a ramp, the
+interval e ± o h / 2 about their common end e, o the overlap, h the size of the smaller one. The
+windows
 
-    w_j = p_j - p_{j+1},   p_0 = 1,   p_S = 0,   p_j(x) = s((x - e_j) / (o h) + 1/2),
+    w_j = p_j - p_{j+1},   p_0 = 1,   p_S = 0,   p_j(x) = s((x - e_j) / (o h_j) + 1/2),
 
 with the polynomial step s of degree 2 m + 1, which is 0 up to 0, 1 from 1 on, and has m continuous
 derivatives, sum to one; those of several coordinates are multiplied. A point lies in at most two
@@ -17,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from torch import Tensor
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.terms import ProblemError, Term
 
+# How many cells, or the places between them.
+Cut = int | Sequence[float]
 # The setting that says so.
 KEY = "network.subdomains"
 # m, continuous derivatives of a window.
@@ -53,24 +56,25 @@ class Subdomains:
 
     Args:
         frame: the coordinates and their bounds.
-        counts: how many there are along a coordinate, by its name.
-        overlap: o, of each ramp, in units of a cell.
+        cuts: how many there are along a coordinate, of one size, or the places between them,
+            ascending, by its name.
+        overlap: o, of each ramp, in units of the smaller one of two cells.
         embedded: coordinates that networks take other functions of.
 
     Raises:
-        ProblemError: there is no such coordinate, or it cannot be cut.
+        ProblemError: there is no such coordinate, or it cannot be cut, or not there.
     """
 
     def __init__(
         self,
         frame: Frame,
-        counts: Mapping[str, int],
+        cuts: Mapping[str, Cut],
         overlap: float,
         embedded: Mapping[str, str] | None = None,
     ) -> None:
         names = frame.axes.names
-        for name in counts:
-            given = f"{KEY}.{name} = {counts[name]} is not allowed"
+        for name in cuts:
+            given = f"{KEY}.{name} = {cuts[name]} is not allowed"
             if name not in names:
                 raise ProblemError(f"{given}: {frame.title} has {', '.join(names)}")
             if name in (embedded or {}):
@@ -78,40 +82,47 @@ class Subdomains:
                     f"{given}: networks take {name} by functions of it, for {embedded[name]}"  # type: ignore[index]
                 )
         self._names, self._bounds = names, frame.region.bounds
-        self._cuts = {names.index(name): count for name, count in counts.items()}
+        self._ends = find_ends(frame, cuts)
         self._overlap = overlap
 
     @property
     def count(self) -> int:
         """S, of all of them."""
-        return math.prod(self._cuts.values())
+        return math.prod(self._counts.values())
+
+    @cached_property
+    def _counts(self) -> dict[int, int]:
+        """How many there are along a coordinate, by its number."""
+        return {axis: len(ends) - 1 for axis, ends in self._ends.items()}
 
     def describe(self) -> str:
         """How many along which coordinates."""
         along = ", ".join(
-            f"{count} along {self._names[axis]}" for axis, count in self._cuts.items()
+            f"{count} along {self._names[axis]}" for axis, count in self._counts.items()
         )
         return f"{self.count} subdomains ({along}, overlap {self._overlap:g})"
 
     @cached_property
     def places(self) -> list[dict[int, int]]:
         """The cell of each along the coordinates that are cut."""
-        grid = product(*(range(count) for count in self._cuts.values()))
-        return [dict(zip(self._cuts, cell, strict=True)) for cell in grid]
+        grid = product(*(range(count) for count in self._counts.values()))
+        return [dict(zip(self._counts, cell, strict=True)) for cell in grid]
 
     def find_bounds(self, number: int) -> tuple[tuple[float, float], ...]:
         """The box (low, high) a coordinate where the window of a subdomain is not zero."""
         found = list(self._bounds)
         for axis, cell in self.places[number].items():
-            low, high = self._find_ramp(axis, cell)[0], self._find_ramp(axis, cell + 1)[1]
-            found[axis] = max(low, found[axis][0]), min(high, found[axis][1])
+            found[axis] = self._find_ramp(axis, cell)[0], self._find_ramp(axis, cell + 1)[1]
         return tuple(found)
 
     def _find_ramp(self, axis: int, number: int) -> tuple[float, float]:
-        """Where p_j begins to rise, and where it is 1."""
-        a, b = self._bounds[axis]
-        h = (b - a) / self._cuts[axis]
-        return a + (number - self._overlap / 2) * h, a + (number + self._overlap / 2) * h
+        """Where p_j begins to rise, and where it is 1; both at an end of the domain."""
+        ends = self._ends[axis]
+        e, sizes = ends[number], [b - a for a, b in pairwise(ends)]
+        if number in (0, len(sizes)):
+            return e, e
+        half = self._overlap / 2 * min(sizes[number - 1 : number + 1])
+        return e - half, e + half
 
     def evaluate(self, number: int, points: Tensor) -> Tensor:
         """The window (N,) of a subdomain at points (d, N), differentiable in them."""
@@ -122,7 +133,7 @@ class Subdomains:
 
     def _step(self, axis: int, number: int, points: Tensor) -> Tensor:
         x = points[axis]
-        if number in (0, self._cuts[axis]):
+        if number in (0, self._counts[axis]):
             return torch.full_like(x, float(number == 0))
         low, high = self._find_ramp(axis, number)
         return smooth_step(((x - low) / (high - low)).clamp(0.0, 1.0))
@@ -135,7 +146,7 @@ class Subdomains:
                 x = points[axis]
                 if cell > 0:
                     row &= x > self._find_ramp(axis, cell)[0]
-                if cell < self._cuts[axis] - 1:
+                if cell < self._counts[axis] - 1:
                     row &= x < self._find_ramp(axis, cell + 1)[1]
         return touched
 
@@ -159,6 +170,28 @@ class Subdomains:
             cells.append(Cell(members[k], first, first + sizes[k]))
             first += sizes[k]
         return order, cells
+
+
+def find_ends(frame: Frame, cuts: Mapping[str, Cut]) -> dict[int, tuple[float, ...]]:
+    """The ends e_0 … e_S of the cells along each coordinate that is cut, by its number.
+
+    Raises:
+        ProblemError: one that is given is not inside of the domain.
+    """
+    found = dict[int, tuple[float, ...]]()
+    for name, cut in cuts.items():
+        axis = frame.axes.names.index(name)
+        a, b = frame.region.bounds[axis]
+        if isinstance(cut, int):
+            inner = [a + k * (b - a) / cut for k in range(1, cut)]
+        else:
+            inner = list(cut)
+        if not a < inner[0] <= inner[-1] < b:
+            raise ProblemError(
+                f"{KEY}.{name} = {cut} is not allowed: places between {a:g} and {b:g}"
+            )
+        found[axis] = (a, *inner, b)
+    return found
 
 
 def reorder(term: Term, order: Tensor) -> Term:
