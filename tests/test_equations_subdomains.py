@@ -268,21 +268,6 @@ def test_a_cut_that_is_not_possible_is_refused(options, said):
         made(**options)
 
 
-class Ring(Equations):
-    """A periodic field, whose network takes waves of x."""
-
-    geometry = Box(t=(0, 1), x=(0, 2))
-    conditions = (Periodic("x"),)
-
-    def residuals(self, at, u):
-        return u.t + u.x
-
-
-def test_a_coordinate_that_networks_take_functions_of_is_not_cut():
-    with pytest.raises(ProblemError, match=r"subdomains.x = 2 is not allowed: .* for its ends"):
-        made({"x": 2}, Ring)
-
-
 PROBLEM = 'name = "burgers"\npoints = 100'
 CUT = f"{TANH}\nsubdomains = {{ x = 3 }}\noverlap = 0.8"
 

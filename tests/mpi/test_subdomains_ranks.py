@@ -17,9 +17,13 @@ FORMULATION = Formulation(
 )
 
 
-def train(ranks, factorisation):
+# The second one is periodic in x, whose cells make a ring.
+NAMES = ["burgers", "convection"]
+
+
+def train(ranks, name, factorisation):
     """θ after three steps, and errors on a grid."""
-    problem = PinnProblem(EQUATIONS["burgers"](), DenseNetwork(2, 4, 3), FORMULATION)
+    problem = PinnProblem(EQUATIONS[name](), DenseNetwork(2, 4, 3), FORMULATION)
     options = GaussNewtonOptions(factorisation=factorisation)
     solver = GaussNewton(Setting(Objective.of(problem, ranks, 8), 0), options)
     state = solver.init(problem.make_initial_parameters(0))
@@ -28,10 +32,11 @@ def train(ranks, factorisation):
     return state.point, problem.make_monitor(ranks, 8, 1).measure(state.point.theta)
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("factorisation", ["gram", "qr"])
-def test_steps_have_the_bits_of_one_rank(comm, assert_everywhere, factorisation):
-    found, errors = train(comm, factorisation)
-    expected, alone = train(Communicator(), factorisation)
+def test_steps_have_the_bits_of_one_rank(comm, assert_everywhere, name, factorisation):
+    found, errors = train(comm, name, factorisation)
+    expected, alone = train(Communicator(), name, factorisation)
     assert_everywhere(torch.equal(found.theta, expected.theta), "the parameters")
     assert_everywhere(found.loss == expected.loss, "the loss")
     assert_everywhere(errors == alone, "the errors")

@@ -10,12 +10,17 @@ with the polynomial step s of degree 2 m + 1, which is 0 up to 0, 1 from 1 on, a
 derivatives, sum to one; those of several coordinates are multiplied. A point lies in at most two
 supports along each coordinate that is cut.
 
+Where both ends of a coordinate are one place, the cells make a ring: there is a ramp about its ends
+as well, p_0 = p_S is that of the last and the first cell, and a window is that of the point moved
+by whole periods to where it is nearest to the middle of its box. Networks take the coordinate moved
+so too, scaled from the box: u has the period, for windows and inputs have it where w_j is not 0.
+
 Source: B. Moseley, A. Markham, T. Nissen-Meyer, Finite basis physics-informed neural networks,
 Advances in Computational Mathematics 49, 62 (2023).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
@@ -32,6 +37,8 @@ Cut = int | Sequence[float]
 KEY = "network.subdomains"
 # m, continuous derivatives of a window.
 SMOOTHNESS = 3
+# Cells of a ring: each of two would be on both sides of the other.
+LEAST_OF_RING = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,37 @@ class Cell:
         return [min(max(bound, self.first), self.last) for bound in bounds]
 
 
+@dataclass(frozen=True)
+class RingInput:
+    """What networks take of a coordinate whose cells make a ring: itself, in the box of each.
+
+    Attributes:
+        along: the coordinate.
+        period: P.
+    """
+
+    along: str
+    period: float
+
+    @property
+    def count(self) -> int:
+        """Numbers that the network takes."""
+        return 1
+
+    def inputs(self, x: Tensor, low: float, high: float) -> list[Tensor]:
+        """x + k P, scaled from the box to [−1, 1]."""
+        return [self.base(x, low, high)]
+
+    def base(self, x: Tensor, low: float, high: float) -> Tensor:
+        """The same."""
+        middle = (low + high) / 2
+        return 2 / (high - low) * (move_by_periods(x, middle, self.period) - middle)
+
+    def admit(self, frequencies: Tensor) -> Tensor:
+        """All of them."""
+        return frequencies
+
+
 class Subdomains:
     """The grid of subdomains; the last coordinate that is cut runs fastest.
 
@@ -59,10 +97,12 @@ class Subdomains:
         cuts: how many there are along a coordinate, of one size, or the places between them,
             ascending, by its name.
         overlap: o, of each ramp, in units of the smaller one of two cells.
-        embedded: coordinates that networks take other functions of.
+        embedded: coordinates that networks take other functions of, and what for.
+        periodic: coordinates whose ends are one place.
 
     Raises:
-        ProblemError: there is no such coordinate, or it cannot be cut, or not there.
+        ProblemError: there is no such coordinate, or it cannot be cut, or not there, or not into
+            so few.
     """
 
     def __init__(
@@ -71,18 +111,27 @@ class Subdomains:
         cuts: Mapping[str, Cut],
         overlap: float,
         embedded: Mapping[str, str] | None = None,
+        periodic: Collection[str] = (),
     ) -> None:
         names = frame.axes.names
-        for name in cuts:
-            given = f"{KEY}.{name} = {cuts[name]} is not allowed"
+        for name, cut in cuts.items():
+            given = f"{KEY}.{name} = {cut} is not allowed"
             if name not in names:
                 raise ProblemError(f"{given}: {frame.title} has {', '.join(names)}")
             if name in (embedded or {}):
                 raise ProblemError(
                     f"{given}: networks take {name} by functions of it, for {embedded[name]}"  # type: ignore[index]
                 )
+            if name in periodic and count_cells(cut) < LEAST_OF_RING:
+                raise ProblemError(
+                    f"{given}: {name} is periodic: at least {LEAST_OF_RING} subdomains, or"
+                    f" {LEAST_OF_RING - 1} places between them"
+                )
         self._names, self._bounds = names, frame.region.bounds
         self._ends = find_ends(frame, cuts)
+        self._periods = {
+            axis: ends[-1] - ends[0] for axis, ends in self._ends.items() if names[axis] in periodic
+        }
         self._overlap = overlap
 
     @property
@@ -98,7 +147,8 @@ class Subdomains:
     def describe(self) -> str:
         """How many along which coordinates."""
         along = ", ".join(
-            f"{count} along {self._names[axis]}" for axis, count in self._counts.items()
+            f"{count} {'around' if axis in self._periods else 'along'} {self._names[axis]}"
+            for axis, count in self._counts.items()
         )
         return f"{self.count} subdomains ({along}, overlap {self._overlap:g})"
 
@@ -108,32 +158,53 @@ class Subdomains:
         grid = product(*(range(count) for count in self._counts.values()))
         return [dict(zip(self._counts, cell, strict=True)) for cell in grid]
 
+    @property
+    def ring_inputs(self) -> tuple[RingInput, ...]:
+        """What networks take in the place of coordinates whose cells make a ring."""
+        return tuple(RingInput(self._names[axis], period) for axis, period in self._periods.items())
+
     def find_bounds(self, number: int) -> tuple[tuple[float, float], ...]:
-        """The box (low, high) a coordinate where the window of a subdomain is not zero."""
+        """The box (low, high) a coordinate where the window of a subdomain is not zero.
+
+        That of the first and of the last one of a ring reaches beyond the domain.
+        """
         found = list(self._bounds)
         for axis, cell in self.places[number].items():
-            found[axis] = self._find_ramp(axis, cell)[0], self._find_ramp(axis, cell + 1)[1]
+            found[axis] = self._find_support(axis, cell)
         return tuple(found)
 
+    def _find_support(self, axis: int, cell: int) -> tuple[float, float]:
+        return self._find_ramp(axis, cell)[0], self._find_ramp(axis, cell + 1)[1]
+
+    def _has_ramp(self, axis: int, number: int) -> bool:
+        """Whether there are cells on both sides of e_j."""
+        return axis in self._periods or number not in (0, self._counts[axis])
+
     def _find_ramp(self, axis: int, number: int) -> tuple[float, float]:
-        """Where p_j begins to rise, and where it is 1; both at an end of the domain."""
+        """Where p_j begins to rise, and where it is 1; both at an end that is no ring's."""
         ends = self._ends[axis]
         e, sizes = ends[number], [b - a for a, b in pairwise(ends)]
-        if number in (0, len(sizes)):
+        if not self._has_ramp(axis, number):
             return e, e
-        half = self._overlap / 2 * min(sizes[number - 1 : number + 1])
+        half = self._overlap / 2 * min(sizes[number - 1], sizes[number % len(sizes)])
         return e - half, e + half
 
     def evaluate(self, number: int, points: Tensor) -> Tensor:
         """The window (N,) of a subdomain at points (d, N), differentiable in them."""
         window = torch.ones_like(points[0])
         for axis, cell in self.places[number].items():
-            window = window * (self._step(axis, cell, points) - self._step(axis, cell + 1, points))
+            x = self._move(axis, cell, points[axis])
+            window = window * (self._step(axis, cell, x) - self._step(axis, cell + 1, x))
         return window
 
-    def _step(self, axis: int, number: int, points: Tensor) -> Tensor:
-        x = points[axis]
-        if number in (0, self._counts[axis]):
+    def _move(self, axis: int, cell: int, x: Tensor) -> Tensor:
+        """A coordinate (N,) of points, of a ring to where it is nearest to a cell's support."""
+        if axis not in self._periods:
+            return x
+        return move_by_periods(x, sum(self._find_support(axis, cell)) / 2, self._periods[axis])
+
+    def _step(self, axis: int, number: int, x: Tensor) -> Tensor:
+        if not self._has_ramp(axis, number):
             return torch.full_like(x, float(number == 0))
         low, high = self._find_ramp(axis, number)
         return smooth_step(((x - low) / (high - low)).clamp(0.0, 1.0))
@@ -143,11 +214,12 @@ class Subdomains:
         touched = torch.ones(self.count, points.shape[1], dtype=torch.bool, device=points.device)
         for row, place in zip(touched, self.places, strict=True):
             for axis, cell in place.items():
-                x = points[axis]
-                if cell > 0:
-                    row &= x > self._find_ramp(axis, cell)[0]
-                if cell < self._counts[axis] - 1:
-                    row &= x < self._find_ramp(axis, cell + 1)[1]
+                x = self._move(axis, cell, points[axis])
+                low, high = self._find_support(axis, cell)
+                if self._has_ramp(axis, cell):
+                    row &= x > low
+                if self._has_ramp(axis, cell + 1):
+                    row &= x < high
         return touched
 
     def find_cells(self, points: Tensor, group: int = 1) -> tuple[Tensor, list[Cell]]:
@@ -170,6 +242,16 @@ class Subdomains:
             cells.append(Cell(members[k], first, first + sizes[k]))
             first += sizes[k]
         return order, cells
+
+
+def count_cells(cut: Cut) -> int:
+    """Along a coordinate that is cut."""
+    return cut if isinstance(cut, int) else len(cut) + 1
+
+
+def move_by_periods(x: Tensor, middle: float, period: float) -> Tensor:
+    """x + k P in [middle − P/2, middle + P/2); of the slope 1."""
+    return x - period * torch.floor((x.detach() - middle) / period + 0.5)
 
 
 def find_ends(frame: Frame, cuts: Mapping[str, Cut]) -> dict[int, tuple[float, ...]]:

@@ -20,6 +20,7 @@ from hpctrain.problems.equations.blending import (
     BlendedJets,
     ForwardJets,
 )
+from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.exact import list_periodic_inputs
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.parts import Part, check_forms, divide_fields
@@ -81,10 +82,9 @@ class TrialSolution:
         f = self._statement.formulation
         if not f.subdomains:
             return None
-        taken = {
-            each.along: "its ends" for part in self.parts for each in self._list_embedded(part)
-        }
-        made = Subdomains(self._frame, f.subdomains, f.overlap, taken)
+        flat = {each.along: "exact slopes" for part in self.parts for each in part.flat}
+        periodic = {each.along for each in self._periodic}
+        made = Subdomains(self._frame, f.subdomains, f.overlap, flat, periodic)
         empty = int((~made.find_touched(self._statement.points).any(dim=1)).sum())
         if empty:
             raise ProblemError(
@@ -93,11 +93,16 @@ class TrialSolution:
             )
         return made
 
+    @cached_property
+    def _periodic(self) -> list[Periodic]:
+        """The conditions that the networks' inputs meet, or the windows of a ring."""
+        f, equations = self._statement.formulation, self._statement.equations
+        return [] if f.is_soft else list_periodic_inputs(equations)
+
     def _list_embedded(self, part: Part) -> tuple[Embedding, ...]:
         """Functions that the network of some fields takes in the place of coordinates."""
-        f, equations = self._statement.formulation, self._statement.equations
-        periodic = () if f.is_soft else list_periodic_inputs(equations)
-        return (*periodic, *part.flat)
+        rings = () if self.subdomains is None else self.subdomains.ring_inputs
+        return (*self._periodic, *rings, *part.flat)
 
     def _list_inputs(self) -> list[NetworkInputs]:
         """What each network takes: of the parts, in one subdomain after the other."""

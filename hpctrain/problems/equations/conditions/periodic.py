@@ -20,8 +20,8 @@ class Periodic(AnyCondition):
     Attributes:
         along: the coordinate.
         exact: by the network's inputs cos, sin(2πk (x − low)/length), k = 1 … `harmonics`, in the
-            place of x; else by terms.
-        harmonics: of the inputs.
+            place of x, or by subdomains that make a ring where x is cut; else by terms.
+        harmonics: of the inputs, of which a ring has none.
         derivatives: where it is not exact, orders 0 … `derivatives` − 1 agree.
         weight, points, name: see `AnyCondition`.
     """
