@@ -295,6 +295,40 @@ def test_renewed_weights_of_samples_are_those_of_the_loss(sample_weights):
     assert evaluate_point(objective, theta).loss == pytest.approx(loss, rel=1e-12)
 
 
+def guarded(adapt, course):
+    """What the guard says of renewals, each of (θ, the loss before by the loss on new points)."""
+    _, objective, renew, _ = renewal(adapt)
+    found = []
+    for iteration, (theta, ratio) in enumerate(course, start=1):
+        renew.renew(theta, iteration)
+        point = evaluate_point(objective, theta)
+        found.append(renew.guard(iteration, point.loss * ratio, point))
+    return renew, objective, found
+
+
+def test_a_renewal_that_finds_a_steep_place_is_taken_back_to_the_last_one():
+    theta = renewal(None)[-1]
+    steep = 10 * theta
+    course = (theta, 0.5), (steep, 0.009), (theta, 0.011), (steep, 0.5), (theta, 0.009)
+    renew, objective, found = guarded(AdaptOptions(points="fresh"), course)
+    losses = [evaluate_point(objective, each).loss for each in (theta, steep)]
+    assert losses[0] < losses[1]
+    assert [each is None for each in found] == [True, False, True, True, False]
+    assert torch.equal(found[1], theta)
+    assert torch.equal(found[4], theta)  # the last one is no better: the run stays
+    assert torch.equal(renew.state.theta, theta)
+    assert renew.list_values() == {"guarded": 2}
+
+
+def test_a_guard_takes_back_what_is_not_finite_and_may_be_switched_off():
+    theta = renewal(None)[-1]
+    course = (theta, 1.0), (torch.full_like(theta, torch.nan), 1.0)
+    _, _, found = guarded(AdaptOptions(points="fresh"), course)
+    assert torch.equal(found[1], theta)
+    renew, _, found = guarded(AdaptOptions(points="fresh", guard=0.0), [(theta, 0.0)] * 2)
+    assert found == [None, None] and not renew.columns
+
+
 def test_a_state_that_is_taken_gives_the_loss_that_it_was_written_with():
     adapt = AdaptOptions(points="rad", weights="ntk", sample_weights="causal")
     _, objective, renew, theta = renewal(adapt)
@@ -384,6 +418,27 @@ def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
     assert not torch.equal(renewed.point.theta, theta)
 
 
+QUASI_NEWTON = {"lbfgs", "torch-lbfgs", "ssbfgs", "ssbroyden", "aspqn", "mspqn"}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_goes_back_to_an_earlier_point_and_searches_along_its_gradient(name):
+    made = job(name, SOLVERS[name])
+    problem = build.make_problem(made)
+    objective = build.make_objective(problem, Communicator(), made.parallel.chunks, 1)
+    solver = build.make_job_solver(made, objective)
+    theta = problem.make_initial_parameters(0)
+    state = start = solver.init(theta)
+    for _ in range(3):
+        state, _ = solver.step(state)
+    back = solver.go_back(state, theta)
+    assert torch.equal(back.point.theta, theta)
+    assert back.point.loss == pytest.approx(start.point.loss, rel=1e-14)
+    if name in QUASI_NEWTON:  # as if nothing had been learnt
+        again, expected = solver.step(back)[0], solver.step(start)[0]
+        assert torch.equal(again.point.theta, expected.point.theta)
+
+
 def test_a_method_on_mini_batches_is_renewed_on_the_one_that_it_goes_on_with():
     made = job("adam", "batch_size = 20")
     problem = build.make_problem(made)
@@ -409,6 +464,8 @@ REFUSED = {
     "power": ('points = "r3"\npower = 2.0', 'power has no effect without points = "rad"'),
     "memory": ('points = "r3"\nmemory = 0.5', "memory has no effect without weights"),
     "bins": ('points = "r3"\nbins = 4', 'bins has no effect without sample_weights = "causal"'),
+    "guard": ('weights = "ntk"\nguard = 9.0', "guard has no effect without points"),
+    "no guard": ('points = "r3"\nguard = 0.5', "0, or above 1"),
     "rate": ('points = "r3"\nrate = 0.5', "rate has no effect"),
     "both": ('points = "rad"\nsample_weights = "self-adaptive"', "belong to points that stay"),
     "few": ('points = "rad"\ncandidates = 39', "adapt.candidates = 39 is not allowed"),

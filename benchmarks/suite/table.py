@@ -23,6 +23,13 @@ from hpctrain.networks.dense import DenseNetwork
 RESULTS = ("equation", "error", "s to the published", "s", "published", "by", "source", "")
 SETTINGS = ("equation", "network", "n", "points and weights", "solvers", "of the published error")
 
+# What a renewal of points does to them, by `problem.adapt.points`.
+RENEWED = {
+    "fresh": "all drawn anew",
+    "r3": "R3",
+    "rad": "RAD",
+}
+
 
 def write_tables(plans: Sequence[Plan], cases: Sequence[Case]) -> str:
     """Writes how many rows were won, the errors beside the published ones, and what was run.
@@ -130,8 +137,8 @@ def _write_setting(result: Result) -> list[str]:
         for term in problem.terms
     ]
     adapt = problem.adapt
-    if adapt is not None and adapt.points == "fresh":
-        points.append(f"all drawn anew every {adapt.every} iterations")
+    if adapt is not None and adapt.points is not None:
+        points.append(f"{RENEWED[adapt.points]} every {adapt.every} iterations")
     if case.windows > 1:
         points.append(f"in each of {case.windows} windows")
     return [

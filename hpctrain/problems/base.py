@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
-from hpctrain.objective import Objective, SampledLoss
+from hpctrain.objective import Objective, Point, SampledLoss
 from hpctrain.options import Options
 from hpctrain.parallel.communicator import Communicator
 
@@ -91,6 +91,17 @@ class Renewal(Protocol):
 
     def renew(self, theta: Tensor, iteration: int) -> None:
         """Changes the loss by what it is at θ (n,), on all ranks alike; collective."""
+
+    def guard(self, iteration: int, before: float, point: Point) -> Tensor | None:
+        """θ (n,) to go on from, with nothing learnt, where a renewal led up too far; else None.
+
+        Collective; called after each renewal.
+
+        Args:
+            iteration: at which the loss was renewed.
+            before: the loss before, at the point's θ.
+            point: θ with its loss now.
+        """
 
     def take(self, state: Any) -> None:
         """Makes the loss what it was when a state was written; collective."""

@@ -22,7 +22,13 @@ from hpctrain.run.parts import Clock, Moment, Parts, StageStart, Tally
 from hpctrain.run.resume import Kept, Past, restore
 from hpctrain.run.signals import StopSignals
 from hpctrain.run.stop import Verdict, explain, judge
-from hpctrain.run.texts import describe_end, describe_stage_end, describe_start, name_place
+from hpctrain.run.texts import (
+    describe_end,
+    describe_guard,
+    describe_stage_end,
+    describe_start,
+    name_place,
+)
 from hpctrain.solvers.base import Record
 
 # A loss of squared residuals at the start, below which constants of some methods are too large.
@@ -139,8 +145,16 @@ class Loop:
         renewal, iteration = self._parts.renewal, self._tally.iteration
         if renewal is None or not renewal.is_due(iteration):
             return state
+        before = state.point.loss
         renewal.renew(state.point.theta, iteration)
-        return self._solver.renew(state)
+        state = self._solver.renew(state)
+        theta = renewal.guard(iteration, before, state.point)
+        if theta is None:
+            return state
+        after, state = state.point.loss, self._solver.go_back(state, theta)
+        said = describe_guard(iteration, before, after, state.point.loss)
+        self._observers.progress.say(said)
+        return state
 
     def _observe(self, theta: Tensor, record: Record) -> None:
         """Shows an iteration to all observers, the monitor first."""

@@ -52,6 +52,20 @@ def describe_stage_end(stages: Stages, tally: Tally, reason: str, loss: float) -
     )
 
 
+def describe_guard(iteration: int, before: float, after: float, taken: float) -> str:
+    """Says that new points found a loss far above the one before, and what is made of it.
+
+    Args:
+        before, after: the loss at the same θ on the points before, and on the new ones.
+        taken: on the new ones, at the θ that is gone on from.
+    """
+    back = "the parameters of the last renewal" if taken < after else "these parameters"
+    return (
+        f"  iteration {iteration}: the loss is {after:.3e} on new points, {before:.3e} on those"
+        f" before (problem.adapt.guard); the solver begins again from {back}, loss {taken:.3e}"
+    )
+
+
 def name_place(stages: Stages, tally: Tally) -> str:
     """Says in which of several stages a run is, such as " in stage 1 of 2"; empty for one stage."""
     if len(stages) == 1:

@@ -167,6 +167,15 @@ class Solver(ABC, Generic[State]):
         with self.setting.timer.phase("global"):
             return replace(state, point=evaluate_point(self.setting.objective, state.point.theta))
 
+    def go_back(self, state: State, theta: Tensor) -> State:
+        """The state at an earlier θ (n,), from which a step with what was learnt would lead astray.
+
+        Collective. By default it is kept: first-order methods take bounded steps whatever they
+        remember, and damping and radius answer to each trial. Methods that search along H ∇L
+        override this.
+        """
+        return self.renew(replace(state, point=replace(state.point, theta=theta)))
+
     @abstractmethod
     def describe(self) -> list[str]:
         """How the method is composed, a line each part."""

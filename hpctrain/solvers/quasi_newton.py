@@ -43,6 +43,9 @@ class LBFGS(Solver[LBFGSState]):
             new = lbfgs_step(self.setting.objective, state, o.memory, o.momentum, o.line_search)
         return new, _record(state.is_fresh, new, count_pairs(o.memory))
 
+    def go_back(self, state: LBFGSState, theta: Tensor) -> LBFGSState:
+        return self.init(theta)
+
     def describe(self) -> list[str]:
         o = self.options
         return [
@@ -94,6 +97,9 @@ class SelfScaled(Solver[SelfScaledState]):
         with self.setting.timer.phase("global"):
             point = evaluate_point(self.setting.objective, state.point.theta)
             return self._method.move(state, point)
+
+    def go_back(self, state: SelfScaledState, theta: Tensor) -> SelfScaledState:
+        return self.init(theta)
 
     def describe(self) -> list[str]:
         n, ls = self.setting.objective.parameters, self.options.line_search

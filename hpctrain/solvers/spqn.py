@@ -179,6 +179,9 @@ class SPQN(Solver[SPQNState]):
             point = evaluate_point(self.setting.objective, state.point.theta)
             return SPQNState(self._global.move(state.outer, point), state.local_memory)
 
+    def go_back(self, state: SPQNState, theta: Tensor) -> SPQNState:
+        return self.init(theta)
+
     def _start(self, theta: Tensor, solved_here: Sequence[int]) -> SPQNState:
         with self.setting.timer.phase("global"):
             outer = self._global.start(evaluate_point(self.setting.objective, theta))

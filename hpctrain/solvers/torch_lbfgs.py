@@ -134,6 +134,9 @@ class TorchLBFGS(Solver[TorchLBFGSState]):
         renewed = replace(memory, prev_flat_grad=before.gradient, prev_loss=before.loss)
         return TorchLBFGSState(point, renewed)
 
+    def go_back(self, state: TorchLBFGSState, theta: Tensor) -> TorchLBFGSState:
+        return self.init(theta)
+
     def describe(self) -> list[str]:
         return [
             f"torch.optim.LBFGS of torch {torch.__version__}, {self.options.history_size}"

@@ -32,6 +32,9 @@ CASES = {
         f'name = "aspqn"\n{BLOCKS}\nglobal_solver = "ssbroyden"',
     ),
     "fresh": ("burgers", 'points = "fresh"\nweights = "gradients"', 'name = "spring"'),
+    "guard": (
+        "burgers", 'points = "rad"\ncandidates = 99\npower = 9.0\nguard = 1.01', SSBROYDEN,
+    ),
     "self-adaptive": ("burgers", 'sample_weights = "self-adaptive"', 'name = "torch-lbfgs"'),
     "rad off a box": ("poisson-l-shape", 'points = "rad"', f'name = "mspqn"\n{BLOCKS}'),
 }  # fmt: skip
@@ -83,8 +86,15 @@ def test_a_run_that_is_resumed_on_other_ranks_is_that_of_one_rank_which_nothing_
     assert_same_run(found, expected)
     stored, whole = load(shared), load(alone)
     assert stored.keys() == whole.keys()
-    for leaf in ("loss/points", "loss/sample_weights"):
+    for leaf in ("loss/points", "loss/sample_weights", "loss/theta"):
         assert np.array_equal(stored[leaf], whole[leaf])
+
+
+@pytest.mark.mpi_skip
+def test_renewals_are_taken_back_before_and_after_the_run_is_resumed(run_alone):
+    """Else the first test would show nothing of the guard."""
+    counts = read_run(run_alone("guard")).history["guarded"]
+    assert counts[DUE] == 0 < counts[DUE + 1] < counts[ITERATIONS]
 
 
 @pytest.mark.mpi_skip

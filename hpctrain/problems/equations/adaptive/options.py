@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from hpctrain.options import Options, refuse_idle
 
 RAD_ONLY, TERMS_ONLY = 'without points = "rad"', "without weights"
+POINTS_ONLY = "without points"
 CAUSAL_ONLY = 'without sample_weights = "causal"'
 SELF_ADAPTIVE_ONLY = 'without sample_weights = "self-adaptive"'
 
@@ -25,6 +26,12 @@ class AdaptOptions(Options):
     )
     power: float = Field(1.0, ge=0, description="k of rad's density |r|^k / mean |r|^k + c")
     offset: float = Field(1.0, ge=0, description="c of rad's density")
+    guard: float = Field(
+        100.0,
+        ge=0,
+        description="times the loss before that the loss on new points may be, else the run goes"
+        " back to the last renewal, and quasi-Newton methods begin anew; 0 for any",
+    )
     weights: Literal["gradients", "ntk"] | None = Field(
         None, description="conditions weighed by norms of gradients, or by traces of the NTK"
     )
@@ -50,6 +57,13 @@ class AdaptOptions(Options):
             raise ValueError("numbers above 0, in ascending order")
         return epsilons
 
+    @field_validator("guard")
+    @classmethod
+    def _exceed_one(cls, guard: float) -> float:
+        if 0 < guard <= 1:
+            raise ValueError("0, or above 1")
+        return guard
+
     @model_validator(mode="after")
     def _refuse_idle(self) -> "AdaptOptions":
         if self.points is None and self.weights is None and self.sample_weights is None:
@@ -61,6 +75,8 @@ class AdaptOptions(Options):
             )
         if self.points != "rad":
             refuse_idle(self, dict.fromkeys(("candidates", "power", "offset"), RAD_ONLY))
+        if self.points is None:
+            refuse_idle(self, {"guard": POINTS_ONLY})
         if self.weights is None:
             refuse_idle(self, {"memory": TERMS_ONLY})
         if self.sample_weights != "causal":

@@ -16,7 +16,7 @@ from torch import Tensor
 from hpctrain.linalg.arrays import CPU, to_array, to_tensor
 from hpctrain.linalg.randomness import make_generator
 from hpctrain.linalg.vectors import norm
-from hpctrain.objective import Objective
+from hpctrain.objective import Objective, Point
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.adaptive.points import (
     draw_by_residual,
@@ -54,6 +54,8 @@ class AdaptedState:
         sample_weights: ω (N,) of the equation's points.
         stage: the number of ε of causal weights.
         drawn: the iteration before which all points were last drawn; 0 for those of the start.
+        theta: (n,), with which the run went on at the last renewal of points; None before.
+        guarded: how many renewals of points the guard has taken back or begun again after.
     """
 
     points: Tensor
@@ -61,6 +63,8 @@ class AdaptedState:
     sample_weights: Tensor
     stage: int = 0
     drawn: int = 0
+    theta: Tensor | None = None
+    guarded: int = 0
 
 
 class Renewable(Protocol):
@@ -108,7 +112,7 @@ class PinnRenewal:
         self.columns = tuple(self.list_values())
 
     def list_values(self) -> dict[str, float]:
-        """The weights of conditions, the least of a point, and ε of causal ones."""
+        """The weights of conditions, the least of a point, ε of causal ones, what was guarded."""
         o, state, found = self._options, self.state, dict[str, float]()
         if o.weights:
             pairs = zip(self._problem.first_terms, state.factors, strict=True)
@@ -118,6 +122,8 @@ class PinnRenewal:
             found["least_sample_weight"] = float(state.sample_weights.min())
         if o.sample_weights == "causal":
             found["epsilon"] = o.epsilons[state.stage]
+        if o.points and o.guard:
+            found["guarded"] = state.guarded
         return found
 
     def is_due(self, iteration: int) -> bool:
@@ -139,6 +145,23 @@ class PinnRenewal:
             self.take(state)
             if o.weights:
                 self.take(replace(self.state, factors=self._weigh_terms(theta)))
+
+    def guard(self, iteration: int, before: float, point: Point) -> Tensor | None:
+        """See `problems.base.Renewal`.
+
+        Between points a network may be steep for long before one finds it, or since the last steps.
+        So θ of the last renewal is gone back to if its loss on the same new points is lower. What a
+        quasi-Newton method has learnt is of a loss without this place in either case.
+        """
+        o, state, theta = self._options, self.state, point.theta
+        if o.points is None or not o.guard or not iteration:
+            return None
+        is_steep = not point.loss <= o.guard * before
+        if is_steep and state.theta is not None:
+            last = self._objective.evaluate(state.theta).loss
+            theta = theta if point.loss <= last else state.theta
+        self.state = replace(state, theta=theta, guarded=state.guarded + is_steep)
+        return theta if is_steep else None
 
     def take(self, state: AdaptedState) -> None:
         self.state = state
@@ -274,7 +297,8 @@ class PinnRenewal:
             weights.get(o.weights or ""),
             samples.get(o.sample_weights or ""),
         )
-        return [each for each in chosen if each]
+        guard = f"guard {self._options.guard:g}" if self._options.points else ""
+        return [each for each in (*chosen, guard) if each]
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.errors import InputError
-from hpctrain.objective import Objective
+from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.conditions import Initial
 from hpctrain.problems.equations.conditions.base import split_name
@@ -265,6 +265,9 @@ class SlabRenewal:
     def renew(self, theta: Tensor, iteration: int) -> None:
         """Goes on to the next window."""
         self._communicator.run_on_all(lambda: self._problem.advance(theta))
+
+    def guard(self, iteration: int, before: float, point: Point) -> None:
+        """Nothing is due, so nothing is guarded."""
 
     def take(self, state: SlabState) -> None:
         self._communicator.run_on_all(lambda: self._problem.take(state))
