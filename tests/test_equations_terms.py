@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_gauss_newton import full
 
+from hpctrain.errors import InputError
 from hpctrain.kernels import is_native_available
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective
@@ -26,8 +27,11 @@ from hpctrain.problems.equations import (
 )
 from hpctrain.problems.equations.checks.probe import probe
 from hpctrain.problems.equations.errors import evaluate_references, find_test_points
+from hpctrain.problems.equations.library import EQUATIONS
+from hpctrain.problems.equations.options import soften
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.requests import lengthen
+from hpctrain.problems.equations.terms import EQUATION
 
 DATA = {
     "t": [0.1, 0.7, 1.9],
@@ -243,6 +247,17 @@ def test_exact_conditions_are_no_terms_and_periodic_inputs_make_the_solution_per
     shape = problem.shapes[0]
     jets = [problem.make_field_jets(shape, x, [0, 5], 1).forward(theta, keep=False) for x in ends]
     torch.testing.assert_close(*jets, rtol=0, atol=1e-12)
+
+
+def test_named_constraints_alone_are_terms():
+    equations = soften(EQUATIONS["kdv"](), ["Initial"])
+    assert [each.is_exact for each in equations.named_conditions.values()] == [False, True]
+    formulation = Formulation(points=20, condition_points=7)
+    problem = PinnProblem(equations, DenseNetwork(2, 5, 3), formulation)
+    assert [(term.name, term.samples) for term in problem.terms] == [(EQUATION, 20), ("Initial", 7)]
+    assert not problem.forms
+    with pytest.raises(InputError, match="names 'Dirichlet': KortewegDeVries has the exact cond"):
+        soften(EQUATIONS["kdv"](), ["Dirichlet"])
 
 
 def test_soft_constraints_make_every_condition_a_term():

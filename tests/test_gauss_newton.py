@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from residuals import linear_problem, objective_of_residuals
@@ -169,14 +170,56 @@ def test_the_predicted_decrease_is_that_of_the_linearised_residuals(damping):
     assert factored.predict_decrease(p) == pytest.approx(float(expected), rel=1e-9)
 
 
-@pytest.mark.parametrize("rho, factor", [(1.0, 1 / 3), (0.9, 1 - 0.8**3), (0.5, 1.0), (0.0, 2.0)])
-def test_damping_follows_nielsens_rule(rho, factor):
-    assert GaussNewtonOptions().ease(3.0, rho) == pytest.approx(3 * factor)
+@pytest.mark.parametrize(
+    "rho, decrease, factor",
+    [
+        (1.0, 0.5, 1 / 3),
+        (1.0, 1e-3, 1e-3),
+        (0.9, 1e-3, 1 - 0.8**3),
+        (0.5, 0.5, 1.0),
+        (0.0, 0.99, 2.0),
+    ],
+)
+def test_damping_follows_nielsens_rule_and_a_loss_that_falls_faster(rho, decrease, factor):
+    found = GaussNewtonOptions().ease(3.0, rho, decrease)
+    assert found == pytest.approx(3 * factor)
+
+
+def test_steps_converge_quadratically_to_a_residual_of_zero():
+    """r = (10 (y - x²), 1 - x) of Rosenbrock's function, plus a third that is zero there too."""
+    x, damping, losses = np.array([-1.2, 1.0]), 1e-2, []
+    options = GaussNewtonOptions()
+
+    def residuals(x):
+        return np.array([10 * (x[1] - x[0] ** 2), 1 - x[0], np.sin(x[0] * x[1] - 1)])
+
+    def jacobian(x):
+        c = np.cos(x[0] * x[1] - 1)
+        return np.array([[-20 * x[0], 10], [-1, 0], [x[1] * c, x[0] * c]])
+
+    refusals = 0
+    for _ in range(60):
+        r, J = residuals(x), jacobian(x)
+        p = -np.linalg.solve(J.T @ J + damping * np.eye(2), J.T @ r)
+        left, model = np.sum(residuals(x + p) ** 2), np.sum((r + J @ p) ** 2)
+        loss = np.sum(r**2)
+        losses.append(loss)
+        if loss < 1e-28:
+            break
+        if left < loss:
+            rho = (loss - left) / (loss - model)
+            x, damping = x + p, options.ease(damping, rho, left / loss)
+            refusals = 0
+        else:
+            refusals += 1
+            damping = options.grow(damping, refusals)
+    # the last steps square the loss, but for a factor
+    assert losses[-1] < 1e-28 and losses[-2] < 1e-10 and losses[-1] < losses[-2] ** 1.6
 
 
 def test_delayed_control_eases_after_any_step_and_grows_evenly():
     ratio, delayed = GaussNewtonOptions(), GaussNewtonOptions(control="delayed")
-    assert delayed.ease(3.0, 0.01) == delayed.ease(3.0, 1.0) == pytest.approx(1.0)
+    assert delayed.ease(3.0, 0.01, 0.9) == delayed.ease(3.0, 1.0, 0.9) == pytest.approx(1.0)
     assert [ratio.grow(3.0, k) for k in (1, 2, 3)] == [6.0, 12.0, 24.0]
     assert [delayed.grow(3.0, k) for k in (1, 2, 3)] == [4.5, 4.5, 4.5]
 

@@ -133,12 +133,16 @@ class DenseNetwork:
     def make_initial_parameters(self, seed: int, number: int = 0) -> Tensor:
         """Draws θ₀ (n,), float64: Xavier-uniform weights, biases 0, adaptive scales 0.1.
 
+        A network without a hidden layer begins at zero: nothing in it has to be told apart.
+
         Args:
             seed: determines them.
             number: of the network among others of one run, which draw other weights.
         """
         further = (number,) if number else ()
         theta = torch.zeros(self.parameters, dtype=torch.float64, device="cpu")
+        if self.depth == 1:
+            return theta
         for index, layer in enumerate(self.layers):
             limit = math.sqrt(6 / (layer.inputs + layer.outputs // layer.parts))
             size = layer.outputs * layer.inputs

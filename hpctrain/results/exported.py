@@ -49,7 +49,7 @@ class WindowedFields(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         ends = [high for _, high in self._problem.bounds]
-        with self._problem.holding(self.theta):
+        with self._problem.holding(self.theta, in_torch=True):
             found = self.windows[-1](points)
             for number in reversed(range(len(ends) - 1)):
                 is_here = points[:, :1] <= ends[number]

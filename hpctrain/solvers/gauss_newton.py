@@ -84,8 +84,8 @@ class GaussNewtonOptions(DampingOptions):
     def grow(self, damping: float, refusals: int) -> float:
         return super().grow(damping, refusals) if self.control == "ratio" else 1.5 * damping
 
-    def ease(self, damping: float, rho: float) -> float:
-        return super().ease(damping, rho if self.control == "ratio" else 1.0)
+    def ease(self, damping: float, rho: float, decrease: float) -> float:
+        return super().ease(damping, rho if self.control == "ratio" else 1.0, decrease)
 
     @model_validator(mode="after")
     def _refuse_primal_sketch(self) -> "GaussNewtonOptions":

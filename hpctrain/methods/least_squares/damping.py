@@ -1,13 +1,19 @@
 """The damping of Gauss-Newton steps, controlled by the ratio of decreases.
 
-    ρ = (L(θ) - L(θ + s)) / (m(0) - m(s)),   λ ← λ max(1/3, 1 - (2ρ - 1)³) after a step taken,
-                                             λ ← νλ, ν ← 2ν after each that was not, ν = 2 at first
+    ρ = (L(θ) - L(θ + s)) / (m(0) - m(s)),
 
-Or with delay: λ ← λ/3 after any step taken, λ ← 1.5 λ after each that was not. The damping then
-stays at the edge of what still lowers the loss, and more values of it are tried.
+    λ ← λ max(c, 1 - (2ρ - 1)³) after a step taken, c = min(1/3, L(θ + s) / L(θ)),
+    λ ← νλ, ν ← 2ν after each that was not, ν = 2 at first.
 
-Sources: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); Transtrum and
-Sethna, arXiv 1201.5885 (2012), section 2.3 (delayed gratification).
+Nielsen's rule has c = 1/3. Where the model holds and the loss falls faster than that, so may λ:
+with λ in proportion to the loss steps converge quadratically to a residual of zero.
+
+Or with delay: as for ρ = 1 after any step taken, λ ← 1.5 λ after each that was not. The damping
+then stays at the edge of what still lowers the loss, and more values of it are tried.
+
+Sources: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); Yamashita,
+Fukushima, On the rate of convergence of the Levenberg-Marquardt method, Computing Supplement 15
+(2001); Transtrum and Sethna, arXiv 1201.5885 (2012), section 2.3 (delayed gratification).
 """
 
 from collections.abc import Callable
@@ -32,10 +38,16 @@ class DampingOptions(Options):
         """λ after the k-th step in a row that was not taken, k = `refusals`."""
         return damping * 2.0**refusals
 
-    def ease(self, damping: float, rho: float) -> float:
-        """λ after a step that was taken."""
+    def ease(self, damping: float, rho: float, decrease: float) -> float:
+        """λ after a step that was taken.
+
+        Args:
+            rho: its ratio.
+            decrease: L(θ + s) / L(θ).
+        """
         cube = (2 * min(rho, 1.0) - 1) ** 3  # of a huge ρ it would overflow
-        return max(damping * max(1 / 3, 1 - cube), self.least_damping)
+        least = min(1 / 3, decrease)
+        return max(damping * max(least, 1 - cube), self.least_damping)
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,9 @@ class DampingSearch:
         return None
 
     def _complete(self, taken: "_Taken") -> Damped:
-        damping = self.options.ease(taken.damping, taken.rho)
+        damping = self.options.ease(
+            taken.damping, taken.rho, taken.evaluation.loss / self.point.loss
+        )
         return Damped(complete_point(taken.evaluation), taken.step, damping)
 
 

@@ -11,13 +11,14 @@ class Wave(Equations):
         return u.tt - 4 * u.xx
 """
 
+import copy
 import math
 import re
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, tell_names_apart
 from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
@@ -121,6 +122,19 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         """The conditions under names of their own."""
         names = tell_names_apart(each.name or each.kind for each in self.conditions)
         return dict(zip(names, self.conditions, strict=True))
+
+    def alter(self, **attributes: Any) -> Self:
+        """The same with other attributes, such as conditions; checked.
+
+        Raises:
+            ProblemError: these are impossible.
+        """
+        part = copy.copy(self)
+        for name in ("frame", "named_conditions"):  # what was made of the others
+            vars(part).pop(name, None)
+        vars(part).update(attributes)
+        part.check()
+        return part
 
     def find_coordinates(self, field: str) -> tuple[str, ...]:
         """The coordinates and inputs on which a field depends, in their order."""

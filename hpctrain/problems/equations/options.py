@@ -1,6 +1,8 @@
 """The settings of an equation, and the problem that they make."""
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -50,10 +52,10 @@ class PinnOptions(FamilyOptions):
     clusters: list[ClusterOptions] = Field(
         [], description="layers around which the points are denser; by default none"
     )
-    constraints: Literal["hard", "soft"] = Field(
+    constraints: Literal["hard", "soft"] | list[str] = Field(
         "hard",
-        description="exact conditions, and those of a written form, hold for every θ; or all are"
-        " penalty terms of the loss",
+        description="exact conditions, and those of a written form, hold for every θ; or all, or"
+        " those that are named, are penalty terms of the loss",
     )
     penalty: float = Field(1.0, gt=0, description="a factor of the weights of all conditions")
     condition_points: int = Field(
@@ -117,6 +119,8 @@ class PinnOptions(FamilyOptions):
 
     def make(self, network: Any, seed: int, precision: str, device: torch.device) -> Problem:
         equations, dtype = find_equations(self.name), type_of(precision)
+        if isinstance(self.constraints, list):
+            equations = soften(equations, self.constraints)
         names = equations.frame.axes.names
         clusters = [_place_cluster(equations, k, each) for k, each in enumerate(self.clusters, 1)]
         for cluster in self.clusters:
@@ -163,6 +167,27 @@ def find_equations(name: str) -> Equations:
     if name in EQUATIONS:
         return EQUATIONS[name]()
     return own_class("problem.name", name, Equations)()  # type: ignore[type-abstract]
+
+
+def soften(equations: Equations, names: Sequence[str]) -> Equations:
+    """The same, with some of their exact conditions as terms of the loss.
+
+    Raises:
+        InputError: there is no such condition, or it is no term for another reason.
+    """
+    key, known = "problem.constraints", equations.named_conditions
+    exact = [name for name, each in known.items() if each.is_exact]
+    for name in names:
+        if name not in exact:
+            raise InputError(
+                f"{key} names {name!r}: {equations.frame.title} has the exact conditions"
+                f" {', '.join(exact) or '(none)'}"
+            )
+    conditions = [
+        replace(cast(Any, each), exact=False) if name in names else each
+        for name, each in known.items()
+    ]
+    return equations.alter(conditions=tuple(conditions))
 
 
 def _place_cluster(equations: Equations, number: int, options: ClusterOptions) -> Cluster:

@@ -62,7 +62,7 @@ class PinnProblem:
     ) -> None:
         self.equations, self.formulation = equations, formulation
         self.frame = equations.frame
-        self._dtype, self._device = dtype, device
+        self.dtype, self._device = dtype, device
         self._statement = Statement(equations, formulation)
         self.forms = self._statement.forms
         self.solution = TrialSolution(self._statement, network, dtype, device)
@@ -132,7 +132,7 @@ class PinnProblem:
         """θ₀ (n,)."""
         weights = self.network.make_initial_parameters(seed)
         theta = torch.cat([weights, unknown_values.list_starts(self.equations.unknowns)])
-        return theta.to(self._device, self._dtype)
+        return theta.to(self._device, self.dtype)
 
     def evaluate_unknowns(self, theta: Tensor) -> dict[str, float]:
         """The values of the unknowns in θ (n,)."""
@@ -187,7 +187,7 @@ class PinnProblem:
             self.parameters,
             rows,
             [term.samples for term in terms],
-            self._dtype,
+            self.dtype,
             self._device,
             holding.threads,
             self._assembly.find_coupling(terms),

@@ -8,6 +8,8 @@ training starts from the parameters with which the last one ended.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
@@ -23,8 +25,9 @@ from hpctrain.problems.equations.errors import evaluate_references
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss
 from hpctrain.problems.equations.problem import PinnProblem
+from hpctrain.problems.equations.slabs.handover import Start
 from hpctrain.problems.equations.slabs.monitor import SlabMonitor
-from hpctrain.problems.equations.slabs.windows import Start, find_windows, take_window
+from hpctrain.problems.equations.slabs.windows import find_windows, take_window
 from hpctrain.problems.equations.terms import ProblemError
 
 
@@ -39,6 +42,15 @@ class SlabState:
 
     window: int
     thetas: Tensor
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """Of the parameters of each window and of all before it."""
+        found, last = list[bytes](), b""
+        for theta in self.thetas.detach().cpu():
+            last = blake2b(last + theta.numpy().tobytes()).digest()
+            found.append(last)
+        return found
 
 
 class SlabProblem:
@@ -58,7 +70,7 @@ class SlabProblem:
         make: Callable[[Equations], PinnProblem],
         seed: int,
     ) -> None:
-        self.equations = equations
+        self.equations, self._in_torch = equations, False
         self.bounds = find_windows(slabs, equations)
         self.windows = [make(take_window(equations, self.bounds[0], None))]
         self.parameters = self.windows[0].parameters
@@ -77,7 +89,14 @@ class SlabProblem:
     def _start_of(self, number: int) -> Callable[[], Start]:
         """What a window begins with, once the one before it has ended."""
         time = self.bounds[number][0]
-        return lambda: Start(self.windows[number - 1], self.state.thetas[number - 1], time)
+        before = number - 1
+
+        def make() -> Start:
+            state = self.state
+            digest = None if self._in_torch else state.digests[before]
+            return Start(self.windows[before], state.thetas[before], time, digest)
+
+        return make
 
     def take(self, state: SlabState) -> None:
         """Makes the loss that of the state's window."""
@@ -186,15 +205,19 @@ class SlabProblem:
         return torch.cat([window.first_points for window in self.windows], dim=1)
 
     @contextmanager
-    def holding(self, theta: Tensor) -> Iterator[Tensor]:
-        """Lets each window begin with what the one before it has by θ (K n,); gives θ (K, n)."""
+    def holding(self, theta: Tensor, *, in_torch: bool = False) -> Iterator[Tensor]:
+        """Lets each window begin with what the one before it has by θ (K n,); gives θ (K, n).
+
+        Args:
+            in_torch: by torch's operations alone.
+        """
         by_window = theta.reshape(len(self.bounds), -1)
         training = self.state
-        self.state = SlabState(len(self.bounds) - 1, by_window)
+        self.state, self._in_torch = SlabState(len(self.bounds) - 1, by_window), in_torch
         try:
             yield by_window
         finally:
-            self.state = training
+            self.state, self._in_torch = training, False
 
     def _evaluate_windows(
         self,

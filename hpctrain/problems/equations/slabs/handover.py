@@ -1,0 +1,237 @@
+"""What a window of time takes from the end of the one before it."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from itertools import combinations_with_replacement
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hpctrain.problems.equations.ansatz import evaluate_jets
+from hpctrain.problems.equations.conditions.base import Given, split_name
+from hpctrain.problems.equations.fields import At, Index
+from hpctrain.problems.equations.problem import PinnProblem
+
+# The coordinates (N,) that points (d, N) were made of, which are taken in the place of the points'
+# rows: what a window takes from the one before does not depend on its own time then, and its rate
+# does not differentiate the forms of all windows before.
+_ROWS = WeakIdKeyDictionary()
+
+
+class Handover:
+    """What a window takes from the one before it, which is evaluated once at a set of points.
+
+    A form that holds values and rates asks for both, and the form of the window before asks for
+    those of its own: evaluated for each, they cost exponentially in the number of windows.
+
+    Args:
+        before: gives the solution of the window before, a `Start`.
+        names: fields, and derivatives, that are taken.
+    """
+
+    def __init__(self, before: "Callable[[], Start]", names: Sequence[str]) -> None:
+        self._before = before
+        self._is_of_values = not any(split_name(name)[1] for name in names)
+        self._kept = KeptJets()
+        self._ends: WeakKeyDictionary[At, End | Jets] = WeakKeyDictionary()
+
+    def take(self, name: str) -> Given:
+        """The value of a field, or of a derivative, at the end of the window before."""
+
+        def value(at: At) -> Tensor:
+            if at not in self._ends:
+                start = self._before()
+                is_double = start.problem.dtype == torch.float64
+                if self._is_of_values and is_double and start.digest is not None:
+                    self._ends[at] = Jets(start, at.all, self._kept)
+                else:
+                    self._ends[at] = End(start, at.all)
+            return self._ends[at].evaluate(name)
+
+        return value
+
+
+class Start:
+    """The solution of the window before at its last time, as a function of the other coordinates.
+
+    Args:
+        problem: of the window before.
+        theta: its network's parameters (n,).
+        time: its last one.
+        digest: differs for other parameters, of this window or of one before it; None where all
+            operations are to be torch's, as for an export.
+    """
+
+    def __init__(
+        self, problem: PinnProblem, theta: Tensor, time: float, digest: bytes | None
+    ) -> None:
+        self.problem, self.time, self.digest = problem, time, digest
+        self.theta = theta.detach().double().cpu()
+
+
+class End:
+    """Fields and derivatives of a `Start` at points (d, N), whatever their time."""
+
+    def __init__(self, start: Start, points: Tensor) -> None:
+        self._start, self._like = start, points.detach()
+        self._wants_gradient = torch.is_grad_enabled() and points.requires_grad
+        with torch.enable_grad():
+            given = _ROWS.get(points) or points.double().cpu().unbind()
+            time = torch.full_like(given[0].detach(), start.time)
+            rows = [time, *(row if row.requires_grad else row.detach() for row in given[1:])]
+            self._rows = [row if row.requires_grad else row.requires_grad_() for row in rows]
+            self._points = torch.stack(self._rows)
+            _ROWS[self._points] = self._rows
+        self._fields: dict[str, Tensor] = {}
+
+    def evaluate(self, name: str) -> Tensor:
+        """A field, or a derivative such as "u.t", (N,)."""
+        field, path = split_name(name)
+        with torch.enable_grad():
+            values = self._evaluate_field(field)
+            index = self._start.problem.frame.axes.index(path) if path else ()
+            for coordinate in index or ():
+                (values,) = torch.autograd.grad(
+                    values.sum(),
+                    self._rows[coordinate],
+                    create_graph=True,
+                    materialize_grads=True,
+                )
+        found = values.to(self._like)
+        return found if self._wants_gradient else found.detach()
+
+    def _evaluate_field(self, field: str) -> Tensor:
+        if field not in self._fields:
+            start = self._start
+            self._fields[field] = start.problem.evaluate_in_torch(start.theta, field, self._points)
+        return self._fields[field]
+
+
+FieldJets = dict[str, dict[Index, Tensor]]
+
+
+class KeptJets:
+    """Jets at the end of a window, the last ones that were asked for.
+
+    Windows have the same points but for their time, and so has what is tried out before a run: the
+    window before has then what the one before itself had there.
+    """
+
+    # Numbers that are kept, at most.
+    MOST = 20_000_000
+
+    def __init__(self) -> None:
+        self._found, self._numbers = OrderedDict[bytes, tuple[int, FieldJets]](), 0
+
+    def find(self, key: bytes, evaluate: Callable[[], FieldJets]) -> FieldJets:
+        """Those of a key; `evaluate` gives them where they are not kept."""
+        if key in self._found:
+            self._found.move_to_end(key)
+            return self._found[key][1]
+        jets = evaluate()
+        numbers = sum(each.numel() for own in jets.values() for each in own.values())
+        self._found[key] = numbers, jets
+        self._numbers += numbers
+        while self._numbers > self.MOST and len(self._found) > 1:
+            self._numbers -= self._found.popitem(last=False)[1][0]
+        return jets
+
+
+class Jets:
+    """Values of a `Start` at points (d, N), differentiable in all but time, by its kernels' jets.
+
+    Windows have jets of one another: torch's own graph of them all is passed through again for
+    each derivative, and by order k for each of its parts. Derivatives to the order of the equations
+    are evaluated together when the first is asked for, those of a higher order by torch.
+
+    Args:
+        start: the solution.
+        points: whose time is left out.
+        kept: jets at other points, and at these.
+
+    Attributes:
+        space: the coordinates other than time.
+    """
+
+    def __init__(self, start: Start, points: Tensor, kept: KeptJets) -> None:
+        self._start, self._points = start, points
+        problem = start.problem
+        self.space = problem.frame.axes.space
+        orders = (len(index) for shape in problem.shapes for index in shape.indices)
+        self._indices = [
+            index
+            for order in range(max(*orders, 2) + 1)
+            for index in combinations_with_replacement(self.space, order)
+        ]
+        self._kept = kept
+
+    def evaluate(self, name: str) -> Tensor:
+        """A field (N,)."""
+        return _Derivative.apply(self._points, self, name, ())
+
+    def take(self, field: str, index: Index) -> Tensor:
+        """A derivative (N,) of a field, without time among its coordinates."""
+        known = self._known[field]
+        if index not in known:
+            return self._differentiate(field, index)
+        return known[index].to(self._points)
+
+    @cached_property
+    def _known(self) -> FieldJets:
+        points = self._move_points()
+        rows = points.contiguous().numpy().tobytes()
+        assert self._start.digest is not None
+        key = blake2b(rows + repr(points.shape).encode() + self._start.digest).digest()
+        return self._kept.find(key, lambda: self._evaluate_all(points))
+
+    def _evaluate_all(self, points: Tensor) -> FieldJets:
+        problem, axes = self._start.problem, self._start.problem.frame.axes
+        names = {
+            (field, index): f"{field}.{axes.derivative(index)}" if index else field
+            for field in problem.frame.fields
+            for index in self._indices
+        }
+        found = problem.evaluate(self._start.theta, points, list(names.values()), 1)
+        known: FieldJets = {field: {} for field in problem.frame.fields}
+        for (field, index), name in names.items():
+            known[field][index] = found[name]
+        return known
+
+    def _move_points(self) -> Tensor:
+        points = self._points.detach().double().cpu().clone()
+        points[0] = self._start.time
+        return points
+
+    def _differentiate(self, field: str, index: Index) -> Tensor:
+        start = self._start
+        below = [index[:k] for k in range(len(index) + 1)]
+
+        def value(x: Tensor) -> Tensor:
+            return start.problem.evaluate_in_torch(start.theta, field, x)
+
+        place = f"{field} of the window before"
+        return evaluate_jets(value, self._move_points(), below, (), place)[index].to(self._points)
+
+
+class _Derivative(torch.autograd.Function):
+    """A derivative, whose own are those of one order more."""
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, jets: Jets, field: str, index: Index) -> Tensor:
+        ctx.save_for_backward(points)
+        ctx.taken = jets, field, index
+        return jets.take(field, index).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (points,), (jets, field, index) = ctx.saved_tensors, ctx.taken
+        rows = [torch.zeros_like(points[0])] * len(points)
+        for axis in jets.space:
+            further = _Derivative.apply(points, jets, field, tuple(sorted((*index, axis))))
+            rows[axis] = gradients[0] * further
+        return torch.stack(rows), None, None, None
