@@ -6,7 +6,7 @@ Residuals are written in torch; the kernels evaluate them with the network's jet
 the gradient (`hpctrain.kernels.residual`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -165,6 +165,10 @@ class PinnProblem:
         if key not in self._shares:
             self._shares[key] = self.make_share(self.terms, key)
         return self._shares[key]
+
+    def lend(self, shares: Mapping[Holding, PinnLoss]) -> None:
+        """Has those that ask for its loss get these shares, which are of its terms."""
+        self._shares = dict(shares)
 
     def replace_terms(self, terms: list[Term]) -> None:
         """Goes on with other points or weights, of as many samples, in all shares."""

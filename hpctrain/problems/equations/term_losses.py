@@ -1,6 +1,7 @@
 """The loss of each term by itself, without weights, so that it can be compared between runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
@@ -49,15 +50,17 @@ class TermLosses:
     ) -> None:
         self._problem, self._communicator = problem, communicator
         self._holding = Holding(chunks, communicator.rank, communicator.size, threads)
-        is_fixed = problem.adapt is None
         self._names = [term.name for term in problem.first_terms]
-        if is_fixed and len(self._names) == 1:
+        if problem.adapt is None and len(self._names) == 1:
             self._names = []
         self.columns = tuple(f"{TERM_LOSS}{name}" for name in self._names)
-        if self._names and not is_fixed:
-            self._share = problem.make_share(problem.first_terms, self._holding)
-        elif self._names:
-            self._share = problem.share(*self._holding)
+
+    @cached_property
+    def _share(self) -> PinnLoss:
+        """Made when it is measured first: of most windows of time it is not."""
+        if self._problem.adapt is None:
+            return self._problem.share(*self._holding)
+        return self._problem.make_share(self._problem.first_terms, self._holding)
 
     def measure(self, theta: Tensor) -> dict[str, float]:
         """A number for each of `columns` at θ (n,), equal on all ranks; collective."""

@@ -100,10 +100,12 @@ class SlabProblem:
 
     def take(self, state: SlabState) -> None:
         """Makes the loss that of the state's window."""
+        self.windows[self.state.window].lend({})
         self.state = state
         problem = self.windows[state.window]
         for holding, share in self._shares.items():
             problem.renew(share, problem.terms, holding)
+        problem.lend(self._shares)
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -122,6 +124,7 @@ class SlabProblem:
         if key not in self._shares:
             problem = self.windows[self.state.window]
             self._shares[key] = problem.make_share(problem.terms, key)
+            problem.lend(self._shares)
         return self._shares[key]
 
     def describe(self) -> str:
