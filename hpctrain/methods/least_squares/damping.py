@@ -89,16 +89,20 @@ class DampingSearch:
         return None if taken is None else self._complete(taken)
 
     def find_first(self, damping: float) -> Damped | None:
-        """Damps less and less too, by tenths, where `damping` will do and the loss falls further.
+        """Damps less and less too, where `damping` will do and the loss falls further.
 
-        The right λ for a first step may be orders below the given one. To try tenths of it in one
-        iteration costs less than to come there by thirds, one an iteration.
+        The right λ for a first step may be orders below the given one. To try tenths of it, or as
+        much less as the loss fell, in one iteration costs less than to come there by later steps.
         """
         best = self._take_step(damping)
         if best is None:
             return None
-        while best.damping <= damping and best.damping / 10 >= self.options.least_damping:
-            less = self._try_step(best.damping / 10)
+        while best.damping <= damping:
+            fallen = best.evaluation.loss / self.point.loss
+            least = best.damping * min(0.1, fallen)
+            if least < self.options.least_damping:
+                break
+            less = self._try_step(least)
             if less is None or less.evaluation.loss >= best.evaluation.loss:
                 break
             best = less
