@@ -14,6 +14,7 @@ from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import Box, Dirichlet, Equations, Observations, Periodic, Unknown
 from hpctrain.problems.equations.ansatz import evaluate_jets
+from hpctrain.problems.equations.library import EQUATIONS
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.subdomains import Subdomains
 from hpctrain.problems.equations.terms import ProblemError
@@ -120,6 +121,17 @@ def test_subdomains_between_given_places_have_as_many_points_each():
     assert float((counts - 100).abs().max()) <= 2
     halves = points[0][points[1] < -0.9]
     assert float(halves.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_points_of_conditions_on_sides_are_as_many_in_each_too():
+    options = {"is_soft": True, "condition_points": 400}
+    terms = made({"x": [-0.9, 0.0], "t": [0.1]}, EQUATIONS["burgers"], **options).terms
+    points = {term.name: term.points for term in terms}
+    t, x = points["Initial"]
+    counts = torch.histogram(x, torch.tensor([-1.0, -0.9, 0.0, 1.0], dtype=x.dtype)).hist
+    assert float(t.abs().max()) == 0 and float(counts.max() - counts.min()) <= 2
+    t, x = points["Dirichlet"]
+    assert bool((x.abs() == 1).all()) and abs(int((t < 0.1).sum()) - 200) <= 2
 
 
 CUTS = [{"x": 4}, {"t": 3}, {"t": 2, "x": [-0.5, 0.0]}]

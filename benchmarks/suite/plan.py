@@ -30,6 +30,10 @@ LEAST_SQUARES = {
     "least_damping": 1e-30,
     "stop": {"stagnation": 2},
 }
+# Of such networks of subdomains, for equations that may be nonlinear; in windows of time, whose steps
+# are few and mild, until the loss is not halved.
+SUBDOMAINS = {"name": "gauss-newton", "factorisation": "qr", "damping": 1e-4}
+SUBDOMAINS_STAGNATION, WINDOW_STAGNATION = 10, 1
 # Never reached: time or stagnation end a run.
 ITERATIONS = 10**9
 
@@ -53,6 +57,9 @@ class Case:
         Self-scaled Broyden, then Gauss-Newton where its systems are small enough; Gauss-Newton
         alone, from an orthogonal factorisation, where all parameters are of the last layer.
         """
+        if self.problem.network.depth == 1 and self.problem.solution.subdomains is not None:
+            stagnation = WINDOW_STAGNATION if self.windows > 1 else SUBDOMAINS_STAGNATION
+            return [{**SUBDOMAINS, "stop": {"stagnation": stagnation}}]
         if self.problem.network.depth == 1:
             return [LEAST_SQUARES]
         N, n, own = self.problem.samples, self.problem.parameters, seconds / self.windows

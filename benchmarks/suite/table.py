@@ -165,7 +165,11 @@ def _describe_solvers(result: Result) -> str:
 def _describe_network(case: Case) -> str:
     frequencies = case.problem.formulation.fourier
     features = "" if frequencies is None else f", {len(frequencies)} random frequencies"
-    return " + ".join(map(_describe_part, case.problem.network.parts)) + features
+    solution = case.problem.solution
+    one = solution.network.parts[: len(solution.parts)]
+    described = " + ".join(map(_describe_part, one)) + features
+    cover = solution.subdomains
+    return described if cover is None else f"{cover.count} subdomains: {described}"
 
 
 def _describe_part(network: DenseNetwork) -> str:

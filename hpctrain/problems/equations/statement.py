@@ -9,10 +9,10 @@ from torch import Tensor
 from hpctrain.problems.equations.adaptive.options import AdaptOptions
 from hpctrain.problems.equations.checks.guard import guard_term, locate
 from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, split_name
-from hpctrain.problems.equations.conditions.boundary import Exactable
+from hpctrain.problems.equations.conditions.boundary import Exactable, OfValues
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.exact import make_exact_forms
-from hpctrain.problems.equations.geometry import GeometryError
+from hpctrain.problems.equations.geometry import Box, GeometryError
 from hpctrain.problems.equations.geometry.sampling import Cube, place_interior_points
 from hpctrain.problems.equations.points import Cluster, move_into_clusters, spread_over_cells
 from hpctrain.problems.equations.subdomains import Cut, find_ends
@@ -87,11 +87,16 @@ class Statement:
 
     def move_into_clusters(self, points: Tensor) -> Tensor:
         """Evenly distributed points (d, N) of the bounding box, denser where the job asks."""
-        frame, f = self.equations.frame, self.formulation
-        graded = {name: cut for name, cut in f.subdomains.items() if not isinstance(cut, int)}
-        for coordinate, ends in find_ends(frame, graded).items():
+        bounds = self.equations.frame.region.bounds
+        return move_into_clusters(self._spread(points), bounds, self.formulation.clusters)
+
+    def _spread(self, points: Tensor) -> Tensor:
+        """The points (d, N), as many in each of the subdomains whose places are given."""
+        cuts = self.formulation.subdomains.items()
+        graded = {name: cut for name, cut in cuts if not isinstance(cut, int)}
+        for coordinate, ends in find_ends(self.equations.frame, graded).items():
             points = spread_over_cells(points, coordinate, ends)
-        return move_into_clusters(points, frame.region.bounds, f.clusters)
+        return points
 
     def make_terms(self) -> list[Term]:
         """The equation's own term, and those of the conditions that the form does not meet."""
@@ -131,6 +136,9 @@ class Statement:
     def _make_term(self, name: str, condition: AnyCondition, frame: Frame) -> Term:
         """The term of a condition."""
         term = condition.make_term(frame, name, self.formulation.condition_points)
+        is_of_sides = isinstance(condition, OfValues) and isinstance(condition.on, str | None)
+        if is_of_sides and isinstance(frame.region, Box):  # which are moved into themselves
+            term = replace(term, points=self._spread(term.points))
         return guard_term(term, f"{frame.title}: {name}", condition.written)
 
     def _is_met(self, condition: AnyCondition) -> bool:
