@@ -30,8 +30,8 @@ LEAST_SQUARES = {
     "least_damping": 1e-30,
     "stop": {"stagnation": 2},
 }
-# Of such networks of subdomains, for equations that may be nonlinear; in windows of time, whose steps
-# are few and mild, until the loss is not halved.
+# Of such networks of subdomains, for equations that may be nonlinear; in windows of time, whose
+# steps are few and mild, until the loss is not halved.
 SUBDOMAINS = {"name": "gauss-newton", "factorisation": "qr", "damping": 1e-4}
 SUBDOMAINS_STAGNATION, WINDOW_STAGNATION = 10, 1
 # Never reached: time or stagnation end a run.

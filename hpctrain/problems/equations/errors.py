@@ -25,6 +25,7 @@ from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.term_losses import (
     ProblemOfTerms,
     TermLosses,
+    any_measured,
     describe_overfitted,
 )
 from hpctrain.problems.equations.terms import ProblemError, check_values
@@ -135,7 +136,11 @@ class ErrorMonitor:
         rank 0, of measurements that are overfitted.
         """
         with self._communicator.timer.phase("validation"):
-            overfitted = describe_overfitted(self._problem, self._losses.measure(theta))
+            # Losses take the kernels' constants of all points: of windows of time, which have no
+            # measurements, those of one window are in memory at once.
+            has_noise = any_measured(self._problem)
+            losses = self._losses.measure(theta) if has_noise else {}
+            overfitted = describe_overfitted(self._problem, losses)
             for line in overfitted if self._communicator.is_root else ():
                 warnings.warn(line, stacklevel=2)
             predicted = self._part.predictions(theta)

@@ -74,6 +74,12 @@ class TermLosses:
         }
 
 
+def any_measured(problem: ProblemOfTerms) -> bool:
+    """Whether a condition has measurements of known noise."""
+    conditions = problem.equations.named_conditions.values()
+    return any(isinstance(each, Observations) and bool(each.noise) for each in conditions)
+
+
 def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) -> list[str]:
     """A line for each measured term that is closer to its data than their noise allows.
 
