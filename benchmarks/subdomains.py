@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.tables import write_markdown
+from hpctrain.problems.equations.cell_rows import CellRows
 from hpctrain.run.pieces import make_objective, make_problem, make_solver
 from hpctrain.study.projection import NETWORKS
 
@@ -38,7 +39,7 @@ SEEDS = (0, 1, 2)
 BYTES = 8
 # Sums over samples, all of a rank's share.
 SUMS = ("sum_losses", "sum_losses_and_gradients", "evaluate_residuals", "pull_back")
-MATRICES = ("add_gauss_newton", "sum_cell_grams")
+MATRICES = ("add_gauss_newton", "evaluate_cell_rows")
 
 
 # A linear problem in what is trained: one step.
@@ -132,8 +133,14 @@ class Watch:
 
     def __init__(self, watched: Any, names: tuple[str, ...]) -> None:
         self.seconds, self.calls, self._depth = 0.0, 0, 0
-        for name in names:
-            setattr(watched, name, self._wrap(getattr(watched, name)))
+        self._watched, self._before = watched, {name: getattr(watched, name) for name in names}
+        for name, method in self._before.items():
+            setattr(watched, name, self._wrap(method))
+
+    def leave(self) -> None:
+        """Has the methods be what they were."""
+        for name, method in self._before.items():
+            setattr(self._watched, name, method)
 
     def _wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
@@ -159,6 +166,7 @@ def train(case: Case, seed: int, limit: float) -> Timed:
     objective = make_objective(problem, threads=1)
     monitor = problem.make_monitor(objective.communicator, objective.chunks, 1)
     sums, matrices = Watch(objective.share, SUMS), Watch(objective.share, MATRICES)
+    grams = Watch(CellRows, ("sum_grams",))
     theta, seconds, iterations = problem.make_initial_parameters(seed), 0.0, 0
     error = float("inf")
     for name, count, options in case.stages:
@@ -176,6 +184,7 @@ def train(case: Case, seed: int, limit: float) -> Timed:
                 error = monitor.measure(state.point.theta)["error"]
         theta = theta if state is None else state.point.theta
         iterations += own
+    grams.leave()
     error = monitor.measure(theta)["error"]
     coupling, n = objective.coupling, objective.parameters
     numbers = n * (n + 1) // 2
@@ -189,7 +198,7 @@ def train(case: Case, seed: int, limit: float) -> Timed:
         error,
         iterations,
         seconds,
-        sums.seconds + matrices.seconds,
+        sums.seconds + matrices.seconds + grams.seconds,
         sums.calls,
         matrices.calls,
         numbers,
