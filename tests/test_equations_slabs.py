@@ -24,6 +24,7 @@ from hpctrain.problems.equations import (
     Periodic,
     Unknown,
 )
+from hpctrain.problems.equations.ansatz import evaluate_jets
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.slabs.monitor import SlabMonitor
@@ -137,6 +138,40 @@ def test_exact_values_and_rates_cost_each_window_before_once():
     points = points_at(problem, 1.9).requires_grad_()
     counts = [count_operations(each.forms["u"].lifting(points)) for each in problem.windows[1:]]
     assert len({after - before for before, after in pairwise(counts[1:])}) == 1
+
+
+def test_exact_values_are_evaluated_once_for_each_window_and_set_of_points(monkeypatch):
+    """Windows have their points in common but for time: the one before keeps what it had there."""
+    problem, thetas = slabs_of(Around(), 7)
+    problem.share(4, 0, 1, 1)
+    counts, evaluate = [], PinnProblem.evaluate
+
+    def count(*arguments):
+        counts[-1] += 1
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(PinnProblem, "evaluate", count)
+    for theta in thetas[:-1]:
+        counts.append(0)
+        problem.advance(theta)
+    assert len(set(counts)) == 1 and counts[0] > 0
+
+
+def test_derivatives_of_an_exact_start_are_those_of_differences():
+    problem, thetas = slabs_of(Around(), 5)
+    begin(problem, thetas, 4)
+    g, h = problem.windows[4].forms["u"].lifting, 1e-3
+    points = points_at(problem, 0.9)
+    step = torch.tensor([[0.0], [h]], dtype=torch.float64)
+    below = [(1,) * k for k in range(5)]
+    jets = evaluate_jets(g, points, below, (), "")
+    for order in range(4):  # the last one is of a higher order than the equation's
+        ahead, behind = (
+            evaluate_jets(g, points + s * step, below[: order + 1], (), "") for s in (1, -1)
+        )
+        slope = (ahead[below[order]] - behind[below[order]]) / (2 * h)
+        size = float(jets[below[order + 1]].abs().max())
+        torch.testing.assert_close(jets[below[order + 1]], slope, rtol=0, atol=1e-4 * size)
 
 
 def test_a_start_that_is_a_term_is_the_distance_to_the_window_before():
