@@ -309,7 +309,7 @@ def test_a_step_whose_corrections_grow_is_not_tried_or_keeps_those_before():
             return torch.full((1,), self.sizes.pop(0), dtype=torch.float64)
 
     find = lambda *sizes: find_damped_step(Scripted(*sizes), GaussNewtonOptions())  # noqa: E731
-    assert find(0.8) is None
+    assert find(0.8).total is None
     assert float(find(0.5, 0.4).total) == 1.5
     assert float(find(0.5, 0.1, 1e-4, 1.0).total) == 1.6001
 

@@ -41,7 +41,7 @@ class Outcome(Enum):
         True,
     )
     STEP_UNDERFLOW = "the step is too short to change the parameters", True
-    DAMPING_LIMIT = "the damping reached solver.greatest_damping without a decrease", True
+    DAMPING_LIMIT = "no damping up to solver.greatest_damping gives a decrease", True
     NO_DECREASE_FORESEEN = (
         "the decrease that the trust-region model foresees is below round-off",
         True,

@@ -188,19 +188,18 @@ class GaussNewton(Solver[GaussNewtonState]):
 
 @dataclass(frozen=True)
 class DampedStep:
-    """The velocity p (n,), the corrected step q (n,), and the decrease m(0) - m(p)."""
+    """The velocity p (n,), the corrected step q (n,), and the decrease m(0) - m(p).
+
+    There is no q where the first correction is too long.
+    """
 
     p: Tensor
-    total: Tensor
+    total: Tensor | None
     predicted: float
 
 
 def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> DampedStep | None:
-    """The step for one λ.
-
-    None where the system is singular in rounding, no decrease is foreseen, or the first correction
-    is too long.
-    """
+    """The step for one λ; None where the system is singular in rounding or promises nothing."""
     if factored is None:
         return None
     p = factored.compute_velocity()
@@ -213,7 +212,7 @@ def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> 
         size = norm(d)
         if not size <= options.contraction * last:
             if number == 0:
-                return None
+                return DampedStep(p, None, predicted)
             break
         q, last = q + d, size
         if size <= ENOUGH * norm(q):

@@ -25,6 +25,9 @@ from torch import Tensor
 from hpctrain.objective import Evaluation, Point, Smooth, complete_point
 from hpctrain.options import Options
 
+# A part of the loss for which no more damping is tried.
+NEGLIGIBLE = 1e-10
+
 
 class DampingOptions(Options):
     """Control of λ by the ratio of decreases, shared by the methods that damp."""
@@ -52,9 +55,9 @@ class DampingOptions(Options):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A step s (n,) and the decrease m(0) - m(s) of the undamped model."""
+    """A step s (n,) and the decrease m(0) - m(s) of the undamped model; None that is no step."""
 
-    step: Tensor
+    step: Tensor | None
     predicted: float
 
 
@@ -84,7 +87,10 @@ class DampingSearch:
     propose: Callable[[float], Proposal | None]
 
     def find(self, damping: float) -> Damped | None:
-        """Damps more and more, from `damping`; None if no λ up to the greatest one will do."""
+        """Damps more and more, from `damping`.
+
+        None if no λ will do, up to the greatest one or to where the model promises nothing.
+        """
         taken = self._take_step(damping)
         return None if taken is None else self._complete(taken)
 
@@ -111,16 +117,22 @@ class DampingSearch:
     def _take_step(self, damping: float) -> "_Taken | None":
         refusals = 0
         while damping <= self.options.greatest_damping:
-            taken = self._try_step(damping)
+            proposal = self.propose(damping)
+            taken = self._try_proposal(proposal, damping)
             if taken is not None:
                 return taken
+            predicted = 0.0 if proposal is None else proposal.predicted
+            if refusals and 0 < predicted <= NEGLIGIBLE * self.point.loss:
+                return None  # less damping was refused, and more promises less
             refusals += 1
             damping = self.options.grow(damping, refusals)
         return None
 
     def _try_step(self, damping: float) -> "_Taken | None":
-        proposal = self.propose(damping)
-        if proposal is None or not proposal.predicted > 0:
+        return self._try_proposal(self.propose(damping), damping)
+
+    def _try_proposal(self, proposal: Proposal | None, damping: float) -> "_Taken | None":
+        if proposal is None or proposal.step is None or not proposal.predicted > 0:
             return None
         trial = self.objective.evaluate(self.point.theta + proposal.step)
         rho = (self.point.loss - trial.loss) / proposal.predicted
