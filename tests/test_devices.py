@@ -57,6 +57,11 @@ CASES = {
     "adam": (PINN, DENSE, 'name = "adam"'),
     "batches of points": (SOFT, DENSE, 'name = "adam"\nbatch_size = 20'),
     "windows": (WINDOWS, DENSE, 'name = "adam"\nbatch_size = 20\nstop.max_iterations = 1'),
+    "windows that hand on values": (
+        'name = "convection"\npoints = 60\nslabs = 3',
+        DENSE,
+        'name = "adam"\nbatch_size = 20\nstop.max_iterations = 1',
+    ),
     "torch-lbfgs": (PINN, DENSE, 'name = "torch-lbfgs"'),
     "gauss-newton": (PINN, DENSE, 'name = "gauss-newton"'),
     "gauss-newton, qr": (PINN, DENSE, 'name = "gauss-newton"\nfactorisation = "qr"'),

@@ -47,6 +47,7 @@ from hpctrain.solvers.base import Need, Record, Solver
 
 # Corrections end at this part of the step.
 ENOUGH = 1e-3
+CUTOFF = 1e-8
 
 
 class GaussNewtonOptions(DampingOptions):
@@ -59,7 +60,7 @@ class GaussNewtonOptions(DampingOptions):
         " subdomains of the columns of each, in whose orthonormal bases JᵀJ is then summed",
     )
     cutoff: float = Field(
-        1e-8,
+        CUTOFF,
         gt=0,
         lt=1,
         description="of subdomains with qr: directions in one count as zero below this part of its"
@@ -88,11 +89,13 @@ class GaussNewtonOptions(DampingOptions):
         return super().ease(damping, rho if self.control == "ratio" else 1.0, decrease)
 
     @model_validator(mode="after")
-    def _refuse_primal_sketch(self) -> "GaussNewtonOptions":
+    def _refuse_what_has_no_effect(self) -> "GaussNewtonOptions":
         if self.sketch is not None and self.form == "primal":
             raise ValueError('sketch is for form = "dual" or "auto"')
         if self.factorisation == "qr" and (self.sketch is not None or self.form != "auto"):
             raise ValueError('sketch and form are for factorisation = "gram"')
+        if self.factorisation == "gram" and self.cutoff != CUTOFF:
+            raise ValueError('cutoff is for factorisation = "qr"')
         return self
 
 

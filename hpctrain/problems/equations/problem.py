@@ -62,7 +62,7 @@ class PinnProblem:
     ) -> None:
         self.equations, self.formulation = equations, formulation
         self.frame = equations.frame
-        self.dtype, self._device = dtype, device
+        self.dtype, self.device = dtype, device
         self._statement = Statement(equations, formulation)
         self.forms = self._statement.forms
         self.solution = TrialSolution(self._statement, network, dtype, device)
@@ -132,7 +132,7 @@ class PinnProblem:
         """θ₀ (n,)."""
         weights = self.network.make_initial_parameters(seed)
         theta = torch.cat([weights, unknown_values.list_starts(self.equations.unknowns)])
-        return theta.to(self._device, self.dtype)
+        return theta.to(self.device, self.dtype)
 
     def evaluate_unknowns(self, theta: Tensor) -> dict[str, float]:
         """The values of the unknowns in θ (n,)."""
@@ -192,7 +192,7 @@ class PinnProblem:
             rows,
             [term.samples for term in terms],
             self.dtype,
-            self._device,
+            self.device,
             holding.threads,
             self._assembly.find_coupling(terms),
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from hpctrain.linalg.arrays import to_array
 from hpctrain.problems.equations.ansatz import evaluate_jets
 from hpctrain.problems.equations.conditions.base import Given, split_name
 from hpctrain.problems.equations.fields import At, Index
@@ -184,7 +185,7 @@ class Jets:
     @cached_property
     def _known(self) -> FieldJets:
         points = self._move_points()
-        rows = points.contiguous().numpy().tobytes()
+        rows = to_array(points.contiguous()).tobytes()
         assert self._start.digest is not None
         key = blake2b(rows + repr(points.shape).encode() + self._start.digest).digest()
         return self._kept.find(key, lambda: self._evaluate_all(points))
@@ -196,10 +197,11 @@ class Jets:
             for field in problem.frame.fields
             for index in self._indices
         }
-        found = problem.evaluate(self._start.theta, points, list(names.values()), 1)
+        theta = self._start.theta.to(problem.device)
+        found = problem.evaluate(theta, points, list(names.values()), 1)
         known: FieldJets = {field: {} for field in problem.frame.fields}
         for (field, index), name in names.items():
-            known[field][index] = found[name]
+            known[field][index] = found[name].cpu()
         return known
 
     def _move_points(self) -> Tensor:

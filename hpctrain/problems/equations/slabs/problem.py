@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange
 from hpctrain.errors import InputError
+from hpctrain.linalg.arrays import to_array
 from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations.conditions import Initial
@@ -47,8 +48,8 @@ class SlabState:
     def digests(self) -> list[bytes]:
         """Of the parameters of each window and of all before it."""
         found, last = list[bytes](), b""
-        for theta in self.thetas.detach().cpu():
-            last = blake2b(last + theta.numpy().tobytes()).digest()
+        for theta in to_array(self.thetas):
+            last = blake2b(last + theta.tobytes()).digest()
             found.append(last)
         return found
 
