@@ -393,12 +393,17 @@ def job(name, settings=""):
     return parse_job(JOB.format(name=name, settings=settings), "a test")
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
+def assemble(name):
+    """The problem and the loss of a solver's job, and the solver."""
     made = job(name, SOLVERS[name])
     problem = build.make_problem(made)
     objective = build.make_objective(problem, Communicator(), made.parallel.chunks, 1)
-    solver = build.make_job_solver(made, objective)
+    return problem, objective, build.make_job_solver(made, objective)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_renewed_solver_goes_on_from_its_point_under_the_new_loss(name):
+    problem, objective, solver = assemble(name)
     renew = problem.make_renewal(objective, 0)
     state = solver.init(problem.make_initial_parameters(0))
     for _ in range(3):
@@ -423,10 +428,7 @@ QUASI_NEWTON = {"lbfgs", "torch-lbfgs", "ssbfgs", "ssbroyden", "aspqn", "mspqn"}
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_goes_back_to_an_earlier_point_and_searches_along_its_gradient(name):
-    made = job(name, SOLVERS[name])
-    problem = build.make_problem(made)
-    objective = build.make_objective(problem, Communicator(), made.parallel.chunks, 1)
-    solver = build.make_job_solver(made, objective)
+    problem, _, solver = assemble(name)
     theta = problem.make_initial_parameters(0)
     state = start = solver.init(theta)
     for _ in range(3):

@@ -8,7 +8,7 @@ from hpctrain import cli
 from hpctrain.kernels.dense import add_square_gram
 from hpctrain.linalg.block_scaling import BlockScaling, regularise
 from hpctrain.linalg.sparse_blocks import SparseBlocks
-from hpctrain.methods.least_squares.damped_systems import ScaledSystem
+from hpctrain.methods.least_squares.damped_systems import PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
@@ -162,7 +162,7 @@ def test_scaled_steps_are_those_of_the_dense_damped_system(subdomains):
     """min ‖r + J p‖² + δ ‖R p‖², from the rows [J; √δ R] by Householder; R by pieces."""
     objective = objective_of(made(subdomains))
     theta = objective.source.make_initial_parameters(3)
-    system = ScaledSystem(objective, evaluate_point(objective, theta), 1e-12)
+    system = PrimalSystem(objective, evaluate_point(objective, theta), 1e-12)
     rows, _ = objective.evaluate_rows(theta)
     r, J = rows[:, 0], rows[:, 1:]
     scale, lam = (2 / objective.samples) ** 0.5, 1e-3

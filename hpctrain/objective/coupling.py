@@ -42,13 +42,11 @@ class Coupling:
         """The number of parameters on which rows of a cell depend."""
         return sum(len(self.all_pieces[i]) for i in self.list_pieces(cell))
 
-    def find_columns(self, cell: tuple[int, ...], number: int) -> slice | None:
-        """Where the parameters of a piece are among those of a cell; None where they are not."""
+    def place_columns(self, cell: tuple[int, ...]) -> dict[int, slice]:
+        """Where the parameters of each piece are among those of a cell, by the piece's number."""
         numbers = self.list_pieces(cell)
-        if number not in numbers:
-            return None
-        first = sum(len(self.all_pieces[i]) for i in numbers[: numbers.index(number)])
-        return slice(first, first + len(self.all_pieces[number]))
+        ends = accumulate((len(self.all_pieces[i]) for i in numbers), initial=0)
+        return {i: slice(*pair) for i, pair in zip(numbers, pairwise(ends), strict=True)}
 
     @property
     def numbers(self) -> int:
@@ -68,11 +66,9 @@ class Coupling:
             for i, piece in enumerate(self.all_pieces)
         }
         for cell, G in zip(self.cells, grams, strict=True):
-            numbers = self.list_pieces(cell)
-            ends = list(accumulate((len(self.all_pieces[i]) for i in numbers), initial=0))
-            places = [slice(*pair) for pair in pairwise(ends)]
-            for p, i in enumerate(numbers):
-                for j, columns in zip(numbers[: p + 1], places, strict=False):
-                    known, own = blocks.get((i, j)), G[places[p], columns]
+            places = list(self.place_columns(cell).items())
+            for p, (i, rows) in enumerate(places):
+                for j, columns in places[: p + 1]:
+                    known, own = blocks.get((i, j)), G[rows, columns]
                     blocks[i, j] = own if known is None else known.add_(own)
         return SparseBlocks(self.all_pieces, blocks)

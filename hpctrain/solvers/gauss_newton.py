@@ -37,7 +37,6 @@ from hpctrain.methods.least_squares.damped_systems import (
     DualSystem,
     Factored,
     PrimalSystem,
-    ScaledSystem,
 )
 from hpctrain.methods.least_squares.damping import DampingOptions, DampingSearch, Proposal
 from hpctrain.methods.least_squares.singular_values import SingularSystem
@@ -147,10 +146,10 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def _make_system(self, state: GaussNewtonState) -> DampedSystem:
         objective, theta = self.setting.objective, state.point.theta
-        if self.options.factorisation == "qr" and objective.coupling is not None:
-            return ScaledSystem(objective, state.point, self.options.cutoff)
         if self.options.factorisation == "qr":
-            return SingularSystem(objective, theta)
+            if objective.coupling is None:
+                return SingularSystem(objective, theta)
+            return PrimalSystem(objective, state.point, self.options.cutoff)
         if not self._is_dual:
             return PrimalSystem(objective, state.point)
         rows = self.options.sketch or objective.samples

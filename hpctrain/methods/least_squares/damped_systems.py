@@ -26,10 +26,36 @@ import torch
 from torch import Tensor
 
 from hpctrain.linalg.block_layout import Layout
-from hpctrain.linalg.sparse_blocks import SparseCholesky
+from hpctrain.linalg.sparse_blocks import SparseBlocks, SparseCholesky
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective import Objective, Point, Sketch
 from hpctrain.parallel.block_rows import BlockRows, Cholesky
+
+
+class Variables(Protocol):
+    """z = R θ; see `linalg.block_scaling`."""
+
+    def scale(self, theta: Tensor) -> Tensor:
+        """z (n,)."""
+
+    def unscale(self, z: Tensor) -> Tensor:
+        """θ (n,)."""
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        """The gradient by z (n,)."""
+
+
+class Unscaled:
+    """z = θ."""
+
+    def scale(self, theta: Tensor) -> Tensor:
+        return theta
+
+    def unscale(self, z: Tensor) -> Tensor:
+        return z
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class Factored(Protocol):
@@ -53,11 +79,24 @@ class DampedSystem(Protocol):
 
 
 class PrimalSystem:
-    """B in block rows over the ranks, or its blocks that are not zero; collective to make."""
+    """B in block rows over the ranks, or its blocks that are not zero; collective to make.
 
-    def __init__(self, objective: Objective, point: Point) -> None:
+    Args:
+        cutoff: c of `linalg.block_scaling`. B is R⁻ᵀ (2/N) JᵀJ R⁻¹ then, by z = R θ in which the
+            columns of J by the parameters of a piece are orthonormal, and what is damped is ‖z‖.
+            None for θ itself.
+    """
+
+    def __init__(self, objective: Objective, point: Point, cutoff: float | None = None) -> None:
         self.objective, self.point = objective, point
-        self.matrix = objective.assemble_gauss_newton(point.theta)
+        self.matrix: BlockRows | SparseBlocks
+        self.variables: Variables
+        if cutoff is None:
+            self.matrix = objective.assemble_gauss_newton(point.theta)
+            self.variables = Unscaled()
+        else:
+            found = objective.assemble_scaled_gauss_newton(point.theta, cutoff)
+            self.matrix, self.variables = found
 
     def factor(self, damping: float) -> "FactoredPrimal | None":
         factors = self.matrix.factorise(damping)
@@ -71,58 +110,21 @@ class FactoredPrimal:
         self, system: PrimalSystem, damping: float, factors: "Cholesky | SparseCholesky"
     ) -> None:
         self._system, self._damping, self._factors = system, damping, factors
+        self._variables = system.variables
 
     def compute_velocity(self) -> Tensor:
-        return -self._factors.solve(self._system.point.gradient)
+        right = self._variables.pull_back(self._system.point.gradient)
+        return -self._variables.unscale(self._factors.solve(right))
 
     def compute_correction(self, q: Tensor) -> Tensor:
-        theta = self._system.point.theta
-        pulled = self._system.objective.pull_back_residuals(theta, q)
-        return -self._factors.solve(pulled + self._damping * q)
+        s, variables = self._system, self._variables
+        pulled = variables.pull_back(s.objective.pull_back_residuals(s.point.theta, q))
+        right = pulled + self._damping * variables.scale(q)
+        return -variables.unscale(self._factors.solve(right))
 
     def predict_decrease(self, p: Tensor) -> float:
-        """-∇Lᵀp - ½ pᵀBp, and B p = -∇L - λ p."""
-        return 0.5 * (self._damping * dot(p, p) - dot(self._system.point.gradient, p))
-
-
-class ScaledSystem:
-    """The same by z = R θ, in which columns of J by the parameters of a piece are orthonormal.
-
-    B is R⁻ᵀ (2/N) JᵀJ R⁻¹, and what is damped is ‖z‖. See `linalg.block_scaling`.
-
-    Args:
-        cutoff: c there.
-    """
-
-    def __init__(self, objective: Objective, point: Point, cutoff: float) -> None:
-        self.objective, self.point = objective, point
-        self.matrix, self.scaling = objective.assemble_scaled_gauss_newton(point.theta, cutoff)
-
-    def factor(self, damping: float) -> "FactoredScaled | None":
-        factors = self.matrix.factorise(damping)
-        return None if factors is None else FactoredScaled(self, damping, factors)
-
-
-class FactoredScaled:
-    """The Cholesky factor of B + λ I, by z."""
-
-    def __init__(self, system: ScaledSystem, damping: float, factors: SparseCholesky) -> None:
-        self._system, self._damping, self._factors = system, damping, factors
-
-    def compute_velocity(self) -> Tensor:
-        scaling = self._system.scaling
-        right = scaling.pull_back(self._system.point.gradient)
-        return -scaling.unscale(self._factors.solve(right))
-
-    def compute_correction(self, q: Tensor) -> Tensor:
-        s = self._system
-        pulled = s.scaling.pull_back(s.objective.pull_back_residuals(s.point.theta, q))
-        right = pulled + self._damping * s.scaling.scale(q)
-        return -s.scaling.unscale(self._factors.solve(right))
-
-    def predict_decrease(self, p: Tensor) -> float:
-        """As that of B and λ by θ, with ‖z‖ for ‖p‖."""
-        z = self._system.scaling.scale(p)
+        """-∇Lᵀp - ½ zᵀBz for z of p, and B z = -∇L - λ z by z."""
+        z = self._variables.scale(p)
         return 0.5 * (self._damping * dot(z, z) - dot(self._system.point.gradient, p))
 
 

@@ -105,10 +105,10 @@ class DampingSearch:
             return None
         while best.damping <= damping:
             fallen = best.evaluation.loss / self.point.loss
-            least = best.damping * min(0.1, fallen)
-            if least < self.options.least_damping:
+            smaller = best.damping * min(0.1, fallen)
+            if smaller < self.options.least_damping:
                 break
-            less = self._try_step(least)
+            less = self._try_step(smaller, self.propose(smaller))
             if less is None or less.evaluation.loss >= best.evaluation.loss:
                 break
             best = less
@@ -118,7 +118,7 @@ class DampingSearch:
         refusals = 0
         while damping <= self.options.greatest_damping:
             proposal = self.propose(damping)
-            taken = self._try_proposal(proposal, damping)
+            taken = self._try_step(damping, proposal)
             if taken is not None:
                 return taken
             predicted = 0.0 if proposal is None else proposal.predicted
@@ -128,10 +128,7 @@ class DampingSearch:
             damping = self.options.grow(damping, refusals)
         return None
 
-    def _try_step(self, damping: float) -> "_Taken | None":
-        return self._try_proposal(self.propose(damping), damping)
-
-    def _try_proposal(self, proposal: Proposal | None, damping: float) -> "_Taken | None":
+    def _try_step(self, damping: float, proposal: Proposal | None) -> "_Taken | None":
         if proposal is None or proposal.step is None or not proposal.predicted > 0:
             return None
         trial = self.objective.evaluate(self.point.theta + proposal.step)

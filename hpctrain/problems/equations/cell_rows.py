@@ -40,7 +40,7 @@ class CellRows:
         chunks = len(self.rows[0])
         found: list[list[Tensor]] = [[] for _ in range(chunks)]
         for cell, own in zip(self.coupling.cells, self.rows, strict=True):
-            place = self.coupling.find_columns(cell, number)
+            place = self.coupling.place_columns(cell).get(number)
             if place is not None:
                 for kept, rows in zip(found, own, strict=True):
                     kept += [each[:, 1:][:, place] for each in rows]

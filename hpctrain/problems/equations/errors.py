@@ -25,8 +25,8 @@ from hpctrain.problems.equations.requests import lengthen
 from hpctrain.problems.equations.term_losses import (
     ProblemOfTerms,
     TermLosses,
-    any_measured,
     describe_overfitted,
+    list_measured,
 )
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
@@ -138,8 +138,7 @@ class ErrorMonitor:
         with self._communicator.timer.phase("validation"):
             # Losses take the kernels' constants of all points: of windows of time, which have no
             # measurements, those of one window are in memory at once.
-            has_noise = any_measured(self._problem)
-            losses = self._losses.measure(theta) if has_noise else {}
+            losses = self._losses.measure(theta) if list_measured(self._problem) else {}
             overfitted = describe_overfitted(self._problem, losses)
             for line in overfitted if self._communicator.is_root else ():
                 warnings.warn(line, stacklevel=2)

@@ -127,7 +127,7 @@ class PinnOptions(FamilyOptions):
             if isinstance(network.subdomains.get(cluster.coordinate), list):
                 raise InputError(
                     f"problem.clusters along {cluster.coordinate!r} is not allowed: points are as"
-                    f" many in each of the subdomains that network.subdomains places along it"
+                    " many in each of the subdomains that network.subdomains places along it"
                 )
         formulation = Formulation(
             points=self.points,

@@ -74,10 +74,11 @@ class TermLosses:
         }
 
 
-def any_measured(problem: ProblemOfTerms) -> bool:
-    """Whether a condition has measurements of known noise."""
-    conditions = problem.equations.named_conditions.values()
-    return any(isinstance(each, Observations) and bool(each.noise) for each in conditions)
+def list_measured(problem: ProblemOfTerms) -> list[tuple[int, float]]:
+    """The numbers of the terms that are measurements of known noise, each with σ."""
+    conditions = problem.equations.named_conditions
+    pairs = [(n, conditions.get(term.name)) for n, term in enumerate(problem.first_terms)]
+    return [(n, own.noise) for n, own in pairs if isinstance(own, Observations) and own.noise]
 
 
 def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) -> list[str]:
@@ -90,14 +91,14 @@ def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) ->
         losses: of the terms, by column.
     """
     found = []
-    for number, term in enumerate(problem.first_terms):
-        condition = problem.equations.named_conditions.get(term.name)
+    for number, noise in list_measured(problem):
+        term = problem.first_terms[number]
         column = f"{TERM_LOSS}{term.name}"
-        if not isinstance(condition, Observations) or not condition.noise or column not in losses:
+        if column not in losses:
             continue
         m = problem.count_rows(number)
         count = term.samples * m
-        mean = losses[column] / m / condition.noise**2
+        mean = losses[column] / m / noise**2
         if mean < min(OVERFITTED, 1 - DEVIATIONS * (2 / count) ** 0.5):
             found.append(
                 f"{term.title}: overfitted, the mean (r/noise)^2 of {count} values is {mean:.2g},"
