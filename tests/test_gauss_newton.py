@@ -12,6 +12,8 @@ from hpctrain.kernels import JetShape, TorchJets, dense, is_native_available, ma
 from hpctrain.kernels.residual import TorchResidual, make_residual_loss
 from hpctrain.linalg.block_layout import Layout
 from hpctrain.methods.least_squares.damped_systems import DualSystem, PrimalSystem
+from hpctrain.methods.least_squares.singular_values import SingularSystem
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
@@ -19,7 +21,12 @@ from hpctrain.parallel.tree import Node, add_to_nodes, push_node, reduce_leaves
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
-from hpctrain.solvers.gauss_newton import GaussNewtonOptions, GaussNewtonState, find_damped_step
+from hpctrain.solvers.gauss_newton import (
+    GaussNewton,
+    GaussNewtonOptions,
+    GaussNewtonState,
+    find_damped_step,
+)
 
 needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 BOUNDS = [0, 1, 40, 73, 150]
@@ -287,7 +294,7 @@ def test_each_correction_solves_the_damped_equation_to_one_order_more(correction
         factored = system.factor(damping)
         q = factored.compute_velocity()
         for _ in range(corrections):
-            q = q + factored.compute_correction(q)
+            q = q + factored.compute_correction(q, torch.zeros_like(q))
         left.append(float((objective.pull_back_residuals(theta, q) + damping * q).norm()))
     assert math.log2(left[0] / left[1]) == pytest.approx(2 * corrections + 2, abs=0.6)
 
@@ -305,7 +312,7 @@ def test_a_step_whose_corrections_grow_is_not_tried_or_keeps_those_before():
         def predict_decrease(self, p):
             return 1.0
 
-        def compute_correction(self, q):
+        def compute_correction(self, q, centre):
             return torch.full((1,), self.sizes.pop(0), dtype=torch.float64)
 
     find = lambda *sizes: find_damped_step(Scripted(*sizes), GaussNewtonOptions())  # noqa: E731
@@ -331,7 +338,7 @@ def test_both_forms_of_the_system_give_the_same_step(damping):
     theta = problem.make_initial_parameters(0)
     factored = [make(objective, theta).factor(damping) for make in (primal, unsketched_dual)]
     p = [each.compute_velocity() for each in factored]
-    d = [each.compute_correction(p[0]) for each in factored]
+    d = [each.compute_correction(p[0], 0.3 * p[0]) for each in factored]
     torch.testing.assert_close(p[0], p[1], rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(d[0], d[1], rtol=1e-8, atol=1e-10)
     predictions = [each.predict_decrease(p[0]) for each in factored]
@@ -372,15 +379,52 @@ def test_gauss_newton_products_are_those_of_the_normal_equations():
     )
 
 
-def test_it_stalls_at_the_minimum_and_says_so():
-    A, b, objective = linear_problem()
+@pytest.mark.parametrize("n", [5, 16])
+def test_it_ends_where_residuals_are_at_their_rounding_errors(n):
+    """Without a search for λ, since what is promised cannot be told from them."""
+    A, x = torch.randn(16, n).double(), torch.randn(n).double()
+    b = A @ x
+    objective = objective_of_residuals(lambda theta: A @ theta - b, 16, n)
     solver = make_solver(Setting(objective), GaussNewtonOptions())
-    state = solver.init(torch.linalg.lstsq(A, b[:, None]).solution[:, 0])
-    for _ in range(20):
+    state = solver.init(x + 1e-3)
+    for _ in range(10):
+        before = objective.counts.loss_evaluations
         state, record = solver.step(state)
         if record.outcome.is_final:
             break
-    assert record.outcome.is_final
+    assert record.outcome is Outcome.DAMPING_LIMIT
+    assert state.point.loss < 1e-28
+    assert objective.counts.loss_evaluations - before <= 10
+
+
+@pytest.mark.parametrize("form", ["primal", "dual"])
+def test_linear_residuals_are_solved_with_one_jacobian(form, monkeypatch):
+    """One iteration from λ = 1e-3, whose own step leaves a part of 1e-7."""
+    A, x = torch.randn(16, 16).double() + 6 * torch.eye(16).double(), torch.randn(16).double()
+    objective = objective_of_residuals(lambda theta: A @ (theta - x), 16, 16)
+    solver = make_solver(Setting(objective), GaussNewtonOptions(form=form))
+    start = evaluate_point(objective, torch.zeros(16, dtype=torch.float64))
+    lone = primal(objective, start.theta).factor(1e-3).compute_velocity()
+    assert objective.evaluate(lone).loss > 1e-9 * start.loss
+    made, make = [], GaussNewton._make_system
+    monkeypatch.setattr(
+        GaussNewton, "_make_system", lambda self, state: made.append(1) or make(self, state)
+    )
+    new, _ = solver.step(GaussNewtonState(start, 1e-3, iteration=1))
+    assert len(made) == 1
+    assert new.point.loss < 1e-25 * start.loss
+
+
+@pytest.mark.parametrize("make_system", [primal, unsketched_dual, SingularSystem])
+def test_a_correction_about_a_centre_is_damped_from_there(make_system):
+    """The minimum of ‖r(θ + q) + J d‖² + δ ‖q + d - c‖² of linear residuals."""
+    A, b, objective = linear_problem()
+    theta, q, centre = torch.randn(3, 5, dtype=torch.float64)
+    delta = 0.3 * len(b) / 2
+    right = A.T @ (A @ (theta + q) - b) + delta * (q - centre)
+    expected = -torch.linalg.solve(A.T @ A + delta * torch.eye(5).double(), right)
+    found = make_system(objective, theta).factor(0.3).compute_correction(q, centre)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(

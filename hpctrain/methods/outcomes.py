@@ -41,7 +41,10 @@ class Outcome(Enum):
         True,
     )
     STEP_UNDERFLOW = "the step is too short to change the parameters", True
-    DAMPING_LIMIT = "no damping up to solver.greatest_damping gives a decrease", True
+    DAMPING_LIMIT = (
+        "no damping up to solver.greatest_damping gives a decrease beyond rounding errors",
+        True,
+    )
     NO_DECREASE_FORESEEN = (
         "the decrease that the trust-region model foresees is below round-off",
         True,

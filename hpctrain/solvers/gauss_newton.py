@@ -18,7 +18,9 @@ solve with the factors that are there: q₁ = p + ½ a + O(‖p‖³) with the g
 Transtrum and Sethna. They end when one is small beside the step; a step is not tried if the first
 is not smaller than p by the factor κ, and keeps those before one that is not smaller by κ than the
 last. The system is solved in the form that costs least, from J without its square, or on a random
-sketch of the residuals (`damped_systems`, `singular_values`). All ranks factor it together.
+sketch of the residuals (`damped_systems`, `singular_values`). All ranks factor it together. Where a
+step brings the loss down to a hundredth, others follow with the same J (`damping`), the minimum of
+‖r + J d‖² + δ ‖d‖² from where it led to, corrected alike.
 
 Sources: Moré, The Levenberg-Marquardt algorithm (1978); Transtrum and Sethna, Improvements to the
 Levenberg-Marquardt algorithm for nonlinear least-squares minimization, arXiv 1201.5885 (2012);
@@ -28,6 +30,7 @@ simplified Newton: Deuflhard, Newton Methods for Nonlinear Problems (2004), sect
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -132,7 +135,13 @@ class GaussNewton(Solver[GaussNewtonState]):
             step = find_damped_step(system.factor(damping), o)
             return None if step is None else Proposal(step.total, step.predicted)
 
-        search = DampingSearch(self.setting.objective, old, o, propose)
+        def extend(damping: float, s: Tensor) -> Tensor | None:
+            factored = system.factor(damping)
+            if factored is None:
+                return None
+            return correct_step(factored, factored.compute_correction(s, s), s, o)
+
+        search = DampingSearch(self.setting.objective, old, o, propose, extend)
         find = search.find if state.iteration else search.find_first
         found = find(state.damping)
         if found is None:
@@ -208,15 +217,20 @@ def find_damped_step(factored: Factored | None, options: GaussNewtonOptions) -> 
     predicted = factored.predict_decrease(p)
     if not predicted > 0:
         return None
+    return DampedStep(p, correct_step(factored, p, torch.zeros_like(p), options), predicted)
+
+
+def correct_step(
+    factored: Factored, p: Tensor, start: Tensor, options: GaussNewtonOptions
+) -> Tensor | None:
+    """The corrected step q (n,) for p (n,) from θ + `start`; None if the first one is too long."""
     q, last = p, norm(p)
     for number in range(options.corrections):
-        d = factored.compute_correction(q)
+        d = factored.compute_correction(start + q, start)
         size = norm(d)
         if not size <= options.contraction * last:
-            if number == 0:
-                return DampedStep(p, None, predicted)
-            break
+            return None if number == 0 else q
         q, last = q + d, size
         if size <= ENOUGH * norm(q):
             break
-    return DampedStep(p, q, predicted)
+    return q

@@ -1,14 +1,15 @@
 """The damped Gauss-Newton system of a sum of squared residuals, in the form that costs least.
 
-For L = (1/N) ‖r‖² and B = (2/N) JᵀJ at θ both forms give a step p, and for any step q a correction
-d of it, with
+For L = (1/N) ‖r‖² and B = (2/N) JᵀJ at θ both forms give a step p, and for any step q and centre c
+a correction d of it, with
 
-    (B + λ I) p = -∇L,   (B + λ I) d = -((2/N) Jᵀ r(θ + q) + λ q).
+    (B + λ I) p = -∇L,   (B + λ I) d = -((2/N) Jᵀ r(θ + q) + λ (q - c)).
 
 Primal: B (n, n) is summed over the samples without storing J. Dual, for A = J or A = S J with fewer
 rows k than n, by the identity (AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
 
-    p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   q + d = -Aᵀ (A Aᵀ + δ I)⁻¹ (S r(θ + q) - A q),   δ = λ N / 2.
+    p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   δ = λ N / 2,
+    q - c + d = -Aᵀ (A Aᵀ + δ I)⁻¹ (S r(θ + q) - A (q - c)).
 
 S = I gives the steps of the primal form. A random S of k < N rows with E SᵀS = I sketches the
 residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖². Both matrices are factored by all ranks
@@ -64,8 +65,8 @@ class Factored(Protocol):
     def compute_velocity(self) -> Tensor:
         """p (n,)."""
 
-    def compute_correction(self, q: Tensor) -> Tensor:
-        """d (n,) for a step q (n,); collective."""
+    def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
+        """d (n,) for a step q (n,), of which λ damps the part beyond a centre (n,); collective."""
 
     def predict_decrease(self, p: Tensor) -> float:
         """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²."""
@@ -116,10 +117,10 @@ class FactoredPrimal:
         right = self._variables.pull_back(self._system.point.gradient)
         return -self._variables.unscale(self._factors.solve(right))
 
-    def compute_correction(self, q: Tensor) -> Tensor:
+    def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         s, variables = self._system, self._variables
         pulled = variables.pull_back(s.objective.pull_back_residuals(s.point.theta, q))
-        right = pulled + self._damping * variables.scale(q)
+        right = pulled + self._damping * variables.scale(q - centre)
         return -variables.unscale(self._factors.solve(right))
 
     def predict_decrease(self, p: Tensor) -> float:
@@ -156,10 +157,10 @@ class FactoredDual:
     def compute_velocity(self) -> Tensor:
         return -self._solve(self._system.r)
 
-    def compute_correction(self, q: Tensor) -> Tensor:
-        s = self._system
+    def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
+        s, beyond = self._system, q - centre
         moved = s.objective.sketch_residuals(s.theta + q, s.sketch)
-        return -self._solve(moved - torch.mv(s.A, q)) - q
+        return -self._solve(moved - torch.mv(s.A, beyond)) - beyond
 
     def predict_decrease(self, p: Tensor) -> float:
         s = self._system

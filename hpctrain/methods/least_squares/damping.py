@@ -8,25 +8,38 @@
 Nielsen's rule has c = 1/3. Where the model holds and the loss falls faster than that, so may λ:
 with λ in proportion to the loss steps converge quadratically to a residual of zero.
 
+There the same J serves for more than one step: after one that brought the loss down to a hundredth
+others follow from where it led to, with λ reduced as the loss was, as long as each does as much.
+
+No step is looked for where the model promises less than rounding errors can show: three times the
+change of L by the last bits of θ.
+
 Or with delay: as for ρ = 1 after any step taken, λ ← 1.5 λ after each that was not. The damping
 then stays at the edge of what still lowers the loss, and more values of it are tried.
 
 Sources: Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999); Yamashita,
 Fukushima, On the rate of convergence of the Levenberg-Marquardt method, Computing Supplement 15
-(2001); Transtrum and Sethna, arXiv 1201.5885 (2012), section 2.3 (delayed gratification).
+(2001); Transtrum and Sethna, arXiv 1201.5885 (2012), section 2.3 (delayed gratification);
+steps with one J: Kelley, Iterative Methods for Linear and Nonlinear Equations (1995), section 5.4
+(Shamanskii's method).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from hpctrain.objective import Evaluation, Point, Smooth, complete_point
 from hpctrain.options import Options
 
-# A part of the loss for which no more damping is tried.
-NEGLIGIBLE = 1e-10
+# Parts of the loss: a decrease for which no more damping is tried, one that may be rounding, and a
+# loss after a step whose J serves for another one.
+NEGLIGIBLE, SMALL, FALLEN = 1e-10, 0.1, 1e-2
+# A decrease is lost in rounding errors below so many changes of L by the last bits of θ.
+CHANGES = 3
 
 
 class DampingOptions(Options):
@@ -79,12 +92,14 @@ class DampingSearch:
         point: where the steps start.
         options: of the control.
         propose: the step for one λ; None where there is none.
+        extend: a further step d (n,) for one λ from θ + s, with J at θ; None where there is none.
     """
 
     objective: Smooth
     point: Point
     options: DampingOptions
     propose: Callable[[float], Proposal | None]
+    extend: Callable[[float, Tensor], Tensor | None] = lambda _damping, _step: None
 
     def find(self, damping: float) -> Damped | None:
         """Damps more and more, from `damping`.
@@ -118,15 +133,29 @@ class DampingSearch:
         refusals = 0
         while damping <= self.options.greatest_damping:
             proposal = self.propose(damping)
+            if proposal is not None and self._is_in_vain(proposal.predicted, refusals):
+                return None
             taken = self._try_step(damping, proposal)
             if taken is not None:
                 return taken
-            predicted = 0.0 if proposal is None else proposal.predicted
-            if refusals and 0 < predicted <= NEGLIGIBLE * self.point.loss:
-                return None  # less damping was refused, and more promises less
             refusals += 1
             damping = self.options.grow(damping, refusals)
         return None
+
+    def _is_in_vain(self, predicted: float, refusals: int) -> bool:
+        """Whether no step is worth a trial; more damping promises less."""
+        if not 0 < predicted <= SMALL * self.point.loss:
+            return False
+        if refusals and predicted <= NEGLIGIBLE * self.point.loss:
+            return True
+        return predicted <= CHANGES * self._change_by_rounding
+
+    @cached_property
+    def _change_by_rounding(self) -> float:
+        """How much L changes with the last bits of θ."""
+        theta = self.point.theta
+        nearest = torch.nextafter(theta, torch.full_like(theta, torch.inf))
+        return abs(self.objective.evaluate(nearest).loss - self.point.loss)
 
     def _try_step(self, damping: float, proposal: Proposal | None) -> "_Taken | None":
         if proposal is None or proposal.step is None or not proposal.predicted > 0:
@@ -138,10 +167,25 @@ class DampingSearch:
         return None
 
     def _complete(self, taken: "_Taken") -> Damped:
-        damping = self.options.ease(
-            taken.damping, taken.rho, taken.evaluation.loss / self.point.loss
-        )
-        return Damped(complete_point(taken.evaluation), taken.step, damping)
+        before, after = self.point.loss, taken
+        while after.evaluation.loss <= FALLEN * before:
+            further = self._extend(after, after.evaluation.loss / before)
+            if further is None:
+                break
+            before, after = after.evaluation.loss, further
+        decrease = after.evaluation.loss / before
+        damping = self.options.ease(after.damping, after.rho, decrease)
+        return Damped(complete_point(after.evaluation), after.step, damping)
+
+    def _extend(self, taken: "_Taken", decrease: float) -> "_Taken | None":
+        damping = max(taken.damping * decrease, self.options.least_damping)
+        d = self.extend(damping, taken.step)
+        if d is None:
+            return None
+        trial = self.objective.evaluate(self.point.theta + taken.step + d)
+        if trial.loss >= taken.evaluation.loss:
+            return None
+        return _Taken(trial, taken.step + d, damping, taken.rho)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ For L = (1/N) ‖r‖², the rows [J r] = Q R of all ranks (`parallel.triangular
 singular values σ of those columns of R that belong to J,
 
     R = [U diag(σ) Vᵀ, c],   b = Uᵀc,   δ = λ N / 2,
-    p = -V diag(σ / (σ² + δ)) b,   d = -V diag(1 / (σ² + δ)) Vᵀ (Jᵀ r(θ + q) + δ q),
+    p = -V diag(σ / (σ² + δ)) b,   d = -V diag(1 / (σ² + δ)) Vᵀ (Jᵀ r(θ + q) + δ (q - c)),
     m(0) - m(p) = (1/N) Σ_i b_i² (1 - (δ / (σ_i² + δ))²),   ‖p‖² = Σ_i (σ_i b_i / (σ_i² + δ))²,
 
 for any λ, each at the cost of a product with V. Directions of θ whose singular value is below 1e-8
@@ -47,10 +47,10 @@ class FactoredSingular:
         s = self._system
         return -combine_rows(self._filter * s.sigma * s.b, s.Vt)
 
-    def compute_correction(self, q: Tensor) -> Tensor:
+    def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         s = self._system
         pulled = 0.5 * s.objective.samples * s.objective.pull_back_residuals(s.theta, q)
-        weights = multiply_rows(s.Vt, pulled + self._delta * q).to(s.Vt)
+        weights = multiply_rows(s.Vt, pulled + self._delta * (q - centre)).to(s.Vt)
         return -combine_rows(self._filter * weights, s.Vt)
 
     def predict_decrease(self, p: Tensor) -> float:
