@@ -49,7 +49,7 @@ from hpctrain.solvers.base import Need, Record, Solver
 
 # Corrections end at this part of the step.
 ENOUGH = 1e-3
-CUTOFF = 1e-8
+CUTOFF = 1e-6
 
 
 class GaussNewtonOptions(DampingOptions):
