@@ -150,7 +150,7 @@ template <class Real> class PointwiseResidual {
       else
         partials<T>(k, memory, [&](int operand, auto times_partial) {
           const Real* g = dots + operand * T;
-          each<T>([&](int t) { dot[t] += g[t] == 0 ? Real(0) : times_partial(t, g[t]); });
+          each<T>([&](int t) { add<true>(dot[t], g[t], times_partial(t, g[t])); });
         });
     }
   }
@@ -182,9 +182,7 @@ template <class Real> class PointwiseResidual {
       }
       partials<T>(k, memory, [&](int operand, auto times_partial) {
         Real* bar = bars + operand * T;
-        each<T>([&](int t) {
-          bar[t] += LeavesOut && g[t] == 0 ? Real(0) : times_partial(t, g[t]);
-        });
+        each<T>([&](int t) { add<LeavesOut>(bar[t], g[t], times_partial(t, g[t])); });
       });
     }
   }
@@ -266,6 +264,13 @@ template <class Real> class PointwiseResidual {
   static void choose(Take take, int first, int second, Holds holds) {
     take(first, [&](int t, Real g) { return holds(t) ? g : Real(0); });
     take(second, [&](int t, Real g) { return holds(t) ? Real(0) : g; });
+  }
+
+  // Adds a partial times g; with LeavesOut nothing where g is zero. The sum is chosen and not its
+  // term, whose product would be rounded or not as the compiler takes it for this length of a tile.
+  template <bool LeavesOut> static void add(Real& to, Real g, Real term) {
+    const Real sum = to + term;
+    to = LeavesOut && g == 0 ? to : sum;
   }
 
   static Real sign(Real x) { return Real(x > 0) - Real(x < 0); }
