@@ -45,9 +45,14 @@ template <class Real> struct Rules {
 template <class Real, int T>
 void activate(Activation f, int units, int columns, Real* w) {
   if (f == Activation::sine) return;
+  constexpr int L = lanes<Real>, count = tanh_vectors<Real, T>;
   for (int u = 0; u < units; ++u, w += columns)
-    for (int t = 0; t < T; t += lanes<Real>)
-      store<Real>(w + t, tanh<Real>(load<Real>(w + t)));
+    for (int t = 0; t < T; t += count * L) {
+      Vector<Real> h[count];
+      for (int n = 0; n < count; ++n) h[n] = load<Real>(w + t + n * L);
+      tanh<Real>(h);
+      for (int n = 0; n < count; ++n) store<Real>(w + t + n * L, h[n]);
+    }
 }
 
 // s[k] = f^(k) for k to `highest`, out of an activated value. With h' = 1 - h^2,

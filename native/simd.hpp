@@ -72,6 +72,17 @@ template <class Real> inline Vector<Real> load(const Real* from) {
 
 template <class Real> inline void store(Real* to, Vector<Real> v) { std::memcpy(to, &v, sizeof(v)); }
 
+// Has v in a register from here on: GCC would rather read it from memory again wherever it is used.
+template <class V> inline void keep_in_register(V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__SSE2__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
 // Adds the lanes pairwise.
 template <class Real> inline Real sum_lanes(Vector<Real> v) {
   Real part[lanes<Real>];
@@ -81,35 +92,52 @@ template <class Real> inline Real sum_lanes(Vector<Real> v) {
   return part[0];
 }
 
-template <class V, int... I>
-inline V add_neighbours(V a, V b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+// Sums of neighbours, first of a, then of b: of numbers within 16 bytes, or of Wide ones of 16 bytes.
+// (These are what processors exchange in one instruction.)
+template <class Real, bool Wide, int... I>
+inline Vector<Real> add_neighbours(Vector<Real> a, Vector<Real> b,
+                                   std::integer_sequence<int, I...>) {
+  constexpr int L = lanes<Real>, P = 16 / int(sizeof(Real));
+  // Where in (a, b) the first of the two stands that lane i of the result adds.
+  constexpr auto place = [](int i) {
+    if (Wide) return i / (L / 2) * L + i % (L / 2) / P * (2 * P) + i % P;
+    return i % P / (P / 2) * L + i / P * P + i % (P / 2) * 2;
+  };
+  constexpr int apart = Wide ? P : 1;
+  return __builtin_shufflevector(a, b, place(I)...) +
+         __builtin_shufflevector(a, b, (place(I) + apart)...);
 }
 
 // The lane sums of as many vectors as there are lanes: lane k of the result is that of v[k].
 template <class Real> inline Vector<Real> sum_each(Vector<Real>* v) {
+  constexpr int L = lanes<Real>, parts = vector_bytes / 16;
+  constexpr std::make_integer_sequence<int, L> places{};
 #pragma GCC unroll 4
-  for (int width = lanes<Real> / 2; width > 0; width /= 2)
+  for (int width = L / 2; width >= parts; width /= 2)
 #pragma GCC unroll 8
     for (int k = 0; k < width; ++k)
-      v[k] = add_neighbours(v[2 * k], v[2 * k + 1],
-                            std::make_integer_sequence<int, lanes<Real>>{});
+      v[k] = add_neighbours<Real, false>(v[2 * k], v[2 * k + 1], places);
+  if constexpr (parts > 1)
+#pragma GCC unroll 4
+    for (int width = parts / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+      for (int k = 0; k < width; ++k)
+        v[k] = add_neighbours<Real, true>(v[2 * k], v[2 * k + 1], places);
   return v[0];
 }
 
-// (e^r - 1 - r) / r^2 for |r| <= ln(2)/2, by its Taylor polynomial to the last bit.
+// (e^r - 1 - r) / r^2 for |r| <= ln(2)/2: the polynomial of least error in double precision, 2e-17
+// of e^r - 1, and Taylor's in single.
 inline VectorD expm1_tail(VectorD r) {
-  VectorD q = r * (1.0 / 6227020800.0) + (1.0 / 479001600.0);
-  q = q * r + (1.0 / 39916800.0);
-  q = q * r + (1.0 / 3628800.0);
-  q = q * r + (1.0 / 362880.0);
-  q = q * r + (1.0 / 40320.0);
-  q = q * r + (1.0 / 5040.0);
-  q = q * r + (1.0 / 720.0);
-  q = q * r + (1.0 / 120.0);
-  q = q * r + (1.0 / 24.0);
-  q = q * r + (1.0 / 6.0);
-  return q * r + 0.5;
+  VectorD q = r * 0x1.af746af4d260cp-26 + 0x1.28a085abae19cp-22;
+  q = q * r + 0x1.71ddeb8c8620bp-19;
+  q = q * r + 0x1.a019a8fe0884bp-16;
+  q = q * r + 0x1.a01a01b51b471p-13;
+  q = q * r + 0x1.6c16c17e3ec98p-10;
+  q = q * r + 0x1.111111110e931p-7;
+  q = q * r + 0x1.55555555525b4p-5;
+  q = q * r + 0x1.555555555555cp-3;
+  return q * r + 0x1.0000000000004p-1;
 }
 
 inline VectorF expm1_tail(VectorF r) {
@@ -120,26 +148,47 @@ inline VectorF expm1_tail(VectorF r) {
   return q * r + 0.5f;
 }
 
-// tanh(x) = (e^{2|x|} - 1) / (e^{2|x|} + 1) with the sign of x, through expm1: accurate to about
-// two units in the last place over all x, small ones included; NaN stays NaN.
-template <class Real> inline Vector<Real> tanh(Vector<Real> x) {
+// Vectors of which the instructions of tanh are interleaved: one by itself would wait for each result.
+template <class Real, int T>
+constexpr int tanh_vectors = T / lanes<Real> < 4 ? T / lanes<Real> : 4;
+
+// x becomes tanh(x) = (e^{2|x|} - 1) / (e^{2|x|} + 1) with the sign of x, through expm1: accurate to
+// about two units in the last place over all x, small ones included; NaN stays NaN.
+template <class Real, int Count> inline void tanh(Vector<Real> (&x)[Count]) {
   using V = Vector<Real>;
   using Bits = typename Simd<Real>::Bits;
   using S = Simd<Real>;
-  const V zero = {};
-  V magnitude = x < zero ? -x : x;
-  magnitude = magnitude > S::saturation ? zero + S::saturation : magnitude;
-  const V twice = magnitude + magnitude;
-  const V shifted = twice * S::log2_e + S::round_to_integer;
-  const V k = shifted - S::round_to_integer;
-  V r = twice - k * S::ln2_high;
-  r = r - k * S::ln2_low;
-  const V expm1_r = r + (r * r) * expm1_tail(r);
-  const V power =
-      bit_cast<V>((bit_cast<Bits>(shifted) + S::exponent_bias) << S::mantissa_bits);  // 2^k
-  const V expm1_twice = power * expm1_r + (power - Real(1));
-  const V result = expm1_twice / (expm1_twice + Real(2));
-  return x < zero ? -result : result;
+  const Bits sign = bit_cast<Bits>(-V{});  // of -0
+  Bits signs[Count];
+  V r[Count], power[Count], tail[Count];
+#pragma GCC unroll 4
+  for (int n = 0; n < Count; ++n) {
+    const Bits bits = bit_cast<Bits>(x[n]);
+    signs[n] = bits & sign;
+    V magnitude = bit_cast<V>(bits & ~sign);
+    magnitude = magnitude > S::saturation ? V{} + S::saturation : magnitude;
+    const V twice = magnitude + magnitude;
+    const V shifted = twice * S::log2_e + S::round_to_integer;
+    const V k = shifted - S::round_to_integer;
+    r[n] = twice - k * S::ln2_high;
+    r[n] = r[n] - k * S::ln2_low;
+    power[n] = bit_cast<V>((bit_cast<Bits>(shifted) + S::exponent_bias) << S::mantissa_bits);  // 2^k
+  }
+#pragma GCC unroll 4
+  for (int n = 0; n < Count; ++n) tail[n] = expm1_tail(r[n]);
+#pragma GCC unroll 4
+  for (int n = 0; n < Count; ++n) {
+    const V expm1_r = r[n] + (r[n] * r[n]) * tail[n];
+    const V expm1_twice = power[n] * expm1_r + (power[n] - Real(1));
+    const V result = expm1_twice / (expm1_twice + Real(2));
+    x[n] = bit_cast<V>(bit_cast<Bits>(result) | signs[n]);
+  }
+}
+
+template <class Real> inline Vector<Real> tanh(Vector<Real> x) {
+  Vector<Real> one[] = {x};
+  tanh<Real>(one);
+  return one[0];
 }
 
 // sin(r)/r - 1 and cos(r) - 1 + r^2/2 for |r| <= pi/4, by polynomials in z = r^2 (FreeBSD's msun,

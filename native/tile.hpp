@@ -14,19 +14,31 @@ namespace hpctrain {
 
 template <class Real> constexpr int panel_points = panel_vectors * lanes<Real>;
 
-// Rows and columns of the register blocks of the two products below.
-constexpr int row_block = 5, gradient_rows = 4, gradient_columns = 5;
+// Rows and columns of the register blocks of the two products below. x86 has half as many registers
+// without AVX-512 as with it, and as others.
+constexpr int row_block = 5, gradient_columns = 4;
+#if defined(__AVX512F__) || !defined(__SSE2__)
+constexpr int gradient_rows = 4;
+#else
+constexpr int gradient_rows = 3;
+#endif
 
 // out[r][panel] = bias[r] + sum_i weight[r][i] y[i][panel], for Rows rows and a panel of so many
 // vectors of points. The bias may be null; in a Mixed panel its first `values` points take it only.
-template <class Real, int Rows, int Vectors, bool Mixed>
+// With Add it is added to out, and there is no bias.
+template <class Real, int Rows, int Vectors, bool Mixed, bool Add>
 inline void product_block(const Real* weight, int inner, const Real* y, int columns,
                           const Real* bias, int values, Real* out) {
   using V = Vector<Real>;
   V sum[Rows][Vectors];
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
-      sum[r][v] = V{} + (bias && (!Mixed || v * lanes<Real> < values) ? bias[r] : Real(0));
+      if constexpr (Add)
+        sum[r][v] = load<Real>(out + r * columns + v * lanes<Real>);
+      else
+        sum[r][v] = V{} + (bias && (!Mixed || v * lanes<Real> < values) ? bias[r] : Real(0));
   for (int i = 0; i < inner; ++i) {
     V x[Vectors];
 #pragma GCC unroll 8
@@ -38,19 +50,22 @@ inline void product_block(const Real* weight, int inner, const Real* y, int colu
       for (int v = 0; v < Vectors; ++v) sum[r][v] += w * x[v];
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
       store<Real>(out + r * columns + v * lanes<Real>, sum[r][v]);
 }
 
 // One panel of the product below, at column c.
-template <class Real, int T, int Vectors>
+template <class Real, int T, int Vectors, bool Add>
 inline void product_panel(const Real* weight, int rows, int inner, const Real* y, int columns,
                           const Real* bias, int c, Real* out) {
   const bool valued = bias && c < T;
   int r = 0;
   const auto block = [&](auto count) {
-    product_block<Real, decltype(count)::value, Vectors, T % (Vectors * lanes<Real>) != 0>(
+    product_block<Real, decltype(count)::value, Vectors, T % (Vectors * lanes<Real>) != 0,
+                  Add>(
         weight + r * inner, inner, y + c, columns, valued ? bias + r : nullptr, T - c,
         out + r * columns + c);
   };
@@ -64,16 +79,16 @@ inline void product_panel(const Real* weight, int rows, int inner, const Real* y
 }
 
 // out (rows x columns) = weight (rows x inner) y (inner x columns), plus the bias, which may be
-// null, on the first T columns, which hold the values.
-template <class Real, int T>
+// null, on the first T columns, which hold the values; with Add, out += weight y.
+template <class Real, int T, bool Add = false>
 void product(const Real* weight, int rows, int inner, const Real* y, int columns, const Real* bias,
              Real* out) {
   int c = 0;
   for (; c + panel_points<Real> <= columns; c += panel_points<Real>)
-    product_panel<Real, T, panel_vectors>(weight, rows, inner, y, columns, bias, c, out);
+    product_panel<Real, T, panel_vectors, Add>(weight, rows, inner, y, columns, bias, c, out);
   if constexpr (T % panel_points<Real> != 0)
     for (; c < columns; c += lanes<Real>)
-      product_panel<Real, T, 1>(weight, rows, inner, y, columns, bias, c, out);
+      product_panel<Real, T, 1, Add>(weight, rows, inner, y, columns, bias, c, out);
 }
 
 // Numbers that a block of the gradient takes in the sums: whole vectors.
@@ -81,19 +96,26 @@ template <class Real> constexpr int block_slots(int rows, int columns) {
   return (rows * columns + lanes<Real> - 1) / lanes<Real> * lanes<Real>;
 }
 
-// sums += adjoint[r][:] . y[i][:] over the columns of a tile, for Rows x Columns pairs (r, i).
+// sums += adjoint[r][:] . y[i][:] over the columns of a tile, for Rows x Columns pairs (r, i). Not
+// inline: within a long function GCC keeps the sums in memory.
 template <class Real, int Rows, int Columns>
-inline void gradient_block(const Real* adjoint, const Real* y, int columns, Real* sums) {
+__attribute__((noinline)) void gradient_block(const Real* adjoint, const Real* y, int columns, Real* sums) {
   using V = Vector<Real>;
   constexpr int L = lanes<Real>, slots = block_slots<Real>(Rows, Columns);
-  V sum[slots] = {};
+  V sum[slots];
+#pragma GCC unroll 32
+  for (int k = 0; k < slots; ++k) sum[k] = V{};
   for (int c = 0; c < columns; c += L) {
     V x[Columns];
 #pragma GCC unroll 8
-    for (int i = 0; i < Columns; ++i) x[i] = load<Real>(y + i * columns + c);
+    for (int i = 0; i < Columns; ++i) {
+      x[i] = load<Real>(y + i * columns + c);
+      keep_in_register(x[i]);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const V a = load<Real>(adjoint + r * columns + c);
+      V a = load<Real>(adjoint + r * columns + c);
+      keep_in_register(a);
 #pragma GCC unroll 8
       for (int i = 0; i < Columns; ++i) sum[r * Columns + i] += a * x[i];
     }
