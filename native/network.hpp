@@ -61,7 +61,7 @@ template <class Real> struct Buffer {
 
 template <class Real> class TileNetwork {
  public:
-  // A thread's memory: `w_bar` holds the adjoint of a layer's w.
+  // A thread's memory for the jets and adjoints of a layer.
   struct Memory {
     Buffer<Real> w, y, w_bar, y_bar;
   };
@@ -108,8 +108,9 @@ template <class Real> class TileNetwork {
   // Numbers that hold so many units' jets on the longest tile.
   int64_t size_of(int64_t units) const { return units * components() * longest_; }
 
-  // A tile's tape: activated w of every hidden layer, then, for residual networks, the jets that
-  // enter the output layer, from which the sweep recovers those below.
+  // A tile's tape: of every hidden layer the jets of f(w), or the activated w where jets go by lists;
+  // then, for residual networks, the jets that enter the output layer, from which the sweep recovers
+  // those below.
   int64_t tape_size() const { return size_of(units_below(depth() - 1) + layers_.back().inputs); }
 
   void reserve(Memory& m) const {
@@ -143,46 +144,41 @@ template <class Real> class TileNetwork {
   void forward_tile(const Tile& tile, int first, const Real* activations, Real* tape, Memory& m,
                     Real* jets) const {
     const int output = depth() - 1;
-    enter<T>(tile, first, activations, m.y.data);
-    for (int l = first; l < output; ++l) {
-      Real* w = tape ? tape + tape_offset<T>(l) : m.w.data;
-      linear<T>(folded_[l], l, m.y.data, w);
-      hidden_jets<T>(layers_[l], w, m.y.data);
-    }
-    keep_entering<T>(first, m.y.data, tape);
-    linear<T>(folded_[output], output, m.y.data, jets);
+    const Real* y = through_layers<T>(tile, first, output, activations, tape, m);
+    keep_entering<T>(first, y, tape);
+    linear<T>(folded_[output], output, y, jets);
   }
 
-  // The jets that enter `layer`, in m.y.
+  // The jets that enter `layer`, in memory that the next call takes.
   template <int T>
-  void prefix_tile(const Tile& tile, int layer, Memory& m) const {
-    enter<T>(tile, 0, nullptr, m.y.data);
-    for (int l = 0; l < layer; ++l) {
-      linear<T>(folded_[l], l, m.y.data, m.w.data);
-      hidden_jets<T>(layers_[l], m.w.data, m.y.data);
-    }
+  const Real* prefix_tile(const Tile& tile, int layer, Memory& m) const {
+    return through_layers<T>(tile, 0, layer, nullptr, nullptr, m);
   }
 
-  // Starts from the adjoint of the output; calls take(layer, y) for the layers from last to first,
-  // with the adjoint of the layer's w in m.w_bar and the jets y that enter it.
+  // Starts from the adjoint of the output; calls take(layer, y, w_bar) for the layers from last to
+  // first, with the jets y that enter the layer and the adjoint of its w.
   template <int T, class Take>
   void reverse_tile(const Tile& tile, int first, int last, const Real* activations,
                     const Real* tape, const Real* adjoint, Memory& m, Take take) const {
     const int output = depth() - 1;
-    std::copy_n(adjoint, int64_t(outputs()) * columns<T>(), m.w_bar.data);
+    Real *w_bar = m.w_bar.data, *y_bar = m.y_bar.data;
+    std::copy_n(adjoint, int64_t(outputs()) * columns<T>(), w_bar);
     for (int l = output; l >= first; --l) {
       const Layer& layer = layers_[l];
-      if (l < output)
-        pull_back<T>(layer, tape + tape_offset<T>(l), m.y_bar.data, m.w_bar.data);
+      if (l < output) {
+        // In place, so that less has to stay in cache; a layer that adds needs y_bar once more.
+        if (!layer.residual) std::swap(w_bar, y_bar);
+        pull_back<T>(layer, tape + tape_offset<T>(l), layer.residual ? y_bar : w_bar, w_bar);
+      }
       const Real* y = entering<T>(tile, l, first, activations, tape, m);
-      if (l <= last) take(l, y);
+      if (l <= last) take(l, y, w_bar);
       if (l == first) break;
-      Real* y_bar = layer.residual ? m.w.data : m.y_bar.data;
-      product<Real, T>(transposed_[l].data(), layer.inputs, layer.outputs, m.w_bar.data,
-                       columns<T>(), nullptr, y_bar);
       if (layer.residual)
-        for (int64_t k = 0, size = int64_t(layer.inputs) * columns<T>(); k < size; ++k)
-          m.y_bar.data[k] += y_bar[k];
+        product<Real, T, true>(transposed_[l].data(), layer.inputs, layer.outputs, w_bar,
+                               columns<T>(), nullptr, y_bar);
+      else
+        product<Real, T>(transposed_[l].data(), layer.inputs, layer.outputs, w_bar, columns<T>(),
+                         nullptr, y_bar);
     }
   }
 
@@ -201,13 +197,15 @@ template <class Real> class TileNetwork {
       linear<T>(folded_[l], l, m.y.data, w);
       linear_dot<T>(l, m, w_dot);
       activate<Real, T>(activation_, layer.outputs, columns<T>(), w);
-      if (tape) std::copy_n(w, int64_t(layer.outputs) * columns<T>(), tape + tape_offset<T>(l));
       const Rules<Real>& tangents = shape_.tangents;
       if (layer.residual)
         rule_jets<Real, T, true>(tangents, activation_, 0, layer.outputs, time_step_, w, y_dot);
       else
         rule_jets<Real, T, false>(tangents, activation_, 0, layer.outputs, Real(1), w, y_dot);
-      activated_jets<T>(layer, w, m.y.data);
+      const Real* y = hidden_jets<T, true>(layer, w, m.y.data);
+      const int64_t size = int64_t(layer.outputs) * columns<T>();
+      if (tape) std::copy_n(w, size, tape + tape_offset<T>(l));
+      if (y != m.y.data) std::copy_n(y, size, m.y.data);
     }
     keep_entering<T>(0, m.y.data, tape);
     linear<T>(folded_[output], output, m.y.data, jets);
@@ -216,12 +214,12 @@ template <class Real> class TileNetwork {
 
   // Adds a tile's part of the gradient of layer l to its sums.
   template <int T>
-  void add_gradient(int l, const Real* y, const Memory& m, Real* sums) const {
+  void add_gradient(int l, const Real* y, const Real* w_bar, Real* sums) const {
     if (by_entries(l))
-      inputs_.template accumulate<T>(m.w_bar.data, layers_[l].outputs, y, sums);
+      inputs_.template accumulate<T>(w_bar, layers_[l].outputs, y, sums);
     else
-      accumulate_gradient<Real, T>(m.w_bar.data, layers_[l].outputs, y, layers_[l].inputs,
-                                   columns<T>(), sums);
+      accumulate_gradient<Real, T>(w_bar, layers_[l].outputs, y, layers_[l].inputs, columns<T>(),
+                                   sums);
   }
 
   // The gradient of layer l out of its sums.
@@ -237,12 +235,11 @@ template <class Real> class TileNetwork {
   // A layer's part of the Jacobian's rows of a tile: for every point the sum over components of
   // w_bar y^T, and w_bar of the value for the bias. Rows are `stride` numbers apart.
   template <int T>
-  void write_rows(const Real* theta, int l, const Real* y, int64_t valid, int64_t stride,
-                  const Memory& m, Real* rows) const {
+  void write_rows(const Real* theta, int l, const Real* y, const Real* w_bar, int64_t valid,
+                  int64_t stride, Memory& m, Real* rows) const {
     const Layer& layer = layers_[l];
     const int64_t weights = int64_t(layer.outputs) * layer.inputs;
-    const Real* w_bar = m.w_bar.data;
-    Real *to = rows + layer.weight_offset, *entries = m.y_bar.data;
+    Real *to = rows + layer.weight_offset, *entries = m.w.data;
     const int columns = this->columns<T>();
     for (int r = 0; r < layer.outputs; ++r, w_bar += columns) {
       if (by_entries(l)) {
@@ -353,63 +350,87 @@ template <class Real> class TileNetwork {
   void linear_dot(int l, const Memory& m, Real* w_dot) const {
     linear<T>(folded_dot_[l], l, m.y.data, w_dot);
     if (l == 0) return;
-    const Layer& layer = layers_[l];
-    product<Real, T>(folded_[l].weight.data(), layer.outputs, layer.inputs, m.y_bar.data,
-                     columns<T>(), nullptr, m.w_bar.data);
-    for (int64_t k = 0, size = int64_t(layer.outputs) * columns<T>(); k < size; ++k)
-      w_dot[k] += m.w_bar.data[k];
+    product<Real, T, true>(folded_[l].weight.data(), layers_[l].outputs, layers_[l].inputs,
+                           m.y_bar.data, columns<T>(), nullptr, w_dot);
   }
 
-  // Jets through a hidden layer; w is activated, y is the layer's input and becomes its output.
+  // The jets that enter layer `last`, in m.y or m.w or on the tape, which may be null.
   template <int T>
-  void hidden_jets(const Layer& layer, Real* w, Real* y) const {
-    activate<Real, T>(activation_, layer.outputs, columns<T>(), w);
-    activated_jets<T>(layer, w, y);
+  const Real* through_layers(const Tile& tile, int first, int last, const Real* activations,
+                             Real* tape, Memory& m) const {
+    enter<T>(tile, first, activations, m.y.data);
+    const Real* y = m.y.data;
+    for (int l = first; l < last; ++l) {
+      if (layers_[l].residual && y != m.y.data) {
+        std::copy_n(y, int64_t(layers_[l].inputs) * columns<T>(), m.y.data);
+        y = m.y.data;
+      }
+      Real* w = tape ? tape + tape_offset<T>(l) : y == m.w.data ? m.y.data : m.w.data;
+      linear<T>(folded_[l], l, y, w);
+      if (!shape_.compiled) activate<Real, T>(activation_, layers_[l].outputs, columns<T>(), w);
+      y = hidden_jets<T, false>(layers_[l], w, m.y.data);
+    }
+    return y;
   }
 
+  // The jets of a hidden layer's output: of layers that add, in y, which has those of its input.
+  // Compiled shapes leave the jets of f(w) in w, others the activated w. Activated: w is, already.
+  template <int T, bool Activated>
+  const Real* hidden_jets(const Layer& layer, Real* w, Real* y) const {
+    const int units = layer.outputs;
+    if (!shape_.compiled) {
+      if (layer.residual)
+        rule_jets<Real, T, true>(shape_.rules, activation_, 1, units, time_step_, w, y);
+      else
+        rule_jets<Real, T, false>(shape_.rules, activation_, 1, units, Real(1), w, y);
+      return y;
+    }
+    with_shape(shape_.firsts, shape_.seconds, [&](auto shape) {
+      if (layer.residual)
+        tanh_jets<Real, T, Activated, true>(shape, units, time_step_, w, y);
+      else
+        tanh_jets<Real, T, Activated, false>(shape, units, Real(1), w, y);
+    });
+    return layer.residual ? y : w;
+  }
+
+  // The adjoint of a hidden layer's w, out of that of its output and of what the tape has of it.
   template <int T>
-  void activated_jets(const Layer& layer, const Real* w, Real* y) const {
-    if (layer.residual)
-      jets<T, true>(layer.outputs, time_step_, w, y);
-    else
-      jets<T, false>(layer.outputs, Real(1), w, y);
-  }
-
-  template <int T, bool Add> void jets(int units, Real factor, const Real* w, Real* y) const {
-    if (shape_.compiled)
-      with_shape(shape_.firsts, shape_.seconds, [&](auto shape) {
-        tanh_jets<Real, T, Add>(shape, units, factor, w, y);
-      });
-    else
-      rule_jets<Real, T, Add>(shape_.rules, activation_, 1, units, factor, w, y);
-  }
-
-  template <int T>
-  void pull_back(const Layer& layer, const Real* w, const Real* y_bar, Real* w_bar) const {
+  void pull_back(const Layer& layer, const Real* taped, const Real* y_bar, Real* w_bar) const {
     const Real factor = layer.residual ? time_step_ : Real(1);
     if (shape_.compiled)
       with_shape(shape_.firsts, shape_.seconds, [&](auto shape) {
-        tanh_reverse<Real, T>(shape, layer.outputs, factor, w, y_bar, w_bar);
+        tanh_reverse<Real, T>(shape, layer.outputs, factor, taped, y_bar, w_bar);
       });
     else
-      rule_reverse<Real, T>(shape_.rules, activation_, layer.outputs, factor, w, y_bar, w_bar);
+      rule_reverse<Real, T>(shape_.rules, activation_, layer.outputs, factor, taped, y_bar, w_bar);
   }
 
-  // The jets that enter layer l in the reverse sweep; m.y holds those that enter the layer above.
+  // The jets that enter layer l in the reverse sweep. Under a layer that adds, m.y holds those that
+  // enter the layer above, which are more by what the tape has of layer l.
   template <int T>
   const Real* entering(const Tile& tile, int l, int first, const Real* activations,
                        const Real* tape, Memory& m) const {
-    const int64_t size = int64_t(layers_[l].inputs) * columns<T>();
-    if (l == first && first > 0) return activations;
-    if (l == first)
-      enter<T>(tile, 0, nullptr, m.y.data);
-    else if (!layers_[l - 1].residual)
-      jets<T, false>(layers_[l].inputs, Real(1), tape + tape_offset<T>(l - 1), m.y.data);
-    else if (l == depth() - 1)
-      std::copy_n(tape + tape_offset<T>(l), size, m.y.data);
-    else
-      jets<T, true>(layers_[l].inputs, -time_step_, tape + tape_offset<T>(l), m.y.data);
-    return m.y.data;
+    Real* y = m.y.data;
+    if (l == first) {
+      if (first > 0) return activations;
+      enter<T>(tile, 0, nullptr, y);
+      return y;
+    }
+    const int units = layers_[l].inputs;
+    const int64_t size = int64_t(units) * columns<T>();
+    const Real *below = tape + tape_offset<T>(l - 1), *own = tape + tape_offset<T>(l);
+    if (!layers_[l - 1].residual) {
+      if (shape_.compiled) return below;
+      rule_jets<Real, T, false>(shape_.rules, activation_, 1, units, Real(1), below, y);
+    } else if (l == depth() - 1) {
+      std::copy_n(own, size, y);
+    } else if (shape_.compiled) {
+      for (int64_t k = 0; k < size; ++k) y[k] -= time_step_ * own[k];
+    } else {
+      rule_jets<Real, T, true>(shape_.rules, activation_, 1, units, -time_step_, own, y);
+    }
+    return y;
   }
 
   std::vector<Layer> layers_;

@@ -77,8 +77,8 @@ template <class Real> class TileNetworks {
   void prefix_tile(const Tile& tile, int layer, Memory& m, Real* activations) const {
     for (const auto& part : parts_) {
       const int64_t units = part.layer(layer).inputs;
-      part.template prefix_tile<T>(tile, layer, m.network);
-      std::copy_n(m.network.y.data, units * components() * T, activations);
+      std::copy_n(part.template prefix_tile<T>(tile, layer, m.network), units * components() * T,
+                  activations);
       activations += part.size_of(units);
     }
   }
@@ -101,8 +101,9 @@ template <class Real> class TileNetworks {
     const Real* adjoint = m.adjoint.data;
     for (const auto& part : parts_) {
       part.template reverse_tile<T>(
-          tile, first, last, activations, tape, adjoint, m.network, [&](int l, const Real* y) {
-            part.template add_gradient<T>(l, y, m.network, sums + part.sums_offset(first, l));
+          tile, first, last, activations, tape, adjoint, m.network,
+          [&](int l, const Real* y, const Real* w_bar) {
+            part.template add_gradient<T>(l, y, w_bar, sums + part.sums_offset(first, l));
           });
       sums += part.sums_offset(first, last + 1);
       advance<T>(part, first, activations, tape, adjoint);
@@ -129,9 +130,10 @@ template <class Real> class TileNetworks {
     const Real *adjoint = m.adjoint.data, *none = nullptr;
     for (const auto& part : parts_) {
       part.template reverse_tile<T>(
-          tile, 0, depth() - 1, none, tape, adjoint, m.network, [&](int l, const Real* y) {
-            part.template write_rows<T>(theta, l, y, tile.stop - tile.start, stride, m.network,
-                                        rows_out);
+          tile, 0, depth() - 1, none, tape, adjoint, m.network,
+          [&](int l, const Real* y, const Real* w_bar) {
+            part.template write_rows<T>(theta, l, y, w_bar, tile.stop - tile.start, stride,
+                                        m.network, rows_out);
           });
       advance<T>(part, 0, none, tape, adjoint);
     }

@@ -34,62 +34,71 @@ inline void with_shape(int firsts, unsigned seconds, Run run) {
     with_shape<Firsts + 1>(firsts, seconds, run);
 }
 
-// The jets of tanh out of an activated w, put into y, or added to it by a factor:
-//   y = h, y_j = s1 w_j, y_jj = s1 w_jj + s2 w_j^2 with s1 = 1 - h^2, s2 = -2 h s1.
-template <class Real, int T, bool Add, class S>
-void tanh_jets(S, int units, Real factor, const Real* w, Real* y) {
+// w becomes the jets of tanh, y, which may be added elsewhere too, times a factor:
+//   y = h = tanh(w), y_j = s1 w_j, y_jj = s1 w_jj + s2 w_j^2 with s1 = 1 - h^2, s2 = -2 h s1.
+// Activated: w is h already.
+template <class Real, int T, bool Activated, bool Add, class S>
+void tanh_jets(S, int units, Real factor, Real* w, Real* sum) {
   using V = Vector<Real>;
-  constexpr int columns = S::components * T;
-  const auto put = [&](Real* to, V value) {
-    if constexpr (Add)
-      store<Real>(to, load<Real>(to) + factor * value);
-    else
-      store<Real>(to, value);
-  };
-  for (int u = 0; u < units; ++u, w += columns, y += columns)
-    for (int t = 0; t < T; t += lanes<Real>) {
-      const V h = load<Real>(w + t), s1 = Real(1) - h * h;
-      put(y + t, h);
+  constexpr int L = lanes<Real>, columns = S::components * T, count = tanh_vectors<Real, T>;
+  for (int u = 0; u < units; ++u, w += columns, sum += columns)
+    for (int start = 0; start < T; start += count * L) {
+      V h[count];
 #pragma GCC unroll 4
-      for (int j = 0; j < S::firsts; ++j) {
-        const V w_j = load<Real>(w + (1 + j) * T + t);
-        put(y + (1 + j) * T + t, s1 * w_j);
-        if (S::has_second(j)) {
-          const V w_jj = load<Real>(w + S::second(j) * T + t);
-          put(y + S::second(j) * T + t, s1 * (w_jj - (h + h) * (w_j * w_j)));
+      for (int n = 0; n < count; ++n) h[n] = load<Real>(w + start + n * L);
+      if constexpr (!Activated) tanh<Real>(h);
+#pragma GCC unroll 4
+      for (int n = 0; n < count; ++n) {
+        const int t = start + n * L;
+        const auto put = [&](int component, V value) {
+          const int at = component * T + t;
+          store<Real>(w + at, value);
+          if constexpr (Add) store<Real>(sum + at, load<Real>(sum + at) + factor * value);
+        };
+        const V s1 = Real(1) - h[n] * h[n], twice = h[n] + h[n];
+        put(0, h[n]);
+#pragma GCC unroll 4
+        for (int j = 0; j < S::firsts; ++j) {
+          const V w_j = load<Real>(w + (1 + j) * T + t);
+          put(1 + j, s1 * w_j);
+          if (S::has_second(j)) {
+            const V w_jj = load<Real>(w + S::second(j) * T + t);
+            put(S::second(j), s1 * (w_jj - twice * (w_j * w_j)));
+          }
         }
       }
     }
 }
 
-// The adjoint of w out of that of y, times a factor, with s3 = d s2/dw = -2 (s1^2 + h s2):
-//   w_bar_jj = s1 y_bar_jj, w_bar_j = s1 y_bar_j + 2 s2 w_j y_bar_jj,
-//   w_bar = s1 y_bar + sum_j s2 w_j y_bar_j + (s2 w_jj + s3 w_j^2) y_bar_jj.
+// The adjoint of w out of that of y, times a factor, and of y itself, where w_j s1 is y_j; it may
+// take the place of y's:
+//   w_bar_jj = s1 y_bar_jj, w_bar_j = s1 y_bar_j - 4 h y_j y_bar_jj,
+//   w_bar = s1 y_bar - 2 h (sum_j y_j y_bar_j + y_jj y_bar_jj) - 2 sum_j y_j^2 y_bar_jj.
 template <class Real, int T, class S>
-void tanh_reverse(S, int units, Real factor, const Real* w, const Real* y_bar, Real* w_bar) {
+void tanh_reverse(S, int units, Real factor, const Real* y, const Real* y_bar, Real* w_bar) {
   using V = Vector<Real>;
   constexpr int columns = S::components * T;
-  for (int u = 0; u < units; ++u, w += columns, y_bar += columns, w_bar += columns)
+  for (int u = 0; u < units; ++u, y += columns, y_bar += columns, w_bar += columns)
     for (int t = 0; t < T; t += lanes<Real>) {
-      const V h = load<Real>(w + t), slope = Real(1) - h * h, s1 = factor * slope;
-      const V s2 = Real(-2) * h * s1, s3 = Real(-2) * (slope * s1 + h * s2);
-      V value = s1 * load<Real>(y_bar + t);
+      const V h = load<Real>(y + t), s1 = factor * (Real(1) - h * h), twice = h + h;
+      V inner = {}, value = s1 * load<Real>(y_bar + t);
 #pragma GCC unroll 4
       for (int j = 0; j < S::firsts; ++j) {
         const int first = (1 + j) * T + t, second = S::second(j) * T + t;
-        const V w_j = load<Real>(w + first), bar_j = load<Real>(y_bar + first);
-        const V s2_w_j = s2 * w_j;
+        const V y_j = load<Real>(y + first), bar_j = load<Real>(y_bar + first);
+        inner += y_j * bar_j;
         V first_bar = s1 * bar_j;
-        value += s2_w_j * bar_j;
         if (S::has_second(j)) {
-          const V w_jj = load<Real>(w + second), bar_jj = load<Real>(y_bar + second);
+          const V bar_jj = load<Real>(y_bar + second);
+          const V pulled = (Real(-2) * factor * y_j) * bar_jj;
+          inner += load<Real>(y + second) * bar_jj;
+          first_bar += twice * pulled;
+          value += y_j * pulled;
           store<Real>(w_bar + second, s1 * bar_jj);
-          first_bar += Real(2) * s2_w_j * bar_jj;
-          value += (s2 * w_jj + s3 * (w_j * w_j)) * bar_jj;
         }
         store<Real>(w_bar + first, first_bar);
       }
-      store<Real>(w_bar + t, value);
+      store<Real>(w_bar + t, value - (factor * twice) * inner);
     }
 }
 
