@@ -1,10 +1,13 @@
 """Runs measurements in turns, each in a new process: a busy machine slows all alike."""
 
+import os
 import statistics
 import subprocess
 import sys
 
 ROUNDS = 3
+# The processes inherit the variable.
+THREADS = int(os.environ.get("BENCHMARK_THREADS", "2"))
 
 
 def measure(*names: str) -> dict[str, float]:

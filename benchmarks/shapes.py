@@ -13,7 +13,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from benchmarks.alternation import ROUNDS, measure
+from benchmarks.alternation import ROUNDS, THREADS, measure
 from hpctrain.kernels import JetShape, make_jet_evaluator
 from hpctrain.kernels.residual import make_residual_loss
 from hpctrain.networks.dense import DenseNetwork
@@ -133,7 +133,7 @@ def main() -> None:
         nested, native = ms.values()
         detail = f"{nested:.1f} / {native:.1f} ms"
         table.append([f"{name}: nested autograd / jets", nested / native, f">= {WANTED}", detail])
-    print(f"2 threads, float64; medians of {ROUNDS} rounds")
+    print(f"{THREADS} threads, float64; medians of {ROUNDS} rounds")
     print(tabulate(table, headers=["", "ratio", "wanted", "times"], floatfmt=".1f"), flush=True)
 
 

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 
+import scipy.linalg.blas as blas
 import torch
 
 from benchmarks import shapes
+from benchmarks.alternation import THREADS
 from hpctrain.decomposition.blocks import cut_layers
 from hpctrain.kernels.dense import update_and_multiply
 from hpctrain.linalg.arrays import CPU
@@ -24,7 +26,6 @@ from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
-THREADS = 2
 POINTS = 10_000
 CHUNKS = 64
 NETWORKS = {"8x20": DenseNetwork(2, 20, 9), "6x50": DenseNetwork(2, 50, 7)}
@@ -32,12 +33,13 @@ DENSE_SIZE = 10_000
 
 
 def median_ms(function: Callable[[], object], repeats: int) -> float:
-    """Median time of a call after two warm-up calls."""
+    """Median time of a call after two warm-up calls; on one thread CPU time."""
+    clock = time.thread_time if THREADS == 1 else time.perf_counter
     times = []
     for _ in range(repeats + 2):
-        began = time.perf_counter()
+        began = clock()
         function()
-        times.append(1e3 * (time.perf_counter() - began))
+        times.append(1e3 * (clock() - began))
     return statistics.median(times[2:])
 
 
@@ -122,11 +124,22 @@ def jets(name: str) -> float:
     return median_ms(shapes.by_jets(shapes.CASES[name], THREADS), 10)
 
 
-def dgemm(_: str) -> float:
-    """A product of two 1000 x 1000 matrices."""
-    torch.set_num_threads(THREADS)
+def dgemm(library: str) -> float:
+    """A product of two 1000 x 1000 matrices by torch, or by scipy's OpenBLAS.
+
+    Any other name is that of a processor, whose instructions OpenBLAS is told to take.
+    """
     A = torch.randn(1000, 1000, dtype=torch.float64)
-    return median_ms(lambda: A @ A, 20)
+    if library == "torch":
+        torch.set_num_threads(THREADS)
+        return median_ms(lambda: A @ A, 20)
+    settings = {"OPENBLAS_NUM_THREADS": str(THREADS)}
+    if library != "OpenBLAS":
+        settings["OPENBLAS_CORETYPE"] = library
+    if not settings.items() <= os.environ.items():  # they are read as a process begins
+        os.execve(sys.executable, sys.orig_argv, os.environ | settings)
+    columns = A.numpy().T
+    return median_ms(lambda: blas.dgemm(1.0, columns, columns), 20)
 
 
 def sweep(_: str) -> float:
