@@ -30,7 +30,8 @@
 #   make docs        the documentation site, into site/; broken links are errors
 #   make wheel       a wheel with kernels for several processors, and a source distribution, into
 #                    dist/ (4 minutes)
-#   make wheel-test  installs that wheel alone into an environment of its own, and runs it
+#   make wheel-test  installs that wheel alone into an environment of its own, runs it, and tests
+#                    its kernels
 #   make lint        style and types
 #   make clean       removes the environment and all that was built or cached; runs/ stays
 #
@@ -226,11 +227,14 @@ WHEEL_TEST := build/wheel-test
 wheel-test:
 	rm -rf $(WHEEL_TEST)
 	$(PYTHON) -m venv $(WHEEL_TEST)
-	$(WHEEL_TEST)/bin/python -m pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[mpich]"
+	$(WHEEL_TEST)/bin/python -m pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[mpich]" \
+	    pytest pytest-mpi pytest-timeout
 	@cd $(WHEEL_TEST); for kernels in native x86-64-v3; do \
 	    HPCTRAIN_KERNELS=$$kernels bin/mpirun -n 2 bin/hpctrain run ../../jobs/burgers.toml \
 	        -o $$kernels.h5 --set stop.max_iterations=5 --set parallel.threads=1 | tee log; \
 	    grep -q "native kernels for x86-64" log; \
+	    HPCTRAIN_KERNELS=$$kernels bin/python -m pytest -q -p no:cacheprovider \
+	        ../../tests/test_kernels_{jets,joint,residual,shapes,systems}.py; \
 	done
 
 lint: install
