@@ -3,14 +3,14 @@
 import pytest
 import torch
 from job_texts import TANH, write_text
+from sparse_matrices import make_dense
 
 from hpctrain import cli
 from hpctrain.kernels.dense import add_square_gram
-from hpctrain.linalg.block_scaling import BlockScaling, regularise
-from hpctrain.linalg.sparse_blocks import SparseBlocks
 from hpctrain.methods.least_squares.damped_systems import PrimalSystem
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate_point
+from hpctrain.parallel.block_scaling import BlockScaling, regularise
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import Box, Dirichlet, Equations, Observations, Periodic, Unknown
 from hpctrain.problems.equations.ansatz import evaluate_jets
@@ -24,6 +24,7 @@ from hpctrain.store.run_file import read_run
 
 INDICES = [(), (0,), (1,), (0, 0), (0, 1), (1, 1), (0, 0, 0)]
 X = [0.1, 0.45, 0.8]
+ALONE = Communicator()
 
 
 class Coupled(Equations):
@@ -49,7 +50,7 @@ def made(subdomains=None, equations=Coupled, width=4, points=120, **options):
 
 
 def objective_of(problem, chunks=8):
-    return Objective.of(problem, Communicator(), chunks)
+    return Objective.of(problem, ALONE, chunks)
 
 
 @pytest.mark.parametrize("counts", [{"x": 4}, {"x": 3, "t": 2}, {"x": [-0.9, 0.0, 2.0], "t": 2}])
@@ -148,7 +149,7 @@ def test_sparse_systems_are_the_dense_ones(subdomains, is_soft):
     dense = 2 / objective.samples * J.T @ J
     sparse = objective.assemble_gauss_newton(theta)
     size = float(dense.abs().max())
-    torch.testing.assert_close(sparse.make_dense(), dense, rtol=1e-10, atol=1e-12 * size)
+    torch.testing.assert_close(make_dense(sparse), dense, rtol=1e-10, atol=1e-12 * size)
     b = torch.randn(len(theta), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     shift = 1e-2 * size
     x = sparse.factorise(shift).solve(b)
@@ -169,7 +170,7 @@ def test_scaled_steps_are_those_of_the_dense_damped_system(subdomains):
     R = torch.zeros(len(theta), len(theta), dtype=torch.float64)
     for piece in objective.coupling.all_pieces:
         R[piece[:, None], piece] = scale * torch.linalg.qr(J[:, piece], mode="r").R
-        own = system.matrix.make_dense()[piece[:, None], piece]
+        own = make_dense(system.matrix)[piece[:, None], piece]
         torch.testing.assert_close(own, torch.eye(len(piece), dtype=own.dtype), rtol=0, atol=1e-6)
     damped = torch.cat([scale * J, lam**0.5 * R])
     right = torch.cat([-scale * r, torch.zeros(len(theta), dtype=r.dtype)])
@@ -191,14 +192,16 @@ def test_columns_that_differ_by_rounding_errors_of_their_squares_are_told_apart(
     J = torch.tensor([[1.0, 1.0], [epsilon, 0.0], [0.0, epsilon]], dtype=torch.float64)
     assert int(torch.linalg.cholesky_ex(J.T @ J)[1]) != 0
     R = regularise(torch.linalg.qr(J, mode="r").R, 1e-13)
-    scaling = BlockScaling([torch.arange(2)], [R])
+    scaling = BlockScaling(ALONE, [torch.arange(2)], [R])
     Q = scaling.scale_columns(J, [0])
     torch.testing.assert_close(Q.T @ Q, torch.eye(2, dtype=J.dtype), rtol=0, atol=1e-6)
     theta = torch.tensor([2.0, -3.0], dtype=torch.float64)
     found = scaling.unscale(scaling.scale(theta))
     torch.testing.assert_close(found, theta, rtol=1e-6, atol=0)
     weak = regularise(torch.linalg.qr(J, mode="r").R, 1e-6)
-    norms = torch.linalg.svdvals(BlockScaling([torch.arange(2)], [weak]).scale_columns(J, [0]))
+    norms = torch.linalg.svdvals(
+        BlockScaling(ALONE, [torch.arange(2)], [weak]).scale_columns(J, [0])
+    )
     # σ of J are √2 and ε, the norm of its largest column is 1
     expected = [1.0, epsilon / (epsilon**2 + 1e-12) ** 0.5]
     assert norms.tolist() == pytest.approx(expected, rel=1e-6)
@@ -207,39 +210,11 @@ def test_columns_that_differ_by_rounding_errors_of_their_squares_are_told_apart(
 def test_neighbours_alone_share_blocks():
     coupled = objective_of(made({"x": 5}, width=3))
     theta = coupled.source.make_initial_parameters(0)
-    blocks = coupled.assemble_gauss_newton(theta).blocks
-    off = {(i, j) for i, j in blocks if i != j and i < 5}
-    assert off == {(1, 0), (2, 1), (3, 2), (4, 3), (4, 0)}  # the last, by the periodic ends
-
-
-def test_elimination_fills_blocks_that_were_zero():
-    """Of a ring of four pieces, each coupled to the next, and the last to the first."""
-    generator = torch.Generator().manual_seed(0)
-    A = 8 * torch.eye(8, dtype=torch.float64)
-    pieces = [torch.tensor([k, 4 + k]) for k in range(4)]
-    blocks = {(k, k): 8 * torch.eye(2, dtype=torch.float64) for k in range(4)}
-    for i, j in ((1, 0), (2, 1), (3, 2), (3, 0)):
-        blocks[i, j] = torch.randn(2, 2, dtype=torch.float64, generator=generator)
-        A[pieces[i][:, None], pieces[j]] = blocks[i, j]
-        A[pieces[j][:, None], pieces[i]] = blocks[i, j].T
-    b = torch.arange(8, dtype=torch.float64)
-    x = SparseBlocks(pieces, blocks).factorise(1.0).solve(b)
-    torch.testing.assert_close(x, torch.linalg.solve(A + torch.eye(8, dtype=A.dtype), b))
-
-
-def test_factors_of_blocks_have_equal_bits_with_any_number_of_threads():
-    torch.manual_seed(0)
-    pieces = list(torch.arange(900).split(300))
-    blocks = {(i, i): 600 * torch.eye(300, dtype=torch.float64) for i in range(3)}
-    blocks |= {(i + 1, i): torch.randn(300, 300, dtype=torch.float64) for i in range(2)}
-    b, before, found = torch.randn(900, dtype=torch.float64), torch.get_num_threads(), []
-    try:
-        for threads in (1, 4):
-            torch.set_num_threads(threads)
-            found.append(SparseBlocks(pieces, blocks).factorise(1.0).solve(b))
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(*found)
+    sparse = coupled.assemble_gauss_newton(theta)
+    order = sparse.elimination.order
+    off = {frozenset((order[i], order[j])) for i, j in sparse.own if i != j}
+    neighbours = [(1, 0), (2, 1), (3, 2), (4, 3), (4, 0)]  # the last, by the periodic ends
+    assert off == {frozenset(pair) for pair in [*neighbours, *((5, k) for k in range(5))]}
 
 
 def test_a_square_gram_is_the_sum_over_its_parts():

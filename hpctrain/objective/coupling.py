@@ -5,14 +5,13 @@ whose residuals depend on the same pieces, and JᵀJ is the sum over the cells o
 their parameters.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
 from torch import Tensor
 
-from hpctrain.linalg.sparse_blocks import Blocks, SparseBlocks
+from hpctrain.linalg.elimination import Elimination, find_elimination
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,29 @@ class Coupling:
         ends = accumulate((len(self.all_pieces[i]) for i in numbers), initial=0)
         return {i: slice(*pair) for i, pair in zip(numbers, pairwise(ends), strict=True)}
 
-    @property
-    def numbers(self) -> int:
-        """How many the matrices of all cells have."""
-        return sum(self.count_columns(cell) ** 2 for cell in self.cells)
+    @cached_property
+    def elimination(self) -> Elimination:
+        """In which order the pieces of JᵀJ are eliminated."""
+        return find_elimination(
+            len(self.all_pieces), tuple(tuple(self.list_pieces(cell)) for cell in self.cells)
+        )
 
-    def split(self, numbers: Tensor) -> list[Tensor]:
-        """The matrix (n, n) of each cell in the memory of all of them, (`self.numbers`,)."""
-        sizes = [self.count_columns(cell) for cell in self.cells]
-        squares = numbers.split([n * n for n in sizes])
-        return [each.view(n, n) for each, n in zip(squares, sizes, strict=True)]
+    @cached_property
+    def eliminated(self) -> list[Tensor]:
+        """All pieces in that order."""
+        return [self.all_pieces[i] for i in self.elimination.order]
 
-    def make_matrix(self, grams: Sequence[Tensor]) -> SparseBlocks:
-        """JᵀJ of the cells' matrices, piece after piece, of which the lower triangles are known."""
-        blocks: Blocks = {
-            (i, i): grams[0].new_zeros(len(piece), len(piece))
-            for i, piece in enumerate(self.all_pieces)
-        }
-        for cell, G in zip(self.cells, grams, strict=True):
-            places = list(self.place_columns(cell).items())
-            for p, (i, rows) in enumerate(places):
-                for j, columns in places[: p + 1]:
-                    known, own = blocks.get((i, j)), G[rows, columns]
-                    blocks[i, j] = own if known is None else known.add_(own)
-        return SparseBlocks(self.all_pieces, blocks)
+    def split_gram(self, number: int, G: Tensor) -> dict[tuple[int, int], Tensor]:
+        """The blocks i ≥ j, by places in the order of elimination, of a cell's JᵀJ.
+
+        Args:
+            number: of the cell.
+            G: of its columns, of which the lower triangle is known.
+        """
+        places, blocks = self.elimination.places, dict[tuple[int, int], Tensor]()
+        columns = list(self.place_columns(self.cells[number]).items())
+        for last, (p, rows) in enumerate(columns, 1):
+            for q, others in columns[:last]:
+                i, j, block = places[p], places[q], G[rows, others]
+                blocks[max(i, j), min(i, j)] = block if i >= j else block.mT
+        return blocks

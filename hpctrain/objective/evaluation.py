@@ -9,7 +9,7 @@ evaluation (`Counts`).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -17,8 +17,7 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange, Region
 from hpctrain.linalg.block_layout import Layout
-from hpctrain.linalg.block_scaling import BlockScaling, regularise
-from hpctrain.linalg.sparse_blocks import SparseBlocks
+from hpctrain.objective.cell_grams import assemble_blocks
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.coupling import Coupling
 from hpctrain.objective.losses import (
@@ -36,7 +35,9 @@ from hpctrain.objective.sketch import Sketch, draw_signs
 from hpctrain.objective.smooth import Evaluation
 from hpctrain.objective.source import BoundSource, DivisibleSource, LossSource
 from hpctrain.parallel.block_rows import BlockRows
+from hpctrain.parallel.block_scaling import BlockScaling
 from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.sparse_blocks import SparseBlocks
 from hpctrain.parallel.tree import (
     Node,
     add_to_nodes,
@@ -235,7 +236,7 @@ class Objective:
 
         Returns:
             The matrix (n, n), divided among the ranks by block rows; where few parameters are
-            coupled its blocks that are not zero, on every rank.
+            coupled by its blocks that are not zero.
 
         Raises:
             TypeError: the loss is no sum of squared residuals; see `has_residuals`.
@@ -261,11 +262,12 @@ class Objective:
     def _assemble_blocks(self, coupling: Coupling, theta: Tensor) -> SparseBlocks:
         share, start = self._share, self._held[0]
         assert isinstance(share, CoupledLoss)
-        sums = []
+        grams = dict[tuple[int, Node], Tensor]()
         for node in find_aligned_nodes(*self._held):
             rows = share.evaluate_cell_rows(theta, node.first - start, node.last - start)
-            sums.append(rows.sum_grams(0, node.last - node.first))
-        return self._add_blocks(coupling, sums)
+            own = rows.sum_grams(0, node.last - node.first)
+            grams |= {(cell, node): G for cell, G in own.items()}
+        return self._add_cells(coupling, grams, theta)
 
     def assemble_scaled_gauss_newton(
         self, theta: Tensor, cutoff: float
@@ -277,10 +279,10 @@ class Objective:
 
         Args:
             theta: θ (n,).
-            cutoff: c of `linalg.block_scaling`.
+            cutoff: c of `parallel.block_scaling`.
 
         Returns:
-            The blocks of the matrix that are not zero, and R, on every rank.
+            The blocks of the matrix that are not zero, divided among the ranks, and R.
 
         Raises:
             TypeError: all parameters may have rows of J in common; see `coupling`.
@@ -290,26 +292,22 @@ class Objective:
             raise TypeError("all parameters of this loss may have rows of J in common")
         start, end = self._held
         rows = share.evaluate_cell_rows(theta, 0, end - start)
-        root = math.sqrt(2 / self.samples)
-        found = factorise_pieces(coupling, rows, self.communicator, theta)
-        factors = [root * regularise(R, cutoff) for R in found]
-        scaling = BlockScaling(coupling.all_pieces, factors)
+        root, ranks = math.sqrt(2 / self.samples), self.communicator
+        scaling = factorise_pieces(coupling, rows, self._held, root, cutoff, ranks, theta)
         scaled = rows.scale(scaling)
-        sums = [
-            scaled.sum_grams(node.first - start, node.last - start)
+        grams = {
+            (cell, node): G
             for node in find_aligned_nodes(start, end)
-        ]
-        return self._add_blocks(coupling, sums), scaling
+            for cell, G in scaled.sum_grams(node.first - start, node.last - start).items()
+        }
+        return self._add_cells(coupling, grams, theta), scaling
 
-    def _add_blocks(self, coupling: Coupling, sums: list[Tensor]) -> SparseBlocks:
+    def _add_cells(
+        self, coupling: Coupling, grams: Mapping[tuple[int, Node], Tensor], like: Tensor
+    ) -> SparseBlocks:
         """(2/|D|) JᵀJ of the sums over cells of this rank's subtrees."""
-        if self.communicator.size == 1:
-            total = sums[0]
-        else:
-            total = self.communicator.sum_by_tree(torch.stack(sums), self._chunks)
         self.counts.gradient_work += self._fraction * self._share.gradient_cost
-        total *= 2 / self.samples
-        return coupling.make_matrix(coupling.split(total))
+        return assemble_blocks(coupling, grams, 2 / self.samples, self.communicator, like)
 
     def factorise_jacobian(self, theta: Tensor) -> Tensor:
         """Computes R of the orthogonal factorisation [J r] = Q R at θ, by one merge over the ranks.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hpctrain.decomposition.blocks import Region
 from hpctrain.linalg.block_layout import Layout
-from hpctrain.linalg.block_scaling import BlockScaling
 from hpctrain.objective.coupling import Coupling
+from hpctrain.parallel.block_scaling import BlockScaling
 from hpctrain.parallel.communicator import Communicator
 
 
@@ -119,12 +119,12 @@ class LeastSquaresLoss(SampledLoss, Protocol):
 class CellRows(Protocol):
     """Rows [r J] of consecutive chunks by the cells of a coupling that they lie in."""
 
-    def sum_grams(self, first: int, last: int) -> Tensor:
-        """Computes JᵀJ of every cell over some of the chunks, in the order of the cells, (m,).
+    def sum_grams(self, first: int, last: int) -> dict[int, Tensor]:
+        """Computes JᵀJ of each cell that has rows in some of the chunks, by the cell's number.
 
         The products of the single chunks are added along the complete binary tree over these
-        chunks. Their rows and columns are those of the cell's pieces, one after the other, and what
-        lies above a diagonal is undefined.
+        chunks. Rows and columns are those of the cell's pieces, one after the other, and what
+        lies above the diagonal is undefined.
 
         Args:
             first, last: the chunks first … last - 1, a power of two of them.

@@ -1,35 +1,58 @@
-"""Triangular factors of the columns of J by the parameters of single pieces."""
+"""Triangular factors of the columns of J by the parameters of single pieces.
+
+The rows of a piece are on few ranks. Each factors its own, and one rank merges them.
+"""
 
 import torch
 from torch import Tensor
 
 from hpctrain.objective.coupling import Coupling
 from hpctrain.objective.losses import CellRows
+from hpctrain.parallel.block_scaling import BlockScaling, regularise
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.triangular_factor import compute_triangular_factor
+from hpctrain.parallel.owners import merge_at_owners, share_tensors
+from hpctrain.parallel.tree import Node, find_aligned_nodes, merge_nodes
+from hpctrain.parallel.triangular_factor import factor_rows, merge_factors
 
 
 def factorise_pieces(
-    coupling: Coupling, rows: CellRows, ranks: Communicator, like: Tensor
-) -> list[Tensor]:
-    """Computes R_i of the columns J_i = Q_i R_i of each piece, by a merge over the ranks for each.
+    coupling: Coupling,
+    rows: CellRows,
+    held: tuple[int, int],
+    scale: float,
+    cutoff: float,
+    ranks: Communicator,
+    like: Tensor,
+) -> BlockScaling:
+    """Computes R_i of the columns J_i = Q_i R_i of each piece, times a number; collective.
 
     Args:
         coupling: the pieces.
         rows: of all chunks of this rank.
+        held: the first of these chunks, and the one after the last.
+        scale: the number.
+        cutoff: c of `parallel.block_scaling`.
         ranks: which have the others.
         like: of the precision, and on the device, that is wanted.
-
-    Returns:
-        R_i (k, p) on every rank, k = min(p, rows that depend on the piece).
     """
-    found = [rows.list_columns(i) for i in range(len(coupling.all_pieces))]
-    own = [[sum(map(len, chunk)) for chunk in chunks] for chunks in found]
-    by_rank = ranks.allgather(own)
-    factors = []
-    for i, (piece, chunks) in enumerate(zip(coupling.all_pieces, found, strict=True)):
-        width, counts = len(piece), [count for each in by_rank for count in each[i]]
-        none = like.new_empty(0, width)
-        joined = (torch.cat([none, *chunk]) for chunk in chunks)
-        factors.append(compute_triangular_factor(joined, counts, width, ranks))
-    return factors
+    pieces, size = coupling.all_pieces, ranks.size
+    parts = dict[tuple[int, Node], Tensor]()
+    for i in range(len(pieces)):
+        chunks = rows.list_columns(i)
+        leaves = {
+            Node(0, chunk): factor_rows(torch.cat(found))
+            for chunk, found in zip(range(*held), chunks, strict=True)
+            if found
+        }
+        for node in find_aligned_nodes(*held):
+            below = {leaf: R for leaf, R in leaves.items() if node.first <= leaf.index < node.last}
+            if below:
+                parts[i, node] = merge_nodes(below, merge_factors)
+    merged = merge_at_owners(parts, lambda i: i % size, merge_factors, ranks, like)
+    shapes = {i: (len(piece), len(piece)) for i, piece in enumerate(pieces)}
+    own = {
+        i: scale * regularise(merged.get(i, like.new_empty(0, shapes[i][1])), cutoff)
+        for i in range(ranks.rank, len(pieces), size)
+    }
+    factors = share_tensors(own, shapes, lambda i: i % size, ranks, like)
+    return BlockScaling(ranks, pieces, [factors[i] for i in range(len(pieces))])

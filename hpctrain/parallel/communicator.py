@@ -196,6 +196,8 @@ class Communicator:
     def exchange_all(self, sent: Sequence[Tensor], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Sends each rank a tensor, and returns what each has sent this one, in order of ranks.
 
+        Two ranks that have no numbers for each other exchange no message.
+
         Args:
             sent: contiguous, for each rank; that for this one is returned itself.
             shapes: of what comes from each rank.
@@ -204,6 +206,8 @@ class Communicator:
         with self._begin_call():
             for partner in list_partners(self.rank, self.size):
                 received[partner] = sent[partner].new_empty(shapes[partner])
+                if not sent[partner].numel() + received[partner].numel():
+                    continue
                 self._transport.exchange(sent[partner], received[partner], partner)
                 self.traffic.count(count_bytes(sent[partner]))
         return received

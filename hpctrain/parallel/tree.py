@@ -128,6 +128,26 @@ def pop_left_sibling(sums: list[tuple[Node, Tensor]], node: Node) -> Tensor | No
     return None
 
 
+def merge_nodes(values: dict[Node, Tensor], merge: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Merges disjoint subtrees, at least one, up to the node above all of them.
+
+    What is missing between them is left out: a node of which one child is there has that one's.
+
+    Args:
+        values: by the subtrees' roots.
+        merge: makes a node's value of those of its left and its right child.
+    """
+    level = 0
+    while len(values) > 1:
+        above = {node: value for node, value in values.items() if node.level > level}
+        for node in sorted((node for node in values if node.level == level), key=lambda n: n.index):
+            left = above.get(node.parent)
+            above[node.parent] = values[node] if left is None else merge(left, values[node])
+        values, level = above, level + 1
+    (root,) = values.values()
+    return root
+
+
 def add_to_nodes(
     level: int,
     first: int,

@@ -40,17 +40,21 @@ def compute_triangular_factor(
     first, last = share_chunks(chunks, communicator.size)[communicator.rank]
     parts = list[tuple[Node, Tensor]]()
     for chunk, own in zip(range(first, last), rows, strict=True):
-        push_node(parts, Node(0, chunk), _factor(own), _merge)
+        push_node(parts, Node(0, chunk), factor_rows(own), merge_factors)
     return communicator.merge_by_tree(
-        [part for _, part in parts], chunks, _merge, lambda node: _find_shape(node, counts, columns)
+        [part for _, part in parts],
+        chunks,
+        merge_factors,
+        lambda node: _find_shape(node, counts, columns),
     )
 
 
-def _merge(above: Tensor, below: Tensor) -> Tensor:
-    return _factor(torch.cat([above, below]))
+def merge_factors(above: Tensor, below: Tensor) -> Tensor:
+    """R of rows [above; below]."""
+    return factor_rows(torch.cat([above, below]))
 
 
-def _factor(A: Tensor) -> Tensor:
+def factor_rows(A: Tensor) -> Tensor:
     """R (m, m) of A (k, m), or A itself where k <= m."""
     if len(A) <= A.shape[1]:
         return A

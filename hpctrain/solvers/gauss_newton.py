@@ -185,7 +185,7 @@ class GaussNewton(Solver[GaussNewtonState]):
         coupling = self.setting.objective.coupling
         if coupling is not None and not self._is_dual:
             pieces = len(coupling.all_pieces)
-            solved = f"JᵀJ {n} x {n} of {pieces} x {pieces} blocks, sparse Cholesky on each rank"
+            solved = f"JᵀJ {n} x {n} of {pieces} x {pieces} blocks over all ranks, sparse Cholesky"
         if coupling is not None and o.factorisation == "qr":
             solved += ", by orthonormal columns in each"
         elif o.factorisation == "qr":

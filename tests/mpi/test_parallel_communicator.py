@@ -9,10 +9,18 @@ import torch
 
 from hpctrain.errors import InputError, UserCodeError
 from hpctrain.parallel import RootError
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.owners import merge_at_owners, share_tensors
 from hpctrain.parallel.phases import PHASES
 from hpctrain.parallel.transports import HostMPI, Staged
 from hpctrain.parallel.transports.torch_distributed import TorchDistributed
-from hpctrain.parallel.tree import reduce_leaves, share_chunks
+from hpctrain.parallel.tree import (
+    Node,
+    find_aligned_nodes,
+    merge_nodes,
+    reduce_leaves,
+    share_chunks,
+)
 
 CHUNKS = 64
 TRANSPORTS = {
@@ -226,6 +234,55 @@ def test_tensors_travel_within_a_split_in_its_own_order(comm, assert_everywhere)
     total = summed(part, leaves)
     assert_everywhere(torch.equal(total, reduce_leaves(leaves, 0)[0]), "the sum's bits")
     part.free()
+
+
+TREES = {"all": range(8), "few": [1, 6], "side by side": [2, 3], "one": [5], "none": []}
+
+
+def weigh(left, right):
+    """Neither (a, b) nor (a, (b, c)) can be told from others by chance."""
+    return 0.3 * left - 1.7 * right
+
+
+def merged(ranks):
+    """The roots of this rank's trees over 8 chunks, of which some have few leaves."""
+    held, parts = share_chunks(8, ranks.size)[ranks.rank], {}
+    for k, (name, leaves) in enumerate(TREES.items()):
+        for node in find_aligned_nodes(*held):
+            own = {
+                Node(0, leaf): torch.linspace(leaf, k, 3 + k, dtype=torch.float64).view(1, -1)
+                for leaf in leaves
+                if node.first <= leaf < node.last
+            }
+            if own:
+                parts[name, node] = merge_nodes(own, weigh)
+    like = torch.empty(0, dtype=torch.float64)
+    return merge_at_owners(parts, lambda name: len(name) % ranks.size, weigh, ranks, like)
+
+
+def test_trees_that_lack_leaves_are_merged_at_their_owners_as_on_one_rank(comm, assert_everywhere):
+    found, expected = merged(comm), merged(Communicator())
+    names = {name for name in expected if len(name) % comm.size == comm.rank}
+    assert_everywhere(found.keys() == names, "the trees of a rank")
+    same = all(torch.equal(found[name], expected[name]) for name in names)
+    assert_everywhere(same, "the roots")
+    right = weigh(*(torch.linspace(leaf, 1, 4, dtype=torch.float64) for leaf in (1, 6)))
+    assert torch.equal(expected["few"][0], right)
+    assert expected.keys() == TREES.keys() - {"none"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 7])
+def test_tensors_are_shared_by_their_owners(comm, assert_everywhere, dtype, count):
+    """Ranks without any too; laid out as on one rank, and at multiples of 64 bytes."""
+    made = {k: torch.full((k + 1, 3), float(k), dtype=dtype).mT for k in range(count)}
+    shapes = {k: tensor.shape for k, tensor in made.items()}
+    own = {k: tensor for k, tensor in made.items() if k % comm.size == comm.rank}
+    found = share_tensors(own, shapes, lambda k: k % comm.size, comm, torch.empty(0, dtype=dtype))
+    same = found.keys() == made.keys() and all(torch.equal(found[k], made[k]) for k in made)
+    assert_everywhere(same, "the tensors")
+    placed = all(t.is_contiguous() and t.data_ptr() % 64 == 0 for t in found.values())
+    assert_everywhere(placed, "where they lie")
 
 
 def test_ranks_started_on_one_machine_share_a_node(comm, assert_everywhere):

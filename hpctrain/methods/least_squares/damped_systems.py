@@ -15,7 +15,7 @@ S = I gives the steps of the primal form. A random S of k < N rows with E SᵀS 
 residuals: the step minimises ‖S (r + J p)‖² + δ ‖p‖². Both matrices are factored by all ranks
 together.
 
-Scaled: the primal form by z = R θ (`linalg.block_scaling`), where few parameters are coupled.
+Scaled: the primal form by z = R θ (`parallel.block_scaling`), where few parameters are coupled.
 
 Sources: Björck, Numerical Methods for Least Squares Problems (1996); sketched Gauss-Newton for
 physics-informed networks: DSGNAR, arXiv 2607.02194.
@@ -27,14 +27,14 @@ import torch
 from torch import Tensor
 
 from hpctrain.linalg.block_layout import Layout
-from hpctrain.linalg.sparse_blocks import SparseBlocks, SparseCholesky
 from hpctrain.linalg.vectors import dot
 from hpctrain.objective import Objective, Point, Sketch
 from hpctrain.parallel.block_rows import BlockRows, Cholesky
+from hpctrain.parallel.sparse_blocks import SparseBlocks, SparseCholesky
 
 
 class Variables(Protocol):
-    """z = R θ; see `linalg.block_scaling`."""
+    """z = R θ; see `parallel.block_scaling`. Its methods are collective."""
 
     def scale(self, theta: Tensor) -> Tensor:
         """z (n,)."""
@@ -63,13 +63,13 @@ class Factored(Protocol):
     """The system for one λ."""
 
     def compute_velocity(self) -> Tensor:
-        """p (n,)."""
+        """p (n,); collective."""
 
     def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         """d (n,) for a step q (n,), of which λ damps the part beyond a centre (n,); collective."""
 
     def predict_decrease(self, p: Tensor) -> float:
-        """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²."""
+        """m(0) - m(p) for the velocity p, m(p) = (1/N) ‖r + J p‖²; collective."""
 
 
 class DampedSystem(Protocol):
@@ -83,7 +83,7 @@ class PrimalSystem:
     """B in block rows over the ranks, or its blocks that are not zero; collective to make.
 
     Args:
-        cutoff: c of `linalg.block_scaling`. B is R⁻ᵀ (2/N) JᵀJ R⁻¹ then, by z = R θ in which the
+        cutoff: c of `parallel.block_scaling`. B is R⁻ᵀ (2/N) JᵀJ R⁻¹ then, by z = R θ in which the
             columns of J by the parameters of a piece are orthonormal, and what is damped is ‖z‖.
             None for θ itself.
     """

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.dense import add_square_gram
-from hpctrain.linalg.block_scaling import BlockScaling
 from hpctrain.objective.coupling import Coupling
+from hpctrain.parallel.block_scaling import BlockScaling
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class CellRows:
     threads: int
     like: Tensor
 
-    def sum_grams(self, first: int, last: int) -> Tensor:
-        sums = self.like.new_zeros(self.coupling.numbers)
-        for own, G in zip(self.rows, self.coupling.split(sums), strict=True):
+    def sum_grams(self, first: int, last: int) -> dict[int, Tensor]:
+        found = dict[int, Tensor]()
+        for number, (cell, own) in enumerate(zip(self.coupling.cells, self.rows, strict=True)):
             by_chunk = own[first:last]
             if any(by_chunk):
-                add_square_gram(_leave_out_empty(by_chunk), 1, G, self.threads)
-        return sums
+                n = self.coupling.count_columns(cell)
+                found[number] = self.like.new_zeros(n, n)
+                add_square_gram(_leave_out_empty(by_chunk), 1, found[number], self.threads)
+        return found
 
     def list_columns(self, number: int) -> list[list[Tensor]]:
         chunks = len(self.rows[0])

@@ -11,13 +11,15 @@ Sources: A. van der Sluis, Condition numbers and equilibration of matrices, Nume
 Å. Björck, Numerical Methods for Least Squares Problems (1996), section 7.2 (preconditioners).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
 from hpctrain.linalg.vectors import one_thread, substitute
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.owners import share_tensors
 
 
 def regularise(R: Tensor, cutoff: float) -> Tensor:
@@ -29,37 +31,42 @@ def regularise(R: Tensor, cutoff: float) -> Tensor:
 
 
 class BlockScaling:
-    """See the module.
+    """See the module. Each rank computes its pieces of a vector.
 
     Args:
+        ranks: all of them.
         pieces: the entries of each piece among the n, which are all of them.
-        factors: R_i (p, p), upper triangles.
+        factors: R_i (p, p), upper triangles, on every rank.
     """
 
-    def __init__(self, pieces: Sequence[Tensor], factors: Sequence[Tensor]) -> None:
-        self._pieces, self._factors = pieces, factors
+    def __init__(
+        self, ranks: Communicator, pieces: Sequence[Tensor], factors: Sequence[Tensor]
+    ) -> None:
+        self._ranks, self._pieces, self._factors = ranks, pieces, factors
 
     def scale(self, theta: Tensor) -> Tensor:
-        """z = R θ (n,)."""
-        z = torch.empty_like(theta)
-        with one_thread():
-            for piece, R in zip(self._pieces, self._factors, strict=True):
-                z[piece] = torch.mv(R, theta[piece])
-        return z
+        """z = R θ (n,); collective, as are the other changes of a vector."""
+        return self._change(theta, torch.mv)
 
     def unscale(self, z: Tensor) -> Tensor:
         """θ = R⁻¹ z (n,)."""
-        return self._solve(z, transposed=True)
+        return self._change(z, lambda R, own: substitute(R.mT, own, transposed=True))
 
     def pull_back(self, gradient: Tensor) -> Tensor:
         """The gradient by z (n,), R⁻ᵀ g, for that by θ."""
-        return self._solve(gradient, transposed=False)
+        return self._change(gradient, lambda R, own: substitute(R.mT, own, transposed=False))
 
-    def _solve(self, right: Tensor, transposed: bool) -> Tensor:
-        found = torch.empty_like(right)
+    def _change(self, vector: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        size, numbers = self._ranks.size, range(len(self._pieces))
         with one_thread():
-            for piece, R in zip(self._pieces, self._factors, strict=True):
-                found[piece] = substitute(R.mT, right[piece], transposed=transposed)
+            own = {
+                i: change(self._factors[i], vector[self._pieces[i]])
+                for i in numbers[self._ranks.rank :: size]
+            }
+        shapes = {i: (len(piece),) for i, piece in enumerate(self._pieces)}
+        parts = share_tensors(own, shapes, lambda i: i % size, self._ranks, vector)
+        found = torch.empty_like(vector)
+        found[torch.cat(list(self._pieces))] = torch.cat([parts[i] for i in numbers])
         return found
 
     def scale_columns(self, rows: Tensor, numbers: Sequence[int]) -> Tensor:
