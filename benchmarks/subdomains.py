@@ -62,7 +62,7 @@ OPERATIONS = (0.8, 1.1, 1.0)
 
 
 # A linear problem in what is trained: one step.
-LINEAR = {"damping": 1e-12, "least_damping": 1e-30, "corrections": 0}
+LINEAR = {"damping": 1e-10, "least_damping": 1e-30, "corrections": 0}
 
 
 @dataclass(frozen=True)
