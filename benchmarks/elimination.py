@@ -14,6 +14,7 @@ from typing import cast
 from benchmarks.tables import write_markdown
 from hpctrain.linalg.elimination import Candidate, Elimination, by_least_fill, find_elimination
 from hpctrain.objective.coupling import Coupling
+from hpctrain.parallel.owners import find_piece_owner
 from hpctrain.parallel.sparse_blocks import find_owners
 from hpctrain.problems.equations.subdomains import count_cells
 from hpctrain.run.pieces import make_objective, make_problem
@@ -58,9 +59,8 @@ def count_products(elimination: Elimination, ranks: int) -> int:
         for changed in (elimination.rows, elimination.columns):
             counts = [0] * ranks
             for j in level:
-                counts[j % ranks] += 1
-                for i in changed[j]:
-                    counts[i % ranks] += 1
+                for i in (j, *changed[j]):
+                    counts[find_piece_owner(i, ranks)] += 1
             total += max(counts)
     return total
 

@@ -10,7 +10,7 @@ from hpctrain.objective.coupling import Coupling
 from hpctrain.objective.losses import CellRows
 from hpctrain.parallel.block_scaling import BlockScaling, regularise
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.owners import merge_at_owners, share_tensors
+from hpctrain.parallel.owners import find_piece_owner, merge_at_owners, share_tensors
 from hpctrain.parallel.tree import Node, find_aligned_nodes, merge_nodes
 from hpctrain.parallel.triangular_factor import factor_rows, merge_factors
 
@@ -35,7 +35,11 @@ def factorise_pieces(
         ranks: which have the others.
         like: of the precision, and on the device, that is wanted.
     """
-    pieces, size = coupling.all_pieces, ranks.size
+    pieces = coupling.all_pieces
+
+    def find_owner(piece: int) -> int:
+        return find_piece_owner(piece, ranks.size)
+
     parts = dict[tuple[int, Node], Tensor]()
     for i in range(len(pieces)):
         chunks = rows.list_columns(i)
@@ -48,11 +52,12 @@ def factorise_pieces(
             below = {leaf: R for leaf, R in leaves.items() if node.first <= leaf.index < node.last}
             if below:
                 parts[i, node] = merge_nodes(below, merge_factors)
-    merged = merge_at_owners(parts, lambda i: i % size, merge_factors, ranks, like)
+    merged = merge_at_owners(parts, find_owner, merge_factors, ranks, like)
     shapes = {i: (len(piece), len(piece)) for i, piece in enumerate(pieces)}
     own = {
         i: scale * regularise(merged.get(i, like.new_empty(0, shapes[i][1])), cutoff)
-        for i in range(ranks.rank, len(pieces), size)
+        for i in shapes
+        if find_owner(i) == ranks.rank
     }
-    factors = share_tensors(own, shapes, lambda i: i % size, ranks, like)
+    factors = share_tensors(own, shapes, find_owner, ranks, like)
     return BlockScaling(ranks, pieces, [factors[i] for i in range(len(pieces))])

@@ -19,7 +19,7 @@ from torch.linalg import solve_triangular
 
 from hpctrain.linalg.vectors import one_thread, substitute
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.owners import share_tensors
+from hpctrain.parallel.owners import find_piece_owner, join_pieces, share_tensors
 
 
 def regularise(R: Tensor, cutoff: float) -> Tensor:
@@ -57,17 +57,19 @@ class BlockScaling:
         return self._change(gradient, lambda R, own: substitute(R.mT, own, transposed=False))
 
     def _change(self, vector: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        size, numbers = self._ranks.size, range(len(self._pieces))
+        ranks, shapes = self._ranks, {i: (len(piece),) for i, piece in enumerate(self._pieces)}
+
+        def find_owner(piece: int) -> int:
+            return find_piece_owner(piece, ranks.size)
+
         with one_thread():
             own = {
                 i: change(self._factors[i], vector[self._pieces[i]])
-                for i in numbers[self._ranks.rank :: size]
+                for i in shapes
+                if find_owner(i) == ranks.rank
             }
-        shapes = {i: (len(piece),) for i, piece in enumerate(self._pieces)}
-        parts = share_tensors(own, shapes, lambda i: i % size, self._ranks, vector)
-        found = torch.empty_like(vector)
-        found[torch.cat(list(self._pieces))] = torch.cat([parts[i] for i in numbers])
-        return found
+        parts = share_tensors(own, shapes, find_owner, ranks, vector)
+        return join_pieces(parts, self._pieces, vector)
 
     def scale_columns(self, rows: Tensor, numbers: Sequence[int]) -> Tensor:
         """The columns J_i R_i⁻¹ of some rows of J, for those J_i of some pieces, side by side."""

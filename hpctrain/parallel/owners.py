@@ -58,6 +58,22 @@ def _align(count: int) -> int:
     return -(-count // ALIGNED) * ALIGNED
 
 
+def find_piece_owner(piece: int, ranks: int) -> int:
+    """The rank that computes a piece of a vector."""
+    return piece % ranks
+
+
+def join_pieces(parts: Mapping[int, Tensor], pieces: Sequence[Tensor], like: Tensor) -> Tensor:
+    """The vector (n,), like another one, of its pieces by their numbers.
+
+    Args:
+        pieces: the entries of each piece among the n, which are all of them.
+    """
+    found = torch.empty_like(like)
+    found[torch.cat(list(pieces))] = torch.cat([parts[i] for i in range(len(pieces))])
+    return found
+
+
 def merge_at_owners(
     parts: Mapping[tuple[Key, Node], Tensor],
     find_owner: Callable[[Key], int],

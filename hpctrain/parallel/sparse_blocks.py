@@ -27,7 +27,7 @@ from torch.linalg import solve_triangular
 from hpctrain.linalg.elimination import Elimination
 from hpctrain.linalg.vectors import one_thread, substitute
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.owners import share_tensors
+from hpctrain.parallel.owners import find_piece_owner, join_pieces, share_tensors
 
 Block = tuple[int, int]
 
@@ -153,16 +153,14 @@ class SparseCholesky:
             for i in level:
                 for j in self._pick(e.columns[i]):
                     x[j] = torch.addmv(x[j], L[i, j].mT, x[i], alpha=-1)
-        found = torch.empty_like(right)
-        found[torch.cat(list(self._pieces))] = torch.cat([x[j] for j in range(len(self._pieces))])
-        return found
+        return join_pieces(x, self._pieces, right)
 
     def _pick(self, pieces: Sequence[int]) -> list[int]:
         """Those that belong to this rank."""
         return [j for j in pieces if self._find_owner(j) == self._ranks.rank]
 
     def _find_owner(self, piece: int) -> int:
-        return piece % self._ranks.size
+        return find_piece_owner(piece, self._ranks.size)
 
     def _share(self, own: Mapping[int, Tensor], pieces: Sequence[int]) -> dict[int, Tensor]:
         shapes = {j: (len(self._pieces[j]),) for j in pieces}

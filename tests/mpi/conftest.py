@@ -13,7 +13,7 @@ from trials import TIMES
 from hpctrain.job.settings import Job
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.launch import SECONDS_TO_FORWARD, make_world
-from hpctrain.run.train import run
+from hpctrain.run.train import resume, run
 from hpctrain.store.run_file import Run, read_run
 
 COMMUNICATOR = make_world()
@@ -73,6 +73,23 @@ def run_alone(comm: Communicator, folder: Path) -> Callable[[Job], Run]:
     def train(job: Job) -> Run:
         path = folder / "alone.h5"
         comm.run_on_root(lambda: run(job, Communicator(), str(path)) and None)
+        return read_run(path)
+
+    return train
+
+
+@pytest.fixture
+def run_in_parts(comm: Communicator, folder: Path) -> Callable[[Job, int, int], Run]:
+    """The run of a job on all ranks that goes on to some iteration on rank 0 alone, and from there
+    to another one on all ranks: run_in_parts(job, alone, last)."""
+
+    def train(job: Job, alone: int, last: int) -> Run:
+        path = str(folder / "parts.h5")
+        run(job, comm, path)
+        if comm.is_root:
+            resume(path, Communicator(), [f"stop.max_iterations={alone}"])
+        comm.barrier()
+        resume(path, comm, [f"stop.max_iterations={last}"])
         return read_run(path)
 
     return train

@@ -13,10 +13,8 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.sparse_blocks import SparseBlocks, find_owners
 from hpctrain.problems.equations.library import EQUATIONS
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
-from hpctrain.run.train import resume, run
 from hpctrain.solvers.base import Setting
 from hpctrain.solvers.gauss_newton import GaussNewton, GaussNewtonOptions
-from hpctrain.store.run_file import read_run
 
 FREQUENCIES = torch.linspace(-3, 4, 10, dtype=torch.float64).view(5, 2)
 FORMULATION = Formulation(
@@ -88,16 +86,10 @@ stop = {{ max_iterations = 3 }}""",
 
 
 def test_a_run_of_features_stopped_and_resumed_has_the_bits_of_one_rank(
-    comm, folder, run_alone, assert_same_run
+    run_alone, run_in_parts, assert_same_run
 ):
     whole, first = (parse_job(JOB.format(iterations=k), "a test") for k in (9, 2))
-    expected, parts = run_alone(whole), folder / "parts.h5"
-    run(first, comm, str(parts))
-    if comm.is_root:
-        resume(str(parts), Communicator(), ["stop.max_iterations=4"])
-    comm.barrier()
-    resume(str(parts), comm, ["stop.max_iterations=9"])
-    found = read_run(parts)
+    expected, found = run_alone(whole), run_in_parts(first, 4, 9)
     assert_same_run(found, expected)
     assert found.history["slab"].tolist() == [1] * 4 + [2] * 3
     assert found.history["loss"][3] < 0.5 * found.history["loss"][0]
