@@ -49,7 +49,7 @@ TEST_WORKERS := 3
 TEST_RANKS := 2 3 4
 # All tests run on three ranks, whose shares are uneven. What two and four show beside them: pairs,
 # trees of three levels, groups of several ranks and grids of blocks.
-ON_TWO_AND_FOUR := block_rows parallel_blocks parallel_communicator traffic transports
+ON_TWO_AND_FOUR := block_rows parallel_blocks parallel_communicator slabs_ranks traffic transports
 SCALING_RANKS ?= 1,2
 
 SHELL := /bin/bash

@@ -1,6 +1,6 @@
 """Windows of time are solved one after the other, each from the end of the one before it."""
 
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 
 import h5py
 import numpy as np
@@ -157,11 +157,12 @@ def test_exact_values_are_evaluated_once_for_each_window_and_set_of_points(monke
     assert len(set(counts)) == 1 and counts[0] > 0
 
 
-def test_derivatives_of_an_exact_start_are_those_of_differences():
-    problem, thetas = slabs_of(Around(), 5)
+@pytest.mark.parametrize(("equations", "time"), [(Around, 0.9), (Wave, 1.9)])
+def test_derivatives_of_an_exact_start_are_those_of_differences(equations, time):
+    problem, thetas = slabs_of(equations(), 5)
     begin(problem, thetas, 4)
     g, h = problem.windows[4].forms["u"].lifting, 1e-3
-    points = points_at(problem, 0.9)
+    points = points_at(problem, time)
     step = torch.tensor([[0.0], [h]], dtype=torch.float64)
     below = [(1,) * k for k in range(5)]
     jets = evaluate_jets(g, points, below, (), "")
@@ -172,6 +173,20 @@ def test_derivatives_of_an_exact_start_are_those_of_differences():
         slope = (ahead[below[order]] - behind[below[order]]) / (2 * h)
         size = float(jets[below[order + 1]].abs().max())
         torch.testing.assert_close(jets[below[order + 1]], slope, rtol=0, atol=1e-4 * size)
+
+
+def test_exact_values_and_rates_are_those_that_torch_alone_finds():
+    problem, thetas = slabs_of(Wave(), 5)
+    begin(problem, thetas, 4)
+    below = [index for k in range(4) for index in combinations_with_replacement((0, 1), k)]
+    found = evaluate_jets(
+        problem.windows[4].forms["u"].lifting, points_at(problem, 1.9), below, (), ""
+    )
+    with problem.holding(thetas, in_torch=True):
+        lifting = problem.windows[4].forms["u"].lifting
+        expected = evaluate_jets(lifting, points_at(problem, 1.9), below, (), "")
+    for index in below:
+        torch.testing.assert_close(found[index], expected[index], rtol=1e-9, atol=1e-9)
 
 
 def test_a_start_that_is_a_term_is_the_distance_to_the_window_before():

@@ -63,6 +63,8 @@ def evaluating(evaluate):
 
 
 if __name__ == "__main__":
+    # Tests time the end of the other ranks: one that waits for a busy disk cannot be killed.
+    os.fsync = lambda descriptor: None
     PhaseTimer.phase = entering(PhaseTimer.phase)
     PinnLoss.sum_losses = evaluating(PinnLoss.sum_losses)
     PinnLoss.sum_losses_and_gradients = evaluating(PinnLoss.sum_losses_and_gradients)

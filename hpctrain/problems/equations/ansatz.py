@@ -9,19 +9,23 @@ Source: I. E. Lagaris, A. Likas, D. I. Fotiadis, IEEE Trans. Neural Networks 9 (
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from hpctrain.problems.equations.fields import LAPLACIAN, Component, Index
 from hpctrain.problems.equations.terms import ProblemError
 from hpctrain.user_code.faults import explain
 
 Function = Callable[[Tensor], Tensor]
+
+# The coordinates (N,) that points (d, N) were made of.
+_COORDINATES = WeakIdKeyDictionary()
 
 
 class NotSmoothError(ProblemError):
@@ -76,6 +80,22 @@ class Form:
         return u
 
 
+def join_coordinates(coordinates: Sequence[Tensor]) -> Tensor:
+    """Points (d, N) of coordinates (N,), which `take_coordinates` gives back."""
+    points = torch.stack(list(coordinates))
+    _COORDINATES[points] = tuple(coordinates)
+    return points
+
+
+def take_coordinates(points: Tensor) -> tuple[Tensor, ...]:
+    """The coordinates (N,) that points (d, N) were made of, or their rows.
+
+    A row depends on all points for autograd: of a function of some rows it has derivatives along
+    the others too, zeros that are differentiated again with all that they are made of.
+    """
+    return _COORDINATES.get(points) or points.unbind()
+
+
 def evaluate_jets(
     function: Function,
     points: Tensor,
@@ -98,18 +118,18 @@ def evaluate_jets(
     """
     wanted = sorted((c for c in components if not isinstance(c, str)), key=len)
     with torch.enable_grad():
-        leaf = points.detach().requires_grad_()
-        value = function(leaf)
+        coordinates = [row.clone().requires_grad_() for row in points.detach()]
+        value = function(join_coordinates(coordinates))
         found: dict[Component, Tensor] = {(): value}
-        gradients: dict[Index, Tensor] = {}
+        gradients: dict[Index, Sequence[Tensor]] = {}
         try:
             for index in wanted[1:]:
                 below, along = index[:-1], index[-1]
                 if below not in gradients:
-                    gradients[below] = compute_spatial_gradient(found[below], leaf)
+                    gradients[below] = compute_gradient(found[below], coordinates)
                 found[index] = gradients[below][along]
             if LAPLACIAN in components:
-                found[LAPLACIAN] = _laplacian(found, leaf, space)
+                found[LAPLACIAN] = _laplacian(found, coordinates, space)
         except Exception as error:
             raise make_derivative_error(place, error) from error
     jets = {component: each.detach() for component, each in found.items()}
@@ -117,21 +137,20 @@ def evaluate_jets(
     return jets
 
 
-def _laplacian(found: Mapping[Component, Tensor], points: Tensor, space: tuple[int, ...]) -> Tensor:
-    total = torch.zeros_like(points[0])
+def _laplacian(
+    found: Mapping[Component, Tensor], coordinates: Sequence[Tensor], space: tuple[int, ...]
+) -> Tensor:
+    total = torch.zeros_like(coordinates[0])
     for i in space:
-        total = total + compute_spatial_gradient(found[(i,)], points)[i]
+        total = total + compute_gradient(found[(i,)], coordinates)[i]
     return total
 
 
-def compute_spatial_gradient(values: Tensor, points: Tensor) -> Tensor:
-    """The derivatives (d, N) of values (N,), each a function of its own point only."""
+def compute_gradient(values: Tensor, coordinates: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The derivatives (N,) of values (N,), each a function of its own point only."""
     if not values.requires_grad:
-        return torch.zeros_like(points)
-    (gradient,) = torch.autograd.grad(
-        values.sum(), points, create_graph=True, materialize_grads=True
-    )
-    return gradient
+        return [torch.zeros_like(row) for row in coordinates]
+    return torch.autograd.grad(values.sum(), coordinates, create_graph=True, materialize_grads=True)
 
 
 def make_derivative_error(place: str, error: Exception) -> ProblemError:

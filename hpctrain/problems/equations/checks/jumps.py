@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetShape
-from hpctrain.problems.equations.ansatz import Function, compute_spatial_gradient
+from hpctrain.problems.equations.ansatz import Function, compute_gradient, join_coordinates
 from hpctrain.problems.equations.conditions.base import Frame
 from hpctrain.problems.equations.exact import FieldForm
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
@@ -38,10 +38,10 @@ class _Lines:
     def quantity(self, function: Function, of_slope: bool) -> Tensor:
         """The function's values, or its slope along the line of each point (L, M)."""
         with torch.enable_grad():
-            points = self.points.flatten(1).requires_grad_()
-            value = function(points)
-            wanted = compute_spatial_gradient(value, points) if of_slope else value[None]
-        wanted = wanted.detach().view(-1, *self.points.shape[1:])
+            coordinates = [row.requires_grad_() for row in self.points.flatten(1)]
+            value = function(join_coordinates(coordinates))
+            slopes = compute_gradient(value, coordinates) if of_slope else [value]
+        wanted = torch.stack(list(slopes)).detach().view(-1, *self.points.shape[1:])
         rows = self.along if of_slope else torch.zeros_like(self.along)
         return wanted[rows, torch.arange(len(rows), device="cpu")].nan_to_num()
 

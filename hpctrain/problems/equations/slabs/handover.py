@@ -10,18 +10,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from hpctrain.linalg.arrays import to_array
-from hpctrain.problems.equations.ansatz import evaluate_jets
+from hpctrain.problems.equations.ansatz import evaluate_jets, join_coordinates, take_coordinates
 from hpctrain.problems.equations.conditions.base import Given, split_name
-from hpctrain.problems.equations.fields import At, Index
+from hpctrain.problems.equations.fields import HIGHEST_ORDER, At, Index
 from hpctrain.problems.equations.problem import PinnProblem
-
-# The coordinates (N,) that points (d, N) were made of, which are taken in the place of the points'
-# rows: what a window takes from the one before does not depend on its own time then, and its rate
-# does not differentiate the forms of all windows before.
-_ROWS = WeakIdKeyDictionary()
 
 
 class Handover:
@@ -36,8 +30,7 @@ class Handover:
     """
 
     def __init__(self, before: "Callable[[], Start]", names: Sequence[str]) -> None:
-        self._before = before
-        self._is_of_values = not any(split_name(name)[1] for name in names)
+        self._before, self._names = before, tuple(names)
         self._kept = KeptJets()
         self._ends: WeakKeyDictionary[At, End | Jets] = WeakKeyDictionary()
 
@@ -47,9 +40,8 @@ class Handover:
         def value(at: At) -> Tensor:
             if at not in self._ends:
                 start = self._before()
-                is_double = start.problem.dtype == torch.float64
-                if self._is_of_values and is_double and start.digest is not None:
-                    self._ends[at] = Jets(start, at.all, self._kept)
+                if start.problem.dtype == torch.float64 and start.digest is not None:
+                    self._ends[at] = Jets(start, self._names, at.all, self._kept)
                 else:
                     self._ends[at] = End(start, at.all)
             return self._ends[at].evaluate(name)
@@ -82,12 +74,11 @@ class End:
         self._start, self._like = start, points.detach()
         self._wants_gradient = torch.is_grad_enabled() and points.requires_grad
         with torch.enable_grad():
-            given = _ROWS.get(points) or points.double().cpu().unbind()
+            given = [row.double().cpu() for row in take_coordinates(points)]
             time = torch.full_like(given[0].detach(), start.time)
             rows = [time, *(row if row.requires_grad else row.detach() for row in given[1:])]
             self._rows = [row if row.requires_grad else row.requires_grad_() for row in rows]
-            self._points = torch.stack(self._rows)
-            _ROWS[self._points] = self._rows
+            self._points = join_coordinates(self._rows)
         self._fields: dict[str, Tensor] = {}
 
     def evaluate(self, name: str) -> Tensor:
@@ -144,7 +135,7 @@ class KeptJets:
 
 
 class Jets:
-    """Values of a `Start` at points (d, N), differentiable in all but time, by its kernels' jets.
+    """What is taken of a `Start` at points (d, N), differentiable in space, by its kernels' jets.
 
     Windows have jets of one another: torch's own graph of them all is passed through again for
     each derivative, and by order k for each of its parts. Derivatives to the order of the equations
@@ -152,6 +143,7 @@ class Jets:
 
     Args:
         start: the solution.
+        names: fields, and derivatives, that are taken.
         points: whose time is left out.
         kept: jets at other points, and at these.
 
@@ -159,24 +151,32 @@ class Jets:
         space: the coordinates other than time.
     """
 
-    def __init__(self, start: Start, points: Tensor, kept: KeptJets) -> None:
+    def __init__(self, start: Start, names: Sequence[str], points: Tensor, kept: KeptJets) -> None:
         self._start, self._points = start, points
+        self._coordinates = take_coordinates(points)
         problem = start.problem
         self.space = problem.frame.axes.space
         orders = (len(index) for shape in problem.shapes for index in shape.indices)
-        self._indices = [
-            index
-            for order in range(max(*orders, 2) + 1)
-            for index in combinations_with_replacement(self.space, order)
-        ]
+        most = max(*orders, 2)
+        self._indices = {
+            _join(taken, further)
+            for taken in {self._find_index(name) for name in names}
+            for order in range(min(most, HIGHEST_ORDER - len(taken)) + 1)
+            for further in combinations_with_replacement(self.space, order)
+        }
         self._kept = kept
 
     def evaluate(self, name: str) -> Tensor:
-        """A field (N,)."""
-        return _Derivative.apply(self._points, self, name, ())
+        """A field, or a derivative such as "u.t", (N,)."""
+        field, _ = split_name(name)
+        return _Derivative.apply(self, field, self._find_index(name), *self._coordinates)
+
+    def _find_index(self, name: str) -> Index:
+        _, path = split_name(name)
+        return (self._start.problem.frame.axes.index(path) or ()) if path else ()
 
     def take(self, field: str, index: Index) -> Tensor:
-        """A derivative (N,) of a field, without time among its coordinates."""
+        """A derivative (N,) of a field."""
         known = self._known[field]
         if index not in known:
             return self._differentiate(field, index)
@@ -224,16 +224,25 @@ class _Derivative(torch.autograd.Function):
     """A derivative, whose own are those of one order more."""
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, jets: Jets, field: str, index: Index) -> Tensor:
-        ctx.save_for_backward(points)
+    def forward(ctx: Any, jets: Jets, field: str, index: Index, *coordinates: Tensor) -> Tensor:
+        ctx.save_for_backward(*coordinates)
         ctx.taken = jets, field, index
         return jets.take(field, index).clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (points,), (jets, field, index) = ctx.saved_tensors, ctx.taken
-        rows = [torch.zeros_like(points[0])] * len(points)
-        for axis in jets.space:
-            further = _Derivative.apply(points, jets, field, tuple(sorted((*index, axis))))
-            rows[axis] = gradients[0] * further
-        return torch.stack(rows), None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        jets, field, index = ctx.taken
+        wanted = ctx.needs_input_grad[3:]
+
+        def differentiate(axis: int) -> Tensor | None:
+            if not wanted[axis] or axis not in jets.space:
+                return None
+            further = _Derivative.apply(jets, field, _join(index, (axis,)), *ctx.saved_tensors)
+            return gradients[0] * further
+
+        return (None, None, None, *map(differentiate, range(len(wanted))))
+
+
+def _join(first: Index, second: Index) -> Index:
+    """The derivative of a derivative."""
+    return tuple(sorted((*first, *second)))
