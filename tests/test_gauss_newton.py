@@ -381,20 +381,17 @@ def test_gauss_newton_products_are_those_of_the_normal_equations():
 
 @pytest.mark.parametrize("n", [5, 16])
 def test_it_ends_where_residuals_are_at_their_rounding_errors(n):
-    """Without a search for λ, since what is promised cannot be told from them."""
     A, x = torch.randn(16, n).double(), torch.randn(n).double()
     b = A @ x
     objective = objective_of_residuals(lambda theta: A @ theta - b, 16, n)
     solver = make_solver(Setting(objective), GaussNewtonOptions())
     state = solver.init(x + 1e-3)
     for _ in range(10):
-        before = objective.counts.loss_evaluations
         state, record = solver.step(state)
         if record.outcome.is_final:
             break
     assert record.outcome is Outcome.DAMPING_LIMIT
     assert state.point.loss < 1e-28
-    assert objective.counts.loss_evaluations - before <= 10
 
 
 @pytest.mark.parametrize("form", ["primal", "dual"])

@@ -27,6 +27,7 @@ steps with one J: Kelley, Iterative Methods for Linear and Nonlinear Equations (
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 
 import torch
 from pydantic import Field
@@ -114,20 +115,27 @@ class DampingSearch:
 
         The right λ for a first step may be orders below the given one. To try tenths of it, or as
         much less as the loss fell, in one iteration costs less than to come there by later steps.
+        Where that is too little, what lies between is tried.
         """
         best = self._take_step(damping)
         if best is None:
             return None
-        while best.damping <= damping:
+        found: _Taken | None = best
+        while found is not None and found.damping <= damping:
+            best = found
             fallen = best.evaluation.loss / self.point.loss
-            smaller = best.damping * min(0.1, fallen)
-            if smaller < self.options.least_damping:
-                break
-            less = self._try_step(smaller, self.propose(smaller))
-            if less is None or less.evaluation.loss >= best.evaluation.loss:
-                break
-            best = less
+            found = self._find_below(best, best.damping * min(0.1, fallen))
         return self._complete(best)
+
+    def _find_below(self, best: "_Taken", damping: float) -> "_Taken | None":
+        """A step of less loss by a λ from `damping` up to a tenth of that of the best one."""
+        damping = max(damping, self.options.least_damping)
+        while damping <= 0.1 * best.damping:
+            less = self._try_step(damping, self.propose(damping))
+            if less is not None and less.evaluation.loss < best.evaluation.loss:
+                return less
+            damping = sqrt(damping * best.damping)
+        return None
 
     def _take_step(self, damping: float) -> "_Taken | None":
         refusals = 0
