@@ -316,8 +316,22 @@ def test_a_renewal_that_finds_a_steep_place_is_taken_back_to_the_last_one():
     assert [each is None for each in found] == [True, False, True, True, False]
     assert torch.equal(found[1], theta)
     assert torch.equal(found[4], theta)  # the last one is no better: the run stays
-    assert torch.equal(renew.state.theta, theta)
+    assert (renew.state.thetas == theta).all()
     assert renew.list_values() == {"guarded": 2}
+
+
+@pytest.mark.parametrize(("steep_from", "back_to"), [(10, 9), (9, 8), (7, 1), (2, 1)])
+def test_a_steep_place_that_is_older_than_the_last_renewal_is_gone_back_behind(steep_from, back_to):
+    """Found at the tenth renewal, when those of the last, the 8th and the first are known."""
+    theta = renewal(None)[-1]
+    thetas = [theta * (1 - 0.01 * k if k < steep_from else 10 - 0.01 * k) for k in range(1, 11)]
+    course = [*((each, 1.0) for each in thetas[:-1]), (thetas[-1], 1e-3)]
+    renew, objective, found = guarded(AdaptOptions(points="fresh", every=1), course)
+    losses = [evaluate_point(objective, thetas[k - 1]).loss for k in (1, 8, 9, 10)]
+    assert all(each is None for each in found[:-1])
+    assert torch.equal(found[-1], thetas[back_to - 1])
+    assert evaluate_point(objective, found[-1]).loss == min(losses)
+    assert torch.equal(renew.state.thetas[0], found[-1])
 
 
 def test_a_guard_takes_back_what_is_not_finite_and_may_be_switched_off():

@@ -59,7 +59,7 @@ def describe_guard(iteration: int, before: float, after: float, taken: float) ->
         before, after: the loss at the same θ on the points before, and on the new ones.
         taken: on the new ones, at the θ that is gone on from.
     """
-    back = "the parameters of the last renewal" if taken < after else "these parameters"
+    back = "parameters of an earlier renewal" if taken < after else "these parameters"
     return (
         f"  iteration {iteration}: the loss is {after:.3e} on new points, {before:.3e} on those"
         f" before (problem.adapt.guard); the solver begins again from {back}, loss {taken:.3e}"

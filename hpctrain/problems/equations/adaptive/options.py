@@ -30,7 +30,7 @@ class AdaptOptions(Options):
         100.0,
         ge=0,
         description="times the loss before that the loss on new points may be, else the run goes"
-        " back to the last renewal, and quasi-Newton methods begin anew; 0 for any",
+        " back to an earlier renewal, and quasi-Newton methods begin anew; 0 for any",
     )
     weights: Literal["gradients", "ntk"] | None = Field(
         None, description="conditions weighed by norms of gradients, or by traces of the NTK"

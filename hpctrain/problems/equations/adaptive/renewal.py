@@ -4,6 +4,7 @@ Every rank evaluates the residuals at its chunks of the points; rank 0 chooses b
 ranks, and all take what it chose. A choice depends on θ, the seed and the iteration alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
@@ -42,6 +43,8 @@ from hpctrain.store.run_file import TERM_WEIGHT
 CANDIDATES = 10
 # The number of the equation's term.
 FIRST = 0
+# How many θ of earlier renewals the guard may go back to.
+KEPT = 7
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class AdaptedState:
         sample_weights: ω (N,) of the equation's points.
         stage: the number of ε of causal weights.
         drawn: the iteration before which all points were last drawn; 0 for those of the start.
-        theta: (n,), with which the run went on at the last renewal of points; None before.
+        thetas: (`KEPT`, n), with which the run went on at earlier renewals of points: row i at the
+            last one whose number is divisible by 2^i; None before the first.
         guarded: how many renewals of points the guard has taken back or begun again after.
     """
 
@@ -63,7 +67,7 @@ class AdaptedState:
     sample_weights: Tensor
     stage: int = 0
     drawn: int = 0
-    theta: Tensor | None = None
+    thetas: Tensor | None = None
     guarded: int = 0
 
 
@@ -150,18 +154,31 @@ class PinnRenewal:
         """See `problems.base.Renewal`.
 
         Between points a network may be steep for long before one finds it, or since the last steps.
-        So θ of the last renewal is gone back to if its loss on the same new points is lower. What a
-        quasi-Newton method has learnt is of a loss without this place in either case.
+        So of θ and those of earlier renewals, further and further back, the one is gone on from
+        whose loss on the same new points is least. What a quasi-Newton method has learnt is of a
+        loss without this place in any case.
         """
         o, state, theta = self._options, self.state, point.theta
         if o.points is None or not o.guard or not iteration:
             return None
         is_steep = not point.loss <= o.guard * before
-        if is_steep and state.theta is not None:
-            last = self._objective.evaluate(state.theta).loss
-            theta = theta if point.loss <= last else state.theta
-        self.state = replace(state, theta=theta, guarded=state.guarded + is_steep)
+        if is_steep and state.thetas is not None:
+            theta = self._find_lowest(point, state.thetas)
+        number = iteration // o.every
+        thetas = theta.repeat(KEPT, 1) if state.thetas is None else state.thetas.clone()
+        for row in range(KEPT):
+            if number % 2**row == 0:
+                thetas[row] = theta
+        self.state = replace(state, thetas=thetas, guarded=state.guarded + is_steep)
         return theta if is_steep else None
+
+    def _find_lowest(self, point: Point, thetas: Tensor) -> Tensor:
+        """Of some θ (k, n) and that of a point the one with the least loss."""
+        losses = {theta: self._objective.evaluate(theta).loss for theta in thetas.unique(dim=0)}
+        if math.isfinite(point.loss):
+            losses[point.theta] = point.loss
+        finite = {theta: loss for theta, loss in losses.items() if math.isfinite(loss)}
+        return min(finite, key=finite.__getitem__, default=thetas[0])
 
     def take(self, state: AdaptedState) -> None:
         self.state = state
