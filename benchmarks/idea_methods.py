@@ -363,3 +363,27 @@ def factors_only(rounded: bool) -> Iterator[None]:
         yield
     finally:
         InverseHessian._make_dense, Factors.append = make_dense, append
+
+
+def place_by_rule(problem: PinnProblem, weighted: bool) -> None:
+    """Gives an equation in a box the points of Gauss and Legendre, equally many along each axis.
+
+    Args:
+        problem: with one point for each, k^d of them.
+        weighted: whether residuals have the rule's weights too, of mean 1; else equal ones.
+
+    Raises:
+        ValueError: there is no such k.
+    """
+    first, *others = problem.terms
+    bounds, total = problem.frame.region.bounds, first.samples
+    count = round(total ** (1 / len(bounds)))
+    if count ** len(bounds) != total:
+        raise ValueError(f"{total} points are not as many along each of {len(bounds)} axes")
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    axes = [low + (high - low) * (nodes + 1) / 2 for low, high in bounds]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(len(bounds), -1)
+    products = np.prod(np.stack(np.meshgrid(*[weights] * len(bounds), indexing="ij")), axis=0)
+    omega = torch.from_numpy(products.ravel() / products.mean()) if weighted else None
+    term = replace(first, points=torch.from_numpy(points), sample_weights=omega)
+    problem.replace_terms([term, *others])

@@ -27,6 +27,7 @@ from benchmarks.idea_methods import (
     factors_only,
     make_second_stage,
     match_frequencies,
+    place_by_rule,
     widen,
 )
 from benchmarks.idea_runs import Row, Trace, Training
@@ -115,6 +116,16 @@ def mix(training: Training, iterations: int, rounded: bool) -> None:
         training.train("ssbroyden", iterations=iterations)
 
 
+def integrate(training: Training, first: float, until: float, weighted: bool | None) -> None:
+    """Broyden, then Gauss-Newton, on the usual points or on those of a quadrature rule."""
+    problem = training.make_problem()
+    if weighted is not None:
+        place_by_rule(problem, weighted)
+    training.use(problem)
+    training.train("ssbroyden", until=first)
+    training.train("gauss-newton", until=until)
+
+
 @dataclass(frozen=True)
 class Idea:
     """What is compared.
@@ -171,6 +182,14 @@ IDEAS = {
             "14 and 14 wide": partial(
                 add_stage, width=14, seconds=(0.6, 1.2, 1.8), until=2.4, oscillation=0.5
             ),
+        },
+    ),
+    "quadrature": Idea(
+        (10,),
+        {
+            "usual points": partial(integrate, first=0.6, until=2.4, weighted=None),
+            "Gauss points and weights": partial(integrate, first=0.6, until=2.4, weighted=True),
+            "Gauss points, equal weights": partial(integrate, first=0.6, until=2.4, weighted=False),
         },
     ),
     "kronecker": Idea(

@@ -10,6 +10,7 @@ from benchmarks.idea_methods import (
     TwoSidedSystem,
     draw_sums,
     make_second_stage,
+    place_by_rule,
     widen,
 )
 from benchmarks.idea_runs import Training
@@ -109,3 +110,18 @@ def test_kronecker_scaled_gradient_is_that_of_differences(problem, theta):
     d, h = torch.linspace(-1, 1, len(z), dtype=torch.float64), 1e-6
     difference = (scaled.evaluate(z + h * d).loss - scaled.evaluate(z - h * d).loss) / (2 * h)
     assert float(gradient @ d) == pytest.approx(difference, rel=1e-6)
+
+
+def test_points_of_gauss_integrate_polynomials(training):
+    """Five along each coordinate, t in [0, 1] and x in [0, 1]: exact to the degree 9 in each."""
+    problem = training.make_problem(problem__points=25)
+    place_by_rule(problem, weighted=True)
+    (low_t, high_t), (low_x, high_x) = problem.frame.region.bounds
+    (t, x), omega = problem.terms[0].points, problem.terms[0].sample_weights
+    exact = [
+        (high**10 - low**10) / (10 * (high - low))
+        for low, high in ((low_t, high_t), (low_x, high_x))
+    ]
+    assert float((omega * t**9 * x**9).mean()) == pytest.approx(exact[0] * exact[1], rel=1e-12)
+    with pytest.raises(ValueError, match="24 points"):
+        place_by_rule(training.make_problem(problem__points=24), weighted=True)

@@ -86,7 +86,7 @@ def test_a_run_that_is_resumed_on_other_ranks_is_that_of_one_rank_which_nothing_
     assert_same_run(found, expected)
     stored, whole = load(shared), load(alone)
     assert stored.keys() == whole.keys()
-    for leaf in ("loss/points", "loss/sample_weights", "loss/theta"):
+    for leaf in ("loss/points", "loss/sample_weights", "loss/thetas"):
         assert np.array_equal(stored[leaf], whole[leaf])
 
 
