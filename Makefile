@@ -123,7 +123,8 @@ MPI_TESTS := $(BIN)/python -m pytest $$tests --with-mpi -m "not slow" -p no:cach
 test: export OMP_NUM_THREADS := 1
 test: export MPIEXEC_TIMEOUT := 900
 test: install
-	$(BIN)/python -m pytest -m "not slow" -n $(TEST_WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not alone" -n $(TEST_WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and alone" tests/test_run_faults.py
 	@mkdir -p build; counts=(); \
 	for ranks in $(TEST_RANKS); do \
 	    echo "tests/mpi on $$ranks rank(s)"; \

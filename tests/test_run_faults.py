@@ -58,6 +58,7 @@ def job(write_job):
     return lambda solver: write_job(JOB.format(solver=SOLVERS[solver]))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault, phase, count, solver, ranks", CASES)
 def test_a_fault_of_one_rank_ends_the_run(
     mpirun, job, tmp_path, fault, phase, count, solver, ranks
