@@ -14,6 +14,7 @@ the start is left out.
 import argparse
 from pathlib import Path
 
+from benchmarks.map.model import count_depth
 from benchmarks.tables import write_markdown
 from hpctrain.store.table_file import read_table
 from hpctrain.study.projection import find_network
@@ -26,14 +27,14 @@ HEADERS = ["study", "network", "P", "computed", "messages", "efficiency"]
 def list_rows(path: Path) -> list[list[str]]:
     """A row for each network and P, seconds of an iteration."""
     columns, _ = read_table(path)
-    depth = (int(columns["ranks"][-1]) - 1).bit_length()
+    depth = count_depth(int(columns["ranks"][-1]))
     times = columns["seconds"] / columns["iterations"]
     computed = times[-1] - (columns["communication_seconds"] / columns["iterations"])[-1]
     rows = []
     for name in NETWORKS:
         network = find_network(name)
         for ranks in RANKS:
-            grown = (ranks - 1).bit_length() / depth
+            grown = count_depth(ranks) / depth
             calls = grown * columns["messages"][-1], grown * columns["bytes"][-1]
             sent = network.predict_seconds(*calls)
             efficiency = f"{times[0] / (computed + sent):.1%}"

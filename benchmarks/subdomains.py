@@ -38,6 +38,7 @@ from typing import Any
 import torch
 
 from benchmarks.elimination import count_products, count_seconds
+from benchmarks.map.model import count_depth
 from benchmarks.tables import write_markdown
 from hpctrain.objective import evaluation
 from hpctrain.objective.coupling import Coupling
@@ -151,7 +152,7 @@ class Sparse:
 
     def count_traffic(self, ranks: int, n: int, matrices: int) -> tuple[int, float]:
         """Messages one after the other, and the numbers in them."""
-        depth = (ranks - 1).bit_length()
+        depth = count_depth(ranks)
         levels = 2 * self.levels * (self.factors + self.solutions)
         messages = depth * (levels + self.changes) + matrices * (5 * depth + 2 * (ranks - 1))
         exchanged = self.scaling + (2 * self.scaling + self.cells / 2) / ranks
@@ -186,7 +187,7 @@ class Timed:
         """T(P)."""
         if ranks == 1:
             return self.seconds
-        depth, n = (ranks - 1).bit_length(), self.parameters
+        depth, n = count_depth(ranks), self.parameters
         messages, numbers = depth * self.gradients, depth * self.gradients * (n + 1)
         if self.sparse is None:
             messages += depth * self.matrices

@@ -66,6 +66,11 @@ class Start:
         self.problem, self.time, self.digest = problem, time, digest
         self.theta = theta.detach().double().cpu()
 
+    def read_name(self, name: str) -> tuple[str, Index]:
+        """The field and the derivative of "u.t", which conditions have checked."""
+        field, path = split_name(name)
+        return field, (self.problem.frame.axes.index(path) or ()) if path else ()
+
 
 class End:
     """Fields and derivatives of a `Start` at points (d, N), whatever their time."""
@@ -83,11 +88,10 @@ class End:
 
     def evaluate(self, name: str) -> Tensor:
         """A field, or a derivative such as "u.t", (N,)."""
-        field, path = split_name(name)
+        field, index = self._start.read_name(name)
         with torch.enable_grad():
             values = self._evaluate_field(field)
-            index = self._start.problem.frame.axes.index(path) if path else ()
-            for coordinate in index or ():
+            for coordinate in index:
                 (values,) = torch.autograd.grad(
                     values.sum(),
                     self._rows[coordinate],
@@ -160,7 +164,7 @@ class Jets:
         most = max(*orders, 2)
         self._indices = {
             _join(taken, further)
-            for taken in {self._find_index(name) for name in names}
+            for taken in {start.read_name(name)[1] for name in names}
             for order in range(min(most, HIGHEST_ORDER - len(taken)) + 1)
             for further in combinations_with_replacement(self.space, order)
         }
@@ -168,12 +172,8 @@ class Jets:
 
     def evaluate(self, name: str) -> Tensor:
         """A field, or a derivative such as "u.t", (N,)."""
-        field, _ = split_name(name)
-        return _Derivative.apply(self, field, self._find_index(name), *self._coordinates)
-
-    def _find_index(self, name: str) -> Index:
-        _, path = split_name(name)
-        return (self._start.problem.frame.axes.index(path) or ()) if path else ()
+        field, index = self._start.read_name(name)
+        return _Derivative.apply(self, field, index, *self._coordinates)
 
     def take(self, field: str, index: Index) -> Tensor:
         """A derivative (N,) of a field."""
