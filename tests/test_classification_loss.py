@@ -287,6 +287,19 @@ def test_accuracy_counts_the_test_samples_whose_largest_output_is_right():
     assert values["train_loss"] == pytest.approx(direct_loss(problem, theta)[0], rel=1e-12)
 
 
+def test_accuracy_on_some_test_samples_counts_these_alone():
+    problem = tiny_problem(test_samples=7)
+    theta, tested, part = theta_of(problem), problem._tested, problem.data.test
+    assert len(set(tested)) == 7 and not np.array_equal(tested, np.arange(7))
+    assert not np.array_equal(tested, tiny_problem(test_samples=7, seed=1)._tested)
+    probabilities = torch.tensor(problem.make_classifier(theta)(part.rows(tested)))
+    labels = torch.tensor(part.labels[tested], dtype=torch.int64)
+    values = problem.make_monitor(Communicator(), 8, 1).measure(theta)
+    assert values["test_accuracy"] == (probabilities.argmax(1) == labels).double().mean()
+    expected = -probabilities[range(7), labels].log().mean()
+    assert values["test_loss"] == pytest.approx(float(expected), rel=1e-12)
+
+
 def test_outputs_that_do_not_fit_the_classes_are_refused():
     with pytest.raises(
         InputError, match=r"^net: outputs of shape \(4,\), but tiny has 10 classes$"
@@ -294,6 +307,8 @@ def test_outputs_that_do_not_fit_the_classes_are_refused():
         tiny_problem(make=lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 4)))
     with pytest.raises(InputError, match=r"problem.samples = 54 is not allowed: tiny has 53"):
         tiny_problem(samples=54)
+    with pytest.raises(InputError, match=r"problem.test_samples = 21 is not allowed: tiny has 20"):
+        tiny_problem(test_samples=21)
 
 
 def test_initial_parameters_depend_on_the_seed_alone_and_leave_torchs_generator_alone():

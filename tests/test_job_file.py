@@ -155,7 +155,7 @@ FORBIDDEN_FOR_CLASSIFIERS = {
     "network.kind=resnet18": f'network.kind = "resnet18" is not allowed: one of {KINDS},'
     ' or a torch module of your own as "my_net.py:Net" (did you mean resnet-18?)',
     "problem.points=10": f"problem.points is a setting of {EQUATIONS}, not of classification;"
-    " allowed: name, data, data_path, samples, scaling, output, train_accuracy",
+    " allowed: name, data, data_path, samples, test_samples, scaling, output, train_accuracy",
     "problem.scaling=log": 'problem.scaling = "log" is not allowed:'
     ' one of "standard", "unit", "none"',
     "network.hidden=32": "network.hidden = 32 is not allowed: a list of integers, at least 1 each",

@@ -39,6 +39,9 @@ class ClassificationOptions(FamilyOptions):
     samples: int | None = Field(
         None, ge=1, description="training samples, drawn at random; by default all there are"
     )
+    test_samples: int | None = Field(
+        None, ge=1, description="test samples to measure, drawn at random; by default all there are"
+    )
     scaling: Literal["standard", "unit", "none"] = Field(
         "standard",
         description="of the inputs: to [0, 1], then mean 0 and variance 1 over the training set;"
@@ -89,6 +92,7 @@ class ClassificationOptions(FamilyOptions):
             self.output,
             self.samples,
             self.train_accuracy,
+            self.test_samples,
             device,
         )
 

@@ -51,6 +51,7 @@ class ClassificationProblem:
         output: "logits", or "sigmoid" for the sigmoid of the network's outputs in their place.
         samples: how many training samples there are to be, by default all.
         train_accuracy: whether the monitor measures the training samples too.
+        test_samples: how many test samples it measures, by default all.
         device: where the loss is evaluated.
 
     Attributes:
@@ -72,6 +73,7 @@ class ClassificationProblem:
         output: str = "logits",
         samples: int | None = None,
         train_accuracy: bool = False,
+        test_samples: int | None = None,
         device: torch.device = CPU,
     ) -> None:
         if network.outputs != (data.classes,):
@@ -79,14 +81,10 @@ class ClassificationProblem:
                 f"{network.name}: outputs of shape {network.outputs}, but {data.name} has"
                 f" {data.classes} classes"
             )
-        if samples is not None and samples > data.train.count:
-            raise DataError(
-                f"problem.samples = {samples} is not allowed: {data.name} has"
-                f" {data.train.count} training samples"
-            )
+        self.samples = _limit("samples", samples, data.name, data.train.count, "training")
+        self.test_samples = _limit("test_samples", test_samples, data.name, data.test.count, "test")
         self.data = data
         self.network = network
-        self.samples = samples or data.train.count
         self.parameters = network.parameters
         self._train_accuracy = train_accuracy
         self._dtype = dtype
@@ -97,6 +95,8 @@ class ClassificationProblem:
         self.cautions = tuple(_list_cautions(data, network, output))
         order = make_generator(seed, "training set").permutation(data.train.count)
         self._order = order[: self.samples]
+        drawn = make_generator(seed, "test set").permutation(data.test.count)
+        self._tested = np.sort(drawn[: self.test_samples])
         self._whole: dict[tuple[int, int, int], list[Chunk]] = {}
 
     @property
@@ -109,7 +109,7 @@ class ClassificationProblem:
 
     def describe(self) -> str:
         return (
-            f"{self.data.name}, {self.samples} training and {self.data.test.count} test samples,"
+            f"{self.data.name}, {self.samples} training and {self.test_samples} test samples,"
             f" network {self.network.name},{self._describe_fixed()} {self.output}"
         )
 
@@ -148,8 +148,8 @@ class ClassificationProblem:
         return CrossEntropy(self.network, held, threads, self._dtype, self.output, self._device)
 
     def share_test_samples(self, chunks: int, rank: int, ranks: int, threads: int) -> CrossEntropy:
-        """The same over the test samples."""
-        numbers = _cut_share(np.arange(self.data.test.count), chunks, rank, ranks)
+        """The same over the test samples that are measured."""
+        numbers = _cut_share(self._tested, chunks, rank, ranks)
         return self._loss(self._read(self.data.test, numbers, numbers), threads)
 
     @property
@@ -225,6 +225,15 @@ class ClassificationProblem:
             chunks.append(Chunk(its, inputs, own_labels))
             first = last
         return chunks
+
+
+def _limit(key: str, asked: int | None, name: str, count: int, kind: str) -> int:
+    """The number of samples that a setting asks for; by default all that a data set has."""
+    if asked is not None and asked > count:
+        raise DataError(
+            f"problem.{key} = {asked} is not allowed: {name} has {count} {kind} samples"
+        )
+    return asked or count
 
 
 def _list_cautions(data: DataSet, network: ModuleNetwork, output: str) -> Iterator[str]:
