@@ -1,9 +1,10 @@
 """Makes the published studies, a while at a time: `make published`, or
 `python -m benchmarks.published`.
 
-Parts: table (SPQN's), sweep (blocks and local steps), apts, astrom, mlvr, rmtr. First it says how
-long each takes on one quiet core, roughly. Runs lie in a folder; those that ended are used, those
-that were interrupted go on from their checkpoints, so that a study may be made over many sittings.
+Parts: table (SPQN's), sweep (blocks and local steps), details (one changed at a time), apts,
+astrom, mlvr, rmtr. First it says how long each takes on one quiet core, roughly. Runs lie in a
+folder; those that ended are used, those that were interrupted go on from their checkpoints, so that
+a study may be made over many sittings.
 At the end, and when it is stopped by a signal or the time, it writes one page with all cells of the
 published tables beside those of ours; what is not there yet is marked.
 """
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.published import apts, astrom, mlvr, rmtr, spqn_sweep, spqn_table
+from benchmarks.published import apts, astrom, mlvr, rmtr, spqn_details, spqn_sweep, spqn_table
 from benchmarks.tasks import Task, describe_duration, run_missing
 from hpctrain.errors import InputError
 from hpctrain.run.signals import StopSignals
@@ -22,6 +23,7 @@ from hpctrain.run.signals import StopSignals
 PARTS: dict[str, ModuleType] = {
     "table": spqn_table,
     "sweep": spqn_sweep,
+    "details": spqn_details,
     "apts": apts,
     "astrom": astrom,
     "mlvr": mlvr,
