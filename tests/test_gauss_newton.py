@@ -8,6 +8,7 @@ import pytest
 import torch
 from residuals import linear_problem, objective_of_residuals
 
+from hpctrain.errors import InputError
 from hpctrain.kernels import JetShape, TorchJets, dense, is_native_available, make_jet_evaluator
 from hpctrain.kernels.residual import TorchResidual, make_residual_loss
 from hpctrain.linalg.block_layout import Layout
@@ -462,3 +463,10 @@ def test_a_step_is_recorded_as_one_gradient_and_one_update_also_where_it_is_refu
     is_taken = greatest > solver.options.damping
     assert (record.step_length > 0) == is_taken == (not torch.equal(state.point.theta, theta))
     assert (record.nominal_gradient_evaluations, record.update_cost) == (1, 1)
+
+
+def test_a_cutoff_is_refused_where_there_are_no_subdomains_to_cut_directions_of():
+    _, objective = small_burgers()
+    options = GaussNewtonOptions(factorisation="qr", cutoff=1e-9)
+    with pytest.raises(InputError, match=r"^solver.cutoff is for networks of subdomains"):
+        make_solver(Setting(objective), options)

@@ -34,6 +34,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.least_squares.damped_systems import (
     DampedSystem,
@@ -45,7 +46,7 @@ from hpctrain.methods.least_squares.damping import DampingOptions, DampingSearch
 from hpctrain.methods.least_squares.singular_values import SingularSystem
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Point, evaluate_point
-from hpctrain.solvers.base import Need, Record, Solver
+from hpctrain.solvers.base import Need, Record, Setting, Solver
 
 # Corrections end at this part of the step.
 ENOUGH = 1e-3
@@ -116,6 +117,12 @@ class GaussNewton(Solver[GaussNewtonState]):
     names = ("gauss-newton",)
     Options = GaussNewtonOptions
     needs = frozenset({Need.RESIDUALS})
+
+    @classmethod
+    def check_needs(cls, setting: Setting, options: GaussNewtonOptions) -> None:
+        super().check_needs(setting, options)
+        if options.cutoff != CUTOFF and setting.objective.coupling is None:
+            raise InputError("solver.cutoff is for networks of subdomains (network.subdomains)")
 
     def init(self, theta: Tensor) -> GaussNewtonState:
         with self.setting.timer.phase("global"):
