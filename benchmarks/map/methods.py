@@ -4,12 +4,11 @@ Burgers as published, with its residual network of eight layers (adaptive tanh),
 alone changes: S = 8 blocks at every size.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.published.runs import JobRun
+from benchmarks.published.runs import JobRun, Named
 from hpctrain.decomposition.blocks import Decomposition, LayerRange, cut_layers
 
 INNER_LAYERS = 6
@@ -43,17 +42,6 @@ def list_layers(width: int) -> list[LayerRange]:
 def count_parameters(width: int) -> int:
     """n."""
     return list_layers(width)[-1].stop
-
-
-@dataclass(frozen=True)
-class Named(JobRun):
-    """A run with a short name for its files: with all its settings it would be too long."""
-
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        return re.sub(r"\W+", "-", self.label)
 
 
 @dataclass(frozen=True)

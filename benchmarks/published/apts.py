@@ -168,8 +168,8 @@ MNIST, complete (in `{MNIST}`, {COMPLETE:,} and 10,000 images), but where CIFAR-
 every iteration, but where the row says otherwise; Adam's learning rate is 2.5e-3. Which network the
 published accuracies are of is not said beside them. The talk's figures of mini-batches are of the
 small one; but Adam has the published ones after 1 and 10 epochs on the large one within 2 points,
-and is 20 to 50 below on the small one, by `torch.optim.Adam` too, whatever the start and the
-scaling of the inputs: so they stand beside both. In each cell ours, then the published, in percent after 1, 10, 50 and 100 epochs; of
+and is 8 to 50 points below them on the small one: so they stand beside both. In each cell ours,
+then the published, in percent after 1, 10, 50 and 100 epochs; of
 several seeds the mean (least … greatest; how many) at the last epoch that one has reached; "–" is
 not run yet.
 CIFAR-10's images come from a JPEG copy here. N = 4 and 6 in weights are single matrices and

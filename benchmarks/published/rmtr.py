@@ -1,11 +1,12 @@
 """RMTR on CIFAR-10 at the published size: three stages from 32 filters on."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.published.parts import NOT_YET, describe_spread, order_by_seed, repeat
-from benchmarks.published.runs import JobRun
+from benchmarks.published.parts import NOT_YET, describe_spread, order_by_seed
+from benchmarks.published.runs import JobRun, Named
 from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
 
@@ -18,12 +19,14 @@ BUDGETS = {"rmtr": 10, "tr": 20}
 UNITS = (2, 5, 10, 20)
 JOB = "rmtr/cifar-10-conv"
 PUBLISHED = {"solver.pre_smoothing": 2, "solver.post_smoothing": 2, "solver.zeta": 0.5}
-NO_CASCADE = {"solver.cascade": []}
+# A cascade that leaves half of the budget to the cycles of all levels.
+CASCADE = {"solver.cascade": [{"level": 1, "epochs": 1.0}, {"level": 2, "epochs": 0.5}]}
+NO_CASCADE: dict[str, Any] = {"solver.cascade": []}
 ROWS = {
     "RMTR, F-cycles, no cascade": (JOB, "rmtr", PUBLISHED | NO_CASCADE | {"solver.cycle": "F"}),
     "RMTR, V-cycles, no cascade": (JOB, "rmtr", PUBLISHED | NO_CASCADE | {"solver.cycle": "V"}),
-    "RMTR, F-cycles, cascade": (JOB, "rmtr", PUBLISHED | {"solver.cycle": "F"}),
-    "RMTR, V-cycles, cascade": (JOB, "rmtr", PUBLISHED | {"solver.cycle": "V"}),
+    "RMTR, F-cycles, cascade": (JOB, "rmtr", PUBLISHED | CASCADE | {"solver.cycle": "F"}),
+    "RMTR, V-cycles, cascade": (JOB, "rmtr", PUBLISHED | CASCADE | {"solver.cycle": "V"}),
     "TR, one level": (f"{JOB}-single", "tr", {}),
 }
 
@@ -40,8 +43,8 @@ networks first and prolongs them: a lead of the rows with it is the cascade's, o
 without is that of the cycles."""
 
 
-def plan_row(name: str) -> JobRun:
-    """The run of a row, without its seed."""
+def plan_row(name: str, seeds: int) -> list[JobRun]:
+    """The runs of a row."""
     job, budget, settings = ROWS[name]
     limits = {
         "problem.samples": SAMPLES,
@@ -52,17 +55,21 @@ def plan_row(name: str) -> JobRun:
         "output.checkpoint_every": 1,
         "output.error_every": 1,
     }
-    return JobRun(job, settings | limits, 1.5 * GRADIENT * BUDGETS[budget])
+    label, seconds = f"{name}, {SAMPLES} samples", 1.5 * GRADIENT * BUDGETS[budget]
+    return [
+        Named(job, settings | limits | {"seed": seed}, seconds, label=f"{label}, seed {seed}")
+        for seed in range(seeds)
+    ]
 
 
 def plan(seeds: int) -> list[JobRun]:
-    return order_by_seed([repeat(plan_row(name), seeds) for name in ROWS])
+    return order_by_seed([plan_row(name, seeds) for name in ROWS])
 
 
 def write(folder: Path, seeds: int) -> str:
     table = []
     for name in ROWS:
-        runs = [run for each in repeat(plan_row(name), seeds) if (run := each.read(folder))]
+        runs = [run for each in plan_row(name, seeds) if (run := each.read(folder))]
         cells = [_describe(runs, units) for units in UNITS]
         table.append([name, *(cells if any(cells) else [NOT_YET, *[""] * (len(UNITS) - 1)])])
     return f"{ABOUT}\n\n{write_markdown(['', *UNITS], table)}"

@@ -4,6 +4,7 @@ A run file lies in the study's folder under the name of its job and settings. On
 used; one that was interrupted goes on from its last checkpoint.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,3 +84,14 @@ class JobRun:
         status = launch(self.planned, path, signals, seconds)
         if status not in (ENDED, STOPPED):
             raise InputError(f"{self.name} failed ({status}): see {find_log(path)}")
+
+
+@dataclass(frozen=True)
+class Named(JobRun):
+    """A run with a short name for its files: with all its settings it would be too long."""
+
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"\W+", "-", self.label)
