@@ -47,11 +47,14 @@ def plan(name: str, seeds: int | None) -> Sequence[Task]:
 
 
 def write_page(folder: Path, seeds: int | None, output: Path) -> None:
-    """Writes all parts, whether they were asked for or not."""
+    """Writes all parts, whether they were asked for or not, and the figure of the sweep."""
     sections = [
         f"## {part.TITLE}\n\n{part.write(folder, seeds or part.SEEDS)}" for part in PARTS.values()
     ]
     output.write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
+    figures = output.parent / "figures"
+    figures.mkdir(exist_ok=True)
+    spqn_sweep.draw(folder, figures / spqn_sweep.FIGURE)
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:
