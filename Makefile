@@ -124,7 +124,7 @@ test: export OMP_NUM_THREADS := 1
 test: export MPIEXEC_TIMEOUT := 900
 test: install
 	$(BIN)/python -m pytest -m "not slow and not alone" -n $(TEST_WORKERS) --dist worksteal
-	$(BIN)/python -m pytest -m "not slow and alone" tests/test_run_faults.py
+	$(BIN)/python -m pytest -m "not slow and alone" tests/test_run_faults.py tests/test_studies.py
 	@mkdir -p build; counts=(); \
 	for ranks in $(TEST_RANKS); do \
 	    echo "tests/mpi on $$ranks rank(s)"; \

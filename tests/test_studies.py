@@ -14,6 +14,7 @@ SHORT = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("study", SHORT)
 def test_a_short_study_finds_no_fault(study, cleared_shared_memory):
     if not is_mpich():
