@@ -26,6 +26,7 @@ cg_iterations = 15"""
 OTHERS = {
     "MLVR2, a tenth": TENTH,
     "L-BFGS, m = 50": 'name = "lbfgs"\nmomentum = 1.0\nmemory = 50',
+    "SSN 5 %, step 0.75": 'name = "ssn"\nshare = 0.05\nlearning_rate = 0.75',
     "SSN 10 %, step 0.75": 'name = "ssn"\nshare = 0.1\nlearning_rate = 0.75',
     "Newton": 'name = "newton"',
 }
