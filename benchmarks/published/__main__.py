@@ -52,9 +52,7 @@ def write_page(folder: Path, seeds: int | None, output: Path) -> None:
         f"## {part.TITLE}\n\n{part.write(folder, seeds or part.SEEDS)}" for part in PARTS.values()
     ]
     output.write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
-    figures = output.parent / "figures"
-    figures.mkdir(exist_ok=True)
-    spqn_sweep.draw(folder, figures / spqn_sweep.FIGURE)
+    spqn_sweep.draw(folder, output.parent / "figures" / spqn_sweep.FIGURE)
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

@@ -68,9 +68,9 @@ def write(folder: Path, seeds: int) -> str:
     head += ["both reach", "ratio in #g_e", "in true gradients"]
     table = []
     for detail in list_settings("aspqn"):
-        plans = [repeat(plan_cell(method, detail), seeds) for method in METHODS]
-        runs = [[each.read(folder) for each in its] for its in plans]
-        pairs = [(a, b) for a, b in zip(*runs, strict=True) if a is not None and b is not None]
+        plans = zip(*(repeat(plan_cell(method, detail), seeds) for method in METHODS), strict=True)
+        found = [[each.read(folder) for each in its if each.has_ended(folder)] for its in plans]
+        pairs = [(pair[0], pair[1]) for pair in found if len(pair) == len(METHODS)]
         table.append([detail, *(_describe(pairs) if pairs else [NOT_YET, "", "", "", ""])])
     return f"{ABOUT}\n\n{write_markdown(head, table)}"
 

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -95,9 +96,7 @@ def draw(folder: Path, output: Path) -> None:
         rows = list(itertools.product(BLOCKS, METHODS))
         panels = figure.subplots(len(rows), len(COUNTS), sharey="row", squeeze=False)
         for across, (equation, method) in zip(panels, rows, strict=True):
-            for axes, (count, name) in zip(across, COUNTS.items(), strict=True):
-                _draw_panel(axes, folder, equation, method, count)
-                axes.set_xlabel(name)
+            _draw_row(across, folder, equation, method)
             across[0].set_ylabel(f"{equation}, {method.upper()}")
         places = ("halves", "pairs of layers", "single layers")
         looks = {name: {"color": f"C{k}"} for k, name in enumerate(places)}
@@ -111,14 +110,17 @@ def draw(folder: Path, output: Path) -> None:
         style.save(figure, output)
 
 
-def _draw_panel(
-    axes: matplotlib.axes.Axes, folder: Path, equation: str, method: str, count: str
+def _draw_row(
+    across: Sequence[matplotlib.axes.Axes], folder: Path, equation: str, method: str
 ) -> None:
     for k, blocks in enumerate(BLOCKS[equation]):
         for steps, dashes in zip(LOCAL_STEPS, DASHES, strict=True):
             run = repeat(plan_cell(equation, method, blocks, steps), 1)[0].read(folder)
             if run is not None:
                 errors = np.fmin.accumulate(run.history["error"])
-                axes.plot(run.history[count], errors, color=f"C{k}", linestyle=dashes)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+                for axes, count in zip(across, COUNTS, strict=True):
+                    axes.plot(run.history[count], errors, color=f"C{k}", linestyle=dashes)
+    for axes, name in zip(across, COUNTS.values(), strict=True):
+        axes.set_xlabel(name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
