@@ -1,5 +1,7 @@
 """Going on with a run: after any kill, on a full disk, and what is refused in one line."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -102,7 +104,7 @@ def flip(path):
 
 
 def newer(path):
-    path.write_text(path.read_text().replace("hpctrain-checkpoint/2", "hpctrain-checkpoint/3"))
+    path.write_text(path.read_text().replace("hpctrain-checkpoint/3", "hpctrain-checkpoint/4"))
 
 
 def checkpoint(run, number, name):
@@ -137,7 +139,22 @@ def test_checkpoints_of_another_run_of_the_job_are_refused(refusal, run, tmp_pat
 def test_a_run_file_whose_job_was_changed_is_refused(refusal, run):
     with h5py.File(run, "r+") as file:
         file.attrs["job"] = file.attrs["job"].replace(b"seed = 0", b"seed = 7")
-    assert "is of another job" in refusal(run)[-1]
+    assert refusal(run)[-1].endswith("is of another job: seed = 7, not 0")
+
+
+def forget(manifest, setting):
+    """Makes a checkpoint one of an hpctrain that had no such setting."""
+    content = json.loads(manifest.read_text())["content"]
+    del content["extra"]["job"][setting]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    manifest.write_text(json.dumps({"sha256": digest, "content": content}))
+
+
+def test_a_run_goes_on_with_a_newer_version_that_says_what_it_adds(run, capsys):
+    forget(checkpoint(run, 3, "manifest.json"), "problem.scale_distance")
+    assert cli.main(["resume", str(run), "--set", "stop.max_iterations=4"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "begun by" in line]
+    assert line.endswith("have their defaults now: problem.scale_distance = true")
 
 
 @pytest.mark.parametrize("damage", [cut, flip, os.remove])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hpctrain.errors import InputError
-from hpctrain.job.kept_settings import compute_fingerprint
+from hpctrain.job.kept_settings import list_kept
 from hpctrain.job.settings import Job
 from hpctrain.job.stop import list_asked
 from hpctrain.kernels.builds import VARIABLE
@@ -151,7 +151,7 @@ def make_observers(
         history=history,
         progress=Progress(job.stop.max_iterations, progress and ranks.is_root),
         checkpoints=Checkpoints(
-            parts, output, history.sync, asked.checkpoint_every, compute_fingerprint(job)
+            parts, output, history.sync, asked.checkpoint_every, list_kept(job)
         ),
         callbacks=Callbacks(callbacks),
         timer=ranks.timer,

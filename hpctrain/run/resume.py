@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from hpctrain.errors import InputError
-from hpctrain.job.kept_settings import ALLOWED, compute_fingerprint, is_allowed
+from hpctrain.job.kept_settings import ALLOWED, is_allowed, list_added, list_changes
 from hpctrain.job.overrides import Overrides, read_overrides
 from hpctrain.job.own_code import check_unchanged, list_own_files
 from hpctrain.job.settings import Job, parse_job
@@ -46,7 +46,7 @@ class Kept:
         monitored: what the monitor said last.
         counts: the work done, as `objective.Counts` has it.
         wall_seconds: since the run was first started, without the time between its parts.
-        job: the `compute_fingerprint` of its job.
+        job: the `list_kept` of its job.
     """
 
     tally: Tally
@@ -54,7 +54,7 @@ class Kept:
     monitored: Mapping[str, float]
     counts: Mapping[str, float]
     wall_seconds: float
-    job: int
+    job: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "record": self.record.to_json()}
@@ -111,10 +111,10 @@ def find_past(
         communicator.run_on_root(lambda: check_unchanged(list_own_files(job), own_code, path))
     store = CheckpointStore(name_checkpoint_folder(path), communicator, identity)
     checkpoint = store.find_latest(until=last)
-    if checkpoint is not None and checkpoint.extra["job"] != compute_fingerprint(job):
-        raise ResumeError(f"{path}: cannot be resumed, {checkpoint.path} is of another job")
     if checkpoint is None:
         communicator.run_on_root(lambda: _check_early(path, job, stop_reason, last, store))
+    else:
+        _check_same(path, job, checkpoint, communicator)
     return Past(path, identity, job, stop_reason, checkpoint)
 
 
@@ -133,6 +133,21 @@ def _read(path: Path, overrides: Overrides) -> tuple[str, str, str, str, int]:
     iterations = run.history["iteration"]
     last = int(iterations[-1]) if len(iterations) else -1
     return str(run.attributes.get("run", "")), run.job, run.own_code, run.stop_reason, last
+
+
+def _check_same(path: Path, job: Job, checkpoint: Checkpoint, communicator: Communicator) -> None:
+    """A run goes on with its job; rank 0 says what a newer hpctrain adds to it."""
+    kept = checkpoint.extra["job"]
+    if changes := list_changes(kept, job):
+        raise ResumeError(
+            f"{path}: cannot be resumed, {checkpoint.path} is of another job: {', '.join(changes)}"
+        )
+    if (added := list_added(kept, job)) and communicator.is_root:
+        warnings.warn(
+            f"{path}: begun by an hpctrain without these settings, which have their defaults now:"
+            f" {', '.join(added)}",
+            stacklevel=2,
+        )
 
 
 def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: CheckpointStore) -> None:

@@ -38,7 +38,7 @@ from hpctrain.store.parts import (
 )
 from hpctrain.store.state import Share, unflatten
 
-FORMAT = "hpctrain-checkpoint/2"
+FORMAT = "hpctrain-checkpoint/3"
 MANIFEST = "manifest.json"
 REPLACED = ".replaced"
 

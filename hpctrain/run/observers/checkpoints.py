@@ -1,6 +1,6 @@
 """Writes what a run goes on from, every so many iterations and at its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ class Checkpoints:
         sync: sees to it that the records up to now are on the disk, collectively: a checkpoint
             counts on them.
         period: iterations from one to the next; 0 for one at the end only.
-        fingerprint: the `compute_fingerprint` of the job.
+        job: the `list_kept` of the job.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Checkpoints:
         output: Output,
         sync: Callable[[], None],
         period: int,
-        fingerprint: int,
+        job: Mapping[str, Any],
     ) -> None:
         self._parts = parts
         self._sync = sync
         self._period = period
-        self._fingerprint = fingerprint
+        self._job = job
         place = name_checkpoint_folder(output.path) if output.path else None
         ranks = parts.place.ranks
         self._store = CheckpointStore(place, ranks, output.identity) if place else None
@@ -56,7 +56,7 @@ class Checkpoints:
             moment.known,
             asdict(self._parts.objective.counts),
             moment.wall_seconds,
-            self._fingerprint,
+            self._job,
         )
         with self._parts.place.ranks.timer.phase("io"):
             self._sync()
