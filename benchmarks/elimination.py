@@ -101,7 +101,7 @@ def main() -> None:
     for path in JOBS:
         job = tomllib.loads(Path(path).read_text())
         objective = make_objective(make_problem(job), threads=1)
-        coupling = cast(Coupling, objective.coupling)
+        coupling = cast(Coupling, objective.residuals.coupling)
         pattern = tuple(tuple(coupling.list_pieces(cell)) for cell in coupling.cells)
         cuts = [count_cells(cut) for cut in job["network"]["subdomains"].values()]
         count, size = len(coupling.all_pieces), len(coupling.all_pieces[0])

@@ -64,7 +64,7 @@ class TwoSidedSystem:
     ) -> None:
         self.objective, self.point, n = objective, point, objective.parameters
         s = round(options.share * n)
-        rows = to_array(objective.evaluate_rows(point.theta)[0])
+        rows = to_array(objective.residuals.evaluate_rows(point.theta)[0])
         self._S: scipy.sparse.csr_matrix | None = None
         if options.rows is not None and options.rows * s < len(rows):
             self._S = draw_sums(options.rows * s, len(rows), draw)
@@ -97,7 +97,7 @@ class TwoSidedSystem:
         """Tᵀ Jᵀ r(θ + q) (s,), of all residuals or of the sketched ones."""
         objective, theta = self.objective, self.point.theta
         if self.own_gradient or self._S is None:
-            pulled = objective.pull_back_residuals(theta, q)
+            pulled = objective.residuals.pull_back(theta, q)
             return self.restrict(0.5 * objective.samples * pulled)
         objective.counts.loss_work += objective.counts.loss_cost
         residuals = objective.share.evaluate_residuals(theta + q)
@@ -311,7 +311,7 @@ class KroneckerScaled:
         self.parameters, self.dtype, self.device = objective.parameters, objective.dtype, "cpu"
         self.communicator, self.counts = objective.communicator, objective.counts
         self.threads = objective.threads
-        J = objective.evaluate_rows(theta)[0][:, 1:]
+        J = objective.residuals.evaluate_rows(theta)[0][:, 1:]
         self._roots = []
         for layer in self._layers:
             W = layer.weight(J)

@@ -268,7 +268,7 @@ def train(case: Case, seed: int, limit: float) -> Timed:
     for watch in [*divided[2:], factors, solutions, changes]:
         watch.leave()
     error = monitor.measure(theta)["error"]
-    coupling = objective.coupling
+    coupling = objective.residuals.coupling
     return Timed(
         case.label,
         seed,

@@ -49,7 +49,7 @@ def make_system(problem, theta, **options):
 def test_all_rows_and_columns_give_the_steps_of_levenberg_marquardt(problem, theta):
     system, damping = make_system(problem, theta, share=1.0, rows=None), 1e-3
     objective, factored = system.objective, system.factor(damping)
-    rows = objective.evaluate_rows(theta)[0]
+    rows = objective.residuals.evaluate_rows(theta)[0]
     r, J, N = rows[:, 0], rows[:, 1:], objective.samples
     damped = 2 / N * J.T @ J + damping * torch.eye(len(theta), dtype=torch.float64)
     p = factored.compute_velocity()

@@ -257,7 +257,7 @@ def test_weights_of_samples_scale_rows_of_residual_jacobian_products_and_sketche
     expected = torch.cat([r.sum()[None], J.sum(0)])
     assert torch.allclose(sketch, expected, rtol=1e-10, atol=1e-10)
     whole = Objective(found, Communicator(), problem.samples, CHUNKS, objective.counts)
-    G = full(whole.assemble_gauss_newton(theta))
+    G = full(whole.residuals.assemble_gauss_newton(theta))
     assert torch.allclose(G, 2 / problem.samples * J.T @ J, rtol=1e-10, atol=1e-12)
 
 

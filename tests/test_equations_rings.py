@@ -155,15 +155,16 @@ def test_networks_take_the_coordinate_itself_in_their_boxes_and_waves_where_it_i
 def test_sparse_systems_around_a_ring_are_the_dense_ones(cuts):
     objective = Objective.of(made(cuts), Communicator(), 8)
     theta = objective.source.make_initial_parameters(3)
-    rows, _ = objective.evaluate_rows(theta)
+    rows, _ = objective.residuals.evaluate_rows(theta)
     r, J = rows[:, 0], rows[:, 1:]
     dense = 2 / objective.samples * J.T @ J
-    sparse = objective.assemble_gauss_newton(theta)
+    sparse = objective.residuals.assemble_gauss_newton(theta)
     size = float(dense.abs().max())
     torch.testing.assert_close(make_dense(sparse), dense, rtol=1e-10, atol=1e-12 * size)
     gradient = objective.evaluate_with_gradient(theta).evaluate_gradient()
     torch.testing.assert_close(2 / objective.samples * J.T @ r, gradient, rtol=1e-9, atol=1e-9)
-    first, last = objective.coupling.all_pieces[0], objective.coupling.all_pieces[-1]
+    pieces = objective.residuals.coupling.all_pieces
+    first, last = pieces[0], pieces[-1]
     assert float(dense[first[:, None], last].abs().max()) > 0
 
 

@@ -105,13 +105,13 @@ def test_gradients_and_rows_of_jacobians_are_those_of_differences(is_soft):
     h = 1e-6
     ahead, behind = (objective.evaluate(theta + s * h * v).loss for s in (1, -1))
     assert float(gradient @ v) == pytest.approx((ahead - behind) / (2 * h), rel=1e-6)
-    rows, _ = objective.evaluate_rows(theta)
+    rows, _ = objective.residuals.evaluate_rows(theta)
     r, J = rows[:, 0], rows[:, 1:]
     torch.testing.assert_close(2 / objective.samples * J.T @ r, gradient, rtol=1e-9, atol=1e-9)
-    product = objective.multiply_gauss_newton(theta, v)
+    product = objective.residuals.multiply_gauss_newton(theta, v)
     expected = 2 / objective.samples * J.T @ (J @ v)
     torch.testing.assert_close(product, expected, rtol=1e-9, atol=1e-9 * float(expected.norm()))
-    pulled = objective.pull_back_residuals(theta, 0 * theta)
+    pulled = objective.residuals.pull_back(theta, 0 * theta)
     torch.testing.assert_close(pulled, gradient, rtol=1e-9, atol=1e-9)
 
 
@@ -144,10 +144,10 @@ def test_sparse_systems_are_the_dense_ones(subdomains, is_soft):
     """Periodic ends couple the first and the last subdomain, and the rate couples all."""
     objective = objective_of(made(subdomains, is_soft=is_soft))
     theta = objective.source.make_initial_parameters(3)
-    rows, _ = objective.evaluate_rows(theta)
+    rows, _ = objective.residuals.evaluate_rows(theta)
     J = rows[:, 1:]
     dense = 2 / objective.samples * J.T @ J
-    sparse = objective.assemble_gauss_newton(theta)
+    sparse = objective.residuals.assemble_gauss_newton(theta)
     size = float(dense.abs().max())
     torch.testing.assert_close(make_dense(sparse), dense, rtol=1e-10, atol=1e-12 * size)
     b = torch.randn(len(theta), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
@@ -164,11 +164,11 @@ def test_scaled_steps_are_those_of_the_dense_damped_system(subdomains):
     objective = objective_of(made(subdomains))
     theta = objective.source.make_initial_parameters(3)
     system = PrimalSystem(objective, evaluate_point(objective, theta), 1e-12)
-    rows, _ = objective.evaluate_rows(theta)
+    rows, _ = objective.residuals.evaluate_rows(theta)
     r, J = rows[:, 0], rows[:, 1:]
     scale, lam = (2 / objective.samples) ** 0.5, 1e-3
     R = torch.zeros(len(theta), len(theta), dtype=torch.float64)
-    for piece in objective.coupling.all_pieces:
+    for piece in objective.residuals.coupling.all_pieces:
         R[piece[:, None], piece] = scale * torch.linalg.qr(J[:, piece], mode="r").R
         own = make_dense(system.matrix)[piece[:, None], piece]
         torch.testing.assert_close(own, torch.eye(len(piece), dtype=own.dtype), rtol=0, atol=1e-6)
@@ -210,7 +210,7 @@ def test_columns_that_differ_by_rounding_errors_of_their_squares_are_told_apart(
 def test_neighbours_alone_share_blocks():
     coupled = objective_of(made({"x": 5}, width=3))
     theta = coupled.source.make_initial_parameters(0)
-    sparse = coupled.assemble_gauss_newton(theta)
+    sparse = coupled.residuals.assemble_gauss_newton(theta)
     order = sparse.elimination.order
     off = {frozenset((order[i], order[j])) for i, j in sparse.own if i != j}
     neighbours = [(1, 0), (2, 1), (3, 2), (4, 3), (4, 0)]  # the last, by the periodic ends

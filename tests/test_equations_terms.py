@@ -180,7 +180,7 @@ def test_products_sketches_and_the_gram_matrix_are_those_of_the_jacobian_of_all_
     assert close(share.multiply_gauss_newton_chunks(theta, v).sum(0), J.T @ (J @ v), scale**2 * 100)
     assert close(share.pull_back(theta, w).sum(0), J.T @ w, scale * 100)
     objective = Objective.of(problem, Communicator(), 8, 1)
-    G = full(objective.assemble_gauss_newton(theta))
+    G = full(objective.residuals.assemble_gauss_newton(theta))
     assert close(G, 2 / problem.samples * J.T @ J, scale**2)
     signs = torch.where(torch.arange(share.rows) % 3 == 0, -1, 1).to(torch.int8)
     rows = share.sketch_rows(theta, signs, groups=2)

@@ -46,7 +46,7 @@ def small_burgers():
 
 def unsketched_dual(objective, theta):
     """As many rows as residuals: S is orthogonal."""
-    return DualSystem(objective, theta, objective.sketch(theta, objective.samples, 0, 0))
+    return DualSystem(objective, theta, objective.residuals.sketch(theta, objective.samples, 0, 0))
 
 
 def primal(objective, theta):
@@ -145,7 +145,7 @@ def test_the_hessian_is_that_of_the_linearised_residuals():
     """B d is the change of ∇L where residuals are linear; here J's part of it, by differences."""
     _A, _b, objective = linear_problem()
     theta, d = torch.randn(5).double(), torch.randn(5).double()
-    B = full(objective.assemble_gauss_newton(theta))
+    B = full(objective.residuals.assemble_gauss_newton(theta))
     change = (
         objective.evaluate_with_gradient(theta + d).evaluate_gradient()
         - objective.evaluate_with_gradient(theta).evaluate_gradient()
@@ -296,7 +296,7 @@ def test_each_correction_solves_the_damped_equation_to_one_order_more(correction
         q = factored.compute_velocity()
         for _ in range(corrections):
             q = q + factored.compute_correction(q, torch.zeros_like(q))
-        left.append(float((objective.pull_back_residuals(theta, q) + damping * q).norm()))
+        left.append(float((objective.residuals.pull_back(theta, q) + damping * q).norm()))
     assert math.log2(left[0] / left[1]) == pytest.approx(2 * corrections + 2, abs=0.6)
 
 
@@ -326,10 +326,10 @@ def test_residuals_of_another_point_are_pulled_back_by_the_jacobian_of_this_one(
     problem, objective = small_burgers()
     theta = problem.make_initial_parameters(0)
     q = 0.1 * torch.randn(len(theta), dtype=torch.float64)
-    R = objective.sketch(theta, objective.samples, 0, 0)
-    moved = objective.sketch_residuals(theta + q, R)
+    R = objective.residuals.sketch(theta, objective.samples, 0, 0)
+    moved = objective.residuals.apply_sketch(theta + q, R)
     expected = 2 / objective.samples * R.rows[:, 1:].T @ moved
-    found = objective.pull_back_residuals(theta, q)
+    found = objective.residuals.pull_back(theta, q)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -351,7 +351,7 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     """Groups do not cross chunks, every sample is in one, and their signs are those drawn."""
     problem, objective = small_burgers()
     theta = problem.make_initial_parameters(0)
-    sketch = objective.sketch(theta, rows, seed=3, iteration=7)
+    sketch = objective.residuals.sketch(theta, rows, seed=3, iteration=7)
     (term,) = objective._share._terms
     J = term.loss.evaluate_jacobian(theta, 0, 16)
     bounds = term.find_group_bounds(sketch.groups)
@@ -363,7 +363,7 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     )
     assert set(sketch.signs.tolist()) == {-1, 1}
     torch.testing.assert_close(sketch.rows, expected, rtol=1e-10, atol=1e-12)
-    again = objective.sketch(theta, rows, seed=3, iteration=8)
+    again = objective.residuals.sketch(theta, rows, seed=3, iteration=8)
     assert not torch.equal(again.signs, sketch.signs)
 
 
@@ -371,9 +371,9 @@ def test_gauss_newton_products_are_those_of_the_normal_equations():
     problem, objective = small_burgers()
     theta = problem.make_initial_parameters(0)
     v = torch.randn(len(theta), dtype=torch.float64)
-    B = full(objective.assemble_gauss_newton(theta))
+    B = full(objective.residuals.assemble_gauss_newton(theta))
     torch.testing.assert_close(
-        objective.multiply_gauss_newton(theta, v),
+        objective.residuals.multiply_gauss_newton(theta, v),
         B @ v,
         rtol=1e-7,
         atol=1e-7 * float((B @ v).norm()),

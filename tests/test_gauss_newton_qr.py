@@ -53,12 +53,13 @@ def test_the_factor_of_an_objective_has_the_gram_matrix_of_its_jacobian(points):
     """More parameters than residuals, and fewer."""
     objective, theta = small_burgers(points)
     n, N = objective.parameters, objective.samples
-    R = objective.factorise_jacobian(theta)
+    R = objective.residuals.factorise_jacobian(theta)
     assert len(R) == min(N, n + 1)
     point = evaluate_point(objective, theta)
     v = torch.randn(n, dtype=torch.float64)
     B = 2 / N * R[:, :n].T @ R[:, :n]
-    torch.testing.assert_close(B @ v, objective.multiply_gauss_newton(theta, v), rtol=1e-9, atol=0)
+    product = objective.residuals.multiply_gauss_newton(theta, v)
+    torch.testing.assert_close(B @ v, product, rtol=1e-9, atol=0)
     g = 2 / N * R[:, :n].T @ R[:, n]
     torch.testing.assert_close(g, point.gradient, rtol=1e-9, atol=1e-12)
     assert float(R[:, n].square().sum()) / N == pytest.approx(point.loss, rel=1e-12)

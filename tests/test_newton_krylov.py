@@ -27,8 +27,8 @@ def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(
     """With as many rows as residuals the sketch is exact."""
     problem, objective = small_burgers()
     theta = problem.make_initial_parameters(0)
-    sketch = objective.sketch(theta, objective.samples, 0, 0)
-    B = full(objective.assemble_gauss_newton(theta))
+    sketch = objective.residuals.sketch(theta, objective.samples, 0, 0)
+    B = full(objective.residuals.assemble_gauss_newton(theta))
     x = torch.randn(len(theta), dtype=torch.float64)
     for block in cut_layers(problem.layers, 3).blocks:
         part = slice(block.start, block.stop)
@@ -150,7 +150,7 @@ def test_failed_trials_make_the_damping_grow_faster_and_faster(options):
 
     objective.evaluate = refused
     new, _ = solver.step(state)
-    B = full(objective.assemble_gauss_newton(state.point.theta))
+    B = full(objective.residuals.assemble_gauss_newton(state.point.theta))
     for step, damping in zip(tried, [0.1, 0.2, 0.8, 6.4], strict=True):
         p = torch.linalg.solve(B + damping * torch.eye(5), -state.point.gradient)
         torch.testing.assert_close(step, p, rtol=0.02, atol=1e-4)

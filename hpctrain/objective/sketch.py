@@ -14,7 +14,7 @@ from hpctrain.linalg.randomness import make_generator
 
 @dataclass(frozen=True)
 class Sketch:
-    """The sketch S [r J] of the residuals r and their Jacobian J at one θ; see `Objective.sketch`.
+    """The sketch S [r J] of the residuals r and their Jacobian J at one θ; see `Residuals.sketch`.
 
     Attributes:
         rows: S [r J] (k, 1 + n), whole on every rank.

@@ -121,7 +121,7 @@ class GaussNewton(Solver[GaussNewtonState]):
     @classmethod
     def check_needs(cls, setting: Setting, options: GaussNewtonOptions) -> None:
         super().check_needs(setting, options)
-        if options.cutoff != CUTOFF and setting.objective.coupling is None:
+        if options.cutoff != CUTOFF and setting.objective.residuals.coupling is None:
             raise InputError("solver.cutoff is for networks of subdomains (network.subdomains)")
 
     def init(self, theta: Tensor) -> GaussNewtonState:
@@ -163,19 +163,19 @@ class GaussNewton(Solver[GaussNewtonState]):
     def _make_system(self, state: GaussNewtonState) -> DampedSystem:
         objective, theta = self.setting.objective, state.point.theta
         if self.options.factorisation == "qr":
-            if objective.coupling is None:
+            if objective.residuals.coupling is None:
                 return SingularSystem(objective, theta)
             return PrimalSystem(objective, state.point, self.options.cutoff)
         if not self._is_dual:
             return PrimalSystem(objective, state.point)
         rows = self.options.sketch or objective.samples
-        sketch = objective.sketch(theta, rows, self.setting.seed, state.iteration)
+        sketch = objective.residuals.sketch(theta, rows, self.setting.seed, state.iteration)
         return DualSystem(objective, theta, sketch)
 
     @property
     def _is_dual(self) -> bool:
         o, objective = self.options, self.setting.objective
-        if o.form == "auto" and objective.coupling is not None:
+        if o.form == "auto" and objective.residuals.coupling is not None:
             return o.sketch is not None
         if o.form == "auto":
             return o.sketch is not None or objective.samples < objective.parameters
@@ -189,7 +189,7 @@ class GaussNewton(Solver[GaussNewtonState]):
         if o.sketch:
             system = f"a sketch of {o.sketch} rows of J"
         solved = f"{system} over all ranks, Cholesky"
-        coupling = self.setting.objective.coupling
+        coupling = self.setting.objective.residuals.coupling
         if coupling is not None and not self._is_dual:
             pieces = len(coupling.all_pieces)
             solved = f"JᵀJ {n} x {n} of {pieces} x {pieces} blocks over all ranks, sparse Cholesky"

@@ -19,7 +19,7 @@ k × k factor, for A_s = A E_s and δ = λ N / 2,
 and lives with the block's rank: k n_s + k² numbers.
 
 Sources: Cai and Keyes, SIAM Journal on Scientific Computing 24 (2002) (Newton-Krylov-Schwarz);
-Steihaug 1983; Woodbury's identity; sketches as in `objective.sketch`.
+Steihaug 1983; Woodbury's identity; sketches as in `objective.residuals`.
 """
 
 import math
@@ -89,7 +89,9 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
     def step(self, state: NewtonKrylovState) -> tuple[NewtonKrylovState, Record]:
         o, objective, old = self.options, self.setting.objective, state.point
         with self.setting.timer.phase("local"):
-            sketch = objective.sketch(old.theta, o.sketch, self.setting.seed, state.iteration)
+            sketch = objective.residuals.sketch(
+                old.theta, o.sketch, self.setting.seed, state.iteration
+            )
             blocks = [
                 SketchedBlock(self.work.blocks[s], sketch, objective.threads)
                 for s in self.work.groups.led  # one rank solves a block, the first of its group
@@ -133,7 +135,7 @@ class NewtonKrylovSchwarz(Solver[NewtonKrylovState]):
         coarse_inverse = coarse.make_inverse(damping, half) if coarse else None
 
         def product(v: Tensor) -> Tensor:
-            return objective.multiply_gauss_newton(point.theta, v) + damping * v
+            return objective.residuals.multiply_gauss_newton(point.theta, v) + damping * v
 
         def precondition(x: Tensor) -> Tensor:
             z = self._add_blocks([each(x) for each in inverses])

@@ -129,7 +129,7 @@ class Spring(Solver[SpringState]):
     def _linearise(self, theta: Tensor) -> _Linearised:
         """r and Jᵀ at θ (n,); collective."""
         objective = self.setting.objective
-        rows, counts = objective.evaluate_rows(theta)
+        rows, counts = objective.residuals.evaluate_rows(theta)
         r = objective.communicator.allgather_rows(rows[:, 0], counts)
         return _Linearised(theta, r, transpose_rows(rows[:, 1:], counts, objective))
 

@@ -93,10 +93,10 @@ class PrimalSystem:
         self.matrix: BlockRows | SparseBlocks
         self.variables: Variables
         if cutoff is None:
-            self.matrix = objective.assemble_gauss_newton(point.theta)
+            self.matrix = objective.residuals.assemble_gauss_newton(point.theta)
             self.variables = Unscaled()
         else:
-            found = objective.assemble_scaled_gauss_newton(point.theta, cutoff)
+            found = objective.residuals.assemble_scaled_gauss_newton(point.theta, cutoff)
             self.matrix, self.variables = found
 
     def factor(self, damping: float) -> "FactoredPrimal | None":
@@ -119,7 +119,7 @@ class FactoredPrimal:
 
     def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         s, variables = self._system, self._variables
-        pulled = variables.pull_back(s.objective.pull_back_residuals(s.point.theta, q))
+        pulled = variables.pull_back(s.objective.residuals.pull_back(s.point.theta, q))
         right = pulled + self._damping * variables.scale(q - centre)
         return -variables.unscale(self._factors.solve(right))
 
@@ -159,7 +159,7 @@ class FactoredDual:
 
     def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         s, beyond = self._system, q - centre
-        moved = s.objective.sketch_residuals(s.theta + q, s.sketch)
+        moved = s.objective.residuals.apply_sketch(s.theta + q, s.sketch)
         return -self._solve(moved - torch.mv(s.A, beyond)) - beyond
 
     def predict_decrease(self, p: Tensor) -> float:

@@ -25,7 +25,7 @@ class SingularSystem:
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
         self.objective, self.theta = objective, theta
-        R = objective.factorise_jacobian(theta)
+        R = objective.residuals.factorise_jacobian(theta)
         with one_thread():
             U, self.sigma, self.Vt = torch.linalg.svd(R[:, :-1], full_matrices=False)
             self.b = U.T @ R[:, -1]
@@ -49,7 +49,7 @@ class FactoredSingular:
 
     def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         s = self._system
-        pulled = 0.5 * s.objective.samples * s.objective.pull_back_residuals(s.theta, q)
+        pulled = 0.5 * s.objective.samples * s.objective.residuals.pull_back(s.theta, q)
         weights = multiply_rows(s.Vt, pulled + self._delta * (q - centre)).to(s.Vt)
         return -combine_rows(self._filter * weights, s.Vt)
 

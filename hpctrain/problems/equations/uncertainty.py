@@ -59,7 +59,7 @@ def estimate(
     if len(theta) > MOST_PARAMETERS:
         return {}
     objective = objective.copy_uncounted()
-    G = objective.assemble_gauss_newton(theta)
+    G = objective.residuals.assemble_gauss_newton(theta)
     largest = G.find_largest()
     factor = next((f for s in SHIFTS if (f := G.factorise(s * largest)) is not None), None)
     if factor is None:
@@ -69,7 +69,7 @@ def estimate(
         e = torch.zeros_like(theta)
         e[place] = 1
         inverse = float(factor.solve(e)[place])
-        curvature = float(objective.multiply_gauss_newton(theta, e)[place])
+        curvature = float(objective.residuals.multiply_gauss_newton(theta, e)[place])
         error = math.sqrt(variance * inverse * 2 / objective.samples)
         slope = abs(unknown.slope(float(theta[place])))
         found[name] = Uncertainty(slope * error, inverse * curvature < REDUCED)
