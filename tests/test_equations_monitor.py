@@ -51,7 +51,7 @@ def test_errors_of_several_fields_and_those_up_to_a_constant():
     problem = PinnProblem(Flow(), DenseNetwork(2, 5, 3), Formulation(points=20))
     theta = problem.make_initial_parameters(1)
     monitor = problem.make_monitor(Communicator(), 8, 1)
-    assert monitor.columns == ("error", "error_v", "error_p", "k")
+    assert monitor.columns == ("error", "error_v", "error_p", "k", "error_k")
     fields, values = monitor.evaluate_solution(theta), monitor.measure(theta)
     x, y = np.meshgrid(fields["x"], fields["y"], indexing="ij")
     v, p = fields["prediction_v"] - np.sin(x), fields["prediction_p"] - x * y
@@ -60,6 +60,7 @@ def test_errors_of_several_fields_and_those_up_to_a_constant():
     assert values["error_v"] == pytest.approx(error_v, rel=1e-12)
     assert values["error_p"] == pytest.approx(error_p, rel=1e-10)
     assert values["error"] == max(values["error_v"], values["error_p"]) and values["k"] == 2.0
+    assert values["error_k"] == pytest.approx(0.2, rel=1e-15)
     assert "k = 2 ± " in monitor.describe_values(
         values
     ) and "(20 % off)" in monitor.describe_values(values)

@@ -77,6 +77,16 @@ def test_settings_replace_those_of_a_job_in_any_form_of_it():
     assert TABLES["stop"] == {"max_iterations": 6}
 
 
+@pytest.mark.parametrize("name", ["loss", "outcome", "error", "stage"])
+def test_an_unknown_that_is_named_like_a_column_of_the_history_is_refused(name):
+    class Named(Decay):
+        unknowns = {name: Unknown(1.0)}
+        residuals = eval(f"lambda self, at, u, {name}: u.t + {name} * u")
+
+    with pytest.raises(InputError, match=f"an unknown of the problem is named {name}, as a column"):
+        train(DECAY | {"problem": {"name": Named, "points": 30}})
+
+
 def test_a_result_knows_errors_unknowns_and_why_it_ended(decay):
     assert decay.reason == "stop.max_iterations reached" and decay.status == 0
     predicted, reference = (decay.run.solution[name] for name in ("prediction", "reference"))

@@ -102,7 +102,10 @@ class Result:
 
     @property
     def errors(self) -> dict[str, float]:
-        """The errors of the final parameters by name: "error", of several fields "error_u" too."""
+        """The errors of the final parameters by name: "error", of several fields "error_u" too.
+
+        Of an unknown with a true value it is "error_k".
+        """
         return {name: value for name, value in self.run.final.items() if name.startswith("error")}
 
     @property

@@ -22,7 +22,7 @@ from hpctrain.run.memory import keep_freed_memory
 from hpctrain.run.observers import Observers
 from hpctrain.run.observers.callbacks import Callback, Callbacks
 from hpctrain.run.observers.checkpoints import Checkpoints
-from hpctrain.run.observers.history import History
+from hpctrain.run.observers.history import COLUMNS, EPOCH, STAGE, History
 from hpctrain.run.observers.progress import Progress
 from hpctrain.run.observers.validation import Validation
 from hpctrain.run.output import Output
@@ -99,6 +99,25 @@ def check_ranks(chunks: int, ranks: int, resumed: bool) -> None:
     )
 
 
+def check_columns(measured: Sequence[str], others: Sequence[str]) -> None:
+    """Checks that no column of the history has two meanings.
+
+    Args:
+        measured: columns of the monitor, some of which have names that the user gave to unknowns.
+        others: of solvers and of what renews the loss.
+
+    Raises:
+        InputError: one has.
+    """
+    taken = {*COLUMNS, EPOCH, STAGE, *others}
+    for place, name in enumerate(measured):
+        if name in taken or name in measured[:place]:
+            raise InputError(
+                f"an unknown of the problem is named {name}, as a column of the history is: it must"
+                f" have a name other than {', '.join(sorted(taken | set(measured) - {name}))}"
+            )
+
+
 def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     """Makes the parts of a job's run on all ranks; collective.
 
@@ -123,6 +142,7 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     renewal = (
         problem.make_renewal(objective, job.seed) if isinstance(problem, RenewableProblem) else None
     )
+    check_columns([*monitor.columns], [*stages.columns, *(renewal.columns if renewal else ())])
     title = (
         f"{job.problem.name}: {problem.describe()}, n = {objective.parameters},"
         f" {job.precision}, seed {job.seed}"

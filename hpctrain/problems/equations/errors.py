@@ -30,7 +30,6 @@ from hpctrain.problems.equations.term_losses import (
 )
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
-from hpctrain.problems.equations.unknowns import Unknown
 from hpctrain.store.run_file import STANDARD_ERROR, TERM_LOSS
 
 # Points at which errors are measured where there is no grid.
@@ -63,7 +62,8 @@ class ErrorMonitor:
 
     `error` is the largest of them. An equation of one field has `error_paper` too, which is divided
     by ‖u_NN‖ as in Kopaničáková et al. 2024; one of several has `error_u` for each u. The
-    unknowns are columns under their names, and so are the losses of several terms (`TermLosses`).
+    unknowns are columns under their names, and so are the losses of several terms (`TermLosses`);
+    `error_k` of an unknown k is |k − k_true| / |k_true|, where it is known.
     """
 
     known_columns: tuple[str, ...] = ("error", "error_paper")
@@ -91,7 +91,11 @@ class ErrorMonitor:
         paired = ("error_paper",) if len(self._names) == 1 else ()
         each = tuple(f"error_{name}" for name in self._known) if len(self._names) > 1 else ()
         self._errors = ("error", *paired, *each) if self._known else ()
-        self.columns = (*self._errors, *equations.unknowns, *self._losses.columns)
+        self._true = {
+            name: its.true for name, its in equations.unknowns.items() if its.true is not None
+        }
+        off = tuple(f"error_{name}" for name in self._true)
+        self.columns = (*self._errors, *equations.unknowns, *off, *self._losses.columns)
         self._threads = threads
         # Known when a run has ended: they take a Jacobian.
         self._uncertain: dict[str, Uncertainty] = {}
@@ -99,11 +103,12 @@ class ErrorMonitor:
     def measure(self, theta: Tensor) -> dict[str, float]:
         with self._communicator.timer.phase("validation"):
             losses = self._losses.measure(theta)
-            return {
-                **self._measure_errors(theta),
-                **self._problem.evaluate_unknowns(theta),
-                **losses,
+            found = self._problem.evaluate_unknowns(theta)
+            off = {
+                f"error_{name}": abs(found[name] - true) / (abs(true) or 1.0)
+                for name, true in self._true.items()
             }
+            return {**self._measure_errors(theta), **found, **off, **losses}
 
     def _measure_errors(self, theta: Tensor) -> dict[str, float]:
         if not self._known:
@@ -179,9 +184,9 @@ class ErrorMonitor:
         elif "error" in values:
             each = ", ".join(f"{name} {values[f'error_{name}']:.3e}" for name in self._known)
             words.append(f"largest relative error {values['error']:.3e} ({each})")
-        for name, unknown in self._problem.equations.unknowns.items():
+        for name in self._problem.equations.unknowns:
             if name in values:
-                words.append(self._describe_unknown(name, unknown, values[name]))
+                words.append(self._describe_unknown(name, values))
         losses = [
             f"{n.removeprefix(TERM_LOSS)} {values[n]:.3e}"
             for n in self._losses.columns
@@ -191,13 +196,12 @@ class ErrorMonitor:
             words.append(f"terms without weights: {', '.join(losses)}")
         return ", ".join(words)
 
-    def _describe_unknown(self, name: str, unknown: Unknown, value: float) -> str:
-        words = f"{name} = {value:.8g}"
+    def _describe_unknown(self, name: str, values: Mapping[str, float]) -> str:
+        words = f"{name} = {values[name]:.8g}"
         if name in self._uncertain:
             words += f" ± {self._uncertain[name].interval:.2g}"
-        if unknown.true is not None:
-            part = abs(value - unknown.true) / (abs(unknown.true) or 1.0)
-            words += f" ({100 * part:.3g} % off)"
+        if name in self._true:
+            words += f" ({100 * values[f'error_{name}']:.3g} % off)"
         if name in self._uncertain and not self._uncertain[name].is_identified:
             words += " (hardly determined by the residuals)"
         return words

@@ -37,6 +37,9 @@ COLUMNS: dict[str, ColumnType] = {
     "outcome": {outcome.name: outcome.number for outcome in Outcome},
 }
 
+# Columns of some runs.
+EPOCH, STAGE = "epoch", "stage"
+
 # Rows of iterations that take less are written together, which takes hardly longer than for one.
 WRITE_INTERVAL = 0.2
 # What writing to a file that cannot grow raises, by way of HDF5.
@@ -116,9 +119,9 @@ class History:
             **(moment.known if moment.is_measured else {}),
         }
         if self._counts_epochs:
-            row["epoch"] = tally.count_epochs(record)
+            row[EPOCH] = tally.count_epochs(record)
         if len(stages) > 1:
-            row["stage"] = tally.stage.number
+            row[STAGE] = tally.stage.number
         return row
 
     def measure_time(self, moment: Moment) -> Timings | None:
@@ -275,9 +278,9 @@ class History:
         """The columns; epochs too for a loss that can be taken in batches; which stage it is."""
         stages, more = self._parts.stages, dict[str, ColumnType]()
         if self._counts_epochs:
-            more["epoch"] = "f8"
+            more[EPOCH] = "f8"
         if len(stages) > 1:
-            more["stage"] = {f"{each.number} {each.name}": each.number for each in stages}
+            more[STAGE] = {f"{each.number} {each.name}": each.number for each in stages}
         renewed = self._parts.renewal.columns if self._parts.renewal else ()
         measured = (*stages.columns, *renewed, *self._parts.monitor.columns)
         return COLUMNS | more | dict.fromkeys(measured, "f8")
