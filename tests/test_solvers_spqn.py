@@ -44,6 +44,11 @@ VARIANTS = {
         "local_solver": "ssbroyden",
         "keep_local_memory": True,
     },
+    "local pairs and momentum, kept": {
+        "local_memory": 8,
+        "local_momentum": 0.9,
+        "keep_local_memory": True,
+    },
     "global ssbroyden": {"global_solver": "ssbroyden"},
     "global ssbroyden, two steps": {"global_solver": "ssbroyden", "global_steps": 2},
     "all": {
@@ -328,6 +333,20 @@ def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_
     assert kept.loss < forgetful.loss
 
 
+def test_a_local_solve_that_keeps_its_memory_goes_on_as_lbfgs_that_was_never_interrupted():
+    loss = random_quadratic(N, spread=2)
+    options = SPQNOptions(blocks=1, local_memory=6, local_momentum=0.7)
+    solver, objective = make_solver(setting_of(loss, [N]), options)._local, objective_of(loss)
+    point, memory = evaluate_point(objective, ones()), solver.make_fresh()
+    for steps in (4, 5):
+        point, memory = solver.solve(objective, point, memory, steps)
+    alone = make_solver(setting_of(loss, [N]), LBFGSOptions(memory=6, momentum=0.7))
+    state = alone.init(ones())
+    for _ in range(9):
+        state, _ = alone.step(state)
+    assert torch.equal(point.theta, state.point.theta)
+
+
 def test_one_multiplicative_block_with_local_ssbroyden_sweeps_by_restarted_ssbroyden():
     loss = random_quadratic(N, spread=2)
     options = SPQNOptions(name="mspqn", blocks=1, local_solver="ssbroyden", local_steps=5)
@@ -381,6 +400,7 @@ def test_global_ssbroyden_without_corrections_is_ssbroyden():
         ({"overlap": 1}, 2 + 5, 1 + 15 / 20 * 5),
         ({"global_steps": 3}, 4 + 5, 3 + 5 / 20 * 5),
         ({"memory": 6}, 2 + 5, 2 * (1 + 5 / 20 * 5)),
+        ({"local_memory": 6}, 2 + 5, 1 + 2 * 5 / 20 * 5),
         ({"local_solver": "ssbroyden"}, 2 + 5, 1 + 5**2 / (6 * 20) * 5),
         ({"global_solver": "ssbroyden"}, 2 + 5, 20 / 6 + 5 / 20 * 5),
         ({"name": "mspqn", "overlap": 1}, 2 + 4 * 5, 1 + 50 / 20 * 5),
@@ -413,6 +433,8 @@ def test_a_composed_solver_describes_all_of_its_parts():
     [
         ({"name": "mspqn", "synchronisation": "subspace"}, 'synchronisation = "subspace" is for'),
         ({"global_solver": "ssbroyden", "momentum": 0.5}, "momentum is for global_solver"),
+        ({"local_solver": "trust-region", "local_momentum": 0.5}, "local_momentum is for local"),
+        ({"local_solver": "ssbroyden", "local_memory": 5}, "ssbroyden., which keeps no pairs"),
     ],
 )
 def test_settings_without_a_meaning_together_are_refused(settings, message):

@@ -13,7 +13,7 @@ iteration k:
     5. global update      θ_{k+1} = θ_{k+1/2} + β_k v
     6. secant pair        s = θ_{k+1} - θ_{k+1/2},  y = ∇L(θ_{k+1}) - ∇L(θ_{k+1/2})
 
-ASPQN starts every block from R_s θ_k and synchronises as `schwarz_sync` says; w is the number of
+ASPQN starts every block from R_s θ_k and synchronises as `synchronisation` says; w is the number of
 blocks that own a parameter, 1 without overlap. MSPQN goes through the blocks from input to output,
 each sees its predecessors' results, and α_k = 1; where blocks overlap the later one goes on from
 the earlier one's result, so that nothing is divided by w. Steps 3 to 6 may be repeated.
@@ -36,11 +36,11 @@ from hpctrain.decomposition.blocks import Block, Excess, find_excess
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
-from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
 from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.methods.schwarz.block_solvers import (
     BlockHessian,
+    LBFGSMemory,
     LocalLBFGS,
     LocalSelfScaled,
     LocalSolver,
@@ -89,8 +89,14 @@ class SPQNOptions(Options):
     )
     global_steps: int = Field(1, ge=1, description="its steps after each synchronisation")
     memory: int = Field(3, ge=1, description="secant pairs of L-BFGS, globally and locally")
+    local_memory: int | None = Field(
+        None, ge=1, description="secant pairs of local solvers; by default as many as memory"
+    )
     momentum: float = Field(
         MOMENTUM, gt=0, le=1, description="of the global L-BFGS, weight of the new direction"
+    )
+    local_momentum: float = Field(
+        1.0, gt=0, le=1, description="of the blocks' L-BFGS, weight of the new direction"
     )
     line_search: LineSearchOptions = Field(
         LineSearchOptions(), description="constants of the line search, strong Wolfe"
@@ -108,6 +114,15 @@ class SPQNOptions(Options):
             )
         if self.global_solver != "lbfgs" and self.momentum != MOMENTUM:
             raise ValueError(f'momentum is for global_solver = "lbfgs", not "{self.global_solver}"')
+        if self.local_solver != "lbfgs" and self.local_momentum < 1:
+            raise ValueError(
+                f'local_momentum is for local_solver = "lbfgs", not "{self.local_solver}"'
+            )
+        if self.local_solver == "ssbroyden" and self.local_memory is not None:
+            raise ValueError(
+                'local_memory is for local_solver = "lbfgs" or "trust-region", not "ssbroyden",'
+                " which keeps no pairs"
+            )
         return self
 
 
@@ -119,7 +134,7 @@ class SPQNState:
     """
 
     outer: LBFGSState | SelfScaledState
-    local_memory: BlockStates[SecantPairs | BlockHessian | TrustRegionMemory]
+    local_memory: BlockStates[LBFGSMemory | BlockHessian | TrustRegionMemory]
 
     @property
     def point(self) -> Point:
@@ -381,13 +396,14 @@ def _describe_outcome(
 
 
 def _make_local_solver(options: SPQNOptions, objective: Objective) -> LocalSolver:
+    pairs = options.local_memory or options.memory
     match options.local_solver:
         case "lbfgs":
-            return LocalLBFGS(options.memory, options.line_search)
+            return LocalLBFGS(pairs, options.line_search, options.local_momentum)
         case "ssbroyden":
             return LocalSelfScaled(options.local_solver, options.line_search, objective.threads)
         case "trust-region":
-            return LocalTrustRegion(options.memory, options.trust_region)
+            return LocalTrustRegion(pairs, options.trust_region)
 
 
 def _make_global_method(options: SPQNOptions, objective: Objective) -> GlobalMethod:

@@ -81,28 +81,38 @@ def take_steps(step: Callable[[State], State], state: State, count: int) -> Stat
     return state
 
 
+@dataclass
+class LBFGSMemory:
+    """The secant pairs of a block and its velocity v (n_s,) between local phases."""
+
+    pairs: SecantPairs = field(default_factory=SecantPairs)
+    velocity: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class LocalLBFGS:
-    """L-BFGS without momentum; it keeps its secant pairs."""
+    """L-BFGS, by default without momentum; it keeps its secant pairs and its velocity."""
 
     memory: int
     line_search: LineSearchOptions
+    momentum: float = 1.0
 
     @property
     def label(self) -> str:
-        return f"L-BFGS, {self.memory} pairs"
+        momentum = f", momentum {self.momentum:g}" if self.momentum < 1 else ""
+        return f"L-BFGS, {self.memory} pairs{momentum}"
 
-    def make_fresh(self) -> SecantPairs:
-        return SecantPairs()
+    def make_fresh(self) -> LBFGSMemory:
+        return LBFGSMemory()
 
     def solve(
-        self, objective: Objective, point: Point, memory: SecantPairs, steps: int
-    ) -> tuple[Point, SecantPairs]:
+        self, objective: Objective, point: Point, memory: LBFGSMemory, steps: int
+    ) -> tuple[Point, LBFGSMemory]:
         def step(state: LBFGSState) -> LBFGSState:
-            return lbfgs_step(objective, state, self.memory, 1.0, self.line_search)
+            return lbfgs_step(objective, state, self.memory, self.momentum, self.line_search)
 
-        state = take_steps(step, LBFGSState(point, memory), steps)
-        return state.point, state.pairs
+        state = take_steps(step, LBFGSState(point, memory.pairs, memory.velocity), steps)
+        return state.point, LBFGSMemory(state.pairs, state.velocity)
 
     def count_update_cost(self, size: int, parameters: int) -> float:
         return count_pairs(self.memory, size / parameters)
