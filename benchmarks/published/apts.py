@@ -5,6 +5,7 @@ tables; what overlaps comes on top.
 """
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -210,11 +211,11 @@ def _write_cell(folder: Path, row: Row, column: str, seeds: int) -> str:
 
 
 def list_accuracies(run: Run, row: Row) -> list[float]:
-    """Test accuracies in percent at those of `EPOCHS` that a run has come to."""
+    """Test accuracies in percent at those of `EPOCHS` that a run has come to, up to a gap."""
     each = 1 if row.overlap is None else BATCHES[row.data]
     iterations, values = run.history["iteration"], run.history["test_accuracy"]
     found = {
         int(k): 100 * float(v) for k, v in zip(iterations, values, strict=True) if np.isfinite(v)
     }
     wanted = [epoch * each for epoch in EPOCHS]
-    return [found[k] for k in wanted if k in found]
+    return [found[k] for k in takewhile(found.__contains__, wanted)]

@@ -29,7 +29,7 @@ ROWS = {
     "RMTR, V-cycles, cascade": (JOB, "rmtr", PUBLISHED | CASCADE | {"solver.cycle": "V"}),
     # Its cascade, of 2 and 1 epochs, takes all of this budget.
     "RMTR, cascade alone": (JOB, "rmtr", PUBLISHED | {"solver.cycle": "V"}),
-    "TR, one level": (f"{JOB}-single", "tr", {}),
+    "TR, one level": (f"{JOB}-single", "tr", {"solver.zeta": PUBLISHED["solver.zeta"]}),
 }
 
 ABOUT = f"""\

@@ -52,7 +52,7 @@ with blocks is ahead. #g_e are gradients as the paper counts them, k (2 + k_s) a
 with those of blocks as dear as others and blocks of ASPQN at once. Losses are compared since the
 error of L-BFGS stands still for a thousand iterations near 1.2e-1. "As published" has the paper's
 constants, m = 3 in blocks too, which forget their pairs from one local phase to the next; ten that
-are kept, and momentum in blocks, are what a later public code of some of its authors has. Published
+are kept, and momentum in blocks, are what a later public code of the authors' group has. Published
 ratios are 38.8 (ASPQN) and 13.7 (MSPQN), in minutes, to an error of 4.6e-4. Seeds in turn."""
 
 

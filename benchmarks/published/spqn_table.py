@@ -58,7 +58,11 @@ time of the slowest rank; ASPQN on as many ranks as blocks, the others on one), 
 gradients, to the published E_rel; where it was not reached yet, the least error so far and the
 gradients spent. Published: minutes on as many P100 GPUs, means of 10 runs. What differs: the
 machine, and that our error is divided by the norm of the reference, the paper's by that of the
-network."""
+network. What may differ: in a later public code of the authors' group
+([ML_APTS](https://github.com/cruzas/ML_APTS)) errors are divided as ours are, blocks keep ten pairs
+and a momentum of their own (see the details below), and the lifting of Klein-Gordon is x cos t, the
+solution itself, with u_t left free at t = 0. If the published minutes were for that lifting, they
+are for an easier problem: the network has to vanish there, here it has to find the solution."""
 
 
 def plan_cell(equation: str, method: str) -> JobRun:
