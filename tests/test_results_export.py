@@ -80,7 +80,7 @@ def evaluate(path, name, x):
 
 @pytest.mark.parametrize("end", ENDS)
 def test_exported_fields_are_those_of_predict(trained, tmp_path, end):
-    out = tmp_path / f"model{end}"
+    out = tmp_path / "made" / f"model{end}"
     solution = open_solution(trained)
     names, fields = ", ".join(solution.coordinates), ", ".join(solution.outputs)
     said = export(str(trained), str(out))
@@ -91,7 +91,7 @@ def test_exported_fields_are_those_of_predict(trained, tmp_path, end):
     expected = solution.evaluate(dict(zip(solution.coordinates, x.T, strict=True)))
     for k, values in enumerate(expected.values()):
         np.testing.assert_allclose(found[:, k], values, rtol=0, atol=1e-12)
-    assert [each.name for each in tmp_path.iterdir()] == [out.name]
+    assert [each.name for each in out.parent.iterdir()] == [out.name]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,9 @@ def test_windows_that_begin_with_rates_are_refused(tmp_path):
 def test_what_cannot_be_exported_is_refused_in_one_line(digits, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"model\.h5 is not allowed: its name must end in one of"):
         export(str(digits), str(tmp_path / "model.h5"))
+    for end in ENDS:
+        with pytest.raises(InputError, match=rf"model{end} cannot be written: Not a directory$"):
+            export(str(digits), f"{digits}/model{end}")
     monkeypatch.setattr("hpctrain.results.export.TRACED", 0)  # what torch's exporter refuses
     with pytest.raises(InputError, match=r"^model\.pt2: torch cannot export the network: ") as said:
         export(str(digits), str(tmp_path / "model.pt2"))

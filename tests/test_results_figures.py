@@ -140,3 +140,12 @@ def test_options_of_fields_need_fields(train, refusal, tmp_path):
     assert said == "--at t=1 is not allowed without --fields"
     said = refusal("plot", path, path, "--fields", "u", "-o", out)
     assert said == "--fields u takes one run, not 2"
+
+
+@pytest.mark.parametrize("words", [(), ("--fields", "u")])
+def test_a_figure_that_cannot_be_written_is_refused_in_one_line(train, refusal, words):
+    path = train("burgers")
+    said = refusal("plot", path, *words, "-o", path / "figure.png")
+    assert said == f"{path}/figure.png cannot be written: Not a directory"
+    said = refusal("plot", path, *words, "-o", path.parent / ("long" * 100 + ".png"))
+    assert said.endswith("cannot be written: File name too long")

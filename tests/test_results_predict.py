@@ -117,6 +117,7 @@ FAULTS = {
     "a coordinate": ("t=0", "out.csv", None, r"t=0 has no column x: it must have t, x"),
     "a grid": ("t=0:1,x=0", "out.csv", None, r"points 't=0:1,x=0' are not allowed: a table"),
     "a file": ("none.csv", "out.csv", None, r"none\.csv cannot be read: .*No such file"),
+    "a folder": ("t=0,x=0", "file/out.csv", None, r"out\.csv cannot be written: Not a dir"),
     "numbers": ("t=nan,x=0", "out.csv", None, r"are not allowed: a table"),
 }
 
@@ -125,6 +126,7 @@ FAULTS = {
 def test_what_cannot_be_predicted_is_refused_in_one_line(
     trained, tmp_path, points, output, names, said
 ):
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match=said) as caught:
         predict(str(trained), points, f"{tmp_path}/{output}", names, 1)
     assert "\n" not in str(caught.value) and not (tmp_path / output).exists()

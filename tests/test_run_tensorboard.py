@@ -50,3 +50,13 @@ def test_without_its_package_a_run_is_refused_before_any_work(tmp_path, monkeypa
     with pytest.raises(InputError, match="needs the package tensorboard"):
         run(job, Communicator())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path):
+    (tmp_path / "events").touch()
+    job = parse_job(JOB.format(folder=tmp_path), "job")
+    with pytest.raises(InputError) as caught:
+        run(job, Communicator())
+    asked = f"output.tensorboard = '{tmp_path}/events'"
+    assert str(caught.value) == f"{asked} cannot be written: Not a directory"
+    assert [each.name for each in tmp_path.iterdir()] == ["events"]

@@ -260,6 +260,16 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(refusal, tmp_path, job
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("no_starts")
+def test_what_cannot_be_written_is_refused_before_any_run(refusal, tmp_path, jobs):
+    runs, file = tmp_path / "runs", jobs[0]
+    said = refusal("compare", *jobs, "--runs", runs, "-o", f"{file}/figure.png")
+    assert said == f"{file}/figure.png cannot be written: Not a directory"
+    assert not runs.exists()
+    said = refusal("compare", *jobs, "--runs", file)
+    assert said == f"--runs {file} cannot be written: Not a directory"
+
+
 def test_a_job_given_twice_and_a_launcher_are_refused(jobs, monkeypatch):
     with pytest.raises(StudyError, match="given twice"):
         compare.compare(Study([jobs[0], jobs[0]], [0]))

@@ -136,6 +136,22 @@ def test_what_cannot_be_studied_is_one_line_and_status_2(job, tmp_path, monkeypa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("blocked", ["out.h5", "out.png", "runs"])
+def test_what_cannot_be_written_is_refused_before_any_run(
+    job, tmp_path, monkeypatch, refusal, blocked
+):
+    monkeypatch.setattr(starts, "ensure", lambda *_: pytest.fail("a run was started"))
+    (tmp_path / blocked).write_text("")
+    words = ["--runs", tmp_path / "runs", "-o", tmp_path / "out.h5", "--ranks", "1"]
+    if blocked == "runs":
+        reason = f"--runs {tmp_path}/runs cannot be written: Not a directory"
+    else:
+        (tmp_path / blocked).unlink()
+        (tmp_path / blocked).mkdir()
+        reason = f"{tmp_path / blocked} cannot be written: Is a directory"
+    assert refusal("scaling", job, "--network", "infiniband-hdr", *words) == reason
+
+
 def test_weak_scaling_needs_samples_that_are_said(tmp_path):
     job = tmp_path / "logistic.toml"
     job.write_text('[problem]\nname="logistic"\ndata="a.libsvm"\n[solver]\nname="newton"\n')

@@ -27,6 +27,7 @@ from hpctrain.problems.equations.slabs.problem import SlabProblem
 from hpctrain.results.exported import make_module
 from hpctrain.results.samples import Classifier
 from hpctrain.results.solution import open_problem
+from hpctrain.store import writable
 from hpctrain.store.files import make_temporary_name
 from hpctrain.store.run_file import read_run
 
@@ -72,24 +73,46 @@ def export(run: str, output: str, changed_code: bool = False) -> str:
         InputError: the network cannot be written so; there is no output then.
     """
     path = Path(output)
-    if path.suffix not in WRITERS:
-        allowed = ", ".join(WRITERS)
-        raise InputError(f"-o {output} is not allowed: its name must end in one of {allowed}")
-    problem, theta = open_problem(read_run(run), changed_code)
-    exportable = _describe(problem, theta)
-    temporary = make_temporary_name(path)
-    try:
-        with _silence():
-            expected = _evaluate(exportable)
-            found = WRITERS[path.suffix](exportable, temporary)
-        _compare(expected, found, path)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    check_output(path, f"-o {output}")
+    exportable = write(*open_problem(read_run(run), changed_code), path)
     described = "; ".join(f"{name}: {value}" for name, value in exportable.facts.items())
     return f"{output}: {exportable.inputs} to {exportable.outputs} ({described})"
+
+
+def check_output(path: Path, asked: str) -> None:
+    """Checks, before any work, that a network can be written.
+
+    Args:
+        asked: how messages name the file.
+
+    Raises:
+        InputError: it is of a kind that is not written, or cannot be made.
+    """
+    if path.suffix not in WRITERS:
+        allowed = ", ".join(WRITERS)
+        raise InputError(f"{asked} is not allowed: its name must end in one of {allowed}")
+    writable.check_file(path)
+
+
+def write(problem: Any, theta: Tensor, path: Path) -> Exportable:
+    """Writes the network of a problem with its parameters θ (n,); returns what was written.
+
+    Raises:
+        InputError: it cannot be written so; there is no output then.
+    """
+    exportable = _describe(problem, theta)
+    temporary = make_temporary_name(path)
+    with writable.explain(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _silence():
+                expected = _evaluate(exportable)
+                found = WRITERS[path.suffix](exportable, temporary)
+            _compare(expected, found, path)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return exportable
 
 
 def _describe(problem: Any, theta: Tensor) -> Exportable:

@@ -34,7 +34,7 @@ def plot(paths: Iterable[Path | str], output: Path | str, width: str | None = No
         RunFileError: a file is not a run.
     """
     output = Path(output)
-    style.check_suffix(output)
+    style.check_output(output)
     runs = [read_run(path) for path in paths]
     if not runs:
         raise StudyError(f"{output}: no runs were given to draw")
@@ -56,7 +56,7 @@ def plot_fields(
     Raises:
         InputError: the run has not ended, or has no such fields.
     """
-    style.check_suffix(Path(output))
+    style.check_output(Path(output))
     solution = open_solution(path, threads, code)
     style.save(draw_fields(read_run(path), solution, fields, at, width), Path(output))
 

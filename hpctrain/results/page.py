@@ -9,10 +9,10 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from hpctrain.errors import InputError
 from hpctrain.results import figures, style
 from hpctrain.results.report import Cell, Row, format_cell, list_tables
 from hpctrain.results.summary import StudyError, Summary, tell_apart
+from hpctrain.store import writable
 from hpctrain.store.run_file import FINAL, Run, read_run
 
 STYLE = """
@@ -64,10 +64,11 @@ def write_page(paths: Sequence[str], output: str) -> str:
     if path.suffix not in (".html", ".htm"):
         raise StudyError(f"--html {output} is not allowed: its name must end in .html")
     runs = [read_run(each) for each in paths]
-    try:
-        path.write_text(make_page(runs), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from error
+    writable.check_file(path)
+    page = make_page(runs)
+    with writable.explain(output):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
     return f"{output}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}"
 
 

@@ -181,7 +181,7 @@ class Result:
             InputError: the file has another suffix, or there are no such fields.
         """
         if path is not None:
-            style.check_suffix(Path(path))
+            style.check_output(Path(path))
         _check_figure(fields, at, width)
         if fields is not None:
             figure = figures.draw_fields(self.run, self._solution, fields, at, width)

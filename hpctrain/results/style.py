@@ -9,6 +9,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from hpctrain.results.summary import StudyError
+from hpctrain.store import writable
 
 SUFFIXES = (".png", ".pdf", ".svg")
 # Dots an inch in a notebook.
@@ -60,12 +61,17 @@ def choose_line_style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash}
 
 
-def check_suffix(output: Path) -> None:
-    """Raises a StudyError for an output file of a kind that is not drawn, before any work."""
+def check_output(output: Path) -> None:
+    """Checks, before any work, that a figure can be written.
+
+    Raises:
+        InputError: its file is of a kind that is not drawn, or cannot be made.
+    """
     if output.suffix.lower() not in SUFFIXES:
         raise StudyError(
             f"{output}: a figure's name ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         )
+    writable.check_file(output)
 
 
 class NotebookFigure(Figure):
@@ -84,7 +90,11 @@ def make_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, output: Path) -> None:
-    """Writes a figure in the format that its suffix names."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(SETTINGS):
+    """Writes a figure in the format that its suffix names.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with matplotlib.rc_context(SETTINGS), writable.explain(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output)

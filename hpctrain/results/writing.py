@@ -15,6 +15,7 @@ import numpy as np
 from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.tables import Writer
+from hpctrain.store import writable
 
 Columns = Mapping[str, np.ndarray]
 Begin = Callable[[Path, Mapping[str, np.dtype]], Writer]
@@ -48,6 +49,7 @@ def write_blocks(
     Raises:
         InputError: a block cannot be evaluated or written; there is no output then.
     """
+    ranks.run_on_root(partial(writable.check_file, output))
     writing = _Writing(output, begin)
     try:
         for start in range(0, max(count, 1), block * ranks.size):
@@ -75,32 +77,26 @@ class _Writing:
 
     def append(self, blocks: Sequence[Columns]) -> None:
         """Adds blocks of rows."""
-        try:
+        with writable.explain(self._output):
             for columns in blocks:
                 if self._writer is None:
                     types = {name: values.dtype for name, values in columns.items()}
                     beside, name = self._output.parent, self._output.name
+                    beside.mkdir(parents=True, exist_ok=True)
                     self._folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=beside))
                     self._writer = self._begin(self._folder / name, types)
                 self._writer.append(columns)
-        except OSError as error:
-            raise self._explain(error) from error
 
     def finish(self) -> None:
         """Completes the output."""
-        try:
-            if self._writer is None or self._folder is None:
-                return
+        if self._writer is None or self._folder is None:
+            return
+        with writable.explain(self._output):
             self._writer.close()
             for path in self._folder.iterdir():
                 path.replace(self._output.parent / path.name)
-        except OSError as error:
-            raise self._explain(error) from error
 
     def clear(self) -> None:
         """Removes what is left of it, on the rank that wrote."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _explain(self, error: OSError) -> InputError:
-        return InputError(f"{self._output} cannot be written: {error.strerror or error}")

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from hpctrain.errors import InputError
-from hpctrain.store import attributes, files
+from hpctrain.store import attributes, files, writable
 from hpctrain.store.attributes import Scalar
 from hpctrain.store.guarded import open_to_read
 from hpctrain.store.space import Sink
@@ -21,8 +21,18 @@ Columns = Mapping[str, Sequence[float] | Sequence[str]]
 
 
 def write_table(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> None:
-    """Writes columns of numbers or of texts, all of one length, and facts about the whole table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes columns of numbers or of texts, all of one length, and facts about the whole table.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with writable.explain(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, columns, facts)
+
+
+def _replace(path: Path, columns: Columns, facts: Mapping[str, Scalar]) -> None:
+    """Puts a whole table in the place of what is there."""
     temporary = files.make_temporary_name(path)
     try:
         with Sink(temporary) as sink, h5py.File(sink, "w", libver="latest") as file:

@@ -46,15 +46,14 @@ def compare(study: Study, table_style: str = "text", figure: str | None = None) 
         figure: the file to be drawn; None for none.
 
     Raises:
-        StudyError: the jobs cannot be compared, or something is asked for that does not exist.
-        JobError: a file is no job.
+        InputError: a file is no job, the jobs cannot be compared, something is asked for that does
+            not exist, or nothing can be written where it is to be.
         UnfinishedError: a run failed, or a signal came.
     """
     if figure is not None:
-        style.check_suffix(Path(figure))
+        style.check_output(Path(figure))
     planned = _plan(study)
-    folder = Path(study.folder or _name_default_folder(planned[0].job))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = starts.make_folder(study.folder or _name_default_folder(planned[0].job))
     groups = _run_all(planned, folder)
     if figure is not None:
         bands.draw(groups, Path(figure))

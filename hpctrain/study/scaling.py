@@ -22,6 +22,7 @@ from hpctrain.parallel.launch import find_launched_ranks
 from hpctrain.parallel.threads import find_visible_cores
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
+from hpctrain.store import writable
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.store.table_file import write_table
 from hpctrain.study import projection, scaling_figure, scaling_rows, starts
@@ -70,8 +71,8 @@ class ScalingStudy:
 
 def scaling(study: ScalingStudy, table_style: str, output: str | None) -> str:
     """Runs what is missing, saves table and figure, returns the tables; for errors see `scale`."""
-    if output is not None and Path(output).suffix not in SUFFIXES:
-        raise StudyError(f"-o {output}: a study's name ends in {' or '.join(SUFFIXES)}")
+    if output is not None:
+        _check_output(Path(output))
     found = scale(study)
     if output is not None:
         save(found, Path(output))
@@ -82,8 +83,8 @@ def scale(study: ScalingStudy) -> Scaling:
     """Starts the runs that are missing, and returns the results; reports progress to stderr.
 
     Raises:
-        StudyError: something is asked for that does not exist.
-        JobError: the file is no job.
+        InputError: the file is no job, something is asked for that does not exist, or nothing can
+            be written where it is to be.
         UnfinishedError: a run failed, or a signal came.
     """
     planned = _plan(study)
@@ -97,8 +98,7 @@ def scale(study: ScalingStudy) -> Scaling:
         )
     if named is None and cores < 2:
         raise StudyError("--network: name one, calls between ranks cannot be timed on one core")
-    folder = Path(study.folder or f"runs/scaling-{Path(study.job).stem}-{study.kind}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = starts.make_folder(study.folder or f"runs/scaling-{Path(study.job).stem}-{study.kind}")
     runs: dict[int, list[Run]] = {}
     with StopSignals() as signals:
         calls = _fit_network(study) if cores > 1 else None
@@ -112,6 +112,18 @@ def scale(study: ScalingStudy) -> Scaling:
     return scaling_rows.make_scaling(
         runs, measurable, study.weak, network, calls or network, threads
     )
+
+
+def _check_output(output: Path) -> None:
+    """Checks that the table, and the figure beside it, can be written."""
+    if output.suffix not in SUFFIXES:
+        raise StudyError(f"-o {output}: a study's name ends in {' or '.join(SUFFIXES)}")
+    for path in (output, _name_figure(output)):
+        writable.check_file(path)
+
+
+def _name_figure(output: Path) -> Path:
+    return output.with_suffix(".png")
 
 
 def save(scaling: Scaling, output: Path) -> None:
@@ -128,7 +140,7 @@ def save(scaling: Scaling, output: Path) -> None:
         "largest_useful": scaling.largest_useful,
     }
     write_table(output, scaling_rows.list_columns(scaling), facts)
-    scaling_figure.draw(scaling, output.with_suffix(".png"))
+    scaling_figure.draw(scaling, _name_figure(output))
 
 
 def parse_ranks(text: str) -> list[int]:

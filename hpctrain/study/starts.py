@@ -20,6 +20,7 @@ from hpctrain.job.stop import RUNNING, SIGNAL
 from hpctrain.parallel.launchers import find_mpirun
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
+from hpctrain.store import writable
 from hpctrain.store.run_file import Run, RunFileError, read_run
 
 UNFINISHED = (RUNNING.text, SIGNAL.text)
@@ -86,6 +87,18 @@ def find_launcher_words(ranks: int) -> tuple[str, ...]:
     if found is None:
         raise StudyError(f"--ranks: there is no mpirun beside {sys.executable} or on the path")
     return found, "-n", str(ranks)
+
+
+def make_folder(name: str) -> Path:
+    """Makes the folder of a study's run files and logs.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    folder = Path(name)
+    writable.check_folder(folder, f"--runs {name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def ensure(run: PlannedRun, folder: Path, signals: StopSignals, progress: str) -> Path:

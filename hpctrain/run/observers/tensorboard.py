@@ -10,6 +10,7 @@ from typing import Any
 from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.observers.callbacks import Callback
+from hpctrain.store.writable import check_folder
 
 # What is no curve: the abscissa, numbers of outcomes, and θ.
 LEFT_OUT = ("iteration", "outcome", "theta")
@@ -57,16 +58,18 @@ def write_events(
     Runs of one folder are told apart by the names of their run files.
 
     Raises:
-        InputError: TensorBoard's package is not installed.
+        InputError: TensorBoard's package is not installed, or nothing can be written there.
     """
     if folder is None:
         yield []
         return
+    own = Path(folder) / (run_file.stem if run_file else "run")
     ranks.run_on_root(_check_installed)
+    ranks.run_on_root(lambda: check_folder(own, f"output.tensorboard = {folder!r}"))
     if not ranks.is_root:
         yield []
         return
-    events = EventFiles(Path(folder) / (run_file.stem if run_file else "run"))
+    events = EventFiles(own)
     try:
         yield [events]
     finally:
