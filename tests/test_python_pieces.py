@@ -46,12 +46,16 @@ def test_a_solver_is_a_name_or_a_class_with_options():
 def test_what_is_not_allowed_is_said_in_one_line():
     problem = hpctrain.make_problem(PROBLEM)
     objective = hpctrain.make_objective(problem, chunks=4)
+    solver, theta = hpctrain.make_solver(objective, "lbfgs"), problem.make_initial_parameters(0)
     for asked, line in (
         (lambda: hpctrain.make_problem({}), "job: problem is missing"),
         (lambda: hpctrain.make_objective(problem), r"chunks = 64 is not allowed: .* at most 60"),
         (lambda: hpctrain.make_objective(problem, chunks=6), "chunks = 6 is not allowed: a power"),
         (lambda: hpctrain.make_solver(objective, "lbfg"), r"did you mean lbfgs\?"),
         (lambda: hpctrain.make_solver(objective, "lbfgs", x=1), "lbfgs: unknown key x; allowed"),
+        (lambda: solver.init(theta[1:]), r"theta of shape \(20,\) is not allowed: \(21,\), a"),
+        (lambda: objective.evaluate(theta[None]), r"theta of shape \(1, 21\) is not allowed"),
+        (lambda: problem.make_initial_parameters(seed=-1), "seed = -1 is not allowed: an integer"),
         (lambda: hpctrain.make_solver(objective, "svrg"), '"svrg" is not allowed: this problem'),
     ):
         with pytest.raises(InputError, match=line) as caught:

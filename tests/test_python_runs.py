@@ -127,12 +127,62 @@ def test_fields_are_drawn_as_the_command_draws_them(decay, tmp_path):
     assert "u.t" in titles and "error" in titles and "k, at the end" in titles
     assert (tmp_path / "u.pdf").read_bytes().startswith(b"%PDF")
     assert decay.plot(width="single").get_size_inches()[0] * 25.4 == pytest.approx(85)
+    listed = decay.plot(fields=["u", "u.t"], at={})
+    assert [axes.get_title(loc="left") for axes in listed.axes] == [
+        axes.get_title(loc="left") for axes in figure.axes
+    ]
     with pytest.raises(InputError, match="'v' is not allowed: one of u"):
         decay.plot(fields="v")
     with pytest.raises(InputError, match=r"^at = 't=1' is not allowed without fields$"):
         decay.plot(at="t=1")
     with pytest.raises(InputError, match="width = 'wide' is not allowed: 'single' or 'double'"):
         decay.plot(fields="u", width="wide")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return train()
+
+
+def test_a_slice_of_a_figure_is_a_text_or_a_mapping(plain):
+    drawn = [plain.plot(fields="u", at=at) for at in ("t=0.5", {"t": 0.5}, {"t": np.array([0.5])})]
+    (first, *others) = [figure.axes[0].lines[-1].get_ydata() for figure in drawn]
+    assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("ask", "line"),
+    [
+        (lambda run: run.plot(3), "path = 3 is not allowed: a path"),
+        (lambda run: run.plot(fields=3), "fields = 3 is not allowed: 'u,u.x', or a list of such"),
+        (lambda run: run.plot(fields=[]), r"fields = \[\] is not allowed: 'u,u.x', or a list"),
+        (lambda run: run.plot(fields=["u", 3]), "3 is not allowed among fields: a name such as"),
+        (lambda run: run.plot(fields="u", at=3), "at = 3 is not allowed: 'z=0.5,nu=0.1', or a map"),
+        (lambda run: run.plot(fields="u", at={"t": "b"}), "at = {'t': 'b'} is not allowed: 'z=0.5"),
+        (lambda run: run.plot(fields="u", at={"t": math.nan}), "not allowed: one number for coord"),
+        (lambda run: run.plot(fields="u", at="t=99"), "no such point is in the geometry, t from 0"),
+        (lambda run: run.plot(width=["single"]), r"width = \['single'\] is not allowed"),
+        (lambda run: run.predict({"t": 0, "x": 0}, 3), "3 is not allowed among fields: a name"),
+        (lambda run: run.save(3), "path = 3 is not allowed: a path"),
+        (lambda run: run.save(b"run.h5"), "path = b'run.h5' is not allowed: a path"),
+        (lambda run: run.export(3), "path = 3 is not allowed: a path"),
+        (lambda run: run.export("a.txt"), "path = 'a.txt' is not allowed: its name must end in"),
+        (lambda run: hpctrain.load(3), "path = 3 is not allowed: a path"),
+        (lambda run: hpctrain.load("\0"), r"path = '\\x00' is not allowed: a path"),
+        (lambda run: hpctrain.resume(3), "run = 3 is not allowed: a result, or the path of a run"),
+    ],
+)
+def test_what_a_result_is_not_to_be_asked_is_one_line(plain, ask, line):
+    with pytest.raises(InputError, match=line) as caught:
+        ask(plain)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_network_of_a_class_from_python_is_exported(decay, tmp_path):
+    path = decay.export(tmp_path / "made" / "decay.pt2")
+    t = torch.linspace(0, 1, 7, dtype=torch.float64)
+    found = torch.export.load(str(path)).module()(t[:, None])[:, 0]
+    assert np.allclose(found.detach(), decay.predict({"t": t.numpy()})["u"], rtol=0, atol=1e-14)
 
 
 def test_a_run_without_a_file_is_gone_with_its_result_unless_it_is_saved(tmp_path):
@@ -261,7 +311,8 @@ def test_solvers_and_networks_are_classes_from_python_too(tmp_path, data):
         (TABLES, {"set": {"solver.blocks": 4}}, "job with set=: solver.blocks is a setting of"),
         (TABLES | {"solver": {}}, {}, "job: solver.name is missing"),
         (TABLES, {"set": {"problem.name": Descent}}, "'python:Descent' is not allowed: a subclass"),
-        (TABLES, {"callbacks": [3]}, "callbacks = 3 is not allowed: functions"),
+        (TABLES, {"callbacks": [3]}, r"callbacks = \[3\] is not allowed: a function of one"),
+        (TABLES, {"callbacks": 3}, "callbacks = 3 is not allowed: a function of one argument, or"),
     ],
 )
 def test_bad_input_is_one_line(job, options, line):

@@ -125,6 +125,7 @@ def test_figures_are_written_in_every_format(train, tmp_path, end, magic):
         ("u", "y=1", "--at y=1 is not allowed: one number for coordinates of t, x"),
         ("u", "t=0:1:3", "--at t=0:1:3 is not allowed: one number"),
         ("u", "t=0,x=0", "a figure shows one or two coordinates, and none vary"),
+        ("u", "t=9", "--at t=9 is not allowed: no such point is in the geometry, t from 0 to 1$"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(train, tmp_path, fields, at, said):

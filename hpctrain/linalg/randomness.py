@@ -15,9 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpctrain.errors import InputError
+
 
 def make_generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """Makes the generator of a purpose, such as "sketch", and of a block, sample or iteration."""
+    """Makes the generator of a purpose, such as "sketch", and of a block, sample or iteration.
+
+    Raises:
+        InputError: the seed is negative, which a job's cannot be.
+    """
+    if seed < 0:
+        raise InputError(f"seed = {seed} is not allowed: an integer, at least 0")
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
 
 

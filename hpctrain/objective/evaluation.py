@@ -14,6 +14,7 @@ from typing import cast
 from torch import Tensor
 
 from hpctrain.decomposition.blocks import LayerRange, Region
+from hpctrain.errors import InputError
 from hpctrain.objective.counts import Counts
 from hpctrain.objective.division import Division
 from hpctrain.objective.losses import (
@@ -178,16 +179,32 @@ class Objective:
         """Evaluates L at θ (n,).
 
         The gradient at θ, if it is asked of the result later, costs another pass over the samples.
+
+        Raises:
+            InputError: θ has another shape.
         """
+        self._check_shape(theta)
         loss = self._division.sum(self._share.sum_losses(theta))
         self._division.count_losses(self._share.loss_cost)
         return Evaluation(self, theta, float(loss) / self.samples)
 
     def evaluate_with_gradient(self, theta: Tensor) -> Evaluation:
-        """Evaluates L and ∇L at θ (n,) by one pass over the samples and one sum over the ranks."""
+        """Evaluates L and ∇L at θ (n,) by one pass over the samples and one sum over the ranks.
+
+        Raises:
+            InputError: θ has another shape.
+        """
+        self._check_shape(theta)
         total = self._division.sum(self._share.sum_losses_and_gradients(theta))
         self._division.count_gradients(self._share.gradient_cost)
         return Evaluation(self, theta, float(total[0]) / self.samples, total[1:] / self.samples)
+
+    def _check_shape(self, theta: Tensor) -> None:
+        if theta.shape != (self.parameters,):
+            raise InputError(
+                f"theta of shape {tuple(theta.shape)} is not allowed: ({self.parameters},), a"
+                " number for each parameter"
+            )
 
     def multiply_hessian(self, theta: Tensor, v: Tensor) -> Tensor:
         """Computes ∇²L(θ) v (n,) for a vector v (n,), by one sum over the ranks.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from hpctrain.results import field_figure, fields, style
 from hpctrain.results.costs import COSTS, RECORDED
 from hpctrain.results.measures import Measure, list_measures
-from hpctrain.results.slices import make_slice
+from hpctrain.results.slices import Fixed, make_slice
 from hpctrain.results.solution import Solution, open_solution
 from hpctrain.results.stages import find_ends
 from hpctrain.results.summary import StudyError, Summary, tell_apart
@@ -30,8 +30,7 @@ def plot(paths: Iterable[Path | str], output: Path | str, width: str | None = No
         width: "single" or "double", a journal's column or two, for the convergence alone.
 
     Raises:
-        StudyError: no runs, or `output` has another suffix.
-        RunFileError: a file is not a run.
+        InputError: no runs, a file is not one, or `output` cannot be drawn.
     """
     output = Path(output)
     style.check_output(output)
@@ -54,7 +53,7 @@ def plot_fields(
         code: evaluates also where a Python file of the job is not the one of the run.
 
     Raises:
-        InputError: the run has not ended, or has no such fields.
+        InputError: the run has not ended, has no such fields, or `output` cannot be drawn.
     """
     style.check_output(Path(output))
     solution = open_solution(path, threads, code)
@@ -62,10 +61,25 @@ def plot_fields(
 
 
 def draw_fields(
-    run: Run, solution: Solution, fields: str, at: str | None, width: str | None
+    run: Run,
+    solution: Solution,
+    fields: str | Sequence[str],
+    at: Fixed | None,
+    width: str | None,
 ) -> Figure:
-    """Draws the figure that `plot_fields` saves, of a run and its solution."""
-    names = [name.strip() for name in fields.split(",")]
+    """Draws the figure that `plot_fields` saves, of a run and its solution.
+
+    Args:
+        fields: "u,v,u.x", or a list of these names.
+        at: coordinates that do not vary, "z=0.5" or {"z": 0.5}.
+        width: see `plot_fields`.
+
+    Raises:
+        InputError: there are no such fields, or coordinates.
+    """
+    names = [name.strip() for name in fields.split(",")] if isinstance(fields, str) else fields
+    if not isinstance(names, Sequence) or not names:
+        raise StudyError(f"fields = {fields!r} is not allowed: 'u,u.x', or a list of such names")
     return field_figure.draw(run, make_slice(solution, at), names, width or "double")
 
 

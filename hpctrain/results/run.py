@@ -2,7 +2,7 @@
 
 import html
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -19,10 +19,13 @@ from hpctrain.job.own_code import is_given_again
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import REASONS, RUNNING
 from hpctrain.parallel.threads import find_visible_cores
-from hpctrain.results import figures, report, style
+from hpctrain.results import export, figures, report, style
 from hpctrain.results.exported import make_module
 from hpctrain.results.grids import parse_grid
+from hpctrain.results.slices import Fixed
 from hpctrain.results.solution import Solution, find_parameters, make_solution, open_problem
+from hpctrain.store import writable
+from hpctrain.store.files import check_path
 from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
 
 
@@ -164,36 +167,51 @@ class Result:
         self,
         path: str | PathLike[str] | None = None,
         *,
-        fields: str | None = None,
-        at: str | None = None,
+        fields: str | Sequence[str] | None = None,
+        at: Fixed | None = None,
         width: str | None = None,
     ) -> Figure:
         """Draws the run as `hpctrain plot` does; into a file if one is named.
 
         Args:
             path: of a png, pdf or svg.
-            fields: "u,u.x": draws these fields, errors, residuals and unknowns for print; without
-                it the solution and the convergence.
-            at: coordinates of the fields that do not vary, "z=0.5".
+            fields: "u,u.x", or a list of such names: draws these fields, errors, residuals and
+                unknowns for print; without it the solution and the convergence.
+            at: coordinates of the fields that do not vary, "z=0.5" or {"z": 0.5}.
             width: "single" or "double", a journal's column or two.
 
         Raises:
             InputError: the file has another suffix, or there are no such fields.
         """
-        if path is not None:
-            style.check_output(Path(path))
+        output = None if path is None else check_path(path, "path")
+        if output is not None:
+            style.check_output(output)
         _check_figure(fields, at, width)
         if fields is not None:
             figure = figures.draw_fields(self.run, self._solution, fields, at, width)
         else:
             figure = figures.draw_in_width([self.run], width)
-        if path is not None:
-            style.save(figure, Path(path))
+        if output is not None:
+            style.save(figure, output)
         return figure
 
     def report(self, form: str = "text") -> str:
         """Writes the tables of `hpctrain report`, as "text", "markdown" or "csv"."""
         return report.report_runs([self.run], form)
+
+    def export(self, path: str | PathLike[str]) -> Path:
+        """Writes the trained network for other programs, as `hpctrain export` does.
+
+        Args:
+            path: .pt2 for torch.export, .pt for TorchScript, .onnx for ONNX.
+
+        Raises:
+            InputError: the run has not ended, or its network cannot be written so.
+        """
+        output = check_path(path, "path")
+        export.check_output(output, f"path = {str(output)!r}")
+        export.write(*self._opened, output)
+        return output
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Copies the run file, of a run that was to leave none; `load` reads it.
@@ -203,15 +221,13 @@ class Result:
         Raises:
             InputError: there is a file of this name already, or it cannot be written.
         """
-        path = Path(path)
-        if path.exists():
-            raise InputError(f"{path} exists already: name another, or remove it")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.path, path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
-        return path
+        copy = check_path(path, "path")
+        if copy.exists():
+            raise InputError(f"{copy} exists already: name another, or remove it")
+        with writable.explain(copy):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path, copy)
+        return copy
 
     def __repr__(self) -> str:
         known = {"loss": self._find_final_loss(), **self.errors}
@@ -242,18 +258,18 @@ def load(
     Raises:
         InputError: it is no run file, or a class is not one of the run's.
     """
-    run = read_run(Path(path))
+    run = read_run(check_path(path, "path"))
     for override in read_overrides(set or {}):
         if not is_given_again(run.job, override):
             raise InputError(f"{override.said}: {path} has no class of this name there")
     return Result(run, parse_job(run.job, str(path), set or {}), changed_code)
 
 
-def _check_figure(fields: str | None, at: str | None, width: str | None) -> None:
+def _check_figure(fields: str | Sequence[str] | None, at: Fixed | None, width: str | None) -> None:
     """Refuses what does not go together in a figure."""
     if at is not None and fields is None:
         raise InputError(f"at = {at!r} is not allowed without fields")
-    if width is not None and width not in style.WIDTHS:
+    if width is not None and width not in [*style.WIDTHS]:
         allowed = " or ".join(map(repr, style.WIDTHS))
         raise InputError(f"width = {width!r} is not allowed: {allowed}")
 

@@ -15,6 +15,8 @@ from hpctrain.results.points import sort_axes
 from hpctrain.results.solution import BLOCK, Evaluable, Solution
 from hpctrain.results.summary import StudyError
 
+# Coordinates that do not vary: a text, or a number for each by name.
+Fixed = str | Mapping[str, float]
 # Points along a line, and along each side of a plane.
 LINE, SIDE = 801, 241
 
@@ -58,16 +60,16 @@ class Slice:
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:
         """The numbers of each coordinate that varies: the middles of equal parts of its range."""
-        bounds = dict(
-            zip(
-                self.solution.coordinates,
-                self.problem.equations.frame.region.bounds,
-                strict=True,
-            )
-        )
+        bounds = self.bounds
         count = LINE if len(self.names) == 1 else SIDE
         parts = (np.arange(count) + 0.5) / count
         return {name: bounds[name][0] + parts * np.ptp(bounds[name]) for name in self.names}
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Between which numbers the geometry has each coordinate."""
+        region = self.problem.equations.frame.region
+        return dict(zip(self.solution.coordinates, region.bounds, strict=True))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,6 +90,11 @@ class Slice:
     @property
     def _count(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no point of it is inside of the geometry."""
+        return not self._inside.any()
 
     @cached_property
     def _inside(self) -> np.ndarray:
@@ -130,19 +137,21 @@ class Slice:
         return {name: each.reshape(self.shape) for name, each in found.items()}
 
 
-def make_slice(solution: Solution, at: str | None) -> Slice:
-    """Makes the slice at "z=0.5,nu=0.1".
+def make_slice(solution: Solution, at: Fixed | None) -> Slice:
+    """Makes the slice at "z=0.5,nu=0.1", or at {"z": 0.5, "nu": 0.1}.
 
     Raises:
-        StudyError: there is no such coordinate, or not one or two are left to vary.
+        InputError: there is no such coordinate, not one or two are left to vary, or nothing of the
+            slice is inside of the geometry.
     """
     problem, coordinates = solution.problem, solution.coordinates
     assert isinstance(problem, Drawable)
-    axes = parse_grid(at, f"--at {at} is not allowed: z=0.5,nu=0.1") if at else {}
+    asked = f"--at {at}" if isinstance(at, str) else f"at = {at!r}"
+    axes = _read_fixed(at, asked) if at else {}
     for name, values in axes.items():
-        if name not in coordinates or len(values) > 1:
+        if name not in coordinates or values.size != 1 or not np.isfinite(values).all():
             raise StudyError(
-                f"--at {at} is not allowed: one number for coordinates of {', '.join(coordinates)}"
+                f"{asked} is not allowed: one number for coordinates of {', '.join(coordinates)}"
             )
     free = [name for name in coordinates if name not in axes]
     if len(free) not in (1, 2):
@@ -150,4 +159,21 @@ def make_slice(solution: Solution, at: str | None) -> Slice:
             f"a figure shows one or two coordinates, and {', '.join(free) or 'none'} vary: fix"
             f" others by --at {coordinates[-1]}=0.5"
         )
-    return Slice(problem, solution, {name: float(values[0]) for name, values in axes.items()})
+    region = Slice(problem, solution, {name: float(values[0]) for name, values in axes.items()})
+    if region.is_empty:
+        bounds = {name: region.bounds[name] for name in axes or coordinates}
+        there = ", ".join(f"{name} from {a:g} to {b:g}" for name, (a, b) in bounds.items())
+        raise StudyError(f"{asked} is not allowed: no such point is in the geometry, {there}")
+    return region
+
+
+def _read_fixed(at: Fixed, asked: str) -> Mapping[str, np.ndarray]:
+    """Reads the coordinates that do not vary; `asked` is how messages name them."""
+    if isinstance(at, str):
+        return parse_grid(at, f"{asked} is not allowed: z=0.5,nu=0.1")
+    try:
+        return {name: np.ravel(np.asarray(value, np.float64)) for name, value in at.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StudyError(
+            f"{asked} is not allowed: 'z=0.5,nu=0.1', or a mapping with a number for each"
+        ) from error

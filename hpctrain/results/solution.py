@@ -102,7 +102,15 @@ class Solution:
         return {name: found[name].reshape(shape) for name in wanted}
 
     def evaluate_columns(self, x: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Values (N,) by name at points (d, N), all of them at once."""
+        """Values (N,) by name at points (d, N), all of them at once.
+
+        Raises:
+            InputError: there is no such name.
+        """
+        for name in names:
+            if not isinstance(name, str):
+                example = f"a name such as {self.outputs[0]!r}"
+                raise InputError(f"{name!r} is not allowed among fields: {example}")
         values = self.problem.evaluate(self.theta, to_tensor(x), names, self.threads)
         return {name: to_array(values[name]) for name in names}
 

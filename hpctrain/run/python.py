@@ -30,6 +30,7 @@ from hpctrain.run.loop import End
 from hpctrain.run.observers.callbacks import Callback
 from hpctrain.run.signals import StopSignals
 from hpctrain.run.train import Watching
+from hpctrain.store.files import check_path
 from hpctrain.store.run_file import read_run
 
 # A job's path, its tables, or the job itself.
@@ -110,7 +111,8 @@ def resume(
     Raises:
         InputError, RunError: as `train`; also where there is nothing to go on from.
     """
-    path = fspath(run.path if isinstance(run, Result) else run)
+    given_path = run.path if isinstance(run, Result) else run
+    path = str(check_path(given_path, "run", "a result, or the path of a run file"))
     folder = cast(Folder, run.folder) if isinstance(run, Result) else None
     given = list_given_classes(run.job) if isinstance(run, Result) else {}
 
@@ -201,11 +203,13 @@ def check_settings(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _watch(callbacks: Callback | Sequence[Callback], progress: bool) -> Watching:
-    functions = (callbacks,) if callable(callbacks) else tuple(callbacks)
-    for function in functions:
-        if not callable(function):
-            raise InputError(f"callbacks = {function!r} is not allowed: functions of one argument")
-    return Watching(functions, progress)
+    functions = (callbacks,) if callable(callbacks) else callbacks
+    if not isinstance(functions, Sequence) or not all(map(callable, functions)):
+        raise InputError(
+            f"callbacks = {callbacks!r} is not allowed: a function of one argument, or a list of"
+            " such functions"
+        )
+    return Watching(tuple(functions), progress)
 
 
 def _make_folder(job: Job, ranks: Communicator) -> Folder:

@@ -1,8 +1,26 @@
-"""Replaces files and directories so that nothing is lost if the process or the machine stops."""
+"""Names files, and replaces them so that nothing is lost if the process or the machine stops."""
 
 import os
 import shutil
 from pathlib import Path
+
+from hpctrain.errors import InputError
+
+
+def check_path(given: object, name: str, allowed: str = "a path") -> Path:
+    """Returns what a program gave as the path of a file.
+
+    Args:
+        name: of the argument, for messages.
+        allowed: what it may be, for messages.
+
+    Raises:
+        InputError: it is no path.
+    """
+    path = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(path, str) or "\0" in path:
+        raise InputError(f"{name} = {given!r} is not allowed: {allowed}")
+    return Path(path)
 
 
 def sync(path: Path) -> None:
