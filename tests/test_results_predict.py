@@ -203,6 +203,17 @@ def test_points_of_a_mesh_keep_its_cells_and_are_taken_at_given_times(trained, t
             assert np.array_equal(steps.read_data(k)[1]["u"], u[k])
 
 
+def test_a_coordinate_of_the_points_is_not_given_again(trained, tmp_path):
+    table, mesh = tmp_path / "points.csv", tmp_path / "mesh.vtu"
+    write_table(table, {"x": np.zeros(2), "t": np.full(2, 0.1)})
+    line = meshio.Mesh(np.zeros((2, 3)), {"line": [[0, 1]]}, point_data={"t": np.zeros(2)})
+    line.write(mesh)
+    for points in (str(table), str(mesh), "t=0:1:3,x=0"):
+        with pytest.raises(InputError) as caught:
+            predict(str(trained), points, f"{tmp_path}/out.csv", None, 1, at="t=0.3")
+        assert str(caught.value) == f"--at t=… is not allowed: {points} has t itself"
+
+
 def test_a_table_without_rows_gives_one(trained, tmp_path):
     (tmp_path / "none.csv").write_text("t,x\n")
     predict(str(trained), f"{tmp_path}/none.csv", f"{tmp_path}/out.csv", None, 1)

@@ -91,7 +91,7 @@ def open_points(given: str, at: str | None, coordinates: tuple[str, ...]) -> Poi
         coordinates: of the problem.
 
     Raises:
-        InputError: they cannot be read, or a coordinate is missing.
+        InputError: they cannot be read, or a coordinate is missing or given twice.
     """
     path = Path(given)
     outer = parse_grid(at, f"--at {at} is not allowed: t=0.5,nu=0.1") if at else {}
@@ -101,12 +101,14 @@ def open_points(given: str, at: str | None, coordinates: tuple[str, ...]) -> Poi
         )
     needed = [name for name in coordinates if name not in outer]
     if path.suffix in ENDS:
-        points = _open_table(path, needed)
+        points = _open_table(path, needed, outer)
     elif path.exists():
-        points = _open_mesh(path, needed)
+        points = _open_mesh(path, needed, outer)
     else:
         what = f"points {given!r} are not allowed: a table ({ALLOWED}), a mesh ({MESHES})"
-        points = _make_grid(given, parse_grid(given, what), needed)
+        axes = parse_grid(given, what)
+        _check_lacking(given, axes, outer)
+        points = _make_grid(given, axes, needed)
     return replace(points, coordinates=coordinates, outer=outer)
 
 
@@ -118,16 +120,17 @@ def _make_grid(source: str, axes: Mapping[str, np.ndarray], needed: Sequence[str
     return Points(source, tuple(needed), math.prod(shape), read, own)
 
 
-def _open_table(path: Path, needed: Sequence[str]) -> Points:
+def _open_table(path: Path, needed: Sequence[str], outer: Collection[str]) -> Points:
     try:
         table = open_table(path)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _explain(path, error) from error
     _check_names(str(path), table, needed)
+    _check_lacking(str(path), table, outer)
     return _take_columns(path, {name: table[name] for name in needed})
 
 
-def _open_mesh(path: Path, needed: Sequence[str]) -> Points:
+def _open_mesh(path: Path, needed: Sequence[str], outer: Collection[str]) -> Points:
     """The points of a mesh: what is no data of its points is its x, y, z, time last."""
     try:
         import meshio
@@ -139,6 +142,7 @@ def _open_mesh(path: Path, needed: Sequence[str]) -> Points:
             mesh = meshio.read(path)
     except (Exception, SystemExit) as error:  # its readers raise what comes
         raise _explain(path, said.getvalue().strip() or error) from error
+    _check_lacking(str(path), mesh.point_data, outer)
     columns: dict[str, Column] = {n: v for n, v in mesh.point_data.items() if n in needed}
     spatial = sort_axes(name for name in needed if name not in columns)
     if len(spatial) > mesh.points.shape[1]:
@@ -172,6 +176,12 @@ def _take_columns(path: Path, columns: Mapping[str, Column]) -> Points:
 def _check_names(source: str, found: Collection[str], needed: Sequence[str]) -> None:
     if missing := [name for name in needed if name not in found]:
         raise InputError(f"{source} has no column {missing[0]}: it must have {', '.join(needed)}")
+
+
+def _check_lacking(source: str, found: Collection[str], outer: Collection[str]) -> None:
+    """Refuses coordinates beside points that have them."""
+    if twice := [name for name in outer if name in found]:
+        raise InputError(f"--at {twice[0]}=… is not allowed: {source} has {twice[0]} itself")
 
 
 def _explain(path: Path, error: object) -> InputError:
