@@ -64,7 +64,10 @@ FORBIDDEN_VALUES = {
     " at most 128, the number of problem.points",
     "parallel.chunks=48": "parallel.chunks = 48 is not allowed: a power of two",
     "parallel.chunks=0": "parallel.chunks = 0 is not allowed: an integer, at least 1",
-    "parallel.threads=0": "parallel.threads = 0 is not allowed: an integer, at least 1",
+    "parallel.threads=0": "parallel.threads = 0 is not allowed:"
+    " an integer, at least 1 and at most 1024",
+    "parallel.threads=100000": "parallel.threads = 100000 is not allowed:"
+    " an integer, at least 1 and at most 1024",
     "parallel.device=gpu": 'parallel.device = "gpu" is not allowed: one of "auto", "cpu", "cuda"',
     "parallel.transport=ucx": 'parallel.transport = "ucx" is not allowed:'
     ' one of "auto", "mpi", "mpi-gpu", "nccl", "gloo"',

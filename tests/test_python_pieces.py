@@ -51,6 +51,7 @@ def test_what_is_not_allowed_is_said_in_one_line():
         (lambda: hpctrain.make_problem({}), "job: problem is missing"),
         (lambda: hpctrain.make_objective(problem), r"chunks = 64 is not allowed: .* at most 60"),
         (lambda: hpctrain.make_objective(problem, chunks=6), "chunks = 6 is not allowed: a power"),
+        (lambda: hpctrain.make_objective(problem, threads=10**5), "threads = 100000 is not allow"),
         (lambda: hpctrain.make_solver(objective, "lbfg"), r"did you mean lbfgs\?"),
         (lambda: hpctrain.make_solver(objective, "lbfgs", x=1), "lbfgs: unknown key x; allowed"),
         (lambda: solver.init(theta[1:]), r"theta of shape \(20,\) is not allowed: \(21,\), a"),

@@ -118,7 +118,7 @@ REFUSED = {
     "network": (["--network", "string"], "--network string: allowed are infiniband-ndr"),
     "output": (["-o", "out.png"], "-o out.png: a study's name ends in .h5 or .hdf5"),
     "path": (["--set", "output.path=a.h5"], "--set output.path: scaling sets it, by --runs"),
-    "threads": (["--set", "parallel.threads=9999"], "begin with fewer ranks or set"),
+    "threads": (["--set", "parallel.threads=999"], "begin with fewer ranks or set"),
     "allocation": (["--launcher", "slurm"], "--launcher slurm: start it inside an allocation"),
 }
 

@@ -31,14 +31,16 @@ def set_kernel_threads(communicator: Any, requested: int | None) -> int:
     """The threads of the kernels on this rank, by default its part of the cores; collective.
 
     Raises:
-        InputError: fewer than one are asked for.
+        InputError: fewer than one are asked for, or too many to be started.
     """
     import torch
 
-    from hpctrain.parallel.threads import set_threads
+    from hpctrain.parallel.threads import MOST_THREADS, set_threads
 
-    if requested is not None and requested < 1:
-        raise InputError(f"--threads {requested} is not allowed: at least 1")
+    if requested is not None and not 1 <= requested <= MOST_THREADS:
+        raise InputError(
+            f"--threads {requested} is not allowed: at least 1 and at most {MOST_THREADS}"
+        )
     threads = set_threads(communicator, requested)
     torch.set_num_threads(1)  # two pools in a process take the cores from each other
     return threads

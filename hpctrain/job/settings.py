@@ -48,6 +48,7 @@ from hpctrain.networks.kinds.dense import DenseOptions
 from hpctrain.networks.kinds.none import NoNetworkOptions
 from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Options, suggest
+from hpctrain.parallel.threads import MOST_THREADS
 from hpctrain.parallel.transports.choice import OFFERS
 from hpctrain.problems.options import ProblemOptions
 from hpctrain.solvers import SOLVERS
@@ -65,7 +66,10 @@ class ParallelOptions(Options):
 
     transport: TransportName = Field("auto", description="what carries tensors from rank to rank")
     threads: int | None = Field(
-        None, ge=1, description="threads of a rank; by default cores / ranks, both of the node"
+        None,
+        ge=1,
+        le=MOST_THREADS,
+        description="threads of a rank; by default cores / ranks, both of the node",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where tensors live: the CPU, or a GPU for each rank"

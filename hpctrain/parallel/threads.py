@@ -9,6 +9,9 @@ import torch
 
 from hpctrain.parallel.communicator import Communicator
 
+# Threads of a rank, at most: more than any node has cores, and few enough to be started anywhere.
+MOST_THREADS = 1024
+
 
 def set_threads(communicator: Communicator, requested: int | None = None) -> int:
     """Sets the number of torch's threads on this rank; collective.
