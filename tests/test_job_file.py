@@ -77,6 +77,16 @@ FORBIDDEN_VALUES = {
     "network.depth=true": "network.depth = true is not allowed: an integer, at least 1",
     "network.kind=cnn": f'network.kind = "cnn" is not allowed: one of {KINDS},'
     ' or a torch module of your own as "my_net.py:Net" (did you mean fcnn?)',
+    "problem.constraints=3": 'problem.constraints = 3 is not allowed: one of "hard", "soft", or a'
+    " list of strings (and 1 more)",
+    "network.separate=3": "network.separate = 3 is not allowed: true or false or a list of lists of"
+    " strings (and 1 more)",
+    "network.subdomains=3": "network.subdomains = 3 is not allowed: a table, each value an integer,"
+    " at least 2, or a list of numbers, not empty",
+    "network.subdomains={x=0}": "network.subdomains.x = 0 is not allowed: an integer, at least 2,"
+    " or a list of numbers, not empty (and 1 more)",
+    "network.fourier_scale={x=0}": 'network.fourier_scale = {"x": 0} is not allowed: a number,'
+    " above 0, or a table, each value a number, above 0 (and 1 more)",
     "network.time_step=inf": "network.time_step = Infinity is not allowed:"
     " a number, above 0 and finite",
     "network=3": f"network = 3 is not allowed: a table with kind, one of {KINDS},"
@@ -150,6 +160,11 @@ def test_forbidden_value_is_named_with_file_key_value_and_what_is_allowed(overri
     assert str(caught.value) == f"{origin}: {FORBIDDEN_VALUES[override]}"
 
 
+FOR_IMAGES = (
+    'one of "lenet", "resnet-18", "fcnn", "dense-resnet", "conv-resnet", or a torch module of'
+)
+FOR_IMAGES += ' your own as "my_net.py:Net" for problem.name = "classification"'
+
 # An override of CLASSIFIER, and the line it leads to.
 FORBIDDEN_FOR_CLASSIFIERS = {
     "problem.data=cifar": 'problem.data = "cifar" is not allowed: one of "fashion-mnist", "mnist",'
@@ -157,6 +172,8 @@ FORBIDDEN_FOR_CLASSIFIERS = {
     " (did you mean cifar-10?)",
     "network.kind=resnet18": f'network.kind = "resnet18" is not allowed: one of {KINDS},'
     ' or a torch module of your own as "my_net.py:Net" (did you mean resnet-18?)',
+    "network.kind=mlp": f'network.kind = "mlp" is not allowed: {FOR_IMAGES}',
+    "network.kind=": f"network.kind is missing: {FOR_IMAGES}",
     "problem.points=10": f"problem.points is a setting of {EQUATIONS}, not of classification;"
     " allowed: name, data, data_path, samples, test_samples, scaling, output, train_accuracy",
     "problem.scaling=log": 'problem.scaling = "log" is not allowed:'

@@ -6,7 +6,7 @@ Faults in job files are explained with it, and the reference of job keys is writ
 import json
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Discriminator
@@ -74,24 +74,57 @@ def describe_allowed(field: FieldInfo) -> str:
     """Describes what a setting may be, such as "an integer, at least 1"."""
     if is_choice(field):
         return f"a table with {find_deciding_key(field)}, {describe_names(field)}"
-    kinds = " or ".join(_describe_kind(kind) for kind in list_kinds(field))
-    bounds = " and ".join(filter(None, map(_describe_bound, field.metadata)))
-    return f"{kinds}, {bounds}" if bounds else kinds
+    return _describe_kinds(list_kinds(field), field.metadata)
+
+
+def _describe_kinds(kinds: Iterable[Any], constraints: Iterable[Any]) -> str:
+    each = [_describe_kind(kind) for kind in kinds]
+    described = (", or " if any("," in words for words in each) else " or ").join(each)
+    bounds = _describe_bounds(constraints)
+    return f"{described}, {bounds}" if bounds else described
 
 
 def _describe_kind(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        bare, *marks = get_args(kind)
+        return _describe_kinds([bare], _list_constraints(marks))
+    if get_origin(kind) in (Union, UnionType):
+        return _describe_kinds(get_args(kind), ())
     if get_origin(kind) is Literal:
         return describe_choice(get_args(kind))
     if is_group(kind):
         return f"a table with {', '.join(kind.model_fields)}"
     if is_group(find_item_type(kind)):
         return f"a list of tables with {', '.join(find_item_type(kind).model_fields)}"
-    if kind == list[float]:
-        return "a list of numbers"
+    if get_origin(kind) is dict:
+        return f"a table, each value {_describe_kind(get_args(kind)[1])}"
     if get_origin(kind) is list:
-        return "a list of integers, at least 1 each"
+        return f"a list of {_describe_items(find_item_type(kind))}"
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     return names.get(kind, str(kind))
+
+
+def _describe_items(kind: Any) -> str:
+    """Describes the items of a list."""
+    if get_origin(kind) is Annotated:
+        bare, *marks = get_args(kind)
+        return f"{_describe_items(bare)}, {_describe_bounds(_list_constraints(marks))} each"
+    if get_origin(kind) is list:
+        return f"lists of {_describe_items(find_item_type(kind))}"
+    return {int: "integers", float: "numbers", str: "strings"}.get(kind, str(kind))
+
+
+def _list_constraints(marks: Iterable[Any]) -> list[Any]:
+    """Lists the constraints of an annotated type, of which a field has several."""
+    return [
+        each
+        for mark in marks
+        for each in (mark.metadata if isinstance(mark, FieldInfo) else [mark])
+    ]
+
+
+def _describe_bounds(constraints: Iterable[Any]) -> str:
+    return " and ".join(filter(None, map(_describe_bound, constraints)))
 
 
 def _describe_bound(constraint: Any) -> str:

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import tomli_w
 from pydantic import (
@@ -50,7 +50,8 @@ from hpctrain.networks.kinds.own import OwnNetworkOptions
 from hpctrain.options import Options, suggest
 from hpctrain.parallel.threads import MOST_THREADS
 from hpctrain.parallel.transports.choice import OFFERS
-from hpctrain.problems.options import ProblemOptions
+from hpctrain.problems.base import FamilyOptions
+from hpctrain.problems.options import PROBLEMS, ProblemOptions
 from hpctrain.solvers import SOLVERS
 
 LARGEST_SEED = 2**63 - 1
@@ -145,6 +146,18 @@ class Job(Options):
         written = write(stages)
         return written[0] if len(written) == 1 else written
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_kind(cls, given: Any) -> Any:
+        """Refuses a kind of network that the problem does not take, whatever else it lacks."""
+        match given:
+            case {"problem": {"name": str(name)} as problem, "network": dict(network)}:
+                family = PROBLEMS.tags.get(PROBLEMS.find_tag(problem) or "", Options)
+                group = NETWORKS.tags.get(NETWORKS.find_tag(network) or "", NoNetworkOptions)
+                if issubclass(family, FamilyOptions) and group is not NoNetworkOptions:
+                    _check_kind(family.networks, group, network.get("kind"), name)
+        return given
+
     @model_validator(mode="after")
     def _groups_agree(self) -> "Job":
         self._check_network()
@@ -164,14 +177,9 @@ class Job(Options):
 
     def _check_network(self) -> None:
         kinds = self.problem.networks
-        allowed = describe_choice(NETWORKS.list_names(kinds))
-        if OwnNetworkOptions in kinds:
-            allowed += f", {NETWORKS.example}"
         if isinstance(self.network, NoNetworkOptions) and NoNetworkOptions not in kinds:
-            raise _make_missing("network", f"a table with kind, {allowed}")
-        if not isinstance(self.network, kinds):
-            problem = f"for problem.name = {show(self.problem.name)}"
-            raise _make_disagreement("network.kind", self.network.kind, f"{allowed} {problem}")
+            raise _make_missing("network", f"a table with kind, {_describe_networks(kinds)}")
+        _check_kind(kinds, type(self.network), self.network.kind, self.problem.name)
 
     def _check_measures(self, place: str, stop: Any) -> None:
         measured = list_measures(self.problem.columns)
@@ -252,7 +260,8 @@ def make_job(tables: Mapping[str, Any], source: str, overrides: Overrides = ()) 
     except ValidationError as error:
         key, line = _find_first_fault(error, Job, "", settings)
     option = "set=" if isinstance(overrides, Mapping) else "--set"
-    origin = f"{source} with {option}" if key in overridden else source
+    is_overridden = any(f"{key}.".startswith(f"{each}.") for each in overridden)
+    origin = f"{source} with {option}" if is_overridden else source
     raise JobError(f"{origin}: {line}")
 
 
@@ -349,6 +358,9 @@ def _locate(
         if inner is not None and rest:
             inner_keys, owner, setting = _locate(inner, rest)
             return [*keys, *inner_keys], owner, setting
+        if rest and get_origin(field.annotation) is dict:
+            value = FieldInfo.from_annotation(get_args(field.annotation)[1])
+            return [str(key), _show_key(str(rest[0]))], group, value
     return [_show_key(str(key))], group, field
 
 
@@ -386,6 +398,23 @@ def _explain_unknown(keys: list[str], known: list[str], settings: Mapping[str, A
 
 def _show_key(key: str) -> str:
     return key if re.fullmatch(r"[\w-]+", key) else show(key)
+
+
+def _describe_networks(kinds: tuple[type[Options], ...]) -> str:
+    own = f", {NETWORKS.example}" if OwnNetworkOptions in kinds else ""
+    return f"{describe_choice(NETWORKS.list_names(kinds))}{own}"
+
+
+def _check_kind(
+    kinds: tuple[type[Options], ...], group: type[Options], kind: str | None, problem: str
+) -> None:
+    """Refuses a group of networks, chosen by its kind, that is none of a problem's."""
+    if group in kinds:
+        return
+    allowed = f"{_describe_networks(kinds)} for problem.name = {show(problem)}"
+    if kind is None:
+        raise _make_missing("network.kind", allowed)
+    raise _make_disagreement("network.kind", kind, allowed)
 
 
 def _make_disagreement(key: str, value: Any, allowed: str) -> PydanticCustomError:
