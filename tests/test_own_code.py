@@ -90,6 +90,17 @@ def test_a_file_that_has_changed_is_refused_unless_it_is_asked_for(own, refusal)
     assert len(read_run(own.run).history["loss"]) == 5
 
 
+def test_a_file_that_is_gone_is_said_to_be_gone(tmp_path, refusal):
+    own = Own(tmp_path, "problem.name")
+    own.file.unlink()
+    asked = f"{own.run}: problem.name names {own.file}"
+    line = f"{asked}, which is not there: put the file back that the run was made with"
+    assert refusal("resume", own.run, *MORE) == line
+    assert refusal("plot", own.run, "--fields", "u", "-o", tmp_path / "u.png") == line
+    own.file.mkdir()
+    assert "which cannot be read: put the file back" in refusal("resume", own.run, *MORE)
+
+
 @pytest.mark.parametrize("kept", [None, b"", b"[]", b'{"mine.py": 3}'])
 def test_a_run_file_that_does_not_know_the_file_is_refused(tmp_path, refusal, kept):
     own = Own(tmp_path, "solver.name")
@@ -108,13 +119,26 @@ def test_reports_and_figures_run_no_file(own, tmp_path, capsys):
     assert not own.marker.exists()
 
 
-def test_a_prediction_names_the_equations_file_and_refuses_a_changed_one(tmp_path, capsys, refusal):
-    own, words = Own(tmp_path, "problem.name"), ("t=0:1:3,x=0", "-o", str(tmp_path / "u.csv"))
-    assert cli.main(["predict", str(own.run), *words]) == 0
+# What asks for the solution of a run imports its equations.
+ASKING = {
+    "predict": ("t=0:1:3,x=0", "-o", "u.csv"),
+    "export": ("-o", "u.pt2"),
+    "plot": ("--fields", "u", "-o", "u.png"),
+}
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_what_asks_for_a_solution_names_the_equations_file_and_refuses_a_changed_one(
+    tmp_path, monkeypatch, capsys, refusal, command
+):
+    own, words = Own(tmp_path, "problem.name"), ASKING[command]
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert cli.main([command, str(own.run), *words]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-3:-1] == [f"runs code of {own.file} (problem.name)", "imported"]
+    assert said[:2] == [f"runs code of {own.file} (problem.name)", "imported"]
     own.change()
     own.marker.unlink()
-    assert "which is not the file that the run" in refusal("predict", own.run, *words)
+    assert "which is not the file that the run" in refusal(command, own.run, *words)
     assert not own.marker.exists()
-    assert cli.main(["predict", str(own.run), *words, "--changed-code"]) == 0
+    assert cli.main([command, str(own.run), *words, "--changed-code"]) == 0

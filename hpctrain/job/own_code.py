@@ -82,15 +82,21 @@ def check_unchanged(files: Sequence[OwnFile], kept: str, run_file: Path) -> None
         run_file: its path, for messages.
 
     Raises:
-        InputError: a file differs, or cannot be read.
+        InputError: a file differs, is not there, or cannot be read.
     """
     known = _read_digests(kept)
     for file in files:
         before, now = known.get(file.name), file.sha256
+        if now is None:
+            why = "cannot be read" if Path(file.name).exists() else "is not there"
+            raise InputError(
+                f"{run_file}: {file.key} names {file.name}, which {why}: put the file back that the"
+                " run was made with"
+            )
         if before is None or before != now:
             raise InputError(
                 f"{run_file}: {file.key} names {file.name}, which is not the file that the run was"
-                f" made with (SHA-256 {_show(now)}, then {_show(before)}): put that one back, or"
+                f" made with (SHA-256 {now[:SHOWN]}, then {_show(before)}): put that one back, or"
                 f" say {ALLOW}"
             )
 
