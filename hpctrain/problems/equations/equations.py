@@ -23,6 +23,7 @@ from typing import Any, Self
 from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, tell_names_apart
 from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
 from hpctrain.problems.equations.geometry import Box, Geometry
+from hpctrain.problems.equations.given import are_finite
 from hpctrain.problems.equations.terms import EQUATION, ProblemError
 from hpctrain.problems.equations.unknowns import Unknown
 
@@ -166,6 +167,11 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
             given = repr(self.geometry) if hasattr(self, "geometry") else "missing"
             raise ProblemError(
                 f"{title}.geometry is {given}: it must be a geometry, such as Box(x=(0, 1))"
+            )
+        pairs = zip(self.geometry.axes, self.geometry.bounds, strict=True)
+        if free := [axis for axis, pair in pairs if not are_finite(pair)]:
+            raise ProblemError(
+                f"{title}.geometry is not bounded along {', '.join(free)}: cut it from a box, by &"
             )
 
     def _check_conditions(self, title: str) -> None:

@@ -31,9 +31,9 @@ from hpctrain.problems.equations.conditions.base import (
 )
 from hpctrain.problems.equations.conditions.boundary import Exactable
 from hpctrain.problems.equations.equations import Equations
-from hpctrain.problems.equations.fields import TIME, At, Component
+from hpctrain.problems.equations.fields import TIME, At, Axes, Component
 from hpctrain.problems.equations.geometry import Box, Geometry, Piece
-from hpctrain.problems.equations.geometry.base import Product, Union
+from hpctrain.problems.equations.geometry.base import Difference, Product, Union
 from hpctrain.problems.equations.geometry.sampling import place_cube_points, place_interior_points
 from hpctrain.problems.equations.slopes import (
     Slope,
@@ -227,7 +227,7 @@ def _form(
 ) -> FieldForm:
     frame = equations.frame
     place = f"{frame.title}: the exact form of {field}"
-    distances = [_distance(value, frame.region, slopes) for value in values]
+    distances = [_distance(value, frame, slopes) for value in values]
 
     def distance(points: Tensor) -> Tensor:
         total = torch.ones_like(points[0])
@@ -262,12 +262,12 @@ def _place_points(values: Sequence[_Value], frame: Frame) -> list[Tensor]:
     ]
 
 
-def _distance(value: _Value, region: Geometry, slopes: Sequence[Slope]) -> Function:
+def _distance(value: _Value, frame: Frame, slopes: Sequence[Slope]) -> Function:
     """φ of the pieces of a condition together."""
-    space = region.second if isinstance(region, Product) else region
-    if value.whole and _has_union(space):
-        d = len(region.bounds) - len(space.bounds)
-        return lambda points: space.distance(points[d:])
+    space = list(_find_space(frame.region, frame.axes))
+    has_time = any(TIME in factor.axes for _, factor in space)
+    if value.whole and not has_time and any(_is_joined(factor) for _, factor in space):
+        return lambda points: _product(factor.distance(points[rows]) for rows, factor in space)
     single = {piece: flatten_distance(piece, slopes) for piece in value.pieces}
     edges = [piece for piece in value.pieces if "." in piece.name and _is_edge(piece)]
 
@@ -287,8 +287,22 @@ def _is_edge(piece: Piece) -> bool:
     return piece.name.rpartition(".")[2].isdigit()
 
 
-def _has_union(geometry: Geometry) -> bool:
-    return isinstance(geometry, Union) or any(map(_has_union, geometry.parts))
+def _find_space(region: Geometry, axes: Axes, first: int = 0) -> Iterator[tuple[slice, Geometry]]:
+    """The factors of a product but time and inputs, each with the rows of its coordinates."""
+    last = first + len(region.axes)
+    if isinstance(region, Product):
+        middle = first + len(region.first.axes)
+        yield from _find_space(region.first, axes, first)
+        yield from _find_space(region.second, axes, middle)
+    elif not set(region.axes) <= {TIME, *axes.inputs}:
+        yield slice(first, last), region
+
+
+def _is_joined(geometry: Geometry) -> bool:
+    """Whether some parts are united, or make a hole together: a piece of one may be inside then."""
+    has_joined_hole = isinstance(geometry, Difference) and bool(geometry.second.parts)
+    is_joined = isinstance(geometry, Union) or has_joined_hole
+    return is_joined or any(map(_is_joined, geometry.parts))
 
 
 def _make_lifting(

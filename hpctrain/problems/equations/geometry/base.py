@@ -7,7 +7,6 @@ Numerica 16 (2007), 239-303; N. Sukumar, A. Srivastava, Computer Methods in Appl
 Engineering 389 (2022) 114333.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ from hpctrain.errors import UserCodeError
 
 Bounds = tuple[tuple[float, float], ...]
 
-# Points nearer to a boundary than this part of the extent lie on it, for set operations.
-_ON = 1e-9
+# What lies on either side of a boundary is looked up at this part of the extent from it.
+_BESIDE = 1e-9
 # Points that a user names, with few digits, may miss the geometry by this part of the extent.
 _NEAR = 1e-6
 
@@ -65,12 +64,12 @@ class Piece:
     distance: Callable[[Tensor], Tensor]
     is_smooth: bool = True
 
-    def where(self, holds: Callable[[Tensor], Tensor], sign: float = 1.0) -> "Piece":
+    def where(self, holds: Callable[[Patch], Tensor], sign: float = 1.0) -> "Piece":
         """The part at points where `holds`; with sign −1 normals and distance change sides."""
 
         def cut(u: Tensor) -> Patch:
             patch = self.map(u)
-            return Patch(patch.points, sign * patch.normals, patch.holds & holds(patch.points))
+            return Patch(patch.points, sign * patch.normals, patch.holds & holds(patch))
 
         return replace(self, map=cut, distance=lambda x: sign * self.distance(x))
 
@@ -104,9 +103,14 @@ class Geometry(ABC):
     def pieces(self) -> tuple[Piece, ...]:
         """The boundary."""
 
+    def find_pieces(self, window: Bounds) -> tuple[Piece, ...]:
+        """The boundary where only what lies in a window counts, for those that have no bounds."""
+        return self.pieces
+
     def find_outside(self, points: Tensor) -> Tensor:
         """Which of a user's points (d, N) lie outside, by more than their rounding, (N,)."""
-        return ~self.contains(points) & ~_is_on(self, points, _NEAR)
+        extent = max(high - low for low, high in self.bounds)
+        return ~self.contains(points) & (self.distance(points).abs() > _NEAR * extent)
 
     def __or__(self, other: "Geometry") -> "Geometry":
         return Union(self, other)
@@ -153,17 +157,60 @@ class _Pair(Geometry):
     def parts(self) -> tuple[Geometry, ...]:
         return self.first, self.second
 
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        return self.find_pieces(self.bounds)
+
+    def find_pieces(self, window: Bounds) -> tuple[Piece, ...]:
+        common = narrow(self.bounds, window)
+        ours = self.first.find_pieces(common)
+        others = self.second.find_pieces(common)
+        return (
+            *(self._cut(piece, _Sides(self.second, common)) for piece in ours),
+            *(self._cut_second(piece, _Sides(self.first, common)) for piece in others),
+        )
+
     def _common_bounds(self, first: Bounds, second: Bounds) -> Bounds:
         return first
 
-    def _outside(self, part: Geometry, points: Tensor) -> Tensor:
-        """Which points lie outside of a part, not on its boundary."""
-        return ~part.contains(points) & ~_is_on(part, points)
+    @abstractmethod
+    def _cut(self, piece: Piece, second: "_Sides") -> Piece:
+        """What is left of a piece of the first one's boundary."""
+
+    @abstractmethod
+    def _cut_second(self, piece: Piece, first: "_Sides") -> Piece:
+        """What is left of one of the second's, without what lies on the boundary of the first."""
 
 
-def _is_on(part: Geometry, points: Tensor, tolerance: float = _ON) -> Tensor:
-    extents = [high - low for low, high in part.bounds if math.isfinite(high - low)]
-    return part.distance(points).abs() <= tolerance * max(extents, default=1.0)
+def narrow(bounds: Bounds, window: Bounds) -> Bounds:
+    """What is in both; low ≥ high where they lie apart."""
+    pairs = zip(bounds, window, strict=True)
+    return tuple((max(a, c), min(b, d)) for (a, b), (c, d) in pairs)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Which points of a patch have a geometry on one side, as near as rounding allows.
+
+    On boundaries that coincide the point itself says nothing, and both sides say all.
+    """
+
+    of: Geometry
+    window: Bounds
+
+    def behind(self, patch: Patch) -> Tensor:
+        """Against the normal."""
+        return self.of.contains(patch.points - self._step(patch))
+
+    def ahead(self, patch: Patch) -> Tensor:
+        """Along the normal."""
+        return self.of.contains(patch.points + self._step(patch))
+
+    def _step(self, patch: Patch) -> Tensor:
+        """Of the length `_BESIDE`, along the normal, where the window is the unit cube."""
+        extents = column(tuple(high - low for low, high in self.window), patch.points)
+        scaled = extents * patch.normals
+        return _BESIDE * extents * scaled / scaled.norm(dim=0)
 
 
 class Union(_Pair):
@@ -179,19 +226,18 @@ class Union(_Pair):
     def distance(self, points: Tensor) -> Tensor:
         return unite([self.first.distance(points), self.second.distance(points)])
 
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        ours = (p.where(lambda x: self._outside(self.second, x)) for p in self.first.pieces)
-        others = (p.where(lambda x: self._outside(self.first, x)) for p in self.second.pieces)
-        return (*ours, *others)
+    def _cut(self, piece: Piece, second: _Sides) -> Piece:
+        return piece.where(lambda patch: ~second.ahead(patch))
+
+    def _cut_second(self, piece: Piece, first: _Sides) -> Piece:
+        return piece.where(lambda patch: ~first.ahead(patch) & ~first.behind(patch))
 
 
 class Intersection(_Pair):
     """What is in both."""
 
     def _common_bounds(self, first: Bounds, second: Bounds) -> Bounds:
-        pairs = zip(first, second, strict=True)
-        common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in pairs)
+        common = narrow(first, second)
         if any(low >= high for low, high in common):
             raise GeometryError("an intersection is empty: its parts lie apart")
         return common
@@ -202,27 +248,27 @@ class Intersection(_Pair):
     def distance(self, points: Tensor) -> Tensor:
         return intersect([self.first.distance(points), self.second.distance(points)])
 
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        ours = (p.where(self.second.contains) for p in self.first.pieces)
-        others = (p.where(self.first.contains) for p in self.second.pieces)
-        return (*ours, *others)
+    def _cut(self, piece: Piece, second: _Sides) -> Piece:
+        return piece.where(second.behind)
+
+    def _cut_second(self, piece: Piece, first: _Sides) -> Piece:
+        return piece.where(lambda patch: first.behind(patch) & first.ahead(patch))
 
 
 class Difference(_Pair):
     """What is in the first and not in the second."""
 
     def contains(self, points: Tensor) -> Tensor:
-        return self.first.contains(points) & self._outside(self.second, points)
+        return self.first.contains(points) & ~self.second.contains(points)
 
     def distance(self, points: Tensor) -> Tensor:
         return intersect([self.first.distance(points), -self.second.distance(points)])
 
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        ours = (p.where(lambda x: self._outside(self.second, x)) for p in self.first.pieces)
-        others = (p.where(self.first.contains, sign=-1.0) for p in self.second.pieces)
-        return (*ours, *others)
+    def _cut(self, piece: Piece, second: _Sides) -> Piece:
+        return piece.where(lambda patch: ~second.behind(patch))
+
+    def _cut_second(self, piece: Piece, first: _Sides) -> Piece:
+        return piece.where(lambda patch: first.behind(patch) & first.ahead(patch), sign=-1.0)
 
 
 class Product(Geometry):
@@ -248,17 +294,27 @@ class Product(Geometry):
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        ours = (self._extend(piece, self.second, before=True) for piece in self.first.pieces)
-        others = (self._extend(piece, self.first, before=False) for piece in self.second.pieces)
+        return self.find_pieces(self.bounds)
+
+    def find_pieces(self, window: Bounds) -> tuple[Piece, ...]:
+        common = narrow(self.bounds, window)
+        if any(low >= high for low, high in common):
+            return ()
+        d = len(self.first.axes)
+        one, two = common[:d], common[d:]
+        ours = (self._extend(each, self.second, two, True) for each in self.first.find_pieces(one))
+        others = (
+            self._extend(each, self.first, one, False) for each in self.second.find_pieces(two)
+        )
         return (*ours, *others)
 
     def _split(self, points: Tensor) -> tuple[Tensor, Tensor]:
         d = len(self.first.axes)
         return points[:d], points[d:]
 
-    def _extend(self, piece: Piece, other: Geometry, before: bool) -> Piece:
-        """The piece of one factor's boundary times the other factor."""
-        extents = [high - low for low, high in other.bounds]
+    def _extend(self, piece: Piece, other: Geometry, bounds: Bounds, before: bool) -> Piece:
+        """The piece of one factor's boundary times the other factor, within its bounds."""
+        extents = [high - low for low, high in bounds]
         measure = piece.measure
         for extent in extents:
             measure *= extent
@@ -268,7 +324,7 @@ class Product(Geometry):
 
         def map_to(u: Tensor) -> Patch:
             patch = piece.map(u[: piece.parameters])
-            rows = zip(u[piece.parameters :], other.bounds, strict=True)
+            rows = zip(u[piece.parameters :], bounds, strict=True)
             inner = torch.stack([low + (high - low) * row for row, (low, high) in rows])
             return Patch(
                 order(patch.points, inner),

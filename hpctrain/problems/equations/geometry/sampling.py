@@ -18,8 +18,8 @@ from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, P
 _BASES = (2, 3, 5)
 # Above so many dimensions Hammersley's last coordinates are too regular.
 _MOST_HAMMERSLEY = 1 + len(_BASES)
-# Points tried for one that is wanted before a part counts as empty.
-_MOST_TRIES = 4096
+# Points tried for one that is found before a part counts as empty, and how many are looked for.
+_MOST_TRIES, _FOUND = 4096, 64
 
 Transform = Callable[[Tensor], Tensor]
 # Gives points (d, N) of the unit cube for d and N.
@@ -119,7 +119,7 @@ def draw_enough(
     tried = first or count
     found = draw(tried)
     while found.shape[1] < count:
-        if tried > _MOST_TRIES * count:
+        if tried > _MOST_TRIES * max(found.shape[1], min(count, _FOUND)):
             raise GeometryError(otherwise)
         ratio = count / found.shape[1] if found.shape[1] else 8.0
         tried = math.ceil(tried * min(1.05 * ratio, 8.0))

@@ -4,6 +4,7 @@ Boundaries have named pieces: those of a box "x.low", "x.high", …; of any othe
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from hpctrain.linalg.arrays import to_array, to_tensor
 from hpctrain.problems.equations.geometry.base import (
+    Bounds,
     Geometry,
     GeometryError,
     Patch,
@@ -20,9 +22,14 @@ from hpctrain.problems.equations.geometry.base import (
     column,
     intersect,
 )
+from hpctrain.problems.equations.given import are_finite
 
 # Chords by which the arc of an ellipse is measured.
 _ARC = 4096
+# Corners of a polygon that messages show.
+_SHOWN = 8
+
+Corner = tuple[float, float]
 
 
 class Box(Geometry):
@@ -87,13 +94,15 @@ def Interval(name: str | None = None, /, **side: tuple[float, float]) -> Box:  #
 
 
 class HalfSpace(Geometry):
-    """n · (x − p) ≤ 0 inside a box, the outward normal n: to cut other shapes by `&`.
+    """n · (x − p) ≤ 0 with the outward normal n, to cut other shapes by `&` and `-`.
+
+    What it cuts gives it bounds, in which its plane is a piece of the boundary.
 
     Args:
         point: p on the boundary plane.
         normal: n, of any length.
-        bounds: of the part that is considered, a pair for each axis.
         axes: names of the coordinates.
+        name: of the plane.
     """
 
     def __init__(
@@ -103,15 +112,18 @@ class HalfSpace(Geometry):
         axes: Sequence[str] = ("x", "y"),
         name: str = "cut",
     ) -> None:
-        length = math.hypot(*normal)
-        if len(point) != len(axes) or len(normal) != len(axes) or not 0 < length < math.inf:
+        self._title = f"HalfSpace(point={tuple(point)}, normal={tuple(normal)})"
+        are_numbers = are_finite([*point, *normal]) and len(point) == len(normal) == len(axes)
+        length = math.hypot(*normal) if are_numbers else 0.0
+        if not 0 < length < math.inf:
             raise GeometryError(
-                f"HalfSpace(point={tuple(point)}, normal={tuple(normal)}): each must have a number"
-                f" for each of the axes {', '.join(axes)}, and the normal a length"
+                f"{self._title}: each must have a finite number for each of the axes"
+                f" {', '.join(axes)}, and the normal a length"
             )
         self.axes = tuple(axes)
         self.bounds = ((-math.inf, math.inf),) * len(axes)
-        self._point, self._normal = tuple(point), tuple(each / length for each in normal)
+        self._point = tuple(map(float, point))
+        self._normal = tuple(float(each) / length for each in normal)
         self._name = name
 
     def contains(self, points: Tensor) -> Tensor:
@@ -123,7 +135,37 @@ class HalfSpace(Geometry):
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        return ()
+        return self.find_pieces(self.bounds)
+
+    def find_pieces(self, window: Bounds) -> tuple[Piece, ...]:
+        """The plane over that side of the window that it is steepest to, which takes least of it.
+
+        None where it passes by.
+        """
+        if not all(math.isfinite(high - low) for low, high in window):
+            raise GeometryError(f"{self._title} is not bounded: cut it from a box, by &")
+        halves = [(high - low) / 2 for low, high in window]
+        middle = torch.tensor([[low + high] for low, high in window], dtype=torch.float64) / 2
+        reaches = [abs(n) * half for n, half in zip(self._normal, halves, strict=True)]
+        if min(halves) <= 0 or abs(float(self.distance(middle))) > sum(reaches):
+            return ()
+        return (self._make_piece(reaches.index(max(reaches)), window),)
+
+    def _make_piece(self, k: int, window: Bounds) -> Piece:
+        """Where all coordinates but number k are in the window."""
+        others = [pair for j, pair in enumerate(window) if j != k]
+
+        def map_to(u: Tensor) -> Patch:
+            a, b = u.new_tensor(others).reshape(-1, 2).T[..., None]
+            moved, at_k = a + (b - a) * u, u.new_full((1, u.shape[1]), self._point[k])
+            start = torch.cat([moved[:k], at_k, moved[k:]])
+            points = start.clone()
+            points[k] += self.distance(start) / self._normal[k]
+            normals = column(self._normal, u).expand_as(points).clone()
+            return Patch(points, normals, torch.ones(u.shape[1], dtype=torch.bool, device=u.device))
+
+        measure = math.prod(b - a for a, b in others) / abs(self._normal[k])
+        return Piece(self._name, len(others), measure, map_to, self.distance)
 
 
 class Ball(Geometry):
@@ -144,12 +186,12 @@ class Ball(Geometry):
         name: str = "sphere",
     ) -> None:
         axes = tuple(axes) if axes else ("x", "y", "z")[: len(center)]
-        if not (_are_numbers(center) and len(center) == len(axes) >= 2):
+        if not (are_finite(center) and len(center) == len(axes) >= 2):
             raise GeometryError(
                 f"{type(self).__name__}(center={tuple(center)}): it must have a finite number for"
                 f" each of the axes {', '.join(axes)}"
             )
-        if not (_are_numbers([radius]) and radius > 0):
+        if not (are_finite([radius]) and radius > 0):
             raise GeometryError(
                 f"{type(self).__name__}(radius={radius!r}): it must be a finite number above 0"
             )
@@ -223,12 +265,12 @@ class Ellipse(Geometry):
         axes: Sequence[str] = ("x", "y"),
         name: str = "ellipse",
     ) -> None:
-        if not (_are_numbers(center) and len(center) == len(axes) == 2):
+        if not (are_finite(center) and len(center) == len(axes) == 2):
             raise GeometryError(
                 f"Ellipse(center={tuple(center)}): it must have a finite number for each of two"
                 f" axes, which are {', '.join(axes)}"
             )
-        if not (_are_numbers(semi_axes) and len(semi_axes) == 2 and min(semi_axes) > 0):
+        if not (are_finite(semi_axes) and len(semi_axes) == 2 and min(semi_axes) > 0):
             raise GeometryError(
                 f"Ellipse(semi_axes={tuple(semi_axes)}): it must have two finite numbers above 0"
             )
@@ -277,7 +319,8 @@ class Polygon(Geometry):
     2022, section 4).
 
     Args:
-        corners: pairs of numbers, three or more, in either sense of rotation.
+        corners: pairs of numbers, three or more, in either sense of rotation; the last one may be
+            the first one again.
         name: of the boundary; its edges are "name.1", "name.2", …
     """
 
@@ -287,14 +330,28 @@ class Polygon(Geometry):
         axes: Sequence[str] = ("x", "y"),
         name: str = "edges",
     ) -> None:
-        if len(corners) < 3 or not all(len(c) == 2 and _are_numbers(c) for c in corners):
+        if len(corners) < 3 or not all(map(_is_corner, corners)):
             raise GeometryError(
-                f"Polygon({list(corners)!r}): it must have three or more corners, pairs of numbers"
+                f"Polygon({_list(corners)}): it must have three or more corners, pairs of finite"
+                " numbers"
             )
-        area = sum(a[0] * b[1] - b[0] * a[1] for a, b in _edges(corners)) / 2
+        given: list[Corner] = [(float(x), float(y)) for x, y in corners]
+        ring = given[:-1] if given[0] == given[-1] else given
+        if doubled := [corner for corner, count in Counter(ring).items() if count > 1]:
+            raise GeometryError(
+                f"Polygon({_list(corners)}) has the corner {doubled[0]} twice: each must be there"
+                " once, but the last one may be the first one again"
+            )
+        area = sum(a[0] * b[1] - b[0] * a[1] for a, b in _edges(ring)) / 2
         if area == 0:
-            raise GeometryError(f"Polygon({list(corners)!r}) is empty: its corners are on a line")
-        self._corners = [tuple(map(float, c)) for c in (corners if area > 0 else corners[::-1])]
+            raise GeometryError(f"Polygon({_list(corners)}) is empty: its corners are on a line")
+        if crossing := _find_crossing(ring):
+            one, other = (f"from {a} to {b}" for a, b in crossing)
+            raise GeometryError(
+                f"Polygon({_list(corners)}) crosses or touches itself: its edges {one} and {other}"
+                " must have no point in common"
+            )
+        self._corners = ring if area > 0 else ring[::-1]
         self.axes, self._name = tuple(axes), name
         xs, ys = zip(*self._corners, strict=True)
         self.bounds = ((min(xs), max(xs)), (min(ys), max(ys)))
@@ -337,18 +394,53 @@ class Polygon(Geometry):
         return Piece(name, 1, length, map_to, distance)
 
 
-def _edges(corners: Sequence[Any]) -> list[tuple[Any, Any]]:
+def _edges(corners: Sequence[Corner]) -> list[tuple[Corner, Corner]]:
     return list(zip(corners, [*corners[1:], corners[0]], strict=True))
+
+
+def _is_corner(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and len(value) == 2 and are_finite(value)
+
+
+def _list(corners: Sequence[Any]) -> str:
+    """The corners as they were given, for messages: of many the first ones."""
+    shown = ", ".join(map(str, corners[:_SHOWN]))
+    return f"[{shown}{', …' if len(corners) > _SHOWN else ''}]"
+
+
+def _find_crossing(corners: Sequence[Corner]) -> list[tuple[Corner, Corner]]:
+    """Two edges that have more in common than the corner of neighbours; empty for none.
+
+    Others meet where their boxes overlap and the ends of neither are on one side of the other one;
+    neighbours where they turn back.
+    """
+    edges = _edges(corners)
+    starts, ends = np.array(edges).swapaxes(0, 1)
+    low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+    for i in range(len(edges) - 1):
+        rest = slice(i + 1, None)
+        a, b, c, d = starts[i], ends[i], starts[rest], ends[rest]
+        overlap = ((low[i] <= high[rest]) & (low[rest] <= high[i])).all(axis=1)
+        meet = (_side(a, b, c) * _side(a, b, d) <= 0) & (_side(c, d, a) * _side(c, d, b) <= 0)
+        turn_back = (_side(a, b, b + d - c) == 0) & (((b - a) * (d - c)).sum(axis=1) < 0)
+        are_neighbours = np.arange(i + 1, len(edges)) == i + 1
+        are_neighbours[-1] |= i == 0
+        found = np.flatnonzero(np.where(are_neighbours, turn_back, overlap & meet))
+        if len(found):
+            return [edges[i], edges[i + 1 + int(found[0])]]
+    return []
+
+
+def _side(a: np.ndarray, b: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """1 for points (N, 2) to the left of the line from a to b, −1 to its right, 0 on it."""
+    along, offset = b - a, points - a
+    return np.sign(along[..., 0] * offset[..., 1] - along[..., 1] * offset[..., 0])
 
 
 def _is_interval(value: Any) -> bool:
     return (
-        isinstance(value, tuple | list)
+        isinstance(value, tuple | list | np.ndarray)
         and len(value) == 2
-        and _are_numbers(value)
-        and value[0] < value[1]
+        and are_finite(value)
+        and bool(value[0] < value[1])
     )
-
-
-def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(each, int | float) and math.isfinite(each) for each in values)
