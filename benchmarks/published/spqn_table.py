@@ -73,10 +73,11 @@ gradients, to the published E_rel; where it was not reached yet, the least error
 gradients spent. Published: minutes on as many P100 GPUs, means of 10 runs. What differs: the
 machine, and that our error is divided by the norm of the reference, the paper's by that of the
 network. What may differ: in a later public code of the authors' group
-([ML_APTS](https://github.com/cruzas/ML_APTS)) errors are divided as ours are, blocks keep ten pairs
-and a momentum of 0.9 from one local phase to the next ("later blocks"; where the paper's restart
-with three), and the lifting of Klein-Gordon is x cos t, the solution itself, with u_t left free at t = 0. If the published minutes were for that lifting, they
-are for an easier problem: the network has to vanish there, here it has to find the solution."""
+([ML_APTS](https://github.com/cruzas/ML_APTS)) errors are divided as ours are; blocks keep ten pairs
+and a momentum of 0.9 from one local phase to the next ("later blocks"), where the paper's begin
+anew with three; and the lifting of Klein-Gordon is x cos t, the solution itself, with u_t left free
+at t = 0. If the published minutes were for that lifting, they are for an easier problem: the
+network has to vanish there, here it has to find the solution."""
 
 
 def plan_cell(equation: str, row: str) -> JobRun:
