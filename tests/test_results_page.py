@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def write_page(tmp_path, *paths):
-    out = tmp_path / "page.html"
+    out = tmp_path / "made" / "page.html"
     assert cli.main(["report", *map(str, paths), "--html", str(out)]) == 0
     page = Page(out.read_text(encoding="utf-8"))
     assert page.faults == [] and page.open == []

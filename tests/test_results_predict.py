@@ -46,10 +46,11 @@ def test_tables_of_every_format_come_back_with_the_same_bits(tmp_path, end):
 def test_fields_and_derivatives_are_those_of_differences(trained, tmp_path):
     h = 1e-4
     x = 0.3 + h * np.arange(-2, 3)
-    write_table(tmp_path / "points.csv", {"x": x, "t": np.full(5, 0.7)})
-    said = predict(str(trained), f"{tmp_path}/points.csv", f"{tmp_path}/out.npz", "u,u.x,u.xx", 2)
-    assert said == f"{tmp_path}/out.npz: u, u.x, u.xx at 5 points"
-    found = read_table(tmp_path / "out.npz")
+    points, out = tmp_path / "points.csv", tmp_path / "made" / "out.npz"
+    write_table(points, {"x": x, "t": np.full(5, 0.7)})
+    said = predict(str(trained), str(points), str(out), "u,u.x,u.xx", 2)
+    assert said == f"{out}: u, u.x, u.xx at 5 points"
+    found = read_table(out)
     assert list(found) == ["t", "x", "u", "u.x", "u.xx"] and np.array_equal(found["x"], x)
     u = found["u"]
     assert found["u.x"][2] == pytest.approx((u[3] - u[1]) / (2 * h), rel=1e-6)

@@ -31,7 +31,7 @@ def check_file(path: Path) -> None:
         InputError: it cannot.
     """
     with explain(path):
-        if path.exists():
+        if path.is_file() or path.is_dir():  # a pipe would wait for its reader
             path.open("ab").close()
         else:
             _try_to_write_below(path.parent)
