@@ -1,9 +1,14 @@
 """The class of equations: its data are checked when an object is made, in one line."""
 
+import math
+
+import numpy as np
 import pytest
 
 from hpctrain.networks.dense import DenseNetwork
+from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import (
+    At,
     Box,
     Condition,
     Dirichlet,
@@ -76,7 +81,24 @@ DATA = {
     "a grid too short": ({"test_grid": (9,)}, "it must be a tuple of 2 integers, 2 or more"),
     "one condition": ({"conditions": Dirichlet({"u": 0})}, "it must be a tuple"),
     "no condition": ({"conditions": ["u = 0"]}, "has 'u = 0': it must have conditions"),
-    "a reversed input": ({"inputs": {"k": (1, 0)}}, "Box(k=(1, 0)): it must be a pair"),
+    "a reversed input": ({"inputs": {"k": (1, 0)}}, "Mine.inputs: k is (1, 0): it must be a pair"),
+    "a number for an input": ({"inputs": {"k": 3}}, "Mine.inputs: k is 3: it must be a pair"),
+    "a list of inputs": ({"inputs": ["k"]}, "Mine.inputs is ['k']: it must be a mapping of names"),
+    "a list of unknowns": (
+        {"unknowns": ("k",)},
+        "Mine.unknowns is ('k',): it must be a mapping of names, such as {\"k\": Unknown(1.0)}",
+    ),
+    "a number for fields": ({"fields": 3}, "Mine.fields is 3: it must be a tuple of names"),
+    "a start that is a truth value": ({"unknowns": {"k": Unknown(True)}}, "start = True: it must"),
+    "a word for the true value": (
+        {"unknowns": {"k": Unknown(1.0, true="a")}},
+        "k: true = 'a': it must be a finite number, or None",
+    ),
+    "a constant of no field": (
+        {"up_to_constant": ("p",)},
+        "Mine.up_to_constant is ('p',): it must be a tuple of one or more of u",
+    ),
+    "a word for constants": ({"up_to_constant": "u"}, "Mine.up_to_constant is 'u': it must be a"),
 }
 CONDITIONS = {
     "an unknown field": (Dirichlet({"v": 0.0}), "Dirichlet names 'v': the fields are u"),
@@ -91,15 +113,38 @@ CONDITIONS = {
         Dirichlet({"u": 0.0}, on="walls"),
         "on = 'walls' is no part of the boundary: it has t.low, t.high, x.low, x.high",
     ),
-    "no weight": (Dirichlet({"u": 0.0}, weight=0), "weight = 0: it must be above 0"),
-    "no points": (Dirichlet({"u": 0.0}, points=0), "points = 0: it must be 1 or more"),
+    "no weight": (
+        Dirichlet({"u": 0.0}, weight=0),
+        "weight = 0: it must be a finite number above 0",
+    ),
+    "no points": (Dirichlet({"u": 0.0}, points=0), "points = 0: it must be an integer, 1 or more"),
     "no coordinate": (Periodic("y"), "along = 'y' is not allowed: one of t, x"),
     "no harmonics": (Periodic("x", harmonics=0), "harmonics = 0 is not allowed: from 1 to 64"),
     "no field": (Robin("v"), "Robin names 'v'"),
     "no function": (Condition(0.0), "Condition is given 0.0: it must be a function"),
     "no integrand": (Integral(None), "Integral is given None: it must be a function"),
     "a name alone": (Observations({}, "u"), "fields = 'u' must be a list of names"),
-    "no noise": (Observations({}, ["u"], noise=0.0), "noise = 0.0 is not allowed: above 0"),
+    "no noise": (Observations({}, ["u"], noise=0.0), "noise = 0.0 is not allowed: a number from"),
+    "infinite noise": (
+        Observations({}, ["u"], noise=math.inf),
+        "noise = inf is not allowed: a number from 1e-100 to 1e+100",
+    ),
+    "noise of each": (Observations({}, ["u"], noise=[0.1, 0.2]), "noise = [0.1, 0.2] is not"),
+    "noise by name": (Observations({}, ["u"], noise={"u": 0.1}), "noise = {'u': 0.1} is not"),
+    "a word for noise": (Observations({}, ["u"], noise="a"), "noise = 'a' is not allowed"),
+    "a number for names": (Observations({}, 3), "fields = 3 must be a list of names"),
+    "an infinite weight": (Dirichlet({"u": 0.0}, weight=math.inf), "weight = inf: it must be a"),
+    "a part of a point": (Dirichlet({"u": 0.0}, points=1.5), "points = 1.5: it must be an integer"),
+    "a word for points": (Dirichlet({"u": 0.0}, points="a"), "points = 'a': it must be an integer"),
+    "a number for a part": (
+        Dirichlet({"u": 0.0}, on=3),
+        "on = 3 is not allowed: names of pieces of the boundary, a function of at, or fixed"
+        ' coordinates such as {"t": 0.0}',
+    ),
+    "a number for a name": (Dirichlet({"u": 0.0}, name=3), "name = 3: it must be a string"),
+    "a word for a mean": (Integral(lambda at, u: u, equals="a"), "equals = 'a': it must be a"),
+    "a word for harmonics": (Periodic("x", harmonics="a"), "harmonics = 'a' is not allowed: from"),
+    "a truth value": (Dirichlet({"u": True}), "u = True must be a number or a function of at"),
 }
 
 
@@ -116,6 +161,50 @@ def test_an_impossible_condition_is_named_with_what_is_allowed(condition, said):
     with pytest.raises(ProblemError) as caught:
         mine(conditions=[condition])()
     assert f"Mine: {condition.kind}" in str(caught.value) and said in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    one, two = np.float32(1), np.int64(2)
+    made = mine(
+        unknowns={"k": Unknown(one, true=two)},
+        inputs={"c": (np.float32(0), two)},
+        conditions=[
+            Dirichlet({"u": one}, weight=np.float32(0.1), points=two, on={"x": one}),
+            Neumann({"u": two}, points=two),
+        ],
+        test_grid=(two, two, np.int64(3)),
+    )()
+    assert (
+        made.unknowns == {"k": Unknown(1.0, true=2.0)} and type(made.unknowns["k"].start) is float
+    )
+    assert made.grid == (2, 2, 3) and all(type(each) is int for each in made.grid)
+    problem = PinnProblem(made, DenseNetwork(3, 4, 2), Formulation(10))
+    assert [term.samples for term in problem.terms] == [10, 2, 2]
+    assert problem.terms[1].weight == float(np.float32(0.1))
+    at = made.frame.axes, problem.terms[1].points
+    assert made.conditions[0].zero(At(*at), {"u": Zero}, {})["u"].tolist() == [-1.0, -1.0]
+
+
+class Zero:
+    """A field that is zero."""
+
+    value = 0.0
+
+
+def test_constants_are_those_of_quantities_too():
+    def quantities(self, at, u):
+        return {"p": u.x}
+
+    for names, is_right in ((("u", "p"), True), (("q",), False)):
+        made = mine(quantities=quantities, up_to_constant=names)()
+        problem = PinnProblem(made, DenseNetwork(2, 4, 2), Formulation(10))
+        if is_right:
+            problem.make_monitor(Communicator(), 4, 1)
+        else:
+            with pytest.raises(
+                ProblemError, match=r"'q',\): it must be a tuple of one or more of u, p"
+            ):
+                problem.make_monitor(Communicator(), 4, 1)
 
 
 def test_initial_values_need_a_time():

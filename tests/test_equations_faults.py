@@ -9,7 +9,7 @@ import torch
 from faulty_equations import NU, Free, Heat, broken, pinn, probed
 
 from hpctrain.errors import InputError
-from hpctrain.problems.equations import Condition, Dirichlet, ProblemError, Unknown
+from hpctrain.problems.equations import Condition, Dirichlet, Integral, ProblemError, Unknown
 from hpctrain.problems.equations.checks.probe import probe
 
 FILE = Path(__file__).read_text().splitlines()
@@ -42,6 +42,8 @@ RESIDUALS = {
     "a sum": (lambda s, at, u: (u.t - u.xx).sum(), "returned a tensor of shape ()"),
     "a number": (lambda s, at, u: 0.0, "returned a value of type float for residual"),
     "nothing": (lambda s, at, u: None, "returned None"),
+    "an empty tuple": (lambda s, at, u: (), "returned (): it must be a value for each point"),
+    "an empty mapping": (lambda s, at, u: {}, "returned {}: it must be a value for each point"),
     "one wrong of two": (lambda s, at, u: {"a": u.t, "b": 1}, "a value of type int for b"),
     "integers": (lambda s, at, u: u.value.round().long(), "returned values of type torch.int64"),
     "a test": (lambda s, at, u: u > 0, "returned values of type torch.bool"),
@@ -156,6 +158,29 @@ CONDITIONS = {
     "an expression of two": (
         Condition(lambda at, u: torch.stack([u, u])),
         "returned a tensor of shape (2, 20) for condition",
+    ),
+    "an empty expression": (
+        Condition(lambda at, u: ()),
+        "returned (): it must be a value for each",
+    ),
+    "a mean of a mean": (
+        Integral(lambda at, u: u.mean()),
+        "the integrand is a tensor of shape (): it must be a number or a tensor of shape (20, 1)",
+    ),
+    "a mean of a number": (Integral(lambda at: 1.0), "does not depend on u"),
+    "a mean of a word": (Integral(lambda at: "a"), "the integrand is a value of type str"),
+    "numbers for truth": (
+        Dirichlet({"u": 0.0}, on=lambda at: at.x),
+        "one truth value for each point, such as at.x > 0",
+    ),
+    "numbers for truth, exactly": (
+        Dirichlet({"u": 0.0}, on=lambda at: at.x, exact=True),
+        "one truth value for each point, such as at.x > 0",
+    ),
+    "a failing part": (Dirichlet({"u": 0.0}, on=lambda at: fail("no")), "ValueError: no"),
+    "a failing part, exactly": (
+        Dirichlet({"u": 0.0}, on=lambda at: fail("no"), exact=True),
+        "ValueError: no",
     ),
     "another field": (Condition(lambda at, w: w), "asks for w: there is at, then u"),
     "a truth for all": (Dirichlet({"u": 0.0}, on=lambda at: True), "one truth value for each"),

@@ -12,7 +12,6 @@ class Wave(Equations):
 """
 
 import copy
-import math
 import re
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import Any, Self
 from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, tell_names_apart
 from hpctrain.problems.equations.fields import RESERVED, At, Axes, is_name
 from hpctrain.problems.equations.geometry import Box, Geometry
-from hpctrain.problems.equations.given import are_finite
+from hpctrain.problems.equations.given import are_finite, is_count, is_finite, is_interval
 from hpctrain.problems.equations.terms import EQUATION, ProblemError
 from hpctrain.problems.equations.unknowns import Unknown
 
@@ -147,7 +146,9 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         """The test grid; None where points inside are taken."""
         if not isinstance(self.frame.region, Box) and self.test_grid is None:
             return None
-        return self.test_grid or _GRIDS.get(len(self.frame.axes.names))
+        if self.test_grid is None:
+            return _GRIDS.get(len(self.frame.axes.names))
+        return tuple(map(int, self.test_grid))
 
     def check(self) -> None:
         """Raises a ProblemError where the data are impossible."""
@@ -155,10 +156,13 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         self._check_geometry(title)
         if not (isinstance(self.name, str) and self.name.strip()):
             raise ProblemError(f"{title}.name is {self.name!r}: it must be a non-empty string")
+        self._check_mappings(title)
         self._check_names(title)
         self._check_dependence(title)
         for name, unknown in self.unknowns.items():
             _check_unknown(f"{title}.unknowns: {name}", unknown)
+        if type(self).quantities is Equations.quantities:
+            check_up_to_constant(self, self.fields)
         _check_grid(title, self.test_grid, len(self.frame.axes.names))
         self._check_conditions(title)
 
@@ -183,13 +187,32 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
                     f"{title}.conditions has {each!r}: it must have conditions, such as"
                     f' Dirichlet({{"{self.fields[0]}": 0.0}})'
                 )
+            if not isinstance(each.name, str):
+                raise ProblemError(
+                    f"{title}: {each.kind}: name = {each.name!r}: it must be a string"
+                )
         for name, condition in self.named_conditions.items():
             place = f"{title}: {name}"
             _check_data(name, condition, place)
             condition.check(self.frame, place)
 
+    def _check_mappings(self, title: str) -> None:
+        for name, example in (("unknowns", "Unknown(1.0)"), ("inputs", "(0.0, 1.0)")):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                raise ProblemError(
+                    f"{title}.{name} is {given!r}: it must be a mapping of names, such as"
+                    f' {{"k": {example}}}'
+                )
+        for name, pair in self.inputs.items():
+            if not is_interval(pair):
+                raise ProblemError(
+                    f"{title}.inputs: {name} is {pair!r}: it must be a pair (low, high) of finite"
+                    " numbers, low < high"
+                )
+
     def _check_names(self, title: str) -> None:
-        if isinstance(self.fields, str) or not self.fields:
+        if isinstance(self.fields, str) or not isinstance(self.fields, Sequence) or not self.fields:
             raise ProblemError(
                 f'{title}.fields is {self.fields!r}: it must be a tuple of names, such as ("u",)'
             )
@@ -242,30 +265,46 @@ def _check_readable(title: str, axes: Sequence[str]) -> None:
 
 def _check_data(name: str, condition: AnyCondition, place: str) -> None:
     """Raises a ProblemError for what no condition may have, of whatever kind."""
-    if not (isinstance(condition.weight, int | float) and condition.weight > 0):
-        raise ProblemError(f"{place}: weight = {condition.weight!r}: it must be above 0")
+    if not (is_finite(condition.weight) and condition.weight > 0):
+        raise ProblemError(
+            f"{place}: weight = {condition.weight!r}: it must be a finite number above 0"
+        )
     if "/" in name or name == EQUATION:
         raise ProblemError(
             f"{place}: name = {name!r} is not allowed: without /, and not {EQUATION}"
         )
-    if condition.points is not None and condition.points < 1:
-        raise ProblemError(f"{place}: points = {condition.points!r}: it must be 1 or more")
+    if not (condition.points is None or is_count(condition.points)):
+        raise ProblemError(
+            f"{place}: points = {condition.points!r}: it must be an integer, 1 or more"
+        )
 
 
 def _check_unknown(place: str, unknown: Any) -> None:
     if not isinstance(unknown, Unknown):
         raise ProblemError(f"{place} is {unknown!r}: it must be Unknown(start)")
     start = unknown.start
-    if not (isinstance(start, int | float) and math.isfinite(start)):
+    if not is_finite(start):
         raise ProblemError(f"{place}: start = {start!r}: it must be a finite number")
+    if not (unknown.true is None or is_finite(unknown.true)):
+        raise ProblemError(f"{place}: true = {unknown.true!r}: it must be a finite number, or None")
     if unknown.positive and not start > 0:
         raise ProblemError(f"{place}: start = {start!r}: it must be above 0, as positive says")
+
+
+def check_up_to_constant(equations: Equations, names: Sequence[str]) -> None:
+    """Raises a ProblemError where it has other names than those of fields and quantities."""
+    given = equations.up_to_constant
+    if isinstance(given, str) or not isinstance(given, Sequence) or not set(given) <= set(names):
+        raise ProblemError(
+            f"{type(equations).__name__}.up_to_constant is {given!r}: it must be a tuple of one or"
+            f" more of {', '.join(names)}"
+        )
 
 
 def _check_grid(title: str, grid: Any, count: int) -> None:
     if grid is None:
         return
-    are_counts = isinstance(grid, tuple) and all(type(each) is int and each >= 2 for each in grid)
+    are_counts = isinstance(grid, tuple) and all(is_count(each) and each >= 2 for each in grid)
     if not (are_counts and len(grid) == count):
         raise ProblemError(
             f"{title}.test_grid is {grid!r}: it must be a tuple of {count} integers, 2 or more"

@@ -16,7 +16,7 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import share_chunks
 from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.checks.probe import check_pointwise, check_untrainable
-from hpctrain.problems.equations.equations import Equations
+from hpctrain.problems.equations.equations import Equations, check_up_to_constant
 from hpctrain.problems.equations.fields import At
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
 from hpctrain.problems.equations.outputs import Outputs, Solution
@@ -88,6 +88,7 @@ class ErrorMonitor:
                 )
         self._known = known[0]
         self._names = problem.outputs
+        check_up_to_constant(equations, self._names)
         paired = ("error_paper",) if len(self._names) == 1 else ()
         each = tuple(f"error_{name}" for name in self._known) if len(self._names) > 1 else ()
         self._errors = ("error", *paired, *each) if self._known else ()

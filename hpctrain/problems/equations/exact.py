@@ -24,6 +24,7 @@ from hpctrain.problems.equations.conditions.base import (
     Frame,
     Given,
     Where,
+    choose_points,
     evaluate,
     place_points_on,
     select_pieces,
@@ -211,7 +212,7 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
     chosen = []
     for piece in pieces:
         patch = piece.map(place_cube_points(piece.parameters, _POINTS))
-        mask = on(At(frame.axes, patch.points, patch.normals))[patch.holds]
+        mask = choose_points(on, patch, frame, place)[patch.holds]
         if bool(mask.any()) and not bool(mask.all()):
             raise ProblemError(
                 f"{place}: on(at) takes a part of {piece.name}: exact conditions hold on whole"

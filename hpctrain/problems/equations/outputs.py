@@ -78,7 +78,7 @@ class Quantities:
                         f"{place} has the name {name!r}: it must be a Python name, and none of"
                         f" {', '.join(sorted(taken))}"
                     )
-            return name_values(given, QUANTITIES)
+            return name_values(given, QUANTITIES) if given else {}
 
         points = place_interior_points(frame.region, _TRIED)
         return guard_term(Term(QUANTITIES, points, evaluate), title, equations.quantities)

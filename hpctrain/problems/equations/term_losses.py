@@ -78,7 +78,9 @@ def list_measured(problem: ProblemOfTerms) -> list[tuple[int, float]]:
     """The numbers of the terms that are measurements of known noise, each with σ."""
     conditions = problem.equations.named_conditions
     pairs = [(n, conditions.get(term.name)) for n, term in enumerate(problem.first_terms)]
-    return [(n, own.noise) for n, own in pairs if isinstance(own, Observations) and own.noise]
+    return [
+        (n, float(own.noise)) for n, own in pairs if isinstance(own, Observations) and own.noise
+    ]
 
 
 def describe_overfitted(problem: ProblemOfTerms, losses: Mapping[str, float]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hpctrain.errors import UserCodeError
 from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.given import is_number
 
 # Takes `at`, the fields and the unknowns by name; gives values (N,) by the names of the residuals.
 Zero = Callable[[At, Mapping[str, Field], Mapping[str, Any]], dict[str, Any]]
@@ -96,7 +97,13 @@ def _is_named(parameter: inspect.Parameter) -> bool:
 
 
 def name_values(returned: Any, default: str) -> dict[str, Any]:
-    """Residuals under their names, of one value, a tuple or list of them, or a mapping."""
+    """Residuals under their names, of one value, a tuple or list of them, or a mapping.
+
+    Raises:
+        ProblemError: there are none.
+    """
+    if isinstance(returned, Mapping | tuple | list) and not returned:
+        raise ProblemError(f"returned {returned!r}: it must be a value for each point, or several")
     if isinstance(returned, Mapping):
         return {str(name): _value(each) for name, each in returned.items()}
     if isinstance(returned, tuple | list):
@@ -114,7 +121,7 @@ def check_values(given: Any, like: Tensor, place: str) -> Tensor:
     Raises:
         ProblemError: it is neither; the message starts with `place`.
     """
-    if isinstance(given, int | float):
+    if is_number(given):
         return torch.full_like(like, float(given))
     if not isinstance(given, Tensor):
         returned = "None" if given is None else f"a value of type {type(given).__name__}"

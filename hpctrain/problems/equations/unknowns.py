@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hpctrain.problems.equations.given import is_number
+
 
 @dataclass(frozen=True)
 class Unknown:
@@ -26,6 +28,11 @@ class Unknown:
     start: float
     positive: bool = False
     true: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("start", "true"):
+            if is_number(getattr(self, name)):  # others are told of by the equations, with a name
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def scale(self) -> float:

@@ -8,14 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from hpctrain.problems.equations.checks.guard import guard
 from hpctrain.problems.equations.fields import TIME, At, Axes, Field
-from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, Piece
+from hpctrain.problems.equations.geometry.base import Geometry, GeometryError, Patch, Piece
 from hpctrain.problems.equations.geometry.sampling import (
     Cube,
     draw_enough,
     place_boundary_points,
     place_cube_points,
 )
+from hpctrain.problems.equations.given import is_number
 from hpctrain.problems.equations.terms import ProblemError, Term, check_values
 
 # A number, or a function of the points that gives (N,).
@@ -59,6 +61,10 @@ class AnyCondition(ABC):
     weight: float = 1.0
     points: int | None = None
     name: str = ""
+
+    def count_points(self, otherwise: int) -> int:
+        """How many, where the condition itself may name no number."""
+        return int(self.points or otherwise)
 
     @property
     def is_exact(self) -> bool:
@@ -114,7 +120,7 @@ def check_mapping(values: Any, frame: Frame, place: str, derivatives: bool) -> N
         )
     for name, given in values.items():
         check_field(name, frame, place, derivatives)
-        if not (callable(given) or isinstance(given, int | float)):
+        if not (callable(given) or is_number(given)):
             raise ProblemError(f"{place}: {name} = {given!r} must be a number or a function of at")
 
 
@@ -143,6 +149,11 @@ def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
         return pieces
     if on is None:
         return [piece for piece in pieces if piece.name not in (f"{TIME}.low", f"{TIME}.high")]
+    if not isinstance(on, Sequence):
+        raise ProblemError(
+            f"{place}: on = {on!r} is not allowed: names of pieces of the boundary, a function of"
+            f' at, or fixed coordinates such as {{"{frame.axes.names[0]}": 0.0}}'
+        )
     chosen: list[Piece] = []
     for name in [on] if isinstance(on, str) else on:
         named = [each for each in pieces if f"{each.name}.".startswith(f"{name}.")]
@@ -160,13 +171,10 @@ def place_points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Te
         points = _place_fixed_points(on, frame, place, count)
         return points, torch.zeros_like(points)
 
-    def choose(patch: Any) -> Tensor:
+    def choose(patch: Patch) -> Tensor:
         if not callable(on):
             return patch.holds
-        mask = on(At(frame.axes, patch.points, patch.normals))
-        if not (isinstance(mask, Tensor) and mask.shape == patch.holds.shape):
-            raise ProblemError(f"{place}: on(at) must give one truth value for each point")
-        return mask.bool()
+        return choose_points(on, patch, frame, place)
 
     what = f"{place}: on = {on!r} is no part of the boundary"
     if callable(on):
@@ -174,11 +182,27 @@ def place_points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Te
     return place_boundary_points(pieces, count, choose, what, frame.cube)
 
 
+def choose_points(on: Callable[[At], Any], patch: Patch, frame: Frame, place: str) -> Tensor:
+    """Which points of a patch a function of `at` takes, (N,).
+
+    Raises:
+        ProblemError: it fails, or gives no truth values.
+    """
+    mask = guard(on, f"{place}: on")(At(frame.axes, patch.points, patch.normals))
+    is_mask = isinstance(mask, Tensor) and mask.dtype == torch.bool
+    if not (is_mask and mask.shape == patch.holds.shape):
+        raise ProblemError(
+            f"{place}: on(at) must give one truth value for each point, such as"
+            f" at.{frame.axes.names[-1]} > 0"
+        )
+    return mask
+
+
 def _check_fixed(on: Mapping[str, float], frame: Frame, place: str) -> None:
     bounds = dict(zip(frame.axes.names, frame.region.bounds, strict=True))
     for name, value in on.items():
         low, high = bounds.get(name, (1.0, 0.0))
-        if not (isinstance(value, int | float) and low <= value <= high):
+        if not (is_number(value) and low <= value <= high):
             ranges = ", ".join(f"{key} from {a:g} to {b:g}" for key, (a, b) in bounds.items())
             raise ProblemError(f"{place}: on = {dict(on)} is not allowed: {ranges}")
 

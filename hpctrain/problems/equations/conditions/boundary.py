@@ -47,12 +47,12 @@ class OnBoundary(AnyCondition):
             select_pieces(self.on, frame, place)
 
     def make_term(self, frame: Frame, name: str, points: int) -> Term:
-        count = self.points or points
+        count = self.count_points(points)
         if self.on == INSIDE:
             inside = place_interior_points(frame.region, count, cube=frame.cube)
-            return Term(name, inside, self.zero, self.weight)
+            return Term(name, inside, self.zero, float(self.weight))
         x, normals = place_points_on(self.on, frame, f"{frame.title}: {name}", count)
-        return Term(name, x, self.zero, self.weight, normals)
+        return Term(name, x, self.zero, float(self.weight), normals)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from hpctrain.kernels.symbols import Symbol
 from hpctrain.problems.equations.conditions.base import (
     AnyCondition,
     Frame,
@@ -16,7 +17,8 @@ from hpctrain.problems.equations.conditions.base import (
 from hpctrain.problems.equations.conditions.boundary import INSIDE
 from hpctrain.problems.equations.fields import At, Field
 from hpctrain.problems.equations.geometry.sampling import place_interior_points
-from hpctrain.problems.equations.terms import ProblemError, Term, call_by_name
+from hpctrain.problems.equations.given import is_finite
+from hpctrain.problems.equations.terms import ProblemError, Term, call_by_name, check_values
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,18 @@ class Integral(AnyCondition):
             raise ProblemError(
                 f"{place} is given {self.integrand!r}: it must be a function of at and of fields"
             )
+        if not is_finite(self.equals):
+            raise ProblemError(f"{place}: equals = {self.equals!r}: it must be a finite number")
         if self.over != INSIDE:
             select_pieces(self.over, frame, place)
 
     def make_term(self, frame: Frame, name: str, points: int) -> Term:
-        count = self.points or points
+        count = self.count_points(points)
         if self.over == INSIDE:
             x, normals = place_interior_points(frame.region, count, cube=frame.cube), None
         else:
             x, normals = place_points_on(self.over, frame, f"{frame.title}: {name}", count)
-        return Term(name, x, self._zero, self.weight, normals, group=x.shape[1])
+        return Term(name, x, self._zero, float(self.weight), normals, group=x.shape[1])
 
     def _zero(
         self, at: At, fields: Mapping[str, Field], unknowns: Mapping[str, Any]
@@ -64,4 +68,6 @@ class Integral(AnyCondition):
         name = self.name or "integral"
         values = call_by_name(self.integrand, at, fields, unknowns, name)
         values = values.value if isinstance(values, Field) else values
-        return {name: torch.mean(values, dim=0) - self.equals}
+        if not isinstance(values, Symbol):
+            values = check_values(values, at.all[0], "the integrand")
+        return {name: torch.mean(values, dim=0) - float(self.equals)}

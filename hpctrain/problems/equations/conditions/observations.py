@@ -19,7 +19,11 @@ from hpctrain.problems.equations.conditions.base import (
     read_derivative,
 )
 from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.given import is_number
 from hpctrain.problems.equations.terms import ProblemError, Term
+
+# Standard deviations whose squares and their reciprocals are numbers.
+_NOISE = (1e-100, 1e100)
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,19 @@ class Observations(AnyCondition):
     points: int | None = field(default=None, init=False)
 
     def check(self, frame: Frame, place: str) -> None:
-        if isinstance(self.fields, str) or not self.fields:
+        is_list = isinstance(self.fields, Sequence) and not isinstance(self.fields, str)
+        if not is_list or not self.fields:
             raise ProblemError(
                 f"{place}: fields = {self.fields!r} must be a list of names, such as"
                 f' ["{frame.fields[0]}"]'
             )
         for name in self.fields:
             check_field(name, frame, place, derivatives=True)
-        if self.noise is not None and not self.noise > 0:
-            raise ProblemError(f"{place}: noise = {self.noise!r} is not allowed: above 0")
+        low, high = _NOISE
+        if not (self.noise is None or (is_number(self.noise) and low <= self.noise <= high)):
+            raise ProblemError(
+                f"{place}: noise = {self.noise!r} is not allowed: a number from {low:g} to {high:g}"
+            )
 
     @property
     def source(self) -> str:
@@ -72,7 +80,7 @@ class Observations(AnyCondition):
         d = len(frame.axes.names)
         x = to_tensor(rows[:d].copy())
         self._check_inside(x, frame, place)
-        weight = self.weight / (self.noise or 1.0) ** 2
+        weight = float(self.weight) / float(self.noise or 1.0) ** 2
         measured = to_tensor(rows[d:].copy())
         return Term(name, x, self._zero, weight, given=measured)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hpctrain.problems.equations.conditions.base import AnyCondition, Frame, place_points_on
 from hpctrain.problems.equations.fields import At, Field
+from hpctrain.problems.equations.given import is_count
 from hpctrain.problems.equations.terms import ProblemError, Term
 
 
@@ -48,9 +49,9 @@ class Periodic(AnyCondition):
         if {f"{self.along}.low", f"{self.along}.high"} - {p.name for p in frame.region.pieces}:
             raise ProblemError(f"{place}: the geometry has no two faces {self.along}.low and .high")
         for key, most in (("harmonics", 64), ("derivatives", 4)):
-            if not 1 <= getattr(self, key) <= most:
+            if not is_count(getattr(self, key), most):
                 raise ProblemError(
-                    f"{place}: {key} = {getattr(self, key)} is not allowed: from 1 to {most}"
+                    f"{place}: {key} = {getattr(self, key)!r} is not allowed: from 1 to {most}"
                 )
 
     def inputs(self, x: Tensor, low: float, high: float) -> list[Tensor]:
@@ -68,12 +69,12 @@ class Periodic(AnyCondition):
 
     def make_term(self, frame: Frame, name: str, points: int) -> Term:
         place = f"{frame.title}: {name}"
-        low, _ = place_points_on(f"{self.along}.low", frame, place, self.points or points)
+        low, _ = place_points_on(f"{self.along}.low", frame, place, self.count_points(points))
         high = low.clone()
         coordinate = frame.axes.coordinates.index(self.along)
         high[coordinate] = frame.region.bounds[coordinate][1]
         pairs = torch.stack([low, high], dim=2).flatten(1)
-        return Term(name, pairs, self._zero, self.weight, group=2)
+        return Term(name, pairs, self._zero, float(self.weight), group=2)
 
     def _zero(
         self, at: At, fields: Mapping[str, Field], unknowns: Mapping[str, Any]

@@ -22,7 +22,7 @@ from hpctrain.problems.equations.geometry.base import (
     column,
     intersect,
 )
-from hpctrain.problems.equations.given import are_finite
+from hpctrain.problems.equations.given import are_finite, is_interval
 
 # Chords by which the arc of an ellipse is measured.
 _ARC = 4096
@@ -44,7 +44,7 @@ class Box(Geometry):
         if not sides:
             raise GeometryError("Box() has no axes: it needs a pair (low, high) each, as x=(0, 1)")
         for axis, pair in sides.items():
-            if not _is_interval(pair):
+            if not is_interval(pair):
                 raise GeometryError(
                     f"Box({axis}={pair!r}): it must be a pair (low, high) of finite numbers,"
                     " low < high"
@@ -435,12 +435,3 @@ def _side(a: np.ndarray, b: np.ndarray, points: np.ndarray) -> np.ndarray:
     """1 for points (N, 2) to the left of the line from a to b, −1 to its right, 0 on it."""
     along, offset = b - a, points - a
     return np.sign(along[..., 0] * offset[..., 1] - along[..., 1] * offset[..., 0])
-
-
-def _is_interval(value: Any) -> bool:
-    return (
-        isinstance(value, tuple | list | np.ndarray)
-        and len(value) == 2
-        and are_finite(value)
-        and bool(value[0] < value[1])
-    )
