@@ -53,7 +53,8 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         unknowns: numbers that are found with the fields, by name.
         inputs: parameters of a family of solutions, by name, with their ranges.
         conditions: beside the equations.
-        up_to_constant: fields, such as a pressure, whose errors do not count a constant.
+        up_to_constant: fields and quantities, such as a pressure, whose errors do not count a
+            constant.
         test_grid: points along each coordinate and input at which errors are measured and that
             pictures show, ends included; for a geometry that is no box None: points inside.
 
