@@ -105,6 +105,7 @@ WHERE = {
     ("apts-weights", "trust_region.min_radius"): Where("3.0", WIDE),
     ("apts-weights", "trust_region.shrink"): Where("0.25", WIDE),
     ("apts-weights", "window"): Where("3", WIDE),
+    ("aspqn", "local_memory"): Where("1"),
     ("aspqn", "trust_region.max_radius"): Where("0.011", LOCAL),
     ("aspqn", "trust_region.eta1"): Where("0.7", LOCAL),
     ("aspqn", "trust_region.eta2"): Where("0.99", LOCAL),

@@ -9,6 +9,7 @@ evaluation (`Counts`).
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor
@@ -66,7 +67,6 @@ class Objective:
         self.dtype = share.dtype
         self.device = share.device
         self.communicator = communicator
-        self.counts = counts
         self.samples = samples
         self.chunks = chunks
         self.threads = threads
@@ -97,6 +97,15 @@ class Objective:
         counts = counts or Counts(share.loss_cost, share.gradient_cost)
         samples = source.samples
         return cls(share, communicator, samples, chunks, counts, source=source, threads=threads)
+
+    @property
+    def counts(self) -> Counts:
+        """Where the work of evaluations is added; others may be put in their place."""
+        return self._division.counts
+
+    @counts.setter
+    def counts(self, counts: Counts) -> None:
+        self._division = replace(self._division, counts=counts)
 
     @property
     def layers(self) -> list[LayerRange]:
