@@ -31,17 +31,20 @@ COMMON: dict[str, dict[str, Any]] = {
 }
 KEPT = {"solver.keep_local_memory": True}
 TEN = {"solver.local_memory": 10}
+LATER = TEN | {"solver.local_momentum": 0.9} | KEPT
+EACH = {"solver.synchronisation": "subspace"}
 BLOCKS: dict[str, dict[str, Any]] = {
     "k_s = 10": {"solver.local_steps": 10},
     "pairs of blocks kept": KEPT,
     "both": {"solver.local_steps": 10, **KEPT},
     "ten pairs in blocks": TEN,
     "ten pairs in blocks, kept": TEN | KEPT,
-    "these with momentum 0.9 in blocks": TEN | {"solver.local_momentum": 0.9} | KEPT,
+    "these with momentum 0.9 in blocks": LATER,
 }
 # Of ASPQN alone.
 ADDITIVE: dict[str, dict[str, Any]] = {
-    "a step length for each block": {"solver.synchronisation": "subspace"},
+    "a step length for each block": EACH,
+    "a step length for each, ten pairs kept, momentum": LATER | EACH,
 }
 
 ABOUT = f"""\

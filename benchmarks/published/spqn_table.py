@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.published.parts import NOT_YET, order_by_seed, repeat
 from benchmarks.published.runs import JobRun
+from benchmarks.published.spqn_details import LATER
 from benchmarks.runs import best_within, computation_seconds, reached, short
 from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
@@ -19,12 +20,6 @@ GRADIENTS_A_MINUTE = {"lbfgs": 1343, "adam": 1343, "mspqn": 1343, "aspqn": 5208}
 MOST_GRADIENTS = {"lbfgs": 3_000_000, "mspqn": 1_500_000, "aspqn": 1_500_000, "adam": 300_000}
 NEVER = float("inf")
 BUDGETS = (1000, 10_000, 100_000)
-# Of blocks, in a later public code of the authors' group.
-LATER = {
-    "solver.local_memory": 10,
-    "solver.local_momentum": 0.9,
-    "solver.keep_local_memory": True,
-}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "L-BFGS, m = 3": ("lbfgs", {}),
     "Adam": ("adam", {}),
