@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from benchmarks.runs import MPIRUN
 from hpctrain.job.settings import load_job
-from hpctrain.objective import Objective
+from hpctrain.objective.division import Division
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.phases import PHASES
 from hpctrain.run.assemble import (
@@ -91,16 +91,16 @@ def measure(name: str, memory: int) -> dict[str, float]:
 
 def time_sums(seconds: Counter, ranks: Communicator) -> None:
     """Sums over chunks belong to evaluations, but for what of them is communication."""
-    whole = Objective._sum
+    whole = Division.sum
 
-    def timed(objective: Objective, leaves: Any) -> Any:
+    def timed(division: Division, leaves: Any) -> Any:
         start, sent = time.process_time(), communication(ranks)
-        total = whole(objective, leaves)
+        total = whole(division, leaves)
         spent = time.process_time() - start
         seconds["evaluation"] += spent - (communication(ranks) - sent)
         return total
 
-    Objective._sum = timed  # type: ignore[method-assign]
+    Division.sum = timed  # type: ignore[method-assign]
 
 
 def communication(ranks: Communicator) -> float:

@@ -5,7 +5,7 @@ import torch
 from trials import Trial
 
 from hpctrain.job.stop import SIGNAL, ZERO_GRADIENT
-from hpctrain.objective import Objective
+from hpctrain.objective.division import Division
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.loop import NonFiniteError
 from hpctrain.run.signals import StopSignals
@@ -86,7 +86,7 @@ def test_a_loss_that_becomes_nan_on_one_rank_ends_all_with_the_error_that_names_
 ):
     """From the second step on: steps into NaN are refused until none is left to try."""
     solver, steps = SOLVERS[name], 0
-    step, add = solver.step, Objective._sum
+    step, add = solver.step, Division.sum
 
     def counted(self, state):
         nonlocal steps
@@ -98,7 +98,7 @@ def test_a_loss_that_becomes_nan_on_one_rank_ends_all_with_the_error_that_names_
         return add(self, torch.full_like(leaves, torch.nan) if is_spoilt else leaves)
 
     monkeypatch.setattr(solver, "step", counted)
-    monkeypatch.setattr(Objective, "_sum", spoilt)
+    monkeypatch.setattr(Division, "sum", spoilt)
     with pytest.raises(NonFiniteError, match="the loss or its gradient became NaN or infinite"):
         run(job_of(folder, name, "stop.max_iterations=400"), comm)
 
