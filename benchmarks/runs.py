@@ -102,9 +102,9 @@ def training_seconds(run: Run) -> np.ndarray:
     return np.nan_to_num(run.phases[:, :, inside, 1]).sum(axis=(1, 2)).cumsum()
 
 
-def reached(run: Run, target: float, column: str = "seconds") -> float:
-    """A column at the first error of at most `target`; infinite if there is none."""
-    hits = np.flatnonzero(run.history["error"] <= target)
+def reached(run: Run, target: float, column: str = "seconds", measure: str = "error") -> float:
+    """A column at the first error, or loss, of at most `target`; infinite if there is none."""
+    hits = np.flatnonzero(run.history[measure] <= target)
     return float(run.history[column][hits[0]]) if len(hits) else float("inf")
 
 
@@ -130,19 +130,19 @@ def phase_seconds(run: Run, records: int | None = None) -> dict[str, float]:
     }
 
 
-def best_within(run: Run, budget: float) -> float:
-    """The least error that was evaluated within so many gradient evaluations."""
-    return float(_errors_within(run, budget).min())
+def best_within(run: Run, budget: float, measure: str = "error") -> float:
+    """The least error, or loss, that was evaluated within so many gradient evaluations."""
+    return float(_list_within(run, budget, measure).min())
 
 
 def last_within(run: Run, budget: float) -> float:
     """The last error that was evaluated within so many gradient evaluations."""
-    return float(_errors_within(run, budget)[-1])
+    return float(_list_within(run, budget, "error")[-1])
 
 
-def _errors_within(run: Run, budget: float) -> np.ndarray:
-    errors = run.history["error"]
-    return errors[np.isfinite(errors) & (run.history["gradient_evaluations"] <= budget)]
+def _list_within(run: Run, budget: float, measure: str) -> np.ndarray:
+    values = run.history[measure]
+    return values[np.isfinite(values) & (run.history["gradient_evaluations"] <= budget)]
 
 
 def short(number: float) -> str:

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.published.parts import NOT_YET, order_by_seed, repeat
 from benchmarks.published.runs import JobRun
-from benchmarks.runs import best_within
+from benchmarks.runs import best_within, reached
 from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
 
@@ -106,7 +104,7 @@ def _read(folder: Path, detail: str, seeds: int) -> dict[str, list[Run]]:
 
 def _describe(found: dict[str, list[Run]]) -> list[str]:
     errors = {m: [best_within(run, BUDGET) for run in runs] for m, runs in found.items()}
-    losses = {m: [_find_least_loss(run) for run in runs] for m, runs in found.items()}
+    losses = {m: [best_within(run, BUDGET, "loss") for run in runs] for m, runs in found.items()}
     cells = [_write(kind.get(method), ".1e") for kind in (errors, losses) for method in METHODS]
     for method in list(METHODS)[1:]:
         pairs = [*zip(found["lbfgs"], found.get(method, []), strict=False)]
@@ -116,19 +114,10 @@ def _describe(found: dict[str, list[Run]]) -> list[str]:
     return cells
 
 
-def _find_least_loss(run: Run) -> float:
-    within = run.history["gradient_evaluations"] <= BUDGET
-    return float(np.nanmin(run.history["loss"][within]))
-
-
 def _compare(lbfgs: Run, blocks: Run, count: str) -> float:
     """What L-BFGS takes in units of what a method with blocks does, to a loss that both reach."""
-    common = max(_find_least_loss(lbfgs), _find_least_loss(blocks))
-    spent = [
-        run.history[count][np.flatnonzero(run.history["loss"] <= common)[0]]
-        for run in (lbfgs, blocks)
-    ]
-    return float(spent[0] / spent[1])
+    common = max(best_within(run, BUDGET, "loss") for run in (lbfgs, blocks))
+    return reached(lbfgs, common, count, "loss") / reached(blocks, common, count, "loss")
 
 
 def _write(values: list[float] | None, form: str) -> str:

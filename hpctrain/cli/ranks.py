@@ -35,12 +35,10 @@ def set_kernel_threads(communicator: Any, requested: int | None) -> int:
     """
     import torch
 
-    from hpctrain.parallel.threads import MOST_THREADS, set_threads
+    from hpctrain.parallel.threads import check_threads, set_threads
 
-    if requested is not None and not 1 <= requested <= MOST_THREADS:
-        raise InputError(
-            f"--threads {requested} is not allowed: at least 1 and at most {MOST_THREADS}"
-        )
+    if requested is not None:
+        check_threads(requested, f"--threads {requested}")
     threads = set_threads(communicator, requested)
     torch.set_num_threads(1)  # two pools in a process take the cores from each other
     return threads

@@ -26,11 +26,8 @@ def is_allowed(job: str, override: Override) -> bool:
 
 def list_kept(job: Job) -> dict[str, Any]:
     """Lists the settings that cannot change when a run goes on, by their keys; values are JSON."""
-    kept = job.model_dump(
-        mode="json",
-        exclude={"stop": True, "output": True, "parallel": {"threads", "transport"}},
-    )
-    return dict(_list_leaves(kept, ""))
+    leaves = _list_leaves(job.model_dump(mode="json"), "")
+    return {key: value for key, value in leaves if not key.startswith(CHANGEABLE)}
 
 
 def list_changes(kept: Mapping[str, Any], job: Job) -> list[str]:

@@ -71,7 +71,6 @@ class Objective:
         self.chunks = chunks
         self.threads = threads
         self._share = share
-        self._fraction = fraction
         self._source = source
         self._division = Division(communicator, samples, chunks, counts, fraction, threads)
 
@@ -245,7 +244,7 @@ class Objective:
         """
         counts = Counts(self.counts.loss_cost, self.counts.gradient_cost)
         share, ranks = self._share, self.communicator
-        return Objective(share, ranks, self.samples, self.chunks, counts, self._fraction)
+        return Objective(share, ranks, self.samples, self.chunks, counts, self._division.fraction)
 
     def restrict(self, region: Region, theta: Tensor, counts: Counts | None = None) -> "Objective":
         """Makes L a function of the parameters R θ (m,) of a region, with all others kept as in θ.
@@ -257,9 +256,9 @@ class Objective:
         """
         counts = self.counts if counts is None else counts
         share = self._share.restrict(region, theta)
-        counts.loss_work += self._fraction * share.prefix_cost
+        counts.loss_work += self._division.fraction * share.prefix_cost
         return Objective(
-            share, self.communicator, self.samples, self.chunks, counts, self._fraction
+            share, self.communicator, self.samples, self.chunks, counts, self._division.fraction
         )
 
     def subset(self, chosen: Tensor) -> "Objective":
@@ -276,7 +275,7 @@ class Objective:
         if not isinstance(self._share, BatchedLoss):
             raise TypeError(f"{type(self._share).__name__} has no subsets of its samples")
         share = self._share.subset(chosen)
-        fraction = self._fraction * len(chosen) / self.samples
+        fraction = self._division.fraction * len(chosen) / self.samples
         return Objective(share, self.communicator, len(chosen), self.chunks, self.counts, fraction)
 
     def sum_chunks(self, leaves: Iterable[Tensor], cost: float) -> Iterator[Tensor]:
@@ -312,7 +311,7 @@ class Objective:
             raise TypeError(f"samples of {type(self._share).__name__} cannot travel")
         share = self._share.gather_samples(chosen, self.communicator)
         alone = Communicator(None, self.communicator.timer, self.communicator.traffic)
-        fraction = self._fraction * len(chosen) / self.samples
+        fraction = self._division.fraction * len(chosen) / self.samples
         return Objective(share, alone, len(chosen), 1, self.counts, fraction)
 
     def evaluate_sample_gradient(self, place: int, theta: Tensor) -> Tensor:

@@ -7,10 +7,24 @@ from fractions import Fraction
 
 import torch
 
+from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 
 # Threads of a rank, at most: more than any node has cores, and few enough to be started anywhere.
 MOST_THREADS = 1024
+
+
+def check_threads(threads: int, asked: str) -> None:
+    """Checks a number of threads that a user gives.
+
+    Args:
+        asked: how messages name it, such as "--threads 0".
+
+    Raises:
+        InputError: fewer than one are asked for, or too many to be started.
+    """
+    if not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"{asked} is not allowed: at least 1 and at most {MOST_THREADS}")
 
 
 def set_threads(communicator: Communicator, requested: int | None = None) -> int:

@@ -142,7 +142,7 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     renewal = (
         problem.make_renewal(objective, job.seed) if isinstance(problem, RenewableProblem) else None
     )
-    check_columns([*monitor.columns], [*stages.columns, *(renewal.columns if renewal else ())])
+    check_columns(monitor.columns, (*stages.columns, *(renewal.columns if renewal else ())))
     title = (
         f"{job.problem.name}: {problem.describe()}, n = {objective.parameters},"
         f" {job.precision}, seed {job.seed}"

@@ -9,7 +9,7 @@ from hpctrain.job.solver_options import check_options
 from hpctrain.objective import Objective
 from hpctrain.options import GivenClass, suggest
 from hpctrain.parallel.launch import make_world
-from hpctrain.parallel.threads import MOST_THREADS
+from hpctrain.parallel.threads import check_threads
 from hpctrain.problems.base import Problem
 from hpctrain.run import assemble
 from hpctrain.run.python import GivenJob, agree_on_job, check_settings
@@ -54,10 +54,7 @@ def make_objective(problem: Problem, *, chunks: int = 64, threads: int = 1) -> O
     Raises:
         InputError: there are more chunks than samples, or fewer than ranks, or too many threads.
     """
-    if not 1 <= threads <= MOST_THREADS:
-        raise InputError(
-            f"threads = {threads} is not allowed: at least 1 and at most {MOST_THREADS}"
-        )
+    check_threads(threads, f"threads = {threads}")
     ranks = make_world()
     if chunks & (chunks - 1) or not ranks.size <= chunks <= problem.samples:
         raise InputError(
