@@ -93,11 +93,16 @@ def test_full_batches_are_the_method_without_batches(folder, tmp_path):
         np.testing.assert_array_equal(histories[0][column], histories[1][column])
 
 
+NEWTONS = ["newton", "ssn", "mlvr", "mlvr-krylov"]  # whose Hessians are indefinite here
+
+
 @pytest.mark.parametrize(
-    "solver", ["lbfgs", "sgd", "trust-region", "aspqn", "mspqn", "ssbroyden", "torch-lbfgs"]
+    "solver",
+    ["lbfgs", "sgd", "trust-region", "aspqn", "mspqn", "ssbroyden", "torch-lbfgs", *NEWTONS],
 )
 def test_any_solver_trains_a_classifier(job, tmp_path, solver):
     settings = {"aspqn": {"blocks": 2}, "mspqn": {"blocks": 2}, "sgd": {"learning_rate": 0.05}}
+    settings |= {"mlvr": {"smoother": "newton"}}
     text = JOB.replace("learning_rate = 0.02\nbatch_size = 20\n", "")
     overrides = [f"solver.name={solver}", "stop.max_iterations=5", "precision=float64"]
     overrides += [f"solver.{key}={value}" for key, value in settings.get(solver, {}).items()]

@@ -209,6 +209,25 @@ def test_scaling_to_mean_and_variance_to_the_unit_interval_and_not_at_all():
     assert fit_scaling(data, "none")(values, np.dtype("f4")).dtype == np.float32
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e7, -1e9])
+def test_a_variance_is_that_of_two_passes_however_far_from_zero_the_values_are(offset):
+    values = np.random.default_rng(0).normal(offset, 3.0, (40, 5))
+    blocks = np.split(values, [1, 20])
+    samples = Part("a test", (5,), np.zeros(40, int), lambda: iter(blocks))
+    scaling = fit_scaling(samples, "standard")
+    assert scaling.scale.item() == pytest.approx(values.std(), rel=1e-13 + 2e-16 * abs(offset))
+    assert scaling.shift.item() == pytest.approx(values.mean(), rel=1e-15)
+
+
+def test_a_channel_that_is_constant_becomes_zero_and_is_not_blown_up():
+    values = np.full((7, 2, 3, 3), 100 / 3)
+    values[:, 1, 0, 0] = np.arange(7)
+    images = Part("a test", (2, 3, 3), np.zeros(7, int), lambda: iter(np.split(values, [2, 3])))
+    scaling = fit_scaling(images, "standard")
+    assert scaling.scale.ravel()[0] == 1
+    assert not scaling(values, np.dtype("f8"))[:, 0].any()
+
+
 def test_test_samples_are_scaled_by_the_training_sets_statistics(tmp_path):
     write_h5(tmp_path / "mine.h5")
     data = load(data=str(tmp_path / "mine.h5"))

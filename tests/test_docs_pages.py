@@ -26,7 +26,8 @@ TUTORIALS = [
 ]
 CLASSIFIERS = ("spirals.toml", "digits.toml")
 # What makes a run of a tutorial one of a moment.
-SHRUNK = ["stop.max_iterations=3", "parallel.threads=1", "parallel.chunks=8"]
+SHRUNK = ["stop.max_iterations=3", "parallel.threads=1"]
+FEWER_POINTS = ["problem.points=64", "parallel.chunks=8"]
 
 
 class Block(NamedTuple):
@@ -145,7 +146,7 @@ def _run(words: list[str], tree: Path) -> None:
         case ["hpctrain", "compare", *_]:
             pass  # starts processes of its own, which take long to start
         case ["hpctrain", "run", job, *others]:
-            shrunk = SHRUNK if job in CLASSIFIERS else [*SHRUNK, "problem.points=64"]
+            shrunk = SHRUNK if job in CLASSIFIERS else [*SHRUNK, *FEWER_POINTS]
             assert cli.main(["run", job, *others, *(w for s in shrunk for w in ("--set", s))]) == 0
         case ["hpctrain", *others]:
             assert cli.main(others) == 0

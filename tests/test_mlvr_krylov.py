@@ -61,9 +61,16 @@ def test_flexible_cg_minimises_over_two_preconditioned_directions():
         assert abs(float(residual @ d)) < 1e-10 * float(b.norm() * d.norm())
 
 
-def test_flexible_cg_ends_where_there_is_no_positive_curvature():
+def test_flexible_cg_gives_the_right_hand_side_where_the_first_curvature_is_not_positive():
+    """With b = -∇L it is a direction of descent still."""
     B, b = -spd_matrix(), random_vector()
-    assert not flexible_cg(lambda v: B @ v, b, 0, 5).any()
+    assert torch.equal(flexible_cg(lambda v: B @ v, b, 0, 5), b)
+
+
+def test_flexible_cg_ends_before_a_later_direction_of_negative_curvature():
+    B, b = torch.diag(torch.tensor([2.0, -1.0])).double(), torch.tensor([4.0, 1.0]).double()
+    x = flexible_cg(lambda v: B @ v, b, 0, 5)
+    torch.testing.assert_close(x, b * float(b @ b / (b @ B @ b)), rtol=1e-14, atol=0)
 
 
 def test_secant_pairs_hold_whatever_the_initial_matrix_is():

@@ -294,7 +294,8 @@ def test_solvers_and_networks_are_classes_from_python_too(tmp_path, data):
     problem = {"name": "classification", "data": "mnist", "data_path": data / "digits"}
     classifier = TABLES | {"problem": problem, "network": {"kind": Net}}
     trained = train(classifier, set={"precision": "float32", "stop.max_iterations": 2})
-    assert 0 <= trained.run.final["test_accuracy"] <= 1 and trained.errors == {}
+    assert 0 <= trained.final["test_accuracy"] <= 1 and trained.errors == {}
+    assert f"test_accuracy {trained.final['test_accuracy']:.3e}" in repr(trained)
     probabilities = trained.network(torch.zeros(3, 1, 6, 6))
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(3))
     with pytest.raises(InputError, match="the run of a classifier has no solution at points"):

@@ -1,5 +1,6 @@
 """Classes and probabilities of samples, against the network and the labels."""
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -112,6 +113,10 @@ def test_what_cannot_be_classified_is_refused_in_one_line(train, tmp_path):
     path = train("digits", CLASSIFIER)
     np.save(tmp_path / "wide.npy", np.zeros((2, 1, 7, 6)))
     np.save(tmp_path / "nan.npy", np.full((2, 1, 6, 6), np.nan))
+    np.savez(tmp_path / "table.npz", x=np.zeros(3))
+    (tmp_path / "broken.h5").write_text("x")
+    with h5py.File(tmp_path / "complex.h5", "w") as file:
+        file["inputs"] = np.zeros((2, 1, 6, 6), complex)
     for samples, output, more, said in (
         ("none.npy", "o.csv", {}, 'none.npy\' are not allowed, there is no such file: "train" or'),
         (
@@ -120,6 +125,9 @@ def test_what_cannot_be_classified_is_refused_in_one_line(train, tmp_path):
             {},
             r"samples of shape \(1, 7, 6\): the run was trained with .*1, 6,",
         ),
+        ("table.npz", "o.csv", {}, r"table\.npz: \.npz is not allowed for samples: .*\.npy \(N"),
+        ("broken.h5", "o.csv", {}, r"broken\.h5 cannot be read: "),
+        ("complex.h5", "o.csv", {}, r"complex\.h5 holds complex128, allowed are real numbers"),
         ("nan.npy", "o.csv", {}, "samples 0 to 1 are not all finite"),
         ("nan.npy", "o.vtu", {}, r"o\.vtu is not allowed: its name must end in \.csv"),
         ("nan.npy", "o.csv", {"at": "t=0"}, "--at t=0 is not allowed: .* run of a classifier"),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from quadratic import minimum, objective_of, random_quadratic, setting_of
 
 from hpctrain.decomposition.blocks import Block
+from hpctrain.linalg.krylov import UNBOUNDED
 from hpctrain.linalg.krylov.steihaug_cg import CGOutcome, steihaug_cg
 from hpctrain.methods.quasi_newton.lsr1 import LSR1, Hessian
 from hpctrain.methods.trust_region.control import (
@@ -144,6 +145,17 @@ def test_negative_curvature_is_followed_to_the_boundary():
     assert found.outcome is CGOutcome.NEGATIVE_CURVATURE
     assert float(found.step.norm()) == pytest.approx(3.0, rel=1e-14)
     assert found.predicted == pytest.approx(model_reduction(A, g, found.step), rel=1e-10)
+
+
+def test_without_a_region_steps_end_before_negative_curvature_or_go_along_the_gradient():
+    """Truncated Newton: the first direction has positive curvature, the second none; or neither."""
+    A, g = torch.diag(torch.tensor([2.0, -1.0])).double(), torch.tensor([4.0, 1.0]).double()
+    cauchy = -g * float(g @ g / (g @ A @ g))
+    for B, expected in ((A, cauchy), (-A, -g)):
+        found = cg(B, g, UNBOUNDED)
+        assert found.outcome is CGOutcome.NEGATIVE_CURVATURE
+        torch.testing.assert_close(found.step, expected, rtol=1e-14, atol=0)
+        assert found.predicted == pytest.approx(model_reduction(B, g, expected))
 
 
 @pytest.mark.parametrize("radius", [0.05, 1e3])

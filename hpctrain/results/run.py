@@ -104,12 +104,20 @@ class Result:
         return next((each.status for each in REASONS if each.text == self.reason), 0)
 
     @property
+    def final(self) -> dict[str, float]:
+        """What was measured of the final parameters by name: errors, unknowns, accuracies.
+
+        Of a classifier it has "test_accuracy" and "test_loss", whatever `output.error_every` is.
+        """
+        return dict(self.run.final)
+
+    @property
     def errors(self) -> dict[str, float]:
         """The errors of the final parameters by name: "error", of several fields "error_u" too.
 
         Of an unknown with a true value it is "error_k".
         """
-        return {name: value for name, value in self.run.final.items() if name.startswith("error")}
+        return {name: value for name, value in self.final.items() if name.startswith("error")}
 
     @property
     def unknowns(self) -> dict[str, Estimate]:
@@ -118,7 +126,7 @@ class Result:
         names = [name for name in solution if name.startswith(STANDARD_ERROR)]
         return {
             name.removeprefix(STANDARD_ERROR): Estimate(
-                self.run.final[name.removeprefix(STANDARD_ERROR)], float(solution[name])
+                self.final[name.removeprefix(STANDARD_ERROR)], float(solution[name])
             )
             for name in names
         }
@@ -230,7 +238,7 @@ class Result:
         return copy
 
     def __repr__(self) -> str:
-        known = {"loss": self._find_final_loss(), **self.errors}
+        known = {"loss": self._find_final_loss(), **self.final}
         values = ", ".join(f"{name} {value:.3e}" for name, value in known.items())
         return f"<Result of {self.job.problem.name}: {self.reason}, {values}>"
 

@@ -24,6 +24,8 @@ IMAGES = (
     '"train" or "test" of the run\'s data, .npy (N, …), .h5 (inputs, or a data set), IDX images,'
     " .bin of CIFAR-10, .mat of SVHN"
 )
+# Tables, of points: what files of images without a known ending are is seen by their first bytes.
+TABLES = (".csv", ".npz")
 ROWS = ".npy (N, n), .h5 (features, labels), or a file in LIBSVM format"
 
 Classifier = ClassificationProblem | LogisticProblem
@@ -67,8 +69,7 @@ def _open_array(path: Path, problem: Classifier) -> Samples:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"{path} holds {array.dtype}, allowed are real numbers")
+    _check_real(path, array.dtype)
     _check_shape(path, array.shape[1:], problem)
     return Samples(len(array), lambda first, last: np.array(array[first:last]))
 
@@ -77,8 +78,12 @@ def _open_parts(path: Path, problem: ClassificationProblem) -> Samples:
     if str(path) in OWN:
         return _read_part(path, getattr(problem.data, str(path)), problem)
     if path.suffix in (".h5", ".hdf5"):
-        stored = open_table(path).get(INPUTS)
+        try:
+            stored = open_table(path).get(INPUTS)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from error
         if stored is not None:
+            _check_real(path, stored.dtype)
             _check_shape(path, stored.shape[1:], problem)
             return Samples(stored.shape[0], lambda first, last: stored[first:last])
         _, test = read_data_set(path)
@@ -86,6 +91,8 @@ def _open_parts(path: Path, problem: ClassificationProblem) -> Samples:
     if path.suffix in (".bin", ".mat"):
         part = read_cifar([path]) if path.suffix == ".bin" else read_svhn(path)
         return _read_part(path, part, problem)
+    if path.suffix in TABLES:
+        raise InputError(f"{path}: {path.suffix} is not allowed for samples: {IMAGES}")
     count, blocks = read_idx_images(path)
     _check_shape(path, next(iter(blocks())).shape[1:], problem)
     return Samples(count, _Stream(blocks()).read)
@@ -104,6 +111,11 @@ def _open_rows(path: Path, problem: LogisticProblem) -> Samples:
         rows, labels = data.features, data.labels
     _check_shape(path, rows.shape[1:], problem)
     return Samples(len(labels), lambda first, last: rows[first:last], labels)
+
+
+def _check_real(path: Path, dtype: np.dtype) -> None:
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path} holds {dtype}, allowed are real numbers")
 
 
 def _check_shape(path: Path, found: tuple[int, ...], problem: Classifier) -> None:

@@ -161,7 +161,10 @@ def make_solution(run: str | Path, problem: Any, theta: Tensor, threads: int) ->
         InputError: the problem has no points.
     """
     if not isinstance(problem, Evaluable):
-        raise InputError(f"{run}: the run of a classifier has no solution at points")
+        raise InputError(
+            f"{run}: the run of a classifier has no solution at points: `hpctrain predict` gives"
+            " classes, and Result.network probabilities"
+        )
     return Solution(problem, theta, threads)
 
 

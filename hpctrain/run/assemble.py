@@ -45,7 +45,8 @@ def make_problem(job: Job, device: torch.device = CPU) -> Problem:
     if job.parallel.chunks > problem.samples:
         raise InputError(
             f"parallel.chunks = {job.parallel.chunks} is not allowed: at most {problem.samples},"
-            f" the number of samples of {problem.describe()}"
+            f" the number of samples of {problem.describe()}; set it to"
+            f" {1 << problem.samples.bit_length() - 1}, say, a power of two"
         )
     return problem
 

@@ -18,12 +18,13 @@ class StoredColumn:
     Attributes:
         path: of the file, which is closed between two reads.
         name: of the data set.
-        shape: of all of it.
+        shape, dtype: of all of it.
     """
 
     path: Path
     name: str
     shape: tuple[int, ...]
+    dtype: np.dtype
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         with open_to_read(self.path) as file:
@@ -38,7 +39,7 @@ def open_columns(path: Path) -> dict[str, StoredColumn]:
     """
     with open_to_read(path) as file:
         return {
-            name: StoredColumn(path, name, each.shape)
+            name: StoredColumn(path, name, each.shape, each.dtype)
             for name, each in file.items()
             if isinstance(each, h5py.Dataset)
         }

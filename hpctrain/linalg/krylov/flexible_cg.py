@@ -23,7 +23,7 @@ def flexible_cg(
 
     Each direction is made conjugate to the one before it. If the preconditioner is a fixed positive
     definite matrix, this is the usual preconditioned method. It ends at a direction of nonpositive
-    curvature.
+    curvature; if that is the first one, x = b, of which B and the preconditioner say nothing.
 
     Args:
         product: computes Bv for v (n,), B symmetric.
@@ -42,7 +42,7 @@ def flexible_cg(
         Bd = product(d)
         curvature = dot(d, Bd)
         if not curvature > 0:
-            break
+            return x if x.any() else right
         alpha = dot(d, r) / curvature
         x, r = x + alpha * d, r - alpha * Bd
     return x

@@ -2,8 +2,12 @@
 
     min m(s) = gᵀs + ½ sᵀBs,   ‖s‖_M ≤ Δ
 
+Without a region, Δ = `UNBOUNDED`, it is the truncated Newton method, whose steps end before a
+direction of no positive curvature.
+
 Sources: Steihaug, SIAM Journal on Numerical Analysis 20 (1983); Toint 1981; Conn, Gould, Toint,
-Trust-Region Methods (2000), algorithm 7.5.1.
+Trust-Region Methods (2000), algorithm 7.5.1; without a region Nocedal and Wright, Numerical
+Optimization (2006), algorithm 7.1.
 """
 
 import math
@@ -13,7 +17,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from hpctrain.linalg.krylov import Product
+from hpctrain.linalg.krylov import UNBOUNDED, Product
 from hpctrain.linalg.vectors import dot
 
 
@@ -22,7 +26,7 @@ class CGOutcome(Enum):
 
     CONVERGED = "the residual is small enough"
     BOUNDARY = "the next iterate would leave the trust region"
-    NEGATIVE_CURVATURE = "a direction of no positive curvature, followed to the boundary"
+    NEGATIVE_CURVATURE = "a direction of no positive curvature, followed to the boundary if any"
     ITERATIONS = "the cap on iterations is reached"
 
 
@@ -49,7 +53,8 @@ def steihaug_cg(
     Args:
         product: computes Bv for v (n,). B is symmetric, not necessarily positive definite.
         gradient: g (n,).
-        radius: Δ.
+        radius: Δ. At a direction of no positive curvature an `UNBOUNDED` step ends as it is, or is
+            -M⁻¹g if that is the first direction.
         tolerance: the iterations end where ‖Bs + g‖ ≤ tolerance · ‖g‖, in the norm of M⁻¹.
         max_iterations: the greatest number of products with B.
         preconditioner: computes M⁻¹r for r (n,), M symmetric and positive definite. It also defines
@@ -67,6 +72,10 @@ def steihaug_cg(
         Bd = product(d)
         iterations += 1
         curvature = dot(d, Bd)
+        if not curvature > 0 and radius == UNBOUNDED:
+            if iterations == 1:
+                s, predicted = d, rz - 0.5 * curvature
+            return CGResult(s, iterations, predicted, CGOutcome.NEGATIVE_CURVATURE)
         to_boundary = _find_distance(dot(d, Md), dot(s, Md), dot(s, Ms), radius)
         alpha = rz / curvature if curvature > 0 else math.inf
         if alpha >= to_boundary:

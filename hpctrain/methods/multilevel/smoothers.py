@@ -152,7 +152,8 @@ def make_newton_direction(
 ) -> Callable[[Smooth, Point], Tensor]:
     """A function of (h, point) that solves ∇²h d = -∇h by conjugate gradients.
 
-    They stop after `cg_iterations`, or at the relative residual `cg_tolerance`.
+    They stop after `cg_iterations`, at the relative residual `cg_tolerance`, or before a direction
+    of no positive curvature, which is -∇h itself if it is the first.
     """
 
     def direction(h: Smooth, point: Point) -> Tensor:

@@ -119,33 +119,42 @@ class Scaling:
 def fit_scaling(part: Part, kind: str) -> Scaling:
     """What a job's `scaling` means for these samples; reads all of them.
 
+    Means and variances of blocks are merged, so that nothing cancels far from zero. Source: Chan,
+    Golub, LeVeque, The American Statistician 37 (1983).
+
     Args:
         kind: "unit", to [0, 1]: bytes are divided by 255, others by the range of their values;
-            "standard", to mean 0 and variance 1; "none".
+            "standard", to mean 0 and variance 1, but constants to 0; "none".
     """
     by_channel = len(part.shape) == 3
     axes = (0, 2, 3) if by_channel else tuple(range(1 + len(part.shape)))
     channels = part.shape[0] if by_channel else 1
-    total, squares = np.zeros(channels), np.zeros(channels)
-    low, high, read, dtype = np.inf, -np.inf, 0, np.dtype("u1")
+    mean, squares = np.zeros(channels), np.zeros(channels)  # of deviations from the mean
+    lows, highs, read, dtype = np.full(channels, np.inf), np.full(channels, -np.inf), 0, None
     for block in _finite_blocks(part):
         values = block.astype(np.float64)
+        count, dtype = values.size // channels, block.dtype
         with np.errstate(over="ignore", invalid="ignore"):
-            total += values.sum(axis=axes)
-            squares += np.square(values).sum(axis=axes)
-        low, high, dtype = min(low, values.min()), max(high, values.max()), block.dtype
-        read += values.size // channels
+            own = values.mean(axis=axes, keepdims=True)
+            apart = own.reshape(channels) - mean
+            squares += np.square(values - own).sum(axis=axes)
+            squares += np.square(apart) * (read * count / (read + count))
+            mean += apart * (count / (read + count))
+        lows = np.minimum(lows, values.min(axis=axes))
+        highs = np.maximum(highs, values.max(axis=axes))
+        read += count
+    low, high = lows.min(), highs.max()
     if kind == "standard" and not np.isfinite(squares).all():
         raise DataError(
             f"{part.source}: values from {low:.3g} to {high:.3g} are too large for a mean and a"
             ' variance: set problem.scaling to "unit" or "none"'
         )
-    mean = total / read
     if kind == "none":
         shift, scale = np.zeros(channels), np.ones(channels)
     elif kind == "standard":
-        deviation = np.sqrt(np.maximum(squares / read - np.square(mean), 0))
-        shift, scale = mean, np.where(deviation > 0, deviation, 1.0)
+        varies = (highs > lows) & (squares > 0)
+        shift = np.where(highs > lows, mean, lows)
+        scale = np.where(varies, np.sqrt(squares / read), 1.0)
     else:
         low, high = (0.0, 255.0) if dtype == np.uint8 else (low, high)
         shift, scale = np.full(channels, low), np.full(channels, (high - low) or 1.0)

@@ -27,6 +27,9 @@ class Column(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
+    @property
+    def dtype(self) -> np.dtype: ...
+
     def __getitem__(self, rows: Any) -> np.ndarray: ...
 
 
