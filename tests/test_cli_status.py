@@ -36,6 +36,13 @@ def test_bad_job_ends_a_program_of_several_ranks_with_one_line_and_status_2(mpir
     assert (job.returncode, job.stdout) == (2, "")
 
 
+@pytest.mark.filterwarnings("ignore:suspicious MPI execution environment")
+def test_ranks_that_do_not_find_each_other_say_so_in_one_line(refusal, bad_job, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    bad_job.write_text(JOB.replace("12", "2"))
+    assert refusal("run", bad_job).startswith("the launcher started 4 ranks (OMPI_COMM_WORLD_SIZE)")
+
+
 def test_missing_job_is_one_line_and_status_2(refusal):
     assert refusal("run", "none.toml") == NO_JOB
 

@@ -14,6 +14,7 @@ from job_texts import TANH, write_text
 from trials import assert_same_history
 
 from hpctrain import cli
+from hpctrain.run.parts import Place
 from hpctrain.store.run_file import read_run
 
 JOB = write_text(
@@ -126,6 +127,32 @@ def test_missing_checkpoints_do_not_cost_the_history(refusal, run):
     shutil.rmtree(run.with_suffix(".ckpt"))
     assert "its checkpoints are missing: put them back" in refusal(run)[0]
     assert len(read_run(run).history["loss"]) == 4
+
+
+def test_whether_checkpoints_are_missing_depends_on_the_period_of_the_run_so_far(run, refusal):
+    """Of a run that was killed after three iterations, whose first checkpoint was due later."""
+    shutil.rmtree(run.with_suffix(".ckpt"))
+    with h5py.File(run, "a") as file:
+        file.attrs["stop_reason"] = "running"
+    period = "output.checkpoint_every="
+    (line,) = refusal(run, f"{period}1000")
+    assert "its checkpoints are missing" in line
+    with h5py.File(run, "a") as file:
+        text = file.attrs["job"].replace(b"checkpoint_every = 1", b"checkpoint_every = 9")
+        file.attrs["job"] = text
+    assert cli.main(["resume", str(run), "--set", f"{period}1"]) == 0
+    assert read_run(run).history["iteration"].tolist() == [0, 1, 2, 3]
+
+
+def test_other_kernels_are_named_and_kept_beside_those_of_before(run, capsys, monkeypatch):
+    before = read_run(run).attributes["kernels"]
+    monkeypatch.setattr(Place, "kernels", "kernels of a test")
+    for iterations, warned in ((4, True), (5, False)):
+        capsys.readouterr()
+        assert cli.main(["resume", str(run), "--set", f"stop.max_iterations={iterations}"]) == 0
+        said = f"goes on with other kernels, kernels of a test, in the place of {before}"
+        assert (said in capsys.readouterr().err) == warned
+        assert read_run(run).attributes["kernels"] == f"{before}, then kernels of a test"
 
 
 def test_checkpoints_of_another_run_of_the_job_are_refused(refusal, run, tmp_path, job):

@@ -88,9 +88,20 @@ def test_the_job_is_checked_before_its_output_and_leaves_no_file(heat, tmp_path,
 def test_a_run_file_that_cannot_be_made_is_one_line(job, refusal):
     line = refusal("run", job, "-o", "/proc/none/a.h5")
     assert line == "-o /proc/none/a.h5: the run file cannot be made: No such file or directory"
-    assert "File name too long" in refusal("run", job, "-o", "x" * 300)
+    assert "File name too long" in refusal("run", job, "-o", f"{'x' * 300}.h5")
     line = refusal("run", job, "--set", "output.path=/proc/none/a.h5")
     assert line.startswith("output.path = '/proc/none/a.h5': the run file cannot be made: ")
+
+
+@pytest.mark.parametrize("name", ["rate0.1", "run.hdf5", "run"])
+def test_a_run_file_without_its_ending_is_refused_as_others_would_share_its_checkpoints(
+    job, tmp_path, refusal, name
+):
+    line = refusal("run", job, "-o", tmp_path / name)
+    assert line == f"-o {tmp_path / name} is not allowed: the name of a run file ends in .h5"
+    line = refusal("run", job, "--set", f"output.path={tmp_path / name}")
+    assert line.endswith("' is not allowed: the name of a run file ends in .h5")
+    assert sorted(tmp_path.iterdir()) == [job]
 
 
 def test_more_ranks_than_chunks_are_refused():

@@ -6,7 +6,7 @@ import pytest
 from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.run.train import run
+from hpctrain.run.train import resume, run
 from hpctrain.store.run_file import read_run
 
 SHORT = (
@@ -31,6 +31,15 @@ def test_a_run_begins_with_the_final_parameters_of_another(tmp_path):
     second = train(tmp_path / "b.h5", "stop.max_iterations=1", f"start={tmp_path}/a.h5")
     assert np.array_equal(second.iterates.theta[0], first.parameters)
     assert second.history["loss"][0] == first.history["loss"][-1]
+
+
+def test_a_run_goes_on_without_the_file_that_it_began_with(tmp_path):
+    train(tmp_path / "a.h5", "stop.max_iterations=1")
+    train(tmp_path / "b.h5", "stop.max_iterations=2", f"start={tmp_path}/a.h5")
+    whole = train(tmp_path / "c.h5", "stop.max_iterations=4", f"start={tmp_path}/a.h5")
+    (tmp_path / "a.h5").unlink()
+    resume(str(tmp_path / "b.h5"), Communicator(), ["stop.max_iterations=4"])
+    assert np.array_equal(read_run(tmp_path / "b.h5").parameters, whole.parameters)
 
 
 def test_a_run_that_does_not_fit_is_named_with_the_numbers_of_parameters(tmp_path):

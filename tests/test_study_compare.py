@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hpctrain import cli
+from hpctrain.job.own_code import list_own_files, write_digests
 from hpctrain.job.settings import load_job, write_toml
 from hpctrain.results.summary import StudyError, Summary
 from hpctrain.store.run_file import RunWriter, read_run
@@ -46,12 +47,14 @@ error = 0.02
 """
 
 
-def write_run(path, job="", errors=(), phases=None, reason="stop.error reached", ranks=1):
+def write_run(
+    path, job="", errors=(), phases=None, reason="stop.error reached", ranks=1, code="{}"
+):
     """A run of one record an entry: iteration i, i seconds, 2i gradients, an update cost of 3i."""
     run = RunWriter(
         path,
         job=job,
-        environment={"ranks": ranks, "threads": 1},
+        environment={"ranks": ranks, "threads": 1, "own_code": code},
         columns=COLUMNS,
         phases=PHASES,
         ranks=ranks,
@@ -204,6 +207,20 @@ def test_finished_runs_of_the_very_same_job_are_taken_and_others_are_not(tmp_pat
         compare.compare(study)
     write_run(folder / "adam-seed4-6.h5", job, [1.0, 0.1], reason="stop.max_seconds reached")
     assert "stop.max_seconds reached" in compare.compare(study)
+
+
+def test_a_finished_run_of_other_code_is_not_taken(tmp_path, jobs, no_starts):
+    (tmp_path / "own.py").write_text("first")
+    job, folder = tmp_path / "own.toml", tmp_path / "runs"
+    job.write_text(JOB.format(solver="adam").replace("burgers", f"{tmp_path}/own.py:Own"))
+    folder.mkdir()
+    code = write_digests(list_own_files(load_job(str(job))))
+    write_run(folder / "own-seed0.h5", write_toml(load_job(str(job))), [1.0], code=code)
+    study = Study([str(job)], [0], folder=str(folder))
+    assert "stop.error reached" in compare.compare(study)
+    (tmp_path / "own.py").write_text("second")
+    with pytest.raises(AssertionError, match=r"own-seed0-2\.h5 would be run"):
+        compare.compare(study)
 
 
 def test_ranks_are_started_by_mpirun_and_one_rank_alone(jobs, tmp_path, monkeypatch):

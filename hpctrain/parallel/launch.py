@@ -30,7 +30,7 @@ SLURM_RESERVED_STEPS = 0xFFFFFFF0
 SECONDS_TO_FORWARD = 0.5
 
 
-class LaunchError(RuntimeError):
+class LaunchError(InputError):
     """The processes that the launcher started do not form one MPI job."""
 
 

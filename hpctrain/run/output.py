@@ -13,6 +13,8 @@ from hpctrain.parallel.communicator import Communicator
 from hpctrain.store.claim import Claim, InUseError
 from hpctrain.store.run_file import holds_no_record
 
+ENDING = ".h5"
+
 
 class TakenError(InputError):
     """Something stands where a run would write."""
@@ -65,7 +67,7 @@ def claim_new_file(default: str | None, output: str | None) -> Claim | None:
         output: the file that is asked for instead, if any.
 
     Raises:
-        InputError: the file is in use, exists, or cannot be made.
+        InputError: the file is in use, exists, cannot be made, or has another ending.
     """
     if output is not None and output != default:
         return _claim(Path(output), f"-o {output}")
@@ -88,6 +90,9 @@ def name_checkpoint_folder(run_file: Path) -> Path:
 
 def _claim(path: Path, asked: str) -> Claim:
     """A place for a new run file; `asked` is how messages name it."""
+    if path.suffix != ENDING:
+        # Files that differ behind the last point of their names would share checkpoints and logs.
+        raise InputError(f"{asked} is not allowed: the name of a run file ends in {ENDING}")
     try:
         claim = Claim(path)
         try:

@@ -58,6 +58,12 @@ class Parts:
     untraced: str | None
     renewal: Renewal | None = None
 
+    @property
+    def kernels(self) -> str:
+        """Names the kernels, and what is evaluated by torch all the same."""
+        untraced = f", residual in torch: {self.untraced}" if self.untraced else ""
+        return self.place.kernels + untraced
+
     @cached_property
     def asked(self) -> list[Asked]:
         """The criteria of `stop`, with their values."""

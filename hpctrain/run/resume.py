@@ -1,5 +1,6 @@
 """What a run goes on from: its job, its last whole checkpoint, and the history up to there."""
 
+import tomllib
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from hpctrain.errors import InputError
 from hpctrain.job.kept_settings import ALLOWED, is_allowed, list_added, list_changes
-from hpctrain.job.overrides import Overrides, read_overrides
+from hpctrain.job.overrides import Overrides, find_setting, read_overrides
 from hpctrain.job.own_code import check_unchanged, list_own_files
 from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
+from hpctrain.kernels.builds import VARIABLE
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.run.output import name_checkpoint_folder
@@ -23,6 +25,9 @@ from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.store.state import Share, StateError, flatten
+
+# Between the kernels that a run had one after the other.
+THEN = ", then "
 
 
 class ResumeError(InputError):
@@ -74,6 +79,7 @@ class Past:
         identity: what tells it from all other runs.
         job: its job, with what was changed for the rest of the run.
         stop_reason: what its file says of its end.
+        kernels: by which it was made so far, one after the other; "" where the file has none.
         checkpoint: where it goes on; None if it was killed before its first checkpoint.
     """
 
@@ -81,11 +87,53 @@ class Past:
     identity: str
     job: Job
     stop_reason: str
+    kernels: str
     checkpoint: Checkpoint | None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is an iterate to go on from, so that θ₀ is not needed any more."""
+        return self.checkpoint is not None
+
+    def add_kernels(self, now: str) -> str:
+        """All kernels of the run, one after the other, given those that it goes on with."""
+        return self.kernels if self._last_kernels in ("", now) else f"{self.kernels}{THEN}{now}"
+
+    def warn_of_kernels(self, now: str) -> None:
+        """Warns where the run goes on with kernels that round differently."""
+        if self._last_kernels not in ("", now):
+            warnings.warn(
+                f"{self.path}: goes on with other kernels, {now}, in the place of"
+                f" {self._last_kernels}: its numbers are not those of a run that was never"
+                f" interrupted ({VARIABLE} chooses kernels)",
+                stacklevel=2,
+            )
+
+    @property
+    def _last_kernels(self) -> str:
+        return self.kernels.split(THEN)[-1]
 
     def read_history(self) -> Run:
         """Reads the records that the run keeps, up to its checkpoint; called on one rank."""
         return read_run(self.path).keep_until(self.checkpoint.iteration if self.checkpoint else -1)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a run file says of its run.
+
+    Attributes:
+        job: its text.
+        own_code: the digests of the files that it names.
+        last: the last iteration; -1 where none is recorded.
+    """
+
+    identity: str
+    job: str
+    own_code: str
+    stop_reason: str
+    kernels: str
+    last: int
 
 
 def find_past(
@@ -103,23 +151,21 @@ def find_past(
             changed, or there is no checkpoint left that is whole.
     """
     path = Path(run_file)
-    identity, text, own_code, stop_reason, last = communicator.run_on_root(
-        lambda: _read(path, overrides)
-    )
-    job = communicator.run_on_all(lambda: parse_job(text, str(path), overrides))
+    found = communicator.run_on_root(lambda: _read(path, overrides))
+    job = communicator.run_on_all(lambda: parse_job(found.job, str(path), overrides))
     if not changed_code:
-        communicator.run_on_root(lambda: check_unchanged(list_own_files(job), own_code, path))
-    store = CheckpointStore(name_checkpoint_folder(path), communicator, identity)
-    checkpoint = store.find_latest(until=last)
+        communicator.run_on_root(lambda: check_unchanged(list_own_files(job), found.own_code, path))
+    store = CheckpointStore(name_checkpoint_folder(path), communicator, found.identity)
+    checkpoint = store.find_latest(until=found.last)
     if checkpoint is None:
-        communicator.run_on_root(lambda: _check_early(path, job, stop_reason, last, store))
+        communicator.run_on_root(lambda: _check_early(path, found, store))
     else:
         _check_same(path, job, checkpoint, communicator)
-    return Past(path, identity, job, stop_reason, checkpoint)
+    return Past(path, found.identity, job, found.stop_reason, found.kernels, checkpoint)
 
 
-def _read(path: Path, overrides: Overrides) -> tuple[str, str, str, str, int]:
-    """Identity, job, digests of its files, stop reason, last iteration (-1 where none is recorded).
+def _read(path: Path, overrides: Overrides) -> _Found:
+    """What the run file says.
 
     Raises:
         InputError: an override is not allowed.
@@ -131,8 +177,14 @@ def _read(path: Path, overrides: Overrides) -> tuple[str, str, str, str, int]:
                 f"{override.said}: a resumed run keeps this setting; allowed are {ALLOWED}"
             )
     iterations = run.history["iteration"]
-    last = int(iterations[-1]) if len(iterations) else -1
-    return str(run.attributes.get("run", "")), run.job, run.own_code, run.stop_reason, last
+    return _Found(
+        identity=str(run.attributes.get("run", "")),
+        job=run.job,
+        own_code=run.own_code,
+        stop_reason=run.stop_reason,
+        kernels=str(run.attributes.get("kernels", "")),
+        last=int(iterations[-1]) if len(iterations) else -1,
+    )
 
 
 def _check_same(path: Path, job: Job, checkpoint: Checkpoint, communicator: Communicator) -> None:
@@ -150,7 +202,7 @@ def _check_same(path: Path, job: Job, checkpoint: Checkpoint, communicator: Comm
         )
 
 
-def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: CheckpointStore) -> None:
+def _check_early(path: Path, found: _Found, store: CheckpointStore) -> None:
     """A run without a checkpoint starts again, if it was killed before it wrote its first."""
     if store.directory.exists() and store.list_names():
         names = ", ".join(store.list_names())
@@ -158,8 +210,9 @@ def _check_early(path: Path, job: Job, stop_reason: str, last: int, store: Check
             f"{path}: cannot be resumed, none of its checkpoints is whole ({store.directory}:"
             f" {names}); run the job again into another file"
         )
-    ended = stop_reason not in (RUNNING.text, NON_FINITE.text)
-    if ended or last > job.output.checkpoint_every > 0:
+    ended = found.stop_reason not in (RUNNING.text, NON_FINITE.text)
+    period = find_setting(tomllib.loads(found.job), "output.checkpoint_every")  # of the run so far
+    if ended or found.last > period > 0:
         raise ResumeError(
             f"{path}: cannot be resumed, its checkpoints are missing: put them back as"
             f" {store.directory}, or run the job again into another file"

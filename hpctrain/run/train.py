@@ -108,7 +108,10 @@ def _train(
         announce(list_own_files(job))
     with carry(communicator, job.parallel.transport, device) as ranks:
         parts = assemble.make_parts(job, ranks, device)
-        theta = choose_start(parts.problem, job.seed, job.start, ranks)
+        if past is not None and ranks.is_root:
+            past.warn_of_kernels(parts.kernels)
+        start = None if past is not None and past.is_begun else job.start
+        theta = choose_start(parts.problem, job.seed, start, ranks)
         with (
             held as output,
             nullcontext(signals) if signals else StopSignals() as noted,

@@ -1,7 +1,8 @@
 """Starts the runs of a study one after the other, each as a process or MPI job of its own.
 
-Run files lie in the study's folder. If there is a finished one of the same job on as many ranks, it
-is used, so that a study that was interrupted goes on where it was.
+Run files lie in the study's folder. If there is a finished one of the same job, with the same code
+of the user's, on as many ranks, it is used, so that a study that was interrupted goes on where it
+was.
 """
 
 import itertools
@@ -14,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpctrain.errors import BAD_INPUT, HpctrainError
-from hpctrain.job.settings import Job, JobError, parse_job
+from hpctrain.errors import BAD_INPUT, HpctrainError, InputError
+from hpctrain.job.own_code import check_unchanged, list_own_files
+from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import RUNNING, SIGNAL
 from hpctrain.parallel.launchers import find_mpirun
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
 from hpctrain.store import writable
-from hpctrain.store.run_file import Run, RunFileError, read_run
+from hpctrain.store.run_file import Run, read_run
 
 UNFINISHED = (RUNNING.text, SIGNAL.text)
 # Seconds between looks at whether a signal came while a run goes on.
@@ -147,11 +149,12 @@ def _is_taken(path: Path) -> bool:
 
 
 def _is_finished(path: Path, run: PlannedRun) -> bool:
-    """Whether a file is that of a complete run of the same job on as many ranks."""
+    """Whether a file is that of a complete run of the same job, and code, on as many ranks."""
     try:
         found = read_run(path)
+        check_unchanged(list_own_files(run.job), found.own_code, path)
         same = run.is_stored_in(found) and found.attributes.get("ranks") == run.ranks
-    except (RunFileError, JobError):
+    except InputError:
         return False
     return same and found.stop_reason not in UNFINISHED
 

@@ -246,6 +246,7 @@ class History:
             job=write_toml(self._job),
             environment={
                 **self._describe_place(),
+                "kernels": past.add_kernels(self._parts.kernels) if past else self._parts.kernels,
                 "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,
                 "parameters": parameters,
                 "run": self._output.identity,
@@ -260,7 +261,7 @@ class History:
         )
 
     def _describe_place(self) -> dict[str, str | int]:
-        place, untraced = self._parts.place, self._parts.untraced
+        place = self._parts.place
         return {
             "ranks": place.ranks.size,
             "threads": place.threads,
@@ -269,7 +270,6 @@ class History:
             "torch": str(torch.__version__),
             "numpy": str(np.__version__),
             "python": platform.python_version(),
-            "kernels": place.kernels + (f", residual in torch: {untraced}" if untraced else ""),
             "device": place.device.name,
             "transport": place.ranks.transport,
         }
