@@ -47,6 +47,9 @@ class Residuals(LeastSquaresLoss):
     def evaluate_residuals(self, theta):
         return self.residuals(theta)
 
+    def sort_by_chunk(self, values):
+        return values
+
     def pull_back(self, theta, weights):
         return weights[:, None] * self.evaluate_jacobian(theta)
 

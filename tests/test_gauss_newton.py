@@ -19,6 +19,7 @@ from hpctrain.networks.dense import DenseNetwork
 from hpctrain.objective import Objective, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.tree import Node, add_to_nodes, push_node, reduce_leaves
+from hpctrain.problems.equations import Box, Dirichlet, Equations, Observations, Periodic, Unknown
 from hpctrain.problems.equations.library.burgers import Burgers
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.solvers import Setting, make_solver
@@ -45,8 +46,7 @@ def small_burgers():
 
 
 def unsketched_dual(objective, theta):
-    """As many rows as residuals: S is orthogonal."""
-    return DualSystem(objective, theta, objective.residuals.sketch(theta, objective.samples, 0, 0))
+    return DualSystem.of_all_rows(objective, theta)
 
 
 def primal(objective, theta):
@@ -344,6 +344,59 @@ def test_both_forms_of_the_system_give_the_same_step(damping):
     torch.testing.assert_close(d[0], d[1], rtol=1e-8, atol=1e-10)
     predictions = [each.predict_decrease(p[0]) for each in factored]
     assert predictions[0] == pytest.approx(predictions[1], rel=1e-9)
+
+
+class Coupled(Equations):
+    """Two residuals a sample, and conditions of single points and of pairs in the loss."""
+
+    geometry = Box(t=(0.0, 1.0), x=(0.0, 1.0))
+    fields = ("u", "v")
+    unknowns = {"k": Unknown(0.7)}
+    conditions = (
+        Dirichlet({"u": 0.3, "v": 0.1}, on="t.low", weight=3.0),
+        Periodic("x", exact=False),
+        Observations({"t": [0.2, 0.5], "x": [0.4, 0.9], "v": [1.0, 2.0]}, ["v"], noise=0.1),
+    )
+
+    def residuals(self, at, u, v, k):
+        return u.t - k * u.xx + v, v.t + u * v.x
+
+
+def coupled(points, separate=False):
+    formulation = Formulation(points, condition_points=8, separate=separate)
+    problem = PinnProblem(Coupled(), DenseNetwork(2, 6, 4), formulation)
+    return problem, Objective.of(problem, Communicator(), 8, 1)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_both_forms_give_the_same_step_of_several_residuals_and_conditions(separate):
+    problem, objective = coupled(40, separate)
+    theta = problem.make_initial_parameters(0)
+    assert objective.residuals.count > objective.samples
+    rows, counts = objective.residuals.gather_rows(theta)
+    assert torch.equal(rows[:, 0], objective.residuals.gather_residuals(theta, counts))
+    J, r = rows[:, 1:], rows[:, 0]
+    assert len(r) == objective.residuals.count
+    assert float(r @ r) / objective.samples == pytest.approx(objective.evaluate(theta).loss)
+    for damping in (1e-3, 1.0):
+        factored = [make(objective, theta).factor(damping) for make in (primal, unsketched_dual)]
+        B = 2 / objective.samples * J.T @ J + damping * torch.eye(len(theta), dtype=torch.float64)
+        expected = -torch.linalg.solve(B, 2 / objective.samples * J.T @ r)
+        for each in factored:
+            torch.testing.assert_close(each.compute_velocity(), expected, rtol=1e-7, atol=1e-9)
+        d = [each.compute_correction(expected, 0.3 * expected) for each in factored]
+        torch.testing.assert_close(d[0], d[1], rtol=1e-7, atol=1e-9)
+        predictions = [each.predict_decrease(expected) for each in factored]
+        assert predictions[0] == pytest.approx(predictions[1], rel=1e-8)
+
+
+@pytest.mark.parametrize("points, is_dual", [(60, False), (20, True)])
+def test_the_smaller_form_is_chosen_by_residuals_not_by_samples(points, is_dual):
+    _, objective = coupled(points)
+    n, count = objective.parameters, objective.residuals.count
+    assert objective.samples < n and (count < n) == is_dual
+    (line, _) = make_solver(Setting(objective), GaussNewtonOptions()).describe()
+    assert (f"J Jᵀ {count} x {count}" if is_dual else f"JᵀJ {n} x {n}") in line
 
 
 @pytest.mark.parametrize("rows", [16, 48, 200])

@@ -89,6 +89,9 @@ class LeastSquaresLoss(SampledLoss, Protocol):
     def evaluate_residuals(self, theta: Tensor) -> Tensor:
         """Computes the residuals r at θ, a number for each row of this rank."""
 
+    def sort_by_chunk(self, values: Tensor) -> Tensor:
+        """Sorts a number for each row of this rank, from residuals' order to `evaluate_rows`'."""
+
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Computes Jᵀw over each chunk, (C, n), for weights w, one for each row of this rank."""
 

@@ -50,6 +50,11 @@ class Residuals:
         self._held = division.held
 
     @property
+    def count(self) -> int:
+        """R, how many residuals all samples have."""
+        return self._share.rows
+
+    @property
     def coupling(self) -> Coupling | None:
         """Which parameters have rows of J in common, where few have."""
         return self._share.coupling if isinstance(self._share, CoupledLoss) else None
@@ -159,6 +164,27 @@ class Residuals:
         rows = share.evaluate_rows(theta, 0, self._held[1] - self._held[0])
         return torch.cat(rows), counts
 
+    def gather_rows(self, theta: Tensor) -> tuple[Tensor, list[int]]:
+        """Computes the rows [r J] of all residuals at θ, chunk after chunk, by one gather.
+
+        Returns:
+            (R, 1 + n), whole on every rank, and the number of rows of each.
+        """
+        own, counts = self.evaluate_rows(theta)
+        return self._ranks.allgather_rows(own, counts), counts
+
+    def gather_residuals(self, theta: Tensor, counts: list[int]) -> Tensor:
+        """Computes all residuals r (R,) at θ in the order of `gather_rows`, by one gather.
+
+        Args:
+            theta: θ (n,).
+            counts: the number of rows of each rank.
+        """
+        share = self._share
+        self._division.count_losses(share.loss_cost)
+        own = share.sort_by_chunk(share.evaluate_residuals(theta))
+        return self._ranks.allgather_rows(own, counts)
+
     def _list_rows(self, theta: Tensor) -> Iterator[Tensor]:
         """Yields the rows [J r] of one of this rank's chunks after the other."""
         level = self._share.chunks_at_a_time.bit_length() - 1
@@ -194,9 +220,9 @@ class Residuals:
         """Computes a random sketch S [r J] of the residuals r and their Jacobian J.
 
         S is a count sketch (Charikar, Chen, Farach-Colton 2002). The samples of a chunk are divided
-        into groups, and a row of the sketch is the sum of the rows of [r J] of a group, each with a
-        random sign of its own. So E[SᵀS] = I, and SᵀS = I where every group is one row. One gather
-        brings the rows to all ranks.
+        into groups, those of each kind of sample alike, and a row of the sketch is the sum of the
+        rows of [r J] of the groups of all kinds, each with a random sign of its own. So
+        E[SᵀS] = I. One gather brings the rows to all ranks.
 
         Args:
             theta: θ (n,).

@@ -70,7 +70,7 @@ class GaussNewtonOptions(DampingOptions):
         " largest column",
     )
     form: Literal["auto", "primal", "dual"] = Field(
-        "auto", description="n x n, or N x N; by default the smaller one"
+        "auto", description="n x n, or R x R of R residuals; by default the smaller one"
     )
     sketch: int | None = Field(
         None, ge=1, description="rows of a random sketch of the residuals; by default none"
@@ -168,9 +168,11 @@ class GaussNewton(Solver[GaussNewtonState]):
             return PrimalSystem(objective, state.point, self.options.cutoff)
         if not self._is_dual:
             return PrimalSystem(objective, state.point)
-        rows = self.options.sketch or objective.samples
-        sketch = objective.residuals.sketch(theta, rows, self.setting.seed, state.iteration)
-        return DualSystem(objective, theta, sketch)
+        if self.options.sketch is None:
+            return DualSystem.of_all_rows(objective, theta)
+        rows, seed = self.options.sketch, self.setting.seed
+        sketch = objective.residuals.sketch(theta, rows, seed, state.iteration)
+        return DualSystem.of_sketch(objective, theta, sketch)
 
     @property
     def _is_dual(self) -> bool:
@@ -178,11 +180,11 @@ class GaussNewton(Solver[GaussNewtonState]):
         if o.form == "auto" and objective.residuals.coupling is not None:
             return o.sketch is not None
         if o.form == "auto":
-            return o.sketch is not None or objective.samples < objective.parameters
+            return o.sketch is not None or objective.residuals.count < objective.parameters
         return o.form == "dual"
 
     def describe(self) -> list[str]:
-        n, N = self.setting.objective.parameters, self.setting.objective.samples
+        n, N = self.setting.objective.parameters, self.setting.objective.residuals.count
         o = self.options
         steps = f"{o.corrections} corrections of a step at most" if o.corrections else "plain"
         system = f"JᵀJ {n} x {n}" if not self._is_dual else f"J Jᵀ {N} x {N}"

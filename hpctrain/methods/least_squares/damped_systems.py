@@ -21,6 +21,7 @@ Sources: Björck, Numerical Methods for Least Squares Problems (1996); sketched 
 physics-informed networks: DSGNAR, arXiv 2607.02194.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -130,18 +131,45 @@ class FactoredPrimal:
 
 
 class DualSystem:
-    """A (k, n) on every rank and A Aᵀ (k, k) in block rows over them; collective to make."""
+    """A (k, n) on every rank and A Aᵀ (k, k) in block rows over them; collective to make.
 
-    def __init__(self, objective: Objective, theta: Tensor, sketch: Sketch) -> None:
-        self.objective, self.theta, self.sketch = objective, theta, sketch
-        self.r = sketch.rows[:, 0].contiguous()
-        self.A = sketch.rows[:, 1:].contiguous()
+    Args:
+        theta: θ (n,).
+        rows: S [r J] (k, 1 + n) at θ, whole on every rank.
+        evaluate: computes S r (k,) at another point; collective.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        theta: Tensor,
+        rows: Tensor,
+        evaluate: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.objective, self.theta, self.evaluate = objective, theta, evaluate
+        self.r = rows[:, 0].contiguous()
+        self.A = rows[:, 1:].contiguous()
         ranks = objective.communicator
         layout = Layout(len(self.A), ranks.size)
         places = map(layout.find_slices, layout.list_rows(ranks.rank))
         own = [(self.A[rows] @ self.A[columns].T).view(-1) for rows, columns in places]
         numbers = torch.cat([self.A.new_empty(0), *own])
         self.gram = BlockRows(ranks, layout, numbers, objective.threads)
+
+    @classmethod
+    def of_all_rows(cls, objective: Objective, theta: Tensor) -> "DualSystem":
+        """S = I."""
+        rows, counts = objective.residuals.gather_rows(theta)
+        return cls(
+            objective, theta, rows, lambda x: objective.residuals.gather_residuals(x, counts)
+        )
+
+    @classmethod
+    def of_sketch(cls, objective: Objective, theta: Tensor, sketch: Sketch) -> "DualSystem":
+        """A random S."""
+        return cls(
+            objective, theta, sketch.rows, lambda x: objective.residuals.apply_sketch(x, sketch)
+        )
 
     def factor(self, damping: float) -> "FactoredDual | None":
         factors = self.gram.factorise(0.5 * self.objective.samples * damping)
@@ -159,8 +187,7 @@ class FactoredDual:
 
     def compute_correction(self, q: Tensor, centre: Tensor) -> Tensor:
         s, beyond = self._system, q - centre
-        moved = s.objective.residuals.apply_sketch(s.theta + q, s.sketch)
-        return -self._solve(moved - torch.mv(s.A, beyond)) - beyond
+        return -self._solve(s.evaluate(s.theta + q) - torch.mv(s.A, beyond)) - beyond
 
     def predict_decrease(self, p: Tensor) -> float:
         s = self._system

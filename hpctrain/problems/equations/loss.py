@@ -320,6 +320,13 @@ class PinnLoss:
         parts = [term.loss.evaluate_residuals(theta) for term in self._terms]
         return torch.cat(parts) if parts else self._none()[:0, 0]
 
+    def sort_by_chunk(self, values: Tensor) -> Tensor:
+        own = values.split([term.rows for term in self._terms])
+        parts = (its.split(term.chunk_rows) for term, its in zip(self._terms, own, strict=True))
+        return torch.cat(
+            [values[:0], *(part for chunk in zip(*parts, strict=True) for part in chunk)]
+        )
+
     def pull_back(self, theta: Tensor, weights: Tensor) -> Tensor:
         own = weights.split([term.rows for term in self._terms])
         pairs = zip(self._terms, own, strict=True)
