@@ -1,10 +1,12 @@
 """How λ is looked for, on losses whose values are given."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from hpctrain.methods.least_squares.damping import DampingOptions, DampingSearch, Proposal
 
@@ -33,6 +35,21 @@ def test_no_damping_is_looked_for_where_less_is_promised_than_rounding_errors(pr
     search, tried = search_of(lambda damping: 1 + 1e-12, promised)
     assert search.find(1.0) is None
     assert len(tried) == trials + 1  # and one at the next number
+
+
+def test_another_step_with_the_same_matrix_is_not_taken_to_where_the_loss_is_nan():
+    """The first step brings the loss down to a hundredth, the next one to NaN."""
+    losses = iter([1e-3, math.nan])
+    search, tried = search_of(lambda _: next(losses), 1.0)
+    search = replace(search, extend=lambda damping, s: s)
+    assert search.find(0.1).point.loss == 1e-3
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize("limits", [{"damping": 1e7}, {"least_damping": 0.1}])
+def test_a_damping_beyond_its_limits_is_refused(limits):
+    with pytest.raises(ValidationError, match="least_damping <= damping <= greatest_damping"):
+        DampingOptions(**limits)
 
 
 @pytest.mark.parametrize("best", [1e-4, 3e-6, 1e-9])

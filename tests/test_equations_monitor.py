@@ -73,14 +73,38 @@ class Line(Equations):
     fields = ("y",)
     unknowns = {"a": Unknown(1.0), "b": Unknown(0.5, positive=True)}
 
-    def __init__(self, x, y):
+    def __init__(self, x, y, *more):
         self.conditions = (
             Observations({"x": x, "y": y}, ["y"]),
+            *more,
             Condition(lambda at, y, a, b: y - a - b * at.x, on="inside", points=len(x)),
         )
 
     def residuals(self, at, y):
         return 1e-9 * y.x
+
+
+def test_tables_of_measurements_count_with_the_scatter_of_their_own_rows():
+    """Rows of few measurements have larger weights in the loss, and so has their noise."""
+    random = np.random.default_rng(1)
+    tables = [np.linspace(-0.9, 0.9, count) for count in (6, 90)]
+    noisy = [2 + 0.7 * x + 9.0 * random.standard_normal(len(x)) for x in tables]
+    more = Observations({"x": tables[1], "y": noisy[1]}, ["y"], weight=3.0, name="more")
+    problem = PinnProblem(Line(tables[0], noisy[0], more), DenseNetwork(1, 3, 2), Formulation(10))
+    theta = problem.make_initial_parameters(0)
+    theta[-2:] = torch.tensor([2.0, np.log(0.7)])
+    found = problem.estimate_uncertainties(theta, Communicator(), 4, 1)
+    terms = problem.share(4, 0, 1, 1)._terms
+    J = [t.loss.evaluate_jacobian(theta, 0, 4)[:, 1:].numpy() for t in terms]
+    r = [t.loss.evaluate_residuals(theta).numpy() for t in terms]
+    pooled = np.mean(np.concatenate(r[1:3]) ** 2)
+    scatter = [pooled, np.mean(r[1] ** 2), np.mean(r[2] ** 2), pooled]
+    assert scatter[1] > 2 * scatter[2]
+    inverse = np.linalg.pinv(sum(j.T @ j for j in J), rcond=1e-13)
+    middle = sum(s * j.T @ j for s, j in zip(scatter, J, strict=True))
+    covariance = inverse @ middle @ inverse
+    assert found["a"].standard_error == pytest.approx(covariance[-2, -2] ** 0.5, rel=5e-3)
+    assert found["b"].standard_error == pytest.approx(0.7 * covariance[-1, -1] ** 0.5, rel=5e-3)
 
 
 def test_standard_errors_of_a_straight_line_are_those_of_linear_regression():

@@ -507,13 +507,13 @@ def test_added_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, first
     assert torch.equal(torch.stack(sums), reduce_leaves(leaves, first))
 
 
-@pytest.mark.parametrize("greatest", [1e6, 1e-9], ids=["taken", "refused"])
-def test_a_step_is_recorded_as_one_gradient_and_one_update_also_where_it_is_refused(greatest):
+@pytest.mark.parametrize("contraction", [0.75, 1e-12], ids=["taken", "refused"])
+def test_a_step_is_recorded_as_one_gradient_and_one_update_also_where_it_is_refused(contraction):
     _, objective = small_burgers()
     theta = torch.rand(objective.parameters, dtype=torch.float64)
-    solver = make_solver(Setting(objective), GaussNewtonOptions(greatest_damping=greatest))
+    solver = make_solver(Setting(objective), GaussNewtonOptions(contraction=contraction))
     state, record = solver.step(solver.init(theta))
-    is_taken = greatest > solver.options.damping
+    is_taken = contraction == 0.75
     assert (record.step_length > 0) == is_taken == (not torch.equal(state.point.theta, theta))
     assert (record.nominal_gradient_evaluations, record.update_cost) == (1, 1)
 

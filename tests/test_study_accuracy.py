@@ -72,7 +72,7 @@ def test_targets_ascend_and_hold_what_the_job_asked_for(group):
     assert [row["test accuracy"] for row in rows] == ["0.5", "0.6", "0.7"]
     assert [row["epochs"] for row in rows] == ["0.5"] * 3
     text = seeds.format_comparison([runs], "text")
-    assert text.startswith("At the end (test accuracy as last measured)")
+    assert text.startswith("At the end (test accuracy of the final parameters)")
     assert "To the first record at or above a test accuracy" in text
     assert "at test accuracy >= 0.6" in seeds.format_comparison([runs], "csv")
 

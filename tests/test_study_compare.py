@@ -48,7 +48,14 @@ error = 0.02
 
 
 def write_run(
-    path, job="", errors=(), phases=None, reason="stop.error reached", ranks=1, code="{}"
+    path,
+    job="",
+    errors=(),
+    phases=None,
+    reason="stop.error reached",
+    ranks=1,
+    code="{}",
+    final=None,
 ):
     """A run of one record an entry: iteration i, i seconds, 2i gradients, an update cost of 3i."""
     run = RunWriter(
@@ -63,7 +70,7 @@ def write_run(
         row = {"iteration": i, "seconds": i, "gradient_evaluations": 2 * i, "update_cost": 3 * i}
         phase = np.full((ranks, len(PHASES), 2), 0.5) if phases is None else phases[i]
         run.append(row | {"loss": error**2, "error": error}, phase)
-    run.finish(reason, None)
+    run.finish(reason, None, final)
     return path
 
 
@@ -137,6 +144,12 @@ def test_rows_hold_median_range_and_how_many_seeds_reached_an_error(tmp_path):
         ("0.4", "3 of 3"),
         ("0.1", "2 of 3"),
     ]
+
+
+def test_the_error_at_the_end_is_that_of_the_final_parameters(tmp_path):
+    """Records 0 and 1 were measured, the last one was not."""
+    runs = group(tmp_path, "adam", [1, 0.5, math.nan], final={"final.error": 0.2})
+    assert runs.measured.median == 0.2
 
 
 def test_a_run_that_diverged_has_an_infinite_error(tmp_path):

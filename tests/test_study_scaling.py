@@ -91,6 +91,19 @@ def test_a_fixed_number_of_iterations_comes_after_a_warm_up_and_takes_the_jobs_c
     assert run.job.stop == load_job(job).stop and run.job.parallel.threads == 1
 
 
+def test_a_fixed_number_of_iterations_takes_the_last_stages_own_criteria_away_too(tmp_path):
+    text = JOB.replace(
+        '[solver]\nname = "ssbroyden"\n',
+        '[[solver]]\nname = "adam"\nstop = {max_iterations = 2}\n'
+        '[[solver]]\nname = "ssbroyden"\nstop = {max_iterations = 3, error = 0.1}\n',
+    )
+    (tmp_path / "job.toml").write_text(text)
+    (run,) = scaling._plan(ScalingStudy(str(tmp_path / "job.toml"), [1], iterations=12, repeats=1))
+    first, last = (stage.stop for stage in run.job.solver)
+    assert first.max_iterations == 2 and run.job.stop.max_iterations == 15
+    assert last.max_iterations > 10**6 and last.error == 1e-300
+
+
 def test_runs_on_all_rank_counts_come_before_the_next_repeat(job):
     planned = scaling._plan(ScalingStudy(job, [1, 2], repeats=2))
     assert [run.name for run in planned] == [

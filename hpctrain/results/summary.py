@@ -125,7 +125,8 @@ class Summary:
         outcomes = self.run.history.get("outcome")
         if outcomes is None:
             return float("nan")
-        return float(np.count_nonzero(outcomes != Outcome.ACCEPTED.number))
+        taken = (Outcome.ACCEPTED.number, Outcome.DECREASE_FORCED.number)
+        return float(np.count_nonzero(~np.isin(outcomes, taken)))
 
     def measure_time_shares(self) -> dict[str, float]:
         """Returns the share of each phase in the wall time of all, over records and ranks."""

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from hpctrain.errors import InputError
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
@@ -74,6 +75,16 @@ class SelfScaled(Solver[SelfScaledState]):
 
     names = ("ssbfgs", "ssbroyden")
     Options = SelfScaledOptions
+
+    @classmethod
+    def check_needs(cls, setting: Setting, options: SelfScaledOptions) -> None:
+        super().check_needs(setting, options)
+        n = setting.objective.parameters
+        if options.memory is not None and 2 * options.memory >= n:
+            raise InputError(
+                f"solver.memory = {options.memory} is not allowed: less than half of the {n}"
+                " parameters, as of so many updates the matrix itself is kept"
+            )
 
     def __init__(self, setting: Setting, options: SelfScaledOptions) -> None:
         super().__init__(setting, options)

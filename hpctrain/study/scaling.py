@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpctrain.job.settings import Job, load_job
+from hpctrain.job.stages import name_stages
 from hpctrain.job.stop import list_asked
 from hpctrain.parallel.launch import find_launched_ranks
 from hpctrain.parallel.threads import find_visible_cores
@@ -211,11 +212,16 @@ def _choose_settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
         warm_up = _count_warm_up(study.iterations)
         settings += [f"output.error_every={warm_up}",
                      f"stop.max_iterations={warm_up + study.iterations}"]  # fmt: skip
-        # Others would end a run before that.
+        # Others would end a run before that, and so would the last stage's own.
         settings += [
             f"stop.{criterion.key}={criterion.out_of_reach!r}"
             for criterion, _ in list_asked(job.stop)
             if criterion.key != "max_iterations"
+        ]
+        key, last = [*name_stages(job.solver)][-1]
+        settings += [
+            f"{key}.stop.{criterion.key}={criterion.out_of_reach!r}"
+            for criterion, _ in list_asked(last.stop)
         ]
     return settings
 

@@ -118,6 +118,12 @@ def make_scaling(
     return Scaling(completed, weak, network, threads, first[0].job, host)
 
 
+def _count_samples(problem: Mapping[str, Any], run: Run) -> int:
+    """Those that the job asks for: points of an equation; or else all that there are."""
+    asked = (problem.get(key) for key in ("points", "samples"))
+    return int(next((each for each in asked if each), run.attributes["samples"]))
+
+
 def _make_row(
     ranks: int, runs: Sequence[Run], measured: bool, network: Network, per_cpu: float
 ) -> ScalingRow:
@@ -146,7 +152,7 @@ def _make_row(
         bytes=sent / stretch.iterations,
         iterations=stretch.iterations,
         gradient_evaluations=stretch.gradient_evaluations,
-        samples=int(job["problem"].get("points", job["problem"].get("samples", 0))),
+        samples=_count_samples(job["problem"], run),
         memory_mb=max(float(each.attributes["peak_memory_mb"]) for each in runs),
         rows_mb=matrix / ranks,
     )

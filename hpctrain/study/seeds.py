@@ -57,7 +57,7 @@ class SeedRuns:
 
     @property
     def measured(self) -> Spread:
-        """The last values of the measure; the worst possible one where the loss became infinite."""
+        """The measure at the end; the worst possible one where the loss became infinite."""
         column, worst = self.measure.column, self.measure.worst
         return Spread.of(_find_at_end(summary, column, worst) for summary in self.runs)
 
@@ -109,7 +109,7 @@ def find_final(summary: Summary, name: str) -> float:
 
 def _find_at_end(summary: Summary, name: str, worst: float) -> float:
     diverged = summary.run.stop_reason == NON_FINITE.text
-    return worst if diverged else find_final(summary, name)
+    return worst if diverged else summary.find_final(name)
 
 
 def _find_at_epoch(summary: Summary, epoch: float) -> float:
@@ -130,7 +130,7 @@ def format_comparison(groups: Sequence[SeedRuns], style: str) -> str:
     if style == "csv":
         return tables.format_csv([_list_numbers(group, _list_targets(groups)) for group in groups])
     measure = groups[0].measure
-    title = f"At the end ({measure.name} as last measured): median [range] over seeds"
+    title = f"At the end ({measure.name} of the final parameters): median [range] over seeds"
     parts = [tables.format_table(title, make_end_rows(groups), style)]
     titles = {
         f"{measure.name.capitalize()} after epochs": make_epoch_rows(groups),
@@ -225,6 +225,8 @@ def _write_notes(groups: Sequence[SeedRuns]) -> list[str]:
     notes = [f"{MODEL}; ranks x threads: {', '.join(shapes)}"]
     if any(summary.run.attributes.get("threads", 1) != 1 for summary in summaries):
         notes.append("CPU time is that of all threads of a rank: set parallel.threads=1 to model")
+    if any(np.isnan(summary.parallel_seconds[-1:]).any() for summary in summaries):
+        notes.append("parallel s ends at the last record whose error was measured, before the end")
     if len({summary.network for summary in summaries}) > 1:
         notes.append("the jobs train different networks")
     return notes

@@ -30,7 +30,7 @@ from functools import cached_property
 from math import sqrt
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from hpctrain.objective import Evaluation, Point, Smooth, complete_point
@@ -50,6 +50,12 @@ class DampingOptions(Options):
     least_damping: float = Field(1e-20, gt=0, description="λ is not made smaller")
     greatest_damping: float = Field(1e6, gt=0, description="λ beyond which no step is looked for")
     accept: float = Field(1e-4, ge=0, lt=1, description="a step is taken if ρ is above")
+
+    @model_validator(mode="after")
+    def _order_limits(self) -> "DampingOptions":
+        if not self.least_damping <= self.damping <= self.greatest_damping:
+            raise ValueError("least_damping <= damping <= greatest_damping must hold")
+        return self
 
     def grow(self, damping: float, refusals: int) -> float:
         """λ after the k-th step in a row that was not taken, k = `refusals`."""
@@ -191,7 +197,7 @@ class DampingSearch:
         if d is None:
             return None
         trial = self.objective.evaluate(self.point.theta + taken.step + d)
-        if trial.loss >= taken.evaluation.loss:
+        if not trial.loss < taken.evaluation.loss:  # NaN too
             return None
         return _Taken(trial, taken.step + d, damping, taken.rho)
 

@@ -166,8 +166,15 @@ class PinnLoss:
         return self._add(parts, ())
 
     def compute_losses_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:
-        """Σ ℓ_j over each chunk, of each term (C, T)."""
-        found = [(t.name, t.loss.sum_losses(theta, 0, None)) for t in self._terms]
+        """Σ ℓ_j over each chunk, of each of these terms (C, T)."""
+        terms = [term for term in self._terms if term.name in names]
+        found = [(term.name, term.loss.sum_losses(theta, 0, None)) for term in terms]
+        return self._stack(found, names, ())
+
+    def compute_changes_by_term(self, theta: Tensor, v: Tensor, names: Sequence[str]) -> Tensor:
+        """Σ (J v)² over the rows of each chunk, of each of these terms (C, T), for v (n,)."""
+        terms = [term for term in self._terms if term.name in names]
+        found = [(t.name, t.loss.multiply_gauss_newton_chunks(theta, v) @ v) for t in terms]
         return self._stack(found, names, ())
 
     def compute_gradients_by_term(self, theta: Tensor, names: Sequence[str]) -> Tensor:

@@ -37,7 +37,7 @@ from hpctrain.problems.equations.solution import Composition
 from hpctrain.problems.equations.statement import Formulation, Statement
 from hpctrain.problems.equations.terms import EQUATION, Term
 from hpctrain.problems.equations.trial_solution import TrialSolution
-from hpctrain.problems.equations.uncertainty import Uncertainty, estimate
+from hpctrain.problems.equations.uncertainty import Spread, Uncertainty, estimate
 from hpctrain.problems.outside import Outside
 
 
@@ -149,15 +149,19 @@ class PinnProblem:
         objective = Objective.of(self, communicator, chunks, threads)
         conditions = self.equations.named_conditions
         measured = {n for n, each in conditions.items() if isinstance(each, Observations)}
-        names = measured or {term.name for term in self.terms}
-        rows = sum(
-            self.count_rows(number) * term.samples
+        rows = {
+            term.name: self.count_rows(number) * term.samples
             for number, term in enumerate(self.terms)
-            if term.name in names
-        )
+            if term.name in measured or not measured
+        }
         own = self.share(chunks, communicator.rank, communicator.size, threads)
-        total = communicator.sum_leaves(own.compute_losses_of(theta, names), chunks)
-        return estimate(objective, self.equations.unknowns, float(total) / rows, theta)
+        squares = communicator.sum_leaves(own.compute_losses_by_term(theta, [*rows]), chunks)
+
+        def sum_changes(p: Tensor) -> Tensor:
+            return communicator.sum_leaves(own.compute_changes_by_term(theta, p, [*rows]), chunks)
+
+        spread = Spread(squares, [*rows.values()], sum_changes if measured else None)
+        return estimate(objective, self.equations.unknowns, spread, theta)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
         """The loss over the chunks that rank `rank` of `ranks` holds, one for all that ask."""

@@ -3,13 +3,15 @@
 Near a minimum the unknowns τ and the parameters of the network are estimates by least squares
 with the covariance s² (JᵀJ)⁻¹. The rows of J are scaled as in the loss, and s² is the mean square
 of the scaled rows of measurements, so that their own errors set the scale; without measurements
-that of all rows. An unknown p = p(τ) has the standard error |dp/dτ| s √((JᵀJ)⁻¹_ττ).
+that of all rows. Tables of measurements may differ in it, by their numbers of rows and weights: of
+those the covariance is (JᵀJ)⁻¹ (Σ_t s_t² J_tᵀJ_t) (JᵀJ)⁻¹, with s² for all other rows. An unknown
+p = p(τ) has the standard error |dp/dτ| times the root of its diagonal element.
 
-Source: G. A. F. Seber, C. J. Wild, Nonlinear Regression (1989), section 2.1.
+Source: G. A. F. Seber, C. J. Wild, Nonlinear Regression (1989), sections 2.1 and 2.8.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +47,42 @@ class Uncertainty:
         return 1.96 * self.standard_error
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How the scaled rows of T terms scatter: those of measurements, or all where there are none.
+
+    Attributes:
+        squares: Σ r² over the rows of each term (T,).
+        rows: how many each has.
+        sum_changes: p (n,) ↦ ‖J_t p‖² of each term (T,), collective; None where all scatter alike.
+    """
+
+    squares: Tensor
+    rows: Sequence[int]
+    sum_changes: Callable[[Tensor], Tensor] | None
+
+    @property
+    def pooled(self) -> float:
+        """s², of all of them."""
+        return float(self.squares.sum()) / sum(self.rows)
+
+    def find_variance(self, p: Tensor, inverse: float) -> float:
+        """pᵀ (Σ_t s_t² J_tᵀJ_t + s² Σ_others JᵀJ) p for p = (JᵀJ)⁻¹ e; collective.
+
+        Args:
+            p: (n,).
+            inverse: pᵀ JᵀJ p = (JᵀJ)⁻¹_ττ.
+        """
+        if self.sum_changes is None or len(self.rows) == 1:
+            return self.pooled * inverse
+        own = [each / n - self.pooled for each, n in zip(self.squares, self.rows, strict=True)]
+        changes = self.sum_changes(p)
+        more = math.fsum(float(s * change) for s, change in zip(own, changes, strict=True))
+        return max(self.pooled * inverse + more, 0.0)
+
+
 def estimate(
-    objective: Objective, unknowns: Mapping[str, Unknown], variance: float, theta: Tensor
+    objective: Objective, unknowns: Mapping[str, Unknown], spread: Spread, theta: Tensor
 ) -> dict[str, Uncertainty]:
     """The uncertainties of the unknowns, the last parameters in θ (n,); collective.
 
@@ -54,7 +90,7 @@ def estimate(
 
     Args:
         objective: the whole loss; no work is counted.
-        variance: s².
+        spread: of the rows that set the scale.
     """
     if len(theta) > MOST_PARAMETERS:
         return {}
@@ -68,9 +104,11 @@ def estimate(
     for place, (name, unknown) in enumerate(unknowns.items(), start=len(theta) - len(unknowns)):
         e = torch.zeros_like(theta)
         e[place] = 1
-        inverse = float(factor.solve(e)[place])
+        p = factor.solve(e) * (2 / objective.samples)
+        inverse = float(p[place])
         curvature = float(objective.residuals.multiply_gauss_newton(theta, e)[place])
-        error = math.sqrt(variance * inverse * 2 / objective.samples)
+        curvature *= 0.5 * objective.samples
+        error = math.sqrt(spread.find_variance(p, inverse))
         slope = abs(unknown.slope(float(theta[place])))
         found[name] = Uncertainty(slope * error, inverse * curvature < REDUCED)
     return found

@@ -249,6 +249,7 @@ class History:
                 "kernels": past.add_kernels(self._parts.kernels) if past else self._parts.kernels,
                 "resumes": int(kept.attributes.get("resumes", 0)) + 1 if kept else 0,
                 "parameters": parameters,
+                "samples": self._parts.objective.samples,
                 "run": self._output.identity,
                 "own_code": write_digests(list_own_files(self._job)),
             },
