@@ -1,5 +1,6 @@
 """The errors of a PINN on its test grid, against NumPy on the field that is written with them."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hpctrain.problems.equations import Box, Condition, Equations, Observations,
 from hpctrain.problems.equations.library.klein_gordon import KleinGordon
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.term_losses import describe_overfitted
+from hpctrain.problems.equations.terms import ProblemError
 
 
 def test_the_error_is_divided_by_the_reference_and_that_of_the_paper_by_the_network():
@@ -66,6 +68,35 @@ def test_errors_of_several_fields_and_those_up_to_a_constant():
     ) and "(20 % off)" in monitor.describe_values(values)
 
 
+@pytest.mark.parametrize("order", [("u", "v"), ("v", "u")])
+@pytest.mark.parametrize("of_constants", [False, True])
+def test_beside_a_solution_of_zero_or_a_constant_an_error_is_the_root_mean_square(
+    order, of_constants
+):
+    """Relative to nothing it would be infinite, and must not be lost among those of others."""
+
+    class Still(Equations):
+        geometry, test_grid = Box(x=(0, 1)), (11,)
+        fields = ("u", "v")
+        up_to_constant = ("v",) if of_constants else ()
+
+        def residuals(self, at, u, v):
+            return u.x, v.x
+
+        def reference(self, at):
+            given = {"u": 1 + at.x, "v": 0 * at.x + (0.3 if of_constants else 0.0)}
+            return {name: given[name] for name in order}
+
+    problem = PinnProblem(Still(), DenseNetwork(1, 3, 2), Formulation(10))
+    theta = 3 * problem.make_initial_parameters(0) + 0.1
+    x = torch.linspace(0, 1, 11, dtype=torch.float64)[None]
+    v = problem.evaluate(theta, x, ["v"], 1)["v"]
+    found = problem.make_monitor(Communicator(), 4, 1).measure(theta)
+    v = v - v.mean() if of_constants else v
+    assert found["error_v"] == pytest.approx(float(v.square().mean().sqrt()), rel=1e-9)
+    assert found["error"] == max(found["error_u"], found["error_v"])
+
+
 class Line(Equations):
     """y = a + b x through noisy measurements; the network has no part in it."""
 
@@ -82,6 +113,19 @@ class Line(Equations):
 
     def residuals(self, at, y):
         return 1e-9 * y.x
+
+
+@pytest.mark.parametrize(
+    ("unknowns", "said"),
+    [
+        ({"error": Unknown(0.5)}, "unknowns: error: errors have such names in results"),
+        ({"error_u": Unknown(0.5)}, "unknowns: error_u: errors have such names in results"),
+        ({"k": Unknown(1.0, positive=True, true=-3.0)}, "true = -3.0: it must be above 0"),
+    ],
+)
+def test_unknowns_that_results_could_not_tell_are_refused(unknowns, said):
+    with pytest.raises(ProblemError, match=re.escape(said)):
+        type("Own", (Line,), {"unknowns": unknowns})([0.1], [0.2]).check()
 
 
 def test_tables_of_measurements_count_with_the_scatter_of_their_own_rows():

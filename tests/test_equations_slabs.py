@@ -256,9 +256,33 @@ def test_errors_over_all_windows_are_those_of_all_their_points():
     squares = [np.sum(difference[piece] ** 2) for piece in pieces]
     sizes = [np.sum(solution["reference"][piece] ** 2) for piece in pieces]
     error = np.sqrt(sum(squares) / sum(sizes))
-    assert f"over all windows error {error:.3e}" in monitor.describe_values(
-        monitor.measure(thetas[2])
-    )
+    values = monitor.measure(thetas[2])
+    assert values["error"] == pytest.approx(error, rel=1e-12)
+    said, last = monitor.describe_values(values).split("; in the last one ")
+    assert said.startswith(f"over all windows error {error:.3e}")
+    own = np.sqrt(squares[2] / sizes[2])
+    assert f"{own:.3e}" in last
+
+
+def test_points_of_unequal_windows_count_by_their_lengths():
+    """Where there is no grid every window has as many test points."""
+
+    class Known(Soft):
+        def reference(self, at):
+            return {"u": 1 + at.t * at.x, "v": at.t}
+
+    problem, thetas = slabs_of(Known(), [0.05, 1.0])
+    monitor = SlabMonitor(problem, Communicator(), 4, 1)
+    begin(problem, thetas, 1)
+    solution = monitor.evaluate_solution(thetas[1])
+    early = solution["t"] <= 0.05
+    assert early.sum() == (~early).sum()
+    weights = np.where(early, 0.05, 0.95)
+    for name in ("u", "v"):
+        off = solution[f"prediction_{name}"] - solution[f"reference_{name}"]
+        ratio = np.sum(weights * off**2) / np.sum(weights * solution[f"reference_{name}"] ** 2)
+        found = monitor.measure(thetas[1])[f"error_{name}"]
+        assert found == pytest.approx(np.sqrt(ratio), rel=1e-12)
 
 
 DECAY = """
@@ -410,6 +434,16 @@ def changed(**attributes):
                 )
             ),
             "no Observations",
+        ),
+        (
+            lambda: changed(conditions=(*Around.conditions, Dirichlet({"u": 0.0}, on="t.high"))),
+            "no conditions at t.low and t.high other than Initial",
+        ),
+        (
+            lambda: changed(
+                conditions=(*Around.conditions, Dirichlet({"u": 0.0}, on=("x.low", "t.low")))
+            ),
+            "no conditions at t.low and t.high other than Initial",
         ),
         (lambda: changed(ansatz=lambda self, at: {"u": (0.0, at.t)}), "no ansatz()"),
     ],

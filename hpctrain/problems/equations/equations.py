@@ -161,6 +161,8 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         self._check_names(title)
         self._check_dependence(title)
         for name, unknown in self.unknowns.items():
+            if name == "error" or name.startswith("error_"):
+                raise ProblemError(f"{title}.unknowns: {name}: errors have such names in results")
             _check_unknown(f"{title}.unknowns: {name}", unknown)
         if type(self).quantities is Equations.quantities:
             check_up_to_constant(self, self.fields)
@@ -288,8 +290,9 @@ def _check_unknown(place: str, unknown: Any) -> None:
         raise ProblemError(f"{place}: start = {start!r}: it must be a finite number")
     if not (unknown.true is None or is_finite(unknown.true)):
         raise ProblemError(f"{place}: true = {unknown.true!r}: it must be a finite number, or None")
-    if unknown.positive and not start > 0:
-        raise ProblemError(f"{place}: start = {start!r}: it must be above 0, as positive says")
+    for key, value in {"start": start, "true": unknown.true}.items():
+        if unknown.positive and value is not None and not value > 0:
+            raise ProblemError(f"{place}: {key} = {value!r}: it must be above 0, as positive says")
 
 
 def check_up_to_constant(equations: Equations, names: Sequence[str]) -> None:

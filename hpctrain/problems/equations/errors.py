@@ -36,6 +36,8 @@ from hpctrain.store.run_file import STANDARD_ERROR, TERM_LOSS
 SCATTERED = 10_000
 # Numbers for each field from which its errors are made.
 SUMS = 5
+# Of a sum of squares, by which a difference of two such sums may be off.
+ROUNDING = 1e-13
 
 
 class Measured(ProblemOfTerms, Solution, Protocol):
@@ -60,10 +62,11 @@ def find_test_points(equations: Equations) -> Tensor:
 class ErrorMonitor:
     """‖u_NN − u‖ / ‖u‖ of each field or quantity with a reference; see `problems.base.Monitor`.
 
-    `error` is the largest of them. An equation of one field has `error_paper` too, which is divided
-    by ‖u_NN‖ as in Kopaničáková et al. 2024; one of several has `error_u` for each u. The
-    unknowns are columns under their names, and so are the losses of several terms (`TermLosses`);
-    `error_k` of an unknown k is |k − k_true| / |k_true|, where it is known.
+    Where u is zero it is the root mean square of u_NN. `error` is the largest of them. An equation
+    of one field has `error_paper` too, which is divided by ‖u_NN‖ as in Kopaničáková et al. 2024;
+    one of several has `error_u` for each u. The unknowns are columns under their names, and so are
+    the losses of several terms (`TermLosses`); `error_k` of an unknown k is
+    |k − k_true| / |k_true|, where it is known.
     """
 
     known_columns: tuple[str, ...] = ("error", "error_paper")
@@ -121,16 +124,16 @@ class ErrorMonitor:
         sums = self._communicator.sum_leaves(self._part.sums(theta), self._chunks)
         return to_array(sums).reshape(-1, SUMS)
 
-    def _make_errors(self, found: np.ndarray, count: int) -> dict[str, float]:
-        """The errors, of sums (k, 5) over so many points."""
+    def _make_errors(self, found: np.ndarray, count: float) -> dict[str, float]:
+        """The errors, of sums (k, 5) over points whose weights have the sum `count`."""
         sums = found.tolist()
         errors = {
             name: self._error(name, count, *each)
             for name, each in zip(self._known, sums, strict=True)
         }
-        measured = {"error": max(errors.values())}
+        measured = {"error": float(np.max([*errors.values()]))}  # NaN if any is
         if "error_paper" in self.columns:
-            measured["error_paper"] = _root_ratio(sums[0][0], sums[0][2])
+            measured["error_paper"] = _root_ratio(sums[0][0], sums[0][2], count)
         else:
             measured |= {f"error_{name}": error for name, error in errors.items()}
         return measured
@@ -208,18 +211,28 @@ class ErrorMonitor:
         return words
 
     @staticmethod
-    def join_errors(pairs: "Sequence[tuple[ErrorMonitor, Tensor]]") -> dict[str, float]:
-        """The errors over the points of several monitors, each with its θ (n,); collective."""
+    def join_errors(
+        pairs: "Sequence[tuple[ErrorMonitor, Tensor]]", sizes: Sequence[float]
+    ) -> dict[str, float]:
+        """The errors over the parts of a domain, collective.
+
+        Args:
+            pairs: the monitor of each part, and its θ (n,).
+            sizes: of the parts, whatever numbers of points they have.
+        """
         first = pairs[0][0]
         if not first._known:
             return {}
-        sums = sum(monitor._sum_errors(theta) for monitor, theta in pairs)
-        return first._make_errors(np.asarray(sums), sum(m._part.count for m, _ in pairs))
+        sums = [
+            size / monitor._part.count * monitor._sum_errors(theta)
+            for (monitor, theta), size in zip(pairs, sizes, strict=True)
+        ]
+        return first._make_errors(np.sum(sums, axis=0), math.fsum(sizes))
 
     def _error(
         self,
         field: str,
-        count: int,
+        count: float,
         difference: float,
         exact: float,
         _: float,
@@ -227,9 +240,13 @@ class ErrorMonitor:
         mean: float,
     ) -> float:
         """The relative error of a field from its sums, see `_Part.sums`."""
-        if field in self._problem.equations.up_to_constant:
-            return _root_ratio(difference - off**2 / count, exact - mean**2 / count)
-        return _root_ratio(difference, exact)
+        if field not in self._problem.equations.up_to_constant:
+            return _root_ratio(difference, exact, count)
+        spread = exact - mean**2 / count
+        # That of a constant is the rounding error of the sums.
+        return _root_ratio(
+            difference - off**2 / count, spread if spread > ROUNDING * exact else 0.0, count
+        )
 
     def _title(self, what: str, field: str) -> str:
         """The name of an array of a field in a run file."""
@@ -336,5 +353,6 @@ def _check_finite(equations: Equations, called: str, points: Tensor, values: Ten
         )
 
 
-def _root_ratio(numerator: float, denominator: float) -> float:
-    return math.sqrt(numerator / denominator) if denominator > 0 else math.nan
+def _root_ratio(numerator: float, denominator: float, count: float) -> float:
+    """√(numerator / denominator); beside a reference of zero the root mean square itself."""
+    return math.sqrt(max(numerator, 0.0) / (denominator if denominator > 0 else count))

@@ -30,6 +30,7 @@ class SlabMonitor:
         self._chunks, self._threads = chunks, threads
         self._window, self._own = 0, self._make(0)
         self.columns = self._own.columns
+        self._last: dict[str, float] = {}
         self._whole: dict[str, float] = {}
 
     def _make(self, window: int) -> ErrorMonitor:
@@ -40,14 +41,19 @@ class SlabMonitor:
         if self._window != self._problem.state.window:
             self._window = self._problem.state.window
             self._own = self._make(self._window)
-        return self._own.measure(theta)
+        self._last = self._own.measure(theta)
+        return self._last | self._whole
 
     def evaluate_solution(self, theta: Tensor) -> dict[str, np.ndarray]:
-        """As of one window, for all that have begun, along time; with the errors over all of it."""
+        """As of one window, for all that have begun, along time.
+
+        `measure` has the errors over all of it from then on.
+        """
         thetas = self._problem.list_parameters(theta)
         monitors = [self._make(window) for window in range(len(thetas))]
         pairs = list(zip(monitors, thetas, strict=True))
-        self._whole = ErrorMonitor.join_errors(pairs)
+        lengths = [high - low for low, high in self._problem.bounds[: len(thetas)]]
+        self._whole = ErrorMonitor.join_errors(pairs, lengths)
         parts = [monitor.evaluate_solution(each) for monitor, each in pairs]
         has_grid = self._problem.windows[0].equations.grid is not None
         joined = {}
@@ -64,8 +70,8 @@ class SlabMonitor:
         return f"{said} in window {self._window + 1}" if said else ""
 
     def describe_values(self, values: Mapping[str, float]) -> str:
-        said = self._own.describe_values(values)
         if not self._whole:
-            return said
+            return self._own.describe_values(values)
+        said = self._own.describe_values(self._last)
         over = ", ".join(f"{name} {value:.3e}" for name, value in self._whole.items())
         return f"over all windows {over}; in the last one {said}"

@@ -23,6 +23,7 @@ from hpctrain.problems.equations.conditions import Initial
 from hpctrain.problems.equations.conditions.base import split_name
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.errors import evaluate_references
+from hpctrain.problems.equations.geometry import GeometryError
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.loss import PinnLoss
 from hpctrain.problems.equations.problem import PinnProblem
@@ -81,7 +82,7 @@ class SlabProblem:
         for number, window in enumerate(self.bounds[1:], start=1):
             try:
                 self.windows.append(make(take_window(equations, window, self._start_of(number))))
-            except ProblemError as error:
+            except (ProblemError, GeometryError) as error:
                 raise InputError(f"window {number + 1} of problem.slabs: {error}") from error
         self.samples = self.windows[0].samples
         self._shares: dict[Holding, PinnLoss] = {}

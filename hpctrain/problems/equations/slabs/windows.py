@@ -8,11 +8,14 @@ from typing import Any
 
 from hpctrain.errors import InputError
 from hpctrain.problems.equations.conditions import Initial, Observations
+from hpctrain.problems.equations.conditions.boundary import START, OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import TIME
 from hpctrain.problems.equations.geometry import Box, Geometry
 from hpctrain.problems.equations.geometry.base import Product
 from hpctrain.problems.equations.slabs.handover import Handover, Start
+
+END = f"{TIME}.high"
 
 
 def find_windows(slabs: int | Sequence[float], equations: Equations) -> list[tuple[float, float]]:
@@ -53,6 +56,13 @@ def _check_sliceable(equations: Equations) -> None:
         ),
         "no ansatz() of its own: it is written for all of time": type(equations).ansatz
         is not Equations.ansatz,
+        "no conditions at t.low and t.high other than Initial: each window would meet them": any(
+            each.on in (START, END)
+            if isinstance(each.on, str)
+            else isinstance(each.on, Sequence) and not {START, END}.isdisjoint(each.on)
+            for each in equations.conditions
+            if isinstance(each, OnBoundary) and not isinstance(each, Initial)
+        ),
         "no Observations: they are not shared out over windows": any(
             isinstance(each, Observations) for each in equations.conditions
         ),
