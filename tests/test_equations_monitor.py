@@ -118,8 +118,8 @@ class Line(Equations):
 @pytest.mark.parametrize(
     ("unknowns", "said"),
     [
-        ({"error": Unknown(0.5)}, "unknowns: error: errors have such names in results"),
-        ({"error_u": Unknown(0.5)}, "unknowns: error_u: errors have such names in results"),
+        ({"error": Unknown(0.5)}, "is named error, as a column"),
+        ({"error_u": Unknown(0.5)}, "is named error_u, as a column"),
         ({"k": Unknown(1.0, positive=True, true=-3.0)}, "true = -3.0: it must be above 0"),
     ],
 )
@@ -169,12 +169,15 @@ def test_standard_errors_of_a_straight_line_are_those_of_linear_regression():
     assert found["a"].is_identified and found["b"].is_identified
 
 
-def test_an_unknown_that_the_residuals_do_not_determine_is_named():
+@pytest.mark.parametrize("part", [1.0, 1e-4])
+def test_an_unknown_that_the_residuals_do_not_determine_is_named(part):
+    """Of which there is little in the residuals, too: its own curvature is small then."""
+
     class Twice(Line):
         unknowns = {"a": Unknown(1.0), "b": Unknown(1.0)}
 
         def __init__(self):
-            sum_of = Condition(lambda at, y, a, b: y - a - b, on="inside", points=20)
+            sum_of = Condition(lambda at, y, a, b: y - part * (a + b), on="inside", points=20)
             self.conditions = (sum_of,)
 
     problem = PinnProblem(Twice(), DenseNetwork(1, 3, 2), Formulation(10))

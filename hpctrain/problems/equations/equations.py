@@ -162,7 +162,10 @@ class Equations(ABC, metaclass=_CheckedWhenMade):
         self._check_dependence(title)
         for name, unknown in self.unknowns.items():
             if name == "error" or name.startswith("error_"):
-                raise ProblemError(f"{title}.unknowns: {name}: errors have such names in results")
+                raise ProblemError(
+                    f"{title}: an unknown of the problem is named {name}, as a column of the"
+                    " history is that has an error"
+                )
             _check_unknown(f"{title}.unknowns: {name}", unknown)
         if type(self).quantities is Equations.quantities:
             check_up_to_constant(self, self.fields)

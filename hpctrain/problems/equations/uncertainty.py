@@ -27,6 +27,8 @@ MOST_PARAMETERS = 6000
 SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10)
 # An unknown is not found where the other parameters take so much of its own curvature away.
 REDUCED = 1e8
+# Nor where what was added makes this part of the curvature that is left.
+FROM_RIDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def estimate(
     objective = objective.copy_uncounted()
     G = objective.residuals.assemble_gauss_newton(theta)
     largest = G.find_largest()
-    factor = next((f for s in SHIFTS if (f := G.factorise(s * largest)) is not None), None)
+    factored = ((s * largest, G.factorise(s * largest)) for s in SHIFTS)
+    ridge, factor = next(((s, f) for s, f in factored if f is not None), (0.0, None))
     if factor is None:
         return {}
     found = {}
@@ -110,5 +113,7 @@ def estimate(
         curvature *= 0.5 * objective.samples
         error = math.sqrt(spread.find_variance(p, inverse))
         slope = abs(unknown.slope(float(theta[place])))
-        found[name] = Uncertainty(slope * error, inverse * curvature < REDUCED)
+        share = 0.5 * objective.samples * inverse * ridge
+        is_identified = inverse * curvature < REDUCED and share < FROM_RIDGE
+        found[name] = Uncertainty(slope * error, is_identified)
     return found

@@ -15,6 +15,7 @@ class Windowed(Protocol):
     """A problem that is solved window by window."""
 
     windows: list[PinnProblem]
+    bounds: list[tuple[float, float]]
     state: Any
 
     def list_parameters(self, theta: Tensor) -> list[Tensor]: ...
