@@ -49,6 +49,10 @@ class Physical(Unit):
 
 class Small(Physical):
     weight = 1.0
+
+
+class Large(Physical):
+    weight = 1e11
 """
 JOB = """
 problem = { points = 400 }
@@ -88,6 +92,11 @@ def test_a_residual_that_is_small_in_these_units_trains_as_far_and_is_named(trai
     unit = trained("Unit")
     assert 1e10 * small["loss"][0] == pytest.approx(unit["loss"][0], rel=1e-9)
     assert small["error"][-1] < 2 * unit["error"][-1]
+
+
+def test_a_residual_that_is_large_in_these_units_is_named(trained):
+    with pytest.warns(UserWarning, match=r"^the loss at the start is .*e\+1\d: multiply the resid"):
+        trained("Large", "stop.max_iterations=1")
 
 
 RAW = ("network.scale_inputs=false", "problem.scale_distance=false", "stop.max_iterations=1")

@@ -90,7 +90,7 @@ class Ending(Solver[EndingState]):
     def describe(self):
         return ["ends"]
 """
-NO_DESCENT = "the line search found no decrease along the negative gradient within round-off"
+NO_DESCENT = "the line search found no decrease along the negative gradient"
 
 
 @pytest.fixture

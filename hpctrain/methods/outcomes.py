@@ -22,14 +22,8 @@ class Outcome(Enum):
     SAMPLES_EXHAUSTED = "no decrease was found on these samples: others come next", False
     SKETCH_EXHAUSTED = "no damping gave a decrease with this sketch: another one comes next", False
 
-    NO_DESCENT = (
-        "the line search found no decrease along the negative gradient within round-off",
-        True,
-    )
-    NO_NEWTON_DESCENT = (
-        "the line search found no decrease along the Newton direction within round-off",
-        True,
-    )
+    NO_DESCENT = "the line search found no decrease along the negative gradient", True
+    NO_NEWTON_DESCENT = "the line search found no decrease along the Newton direction", True
     NO_BLOCK_DESCENT = (
         "neither corrections of the blocks nor the negative gradient lower the loss",
         True,

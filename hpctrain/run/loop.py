@@ -5,6 +5,7 @@ one place, by one reduction over all ranks. It holds the solver of one stage at 
 its successor's where that stage ends.
 """
 
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ from hpctrain.run.texts import (
 )
 from hpctrain.solvers.base import Record
 
-# A loss of squared residuals at the start, below which constants of some methods are too large.
-SMALL_LOSS = 1e-8
+# Losses of squared residuals at the start between which constants of some methods are right.
+SMALL_LOSS, LARGE_LOSS = 1e-8, 1e8
 
 
 class NonFiniteError(RunError):
@@ -217,9 +218,9 @@ class Loop:
         return End(reason, self._tally.iteration, self._observers.history.path)
 
     def _warn_of_size(self, loss: float) -> None:
-        """Warns, on rank 0, of residuals for which constants of some methods are too large."""
-        small = self._parts.objective.has_residuals and 0 < loss < SMALL_LOSS
-        if small and self._parts.place.ranks.is_root:
+        """Warns, on rank 0, of residuals for which constants of some methods are not made."""
+        is_far = 0 < loss < SMALL_LOSS or LARGE_LOSS < loss < math.inf
+        if is_far and self._parts.objective.has_residuals and self._parts.place.ranks.is_root:
             warnings.warn(
                 f"the loss at the start is {loss:.1e}: multiply the residual by a number that"
                 " brings it near 1, as constants of some methods (adam, gauss-newton) ask for",

@@ -5,8 +5,9 @@ a correction d of it, with
 
     (B + λ I) p = -∇L,   (B + λ I) d = -((2/N) Jᵀ r(θ + q) + λ (q - c)).
 
-Primal: B (n, n) is summed over the samples without storing J. Dual, for A = J or A = S J with fewer
-rows k than n, by the identity (AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
+Primal: B (n, n) is summed over the samples without storing J. Dual, for A = J, of R residuals of
+the N samples, or A = S J with fewer rows k than n, by the identity
+(AᵀA + δ I)⁻¹ Aᵀ = Aᵀ (A Aᵀ + δ I)⁻¹:
 
     p = -Aᵀ (A Aᵀ + δ I)⁻¹ S r,   δ = λ N / 2,
     q - c + d = -Aᵀ (A Aᵀ + δ I)⁻¹ (S r(θ + q) - A (q - c)).
