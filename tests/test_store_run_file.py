@@ -90,6 +90,17 @@ def test_records_written_together_read_as_those_written_one_by_one(tmp_path):
     assert np.isnan(runs[0].phases[::3]).all() and (runs[0].phases[2::3] > 0).all()
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_the_last_record_gets_the_times_up_to_the_end_if_it_has_none(tmp_path, is_known):
+    run = writer(tmp_path / "a.h5")
+    run.append(row(0), times(1))
+    run.append(row(1), times(2) if is_known else None)
+    run.finish("over", phases=times(7), traffic=np.full((2, 2), 5.0))
+    back = read_run(tmp_path / "a.h5")
+    assert (back.phases[0] == 1).all() and (back.phases[1] == (2 if is_known else 7)).all()
+    assert np.isnan(back.traffic[0]).all() and (back.traffic[1] == 5).all()
+
+
 def test_phases_of_many_ranks_take_space_only_where_they_were_measured(tmp_path):
     path = tmp_path / "a.h5"
     with writer(path, ranks=1000) as run:

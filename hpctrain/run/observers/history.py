@@ -129,8 +129,10 @@ class History:
 
         Collective; asked for where the monitor was.
         """
-        if not moment.is_measured:
-            return None
+        return self._gather_times() if moment.is_measured else None
+
+    def _gather_times(self) -> Timings | None:
+        """As `measure_time`."""
         before, self._timed = self._timed, self._take_snapshot()
         spent = [now - then for now, then in zip(self._timed, before, strict=True)]
         gathered = self._ranks.gather(spent)
@@ -185,9 +187,11 @@ class History:
         memory = self._ranks.find_maximum([measure_peak_memory_mb()])[0]
         facts: dict[str, Any] = {"peak_memory_mb": memory, "stage_reasons": [*ended, reason]}
         facts |= {f"{FINAL}{name}": float(value) for name, value in measured.items()}
-        last = to_array(theta)
+        last, timings = to_array(theta), self._gather_times() or ()
         with self._ranks.timer.phase("io"):
-            self._write_on_root(lambda writer: writer.finish(reason, solution, facts, last))
+            self._write_on_root(
+                lambda writer: writer.finish(reason, solution, facts, last, *timings)
+            )
 
     def explain_fault(self) -> OutputError:
         """Makes the error that ends the run on all ranks for rank 0's `fault`; collective."""

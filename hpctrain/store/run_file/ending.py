@@ -17,6 +17,7 @@ def replace_by_finished(
     ending: Mapping[str, Scalar | Sequence[str]],
     solution: Mapping[str, np.ndarray] | None,
     parameters: np.ndarray | None,
+    last: Mapping[str, np.ndarray],
 ) -> None:
     """Replaces a file that has grown, and that nobody writes any more, by a complete one.
 
@@ -24,10 +25,11 @@ def replace_by_finished(
         path: of the run file.
         ending: root attributes that are known at the end only.
         solution, parameters: as for `RunWriter.finish`.
+        last: the rows of data sets for the last record, where they were not known when it came.
     """
     temporary = files.make_temporary_name(path.with_name(f"{path.name}.end"))
     try:
-        _write(temporary, path, ending, solution, parameters)
+        _write(temporary, path, ending, solution, parameters, last)
         files.sync(temporary)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -41,6 +43,7 @@ def _write(
     ending: Mapping[str, Scalar | Sequence[str]],
     solution: Mapping[str, np.ndarray] | None,
     parameters: np.ndarray | None,
+    last: Mapping[str, np.ndarray],
 ) -> None:
     with (
         h5py.File(path, "r") as grown,
@@ -49,6 +52,9 @@ def _write(
     ):
         for name in grown:
             grown.copy(name, new)
+        for name, row in last.items():
+            if len(new[name]) and np.isnan(new[name][-1]).all():
+                new[name][-1] = row
         attributes.write(new, {**attributes.read(grown), **ending})
         if solution is not None:
             _write_solution(new, solution)

@@ -229,6 +229,8 @@ class RunWriter:
         solution: Mapping[str, np.ndarray] | None = None,
         facts: Mapping[str, Scalar | Sequence[str]] | None = None,
         parameters: np.ndarray | None = None,
+        phases: np.ndarray | None = None,
+        traffic: np.ndarray | None = None,
     ) -> None:
         """Ends the run: a complete file with the solution replaces the growing one.
 
@@ -238,10 +240,16 @@ class RunWriter:
                 each coordinate, in their order.
             facts: root attributes that are known at the end only.
             parameters: the final θ (n,).
+            phases, traffic: of the last record, as for `append`, if it has none yet.
         """
+        last = {
+            "phases": self._fill_by_rank("phases", self._phases, phases),
+            "traffic": self._fill_by_rank("traffic", self._traffic, traffic),
+        }
         self._file.close()
         ending = {"stop_reason": stop_reason, **(facts or {})}
-        replace_by_finished(self.path, ending, solution, parameters)
+        known = {name: row for name, row in last.items() if row is not None}
+        replace_by_finished(self.path, ending, solution, parameters, known)
         self.close()
 
     def sync(self) -> None:
