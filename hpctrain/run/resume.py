@@ -97,7 +97,9 @@ class Past:
 
     def add_kernels(self, now: str) -> str:
         """All kernels of the run, one after the other, given those that it goes on with."""
-        return self.kernels if self._last_kernels in ("", now) else f"{self.kernels}{THEN}{now}"
+        if not self.kernels:
+            return now
+        return self.kernels if self._last_kernels == now else f"{self.kernels}{THEN}{now}"
 
     def warn_of_kernels(self, now: str) -> None:
         """Warns where the run goes on with kernels that round differently."""

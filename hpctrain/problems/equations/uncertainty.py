@@ -7,7 +7,8 @@ that of all rows. Tables of measurements may differ in it, by their numbers of r
 those the covariance is (JᵀJ)⁻¹ (Σ_t s_t² J_tᵀJ_t) (JᵀJ)⁻¹, with s² for all other rows. An unknown
 p = p(τ) has the standard error |dp/dτ| times the root of its diagonal element.
 
-Source: G. A. F. Seber, C. J. Wild, Nonlinear Regression (1989), sections 2.1 and 2.8.
+Sources: G. A. F. Seber, C. J. Wild, Nonlinear Regression (1989), section 2.1; for rows that scatter
+unequally H. White, Econometrica 48 (1980).
 """
 
 import math

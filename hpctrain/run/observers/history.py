@@ -132,7 +132,7 @@ class History:
         return self._gather_times() if moment.is_measured else None
 
     def _gather_times(self) -> Timings | None:
-        """As `measure_time`."""
+        """The same, wherever it is asked for."""
         before, self._timed = self._timed, self._take_snapshot()
         spent = [now - then for now, then in zip(self._timed, before, strict=True)]
         gathered = self._ranks.gather(spent)
