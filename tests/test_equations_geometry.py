@@ -343,6 +343,12 @@ IMPOSSIBLE = {
     "a centre of three": (lambda: Disk(center=(0, 0, 0), radius=1), "for each of the axes x, y"),
     "a flat ellipse": (lambda: Ellipse((0, 0), (1, 0)), "semi_axes=(1, 0)): it must have two"),
     "an ellipse of three axes": (lambda: Ellipse((0, 0, 0), (1, 1)), "for each of two axes"),
+    "a number for a center": (lambda: Disk(3, 1), "Disk(center=3): it must have a finite number"),
+    "a number for semi-axes": (
+        lambda: Ellipse((0, 0), 2),
+        "Ellipse(semi_axes=2): it must have two finite numbers",
+    ),
+    "a number for a point": (lambda: HalfSpace(0, (0, 1)), "HalfSpace(point=0, normal=(0, 1)): "),
     "two corners": (lambda: Polygon([(0, 0), (1, 1)]), "three or more corners"),
     "numbers for corners": (lambda: Polygon([1, 2, 3]), "pairs of finite numbers"),
     "a corner twice": (

@@ -1,7 +1,7 @@
 """What users may give as a number: Python's and NumPy's real ones, but no truth values."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
@@ -23,9 +23,9 @@ def is_count(value: Any, most: float = math.inf) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
 
 
-def are_finite(values: Iterable[Any]) -> bool:
-    """Whether all of them are."""
-    return all(map(is_finite, values))
+def are_finite(values: Any) -> bool:
+    """Whether it is a sequence of finite numbers."""
+    return isinstance(values, Sequence | np.ndarray) and all(map(is_finite, values))
 
 
 def is_interval(value: Any) -> TypeGuard[tuple[float, float]]:

@@ -112,8 +112,9 @@ class HalfSpace(Geometry):
         axes: Sequence[str] = ("x", "y"),
         name: str = "cut",
     ) -> None:
-        self._title = f"HalfSpace(point={tuple(point)}, normal={tuple(normal)})"
-        are_numbers = are_finite([*point, *normal]) and len(point) == len(normal) == len(axes)
+        self._title = f"HalfSpace(point={point!r}, normal={normal!r})"
+        are_numbers = are_finite(point) and are_finite(normal)
+        are_numbers = are_numbers and len(point) == len(normal) == len(axes)
         length = math.hypot(*normal) if are_numbers else 0.0
         if not 0 < length < math.inf:
             raise GeometryError(
@@ -185,10 +186,10 @@ class Ball(Geometry):
         axes: Sequence[str] | None = None,
         name: str = "sphere",
     ) -> None:
-        axes = tuple(axes) if axes else ("x", "y", "z")[: len(center)]
+        axes = tuple(axes) if axes else ("x", "y", "z")[: len(center) if are_finite(center) else 3]
         if not (are_finite(center) and len(center) == len(axes) >= 2):
             raise GeometryError(
-                f"{type(self).__name__}(center={tuple(center)}): it must have a finite number for"
+                f"{type(self).__name__}(center={center!r}): it must have a finite number for"
                 f" each of the axes {', '.join(axes)}"
             )
         if not (are_finite([radius]) and radius > 0):
@@ -267,12 +268,12 @@ class Ellipse(Geometry):
     ) -> None:
         if not (are_finite(center) and len(center) == len(axes) == 2):
             raise GeometryError(
-                f"Ellipse(center={tuple(center)}): it must have a finite number for each of two"
+                f"Ellipse(center={center!r}): it must have a finite number for each of two"
                 f" axes, which are {', '.join(axes)}"
             )
         if not (are_finite(semi_axes) and len(semi_axes) == 2 and min(semi_axes) > 0):
             raise GeometryError(
-                f"Ellipse(semi_axes={tuple(semi_axes)}): it must have two finite numbers above 0"
+                f"Ellipse(semi_axes={semi_axes!r}): it must have two finite numbers above 0"
             )
         self.axes, self._name = tuple(axes), name
         self._center, self._semi_axes = tuple(map(float, center)), tuple(map(float, semi_axes))
