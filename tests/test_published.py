@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_run(folder, planned, reason=None, accuracies=(), **changes):
+def write_run(folder, planned, reason=None, accuracies=(), facts=None, **changes):
     """A run file of a planned job with these accuracies at its iterations, ended or not."""
     job = load_job(
         planned.planned.file,
@@ -44,7 +44,7 @@ def write_run(folder, planned, reason=None, accuracies=(), **changes):
     )
     for k, accuracy in enumerate(accuracies or [0.0]):
         run.append({"iteration": k, "test_accuracy": accuracy}, np.zeros((1, 1, 2)) if k else None)
-    run.finish(reason) if reason else run.close()
+    run.finish(reason, facts=facts) if reason else run.close()
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -93,6 +93,10 @@ def test_accuracies_are_those_after_passes_over_the_mini_batches(folder):
     write_run(folder, planned, accuracies=[k / 100 for k in range(62)])
     assert apts.list_accuracies(planned.read(folder), row) == pytest.approx([6, 60])
     assert "6.0/60.0/–/–; 84.9/96.6/98.1/98.2" in apts.write(folder, seeds=1)
+    planned.find_file(folder).unlink()
+    accuracies = [k / 100 for k in range(62)]
+    write_run(folder, planned, "no decrease is left", accuracies, {"final.test_accuracy": 0.61})
+    assert apts.list_accuracies(planned.read(folder), row) == pytest.approx([6, 60, 61, 61])
 
 
 @pytest.mark.parametrize(

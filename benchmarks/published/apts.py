@@ -15,6 +15,7 @@ from benchmarks.published.parts import NOT_YET, describe_spread, order_by_seed, 
 from benchmarks.published.runs import JobRun
 from benchmarks.tables import write_markdown
 from hpctrain.store.run_file import Run
+from hpctrain.study.starts import UNFINISHED
 
 TITLE = "APTS: test accuracy"
 SEEDS = 10
@@ -172,7 +173,8 @@ small one; but Adam's and those of APTS in data, order 1, come about on the larg
 two points from the tenth epoch on, and not on the small one, where Adam is 8 to 50 points below
 them at first: so they stand beside both. In each cell ours, then the published, in percent after 1,
 10, 50 and 100 epochs; of several seeds the mean (least … greatest; how many) at the last epoch that
-one has reached; "–" is not run yet.
+one has reached; "–" is not run yet, and a run that ended, as no decrease was left in the least
+radius, keeps its last accuracy.
 CIFAR-10's images come from a JPEG copy here. N = 4 and 6 in weights are single matrices and
 biases (`pieces = "tensors"`) where the network has fewer layers. An epoch is a pass over the
 mini-batches. What overlaps are the shares of a mini-batch in data, and the mini-batches in
@@ -211,11 +213,17 @@ def _write_cell(folder: Path, row: Row, column: str, seeds: int) -> str:
 
 
 def list_accuracies(run: Run, row: Row) -> list[float]:
-    """Test accuracies in percent at those of `EPOCHS` that a run has come to, up to a gap."""
+    """Test accuracies in percent at those of `EPOCHS` that a run has come to, up to a gap.
+
+    A run that ended earlier, as nothing was left to try, has its last one at all later epochs.
+    """
     each = 1 if row.overlap is None else BATCHES[row.data]
     iterations, values = run.history["iteration"], run.history["test_accuracy"]
     found = {
         int(k): 100 * float(v) for k, v in zip(iterations, values, strict=True) if np.isfinite(v)
     }
     wanted = [epoch * each for epoch in EPOCHS]
+    if run.stop_reason not in UNFINISHED:
+        last = 100 * run.final["test_accuracy"]
+        found |= {k: last for k in wanted if k > iterations[-1]}
     return [found[k] for k in takewhile(found.__contains__, wanted)]
