@@ -25,7 +25,7 @@ from hpctrain.store.run_file import read_run
 JOB = write_text(
     'name = "burgers"\npoints = 40',
     network="depth = 2\nwidth = 3",
-    solver='name = "gauss-newton"\ngreatest_damping = 1e-3',
+    solver='name = "gauss-newton"\ncontraction = 1e-12',
     stop="max_iterations = 5",
     chunks=2,
 )
