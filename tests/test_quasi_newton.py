@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from quadratic import objective_of, random_quadratic
+from quadratic import objective_of, random_quadratic, setting_of
 
+from hpctrain.errors import InputError
 from hpctrain.methods.quasi_newton import factors as factored
 from hpctrain.methods.quasi_newton import inverse_hessian as broyden
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scaling
@@ -15,6 +16,8 @@ from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.objective import evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import find_row_ranges
+from hpctrain.solvers import make_solver
+from hpctrain.solvers.quasi_newton import SelfScaledOptions
 
 N = 12
 
@@ -251,3 +254,14 @@ def test_rows_are_divided_completely_and_in_whole_parts(ranks):
     ranges = find_row_ranges(1000, ranks)
     assert [row for first, last in ranges for row in range(first, last)] == list(range(1000))
     assert max(last - first for first, last in ranges) <= 1000 / ranks + 2 * 1000 / 64
+
+
+@pytest.mark.parametrize("memory", [N // 2 - 1, (N + 1) // 2])
+def test_updates_to_begin_anew_after_are_fewer_than_half_of_the_parameters(memory):
+    """As of so many H is a matrix, which counts no updates."""
+    setting, options = setting_of(random_quadratic(N), [N]), SelfScaledOptions(memory=memory)
+    if 2 * memory < N:
+        assert f"anew after {memory} updates" in make_solver(setting, options).describe()[0]
+        return
+    with pytest.raises(InputError, match=rf"^solver.memory = {memory} is not .* half of the {N}"):
+        make_solver(setting, options)

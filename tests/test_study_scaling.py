@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,6 +76,12 @@ def test_ranks_beyond_the_cores_are_projected_and_marked(two_cores, capsys, job,
     text = scaling_rows.report(scaling_rows.make_scaling(found, {1, 2}, False, network, network, 1))
     assert "Strong scaling" in text and "a model, not a measurement" in text
     assert "P = 2: projected" in text and "P = 3: projected" not in text
+
+
+@pytest.mark.parametrize(("asked", "samples"), [({"points": 64}, 64), ({"samples": None}, 70)])
+def test_samples_are_those_asked_for_or_else_all_that_a_run_had(asked, samples):
+    run = SimpleNamespace(attributes={"samples": 70})
+    assert scaling_rows._count_samples(asked, run) == samples
 
 
 def test_samples_grow_with_the_ranks_in_weak_scaling_only(job):
