@@ -440,6 +440,10 @@ def changed(**attributes):
             "no conditions at t.low and t.high other than Initial",
         ),
         (
+            lambda: changed(conditions=(*Around.conditions, Dirichlet({"u": 0.0}, on="t"))),
+            "no conditions at t.low and t.high other than Initial",
+        ),
+        (
             lambda: changed(
                 conditions=(*Around.conditions, Dirichlet({"u": 0.0}, on=("x.low", "t.low")))
             ),

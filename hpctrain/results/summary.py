@@ -106,9 +106,16 @@ class Summary:
         """
         if column in self.run.final:
             return self.run.final[column]
-        values = self.run.history.get(column, np.empty(0))
+        values = self.read_column(column)
         finite = values[np.isfinite(values)]
         return float(finite[-1]) if len(finite) else float("nan")
+
+    def read_column(self, name: str) -> np.ndarray:
+        """Reads a column of the history, or the parallel time; NaN where the run has none."""
+        if name == "parallel_seconds":
+            return self.parallel_seconds
+        history = self.run.history
+        return history.get(name, np.full(len(history["iteration"]), np.nan))
 
     @property
     def measured_at(self) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from hpctrain.job.stop import list_criteria
 from hpctrain.results.summary import Summary
 from hpctrain.store.claim import is_claimed
+from hpctrain.store.files import name_checkpoint_folder
 from hpctrain.store.run_file import Run, read_run
 
 # The seconds over which the rate of iterations is measured.
@@ -114,7 +115,7 @@ def look_at(path: Path) -> Sight:
         RunFileError: there is no such file, or it is no run file.
     """
     run, now = read_run(path), time.time()
-    checkpoints = path.with_suffix(".ckpt")
+    checkpoints = name_checkpoint_folder(path)
     made = checkpoints.stat().st_mtime if checkpoints.is_dir() else None
     return Sight(
         run,

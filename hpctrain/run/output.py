@@ -11,6 +11,7 @@ from pathlib import Path
 from hpctrain.errors import InputError
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.store.claim import Claim, InUseError
+from hpctrain.store.files import name_checkpoint_folder
 from hpctrain.store.run_file import holds_no_record
 
 ENDING = ".h5"
@@ -81,11 +82,6 @@ def claim_new_file(default: str | None, output: str | None) -> Claim | None:
         with suppress(TakenError, InUseError):
             return _claim(candidate, f"output.path = {str(candidate)!r}")
     raise AssertionError("there is always another number")
-
-
-def name_checkpoint_folder(run_file: Path) -> Path:
-    """Returns the folder of a run's checkpoints, which lies beside its file."""
-    return run_file.with_suffix(".ckpt")
 
 
 def _claim(path: Path, asked: str) -> Claim:

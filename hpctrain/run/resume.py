@@ -18,11 +18,11 @@ from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.kernels.builds import VARIABLE
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.rows import find_row_ranges
-from hpctrain.run.output import name_checkpoint_folder
 from hpctrain.run.parts import Parts, Tally
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import Checkpoint, CheckpointStore
+from hpctrain.store.files import name_checkpoint_folder
 from hpctrain.store.run_file import Run, read_run
 from hpctrain.store.state import Share, StateError, flatten
 

@@ -47,3 +47,8 @@ def remove_tree(path: Path, aside: Path) -> None:
     """Removes a directory. It is renamed to `aside` first, so that nobody sees a part of it."""
     os.replace(path, aside)
     shutil.rmtree(aside)
+
+
+def name_checkpoint_folder(run_file: Path) -> Path:
+    """Returns the folder of a run's checkpoints, which lies beside its file."""
+    return run_file.with_suffix(".ckpt")

@@ -13,7 +13,7 @@ from hpctrain.results import style
 from hpctrain.results.costs import COSTS
 from hpctrain.results.figures import draw_target
 from hpctrain.results.measures import Measure
-from hpctrain.study.seeds import SeedRuns, read_column
+from hpctrain.study.seeds import SeedRuns
 
 # A panel whose lines end at costs further apart than this has a logarithmic axis.
 LINEAR_RATIO = 20
@@ -95,13 +95,13 @@ def _draw_panel(axes: Axes, groups: Sequence[SeedRuns], cost: str, measure: Meas
 
 
 def _read_curve(summary, cost: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    x, y = read_column(summary, cost), read_column(summary, quantity)
+    x, y = map(summary.read_column, (cost, quantity))
     known = np.isfinite(x) & np.isfinite(y) & (y > 0)
     return x[known], y[known]
 
 
 def _is_known(groups: Sequence[SeedRuns], quantity: str) -> bool:
-    return any(np.isfinite(read_column(s, quantity)).any() for group in groups for s in group.runs)
+    return any(np.isfinite(s.read_column(quantity)).any() for group in groups for s in group.runs)
 
 
 def _draw_legend(empty: Axes, drawn: Axes, groups: Sequence[SeedRuns]) -> None:

@@ -213,16 +213,14 @@ def _choose_settings(study: ScalingStudy, job: Job, ranks: int) -> list[str]:
         settings += [f"output.error_every={warm_up}",
                      f"stop.max_iterations={warm_up + study.iterations}"]  # fmt: skip
         # Others would end a run before that, and so would the last stage's own.
-        settings += [
-            f"stop.{criterion.key}={criterion.out_of_reach!r}"
-            for criterion, _ in list_asked(job.stop)
-            if criterion.key != "max_iterations"
-        ]
         key, last = [*name_stages(job.solver)][-1]
-        settings += [
-            f"{key}.stop.{criterion.key}={criterion.out_of_reach!r}"
-            for criterion, _ in list_asked(last.stop)
-        ]
+        asked = {
+            f"{place}.{criterion.key}": criterion
+            for place, stop in (("stop", job.stop), (f"{key}.stop", last.stop))
+            for criterion, _ in list_asked(stop)
+        }
+        asked.pop("stop.max_iterations", None)
+        settings += [f"{key}={criterion.out_of_reach!r}" for key, criterion in asked.items()]
     return settings
 
 

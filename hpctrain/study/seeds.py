@@ -72,7 +72,7 @@ class SeedRuns:
 
     def cost(self, measure: str) -> Spread:
         """Returns what the whole runs cost, by a measure of cost such as seconds."""
-        return Spread.of(find_final(summary, measure) for summary in self.runs)
+        return Spread.of(summary.find_final(measure) for summary in self.runs)
 
     def count_reached(self, target: float) -> int:
         """Counts the seeds that reached a target of the measure."""
@@ -92,28 +92,13 @@ class SeedRuns:
         return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def read_column(summary: Summary, name: str) -> np.ndarray:
-    """Reads a column of the history, or the parallel time; NaN where the run has none."""
-    if name == "parallel_seconds":
-        return summary.parallel_seconds
-    history = summary.run.history
-    return history.get(name, np.full(len(history["iteration"]), np.nan))
-
-
-def find_final(summary: Summary, name: str) -> float:
-    """Returns the last finite value of a column; NaN if there is none."""
-    values = read_column(summary, name)
-    finite = values[np.isfinite(values)]
-    return float(finite[-1]) if len(finite) else math.nan
-
-
 def _find_at_end(summary: Summary, name: str, worst: float) -> float:
     diverged = summary.run.stop_reason == NON_FINITE.text
     return worst if diverged else summary.find_final(name)
 
 
 def _find_at_epoch(summary: Summary, epoch: float) -> float:
-    epochs, values = read_column(summary, "epoch"), read_column(summary, summary.measure.column)
+    epochs, values = map(summary.read_column, ("epoch", summary.measure.column))
     if not (epochs >= epoch - 1e-9).any():
         return math.nan
     known = values[(epochs <= epoch + 1e-9) & np.isfinite(values)]

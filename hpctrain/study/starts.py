@@ -23,6 +23,7 @@ from hpctrain.parallel.launchers import find_mpirun
 from hpctrain.results.summary import StudyError
 from hpctrain.run.signals import StopSignals
 from hpctrain.store import writable
+from hpctrain.store.files import name_checkpoint_folder
 from hpctrain.store.run_file import Run, read_run
 
 UNFINISHED = (RUNNING.text, SIGNAL.text)
@@ -145,7 +146,7 @@ def find_free_file(run: PlannedRun, folder: Path) -> Path:
 
 def _is_taken(path: Path) -> bool:
     """Whether a run has this name, of which the checkpoint may be all that is left."""
-    return path.exists() or path.with_suffix(".ckpt").exists()
+    return path.exists() or name_checkpoint_folder(path).exists()
 
 
 def _is_finished(path: Path, run: PlannedRun) -> bool:

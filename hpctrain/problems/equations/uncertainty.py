@@ -104,17 +104,15 @@ def estimate(
     ridge, factor = next(((s, f) for s, f in factored if f is not None), (0.0, None))
     if factor is None:
         return {}
-    found = {}
+    found, unit = dict[str, Uncertainty](), 2 / objective.samples  # G = unit · JᵀJ
     for place, (name, unknown) in enumerate(unknowns.items(), start=len(theta) - len(unknowns)):
         e = torch.zeros_like(theta)
         e[place] = 1
-        p = factor.solve(e) * (2 / objective.samples)
-        inverse = float(p[place])
+        z = factor.solve(e)
+        inverse = float(z[place])
         curvature = float(objective.residuals.multiply_gauss_newton(theta, e)[place])
-        curvature *= 0.5 * objective.samples
-        error = math.sqrt(spread.find_variance(p, inverse))
+        error = math.sqrt(spread.find_variance(unit * z, unit * inverse))
         slope = abs(unknown.slope(float(theta[place])))
-        share = 0.5 * objective.samples * inverse * ridge
-        is_identified = inverse * curvature < REDUCED and share < FROM_RIDGE
+        is_identified = inverse * curvature < REDUCED and inverse * ridge < FROM_RIDGE
         found[name] = Uncertainty(slope * error, is_identified)
     return found

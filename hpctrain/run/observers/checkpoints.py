@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hpctrain.run.output import Output, name_checkpoint_folder
+from hpctrain.run.output import Output
 from hpctrain.run.parts import Moment, Parts
 from hpctrain.run.resume import Kept, Stored
 from hpctrain.store.checkpoint import CheckpointStore
+from hpctrain.store.files import name_checkpoint_folder
 
 
 class Checkpoints:

@@ -8,7 +8,8 @@ from typing import Any
 
 from hpctrain.errors import InputError
 from hpctrain.problems.equations.conditions import Initial, Observations
-from hpctrain.problems.equations.conditions.boundary import START, OnBoundary
+from hpctrain.problems.equations.conditions.base import select_pieces
+from hpctrain.problems.equations.conditions.boundary import INSIDE, START, OnBoundary
 from hpctrain.problems.equations.equations import Equations
 from hpctrain.problems.equations.fields import TIME
 from hpctrain.problems.equations.geometry import Box, Geometry
@@ -57,11 +58,11 @@ def _check_sliceable(equations: Equations) -> None:
         "no ansatz() of its own: it is written for all of time": type(equations).ansatz
         is not Equations.ansatz,
         "no conditions at t.low and t.high other than Initial: each window would meet them": any(
-            each.on in (START, END)
-            if isinstance(each.on, str)
-            else isinstance(each.on, Sequence) and not {START, END}.isdisjoint(each.on)
+            piece.name in (START, END)
             for each in equations.conditions
             if isinstance(each, OnBoundary) and not isinstance(each, Initial)
+            if each.on != INSIDE and not callable(each.on)
+            for piece in select_pieces(each.on, equations.frame, title)
         ),
         "no Observations: they are not shared out over windows": any(
             isinstance(each, Observations) for each in equations.conditions
