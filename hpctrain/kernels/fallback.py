@@ -1,29 +1,37 @@
 """Jets evaluated in torch: the reference for the compiled kernels, and what runs where none are.
 
-Every chunk gets a copy of θ of its own, so that autograd returns a gradient for each chunk.
+Chunks are cut into tiles of as many points, the last one filled up: what torch and its libraries
+round depends on the shape of an array, and must not depend on which chunks a rank has. Every tile
+has a copy of θ of its own, so that autograd returns its gradient; those of a chunk are then summed.
 """
 
 import math
 from collections.abc import Sequence
 from functools import reduce
+from itertools import accumulate, chain, pairwise
 
 import torch
 from torch import Tensor
 
 from hpctrain.kernels.jets import JetEvaluator, JetShape, Product, make_input_jets
+from hpctrain.linalg.arrays import sum_chunks
 from hpctrain.networks.dense import DenseLayer, DenseNetwork
+
+# Points of a tile: a multiple of what torch's vector loops take at once in either precision.
+TILE = 32
 
 
 class TorchJets(JetEvaluator):
     """Evaluates jets in torch; see `JetEvaluator`.
 
-    Activations have the shape (C, units, components, points of the longest chunk).
+    Activations have the shape (T, units, components, points of a tile) for T tiles.
 
     Args:
         network, shape, bounds: as for `JetEvaluator`.
         points: coordinates (d, N).
         inputs: the jets (components, p, N) of the network's inputs; by default those of the
             coordinates.
+        tile: points of a tile.
     """
 
     def __init__(
@@ -33,22 +41,30 @@ class TorchJets(JetEvaluator):
         points: Tensor,
         bounds: list[int],
         inputs: Tensor | None = None,
+        tile: int = TILE,
     ) -> None:
         super().__init__(network, shape, bounds)
-        self._network = network
+        self._network, self._tile = network, tile
         self._inputs = make_input_jets(shape, points) if inputs is None else inputs
-        starts, stops = (torch.tensor(b, device=points.device) for b in (bounds[:-1], bounds[1:]))
-        longest = int((stops - starts).max())
-        # Shorter chunks repeat their last point, whose adjoint is then zero.
-        places = starts[:, None] + torch.arange(longest, device=points.device)
+        tiles = [range(first, last, tile) for first, last in pairwise(bounds)]
+        self._tile_bounds = [0, *accumulate(len(each) for each in tiles)]
+        starts = torch.tensor([*chain(*tiles)], dtype=torch.long, device=points.device)
+        stops = torch.tensor([each.stop for each in tiles for _ in each]).to(starts)
+        # A tile that is not full repeats its last point, whose adjoint is then zero.
+        places = starts[:, None] + torch.arange(tile, device=points.device)
         self._inside = places < stops[:, None]
-        self._places = torch.minimum(places, stops[:, None] - 1).clamp(min=0)
+        self._places = torch.minimum(places, stops[:, None] - 1)
         self._input = self._inputs[:, :, self._places].permute(2, 1, 0, 3)
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def recut(self, bounds: list[int]) -> "TorchJets":
         points = self._inputs[0]
         return TorchJets(self._network, self.shape, points, bounds, self._inputs)
+
+    def separate(self) -> "TorchJets":
+        points = self._inputs[0]
+        bounds = list(range(self.points + 1))
+        return TorchJets(self._network, self.shape, points, bounds, self._inputs, tile=1)
 
     def select(self, places: Tensor, bounds: list[int]) -> "TorchJets":
         inputs = self._inputs[..., places.to(self._inputs.device)]
@@ -57,18 +73,18 @@ class TorchJets(JetEvaluator):
     def forward(
         self, theta: Tensor, *, keep: bool, first: int = 0, activations: Tensor | None = None
     ) -> Tensor:
-        by_chunk = theta.detach().expand(self.chunks, -1).clone().requires_grad_(keep)
+        by_tile = self._copy(theta.detach()).clone().requires_grad_(keep)
         y = self._input if activations is None else activations
         with torch.set_grad_enabled(keep):
-            jets = self._evaluate_jets(by_chunk, y, first)
+            jets = self._evaluate_jets(by_tile, y, first)
         if keep:
-            self._kept = (by_chunk, jets)
+            self._kept = (by_tile, jets)
         return self._order_by_point(jets.detach())
 
     def evaluate_prefix(self, theta: Tensor, layer: int) -> Tensor:
         y = self._input
         for below in self._network.layers[:layer]:
-            y = self._hidden(below, theta.detach().expand(self.chunks, -1), y)
+            y = self._hidden(below, self._copy(theta.detach()), y)
         return y
 
     def reverse(
@@ -82,14 +98,15 @@ class TorchJets(JetEvaluator):
     ) -> Tensor:
         if self._kept is None:
             raise RuntimeError("reverse needs a kept forward evaluation")
-        by_chunk, jets = self._kept
+        by_tile, jets = self._kept
         seed = adjoint[:, :, self._places] * self._inside
         (gradient,) = torch.autograd.grad(
-            jets, by_chunk, seed.permute(2, 1, 0, 3), retain_graph=True
+            jets, by_tile, seed.permute(2, 1, 0, 3), retain_graph=True
         )
         last = len(self._network.layers) - 1 if last is None else last
         own = self._network.layers[first : last + 1]
-        return torch.cat([gradient[:, layer.start : layer.stop] for layer in own], dim=1)
+        by_tile = torch.cat([gradient[:, layer.start : layer.stop] for layer in own], dim=1)
+        return sum_chunks(by_tile.T, self._tile_bounds).T
 
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         """Computes the derivative along v, by differentiating twice.
@@ -99,16 +116,21 @@ class TorchJets(JetEvaluator):
         """
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
-            jets = self._evaluate_jets(theta.expand(self.chunks, -1), self._input, 0)
+            jets = self._evaluate_jets(self._copy(theta), self._input, 0)
             u = torch.zeros_like(jets, requires_grad=True)
             (pulled_back,) = torch.autograd.grad(jets, theta, u, create_graph=True)
         (tangent,) = torch.autograd.grad(pulled_back, u, v)
         return self._order_by_point(tangent)
 
+    def _copy(self, theta: Tensor) -> Tensor:
+        """Returns θ for each tile, (T, n)."""
+        return theta.expand(len(self._places), -1)
+
     def _evaluate_jets(self, theta: Tensor, y: Tensor, first: int) -> Tensor:
-        """Evaluates the jets (C, outputs, components, longest) that leave the network.
+        """Evaluates the jets (T, outputs, components, points) that leave the network.
 
         Args:
+            theta: θ of each tile, (T, n).
             y: the jets that enter layer `first`.
         """
         for layer in self._network.layers[first:-1]:
@@ -117,9 +139,7 @@ class TorchJets(JetEvaluator):
 
     def _linear(self, layer: DenseLayer, theta: Tensor, y: Tensor) -> Tensor:
         y = y[:, -layer.inputs :]
-        chunks, inputs, components, longest = y.shape
-        z = torch.bmm(layer.weight(theta), y.reshape(chunks, inputs, components * longest))
-        z = z.reshape(chunks, layer.outputs, components, longest)
+        z = torch.bmm(layer.weight(theta), y.flatten(2)).unflatten(2, (-1, self._tile))
         value = z[:, :, :1] + layer.bias(theta)[:, :, None, None]
         z = torch.cat([value, z[:, :, 1:]], dim=2)
         if layer.scale_index is None:
@@ -144,7 +164,7 @@ class TorchJets(JetEvaluator):
         return torch.stack(rows, dim=2)
 
     def _order_by_point(self, jets: Tensor) -> Tensor:
-        """Turns (C, outputs, components, longest) into (components, outputs, N), unpadded."""
+        """Turns (T, outputs, components, points) into (components, outputs, N), unpadded."""
         return jets.permute(2, 1, 0, 3)[:, :, self._inside]
 
 

@@ -104,6 +104,10 @@ class JetEvaluator(ABC):
             bounds: of the new chunks.
         """
 
+    def separate(self) -> "JetEvaluator":
+        """Makes an evaluator of the same network at the same points, each a chunk by itself."""
+        return self.recut(list(range(self.points + 1)))
+
     @abstractmethod
     def select(self, places: Tensor, bounds: list[int]) -> "JetEvaluator":
         """Makes an evaluator of the same network at some of the points.

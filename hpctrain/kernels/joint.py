@@ -28,6 +28,9 @@ class JointJets(JetEvaluator):
     def recut(self, bounds: list[int]) -> "JointJets":
         return JointJets(self._joint, [part.recut(bounds) for part in self._parts])
 
+    def separate(self) -> "JointJets":
+        return JointJets(self._joint, [part.separate() for part in self._parts])
+
     def select(self, places: Tensor, bounds: list[int]) -> "JointJets":
         return JointJets(self._joint, [part.select(places, bounds) for part in self._parts])
 

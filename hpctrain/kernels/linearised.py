@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.pointwise import trace
+from hpctrain.linalg.arrays import add_in_order
 
 if TYPE_CHECKING:
     from hpctrain.kernels.native import FusedResidual, NativeJets
@@ -64,8 +65,8 @@ class LinearJets:
 
     @cached_property
     def _single(self) -> JetEvaluator:
-        """An evaluator of the same points, each a chunk by itself, whose gradient is a row."""
-        return self.evaluator.recut(list(range(self.evaluator.points + 1)))
+        """The jets of single points, the gradient of each of which is a row."""
+        return self.evaluator.separate()
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ class Linearised:
         """Computes (∂r/∂θ) v (N·m,) for a vector v (n + q,)."""
         u_dot = self.jets.evaluator.differentiate_along(self.theta, v)
         n = self.jets.evaluator.network.parameters
-        by_point = (self.by_jet * u_dot).sum((1, 2)).unflatten(1, (-1, self.group)).sum(2)
-        by_unknown = (self.by_unknown * v[None, n:, None]).sum(1)
-        return (by_point + by_unknown).T.flatten()
+        by_point = add_in_order((self.by_jet * u_dot).flatten(1, 2), 1)
+        by_sample = add_in_order(by_point.unflatten(1, (-1, self.group)), 2)
+        by_unknown = add_in_order(self.by_unknown * v[None, n:, None], 1)
+        return (by_sample + by_unknown).T.flatten()
 
 
 def _fuse(jets: "NativeJets", weights: Tensor) -> "FusedResidual":

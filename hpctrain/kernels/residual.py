@@ -22,7 +22,7 @@ from hpctrain.kernels.jets import JetEvaluator
 from hpctrain.kernels.linearised import Linearised, LinearJets, is_native
 from hpctrain.kernels.pointwise import trace
 from hpctrain.kernels.program import NotTraceableError
-from hpctrain.linalg.arrays import sum_chunks
+from hpctrain.linalg.arrays import add_in_order, sum_chunks
 from hpctrain.user_code.faults import explain, place_of
 
 # Takes numbers of samples (K,); gives the residual at them, and how many it is called for.
@@ -198,7 +198,7 @@ class TorchResidual:
         jets = self.jets.forward(theta, keep=False, first=first, activations=activations)
         with torch.no_grad():
             r = self._evaluate(jets, self._copy_unknowns(theta))
-        return self._sum_chunks(r.square().sum(0))
+        return self._sum_chunks(add_in_order(r.square(), 0))
 
     def sum_losses_and_gradients(
         self,
@@ -214,7 +214,7 @@ class TorchResidual:
         gradients = self.jets.reverse(
             theta, by_jet, first=first, last=last, activations=activations
         )
-        parts = [self._sum_chunks(r.square().sum(0))[:, None], gradients]
+        parts = [self._sum_chunks(add_in_order(r.square(), 0))[:, None], gradients]
         if self.jets.includes_unknowns(last, unknowns_wanted):
             parts.append(self._sum_chunks(by_unknown).T)
         return torch.cat(parts, dim=1)

@@ -4,6 +4,7 @@ All conversions are here. Only compiled kernels, MPI and files also read the mem
 the CPU.
 """
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,16 @@ def to_array(tensor: Tensor) -> np.ndarray:
 def to_tensor(array: np.ndarray, device: torch.device = CPU) -> Tensor:
     """Returns an array as a tensor on a device: the same memory on the CPU, else a copy."""
     return torch.from_numpy(array).to(device)
+
+
+def add_in_order(values: Tensor, dim: int) -> Tensor:
+    """Adds values along a dimension (from 0 on), one after the other.
+
+    torch's own sums take the last numbers of an array in another order, so that what they give
+    depends on where a rank's share ends.
+    """
+    zeros = values.new_zeros(values.shape[:dim] + values.shape[dim + 1 :])
+    return reduce(torch.add, values.unbind(dim), zeros)
 
 
 def sum_chunks(values: Tensor, bounds: list[int]) -> Tensor:
