@@ -9,7 +9,15 @@ import torch
 from faulty_equations import NU, Free, Heat, broken, pinn, probed
 
 from hpctrain.errors import InputError
-from hpctrain.problems.equations import Condition, Dirichlet, Integral, ProblemError, Unknown
+from hpctrain.problems.equations import (
+    Condition,
+    Dirichlet,
+    Integral,
+    Neumann,
+    ProblemError,
+    Robin,
+    Unknown,
+)
 from hpctrain.problems.equations.checks.probe import probe
 
 FILE = Path(__file__).read_text().splitlines()
@@ -148,6 +156,7 @@ def test_a_faulty_function_is_refused_in_one_line_that_names_its_place(name, fun
         assert any(f"{file}.py:" in message for file in FILES) or "must be a" in message
 
 
+NO_NORMAL = "u.normal is not known here: there are normals on pieces of the boundary"
 CONDITIONS = {
     "a failing value": (Dirichlet({"u": lambda at: fail("no")}), "Mine: Dirichlet fails: "),
     "a value of one point": (
@@ -183,6 +192,12 @@ CONDITIONS = {
         "ValueError: no",
     ),
     "another field": (Condition(lambda at, w: w), "asks for w: there is at, then u"),
+    "a slope at fixed coordinates": (Neumann({"u": 0.0}, on={"x": 1.0}), NO_NORMAL),
+    "a mixed one there": (Robin("u", on={"x": 1.0}), NO_NORMAL),
+    "a normal there": (Condition(lambda at, u: u.normal - 1, on={"x": 1.0}), NO_NORMAL),
+    "its direction": (Condition(lambda at, u: u * at.normal.x, on={"x": 1.0}), "at.normal is not"),
+    "a mean of slopes there": (Integral(lambda at, u: u.normal, over={"x": 1.0}), NO_NORMAL),
+    "a slope inside": (Neumann({"u": 0.0}, on="inside"), NO_NORMAL),
     "a truth for all": (Dirichlet({"u": 0.0}, on=lambda at: True), "one truth value for each"),
     "nowhere": (
         Dirichlet({"u": 0.0}, on=lambda at: at.x == 7),

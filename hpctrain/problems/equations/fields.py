@@ -27,6 +27,10 @@ HIGHEST_ORDER = 4
 TIME = "t"
 # Names of a field that are no derivatives.
 RESERVED = ("value", "normal", LAPLACIAN)
+NO_NORMALS = (
+    "is not known here: there are normals on pieces of the boundary, not inside or where"
+    " coordinates are fixed"
+)
 
 
 def list_components(shape: JetShape) -> list[Component]:
@@ -120,7 +124,7 @@ class At:
         if name.startswith("_") or "_axes" not in self.__dict__:
             raise AttributeError(name)
         if name == "normal":
-            raise AttributeError("at.normal is not known here: these points have no normals")
+            raise AttributeError(f"at.normal {NO_NORMALS}")
         if name not in self._axes.names:
             raise AttributeError(f"at.{name} does not exist: at has {', '.join(self._axes.names)}")
         return self.all[self._axes.names.index(name)]
@@ -177,7 +181,7 @@ class Field:
 
     def _normal(self) -> Any:
         if self._normals is None:
-            raise AttributeError(f"{self._name}.normal is not known here: there are no normals")
+            raise AttributeError(f"{self._name}.normal {NO_NORMALS}")
         # All slopes, whichever sides these points are on: a rank may have other sides than another.
         slopes = (self._component((i,)) for i in range(len(self._axes.coordinates)))
         parts = (n * slope for n, slope in zip(self._normals, slopes, strict=False))

@@ -164,12 +164,14 @@ def select_pieces(on: Where, frame: Frame, place: str) -> list[Piece]:
     return chosen
 
 
-def place_points_on(on: Where, frame: Frame, place: str, count: int) -> tuple[Tensor, Tensor]:
-    """Points (d, N) of a part of the boundary, and normals (d, N); zero for fixed coordinates."""
+def place_points_on(
+    on: Where, frame: Frame, place: str, count: int
+) -> tuple[Tensor, Tensor | None]:
+    """Points (d, N) of a part of the boundary, and normals (d, N); none for fixed coordinates."""
     pieces = select_pieces(on, frame, place)
     if isinstance(on, Mapping):
         points = _place_fixed_points(on, frame, place, count)
-        return points, torch.zeros_like(points)
+        return points, None
 
     def choose(patch: Patch) -> Tensor:
         if not callable(on):
