@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from hpctrain.networks.dense import DenseNetwork
@@ -141,8 +142,9 @@ def test_tables_of_measurements_count_with_the_scatter_of_their_own_rows():
     terms = problem.share(4, 0, 1, 1)._terms
     J = [t.loss.evaluate_jacobian(theta, 0, 4)[:, 1:].numpy() for t in terms]
     r = [t.loss.evaluate_residuals(theta).numpy() for t in terms]
-    pooled = np.mean(np.concatenate(r[1:3]) ** 2)
-    scatter = [pooled, np.mean(r[1] ** 2), np.mean(r[2] ** 2), pooled]
+    less = 96 / (96 - 2)  # two unknowns
+    pooled = less * np.mean(np.concatenate(r[1:3]) ** 2)
+    scatter = [pooled, less * np.mean(r[1] ** 2), less * np.mean(r[2] ** 2), pooled]
     assert scatter[1] > 2 * scatter[2]
     inverse = np.linalg.pinv(sum(j.T @ j for j in J), rcond=1e-13)
     middle = sum(s * j.T @ j for s, j in zip(scatter, J, strict=True))
@@ -163,10 +165,20 @@ def test_standard_errors_of_a_straight_line_are_those_of_linear_regression():
     share = problem.share(4, 0, 1, 1)
     J = torch.cat([t.loss.evaluate_jacobian(theta, 0, 4)[:, 1:] for t in share._terms]).numpy()
     r = share._terms[1].loss.evaluate_residuals(theta).numpy()
-    covariance = np.linalg.pinv(J.T @ J, rcond=1e-13) * np.mean(r**2)
+    covariance = np.linalg.pinv(J.T @ J, rcond=1e-13) * np.sum(r**2) / (40 - 2)
     assert found["a"].standard_error == pytest.approx(2 * 0.5 * covariance[-2, -2] ** 0.5, rel=1e-3)
     assert found["b"].standard_error == pytest.approx(0.7 * covariance[-1, -1] ** 0.5, rel=1e-3)
     assert found["a"].is_identified and found["b"].is_identified
+    half = scipy.stats.t(40 - 2).ppf(0.975) * found["a"].standard_error
+    assert found["a"].interval == pytest.approx(half, rel=1e-9)
+
+
+def test_as_many_measurements_as_unknowns_do_not_tell_how_well_these_are_known():
+    for count, known in ((2, False), (3, True)):
+        x = np.linspace(-0.9, 0.9, count)
+        problem = PinnProblem(Line(x, 2 + x), DenseNetwork(1, 3, 2), Formulation(10))
+        theta = problem.make_initial_parameters(0)
+        assert bool(problem.estimate_uncertainties(theta, Communicator(), 4, 1)) == known
 
 
 @pytest.mark.parametrize("part", [1.0, 1e-4])

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 import hpctrain
@@ -95,7 +96,8 @@ def test_a_result_knows_errors_unknowns_and_why_it_ended(decay):
     k = decay.unknowns["k"]
     assert k.value == decay.history["k"][-1] and k.value == pytest.approx(2, abs=0.1)
     low, high = k.interval
-    assert low < k.value < high and high - low == pytest.approx(2 * 1.96 * k.standard_error)
+    half = scipy.stats.t(2 - 1).ppf(0.975) * k.standard_error  # two measurements, one unknown
+    assert (low + high) / 2 == pytest.approx(k.value) and (high - low) / 2 == pytest.approx(half)
     assert "python:Decay" in decay.report() and "python:Decay" in decay._repr_html_()
 
 

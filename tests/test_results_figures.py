@@ -93,7 +93,7 @@ def test_unknowns_have_their_true_intervals_and_stages_their_lines(train):
     panel = find_panel(figure, title)
     (interval,) = panel.containers
     assert interval[0].get_ydata() == [final["l1"]]
-    half = 1.96 * float(read_run(path).solution["standard_error_l1"])
+    half = float(read_run(path).solution["interval_l1"])
     bar = interval[2][0].get_segments()[0][:, 1]
     assert np.ptp(bar) == pytest.approx(2 * half)
     assert figure.get_size_inches()[0] * style.MM_PER_INCH == pytest.approx(85)

@@ -14,7 +14,7 @@ from hpctrain.linalg.randomness import make_generator
 from hpctrain.results import style
 from hpctrain.results.slices import Slice
 from hpctrain.results.stages import find_stages
-from hpctrain.store.run_file import STANDARD_ERROR, Run
+from hpctrain.store.run_file import INTERVAL, Run
 
 # What fills a panel.
 Panel = Callable[[Axes], None]
@@ -22,8 +22,6 @@ Panel = Callable[[Axes], None]
 DRAWN_POINTS = 3000
 # The smallest residual that is told apart on the colour scale, as a share of the largest.
 SHOWN_RANGE = 1e-4
-# Half an interval of 95 % confidence, in standard errors.
-CONFIDENCE = 1.96
 # The height of a panel by its width.
 ASPECT = 0.82
 
@@ -69,7 +67,7 @@ def _list_panels(run: Run, region: Slice, names: Sequence[str]) -> Iterator[Pane
         yield _show_residual(region, name, np.abs(residual))
     if not region.fixed:
         yield _show_points(region, region.find_first_points())
-    for name in _list_unknowns(run):
+    for name in run.unknowns:
         yield _show_unknown(run, name)
     if find_stages(run):
         yield _show_stages(run)
@@ -140,7 +138,7 @@ def _show_unknown(run: Run, name: str) -> Panel:
     x, values = run.history["iteration"], run.history[name]
     known = np.isfinite(values)
     end = run.final.get(name, float("nan"))
-    half = CONFIDENCE * float((run.solution or {}).get(f"{STANDARD_ERROR}{name}", np.nan))
+    half = float((run.solution or {}).get(f"{INTERVAL}{name}", np.nan))
 
     def show(axes: Axes) -> None:
         axes.plot(x[known], values[known], color=style.COLOURS[0])
@@ -167,11 +165,6 @@ def _show_stages(run: Run) -> Panel:
         axes.set(xlabel="iterations", title="loss, by stage")
 
     return show
-
-
-def _list_unknowns(run: Run) -> list[str]:
-    solution = run.solution or {}
-    return [n.removeprefix(STANDARD_ERROR) for n in solution if n.startswith(STANDARD_ERROR)]
 
 
 def _draw_map(

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import FigureBase
 
-from hpctrain.store.run_file import STANDARD_ERROR
+from hpctrain.store.run_file import INTERVAL, STANDARD_ERROR
 
 Solution = Mapping[str, np.ndarray]
 # The smallest error that is told apart on the colour scale, as a share of the largest.
@@ -43,7 +43,7 @@ def _title(what: str, field: str) -> str:
 
 
 def _list_coordinates(solution: Solution) -> dict[str, np.ndarray]:
-    others = ("prediction", "reference", STANDARD_ERROR)
+    others = ("prediction", "reference", STANDARD_ERROR, INTERVAL)
     return {name: values for name, values in solution.items() if not name.startswith(others)}
 
 

@@ -26,7 +26,7 @@ from hpctrain.results.slices import Fixed
 from hpctrain.results.solution import Solution, find_parameters, make_solution, open_problem
 from hpctrain.store import writable
 from hpctrain.store.files import check_path
-from hpctrain.store.run_file import STANDARD_ERROR, Run, read_run
+from hpctrain.store.run_file import INTERVAL, STANDARD_ERROR, Run, read_run
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,12 @@ class Estimate:
     Attributes:
         value: at the end of the run.
         standard_error: of it; NaN where it could not be computed.
-        interval: of 95 % confidence.
+        interval: of 95 % confidence, by Student's distribution.
     """
 
     value: float
     standard_error: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        half = 1.96 * self.standard_error
-        return self.value - half, self.value + half
+    interval: tuple[float, float]
 
 
 class Result:
@@ -123,13 +119,12 @@ class Result:
     def unknowns(self) -> dict[str, Estimate]:
         """The unknowns of the equations by name."""
         solution = self.run.solution or {}
-        names = [name for name in solution if name.startswith(STANDARD_ERROR)]
-        return {
-            name.removeprefix(STANDARD_ERROR): Estimate(
-                self.final[name.removeprefix(STANDARD_ERROR)], float(solution[name])
-            )
-            for name in names
-        }
+        found = dict[str, Estimate]()
+        for name in self.run.unknowns:
+            value, half = self.final[name], float(solution[f"{INTERVAL}{name}"])
+            error = float(solution[f"{STANDARD_ERROR}{name}"])
+            found[name] = Estimate(value, error, (value - half, value + half))
+        return found
 
     def predict(
         self, points: Mapping[str, Any] | np.ndarray | str, *names: str

@@ -30,7 +30,7 @@ from hpctrain.problems.equations.term_losses import (
 )
 from hpctrain.problems.equations.terms import ProblemError, check_values
 from hpctrain.problems.equations.uncertainty import Uncertainty
-from hpctrain.store.run_file import STANDARD_ERROR, TERM_LOSS
+from hpctrain.store.run_file import INTERVAL, STANDARD_ERROR, TERM_LOSS
 
 # Points at which errors are measured where there is no grid.
 SCATTERED = 10_000
@@ -164,9 +164,9 @@ class ErrorMonitor:
             self._uncertain = self._problem.estimate_uncertainties(theta, ranks, chunks, threads)
             for name in self._problem.equations.unknowns:
                 each = self._uncertain.get(name)
-                fields[f"{STANDARD_ERROR}{name}"] = np.array(
-                    each.standard_error if each else math.nan
-                )
+                pair = (each.standard_error, each.interval) if each else (math.nan, math.nan)
+                for prefix, value in zip((STANDARD_ERROR, INTERVAL), pair, strict=True):
+                    fields[f"{prefix}{name}"] = np.array(value)
         return fields | self._coordinates()
 
     def describe_progress(self, values: Mapping[str, float]) -> str:

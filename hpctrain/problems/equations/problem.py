@@ -160,8 +160,9 @@ class PinnProblem:
         def sum_changes(p: Tensor) -> Tensor:
             return communicator.sum_leaves(own.compute_changes_by_term(theta, p, [*rows]), chunks)
 
-        spread = Spread(squares, [*rows.values()], sum_changes if measured else None)
-        return estimate(objective, self.equations.unknowns, spread, theta)
+        unknowns, counts = self.equations.unknowns, [*rows.values()]
+        spread = Spread(squares, counts, len(unknowns), sum_changes if measured else None)
+        return estimate(objective, unknowns, spread, theta)
 
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
         """The loss over the chunks that rank `rank` of `ranks` holds, one for all that ask."""

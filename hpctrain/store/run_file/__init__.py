@@ -16,6 +16,7 @@ read only if its iteration is there.
 
 from hpctrain.store.run_file.contents import (
     FINAL,
+    INTERVAL,
     STANDARD_ERROR,
     TERM_LOSS,
     TERM_WEIGHT,
@@ -29,6 +30,7 @@ from hpctrain.store.run_file.writer import Entry, RunWriter
 
 __all__ = [
     "FINAL",
+    "INTERVAL",
     "STANDARD_ERROR",
     "TERM_LOSS",
     "TERM_WEIGHT",

@@ -18,8 +18,9 @@ NO_ITERATION = -1
 RUNNING = "running"
 # Before the names of the terms of a loss, in columns of the history: their losses, their weights.
 TERM_LOSS, TERM_WEIGHT = "loss.", "weight."
-# Before the names of unknowns in `Run.solution`; before those of measures in root attributes.
-STANDARD_ERROR, FINAL = "standard_error_", "final."
+# Before the names of unknowns in `Run.solution`: their standard errors, and half of the widths of
+# their intervals; before those of measures in root attributes.
+STANDARD_ERROR, INTERVAL, FINAL = "standard_error_", "interval_", "final."
 
 # The NumPy type of a column, such as "f8" or "i8", or the numbers of an enumeration by their names.
 ColumnType = str | Mapping[str, int]
@@ -82,6 +83,12 @@ class Run:
             for name, value in self.attributes.items()
             if name.startswith(FINAL)
         }
+
+    @property
+    def unknowns(self) -> list[str]:
+        """The names of the unknowns of which the solution says how well they are known."""
+        names = self.solution or {}
+        return [n.removeprefix(STANDARD_ERROR) for n in names if n.startswith(STANDARD_ERROR)]
 
     @property
     def has_ended(self) -> bool:
