@@ -424,6 +424,19 @@ def test_a_loss_that_is_not_finite_is_an_error():
         train(TABLES | {"solver": adam})
 
 
+@pytest.mark.parametrize("windows", [{}, {"slabs": 2}])
+def test_a_residual_that_is_not_finite_at_some_points_is_found(windows):
+    class Rooted(Decay):
+        unknowns = {}
+        conditions = (Initial({"u": 1.0}, exact=True),)
+        residuals = lambda self, at, u: u.t + torch.sqrt(at.t - 0.05)  # noqa: E731
+
+    one_step = {"solver": TABLES["solver"] | {"stop": {"max_iterations": 1}}}
+    where = r"test_python_runs.py:\d+: Rooted.residuals is not finite at t = 0\.0[0-4]\d*$"
+    with pytest.raises(hpctrain.RunError, match=where):
+        train(DECAY | {"problem": {"name": Rooted, "points": 30, **windows}, **one_step})
+
+
 def test_a_callback_that_fails_on_one_rank_ends_the_whole_job(mpirun, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -119,6 +119,16 @@ class WindowedProblem(Protocol):
 
 
 @runtime_checkable
+class LocatingProblem(Protocol):
+    """A problem that knows which of its samples spoil a loss."""
+
+    def locate_not_finite(
+        self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
+    ) -> str:
+        """Says what is not finite at θ (n,), and where; "" where all of it is. Collective."""
+
+
+@runtime_checkable
 class RenewableProblem(Protocol):
     """A problem whose loss may change in the course of its run."""
 

@@ -18,6 +18,7 @@ from hpctrain.errors import RunError
 from hpctrain.job.stop import CALLBACK, NON_FINITE, OUTPUT_FAILED, SIGNAL, Criterion, Reason
 from hpctrain.linalg.vectors import norm
 from hpctrain.objective import Point
+from hpctrain.problems.base import LocatingProblem
 from hpctrain.run.observers import Observers
 from hpctrain.run.parts import Clock, Moment, Parts, StageStart, Tally
 from hpctrain.run.resume import Kept, Past, restore
@@ -188,7 +189,7 @@ class Loop:
             raise NonFiniteError(
                 f"iteration {self._tally.iteration}: the loss or its gradient became NaN or"
                 f" infinite near the last point (loss {point.loss:g},"
-                f" gradient norm {norm(point.gradient):g})"
+                f" gradient norm {norm(point.gradient):g}){self._locate_not_finite(point)}"
             )
         moment = self._look(point.theta, record)
         self._observers.checkpoints.write(state, moment, self._solver.led)
@@ -200,6 +201,13 @@ class Loop:
         history.finish(text, ended, solution, theta, validation.values)
         place = name_place(self._parts.stages, self._tally)
         return self._end(point, reason, f"stopped{place}: {text}")
+
+    def _locate_not_finite(self, point: Point) -> str:
+        problem, L = self._parts.problem, self._parts.objective
+        if not isinstance(problem, LocatingProblem) or not bool(point.theta.isfinite().all()):
+            return ""
+        found = problem.locate_not_finite(point.theta, L.communicator, L.chunks, L.threads)
+        return f": {found}" if found else ""
 
     def _begin(self, past: Past | None) -> None:
         self._observers.history.open(past)

@@ -171,6 +171,15 @@ class PinnLoss:
         found = [(term.name, term.loss.sum_losses(theta, 0, None)) for term in terms]
         return self._stack(found, names, ())
 
+    def find_not_finite(self, theta: Tensor) -> tuple[int, int] | None:
+        """The numbers of the first term and sample here with residuals that are not finite."""
+        for term in self._terms:
+            bad = ~term.loss.evaluate_residuals(theta).isfinite()
+            if bool(bad.any()):
+                row = int(bad.nonzero()[0])
+                return term.number, term.first + row // term.residuals
+        return None
+
     def compute_changes_by_term(self, theta: Tensor, v: Tensor, names: Sequence[str]) -> Tensor:
         """Σ (J v)² over the rows of each chunk, of each of these terms (C, T), for v (n,)."""
         terms = [term for term in self._terms if term.name in names]

@@ -164,6 +164,18 @@ class PinnProblem:
         spread = Spread(squares, counts, len(unknowns), sum_changes if measured else None)
         return estimate(objective, unknowns, spread, theta)
 
+    def locate_not_finite(
+        self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
+    ) -> str:
+        own = self.share(chunks, communicator.rank, communicator.size, threads)
+        places = [each for each in communicator.allgather(own.find_not_finite(theta)) if each]
+        if not places:
+            return ""
+        number, sample = min(places)
+        term = self.terms[number]
+        point = term.points[:, term.group * sample]
+        return f"{term.place}: {term.title} is not finite at {self.frame.axes.describe(point)}"
+
     def share(self, chunks: int, rank: int, ranks: int, threads: int) -> PinnLoss:
         """The loss over the chunks that rank `rank` of `ranks` holds, one for all that ask."""
         key = Holding(chunks, rank, ranks, threads)

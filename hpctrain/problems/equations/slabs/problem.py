@@ -129,6 +129,12 @@ class SlabProblem:
             problem.lend(self._shares)
         return self._shares[key]
 
+    def locate_not_finite(
+        self, theta: Tensor, communicator: Communicator, chunks: int, threads: int
+    ) -> str:
+        window = self.windows[self.state.window]
+        return window.locate_not_finite(theta, communicator, chunks, threads)
+
     def describe(self) -> str:
         times = ", ".join(f"{low:g}" for low, _ in self.bounds)
         return (
