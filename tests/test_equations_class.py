@@ -124,6 +124,7 @@ CONDITIONS = {
     "no function": (Condition(0.0), "Condition is given 0.0: it must be a function"),
     "no integrand": (Integral(None), "Integral is given None: it must be a function"),
     "a name alone": (Observations({}, "u"), "fields = 'u' must be a list of names"),
+    "a name twice": (Observations({}, ["u", "u.t", "u"]), "'u'] names a field twice"),
     "no noise": (Observations({}, ["u"], noise=0.0), "noise = 0.0 is not allowed: a number from"),
     "infinite noise": (
         Observations({}, ["u"], noise=math.inf),

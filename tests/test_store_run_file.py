@@ -1,5 +1,6 @@
 """The run file: readable at every instant, complete at the end, clear when it is not what it is."""
 
+import contextlib
 import math
 import signal
 import subprocess
@@ -322,6 +323,26 @@ def test_a_growing_run_cut_off_anywhere_never_holds_its_reader_up(tmp_path, monk
     cuts = range(0, len(content.rstrip(b"\0")), 101)
     copies = (content[:cut] for cut in cuts)
     assert 0.25 * len(cuts) < refused(tmp_path / "copy.h5", copies, monkeypatch)
+
+
+def test_a_growing_run_cut_off_anywhere_has_all_its_rows_or_is_refused(tmp_path, monkeypatch):
+    """Of snapshots too, whose numbers read as if none were written where they are cut off."""
+    monkeypatch.setattr("hpctrain.store.run_file.reader.PAUSES", ())
+    path, copy = tmp_path / "a.h5", tmp_path / "copy.h5"
+    with writer(path, iterate_size=3) as run:
+        for i in range(20):
+            run.append(row(i), times(i))
+            run.append_iterate(i, np.full(3, float(i)))
+        content = path.read_bytes().rstrip(b"\0")
+    found = []
+    for cut in range(0, len(content), 101):
+        copy.write_bytes(content[:cut])
+        with contextlib.suppress(RunFileError):
+            read = read_run(copy)
+            found.append((len(read.history["loss"]), len(read.iterates.iteration)))
+    copy.write_bytes(content)
+    assert read_run(copy).iterates.iteration.tolist() == list(range(20))
+    assert set(found) <= {(20, 20)}
 
 
 def test_a_flipped_bit_in_a_finished_run_is_found_wherever_it_matters(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -93,11 +93,8 @@ def _check_format(path: Path, given: object) -> None:
 
 
 def _load(path: Path, file: h5py.File) -> Run:
-    iteration = file["history/iteration"][:]
-    records = int(np.count_nonzero(iteration != NO_ITERATION))
     measured = [file[name] for name in ("checks", "phases", "traffic") if name in file]
-    for dataset in (*file["history"].values(), *measured):
-        _check_whole(path, dataset, records)
+    records = len(_read_iterations(path, file["history"], measured))
     environment = attributes.read(file)
     if environment.pop("crc32", None) not in (None, compute_checksum(file)):
         raise ValueError("its data do not match their checksum")
@@ -123,8 +120,19 @@ def _load(path: Path, file: h5py.File) -> Run:
     )
 
 
+def _read_iterations(path: Path, group: h5py.Group, others: Sequence[h5py.Dataset]) -> np.ndarray:
+    """The iterations of a group's rows, none of which was cut off, nor of other data sets' rows."""
+    iteration = group["iteration"]
+    _check_whole(path, iteration, len(iteration))
+    numbers = iteration[:]
+    found = numbers[numbers != NO_ITERATION]
+    for dataset in (*group.values(), *others):
+        _check_whole(path, dataset, len(found))
+    return found
+
+
 def _check_whole(path: Path, dataset: h5py.Dataset, records: int) -> None:
-    """Raises an error for a data set that was cut off, where HDF5 would read zeros."""
+    """Raises an error for a data set that was cut off, where `growing` would read its filler."""
     size = path.stat().st_size
     for index in range(dataset.id.get_num_chunks()):
         chunk = dataset.id.get_chunk_info(index)
@@ -156,8 +164,7 @@ def _load_iterates(path: Path, file: h5py.File) -> Iterates | None:
     if "iterates" not in file:
         return None
     group = file["iterates"]
-    iteration = group["iteration"][:]
-    iteration = iteration[iteration != NO_ITERATION]
+    iteration = _read_iterations(path, group, ())
     theta = group["theta"][: len(iteration)]
     whole = _count_whole(path, group, {"theta": theta, "iteration": iteration})
     return Iterates(iteration[:whole], theta[:whole])

@@ -54,6 +54,8 @@ class Observations(AnyCondition):
             )
         for name in self.fields:
             check_field(name, frame, place, derivatives=True)
+        if len(set(self.fields)) < len(self.fields):
+            raise ProblemError(f"{place}: fields = {[*self.fields]!r} names a field twice")
         low, high = _NOISE
         if not (self.noise is None or (is_number(self.noise) and low <= self.noise <= high)):
             raise ProblemError(
