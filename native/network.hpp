@@ -48,10 +48,11 @@ template <class Real> struct Buffer {
   void reserve(int64_t wanted) {
     if (wanted <= size) return;
     std::free(data);
-    size = wanted;
+    size = 0;
     const std::size_t bytes = (std::size_t(wanted) * sizeof(Real) + 63) / 64 * 64;
     data = static_cast<Real*>(std::aligned_alloc(64, bytes));
     if (!data) throw std::bad_alloc();
+    size = wanted;
   }
   Buffer() = default;
   Buffer(const Buffer&) = delete;
