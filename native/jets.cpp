@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <type_traits>
 
 namespace hpctrain {
@@ -117,7 +118,11 @@ void JetKernel<Real>::forward(const Real* theta, int first, const Real* activati
                               Real* jets) {
   networks_.set_parameters(theta);
   const int64_t size = networks_.tape_size();
-  if (keep) tape_.reserve(tile_of_chunk_.back() * size);
+  if (keep) {
+    kept_from_ = -1;
+    tape_.reserve(tile_of_chunk_.back() * size);
+    kept_from_ = first;
+  }
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
     networks_.template forward_tile<T>(tile, first, entering(tile, first, activations),
@@ -141,6 +146,9 @@ void JetKernel<Real>::prefix(const Real* theta, int layer, Real* activations) {
 template <class Real>
 void JetKernel<Real>::reverse(const Real* theta, int first, int last, const Real* activations,
                               const Real* adjoint, Real* leaves) {
+  if (kept_from_ < 0 || kept_from_ > first)
+    throw std::runtime_error("reverse needs a kept forward evaluation");
+  networks_.set_parameters(theta);
   const int64_t length = parameter_count(first, last), size = networks_.tape_size();
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;

@@ -50,7 +50,7 @@ template <class Real> class JetKernel {
   // The jets entering layer `layer`, into activations (activation_size(layer)).
   void prefix(const Real* theta, int layer, Real* activations);
   // Gradients of layers first..last by chunk: leaves (chunks, parameter_count), given the adjoint of
-  // the jets of the last forward sweep, which must have started at `first` and been kept.
+  // the jets of the last forward sweep that was kept, which must have started at `first`, at theta.
   void reverse(const Real* theta, int first, int last, const Real* activations, const Real* adjoint,
                Real* leaves);
   // The derivative of the jets along v (parameters), (components, outputs, points).
@@ -110,6 +110,7 @@ template <class Real> class JetKernel {
   std::vector<int64_t> bounds_, tile_of_chunk_;
   int threads_;
   Buffer<Real> tape_;
+  int kept_from_ = -1;  // the layer from which on the tape has data; -1 where it has none
   std::vector<std::unique_ptr<Scratch>> scratch_;
 };
 

@@ -104,6 +104,31 @@ def test_jets_and_their_gradient_equal_nested_autograd(make, network, orders):
 
 
 @pytest.mark.parametrize("make", EVALUATORS)
+@pytest.mark.parametrize("name", ["plain adaptive", "residual adaptive"])
+def test_what_is_kept_outlasts_evaluations_elsewhere(make, name):
+    network, orders = NETWORKS[name], (1, 2)
+    theta, points = some_parameters(network), some_points(network)
+    evaluator = make(network, shape_of(orders), points, BOUNDS)
+    adjoint = torch.randn(evaluator.components, 1, BOUNDS[-1], dtype=torch.float64)
+    evaluator.forward(theta, keep=True)
+    expected = evaluator.reverse(theta, adjoint)
+    evaluator.forward(2 * theta, keep=False)
+    evaluator.differentiate_along(3 * theta, theta)
+    evaluator.evaluate_prefix(4 * theta, 2)
+    assert torch.equal(evaluator.reverse(theta, adjoint), expected)
+
+
+@pytest.mark.parametrize("make", EVALUATORS)
+def test_a_reverse_sweep_of_nothing_is_refused(make):
+    network = NETWORKS["plain"]
+    theta, points = some_parameters(network), some_points(network)
+    evaluator = make(network, shape_of((1, 2)), points, BOUNDS)
+    adjoint = evaluator.forward(theta, keep=False)
+    with pytest.raises(RuntimeError, match="kept"):
+        evaluator.reverse(theta, adjoint)
+
+
+@pytest.mark.parametrize("make", EVALUATORS)
 def test_a_leaf_is_the_gradient_of_its_chunk(make):
     network, orders = NETWORKS["residual adaptive"], (1, 2)
     theta, points = some_parameters(network).requires_grad_(), some_points(network)
