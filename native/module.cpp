@@ -24,6 +24,8 @@ using namespace hpctrain;
 
 namespace {
 
+// Arguments that are written are noconvert: nanobind would pass a copy of what is strided or of
+// another precision, and the result would be lost.
 template <class Real> using Array = nb::ndarray<Real, nb::c_contig, nb::device::cpu>;
 using LayerTuple = std::tuple<int, int, int64_t, int64_t, int64_t, bool>;
 
@@ -139,14 +141,15 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              self.forward(theta.data(), first, cached, keep, jets.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("keep"),
-           nb::arg("jets"))
+           nb::arg("jets").noconvert())
       .def("prefix",
            [](Kernel& self, Array<Real> theta, int layer, Array<Real> activations) {
              require(int64_t(activations.size()) == self.activation_size(layer),
                      "activations have the wrong size");
              nb::gil_scoped_release release;
              self.prefix(theta.data(), layer, activations.data());
-           })
+           },
+           nb::arg("theta"), nb::arg("layer"), nb::arg("activations").noconvert())
       .def("reverse",
            [](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
               Array<Real> adjoint, Array<Real> leaves) {
@@ -157,7 +160,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              self.reverse(theta.data(), first, last, cached, adjoint.data(), leaves.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("adjoint"), nb::arg("leaves"))
+           nb::arg("adjoint"), nb::arg("leaves").noconvert())
       .def("tangent",
            [](Kernel& self, Array<Real> theta, Array<Real> v, Array<Real> jets) {
              require(int64_t(v.size()) >= self.parameters() &&
@@ -167,7 +170,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              nb::gil_scoped_release release;
              self.tangent(theta.data(), v.data(), jets.data());
            },
-           nb::arg("theta"), nb::arg("v"), nb::arg("jets"))
+           nb::arg("theta"), nb::arg("v"), nb::arg("jets").noconvert())
       .def("losses",
            [=](Kernel& self, Array<Real> theta, int first, nb::object activations,
                const Residual& residual, Array<Real> sums) {
@@ -178,7 +181,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              self.losses(theta.data(), first, cached, residual, sums.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("residual"),
-           nb::arg("sums"))
+           nb::arg("sums").noconvert())
       .def("losses_and_gradients",
            [=](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
                const Residual& residual, bool unknowns_wanted, Array<Real> leaves) {
@@ -193,7 +196,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
                                        unknowns_wanted, leaves.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("residual"), nb::arg("unknowns_wanted"), nb::arg("leaves"))
+           nb::arg("residual"), nb::arg("unknowns_wanted"), nb::arg("leaves").noconvert())
       .def("residuals",
            [=](Kernel& self, Array<Real> theta, const Residual& residual, Array<Real> r) {
              require_residual(self, residual, theta);
@@ -202,7 +205,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              nb::gil_scoped_release release;
              self.residuals(theta.data(), residual, r.data());
            },
-           nb::arg("theta"), nb::arg("residual"), nb::arg("r"))
+           nb::arg("theta"), nb::arg("residual"), nb::arg("r").noconvert())
       .def("weighted_gradients",
            [=](Kernel& self, Array<Real> theta, const Residual& residual, Array<Real> weights,
                Array<Real> leaves) {
@@ -213,7 +216,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              nb::gil_scoped_release release;
              self.weighted_gradients(theta.data(), residual, weights.data(), leaves.data());
            },
-           nb::arg("theta"), nb::arg("residual"), nb::arg("weights"), nb::arg("leaves"))
+           nb::arg("theta"), nb::arg("residual"), nb::arg("weights"), nb::arg("leaves").noconvert())
       .def("jacobian",
            [=](Kernel& self, Array<Real> theta, const Residual& residual, int64_t first_chunk,
                int64_t last_chunk, Array<Real> rows) {
@@ -227,7 +230,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              self.jacobian(theta.data(), residual, first_chunk, last_chunk, rows.data());
            },
            nb::arg("theta"), nb::arg("residual"), nb::arg("first_chunk"), nb::arg("last_chunk"),
-           nb::arg("rows"))
+           nb::arg("rows").noconvert())
       .def("jacobian_product",
            [=](Kernel& self, Array<Real> theta, Array<Real> v, const Residual& residual,
                Array<Real> product) {
@@ -238,7 +241,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              nb::gil_scoped_release release;
              self.jacobian_product(theta.data(), v.data(), residual, product.data());
            },
-           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("product"))
+           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("product").noconvert())
       .def("gauss_newton_products",
            [=](Kernel& self, Array<Real> theta, Array<Real> v, const Residual& residual,
                Array<Real> leaves) {
@@ -249,7 +252,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              nb::gil_scoped_release release;
              self.gauss_newton_products(theta.data(), v.data(), residual, leaves.data());
            },
-           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("leaves"));
+           nb::arg("theta"), nb::arg("v"), nb::arg("residual"), nb::arg("leaves").noconvert());
 }
 
 using InstructionTuple = std::tuple<std::string, int, int, int, double>;
@@ -314,8 +317,8 @@ template <class Real> void bind_dense(nb::module_& m) {
           update_and_multiply(H.data(), rows, columns, Real(scale), l, r, x.data(), product.data(),
                               threads);
         },
-        nb::arg("H"), nb::arg("scale"), nb::arg("left").none(), nb::arg("right").none(),
-        nb::arg("x"), nb::arg("product"), nb::arg("threads"),
+        nb::arg("H").noconvert(), nb::arg("scale"), nb::arg("left").none(), nb::arg("right").none(),
+        nb::arg("x"), nb::arg("product").noconvert(), nb::arg("threads"),
         "H <- scale H + left right and product = H x, in one pass over the rows of H.");
   m.def("add_gram_sums",
         [](const std::vector<std::vector<Array<Real>>>& J, int64_t skipped, Array<Real> C,
@@ -345,8 +348,8 @@ template <class Real> void bind_dense(nb::module_& m) {
           nb::gil_scoped_release release;
           add_gram_sums<Real>(parts, n, {C.data(), places.data(), strides.data(), height}, threads);
         },
-        nb::arg("J"), nb::arg("skipped"), nb::arg("C"), nb::arg("places"), nb::arg("strides"),
-        nb::arg("height"), nb::arg("n"), nb::arg("threads"),
+        nb::arg("J"), nb::arg("skipped"), nb::arg("C").noconvert(), nb::arg("places"),
+        nb::arg("strides"), nb::arg("height"), nb::arg("n"), nb::arg("threads"),
         "C += J^T J in the lower triangle of C, for the columns of J after those skipped, summed along"
         " the tree over parts of the rows.");
 }
@@ -371,8 +374,8 @@ template <class Real> void bind_cholesky(nb::module_& m, const char* name) {
                     "A and L must have the numbers of these block rows");
             new (self) Rows(A.data(), own, n, height, Real(shift), L.data(), threads);
           },
-          nb::arg("A"), nb::arg("own"), nb::arg("n"), nb::arg("height"), nb::arg("shift"),
-          nb::arg("L"), nb::arg("threads"), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
+          nb::arg("A").noconvert(), nb::arg("own"), nb::arg("n"), nb::arg("height"),
+          nb::arg("shift"), nb::arg("L").noconvert(), nb::arg("threads"), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
       .def(
           "eliminate",
           [](const Rows& self, Array<Real> known, int64_t j, int64_t first, int64_t last) {
@@ -406,7 +409,7 @@ template <class Real> void bind_cholesky(nb::module_& m, const char* name) {
           nb::gil_scoped_release release;
           solve_cholesky<Real>(rows, n, height, x.data());
         },
-        nb::arg("L"), nb::arg("height"), nb::arg("x"), "x <- A^-1 x, A = L L^T.");
+        nb::arg("L"), nb::arg("height"), nb::arg("x").noconvert(), "x <- A^-1 x, A = L L^T.");
 }
 
 template <class Real> void bind_panels(nb::module_& m) {
@@ -422,7 +425,8 @@ template <class Real> void bind_panels(nb::module_& m) {
           panel_transposed_product<Real>(V.data(), V.shape(1), x.data(), bounds.data(),
                                          sums.shape(0), sums.data(), threads);
         },
-        nb::arg("V"), nb::arg("x"), nb::arg("bounds"), nb::arg("sums"), nb::arg("threads"),
+        nb::arg("V"), nb::arg("x"), nb::arg("bounds"), nb::arg("sums").noconvert(),
+        nb::arg("threads"),
         "sums[p] += the sum of x_i V[i] over the rows of part p.");
   m.def("panel_product",
         [](Array<Real> V, Array<Real> c, Array<Real> y, int threads) {
@@ -431,7 +435,7 @@ template <class Real> void bind_panels(nb::module_& m) {
           nb::gil_scoped_release release;
           panel_product<Real>(V.data(), V.shape(0), V.shape(1), c.data(), y.data(), threads);
         },
-        nb::arg("V"), nb::arg("c"), nb::arg("y"), nb::arg("threads"), "y += V c.");
+        nb::arg("V"), nb::arg("c"), nb::arg("y").noconvert(), nb::arg("threads"), "y += V c.");
   m.def("add_outer_products",
         [](Array<Real> H, Array<Real> left, Array<Real> right, int threads) {
           require(H.ndim() == 2 && left.ndim() == 2 && right.ndim() == 2 &&
@@ -442,7 +446,8 @@ template <class Real> void bind_panels(nb::module_& m) {
           add_outer_products<Real>(H.data(), H.shape(0), H.shape(1), left.data(), left.shape(1),
                                    right.data(), threads);
         },
-        nb::arg("H"), nb::arg("left"), nb::arg("right"), nb::arg("threads"), "H += left right.");
+        nb::arg("H").noconvert(), nb::arg("left"), nb::arg("right"), nb::arg("threads"),
+        "H += left right.");
 }
 
 // Vectors by their addresses: many arrays take longer to pass than to multiply.
@@ -462,7 +467,7 @@ template <class Real> void bind_pairs(nb::module_& m) {
           pair_products<Real>(vectors_at<Real>(rows), x.data(), y.data(), x.size(),
                               products.data());
         },
-        nb::arg("x"), nb::arg("y"), nb::arg("rows"), nb::arg("products"),
+        nb::arg("x"), nb::arg("y"), nb::arg("rows"), nb::arg("products").noconvert(),
         "products[r] = (v^T x, v^T y) in double precision, v (n,) at address rows[r].");
   m.def("pair_combination",
         [](Array<Real> out, Array<double> weights, double gamma, const std::vector<uintptr_t>& S,
@@ -474,7 +479,7 @@ template <class Real> void bind_pairs(nb::module_& m) {
           pair_combination<Real>(vectors_at<Real>(S), vectors_at<Real>(Y), gamma, weights.data(),
                                  out.shape(0), out.shape(1), out.data());
         },
-        nb::arg("out"), nb::arg("weights"), nb::arg("gamma"), nb::arg("S"), nb::arg("Y"),
+        nb::arg("out").noconvert(), nb::arg("weights"), nb::arg("gamma"), nb::arg("S"), nb::arg("Y"),
         "out = weights times the rows Y - gamma S at these addresses, in double precision.");
 }
 

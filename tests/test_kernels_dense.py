@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpctrain.kernels import is_native_available
-from hpctrain.kernels.dense import update_and_multiply
+from hpctrain.kernels.dense import add_square_gram, update_and_multiply
 
 needs_native = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
 
@@ -41,3 +41,17 @@ def test_a_row_has_the_same_bits_whoever_holds_it():
             products.append(update_and_multiply(parts[rows], x, 3, 0.9, left[rows], right))
         assert torch.equal(parts, whole)
         assert torch.equal(torch.cat(products), expected)
+
+
+@needs_native
+@pytest.mark.parametrize("H", [torch.ones(6, 4).double()[::2], torch.ones(4, 3).double().T])
+def test_a_matrix_that_is_not_contiguous_is_refused(H):
+    with pytest.raises(TypeError):
+        update_and_multiply(H, torch.ones(4).double(), 1)
+
+
+@needs_native
+def test_a_gram_matrix_that_is_not_contiguous_is_refused():
+    J, C = torch.ones(5, 4, dtype=torch.float64), torch.zeros(8, 8, dtype=torch.float64)
+    with pytest.raises(RuntimeError):
+        add_square_gram([[J]], 0, C[::2, ::2], 1)

@@ -266,3 +266,16 @@ def test_what_is_not_finite_shows(bad):
     theta = some_parameters(network)
     theta[0] = float("nan")
     assert bool(evaluator.forward(theta, keep=False).isnan().all())
+
+
+@needs_native
+def test_results_are_written_where_they_are_wanted_or_refused():
+    network, orders = NETWORKS["plain"], (1, 2)
+    kernel = make_jet_evaluator(network, shape_of(orders), some_points(network), BOUNDS).kernel
+    theta = some_parameters(network).numpy()
+    jets = torch.empty(4, 1, 2 * BOUNDS[-1], dtype=torch.float64)
+    for wrong in (jets[..., ::2], jets[..., : BOUNDS[-1]], jets.float()[..., : BOUNDS[-1]].clone()):
+        with pytest.raises(TypeError):
+            kernel.forward(theta, 0, None, False, wrong.numpy())
+        with pytest.raises(TypeError):
+            kernel.tangent(theta, theta, wrong.numpy())

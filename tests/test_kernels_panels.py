@@ -53,3 +53,12 @@ def test_rows_and_parts_have_the_same_bits_whoever_holds_them():
         assert torch.equal(outer, H[own])
         by_part = multiply_transposed([V[own]], x[own], [0, last - first], 2)
         assert torch.equal(by_part[0], sums[part])
+
+
+@needs_native
+def test_what_is_written_in_place_must_be_contiguous():
+    V, c, right, y, H = tensors((3, 2), (2,), (2, 4), (6,), (6, 4))
+    with pytest.raises(TypeError):
+        add_product([V], c, y[::2], 1)
+    with pytest.raises(TypeError):
+        add_outer_products(H[::2], V, right, 1)

@@ -102,7 +102,7 @@ def add_square_gram(
         arrays = [[rows.contiguous().numpy() for rows in part] for part in parts]
         places = [first * n for first in firsts]
         kernels.add_gram_sums(
-            arrays, skipped, C.numpy().reshape(-1), places, [n] * len(firsts), WIDTH, n, threads
+            arrays, skipped, C.view(-1).numpy(), places, [n] * len(firsts), WIDTH, n, threads
         )
         return
     every = slice(0, n)
