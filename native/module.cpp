@@ -1,12 +1,14 @@
 // Python bindings of the native kernels. Arrays come and go as CPU buffers; the GIL is released.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -27,17 +29,17 @@ namespace {
 // Arguments that are written are noconvert: nanobind would pass a copy of what is strided or of
 // another precision, and the result would be lost.
 template <class Real> using Array = nb::ndarray<Real, nb::c_contig, nb::device::cpu>;
+template <class Real> using MaybeArray = std::optional<Array<Real>>;
 using LayerTuple = std::tuple<int, int, int64_t, int64_t, int64_t, bool>;
 
 void require(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(what);
 }
 
-template <class Real> const Real* optional_data(const nb::object& array, int64_t size) {
-  if (array.is_none()) return nullptr;
-  const auto buffer = nb::cast<Array<Real>>(array);
-  require(int64_t(buffer.size()) == size, "an array has the wrong size");
-  return buffer.data();
+template <class Real> const Real* optional_data(const MaybeArray<Real>& array, int64_t size) {
+  if (!array) return nullptr;
+  require(int64_t(array->size()) == size, "an array has the wrong size");
+  return array->data();
 }
 
 using ProductTuple = std::tuple<double, std::vector<int>>;
@@ -133,15 +135,15 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
       .def("activation_size", &Kernel::activation_size)
       .def("parameter_count", &Kernel::parameter_count)
       .def("forward",
-           [](Kernel& self, Array<Real> theta, int first, nb::object activations, bool keep,
-              Array<Real> jets) {
+           [](Kernel& self, Array<Real> theta, int first, const MaybeArray<Real>& activations,
+              bool keep, Array<Real> jets) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(first == 0 || cached, "a suffix needs the activations that enter it");
              nb::gil_scoped_release release;
              self.forward(theta.data(), first, cached, keep, jets.data());
            },
-           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("keep"),
-           nb::arg("jets").noconvert())
+           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none().noconvert(),
+           nb::arg("keep"), nb::arg("jets").noconvert())
       .def("prefix",
            [](Kernel& self, Array<Real> theta, int layer, Array<Real> activations) {
              require(int64_t(activations.size()) == self.activation_size(layer),
@@ -151,16 +153,17 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            },
            nb::arg("theta"), nb::arg("layer"), nb::arg("activations").noconvert())
       .def("reverse",
-           [](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
-              Array<Real> adjoint, Array<Real> leaves) {
+           [](Kernel& self, Array<Real> theta, int first, int last,
+              const MaybeArray<Real>& activations, Array<Real> adjoint, Array<Real> leaves) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(leaves.size()) == self.chunks() * self.parameter_count(first, last),
                      "leaves must be (chunks, parameters of the layers)");
              nb::gil_scoped_release release;
              self.reverse(theta.data(), first, last, cached, adjoint.data(), leaves.data());
            },
-           nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("adjoint"), nb::arg("leaves").noconvert())
+           nb::arg("theta"), nb::arg("first"), nb::arg("last"),
+           nb::arg("activations").none().noconvert(), nb::arg("adjoint"),
+           nb::arg("leaves").noconvert())
       .def("tangent",
            [](Kernel& self, Array<Real> theta, Array<Real> v, Array<Real> jets) {
              require(int64_t(v.size()) >= self.parameters() &&
@@ -172,7 +175,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            },
            nb::arg("theta"), nb::arg("v"), nb::arg("jets").noconvert())
       .def("losses",
-           [=](Kernel& self, Array<Real> theta, int first, nb::object activations,
+           [=](Kernel& self, Array<Real> theta, int first, const MaybeArray<Real>& activations,
                const Residual& residual, Array<Real> sums) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(sums.size()) == self.chunks(), "sums must be (chunks,)");
@@ -180,11 +183,12 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              nb::gil_scoped_release release;
              self.losses(theta.data(), first, cached, residual, sums.data());
            },
-           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none(), nb::arg("residual"),
-           nb::arg("sums").noconvert())
+           nb::arg("theta"), nb::arg("first"), nb::arg("activations").none().noconvert(),
+           nb::arg("residual"), nb::arg("sums").noconvert())
       .def("losses_and_gradients",
-           [=](Kernel& self, Array<Real> theta, int first, int last, nb::object activations,
-               const Residual& residual, bool unknowns_wanted, Array<Real> leaves) {
+           [=](Kernel& self, Array<Real> theta, int first, int last,
+               const MaybeArray<Real>& activations, const Residual& residual,
+               bool unknowns_wanted, Array<Real> leaves) {
              const Real* cached = optional_data<Real>(activations, self.activation_size(first));
              require(int64_t(leaves.size()) ==
                          self.chunks() * (1 + self.parameter_count(first, last) +
@@ -195,8 +199,9 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              self.losses_and_gradients(theta.data(), first, last, cached, residual,
                                        unknowns_wanted, leaves.data());
            },
-           nb::arg("theta"), nb::arg("first"), nb::arg("last"), nb::arg("activations").none(),
-           nb::arg("residual"), nb::arg("unknowns_wanted"), nb::arg("leaves").noconvert())
+           nb::arg("theta"), nb::arg("first"), nb::arg("last"),
+           nb::arg("activations").none().noconvert(), nb::arg("residual"),
+           nb::arg("unknowns_wanted"), nb::arg("leaves").noconvert())
       .def("residuals",
            [=](Kernel& self, Array<Real> theta, const Residual& residual, Array<Real> r) {
              require_residual(self, residual, theta);
@@ -304,8 +309,9 @@ template <class Real> void bind_residual(nb::module_& m, const char* name) {
 
 template <class Real> void bind_dense(nb::module_& m) {
   m.def("update_and_multiply",
-        [](Array<Real> H, double scale, nb::object left, nb::object right, Array<Real> x,
-           Array<Real> product, int threads) {
+        [](Array<Real> H, double scale, const MaybeArray<Real>& left,
+           const MaybeArray<Real>& right, Array<Real> x, Array<Real> product,
+           int threads) {
           require(H.ndim() == 2, "H must be a matrix");
           const int64_t rows = H.shape(0), columns = H.shape(1);
           require(int64_t(product.size()) == rows && int64_t(x.size()) == columns,
@@ -317,8 +323,9 @@ template <class Real> void bind_dense(nb::module_& m) {
           update_and_multiply(H.data(), rows, columns, Real(scale), l, r, x.data(), product.data(),
                               threads);
         },
-        nb::arg("H").noconvert(), nb::arg("scale"), nb::arg("left").none(), nb::arg("right").none(),
-        nb::arg("x"), nb::arg("product").noconvert(), nb::arg("threads"),
+        nb::arg("H").noconvert(), nb::arg("scale"), nb::arg("left").none().noconvert(),
+        nb::arg("right").none().noconvert(), nb::arg("x"), nb::arg("product").noconvert(),
+        nb::arg("threads"),
         "H <- scale H + left right and product = H x, in one pass over the rows of H.");
   m.def("add_gram_sums",
         [](const std::vector<std::vector<Array<Real>>>& J, int64_t skipped, Array<Real> C,
@@ -375,7 +382,8 @@ template <class Real> void bind_cholesky(nb::module_& m, const char* name) {
             new (self) Rows(A.data(), own, n, height, Real(shift), L.data(), threads);
           },
           nb::arg("A").noconvert(), nb::arg("own"), nb::arg("n"), nb::arg("height"),
-          nb::arg("shift"), nb::arg("L").noconvert(), nb::arg("threads"), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
+          nb::arg("shift"), nb::arg("L").noconvert(), nb::arg("threads"), nb::keep_alive<1, 2>(),
+          nb::keep_alive<1, 7>())
       .def(
           "eliminate",
           [](const Rows& self, Array<Real> known, int64_t j, int64_t first, int64_t last) {
@@ -479,7 +487,8 @@ template <class Real> void bind_pairs(nb::module_& m) {
           pair_combination<Real>(vectors_at<Real>(S), vectors_at<Real>(Y), gamma, weights.data(),
                                  out.shape(0), out.shape(1), out.data());
         },
-        nb::arg("out").noconvert(), nb::arg("weights"), nb::arg("gamma"), nb::arg("S"), nb::arg("Y"),
+        nb::arg("out").noconvert(), nb::arg("weights"), nb::arg("gamma"), nb::arg("S"),
+        nb::arg("Y"),
         "out = weights times the rows Y - gamma S at these addresses, in double precision.");
 }
 

@@ -55,3 +55,12 @@ def test_a_gram_matrix_that_is_not_contiguous_is_refused():
     J, C = torch.ones(5, 4, dtype=torch.float64), torch.zeros(8, 8, dtype=torch.float64)
     with pytest.raises(RuntimeError):
         add_square_gram([[J]], 0, C[::2, ::2], 1)
+
+
+@pytest.mark.parametrize("single", ["left", "right"])
+def test_factors_of_another_precision_are_refused(kernels, single):
+    H, x = torch.ones(3, 40, dtype=torch.float64), torch.ones(40, dtype=torch.float64)
+    factors = {"left": torch.ones(3, 2).double(), "right": torch.ones(2, 40).double()}
+    factors[single] = factors[single].float()
+    with pytest.raises((TypeError, RuntimeError)):
+        update_and_multiply(H, x, 1, 0.5, **factors)

@@ -279,3 +279,18 @@ def test_results_are_written_where_they_are_wanted_or_refused():
             kernel.forward(theta, 0, None, False, wrong.numpy())
         with pytest.raises(TypeError):
             kernel.tangent(theta, theta, wrong.numpy())
+
+
+@needs_native
+def test_activations_of_another_precision_are_refused():
+    network, orders = NETWORKS["plain"], (1, 2)
+    theta, points = some_parameters(network), some_points(network)
+    evaluator = make_jet_evaluator(network, shape_of(orders), points, BOUNDS)
+    activations = evaluator.evaluate_prefix(theta, 2)
+    evaluator.forward(theta, keep=True, first=2, activations=activations)
+    wrong = {"first": 2, "activations": activations.float()}
+    with pytest.raises(TypeError):
+        evaluator.forward(theta, keep=False, **wrong)
+    adjoint = torch.ones(4, 1, BOUNDS[-1], dtype=torch.float64)
+    with pytest.raises(TypeError):
+        evaluator.reverse(theta, adjoint, **wrong)
