@@ -39,3 +39,28 @@ def test_combinations_are_rounded_once(count, n, dtype, rounding):
     found = combine_pairs(weights, gamma, S, Y)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=rounding, atol=10 * rounding)
+
+
+WRONG = {
+    "precision": lambda v: v.double(),
+    "length": lambda v: v[:-1],
+    "stride": lambda v: torch.stack([v, v], dim=1)[:, 0],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("place", range(4))
+def test_vectors_that_are_not_alike_are_refused(wrong, place):
+    four = vectors(4, 40, torch.float32)
+    four[place] = WRONG[wrong](four[place])
+    with pytest.raises(ValueError, match="one length and precision"):
+        multiply_pairs(four[:2], *four[2:])
+    with pytest.raises(ValueError, match="one length and precision"):
+        combine_pairs(torch.ones(3, 2, dtype=torch.float64), 1.0, four[:2], four[2:])
+
+
+@pytest.mark.parametrize("weights", [torch.ones(3, 2), torch.ones(3, 1).double()])
+def test_weights_that_do_not_fit_are_refused(weights):
+    four = vectors(4, 40, torch.float32)
+    with pytest.raises(ValueError, match="one for each pair"):
+        combine_pairs(weights, 1.0, four[:2], four[2:])
