@@ -43,6 +43,8 @@ template <class Real> class JetKernel {
     return networks_.parameter_count(first, last);
   }
   int64_t parameters() const { return parameter_count(0, depth() - 1); }
+  // The least length of a theta that has all of them.
+  int64_t extent() const { return networks_.extent(); }
 
   // jets (components, outputs, points) from layer `first` on; activations (jets entering `first`) is
   // null for first == 0. With keep, the reverse sweep's data are kept on the tape.

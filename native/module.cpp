@@ -97,11 +97,28 @@ TileNetwork<Real> network_of(const std::vector<LayerTuple>& layers, const std::s
 template <class Real> void bind_jets(nb::module_& m, const char* name) {
   using Kernel = JetKernel<Real>;
   using Residual = PointwiseResidual<Real>;
-  const auto require_residual = [](const Kernel& self, const Residual& residual,
-                                   const Array<Real>& theta) {
+  const auto require_theta = [](const Kernel& self, const Array<Real>& theta) {
+    require(int64_t(theta.size()) >= self.extent(), "theta must have all parameters");
+  };
+  const auto require_residual = [=](const Kernel& self, const Residual& residual,
+                                    const Array<Real>& theta) {
+    require_theta(self, theta);
     require(residual.points() == self.count(), "the residual belongs to other points");
     require(int64_t(theta.size()) == self.parameters() + residual.unknowns(),
             "theta must be (parameters + unknowns,)");
+  };
+  const auto require_layers = [](const Kernel& self, int first, int last) {
+    require(0 <= first && first <= last && last < self.depth(), "there are no such layers");
+  };
+  const auto require_jets = [](const Kernel& self, const Array<Real>& jets) {
+    require(int64_t(jets.size()) == self.count() * self.outputs() * self.components(),
+            "jets must be (components, outputs, count)");
+  };
+  // The activations that enter layer `first`; null for those of the inputs.
+  const auto entering = [](const Kernel& self, int first, const MaybeArray<Real>& activations) {
+    const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+    require(first == 0 || cached, "a suffix needs the activations that enter it");
+    return cached;
   };
   nb::class_<Kernel>(m, name)
       .def("__init__",
@@ -110,6 +127,7 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
               const ComponentList& rules, const ComponentList& tangents,
               const std::vector<EntryTuple>& entries, Array<Real> rows,
               int parts, std::vector<int64_t> bounds, int threads) {
+             require(threads >= 1, "there is at least one thread");
              require(!bounds.empty() && int64_t(rows.shape(1)) == bounds.back(),
                      "inputs must be (rows, count) with count = bounds[-1]");
              new (self) Kernel({network_of<Real>(layers, activation, time_step, compiled, rules,
@@ -132,20 +150,32 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
              new (self) Kernel(std::move(networks), first.bounds(), first.threads());
            })
       .def_prop_ro("components", &Kernel::components)
-      .def("activation_size", &Kernel::activation_size)
-      .def("parameter_count", &Kernel::parameter_count)
+      .def("activation_size",
+           [=](const Kernel& self, int layer) {
+             require_layers(self, layer, layer);
+             return self.activation_size(layer);
+           })
+      .def("parameter_count",
+           [=](const Kernel& self, int first, int last) {
+             require_layers(self, first, last);
+             return self.parameter_count(first, last);
+           })
       .def("forward",
-           [](Kernel& self, Array<Real> theta, int first, const MaybeArray<Real>& activations,
-              bool keep, Array<Real> jets) {
-             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
-             require(first == 0 || cached, "a suffix needs the activations that enter it");
+           [=](Kernel& self, Array<Real> theta, int first, const MaybeArray<Real>& activations,
+               bool keep, Array<Real> jets) {
+             require_theta(self, theta);
+             require_layers(self, first, first);
+             require_jets(self, jets);
+             const Real* cached = entering(self, first, activations);
              nb::gil_scoped_release release;
              self.forward(theta.data(), first, cached, keep, jets.data());
            },
            nb::arg("theta"), nb::arg("first"), nb::arg("activations").none().noconvert(),
            nb::arg("keep"), nb::arg("jets").noconvert())
       .def("prefix",
-           [](Kernel& self, Array<Real> theta, int layer, Array<Real> activations) {
+           [=](Kernel& self, Array<Real> theta, int layer, Array<Real> activations) {
+             require_theta(self, theta);
+             require_layers(self, layer, layer);
              require(int64_t(activations.size()) == self.activation_size(layer),
                      "activations have the wrong size");
              nb::gil_scoped_release release;
@@ -153,9 +183,12 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            },
            nb::arg("theta"), nb::arg("layer"), nb::arg("activations").noconvert())
       .def("reverse",
-           [](Kernel& self, Array<Real> theta, int first, int last,
-              const MaybeArray<Real>& activations, Array<Real> adjoint, Array<Real> leaves) {
-             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+           [=](Kernel& self, Array<Real> theta, int first, int last,
+               const MaybeArray<Real>& activations, Array<Real> adjoint, Array<Real> leaves) {
+             require_theta(self, theta);
+             require_layers(self, first, last);
+             require_jets(self, adjoint);
+             const Real* cached = entering(self, first, activations);
              require(int64_t(leaves.size()) == self.chunks() * self.parameter_count(first, last),
                      "leaves must be (chunks, parameters of the layers)");
              nb::gil_scoped_release release;
@@ -165,11 +198,10 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            nb::arg("activations").none().noconvert(), nb::arg("adjoint"),
            nb::arg("leaves").noconvert())
       .def("tangent",
-           [](Kernel& self, Array<Real> theta, Array<Real> v, Array<Real> jets) {
-             require(int64_t(v.size()) >= self.parameters() &&
-                         int64_t(jets.size()) ==
-                             self.count() * self.outputs() * self.components(),
-                     "v must be (parameters,), jets (components, outputs, count)");
+           [=](Kernel& self, Array<Real> theta, Array<Real> v, Array<Real> jets) {
+             require_theta(self, theta);
+             require_theta(self, v);
+             require_jets(self, jets);
              nb::gil_scoped_release release;
              self.tangent(theta.data(), v.data(), jets.data());
            },
@@ -177,7 +209,8 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
       .def("losses",
            [=](Kernel& self, Array<Real> theta, int first, const MaybeArray<Real>& activations,
                const Residual& residual, Array<Real> sums) {
-             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+             require_layers(self, first, first);
+             const Real* cached = entering(self, first, activations);
              require(int64_t(sums.size()) == self.chunks(), "sums must be (chunks,)");
              require_residual(self, residual, theta);
              nb::gil_scoped_release release;
@@ -189,7 +222,8 @@ template <class Real> void bind_jets(nb::module_& m, const char* name) {
            [=](Kernel& self, Array<Real> theta, int first, int last,
                const MaybeArray<Real>& activations, const Residual& residual,
                bool unknowns_wanted, Array<Real> leaves) {
-             const Real* cached = optional_data<Real>(activations, self.activation_size(first));
+             require_layers(self, first, last);
+             const Real* cached = entering(self, first, activations);
              require(int64_t(leaves.size()) ==
                          self.chunks() * (1 + self.parameter_count(first, last) +
                                           (unknowns_wanted ? residual.unknowns() : 0)),

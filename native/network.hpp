@@ -101,6 +101,14 @@ template <class Real> class TileNetwork {
     return count;
   }
 
+  // The end of the last layer's parameters in theta.
+  int64_t extent() const {
+    int64_t end = 0;
+    for (int l = 0; l < depth(); ++l)
+      end = std::max(end, int64_t(layers_[l].weight_offset) + parameter_count(l, l));
+    return end;
+  }
+
   // Where the sums of `layer` stand among those of the layers from `first` on.
   int64_t sums_offset(int first, int layer) const {
     return sums_start_[layer] - sums_start_[first];

@@ -35,6 +35,13 @@ template <class Real> class TileNetworks {
     return sum([&](const auto& part) { return part.parameter_count(first, last); });
   }
 
+  // The end of the last layer's parameters in theta.
+  int64_t extent() const {
+    int64_t end = 0;
+    for (const auto& part : parts_) end = std::max(end, part.extent());
+    return end;
+  }
+
   // Numbers that a tile takes: of the jets that enter `layer`, and of the tape.
   int64_t entering_size(int layer) const {
     return sum([&](const auto& part) { return part.size_of(part.layer(layer).inputs); });

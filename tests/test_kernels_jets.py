@@ -294,3 +294,31 @@ def test_activations_of_another_precision_are_refused():
     adjoint = torch.ones(4, 1, BOUNDS[-1], dtype=torch.float64)
     with pytest.raises(TypeError):
         evaluator.reverse(theta, adjoint, **wrong)
+
+
+@needs_native
+def test_sizes_and_layers_that_a_network_does_not_have_are_refused():
+    network, orders = NETWORKS["plain adaptive"], (1, 2)
+    theta, points = some_parameters(network), some_points(network)
+    evaluator = make_jet_evaluator(network, shape_of(orders), points, BOUNDS)
+    adjoint, activations = evaluator.forward(theta, keep=True), evaluator.evaluate_prefix(theta, 1)
+    suffix, short = {"first": 1, "activations": activations}, theta[:-1]
+    calls = [
+        lambda: evaluator.forward(short, keep=False),
+        lambda: evaluator.evaluate_prefix(short, 1),
+        lambda: evaluator.reverse(short, adjoint),
+        lambda: evaluator.reverse(theta, adjoint[..., 1:]),
+        lambda: evaluator.differentiate_along(short, theta),
+        lambda: evaluator.differentiate_along(theta, short),
+        lambda: evaluator.forward(theta, keep=False, first=-1, activations=activations),
+        lambda: evaluator.forward(theta, keep=False, first=4, activations=activations),
+        lambda: evaluator.evaluate_prefix(theta, 4),
+        lambda: evaluator.reverse(theta, adjoint, **suffix, last=4),
+        lambda: evaluator.reverse(theta, adjoint, **suffix, last=0),
+        lambda: evaluator.reverse(theta, adjoint, first=1),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError):
+            call()
+    with pytest.raises(ValueError):
+        evaluator.kernel.forward(theta.numpy(), 0, None, False, adjoint[:-1].numpy())
