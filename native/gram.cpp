@@ -135,18 +135,23 @@ inline const Slice* find_batch_end(const Slice* slice, const Slice* end) {
   return slice;
 }
 
-// Adds J^T J to the elements of C in rows first … last - 1 and a panel of columns j ….
+// The tiles of a block row, one above the other, and the sums that `push_slices` has of each.
+inline int64_t count_tiles(int64_t rows) { return (rows + product_rows - 1) / product_rows; }
+inline int64_t count_levels(const std::vector<Slice>& slices) {
+  return __builtin_popcountll(slices.back().part) + 1;
+}
+
+// Adds J^T J to the elements of C in rows first … last - 1 and a panel of columns j …; sums has
+// memory for those of all tiles.
 template <class Real>
 void add_panel(const Panels<Real>& J, const std::vector<Slice>& slices, int64_t first, int64_t last,
-               int64_t j, Real* own, int64_t stride, std::vector<ProductTile<Real>>& sums) {
+               int64_t j, Real* own, int64_t stride, ProductTile<Real>* sums) {
   constexpr int64_t width = panel_width<Real>;
   // The tiles above it are above the diagonal.
   const int64_t top = first + std::max<int64_t>(0, j - first) / product_rows * product_rows;
-  const int64_t tiles = (last - top + product_rows - 1) / product_rows;
-  const int64_t levels = __builtin_popcountll(slices.back().part) + 1;
+  const int64_t tiles = count_tiles(last - top), levels = count_levels(slices);
   const int64_t next = j + width < last ? j + width : 0;
   const int64_t step = int64_t(sizeof(Real)) * width / tiles;
-  sums.resize(std::max(sums.size(), size_t(tiles * levels)));
   const Slice* const end = slices.data() + slices.size();
   for (const Slice *slice = slices.data(), *batch; slice < end; slice = batch) {
     batch = find_batch_end(slice, end);
@@ -154,7 +159,7 @@ void add_panel(const Panels<Real>& J, const std::vector<Slice>& slices, int64_t 
     const int64_t rows = batch[-1].first + batch[-1].count - slice->first;
     for (int64_t t = 0; t < tiles; ++t)
       push_slices(J, slice, batch, top + t * product_rows, j, ahead + t * rows * step, step,
-                  &sums[t * levels]);
+                  sums + t * levels);
   }
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t i = top + t * product_rows;
@@ -175,17 +180,21 @@ void add_gram_sums(const std::vector<std::vector<RowsOfJ<Real>>>& parts, int64_t
   const std::vector<Slice> slices = cut(parts);
   Panels<Real> J(std::move(rows), n);
   const int64_t blocks = (n + C.height - 1) / C.height;
+  // Each thread's: what throws may not do so among the threads, which would end the process.
+  const int64_t tiles = count_tiles(std::min(n, C.height)) * count_levels(slices);
+  std::vector<std::vector<ProductTile<Real>>> sums(threads);
+  for (auto& own : sums) own.resize(tiles);
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(static)
     for (int64_t k = 0; k < J.count(); k += packed_at_a_time)
       J.pack(k, std::min(J.count(), k + packed_at_a_time));
-    std::vector<ProductTile<Real>> sums;
+    ProductTile<Real>* const own = sums[omp_get_thread_num()].data();
 #pragma omp for schedule(dynamic, 1)
     for (int64_t block = blocks - 1; block >= 0; --block) {  // the longest rows first
       const int64_t first = block * C.height, last = std::min(n, first + C.height);
       for (int64_t j = 0; j < last; j += panel_width<Real>)
-        add_panel(J, slices, first, last, j, C.numbers + C.places[block], C.strides[block], sums);
+        add_panel(J, slices, first, last, j, C.numbers + C.places[block], C.strides[block], own);
     }
   }
 }

@@ -25,10 +25,13 @@ template <class Real> struct JetKernel<Real>::Scratch {
   Buffer<Real> sums, tape, residual, seeds, unknowns_bar;
   Real squares[most];  // sums of r^2, one for each place in a tile
 
-  void start_residual(const Residual& program) {
+  void reserve_residual(const Residual& program) {
     residual.reserve(program.memory() * most);
     seeds.reserve(int64_t(program.results()) * most);
     unknowns_bar.reserve(int64_t(program.unknowns()) * most);
+  }
+
+  void start_residual(const Residual& program) {
     std::fill_n(squares, most, Real(0));
     clear_unknowns(program);
   }
@@ -194,10 +197,17 @@ void JetKernel<Real>::evaluate(const Real* theta, const Tile& tile, int first,
                                s.residual.data);
 }
 
+// Threads' memory for a residual. What throws may not do so among the threads, which would end the
+// process.
+template <class Real> void JetKernel<Real>::reserve_residual(const Residual& residual) {
+  for (const auto& s : scratch_) s->reserve_residual(residual);
+}
+
 template <class Real>
 void JetKernel<Real>::losses(const Real* theta, int first, const Real* activations,
                              const Residual& residual, Real* sums) {
   networks_.set_parameters(theta);
+  reserve_residual(residual);
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
     evaluate<T>(theta, tile, first, activations, nullptr, residual, s);
@@ -211,6 +221,7 @@ template <class Real>
 template <class Ahead, class End>
 void JetKernel<Real>::sweep_residual(int first, int last, const Real* activations,
                                      const Residual& residual, Ahead ahead, End end) {
+  reserve_residual(residual);
   const auto begin = [&](Scratch& s) {
     s.start_residual(residual);
     std::fill_n(s.sums.data, networks_.sums_size(first, last), Real(0));
@@ -308,6 +319,7 @@ void JetKernel<Real>::gauss_newton_products(const Real* theta, const Real* v,
 template <class Real>
 void JetKernel<Real>::residuals(const Real* theta, const Residual& residual, Real* r) {
   networks_.set_parameters(theta);
+  reserve_residual(residual);
   const int results = residual.results();
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;
@@ -324,6 +336,7 @@ template <class Real>
 void JetKernel<Real>::jacobian(const Real* theta, const Residual& residual, int64_t first_chunk,
                                int64_t last_chunk, Real* rows_out) {
   networks_.set_parameters(theta);
+  reserve_residual(residual);
   const int results = residual.results();
   const int64_t length = 1 + parameters() + residual.unknowns(), start = bounds_[first_chunk];
   const int64_t stride = results * length;
@@ -355,6 +368,7 @@ void JetKernel<Real>::jacobian_product(const Real* theta, const Real* v,
                                        const Residual& residual, Real* product) {
   networks_.set_parameters(theta);
   networks_.set_direction(theta, v);
+  reserve_residual(residual);
   const int results = residual.results();
   const auto run = [&](auto width, const Tile& tile, Scratch& s) {
     constexpr int T = decltype(width)::value;

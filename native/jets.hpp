@@ -89,6 +89,7 @@ template <class Real> class JetKernel {
   // for its tiles in turn, with a constant width of T points, and end(chunk, scratch).
   template <class Begin, class Run, class End>
   void for_each_chunk(int64_t first, int64_t last, Begin begin, Run run, End end);
+  void reserve_residual(const Residual& residual);
   // Forward and back, tile by tile: ahead(width, tile, scratch) evaluates the residuals of a tile,
   // with a tape, and sets their adjoints; activations and layers as for `reverse`.
   template <class Ahead, class End>

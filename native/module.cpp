@@ -365,6 +365,7 @@ template <class Real> void bind_dense(nb::module_& m) {
         [](const std::vector<std::vector<Array<Real>>>& J, int64_t skipped, Array<Real> C,
            std::vector<int64_t> places, std::vector<int64_t> strides, int64_t height, int64_t n,
            int threads) {
+          require(threads >= 1 && height > 0 && n >= 0, "there is a thread, and rows in a block");
           std::vector<std::vector<RowsOfJ<Real>>> parts;
           for (const auto& part : J) {
             parts.emplace_back();

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpctrain.kernels import JetShape, is_native_available, make_jet_evaluator
+from hpctrain.kernels import (
+    JetShape,
+    find_native_kernels,
+    is_native_available,
+    make_jet_evaluator,
+)
+from hpctrain.kernels.pointwise import trace
 from hpctrain.networks.dense import DenseNetwork
 
 pytestmark = pytest.mark.skipif(not is_native_available(), reason="native kernels are not built")
@@ -32,7 +38,44 @@ def keep_jets():
     return call
 
 
-CALLS = {"keep jets": keep_jets}
+def evaluate_a_long_residual():
+    """A residual of 8,000 instructions, for which a thread takes 4 MB."""
+    from hpctrain.kernels.native import FusedResidual
+
+    network = DenseNetwork(1, 4, 2)
+    points = torch.linspace(-1, 1, 64, dtype=torch.float64)[None]
+    jets = make_jet_evaluator(network, JetShape.make_closed(1, [(0,)]), points, [0, 64])
+
+    def residual(jet, _unknowns):
+        r = jet[0][0]
+        for _ in range(8000):
+            r = r + jet[1][0]
+        return (r,)
+
+    program = trace(residual, jets.components, jets.points, torch.float64, 1)
+    loss, theta = FusedResidual(jets, program, torch.float64), network.make_initial_parameters(0)
+    return lambda: loss.sum_losses(theta, 0, None)
+
+
+def add_products_of_many_parts():
+    """A block row of 250 tiles or more, of each of which there are 9 sums: 2 MB or more."""
+    n, parts = 2000, 1 << 8
+    J, C = torch.linspace(-1, 1, n)[None], torch.zeros(n, n)
+    rows = [[J.numpy()], *([] for _ in range(parts - 1))]
+    kernels = find_native_kernels(J)
+
+    def call():
+        kernels.add_gram_sums(rows, 0, C.view(-1).numpy(), [0], [n], n, n, 1)
+        return C
+
+    return call
+
+
+CALLS = {
+    "keep jets": keep_jets,
+    "evaluate a long residual": evaluate_a_long_residual,
+    "add products of many parts": add_products_of_many_parts,
+}
 
 
 def call_with_little_memory(make):
