@@ -255,13 +255,14 @@ template <class Real> class TileNetwork {
         inputs_.template weight_rows<T>(w_bar, y, entries);
         for (int i = 0; i < layer.inputs; ++i)
           for (int64_t t = 0; t < valid; ++t)
-            to[t * stride + r * layer.inputs + i] = entries[i * T + t];
+            to[t * stride + int64_t(r) * layer.inputs + i] = entries[i * T + t];
       } else {
         for (int i = 0; i < layer.inputs; ++i) {
           Real entry[T] = {};
           for (int c = 0; c < columns; c += T)
             for (int t = 0; t < T; ++t) entry[t] += w_bar[c + t] * y[i * columns + c + t];
-          for (int64_t t = 0; t < valid; ++t) to[t * stride + r * layer.inputs + i] = entry[t];
+          for (int64_t t = 0; t < valid; ++t)
+            to[t * stride + int64_t(r) * layer.inputs + i] = entry[t];
         }
       }
       for (int64_t t = 0; t < valid; ++t) to[t * stride + weights + r] = w_bar[t];

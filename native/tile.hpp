@@ -66,7 +66,7 @@ inline void product_panel(const Real* weight, int rows, int inner, const Real* y
   const auto block = [&](auto count) {
     product_block<Real, decltype(count)::value, Vectors, T % (Vectors * lanes<Real>) != 0,
                   Add>(
-        weight + r * inner, inner, y + c, columns, valued ? bias + r : nullptr, T - c,
+        weight + int64_t(r) * inner, inner, y + c, columns, valued ? bias + r : nullptr, T - c,
         out + r * columns + c);
   };
   for (; r + row_block <= rows; r += row_block) block(std::integral_constant<int, row_block>{});
@@ -181,11 +181,11 @@ template <class Real>
 void collect_gradient(const Real* sums, int outputs, int inputs, Real* gradient) {
   for_each_block(outputs, inputs, [&](auto rows, auto columns, int r, int i) {
     for (int k = 0; k < rows.value * columns.value; ++k)
-      gradient[(r + k / columns.value) * inputs + i + k % columns.value] = sums[k];
+      gradient[int64_t(r + k / columns.value) * inputs + i + k % columns.value] = sums[k];
     sums += block_slots<Real>(rows.value, columns.value);
   });
   for (int r = 0; r < outputs; ++r, sums += lanes<Real>)
-    gradient[outputs * inputs + r] = sum_lanes<Real>(load<Real>(sums));
+    gradient[int64_t(outputs) * inputs + r] = sum_lanes<Real>(load<Real>(sums));
 }
 
 }  // namespace hpctrain
