@@ -3,16 +3,13 @@
 import pytest
 import torch
 
-from hpctrain import kernels
 from hpctrain.kernels.pairs import combine_pairs, multiply_pairs
+from tests.test_kernels_dense import needs_native
 
 
-@pytest.fixture(params=["native", "torch"], autouse=True)
+@pytest.fixture(params=[pytest.param("native", marks=needs_native), "torch"], autouse=True)
 def _backend(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(kernels, "is_native_available", lambda: False)
-    elif not kernels.is_native_available():
-        pytest.skip("native kernels are not built")
+    monkeypatch.setenv("HPCTRAIN_KERNELS", request.param)
 
 
 def vectors(count, n, dtype):
