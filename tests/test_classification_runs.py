@@ -124,7 +124,6 @@ REFUSED = {
         "solver.blocks=5",
     ): "solver.blocks = 5 is not allowed: at most 4, the number of the network's tensors",
     ("solver.name=mspqn", "solver.blocks=1", "solver.overlap=2"): "solver.overlap = 2 is not allow",
-    ("parallel.chunks=128",): "parallel.chunks = 128 is not allowed: at most 64, the number of",
     (
         "solver.name=sgd",
         "solver.batch_size=65",

@@ -60,8 +60,6 @@ SPQN_KEYS = ", ".join([*SPQNOptions.model_fields, "stop"])
 FORBIDDEN_VALUES = {
     "solver.blocks=12": "solver.blocks = 12 is not allowed:"
     " at most 4, the number of the network's layers",
-    "parallel.chunks=256": "parallel.chunks = 256 is not allowed:"
-    " at most 128, the number of problem.points",
     "parallel.chunks=48": "parallel.chunks = 48 is not allowed: a power of two",
     "parallel.chunks=0": "parallel.chunks = 0 is not allowed: an integer, at least 1",
     "parallel.threads=0": "parallel.threads = 0 is not allowed:"
@@ -199,12 +197,6 @@ def test_forbidden_value_of_a_classifier_is_named(override):
     origin, _, line = str(caught.value).partition(": ")
     assert origin.startswith("jobs/x.toml")
     assert line.removesuffix(" (and 1 more)") == FORBIDDEN_FOR_CLASSIFIERS[override]
-
-
-def test_more_chunks_than_samples_are_refused():
-    with pytest.raises(JobError) as caught:
-        parse_job(CLASSIFIER, "x.toml", ["problem.samples=10"])
-    assert str(caught.value).endswith("at most 10, the number of problem.samples")
 
 
 @pytest.mark.parametrize("kind", ["lenet", "resnet-18", "nets/my_net.py:Net"])

@@ -219,6 +219,3 @@ def test_what_logistic_regression_has_not_is_refused(data):
     network = '[network]\nkind = "mlp"\ndepth = 2\nwidth = 2\n'
     with pytest.raises(JobError, match=r"network.kind"):
         parse_job(JOB.format(data=data, solver=mlvr, stop="") + network, "job")
-    job = parse_job(JOB.format(data=data, solver=mlvr, stop="").replace("= 8", "= 64"), "job")
-    with pytest.raises(InputError, match=r"parallel.chunks = 64 is not allowed: at most 60"):
-        run(job, Communicator())

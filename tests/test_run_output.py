@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from job_texts import write_text
@@ -112,6 +113,13 @@ def test_more_ranks_than_chunks_are_refused():
         "parallel.chunks = 2 is not allowed on 3 ranks: start at most 2 ranks, or --set"
         " parallel.chunks=4 (a power of two; other chunks change the results by round-off)"
     )
+
+
+def test_few_samples_are_cut_into_fewer_chunks_and_want_no_more_ranks():
+    few = SimpleNamespace(samples=13)
+    assert [build.choose_chunks(asked, few, 2) for asked in (4, 8, 64)] == [4, 8, 8]
+    with pytest.raises(InputError, match=r"^13 samples are cut into 8 chunks: start at most 8"):
+        build.choose_chunks(64, few, 9)
 
 
 def test_a_run_that_goes_on_on_more_ranks_than_chunks_is_told_that_it_keeps_them():

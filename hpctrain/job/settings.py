@@ -76,7 +76,10 @@ class ParallelOptions(Options):
         "auto", description="where tensors live: the CPU, or a GPU for each rank"
     )
     chunks: int = Field(
-        64, ge=1, description="chunks of samples, the leaves of the fixed summation tree"
+        64,
+        ge=1,
+        description="chunks of samples, at most as many as samples: the leaves of the fixed"
+        " summation tree",
     )
 
     @field_validator("chunks")
@@ -166,7 +169,6 @@ class Job(Options):
             self._check_measures(f"{key}.stop", stage.stop)
             if isinstance(self.network, DenseOptions):
                 self._check_blocks(key, stage, self.network.depth)
-        self._check_chunks()
         self._check_windows()
         return self
 
@@ -195,14 +197,6 @@ class Job(Options):
         excess = shipped.find_excess(stage, layers) if shipped else None
         if excess is not None:
             raise _make_disagreement(f"{place}.{excess.key}", excess.given, excess.allowed)
-
-    def _check_chunks(self) -> None:
-        chunks, samples = self.parallel.chunks, self.problem.samples_asked
-        if samples is not None and chunks > samples:
-            key = f"problem.{self.problem.samples_key}"
-            raise _make_disagreement(
-                "parallel.chunks", chunks, f"at most {samples}, the number of {key}"
-            )
 
 
 def load_job(path: str | PathLike[str], overrides: Overrides = ()) -> Job:

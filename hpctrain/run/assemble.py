@@ -41,14 +41,7 @@ def make_problem(job: Job, device: torch.device = CPU) -> Problem:
     Raises:
         InputError: a file that the job names cannot be used.
     """
-    problem = job.problem.make(job.network, job.seed, job.precision, device)
-    if job.parallel.chunks > problem.samples:
-        raise InputError(
-            f"parallel.chunks = {job.parallel.chunks} is not allowed: at most {problem.samples},"
-            f" the number of samples of {problem.describe()}; set it to"
-            f" {1 << problem.samples.bit_length() - 1}, say, a power of two"
-        )
-    return problem
+    return job.problem.make(job.network, job.seed, job.precision, device)
 
 
 def check_ranks_agree(problem: Problem, communicator: Communicator) -> None:
@@ -100,6 +93,20 @@ def check_ranks(chunks: int, ranks: int, resumed: bool) -> None:
     )
 
 
+def choose_chunks(asked: int, problem: Problem, ranks: int) -> int:
+    """The number of chunks, a power of two: as many as asked, or fewer if a sample is in each.
+
+    Raises:
+        InputError: there are more ranks.
+    """
+    chunks = min(asked, 1 << problem.samples.bit_length() - 1)
+    if ranks > chunks:
+        raise InputError(
+            f"{problem.samples} samples are cut into {chunks} chunks: start at most {chunks} ranks"
+        )
+    return chunks
+
+
 def check_columns(measured: Sequence[str], others: Sequence[str]) -> None:
     """Checks that no column of the history has two meanings.
 
@@ -132,11 +139,12 @@ def make_parts(job: Job, ranks: Communicator, device: Device) -> Parts:
     problem = ranks.run_on_all(lambda: make_problem(job, device.place))
     check_ranks_agree(problem, ranks)
     _warn([*problem.cautions, *list_mixed_kernels(place)], ranks)
-    objective = make_objective(problem, ranks, job.parallel.chunks, place.threads)
+    chunks = choose_chunks(job.parallel.chunks, problem, ranks.size)
+    objective = make_objective(problem, ranks, chunks, place.threads)
     stages = find_stages(job.solver, job.problem.windows, objective, job.seed)
     _warn(stages.warn_of_order(job.stop.max_iterations), ranks)
     composed = stages.try_all()
-    monitor = problem.make_monitor(ranks, job.parallel.chunks, place.threads)
+    monitor = problem.make_monitor(ranks, chunks, place.threads)
     check_measures(monitor, job.stop, stages, job.problem.name)
     # Ranks trace at points of their own: what the first of them lacks is what the run says.
     untraced = next((each for each in ranks.allgather(objective.untraced) if each), None)
