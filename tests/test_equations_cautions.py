@@ -128,6 +128,26 @@ def test_a_geometry_of_which_nothing_is_left_is_refused_by_the_name_of_its_class
         pinn(broken(Flow, geometry=hollow))
 
 
+def test_a_front_that_a_condition_determines_is_no_field_without_an_equation():
+    """Stefan's problem on 0 < y < 1 where the front is y = 1: s depends on t alone."""
+
+    class Stefan(Equations):
+        geometry = Box(t=(0.5, 1.0), y=(0.0, 1.0))
+        fields = ("u", "s")
+        depends = {"s": ("t",)}
+        conditions = (
+            Initial({"u": lambda at: torch.exp(0.5 * (1 - at.y)) - 1, "s": 0.5}),
+            Dirichlet({"u": lambda at: torch.exp(at.t) - 1}, on="y.low"),
+            Dirichlet({"u": 0.0}, on="y.high"),
+            Condition(lambda at, u, s: s * s.t + u.y, on="y.high"),
+        )
+
+        def residuals(self, at, u, s):
+            return s**2 * u.t - at.y * s * s.t * u.y - u.yy
+
+    assert pinn(Stefan()).cautions == ()
+
+
 def test_fewer_equations_than_fields_are_warned_of_unless_something_is_measured():
     (line,) = pinn(Flow()).cautions
     assert line == (

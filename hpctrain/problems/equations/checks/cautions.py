@@ -116,8 +116,16 @@ def _compare_ends(
 
 
 def _find_underdetermined(problem: Cautioned) -> Iterator[str]:
-    """Fewer equations inside than fields, where nothing is measured."""
-    conditions, fields = problem.equations.named_conditions, problem.frame.fields
+    """Fewer equations inside than fields of all coordinates, where nothing is measured.
+
+    What depends on fewer, such as a front s(t), may be determined at the boundary.
+    """
+    conditions, coordinates = problem.equations.named_conditions, problem.frame.axes.coordinates
+    fields = [
+        field
+        for field in problem.frame.fields
+        if set(coordinates) <= set(problem.equations.find_coordinates(field))
+    ]
     if any(isinstance(each, Observations) for each in conditions.values()):
         return
     inside = {
