@@ -78,9 +78,17 @@ SOLVERS = {
     "gauss-newton, sketched": ('name = "gauss-newton"\nsketch = 100', 3),
     "newton-krylov-schwarz": ('name = "newton-krylov-schwarz"\nblocks = 3\nsketch = 60', 3),
 }
-NETWORKS = {"plain": ("mlp", "tanh"), "residual": ("residual", "adaptive-tanh")}
+NETWORKS = {
+    "plain": ("mlp", "tanh"),
+    "residual": ("residual", "adaptive-tanh"),
+    "gated": ("modified", "tanh"),  # its jets are evaluated in torch
+}
 # A solver does not know of which network its loss is: one kind is enough for most.
-CASES = [*((solver, "residual") for solver in SOLVERS), ("lbfgs", "plain")]
+CASES = [
+    *((solver, "residual") for solver in SOLVERS),
+    ("lbfgs", "plain"),
+    *((solver, "gated") for solver in ("ssbroyden", "gauss-newton", "newton-krylov-schwarz")),
+]
 
 
 def job_of(solver, network, threads=1, **changes):
