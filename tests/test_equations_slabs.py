@@ -15,6 +15,7 @@ from hpctrain.job.settings import JobError, parse_job
 from hpctrain.networks.dense import DenseNetwork
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.equations import (
+    At,
     Box,
     Dirichlet,
     Disk,
@@ -25,6 +26,7 @@ from hpctrain.problems.equations import (
     Unknown,
 )
 from hpctrain.problems.equations.ansatz import evaluate_jets
+from hpctrain.problems.equations.conditions.base import place_points_on
 from hpctrain.problems.equations.holding import Holding
 from hpctrain.problems.equations.problem import Formulation, PinnProblem
 from hpctrain.problems.equations.slabs.monitor import SlabMonitor
@@ -75,6 +77,30 @@ class Around(Equations):
         return u.t + u.x
 
 
+def bow(at):
+    return torch.cos(at.x) + at.x * (1 - at.x)
+
+
+class Driven(Equations):
+    """Exact values that move at one end and at the other, of which no function takes all."""
+
+    geometry = Box(t=(0.5, 2), x=(0, 1))
+    conditions = (
+        Initial({"u": bow, "u.t": lambda at: at.x - 1}, exact=True),
+        Dirichlet({"u": lambda at: torch.exp(0.5 - at.t)}, on="x.low", exact=True),
+        Dirichlet({"u": lambda at: torch.cos(1 + 0 * at.t)}, on="x.high", exact=True),
+    )
+
+    def residuals(self, at, u):
+        return u.tt - u.xx + at.t
+
+
+class Cooled(Driven):
+    """The same without rates."""
+
+    conditions = (Initial({"u": bow}, exact=True), *Driven.conditions[1:])
+
+
 def slabs_of(equations, slabs, points=40):
     network = DenseNetwork(2, 5, 3)
     formulation = Formulation(points=points, condition_points=12, scale_inputs=True)
@@ -103,7 +129,13 @@ def points_at(problem, time, count=7):
 
 
 @pytest.mark.parametrize(
-    ("equations", "names"), [(Wave, ("u", "u.x", "u.t", "u.xx")), (Around, ("u", "u.x", "u.xx"))]
+    ("equations", "names"),
+    [
+        (Wave, ("u", "u.x", "u.t", "u.xx")),
+        (Around, ("u", "u.x", "u.xx")),
+        (Driven, ("u", "u.x", "u.t", "u.xx")),
+        (Cooled, ("u", "u.x", "u.xx")),
+    ],
 )
 def test_a_window_begins_with_the_values_and_rates_of_the_one_before_it(equations, names):
     problem, thetas = slabs_of(equations(), 3)
@@ -157,6 +189,26 @@ def test_exact_values_are_evaluated_once_for_each_window_and_set_of_points(monke
     assert len(set(counts)) == 1 and counts[0] > 0
 
 
+@pytest.mark.parametrize("equations", [Driven, Cooled])
+def test_exact_values_at_sides_hold_in_each_window_and_bend_nothing_at_its_start(equations):
+    problem, thetas = slabs_of(equations(), 4)
+    for number, window in enumerate(problem.windows):
+        begin(problem, thetas, number)
+        for condition in window.equations.conditions[1:]:
+            points, _ = place_points_on(condition.on, window.frame, "", 50)
+            points = torch.cat([points, points], dim=1)
+            points[0, :50] = window.frame.region.bounds[0][0]
+            found = window.evaluate(thetas[number], points, ["u"], 1)["u"]
+            wanted = condition.values["u"](At(window.frame.axes, points))
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+        near = torch.tensor([[1e-2, 1e-3, 1e-4, 1e-5]] * 2, dtype=torch.float64)
+        near[0] += window.frame.region.bounds[0][0]
+        indices = [(), (0,), (1,), (0, 0), (0, 1), (1, 1)]
+        jets = evaluate_jets(window.forms["u"].lifting, near, indices, (), "")
+        for index in indices[3:]:  # at the distances from the corner of the first time
+            torch.testing.assert_close(jets[index][1:], jets[index][:-1], rtol=0.2, atol=0.5)
+
+
 @pytest.mark.parametrize(("equations", "time"), [(Around, 0.9), (Wave, 1.9)])
 def test_derivatives_of_an_exact_start_are_those_of_differences(equations, time):
     problem, thetas = slabs_of(equations(), 5)
@@ -175,8 +227,9 @@ def test_derivatives_of_an_exact_start_are_those_of_differences(equations, time)
         torch.testing.assert_close(jets[below[order + 1]], slope, rtol=0, atol=1e-4 * size)
 
 
-def test_exact_values_and_rates_are_those_that_torch_alone_finds():
-    problem, thetas = slabs_of(Wave(), 5)
+@pytest.mark.parametrize("equations", [Wave, Driven])
+def test_exact_values_and_rates_are_those_that_torch_alone_finds(equations):
+    problem, thetas = slabs_of(equations(), 5)
     begin(problem, thetas, 4)
     below = [index for k in range(4) for index in combinations_with_replacement((0, 1), k)]
     found = evaluate_jets(

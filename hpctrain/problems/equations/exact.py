@@ -1,23 +1,19 @@
 """Forms of the solution that meet conditions for every network: u = G + D·N, and periodic inputs.
 
 D is zero on the pieces of the boundary where values are given, twice so where their derivative
-along time is given too; G takes the values there. G is the given function of one condition where it
-meets the others as well, and else the blend of all of them by the distances φ of their pieces,
-
-    G = Σ_i w_i g_i / Σ_i w_i,   w_i = Π_{j≠i} φ_j².
+along time is given too; G takes the values there, see `lifting`.
 
 Source: N. Sukumar, A. Srivastava, Computer Methods in Applied Mechanics and Engineering 389 (2022).
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hpctrain.problems.equations.ansatz import Function, evaluate_jets
+from hpctrain.problems.equations.ansatz import Function
 from hpctrain.problems.equations.checks.guard import guard, locate
 from hpctrain.problems.equations.conditions import Periodic
 from hpctrain.problems.equations.conditions.base import (
@@ -32,10 +28,11 @@ from hpctrain.problems.equations.conditions.base import (
 )
 from hpctrain.problems.equations.conditions.boundary import Exactable
 from hpctrain.problems.equations.equations import Equations
-from hpctrain.problems.equations.fields import TIME, At, Axes, Component
+from hpctrain.problems.equations.fields import TIME, At, Axes
 from hpctrain.problems.equations.geometry import Box, Geometry, Piece
 from hpctrain.problems.equations.geometry.base import Difference, Product, Union
 from hpctrain.problems.equations.geometry.sampling import place_cube_points, place_interior_points
+from hpctrain.problems.equations.lifting import Held, Value, make_lifting, meets_all, multiply
 from hpctrain.problems.equations.slopes import (
     Slope,
     check_distance,
@@ -47,8 +44,8 @@ from hpctrain.problems.equations.terms import ProblemError, check_values
 
 # Points on each condition's part of the boundary, and inside, where forms are tried out.
 _POINTS = 200
-# Values that differ by this part of their size agree.
-_EQUAL = 1e-9
+# Points that are as near to a piece as this part of the extent are on it.
+_NEAR = 1e-9
 # Values at a corner contradict each other where they differ by this part of their size elsewhere.
 _APART = 1e-6
 
@@ -70,46 +67,6 @@ class FieldForm:
     @property
     def is_written(self) -> bool:
         return self.written is not None
-
-
-@dataclass(frozen=True)
-class _Value:
-    """What one exact condition says of one field.
-
-    Attributes:
-        name: of the condition.
-        given: the value.
-        slope: its derivative along time, where that is given.
-        pieces: where.
-        whole: it is all of the boundary in space.
-    """
-
-    name: str
-    given: Given
-    slope: Given | None
-    pieces: tuple[Piece, ...]
-    whole: bool
-
-    def function(self, frame: Frame) -> Function:
-        """g, beyond its pieces too: value + (t - t₀) slope."""
-
-        def g(points: Tensor) -> Tensor:
-            at = At(frame.axes, points)
-            value = self._evaluate(self.given, at)
-            if self.slope is None:
-                return value
-            time = frame.axes.coordinates.index(TIME)
-            since = points[time] - frame.region.bounds[time][0]
-            return value + since * self._evaluate(self.slope, at)
-
-        return g
-
-    def _evaluate(self, given: Given, at: At) -> Tensor:
-        if not callable(given):
-            return evaluate(given, at, self.name)
-        title = f"the value of {self.name}"
-        values = guard(given, title)(at)
-        return check_values(values, at.all[0], locate(title, given))
 
 
 def make_exact_forms(equations: Equations) -> dict[str, FieldForm]:
@@ -169,7 +126,7 @@ def _make_written_forms(equations: Equations) -> dict[str, FieldForm]:
     }
 
 
-def _values(equations: Equations, field: str) -> Iterator[_Value]:
+def _values(equations: Equations, field: str) -> Iterator[Value]:
     """What the exact conditions say of a field."""
     frame = equations.frame
     for name, condition in equations.named_conditions.items():
@@ -187,7 +144,7 @@ def _values(equations: Equations, field: str) -> Iterator[_Value]:
             )
         pieces = _whole_pieces(condition.on, frame, place)
         is_whole = condition.on is None
-        yield _Value(name, given[""], given.get(TIME), pieces, is_whole)
+        yield Value(name, given[""], given.get(TIME), pieces, is_whole)
 
 
 def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
@@ -224,7 +181,7 @@ def _whole_pieces(on: Any, frame: Frame, place: str) -> tuple[Piece, ...]:
 
 
 def _form(
-    equations: Equations, field: str, values: Sequence[_Value], slopes: Sequence[Slope]
+    equations: Equations, field: str, values: Sequence[Value], slopes: Sequence[Slope]
 ) -> FieldForm:
     frame = equations.frame
     place = f"{frame.title}: the exact form of {field}"
@@ -239,15 +196,10 @@ def _form(
 
     check_distance(distance, slopes, place)
     parts = _place_points(values, frame)
-
-    def meets(g: Function) -> bool:
-        return all(_meets(g, *pair, frame) for pair in zip(values, parts, strict=True))
-
-    lifting: Function = _make_zero
-    if values:
-        lifting = _make_lifting(values, distances, parts, meets, frame, place)
+    held = [Held(*each) for each in zip(values, distances, parts, strict=True)]
+    lifting = make_lifting(held, frame, place) if held else _make_zero
     if slopes:
-        lifting = lift_slopes(lifting, slopes, meets, place)
+        lifting = lift_slopes(lifting, slopes, lambda g: meets_all(g, held, frame), place)
     return FieldForm(lifting, distance, place)
 
 
@@ -255,7 +207,7 @@ def _make_zero(points: Tensor) -> Tensor:
     return torch.zeros_like(points[0])
 
 
-def _place_points(values: Sequence[_Value], frame: Frame) -> list[Tensor]:
+def _place_points(values: Sequence[Value], frame: Frame) -> list[Tensor]:
     """Points (d, N) where each of the conditions holds."""
     return [
         place_points_on(_of(value, frame), frame, f"{frame.title}: {value.name}", _POINTS)[0]
@@ -263,12 +215,12 @@ def _place_points(values: Sequence[_Value], frame: Frame) -> list[Tensor]:
     ]
 
 
-def _distance(value: _Value, frame: Frame, slopes: Sequence[Slope]) -> Function:
+def _distance(value: Value, frame: Frame, slopes: Sequence[Slope]) -> Function:
     """φ of the pieces of a condition together."""
     space = list(_find_space(frame.region, frame.axes))
     has_time = any(TIME in factor.axes for _, factor in space)
     if value.whole and not has_time and any(_is_joined(factor) for _, factor in space):
-        return lambda points: _product(factor.distance(points[rows]) for rows, factor in space)
+        return lambda points: multiply(factor.distance(points[rows]) for rows, factor in space)
     single = {piece: flatten_distance(piece, slopes) for piece in value.pieces}
     edges = [piece for piece in value.pieces if "." in piece.name and _is_edge(piece)]
 
@@ -306,71 +258,14 @@ def _is_joined(geometry: Geometry) -> bool:
     return is_joined or any(map(_is_joined, geometry.parts))
 
 
-def _make_lifting(
-    values: Sequence[_Value],
-    distances: Sequence[Function],
-    parts: Sequence[Tensor],
-    meets: Callable[[Function], bool],
-    frame: Frame,
-    place: str,
-) -> Function:
-    """One of the given functions if it meets all conditions, else their blend.
-
-    Args:
-        parts: points (d, N) where each of them holds.
-        meets: whether a function meets all of them there.
-    """
-    functions = [value.function(frame) for value in values]
-    by_size = sorted(functions, key=lambda g: -max(float(g(x).abs().max()) for x in parts))
-    for g in by_size:
-        if meets(g):
-            return g
-
-    def blend(points: Tensor) -> Tensor:
-        squares = [phi(points) ** 2 for phi in distances]
-        weights = [_product(s for j, s in enumerate(squares) if j != i) for i in range(len(values))]
-        total = sum(weights)
-        # Where several meet, at corners, all weights vanish: there the conditions agree.
-        safe = torch.where(total == 0, torch.ones_like(total), total)
-        blended = sum(w * g(points) for w, g in zip(weights, functions, strict=True)) / safe
-        return torch.where(total == 0, functions[0](points), blended)
-
-    for value, x in zip(values, parts, strict=True):
-        if not _meets(blend, value, x, frame):
-            raise ProblemError(
-                f"{place} cannot be made: the values of {value.name} are not met by a blend of"
-                f" {', '.join(v.name for v in values)}; write ansatz(), or take exact = False"
-            )
-    return blend
-
-
-def _of(value: _Value, frame: Frame) -> Any:
+def _of(value: Value, frame: Frame) -> Any:
     """A choice of points on the pieces of a value."""
     names = {piece.name for piece in value.pieces}
     if len(names) == 1:
         return names.pop()
     measure = [piece.distance for piece in value.pieces]
     extent = max(high - low for low, high in frame.region.bounds)
-    return lambda at: torch.stack([d(at.all).abs() for d in measure]).amin(0) <= _EQUAL * extent
-
-
-def _meets(g: Function, value: _Value, points: Tensor, frame: Frame) -> bool:
-    """Whether g takes the values, and the slope along time, at points of the condition's part."""
-    indices: list[Component] = [()]
-    if value.slope is not None:
-        indices.append((frame.axes.coordinates.index(TIME),))
-    try:
-        ours, theirs = (
-            evaluate_jets(f, points, indices, (), "") for f in (g, value.function(frame))
-        )
-    except ProblemError:
-        return False
-    sizes = {index: float(theirs[index].abs().max()) or 1.0 for index in indices}
-    return all(float((ours[i] - theirs[i]).abs().max()) <= _EQUAL * sizes[i] for i in indices)
-
-
-def _product(factors: Iterator[Tensor]) -> Any:
-    return math.prod(factors, start=1.0)
+    return lambda at: torch.stack([d(at.all).abs() for d in measure]).amin(0) <= _NEAR * extent
 
 
 def describe_corners(equations: Equations) -> Iterator[str]:
