@@ -130,18 +130,38 @@ class Around(Equations):
 """
 
 
-def test_each_window_of_time_is_exported_with_its_network(tmp_path, write_job):
-    (tmp_path / "around.py").write_text(AROUND)
-    settings = ["problem.points=40", "problem.slabs=2", "stop.max_iterations=4"]
-    settings += [f"problem.name={tmp_path}/around.py:Around", *SMALL]
-    job = write_job('[solver]\nname = "lbfgs"\nstop = { max_iterations = 2 }\n')
-    run(load_job(str(job), settings), Communicator(), output=str(tmp_path / "run.h5"))
-    export(str(tmp_path / "run.h5"), str(tmp_path / "model.onnx"))
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """Three windows, whose times single precision does not hold."""
+    folder = tmp_path_factory.mktemp("windows")
+    (folder / "around.py").write_text(AROUND)
+    (folder / "job.toml").write_text('[solver]\nname = "lbfgs"\nstop = { max_iterations = 2 }\n')
+    settings = ["problem.points=40", "problem.slabs=3", "stop.max_iterations=6"]
+    settings += [f"problem.name={folder}/around.py:Around", *SMALL]
+    run(load_job(str(folder / "job.toml"), settings), Communicator(), str(folder / "run.h5"))
+    return folder / "run.h5"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_each_window_of_time_is_exported_with_its_network(windows, tmp_path, end):
+    export(str(windows), str(tmp_path / f"model{end}"))
     x = np.random.default_rng(0).uniform(0, 1, (37, 2))
-    found, _ = evaluate(tmp_path / "model.onnx", "points", x)
-    solution = open_solution(tmp_path / "run.h5")
+    found, _ = evaluate(tmp_path / f"model{end}", "points", x)
+    solution = open_solution(windows)
     expected = solution.evaluate(dict(zip(solution.coordinates, x.T, strict=True)))["u"]
     np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_a_program_that_torch_does_not_keep_is_refused_in_one_line(windows, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no such node\nat all")
+
+    monkeypatch.setattr(torch.export, "save", fail)
+    with pytest.raises(
+        InputError, match=r"^model\.pt2: torch cannot export the network: no such node$"
+    ):
+        export(str(windows), str(tmp_path / "model.pt2"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_windows_that_begin_with_rates_are_refused(tmp_path):

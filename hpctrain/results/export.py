@@ -185,10 +185,15 @@ def _compare(expected: np.ndarray, found: np.ndarray, path: Path) -> None:
 def _write_program(exportable: Exportable, path: Path) -> np.ndarray:
     """Writes a program of torch.export; what it gives where it is tried, as all of these do."""
     program = _trace(exportable, path)
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={**exportable.facts})
-    again = torch.export.load(str(path)).module()
-    return to_array(again(exportable.example(TRIED)))
+    try:
+        with path.open("wb") as file:
+            torch.export.save(program, file, extra_files={**exportable.facts})
+        again = torch.export.load(str(path)).module()
+        return to_array(again(exportable.example(TRIED)))
+    except OSError:  # of the disk, which the caller explains
+        raise
+    except Exception as error:  # of any kind: a program that torch traces, but does not keep
+        raise _explain(path, error) from error
 
 
 def _write_script(exportable: Exportable, path: Path) -> np.ndarray:
@@ -254,6 +259,10 @@ class _ExactNumbers(TorchFunctionMode):
     """Makes tensors of numbers that single precision does not hold: torch's ONNX rounds numbers."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.full_like and len(args) == 2 and not kwargs:
+            like, number = args
+            if like.is_floating_point():
+                return torch.zeros_like(like) + _make_exact(number)
         if getattr(func, "__name__", "") in WITH_NUMBERS:
             args = tuple(_make_exact(each) for each in args)
         return func(*args, **(kwargs or {}))

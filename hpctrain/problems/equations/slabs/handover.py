@@ -43,7 +43,7 @@ class Handover:
                 if start.problem.dtype == torch.float64 and start.digest is not None:
                     self._ends[at] = Jets(start, self._names, at.all, self._kept)
                 else:
-                    self._ends[at] = End(start, at.all)
+                    self._ends[at] = End(start, self._names, at.all)
             return self._ends[at].evaluate(name)
 
         return value
@@ -73,38 +73,52 @@ class Start:
 
 
 class End:
-    """Fields and derivatives of a `Start` at points (d, N), whatever their time."""
+    """Fields and derivatives of a `Start` at points (d, N), whatever their time.
 
-    def __init__(self, start: Start, points: Tensor) -> None:
+    Args:
+        start: the solution.
+        names: fields, and derivatives, that are taken. Fields of which values alone are taken are
+            evaluated without a graph of their own: torch exports no more than two in each other.
+        points: whose time is left out.
+    """
+
+    def __init__(self, start: Start, names: Sequence[str], points: Tensor) -> None:
         self._start, self._like = start, points.detach()
         self._wants_gradient = torch.is_grad_enabled() and points.requires_grad
-        with torch.enable_grad():
-            given = [row.double().cpu() for row in take_coordinates(points)]
-            time = torch.full_like(given[0].detach(), start.time)
-            rows = [time, *(row if row.requires_grad else row.detach() for row in given[1:])]
-            self._rows = [row if row.requires_grad else row.requires_grad_() for row in rows]
-            self._points = join_coordinates(self._rows)
+        taken = map(start.read_name, names)
+        self._differentiated = {field for field, index in taken if index}
+        given = [row.double().cpu() for row in take_coordinates(points)]
+        self._rows = [torch.full_like(given[0].detach(), start.time), *given[1:]]
+        self._points = join_coordinates(self._rows)
         self._fields: dict[str, Tensor] = {}
 
     def evaluate(self, name: str) -> Tensor:
         """A field, or a derivative such as "u.t", (N,)."""
         field, index = self._start.read_name(name)
+        if field not in self._differentiated:
+            return self._evaluate_field(field, self._points).to(self._like)
         with torch.enable_grad():
-            values = self._evaluate_field(field)
+            values = self._evaluate_field(field, self._tracked[1])
             for coordinate in index:
                 (values,) = torch.autograd.grad(
                     values.sum(),
-                    self._rows[coordinate],
+                    self._tracked[0][coordinate],
                     create_graph=True,
                     materialize_grads=True,
                 )
         found = values.to(self._like)
         return found if self._wants_gradient else found.detach()
 
-    def _evaluate_field(self, field: str) -> Tensor:
+    @cached_property
+    def _tracked(self) -> tuple[list[Tensor], Tensor]:
+        """Coordinates along which torch can differentiate, and the points that they make."""
+        rows = [row if row.requires_grad else row.detach().requires_grad_() for row in self._rows]
+        return rows, join_coordinates(rows)
+
+    def _evaluate_field(self, field: str, points: Tensor) -> Tensor:
         if field not in self._fields:
             start = self._start
-            self._fields[field] = start.problem.evaluate_in_torch(start.theta, field, self._points)
+            self._fields[field] = start.problem.evaluate_in_torch(start.theta, field, points)
         return self._fields[field]
 
 
