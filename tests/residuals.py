@@ -1,9 +1,14 @@
-"""Least-squares losses with known answers: residuals of θ, one a chunk, in plain torch."""
+"""Least-squares losses: residuals of θ with known answers, one a chunk, and a small network's."""
 
 import torch
 from quadratic import objective_of
 
-from hpctrain.objective import LeastSquaresLoss
+from hpctrain.methods.least_squares.damped_systems import PrimalSystem
+from hpctrain.networks.dense import DenseNetwork
+from hpctrain.objective import LeastSquaresLoss, Objective, evaluate_point
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.problems.equations.library.burgers import Burgers
+from hpctrain.problems.equations.problem import Formulation, PinnProblem
 
 
 def packed(layout, A):
@@ -82,3 +87,21 @@ def linear_problem(samples=16, n=5):
     A = torch.randn(samples, n, dtype=torch.float64)
     b = torch.randn(samples, dtype=torch.float64)
     return A, b, objective_of_residuals(lambda theta: A @ theta - b, samples, n)
+
+
+def small_burgers():
+    network = DenseNetwork(2, 6, 4, residual=True, adaptive=True)
+    problem = PinnProblem(Burgers(), network, Formulation(200))
+    return problem, Objective.of(problem, Communicator(), 16, 2)
+
+
+def full(block_rows):
+    """A (n, n) of its block rows, all of them on one rank."""
+    A = torch.zeros(block_rows.layout.n, block_rows.layout.n, dtype=torch.float64)
+    for i, row in block_rows.own.items():
+        A[block_rows.layout.find_slices(i)] = row
+    return torch.tril(A) + torch.tril(A, -1).T
+
+
+def primal(objective, theta):
+    return PrimalSystem(objective, evaluate_point(objective, theta))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_gauss_newton import full
+from residuals import full
 
 from hpctrain.job.settings import parse_job
 from hpctrain.linalg.vectors import norm

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from test_gauss_newton import full
+from residuals import full
 
 from hpctrain.errors import InputError
 from hpctrain.kernels import is_native_available

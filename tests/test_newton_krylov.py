@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from residuals import linear_problem
-from test_gauss_newton import full, small_burgers
+from residuals import full, linear_problem, small_burgers
 
 from hpctrain.decomposition.blocks import cut_layers
 from hpctrain.objective.evaluation import Evaluation

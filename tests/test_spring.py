@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from residuals import linear_problem, objective_of_residuals
-from test_gauss_newton import full, small_burgers
+from residuals import full, linear_problem, objective_of_residuals, small_burgers
 
 from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
