@@ -319,34 +319,6 @@ def test_a_local_ssbroyden_solve_is_ssbroyden_on_the_restricted_loss():
     torch.testing.assert_close(found, state.point.theta - 1, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("local_solver", ["lbfgs", "ssbroyden", "trust-region"])
-def test_a_kept_local_memory_solves_a_moved_block_better_than_a_fresh_one(local_solver):
-    loss = random_quadratic(N, spread=2)
-    solver = solver_of(SPQNOptions(blocks=S, local_solver=local_solver), loss)._local
-    block = cut_layers(LAYERS, S).blocks[2]
-    first = objective_of(loss).restrict(block, ones())
-    _, memory = solver.solve(first, evaluate_point(first, ones()[:5]), solver.make_fresh(), 8)
-    moved = objective_of(loss).restrict(block, -2 * ones())
-    start = evaluate_point(moved, -2 * ones()[:5])
-    kept, _ = solver.solve(moved, start, memory, 3)
-    forgetful, _ = solver.solve(moved, start, solver.make_fresh(), 3)
-    assert kept.loss < forgetful.loss
-
-
-def test_a_local_solve_that_keeps_its_memory_goes_on_as_lbfgs_that_was_never_interrupted():
-    loss = random_quadratic(N, spread=2)
-    options = SPQNOptions(blocks=1, local_memory=6, local_momentum=0.7)
-    solver, objective = make_solver(setting_of(loss, [N]), options)._local, objective_of(loss)
-    point, memory = evaluate_point(objective, ones()), solver.make_fresh()
-    for steps in (4, 5):
-        point, memory = solver.solve(objective, point, memory, steps)
-    alone = make_solver(setting_of(loss, [N]), LBFGSOptions(memory=6, momentum=0.7))
-    state = alone.init(ones())
-    for _ in range(9):
-        state, _ = alone.step(state)
-    assert torch.equal(point.theta, state.point.theta)
-
-
 def test_one_multiplicative_block_with_local_ssbroyden_sweeps_by_restarted_ssbroyden():
     loss = random_quadratic(N, spread=2)
     options = SPQNOptions(name="mspqn", blocks=1, local_solver="ssbroyden", local_steps=5)
@@ -373,6 +345,17 @@ def test_a_global_method_expects_the_decrease_of_its_last_step_again_where_it_wa
     torch.testing.assert_close(
         moved.Hg, state.H.multiply(elsewhere.gradient, Communicator(), 1), rtol=1e-12, atol=1e-15
     )
+
+
+@pytest.mark.parametrize("name", ["aspqn", "mspqn"])
+def test_under_a_renewed_loss_the_global_method_keeps_its_memory(name):
+    solver = solver_of(SPQNOptions(name=name, blocks=S), random_quadratic(N, spread=2))
+    state = solver.init(ones())
+    for _ in range(2):
+        state, _ = solver.step(state)
+    renewed = solver.renew(state)
+    assert len(renewed.outer.pairs.s) == len(state.outer.pairs.s) > 0
+    assert torch.equal(renewed.outer.velocity, state.outer.velocity)
 
 
 def test_global_ssbroyden_without_corrections_is_ssbroyden():
