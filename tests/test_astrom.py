@@ -86,6 +86,11 @@ def test_samples_also_grow_after_a_step_whose_model_had_a_wrong_gradient(problem
     assert seen == {True, False}
 
 
+def test_samples_grow_by_one_at_least(problem):
+    solver, [state], _ = run(problem, ASTROMOptions(share=0.01, growth=1.1), 0)
+    assert state.samples == 2 and solver._grow(state) == 3
+
+
 def test_a_rejection_keeps_the_radius_unless_the_loss_rose(problem):
     """ρ ≤ 0: half the step's length is left; 0 < ρ < η₁ is blamed on the samples alone."""
     seen = set()

@@ -1,10 +1,12 @@
 """Mini-batches partition the samples in every epoch, and are a function of seed and epoch."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpctrain.methods.sampling.epochs import batch, count_batches
+from hpctrain.methods.sampling.mini_batches import MiniBatches
 
 
 @given(samples=st.integers(1, 200), size=st.integers(1, 250), epoch=st.integers(0, 5))
@@ -26,3 +28,15 @@ def test_batches_differ_by_epoch_and_seed_and_come_again():
 
 def test_one_batch_holds_all_samples():
     assert torch.equal(batch(0, 0, 0, 100, 100), torch.arange(100))
+
+
+def test_overlaps_are_drawn_anew_for_each_batch_and_rounded_up():
+    overlapping, alone = (MiniBatches(0, (40,), 20, percent) for percent in (12.0, 0.0))
+    places = set()
+    for iteration in range(6):
+        own = alone.choose(iteration).numpy()
+        more = np.setdiff1d(overlapping.choose(iteration).numpy(), own)
+        assert len(more) == 3  # of 2.4
+        others = np.setdiff1d(np.arange(40), own)
+        places.add(tuple(np.searchsorted(others, more)))
+    assert len(places) > 1

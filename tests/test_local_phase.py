@@ -52,6 +52,11 @@ def test_a_phase_ends_where_its_budget_is_used_up_and_does_not_blame_the_radius(
     assert end.radius >= 1.0
 
 
+@pytest.mark.parametrize(("first", "trials"), [(0.0497, 1), (0.045, 2)])
+def test_a_phase_ends_where_hardly_anything_of_its_budget_is_left(h, first, trials):
+    assert phase(h, LinearModel(), 0.05, steps=2, radius=first).trials == trials
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_within_a_wide_budget_it_is_so_many_plain_trust_region_steps(h, model):
     end = phase(h, model, 100.0)

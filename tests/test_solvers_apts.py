@@ -33,10 +33,11 @@ from hpctrain.errors import InputError
 from hpctrain.job.settings import load_job, parse_job, write_toml
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.sampling.shares import Share, draw_shares
+from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.methods.trust_region.options import make_rule
 from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_step
 from hpctrain.methods.trust_region.subproblem import follow_gradient, length
-from hpctrain.methods.trust_region.trials import ForcedDecrease, Trial
+from hpctrain.methods.trust_region.trials import ForcedDecrease, RatioControl, Trial
 from hpctrain.objective import Counts, Evaluation, Objective, Point, evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.solvers.apts_weights import APTSWeightsOptions
@@ -251,6 +252,15 @@ def test_a_trial_that_does_not_raise_the_loss_is_not_shortened():
     assert ForcedDecrease(0.5, 2)(None, point, trial, 1.0) is trial
 
 
+@pytest.mark.parametrize("loss, taken", [(0.5, True), (1.0, False), (1.5, False)])
+def test_after_a_forced_trial_the_radius_shrinks_whether_it_is_taken_or_not(loss, taken):
+    point = Point(torch.zeros(2).double(), 1.0, torch.ones(2).double())
+    s = -0.1 * torch.ones(2).double()
+    trial = Trial(s, 0.2, Evaluation(None, s, loss), forced=True)
+    decision = RatioControl(RadiusOptions()).decide(point, trial, 0.8, [])
+    assert (decision.accepted, decision.radius) == (taken, 0.4)
+
+
 def test_the_radius_follows_the_ratio_alone():
     """Δ/2 below 0.25, 2 Δ above 0.75, both within its limits, however short the trial is."""
     factors = set()
@@ -268,6 +278,16 @@ def test_the_radius_follows_the_ratio_alone():
             factors |= {factor, state.radius}
     assert {0.5, 1.0, 2.0} <= factors  # and both limits are met
     assert {0.15, 0.4, 0.5} <= factors
+
+
+def test_a_step_was_taken_where_the_trial_or_a_global_step_after_it_was():
+    options = weights(model="linear", blocks=4, region=FREE)
+    states, records = steps(options, coupled(), 8, overshooting())
+    seen = set()
+    for state, record in zip(states[1:], records, strict=True):
+        assert (record.outcome is Outcome.ACCEPTED) == (record.step_length > 0)
+        seen.add((state.accepted, record.outcome))
+    assert {(False, Outcome.ACCEPTED), (True, Outcome.ACCEPTED)} <= seen
 
 
 def test_momentum_adds_a_part_of_the_last_trial_to_the_next():
@@ -351,6 +371,14 @@ def test_a_share_without_samples_in_the_batch_contributes_nothing():
     assert any(state.accepted for state in states)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_subdomain_without_a_way_down_is_not_silent(variant):
+    loss = quadratic()
+    loss.b.zero_()
+    states, _ = steps(VARIANTS[variant], loss, 1, 0 * ones())
+    assert states[-1].silent == 0
+
+
 def test_mini_batches_go_through_all_samples_and_lower_the_whole_loss():
     loss, whole = logistic(), wide_objective(logistic())
     states, records = steps(data(model="lsr1", batch_size=4), loss, 20)
@@ -362,13 +390,13 @@ def test_work_is_counted_in_whole_evaluations():
     """Linear, N = 2: each share's gradients are half ones; 1 at the start, 5 at most beside it."""
     loss = logistic()
     solver = solver_of(data(model="linear", subdomains=2, global_steps=0, local_steps=1), loss)
-    state = solver.init(ones())
-    before = solver.setting.counts.gradient_evaluations, solver.setting.counts.loss_evaluations
-    state, _ = solver.step(state)
-    after = solver.setting.counts.gradient_evaluations, solver.setting.counts.loss_evaluations
-    # Two halves at θ_k and the trial with its gradient; two halves of a loss at the local trials.
-    assert after[0] - before[0] == pytest.approx(2.0)
-    assert after[1] - before[1] == pytest.approx(1.0)
+    state, counts = solver.init(ones()), solver.setting.counts
+    for _ in range(2):
+        before = counts.gradient_evaluations, counts.loss_evaluations
+        state, _ = solver.step(state)
+        # Two halves at θ_k and the trial with its gradient; two halves of a loss at local trials.
+        assert counts.gradient_evaluations - before[0] == pytest.approx(2.0)
+        assert counts.loss_evaluations - before[1] == pytest.approx(1.0)
 
 
 def test_shares_are_disjoint_and_cover_the_samples_and_overlap_as_asked():

@@ -125,6 +125,14 @@ def test_the_work_is_a_gradient_at_the_start_one_less_a_part_in_the_phase_and_a_
     assert counts.loss_evaluations - losses == pytest.approx(1)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_costs_of_a_step_are_the_start_the_steps_on_parts_and_the_trial(parts):
+    solver = solver_of(options_of(parts=parts, batch_size=SAMPLES // 2))
+    _, record = solver.step(solver.init(ones()))
+    assert record.nominal_gradient_evaluations == pytest.approx((3 - 1 / parts) / 2)
+    assert record.update_cost == parts
+
+
 def test_no_component_moves_further_than_the_decay_allows_and_then_the_run_ends():
     loss = logistic()
     solver = solver_of(options_of(radius=0.1, decay="linear", decay_steps=4), loss)
@@ -145,3 +153,17 @@ def test_a_share_without_a_sample_in_the_mini_batch_contributes_nothing():
     assert len(moved) == 1 and new.accepted
     idle = 1 - moved[0]
     assert torch.equal(new.moments[idle].m, state.moments[idle].m)
+
+
+def test_the_trial_is_the_mean_of_the_shares_steps_by_their_samples():
+    solver = solver_of(options_of(batch_size=3))
+    point, shares = solver._start(ones(), 1)
+    sizes = [share.objective.samples for share in shares.values()]
+    assert sorted(sizes) == [1, 2]
+    steps = {
+        p: make_local_steps(share.parts, point, 0.1, fresh(), solver.options)
+        for p, share in shares.items()
+    }
+    trial = solver._add_steps(point, shares, steps)
+    mean = sum(size * s.step for size, s in zip(sizes, steps.values(), strict=True)) / 3
+    torch.testing.assert_close(trial.step, mean, rtol=1e-13, atol=1e-15)

@@ -95,3 +95,11 @@ def test_every_model_predicts_its_own_decrease_within_its_radius(kind, model, ra
     s = found.step
     assert found.predicted == pytest.approx(float(-(g @ s + 0.5 * s @ product(s))), rel=1e-9)
     assert found.predicted > 0
+
+
+@pytest.mark.parametrize("kind", [2, "inf"])
+def test_conjugate_gradients_end_closer_where_the_gradient_is_small(kind):
+    """Steps near a minimum are Newton's, so that convergence is superlinear."""
+    A, g = matrix(), 1e-8 * gradient()
+    s = minimise_model(lambda v: A @ v, g, 1e3, kind, 100).step
+    assert float((A @ s + g).norm()) <= float(g.norm()) ** 1.5

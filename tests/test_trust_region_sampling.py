@@ -118,6 +118,32 @@ def test_growing_samples_grow_with_short_steps_at_most_twofold_and_never_shrink(
     assert all(a <= b <= 2 * a for a, b in pairwise(sizes))
 
 
+GRADIENTS = {  # of a step that is taken, of one that is refused
+    ("lsr1", "exact"): (1, 1),
+    ("linear", "exact"): (1, 0),
+    ("hessian", "exact"): (1, 0),
+    ("lsr1", "hessian"): (1, 0),
+    ("lsr1", "derivatives"): (1, 1),
+    ("linear", "derivatives"): (1, 1),
+    ("lsr1", "growing"): (2, 2),
+    ("linear", "growing"): (1, 1),
+}
+
+
+@pytest.mark.parametrize(("model", "sampling"), GRADIENTS)
+def test_a_step_counts_the_gradients_that_it_evaluates_of_what_g_is_of(model, sampling):
+    some = {} if sampling == "exact" else {"sample_size": 24}
+    o = options(
+        model=model, sampling=sampling, trust_region=TrustRegionOptions(radius=50.0), **some
+    )
+    _, states, records = steps(o, quadratic(), 30)
+    seen = {True: set(), False: set()}
+    for state, record in zip(states[1:], records, strict=True):
+        seen[state.step_length > 0].add(record.nominal_gradient_evaluations)
+    taken, refused = GRADIENTS[model, sampling]
+    assert seen[True] == {taken} and seen[False] <= {refused}
+
+
 def test_settings_without_a_meaning_are_refused():
     with pytest.raises(ValidationError, match="which model"):
         options(model="linear", sampling="hessian")
