@@ -1,4 +1,4 @@
-"""Strong-Wolfe line search on functions of one variable."""
+"""Line searches on functions of one variable."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpctrain.methods.search.armijo import ArmijoOptions, armijo
 from hpctrain.methods.search.strong_wolfe import (
     LineSearchOptions,
     SearchOutcome,
@@ -140,6 +141,24 @@ def test_a_direction_that_does_not_descend_fails_without_a_trial(slope):
     objective = _Objective(lambda a: a)
     found = strong_wolfe(objective, torch.zeros(1), torch.ones(1), 0.0, slope, 1.0, OPTIONS)
     assert (found.outcome, objective.values) == (SearchOutcome.FAILED, 0)
+
+
+def test_a_trial_as_good_as_the_start_is_no_decrease():
+    """Where c₁ α φ'(0) is lost in the last bits of φ the Armijo bound is φ(0) itself."""
+    found, *_ = search(lambda a: 1 - 1e-18 * a, 1.0)
+    assert (found.outcome, found.evaluation) == (SearchOutcome.FAILED, None)
+
+
+def test_a_search_comes_far_down_from_where_values_are_not_finite():
+    found, *_ = search(lambda a: -a if a < 1e-12 else a * math.inf, 1.0)
+    assert 0 < found.step < 1e-12
+
+
+def test_backtracking_takes_a_rise_within_rounding_errors_where_no_more_is_foreseen():
+    objective = _Objective(lambda a: 1 + 4e-16 * a)
+    start, d = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert armijo(objective, start, d, 1.0, -1e-16, 1.0, ArmijoOptions()).step == 1.0
+    assert armijo(objective, start, d, 1.0, -1e-6, 1.0, ArmijoOptions(max_trials=1)) is None
 
 
 def test_exhausted_trials_return_the_best_point_with_sufficient_decrease():

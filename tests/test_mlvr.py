@@ -257,3 +257,12 @@ def test_every_level_goes_on_from_its_own_secant_pairs(problem):
     for pairs in ([SecantPairs(), coarse], [fine, SecantPairs()], [coarse, fine]):
         other = solver.step(replace(state, pairs=pairs))[0].point.theta
         assert not torch.equal(other, kept)
+
+
+@pytest.mark.parametrize(("resample", "kept"), [("never", True), ("cycle", False)])
+def test_pairs_of_other_samples_are_forgotten_with_them(problem, resample, kept):
+    options = MLVROptions(levels=3, coarse_solver="lbfgs", resample=resample)
+    solver = make_solver(setting_over(problem), options)
+    state, _ = solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
+    _, coarser = solver._make_levels(state)
+    assert [bool(level.memory and level.memory.s) for level in coarser] == [kept] * 2

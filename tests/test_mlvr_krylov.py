@@ -11,8 +11,11 @@ from quadratic import random_quadratic, setting_of
 from hpctrain.errors import InputError
 from hpctrain.linalg.krylov.flexible_cg import flexible_cg
 from hpctrain.linalg.vectors import dot, norm
+from hpctrain.methods.multilevel.smoothers import LBFGSSteps
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
 from hpctrain.methods.sampling.subsets import draw_nested_subsets
+from hpctrain.methods.search.armijo import ArmijoOptions
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.mlvr_krylov import MLVRKrylov, MLVRKrylovOptions
 
@@ -138,6 +141,19 @@ def test_the_coarser_levels_lead_to_a_better_first_point(problem):
     assert dot(gradient, gradient) == dot(first.gradient, first.gradient)
 
 
+def test_the_first_point_comes_from_the_coarsest_level_up(problem, monkeypatch):
+    seen, advance = [], LBFGSSteps.advance
+
+    def watch(self, h, *rest):
+        seen.append(h.samples)
+        return advance(self, h, *rest)
+
+    monkeypatch.setattr(LBFGSSteps, "advance", watch)
+    options = MLVRKrylovOptions(levels=3, coarsening_factor=2.0)
+    make_solver(setting_over(problem), options).init(torch.zeros(N, dtype=torch.float64))
+    assert seen == [15, 30]
+
+
 def test_a_loss_without_subsets_is_refused():
     setting = setting_of(random_quadratic(4), [4])
     setting.objective._share = object()
@@ -179,3 +195,12 @@ def test_the_first_point_is_fitted_to_other_samples_than_the_first_cycle_has(pro
     solver = make_solver(setting, MLVRKrylovOptions(coarsening_factor=3.0))
     solver.step(solver.init(torch.zeros(N, dtype=torch.float64)))
     assert len(drawn) == 2 and not torch.equal(*drawn)
+
+
+def test_pairs_are_forgotten_where_no_decrease_is_found(problem):
+    solver = make_solver(setting_over(problem), MLVRKrylovOptions())
+    state, _ = solver.step(solver.init(torch.ones(N, dtype=torch.float64)))
+    assert state.pairs.s
+    strict = MLVRKrylovOptions(line_search=ArmijoOptions(c1=0.9999, max_trials=1))
+    new, record = make_solver(setting_over(problem), strict).step(state)
+    assert record.outcome is Outcome.MEMORY_DROPPED and not new.pairs.s

@@ -262,6 +262,20 @@ def test_a_cascade_starts_the_fine_level_from_the_coarse_minimum(loss):
     torch.testing.assert_close(theta, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.5])
+def test_smoothing_ends_where_the_gradient_is_small_enough_or_zero(tolerance):
+    """Steps of half the way to the minimum of ½ ‖θ‖², each of which halves the gradient."""
+    half = Quadratic(torch.eye(N).double()[None], torch.zeros(1, N).double())
+    steps = DirectionSteps(negate_gradient, StepRule(0.5, None), tolerance)
+    h, asked = objective_of(half), []
+    for theta in (torch.ones(N).double(), torch.zeros(N).double()):
+        before = h.counts.gradient_work
+        state = LevelState(evaluate_point(h, theta))
+        steps.advance(h, state, 3, Room(theta))
+        asked.append((h.counts.gradient_work - before) // half.gradient_cost - 1)
+    assert asked == [1 if tolerance else 3, 0]
+
+
 def test_armijo_shortens_until_the_decrease_is_sufficient(loss):
     objective, point = objective_of(loss), start(loss).point
     d = -100 * point.gradient

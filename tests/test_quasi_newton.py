@@ -205,6 +205,18 @@ def test_ssbroyden_follows_its_published_formulas():
     assert broyden.ssbfgs(h, 0.5, n) == Scaling(tau=1.0, phi=1.0)
 
 
+def test_rho_of_ssbroyden_is_at_most_one():
+    """h (1 - c) exceeds 1 where a step was far longer than H foresaw."""
+    h, b, n = 10.0, 0.2, 50
+    A = b * h - 1
+    assert h * (1 - math.sqrt(A / (A + 1))) > 1
+    theta = max(0.0, min(1.0, (1 - b) / b))
+    sigma = 1 + theta * A
+    found = broyden.ssbroyden(h, b, n)
+    assert found.tau == pytest.approx(min(sigma ** (1 / (1 - n)), 1 / theta), rel=1e-14)
+    assert found.phi == pytest.approx((1 - theta) / sigma, abs=1e-14)
+
+
 @pytest.mark.parametrize("name", ["ssbfgs", "ssbroyden"])
 def test_scalings_are_finite_where_the_update_is_degenerate(name):
     """A = b h - 1 is zero where H is exact already, and rounding may push it below."""
@@ -237,6 +249,16 @@ def test_a_run_updates_its_inverse_hessian_as_published(name):
         expected = dense @ state.point.gradient
         torch.testing.assert_close(state.Hg, expected, rtol=1e-7, atol=1e-9)
     assert min(taus) < 0.9
+
+
+def test_h_starts_anew_when_it_has_as_many_updates_as_asked():
+    objective = objective_of(random_quadratic(N, spread=2))
+    method = SelfScaledMethod("ssbroyden", LineSearchOptions(), Communicator(), 1, memory=3)
+    state, counts = method.start(evaluate_point(objective, torch.ones(N).double())), []
+    for _ in range(8):
+        state = method.step(objective, state)
+        counts.append(len(state.H.factors) + (state.H.waiting is not None))
+    assert counts == [1, 2, 3, 1, 2, 3, 1, 2]
 
 
 def test_a_pair_whose_curvature_squared_underflows_is_not_learnt_from():
