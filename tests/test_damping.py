@@ -46,6 +46,14 @@ def test_another_step_with_the_same_matrix_is_not_taken_to_where_the_loss_is_nan
     assert len(tried) == 2
 
 
+def test_the_next_damping_is_eased_from_that_of_the_last_step_with_the_same_matrix():
+    """By a third, as ρ is nearly 1 and the last step hardly lowers the loss."""
+    losses = iter([1e-3, 0.9e-3])
+    search, _ = search_of(lambda _: next(losses), 1.0)
+    search = replace(search, extend=lambda damping, s: s)
+    assert search.find(0.1).damping == pytest.approx(0.1 * 1e-3 / 3)
+
+
 @pytest.mark.parametrize("limits", [{"damping": 1e7}, {"least_damping": 0.1}])
 def test_a_damping_beyond_its_limits_is_refused(limits):
     with pytest.raises(ValidationError, match="least_damping <= damping <= greatest_damping"):

@@ -205,6 +205,7 @@ def test_a_step_whose_corrections_grow_is_not_tried_or_keeps_those_before():
     find = lambda *sizes: find_damped_step(Scripted(*sizes), GaussNewtonOptions())  # noqa: E731
     assert find(0.8).total is None
     assert float(find(0.5, 0.4).total) == 1.5
+    assert float(find(0.5, 1e-4).total) == 1.5001  # so short that no other is asked for
     assert float(find(0.5, 0.1, 1e-4, 1.0).total) == 1.6001
 
 

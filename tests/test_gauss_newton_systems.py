@@ -1,6 +1,7 @@
 """The linear systems of Levenberg-Marquardt: Gram matrices, both forms, and sketched rows."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -214,6 +215,14 @@ def test_sketched_rows_are_signed_sums_of_jacobian_rows(rows):
     assert not torch.equal(again.signs, sketch.signs)
 
 
+def test_sketches_are_drawn_anew_in_every_iteration():
+    problem, objective = small_burgers()
+    solver = make_solver(Setting(objective), GaussNewtonOptions(sketch=64))
+    start = solver.init(problem.make_initial_parameters(0))
+    reached = [solver.step(replace(start, iteration=k))[0].point.theta for k in (1, 2)]
+    assert not torch.equal(*reached)
+
+
 def test_gauss_newton_products_are_those_of_the_normal_equations():
     problem, objective = small_burgers()
     theta = problem.make_initial_parameters(0)
@@ -250,3 +259,13 @@ def test_added_nodes_end_as_the_subtrees_with_the_bits_of_the_tree(chunks, first
 
     sums = add_to_nodes(level, first, last, lambda: leaves.new_zeros(3), add)
     assert torch.equal(torch.stack(sums), reduce_leaves(leaves, first))
+
+
+def test_products_and_pull_backs_are_counted():
+    _A, _b, objective = linear_problem()
+    loss, gradient = objective.share.loss_cost, objective.share.gradient_cost
+    theta, counts = torch.ones(5, dtype=torch.float64), objective.counts
+    objective.residuals.multiply_gauss_newton(theta, theta)
+    assert (counts.loss_work, counts.gradient_work, counts.hvp_work) == (0, 0, gradient + 2 * loss)
+    objective.residuals.pull_back(theta, theta)
+    assert (counts.loss_work, counts.gradient_work) == (loss, gradient)

@@ -8,12 +8,18 @@ import pytest
 import torch
 from residuals import full, linear_problem, small_burgers
 
-from hpctrain.decomposition.blocks import cut_layers
+from hpctrain.decomposition.blocks import Block, cut_layers
 from hpctrain.objective.evaluation import Evaluation
+from hpctrain.objective.sketch import Sketch
 from hpctrain.solvers import make_solver
 from hpctrain.solvers.base import Setting
 from hpctrain.solvers.gauss_newton import GaussNewtonOptions
-from hpctrain.solvers.newton_krylov import NewtonKrylovOptions, SketchedBlock, factor_shifted
+from hpctrain.solvers.newton_krylov import (
+    CoarseSpace,
+    NewtonKrylovOptions,
+    SketchedBlock,
+    factor_shifted,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +42,42 @@ def test_a_blocks_inverse_is_that_of_its_damped_part_of_the_gauss_newton_matrix(
         )
         found = SketchedBlock(block, sketch, 1).make_inverse(damping, 0.5 * objective.samples)(x)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.norm()))
+
+
+def test_a_blocks_inverse_is_that_of_what_was_factored_where_rounding_errors_were_added():
+    """Of an x that no row of A_s sees: it is divided by what stands on the diagonal."""
+    A = torch.randn(3, 5, dtype=torch.float64)
+    sketch = Sketch(torch.cat([A[:, :1], A], dim=1), torch.ones(3), 1, [3])
+    block = SketchedBlock(Block(0, 0, 0, 0, 5), sketch, 1)
+    x = torch.linalg.svd(A).Vh[3]
+    delta, _ = factor_shifted(A @ A.T, 8 * 1e-20)
+    assert delta > 1e3 * 8 * 1e-20
+    found = block.make_inverse(1e-20, 8.0)(x)
+    torch.testing.assert_close(found, 8 / delta * x, rtol=1e-6, atol=0)
+
+
+def test_the_coarse_inverse_is_that_of_the_damped_gauss_newton_matrix_on_its_space():
+    problem, objective = small_burgers()
+    theta = problem.make_initial_parameters(0)
+    sketch = objective.residuals.sketch(theta, objective.samples, 0, 0)
+    x, *vectors = torch.randn(4, len(theta), dtype=torch.float64)
+    B = full(objective.residuals.assemble_gauss_newton(theta))
+    V = torch.stack(vectors, dim=1)
+    expected = V @ torch.linalg.solve(V.T @ (B @ V + 0.1 * V), V.T @ x)
+    found = CoarseSpace(vectors, sketch).make_inverse(0.1, 0.5 * objective.samples)(x)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_the_coarse_space_has_every_blocks_part_of_the_gradient_and_of_the_last_step():
+    problem, objective = small_burgers()
+    solver = make_solver(Setting(objective), NewtonKrylovOptions(blocks=2))
+    state = solver.init(problem.make_initial_parameters(0))
+    assert len(solver._list_coarse_vectors(state)) == 2
+    state, _ = solver.step(state)
+    vectors = torch.stack(solver._list_coarse_vectors(state))
+    assert torch.equal(vectors[:2].sum(0), state.point.gradient)
+    assert torch.equal(vectors[2:].sum(0), state.last_step)
+    assert not (vectors[0] * vectors[1]).any()
 
 
 def test_a_step_solves_linear_least_squares():

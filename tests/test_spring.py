@@ -160,3 +160,12 @@ def test_a_renewal_has_loss_and_gradient_of_the_rows_that_the_next_step_takes():
     assert objective.counts.gradient_evaluations == before + 2
     expected, _ = spring.step(renewed)
     assert torch.equal(found.point.theta, expected.point.theta)
+
+
+def test_rows_that_a_renewal_has_evaluated_are_used_at_its_point_alone():
+    _, _, objective, theta = wide_problem()
+    spring, fresh = make_spring(objective), make_spring(objective)
+    spring.renew(spring.init(theta))
+    elsewhere = SpringState(evaluate_point(objective, theta + 1), torch.zeros_like(theta))
+    found, expected = (each.step(elsewhere)[0].point.theta for each in (spring, fresh))
+    assert torch.equal(found, expected)
