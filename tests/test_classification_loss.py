@@ -135,6 +135,17 @@ def test_a_gradient_by_a_bias_costs_less_than_one_by_its_layer():
     assert bias.gradient_cost == swept + 35 * 5 // 40
 
 
+def test_a_gradient_goes_back_through_what_is_fixed_behind_the_first_trained_layer():
+    def make():
+        fixed = nn.Linear(7, 8).requires_grad_(False)
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 7), fixed, nn.Linear(8, CLASSES))
+
+    share = tiny_problem(make=make).share(4, 0, 1, 1)
+    first, fixed, last = 36 * 7, 7 * 8, 8 * CLASSES
+    assert share.loss_cost == first + fixed + last
+    assert share.gradient_cost == share.loss_cost + (fixed + last) + (first + last)
+
+
 def objective_vector(region, v, like):
     full = torch.zeros_like(like)
     region.replace(full, v)

@@ -13,7 +13,7 @@ from hpctrain.errors import InputError
 from hpctrain.job.settings import parse_job
 from hpctrain.problems.classification.options import ClassificationOptions, load_data
 from hpctrain.problems.data import idx, shipped
-from hpctrain.problems.data.sets import DataSet, Part, fit_scaling
+from hpctrain.problems.data.sets import DataSet, Part, check_finite, fit_scaling
 from hpctrain.run import assemble as build
 
 
@@ -36,10 +36,12 @@ def test_idx_files_are_read_as_they_were_written(tmp_path, suffix):
     assert np.array_equal(data.train.labels, labels)
 
 
-def test_large_files_are_read_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(idx, "BLOCK_BYTES", 36 * 10)
+@pytest.mark.parametrize(("size", "blocks"), [(36 * 10, [10] * 6 + [4]), (35, [1] * 64)])
+def test_large_files_are_read_in_blocks(tmp_path, monkeypatch, size, blocks):
+    """Of one image at least."""
+    monkeypatch.setattr(idx, "BLOCK_BYTES", size)
     data = load(data="mnist", data_path=str(write_mnist(tmp_path)))
-    assert [len(block) for block in data.train.blocks()] == [10] * 6 + [4]
+    assert [len(block) for block in data.train.blocks()] == blocks
     assert np.array_equal(all_of(data.train)[:, 0], images(64, (6, 6))[0])
 
 
@@ -220,12 +222,22 @@ def test_a_variance_is_that_of_two_passes_however_far_from_zero_the_values_are(o
 
 
 def test_a_channel_that_is_constant_becomes_zero_and_is_not_blown_up():
-    values = np.full((7, 2, 3, 3), 100 / 3)
+    """Its mean, as it is rounded, is another number than its value."""
+    values = np.full((7, 2, 3, 3), 0.1)
+    assert values[:, 0].mean() != 0.1
     values[:, 1, 0, 0] = np.arange(7)
     images = Part("a test", (2, 3, 3), np.zeros(7, int), lambda: iter(np.split(values, [2, 3])))
     scaling = fit_scaling(images, "standard")
     assert scaling.scale.ravel()[0] == 1
     assert not scaling(values, np.dtype("f8"))[:, 0].any()
+
+
+@pytest.mark.parametrize(("kind", "values"), [("standard", [1e-200, 2e-200]), ("unit", [3.0, 3.0])])
+def test_where_there_is_no_scale_samples_are_not_divided_by_zero(kind, values):
+    """The squares of the first ones' deviations underflow."""
+    values = np.array(values)[:, None]
+    samples = Part("a test", (1,), np.zeros(2, int), lambda: iter([values]))
+    assert np.abs(fit_scaling(samples, kind)(values, np.dtype("f8"))).max() < 1e-199
 
 
 def test_test_samples_are_scaled_by_the_training_sets_statistics(tmp_path):
@@ -250,6 +262,14 @@ def test_values_that_are_not_finite_are_refused_and_their_sample_is_named(tmp_pa
     message = rf"mine.h5 \({part}\): sample 3 holds NaN or infinite values"
     with pytest.raises(InputError, match=message):
         build.make_problem(job)
+
+
+def test_a_sample_that_is_not_finite_is_counted_over_all_blocks():
+    values = np.zeros((7, 2))
+    values[5, 1] = np.nan
+    samples = Part("a test", (2,), np.zeros(7, int), lambda: iter(np.split(values, [2, 4])))
+    with pytest.raises(InputError, match=r"^a test: sample 5 holds NaN"):
+        check_finite(samples)
 
 
 @pytest.mark.parametrize("scaling", ["standard", "unit"])

@@ -1,6 +1,7 @@
 """The logistic loss: its derivatives, its subsets, and what does not depend on how it is cut."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hpctrain.job.settings import JobError, load_job, parse_job
 from hpctrain.job.stop import find_criterion
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.problems.data.libsvm import write_libsvm
+from hpctrain.problems.logistic import suboptimality
 from hpctrain.problems.logistic.problem import LabelledRows, LogisticProblem
+from hpctrain.problems.logistic.suboptimality import find_minimum
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
 
@@ -52,6 +55,40 @@ def test_loss_gradient_and_hessian_are_those_of_autograd(problem, theta):
     v = torch.ones(6, dtype=torch.float64)
     expected = torch.func.hessian(loss)(theta) @ v
     torch.testing.assert_close(objective.multiply_hessian(theta, v), expected, rtol=1e-12, atol=0)
+
+
+def test_a_share_of_chosen_samples_is_cut_into_chunks_of_these_alone(problem, theta):
+    chosen = torch.arange(1, 60, 3)
+    shares = [problem.share(CHUNKS, rank, 2, 1, chosen) for rank in range(2)]
+    sums = torch.cat([share.sum_losses(theta) for share in shares])
+    assert float(sums.sum()) / 20 == pytest.approx(float(by_torch(problem, chosen)(theta)))
+    assert sums.min() > 0  # no chunk is empty
+
+
+def test_a_gradient_takes_one_product_more_than_a_loss(problem):
+    share = problem.share(CHUNKS, 0, 1, 1)
+    assert share.gradient_cost == 2 * share.loss_cost
+
+
+def test_samples_gathered_from_two_ranks_stand_where_they_were_chosen(problem, theta):
+    chosen, given = torch.tensor([41, 3, 59, 12]), []
+    for rank in range(2):
+        share = problem.share(CHUNKS, rank, 2, 1)
+        share.gather_samples(
+            chosen, SimpleNamespace(allgather=lambda own: given.append(own) or [own])
+        )
+    gathered = share.gather_samples(chosen, SimpleNamespace(allgather=lambda own: given[:2]))
+    for place in range(4):
+        expected = torch.func.grad(by_torch(problem, chosen[place : place + 1]))(theta)
+        found = gathered.evaluate_sample_gradient(place, theta)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_point_that_is_changed_in_place_is_another_one(problem, theta):
+    found, fresh = (problem.share(CHUNKS, 0, 1, 1) for _ in range(2))
+    found.sum_losses(theta)
+    theta += 1
+    assert torch.equal(found.sum_losses(theta), fresh.sum_losses(theta))
 
 
 def test_single_precision_stays_single(problem, theta):
@@ -199,6 +236,17 @@ def data(tmp_path):
 )
 def test_shipped_jobs_are_jobs(path):
     assert load_job(path).problem.name == "logistic"
+
+
+def test_the_minimum_is_found_to_the_gap_allowed_also_where_gradients_are_small(monkeypatch):
+    """L - L* ≤ ‖∇L‖² / (2 λ); at θ₀ it is 0.45 with ‖∇L‖² = 0.0013."""
+    rows = random_rows()
+    small = LabelledRows(0.1 * rows.features, rows.labels)
+    objective = objective_over(LogisticProblem(small, "rows", 1e-4))
+    start = torch.zeros(6, dtype=torch.float64)
+    best = find_minimum(objective, 1e-4, start)
+    monkeypatch.setattr(suboptimality, "LARGEST_GAP", 0.01)
+    assert best <= find_minimum(objective, 1e-4, start) <= best + 0.01
 
 
 def test_a_run_ends_at_the_suboptimality_it_was_asked_for(data, tmp_path):
