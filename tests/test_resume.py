@@ -73,6 +73,16 @@ def test_a_finished_run_says_so_and_goes_on_when_its_criterion_is_loosened(run, 
     assert read_run(run).history["iteration"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_run_that_reached_its_error_still_knows_it(write_job, tmp_path, capsys):
+    path = tmp_path / "run.h5"
+    job = write_job(JOB.format(iterations=3) + "error = 10.0\n")
+    assert cli.main(["run", str(job), "-o", str(path)]) == 0
+    before = path.read_bytes()
+    assert cli.main(["resume", str(path)]) == 0
+    assert "has ended: stop.error reached" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
 @pytest.fixture
 def refusal(capsys):
     """What `hpctrain resume` says, on standard error, where it ends with status 2."""

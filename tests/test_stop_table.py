@@ -1,19 +1,33 @@
-"""A row of the table of stop criteria is all that a new one takes."""
+"""Stop criteria: a row of their table is all that a new one takes, and when they are asked for."""
+
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from classifiers import write_mnist
 from job_texts import ADAM, DIGITS, FCNN, write_text
 from pydantic import Field, create_model
+from quadratic import objective_of, random_quadratic
 
 from hpctrain.errors import InputError
 from hpctrain.job import settings, stop
 from hpctrain.job.stop import Criterion, Shown
+from hpctrain.linalg.vectors import norm
+from hpctrain.methods.outcomes import Outcome
+from hpctrain.objective import evaluate_point
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.results import figures, report
 from hpctrain.results.summary import Summary
-from hpctrain.run.stop import weigh
+from hpctrain.run.stop import (
+    _measure_deciding_gradient,
+    _measure_deciding_loss,
+    _measure_doubtful_loss,
+    weigh,
+)
 from hpctrain.run.train import run
+from hpctrain.solvers.base import Record
 from hpctrain.store.run_file import read_run
 from hpctrain.study import bands
 from hpctrain.study.seeds import SeedRuns, format_comparison
@@ -76,6 +90,37 @@ def test_a_new_row_stops_a_run_and_is_shown_in_every_table_and_figure(job, tmp_p
 def levels(axes):
     """Where horizontal lines are drawn across an axis."""
     return [line.get_ydata()[0] for line in axes.lines if line.get_label() == "stop.test_loss"]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_loss_and_gradient_of_all_samples_are_asked_for_at_the_end_of_an_epoch_alone(ends):
+    """Those of the last mini-batch, here zero, say little."""
+    objective, theta = objective_of(random_quadratic(4)), torch.ones(4, dtype=torch.float64)
+    parts = SimpleNamespace(objective=objective, place=SimpleNamespace(ranks=Communicator()))
+    moment = SimpleNamespace(record=Record(0.0, 0.0, 1.0, 1, 1, ends_epoch=ends))
+    point = evaluate_point(objective, theta)
+    found = [
+        measure(parts, moment, 1.0, point)
+        for measure in (_measure_deciding_loss, _measure_deciding_gradient)
+    ]
+    assert found == ([point.loss, norm(point.gradient)] if ends else [math.inf, math.inf])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ends", "again"),
+    [
+        (Outcome.ACCEPTED, True, False),
+        (Outcome.NO_DESCENT, False, True),
+        (Outcome.SAMPLES_EXHAUSTED, False, False),
+        (Outcome.SAMPLES_EXHAUSTED, True, True),
+    ],
+)
+def test_where_all_trials_failed_the_loss_is_looked_at_again(outcome, ends, again):
+    objective = objective_of(random_quadratic(4))
+    point = evaluate_point(objective, torch.ones(4, dtype=torch.float64))
+    record = Record(0.0, 0.0, 1.0, 1, 1, outcome, ends_epoch=ends)
+    found = _measure_doubtful_loss(SimpleNamespace(objective=objective), record, point)
+    assert found == (point.loss if again else 0.0)
 
 
 def test_the_weightier_of_two_criteria_is_the_reason():

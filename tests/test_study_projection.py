@@ -41,6 +41,12 @@ def test_the_fit_has_no_negative_latency_or_bandwidth():
     assert falling.bandwidth == math.inf and 1e-3 < falling.latency < 2e-3
 
 
+@pytest.mark.parametrize("seconds", [4e-6, 0.25e-6])
+def test_a_model_that_is_too_fast_is_as_wrong_as_one_that_is_too_slow(seconds):
+    network = Network("a", latency=1e-6, bandwidth=1e9)
+    assert projection.find_worst_ratio(network, [1], [0], [seconds]) == pytest.approx(4)
+
+
 def test_speed_up_and_efficiency_of_strong_and_of_weak_scaling():
     ranks, seconds = [1, 2, 4], [8.0, 5.0, 4.0]
     assert projection.compute_speed_ups(ranks, seconds, weak=False) == [1, 1.6, 2]
