@@ -4,6 +4,8 @@ import pytest
 import torch
 from quadratic import minimum, objective_of, random_quadratic
 
+from hpctrain.methods.multilevel.cycles import Room
+from hpctrain.methods.multilevel.smoothers import LevelLimit
 from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.trust_region.control import RadiusOptions
@@ -55,6 +57,17 @@ def test_a_phase_ends_where_its_budget_is_used_up_and_does_not_blame_the_radius(
 @pytest.mark.parametrize(("first", "trials"), [(0.0497, 1), (0.045, 2)])
 def test_a_phase_ends_where_hardly_anything_of_its_budget_is_left(h, first, trials):
     assert phase(h, LinearModel(), 0.05, steps=2, radius=first).trials == trials
+
+
+@pytest.mark.parametrize(
+    ("first", "smallest", "trials"), [(0.0497, 0.0, 1), (0.045, 0.0, 2), (0.045, 0.1, 0)]
+)
+def test_on_a_level_also_where_less_than_the_least_radius_of_its_room_is_left(
+    h, first, smallest, trials
+):
+    limit = LevelLimit(Room(start(h).theta, 0.05), smallest)
+    end = run_local_phase(h, start(h), first, LSR1(), 2, limit, rule(LinearModel()))
+    assert end.trials == trials
 
 
 @pytest.mark.parametrize("model", MODELS)

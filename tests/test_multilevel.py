@@ -172,18 +172,20 @@ def test_cycles_converge_to_the_minimum(loss, cycle):
     torch.testing.assert_close(state.point.theta, minimum(loss), rtol=1e-5, atol=1e-6)
 
 
-def test_an_f_cycle_visits_the_coarsest_level_once_more():
-    loss = random_quadratic(16, samples=2)
-    for cycle, visits in (("V", 1), ("F", 2)):
-        spy = Spy(NEWTON)
-        coarsest = Level(objective_of(galerkin(galerkin(loss))), spy, (1, 0), transfer=Pairs())
-        middle = Level(
-            objective_of(galerkin(loss)), DESCENT, (1, 1), coarsest, NoControl(), transfer=Pairs()
-        )
-        finest = Level(objective_of(loss), DESCENT, (1, 1), middle, NoControl())
-        state = LevelState(evaluate_point(objective_of(loss), torch.ones(16, dtype=torch.float64)))
-        run(finest, state, cycle)
-        assert len(spy.visits) == visits
+@pytest.mark.parametrize(("cycle", "levels", "visits"), [("V", 4, 1), ("F", 3, 2), ("F", 4, 3)])
+def test_an_f_cycle_visits_the_coarsest_level_once_more_for_each_level_between(
+    cycle, levels, visits
+):
+    losses = [random_quadratic(16, samples=2)]
+    for _ in range(levels - 1):
+        losses.append(galerkin(losses[-1]))
+    spy = Spy(NEWTON)
+    level = Level(objective_of(losses.pop()), spy, (1, 0), transfer=Pairs())
+    while losses:
+        own = objective_of(losses.pop())
+        level = Level(own, DESCENT, (1, 1), level, NoControl(), transfer=Pairs())
+    run(level, LevelState(evaluate_point(own, torch.ones(16, dtype=torch.float64))), cycle)
+    assert len(spy.visits) == visits
 
 
 def test_a_correction_that_would_raise_the_loss_is_left_out_by_either_control(loss):
@@ -224,6 +226,23 @@ def test_the_coarse_level_gets_the_room_that_its_prolongation_leaves(loss):
     assert 0.1 < gone < 0.6
     assert room.find_room(further) == pytest.approx((0.6 - gone) / 2**0.5)
     assert room.find_room(entered.point.theta + 10) == 0
+
+
+def test_the_coarse_level_gets_what_is_left_of_the_fine_ones_room_where_that_is_less(loss):
+    spy, state = Spy(NEWTON), replace(start(loss), reach=0.6)
+    level, room = two_grid(loss, spy, NoControl()), Room(state.point.theta, 0.2)
+    level.cycle(level.objective, state, "V", room)
+    [(_, entered, room)] = spy.visits
+    assert room.find_room(entered.point.theta) == pytest.approx(0.2 / 2**0.5)
+
+
+@pytest.mark.parametrize(("length", "after"), [(0.4, 1.0), (0.5, 2.0), (0.7, 2.0)])
+def test_a_good_correction_of_half_the_radius_was_held_back_by_it(loss, length, after):
+    state = replace(start(loss), reach=1.0)
+    s = -length * state.point.gradient / state.point.gradient.norm()
+    decrease = state.point.loss - objective_of(loss).evaluate(state.point.theta + s).loss
+    control = TrustRegionControl(TrustRegionOptions())
+    assert control.apply(objective_of(loss), state, s, decrease).reach == after
 
 
 def test_a_level_with_too_small_a_gradient_is_not_visited(loss):

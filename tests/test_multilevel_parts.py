@@ -113,6 +113,7 @@ def test_a_prolonged_point_is_projected_back_to_itself(hierarchy):
     assert len(fine.theta) == problem.parameters and fine.loss == point.loss
     first, second = levels.transfers
     assert torch.equal(second.project(first.project(fine.theta)), theta)
+    assert torch.equal(second.project(first.project(fine.gradient)), point.gradient)
     assert levels.prolong(point, 0) == point
 
 
