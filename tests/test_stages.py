@@ -16,8 +16,11 @@ from hpctrain.results import figures
 from hpctrain.results.report import make_stage_rows, report
 from hpctrain.run import assemble
 from hpctrain.run.loop import NonFiniteError
+from hpctrain.run.parts import Tally
+from hpctrain.run.resume import Kept
 from hpctrain.run.train import resume, run
 from hpctrain.solvers import SOLVERS
+from hpctrain.solvers.base import Record
 from hpctrain.store.checkpoint import CheckpointStore
 from hpctrain.store.run_file import read_run
 
@@ -124,6 +127,25 @@ def test_work_and_iterations_go_on_over_stages(train):
     assert (np.diff(history["gradient_evaluations"]) > 0).all()
     assert (np.diff(history["seconds"]) > 0).all()
     assert (np.diff(history["loss"][4:]) < 0).all()
+
+
+def test_seconds_begin_before_the_first_iteration_and_each_stage_knows_when_it_began(
+    train, tmp_path
+):
+    history = train("run.h5").history
+    assert history["seconds"][0] > 0
+    kept = CheckpointStore(tmp_path / "run.ckpt", Communicator()).find_latest()
+    began = Kept.from_json(kept.extra).tally.stage.wall_seconds
+    first, last = history["wall_seconds"][[3, 3 + SECOND + 1]]
+    assert first < began < last
+
+
+def test_a_tally_sums_up_what_iterations_cost():
+    tally = Tally()
+    for cost in (1, 4):
+        tally.add_step(Record(1.0, 1.0, 1.0, 2 * cost, cost), 0.5)
+    assert (tally.iteration, tally.seconds) == (2, 1.0)
+    assert (tally.nominal_gradient_evaluations, tally.update_cost) == (10, 5)
 
 
 def test_a_stage_is_a_run_that_starts_where_the_one_before_it_ended(train, tmp_path):
