@@ -127,6 +127,17 @@ def test_the_window_of_last_losses_is_emptied_where_the_loss_is_renewed(name):
     assert state.window and not solver.renew(state).window
 
 
+def test_the_secant_pair_that_torch_has_still_to_make_is_of_the_new_loss_alone():
+    problem, objective, solver = assemble("torch-lbfgs")
+    state = solver.init(problem.make_initial_parameters(0))
+    for _ in range(3):
+        before, (state, _) = state.point.theta, solver.step(state)
+    problem.make_renewal(objective, 0).renew(state.point.theta, 3)
+    memory, expected = solver.renew(state).memory, evaluate_point(objective, before)
+    torch.testing.assert_close(memory.prev_flat_grad, expected.gradient, rtol=1e-9, atol=1e-12)
+    assert memory.prev_loss == pytest.approx(expected.loss, rel=1e-9)
+
+
 def test_a_method_on_mini_batches_is_renewed_on_the_one_that_it_goes_on_with():
     made = job("adam", "batch_size = 20")
     problem = build.make_problem(made)

@@ -19,6 +19,7 @@ from hpctrain.methods.multilevel.cycles import Level, LevelState, Room, TrustReg
 from hpctrain.methods.multilevel.hierarchy import coarsen
 from hpctrain.methods.multilevel.refinement import sum_half_step_systems
 from hpctrain.methods.multilevel.smoothers import TrustRegionSteps
+from hpctrain.methods.outcomes import Outcome
 from hpctrain.methods.trust_region.control import RadiusOptions
 from hpctrain.methods.trust_region.models import LSR1Model
 from hpctrain.methods.trust_region.options import make_rule
@@ -444,6 +445,26 @@ def test_at_a_minimum_the_solver_says_that_it_is_stalled():
         if record.outcome.is_final:
             break
     assert record.outcome.is_final and record.gradient_norm < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("size", "outcome"), [(2, Outcome.SAMPLES_EXHAUSTED), (4, Outcome.NO_DECREASE_FORESEEN)]
+)
+def test_what_ends_the_steps_on_some_samples_ends_no_run(size, outcome):
+    setting = Setting(objective_of_quadratic(random_quadratic(6)))
+    solver = make_solver(setting, RMTROptions(levels=1, batch_size=size))
+    state = solver.init(torch.ones(6, dtype=torch.float64))
+    ended = replace(state, outcome=Outcome.NO_DECREASE_FORESEEN)
+    assert solver._record(state, ended, ended, 1).outcome is outcome
+
+
+def test_a_gradient_is_lifted_to_a_finer_network_on_which_it_is_restricted_to_itself():
+    problem = problem_of()
+    solver = solver_of(problem, cascade=cascade(1.0, 1.0), levels=2, batch_size=30)
+    state = solver.init(problem.make_initial_parameters(0))
+    finer = solver._refine_network(state)
+    found = solver.hierarchy.transfers[0].restrict(finer.point.gradient)
+    torch.testing.assert_close(found, state.trained.gradient, rtol=1e-13, atol=1e-15)
 
 
 BAD = {

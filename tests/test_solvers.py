@@ -12,6 +12,7 @@ from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.objective import evaluate_point
 from hpctrain.solvers import make_solver
+from hpctrain.solvers.mlvr_krylov import MLVRKrylovOptions
 from hpctrain.solvers.quasi_newton import LBFGSOptions, SelfScaledOptions
 from hpctrain.solvers.spqn import SPQNOptions
 from hpctrain.solvers.torch_lbfgs import TorchLBFGSOptions
@@ -198,6 +199,10 @@ def test_nominal_costs_are_the_papers(name, nominal, cost):
     [
         (LBFGSOptions(), 1),
         (LBFGSOptions(memory=12), 4),
+        (TorchLBFGSOptions(history_size=6), 2),
+        (MLVRKrylovOptions(coarse_samples=2, memory=6), 2),
+        (TrustRegionSolverOptions(memory=6), 2),
+        (TrustRegionSolverOptions(model="linear"), 0),
         (SelfScaledOptions(), N / 6),
         (SelfScaledOptions(memory=5), 10 / 6),
     ],
