@@ -223,10 +223,10 @@ def test_a_variance_is_that_of_two_passes_however_far_from_zero_the_values_are(o
 
 def test_a_channel_that_is_constant_becomes_zero_and_is_not_blown_up():
     """Its mean, as it is rounded, is another number than its value."""
-    values = np.full((7, 2, 3, 3), 0.1)
-    assert values[:, 0].mean() != 0.1
-    values[:, 1, 0, 0] = np.arange(7)
-    images = Part("a test", (2, 3, 3), np.zeros(7, int), lambda: iter(np.split(values, [2, 3])))
+    values = np.full((70, 2, 3, 3), 0.1)
+    assert values.mean(axis=(0, 2, 3))[0] != 0.1
+    values[:, 1, 0, 0] = np.arange(70)
+    images = Part("a test", (2, 3, 3), np.zeros(70, int), lambda: iter(np.split(values, [20, 30])))
     scaling = fit_scaling(images, "standard")
     assert scaling.scale.ravel()[0] == 1
     assert not scaling(values, np.dtype("f8"))[:, 0].any()

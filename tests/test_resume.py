@@ -83,6 +83,16 @@ def test_a_run_that_reached_its_error_still_knows_it(write_job, tmp_path, capsys
     assert path.read_bytes() == before
 
 
+def test_a_run_file_that_was_put_back_goes_on_from_a_checkpoint_that_it_knows(run):
+    """Not from the last one: the history between them is not there."""
+    before = run.read_bytes()
+    assert cli.main(["resume", str(run), "--set", "stop.max_iterations=4"]) == 0
+    whole = read_run(run).history
+    run.write_bytes(before)
+    assert cli.main(["resume", str(run), "--set", "stop.max_iterations=4"]) == 0
+    assert_same_history(read_run(run).history, whole)
+
+
 @pytest.fixture
 def refusal(capsys):
     """What `hpctrain resume` says, on standard error, where it ends with status 2."""
@@ -140,7 +150,7 @@ def test_missing_checkpoints_do_not_cost_the_history(refusal, run):
 
 
 def test_whether_checkpoints_are_missing_depends_on_the_period_of_the_run_so_far(run, refusal):
-    """Of a run that was killed after three iterations, whose first checkpoint was due later."""
+    """Of a run that was killed after three iterations, whose first checkpoint was due then."""
     shutil.rmtree(run.with_suffix(".ckpt"))
     with h5py.File(run, "a") as file:
         file.attrs["stop_reason"] = "running"
@@ -148,8 +158,8 @@ def test_whether_checkpoints_are_missing_depends_on_the_period_of_the_run_so_far
     (line,) = refusal(run, f"{period}1000")
     assert "its checkpoints are missing" in line
     with h5py.File(run, "a") as file:
-        text = file.attrs["job"].replace(b"checkpoint_every = 1", b"checkpoint_every = 9")
-        file.attrs["job"] = text
+        text = file.attrs["job"].replace(b"checkpoint_every = 1", b"checkpoint_every = 3")
+        file.attrs["job"] = text  # it was killed while it wrote its first one
     assert cli.main(["resume", str(run), "--set", f"{period}1"]) == 0
     assert read_run(run).history["iteration"].tolist() == [0, 1, 2, 3]
 
