@@ -38,6 +38,31 @@ def test_few_non_zeros_stay_sparse(tmp_path):
     assert data.features.shape == (2, 10)
 
 
+def test_more_than_a_quarter_of_non_zeros_is_made_dense(tmp_path):
+    quarter = "1 1:1\n2 4:1\n1 2:1\n"
+    assert isinstance(read_libsvm(written(tmp_path, quarter)).features, csr_array)
+    more = read_libsvm(written(tmp_path, quarter.replace("1 2:1", "1 2:1 3:1")))
+    assert isinstance(more.features, np.ndarray)
+
+
+@pytest.mark.parametrize("features", [2, 3, 5])
+def test_there_are_as_many_features_as_expected_or_the_greatest_index_is_refused(
+    tmp_path, features
+):
+    path = written(tmp_path, "1 1:1\n2 3:1\n")
+    if features >= 3:
+        assert read_libsvm(path, features).features.shape == (2, features)
+        return
+    with pytest.raises(InputError, match="a feature has index 3; at most 2 are expected"):
+        read_libsvm(path, features)
+
+
+def test_zeros_are_not_written(tmp_path):
+    rows = csr_array((np.array([2.0, 0.0]), np.array([0, 1]), np.array([0, 2])), shape=(1, 2))
+    write_libsvm(tmp_path / "x", LabelledRows(rows, np.array([1.0])))
+    assert (tmp_path / "x").read_text() == "+1 1:2.0\n"
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_written_rows_are_read_back_to_the_bit(tmp_path, sparse):
     data = random_rows(sparse=sparse)
