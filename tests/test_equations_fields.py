@@ -84,7 +84,7 @@ def test_the_normal_derivative_is_the_sum_along_the_normals():
         ("z", "u.z does not exist: derivatives along t, x, y"),
         ("xxxxx", "up to order 4"),
         ("xnu", "u.xnu does not exist"),
-        ("normal", "there are no normals"),
+        ("normal", "u.normal is not known here: there are normals on pieces of the boundary"),
     ],
 )
 def test_what_a_field_has_not_is_named(name, said):

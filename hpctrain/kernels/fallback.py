@@ -48,8 +48,8 @@ class TorchJets(JetEvaluator):
         self._inputs = make_input_jets(shape, points) if inputs is None else inputs
         tiles = [range(first, last, tile) for first, last in pairwise(bounds)]
         self._tile_bounds = [0, *accumulate(len(each) for each in tiles)]
-        starts = torch.tensor([*chain(*tiles)], dtype=torch.long, device=points.device)
-        stops = torch.tensor([each.stop for each in tiles for _ in each]).to(starts)
+        lists = [*chain(*tiles)], [each.stop for each in tiles for _ in each]
+        starts, stops = (torch.tensor(b, dtype=torch.long, device=points.device) for b in lists)
         # A tile that is not full repeats its last point, whose adjoint is then zero.
         places = starts[:, None] + torch.arange(tile, device=points.device)
         self._inside = places < stops[:, None]
