@@ -77,6 +77,11 @@ def test_a_fault_of_one_rank_ends_the_run(
     assert len(read_run(output).history["loss"]) >= 1
 
 
+def is_of_open_mpi(mpirun):
+    told = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=True)
+    return "Open MPI" in told.stdout
+
+
 @pytest.mark.parametrize(
     "ranks, number, target",
     [
@@ -99,8 +104,11 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_status_75(
     assert len(found) == ranks
     os.kill(found[-1] if target == "rank" else process.pid, number)
     printed, _ = process.communicate(timeout=30)
-    assert process.returncode == 75
-    assert "stopped: stopped by a signal" in printed
+    if target == "launcher" and is_of_open_mpi(MPIRUN):  # which has a status of its own then
+        assert process.returncode == 1
+    else:
+        assert process.returncode == 75
+        assert "stopped: stopped by a signal" in printed
     run = read_run(output)
     assert run.stop_reason == "stopped by a signal"
     checkpoint = CheckpointStore(output.with_suffix(".ckpt"), Communicator()).find_latest()
