@@ -58,13 +58,14 @@ class TorchJets(JetEvaluator):
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def recut(self, bounds: list[int]) -> "TorchJets":
-        points = self._inputs[0]
-        return TorchJets(self._network, self.shape, points, bounds, self._inputs)
+        return self._cut(bounds, TILE)
 
     def separate(self) -> "TorchJets":
+        return self._cut(list(range(self.points + 1)), 1)
+
+    def _cut(self, bounds: list[int], tile: int) -> "TorchJets":
         points = self._inputs[0]
-        bounds = list(range(self.points + 1))
-        return TorchJets(self._network, self.shape, points, bounds, self._inputs, tile=1)
+        return TorchJets(self._network, self.shape, points, bounds, self._inputs, tile)
 
     def select(self, places: Tensor, bounds: list[int]) -> "TorchJets":
         inputs = self._inputs[..., places.to(self._inputs.device)]
@@ -105,8 +106,8 @@ class TorchJets(JetEvaluator):
         )
         last = len(self._network.layers) - 1 if last is None else last
         own = self._network.layers[first : last + 1]
-        by_tile = torch.cat([gradient[:, layer.start : layer.stop] for layer in own], dim=1)
-        return sum_chunks(by_tile.T, self._tile_bounds).T
+        gradients = torch.cat([gradient[:, layer.start : layer.stop] for layer in own], dim=1)
+        return sum_chunks(gradients.T, self._tile_bounds).T
 
     def differentiate_along(self, theta: Tensor, v: Tensor) -> Tensor:
         """Computes the derivative along v, by differentiating twice.
