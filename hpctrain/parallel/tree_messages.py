@@ -1,11 +1,16 @@
 """Sums and other merges along the tree of chunks, by messages between ranks.
 
-The bits do not depend on the number of ranks: all of them merge the same pairs of nodes. Where that
-is a power of two, a rank has one subtree, and pairs of ranks exchange what they have (Thakur,
-Rabenseifner, Gropp, International Journal of High Performance Computing Applications 19(1), 2005).
+The bits do not depend on the number of ranks: all of them merge the same pairs of nodes. A short sum
+takes few messages: where P is a power of two, a rank has one subtree, and pairs of ranks exchange
+what they have, ⌈log₂ P⌉ times all of it; else sums go up the tree and the root is broadcast. A long
+one takes few bytes: each rank sums a P-th of the numbers, and the parts are gathered, 2 (1 - 1/P)
+times all of it where P is a power of two (Thakur, Rabenseifner, Gropp, International Journal of
+High Performance Computing Applications 19(1), 2005).
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,6 +21,27 @@ from hpctrain.parallel.tree import Node, find_aligned_nodes, list_joins, share_c
 
 Merge = Callable[[Tensor, Tensor], Tensor]
 FindShape = Callable[[Node], Sequence[int]]
+
+# Bytes that take as long as a message's latency: 25 to 40 thousand on the networks of
+# `study.projection`.
+LATENCY_BYTES = 32_768
+
+
+@cache
+def is_long(size: int, chunks: int, ranks: int) -> bool:
+    """Whether a sum of so many bytes is quicker by parts than as a whole.
+
+    Times are by latency and bandwidth, in bytes.
+    """
+    depth, others = count_steps(ranks), 1 - 1 / ranks
+    if ranks & (ranks - 1) == 0:
+        whole = depth * (LATENCY_BYTES + size)
+        parts = 2 * depth * LATENCY_BYTES + 2 * others * size
+    else:
+        most = max(len(find_aligned_nodes(*share)) for share in share_chunks(chunks, ranks))
+        whole = 2 * depth * LATENCY_BYTES + (depth + min(depth, 2)) * size
+        parts = (ranks - 1 + depth) * LATENCY_BYTES + (most + 1) * others * size
+    return parts < whole
 
 
 class TreeMessages:
@@ -34,8 +60,11 @@ class TreeMessages:
 
     def sum(self, nodes: Tensor, held: Sequence[Node], chunks: int) -> Tensor:
         """The sum (m,) over all chunks of all ranks, of this rank's subtrees `held`, (K, m)."""
+        by_parts = is_long(count_bytes(nodes[0]), chunks, self._size)
         if self._is_power_of_two:
-            return self._sum_by_doubling(nodes[0])
+            return self._sum_by_halves(nodes[0]) if by_parts else self._sum_by_doubling(nodes[0])
+        if by_parts:
+            return self._exchange_and_gather(nodes, chunks)
         values = dict(zip(held, nodes.detach(), strict=True))
         return self.merge(values, chunks, torch.add, lambda _: nodes.shape[1:])
 
@@ -66,6 +95,41 @@ class TreeMessages:
             self._transport.exchange(total, received, partner)
             self._traffic.count(count_bytes(total))
             total += received
+        return total
+
+    def _sum_by_halves(self, node: Tensor) -> Tensor:
+        """The same additions, each by one rank: in step l two ranks add a half each of what is left.
+
+        Then they give each other what they have added, in steps from the last to the first.
+        """
+        total = node.detach().clone()
+        buffer = self._make_receive_buffer(total[: len(total) // 2 + 1])
+        steps = list[tuple[int, Tensor, Tensor]]()
+        rest = total
+        for level in range(self._size.bit_length() - 1):
+            bit, middle = 1 << level, len(rest) // 2
+            low, high = rest[:middle], rest[middle:]
+            kept, given = (high, low) if self._rank & bit else (low, high)
+            received = buffer[: len(kept)]
+            self._transport.exchange(given, received, self._rank ^ bit)
+            self._traffic.count(count_bytes(given))
+            kept += received
+            steps.append((self._rank ^ bit, kept, given))
+            rest = kept
+        for partner, kept, given in reversed(steps):
+            self._transport.exchange(kept, given, partner)
+            self._traffic.count(count_bytes(kept))
+        return total
+
+    def _exchange_and_gather(self, nodes: Tensor, chunks: int) -> Tensor:
+        """The sum by parts where the ranks are no power of two."""
+        m = nodes.shape[1]
+        bounds = [rank * m // self._size for rank in range(self._size + 1)]
+        sizes = [last - first for first, last in pairwise(bounds)]
+        own = self._exchange_parts([node.detach().split(sizes) for node in nodes], chunks)
+        total = own.new_empty(m)
+        self._transport.gather(own, total, sizes)
+        self._traffic.count(count_bytes(total) - count_bytes(own), count_steps(self._size))
         return total
 
     def _sum_by_halving(self, parts: dict[int, Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpctrain.errors import InputError, UserCodeError
-from hpctrain.parallel import RootError
+from hpctrain.parallel import RootError, tree_messages
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.parallel.owners import merge_at_owners, share_tensors
 from hpctrain.parallel.phases import PHASES
@@ -57,8 +57,10 @@ def summed(comm, leaves):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_tree_sum_has_the_bits_of_one_rank(comm, assert_everywhere, dtype):
-    for columns in (1000, 1, 17):
+@pytest.mark.parametrize("by_parts", [False, True])
+def test_tree_sum_has_the_bits_of_one_rank(comm, assert_everywhere, monkeypatch, by_parts, dtype):
+    monkeypatch.setattr(tree_messages, "is_long", lambda *_: by_parts)
+    for columns in (1000, 17) if by_parts else (1000, 1, 17):
         leaves = random_leaves(dtype, columns)
         total = summed(comm, leaves)
         assert_everywhere(

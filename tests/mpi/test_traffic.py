@@ -7,9 +7,11 @@ import torch
 from job_texts import write_text
 
 from hpctrain.job.settings import parse_job
+from hpctrain.parallel import tree_messages
 from hpctrain.parallel.tree import find_aligned_nodes, share_chunks
 from hpctrain.run.train import run
 from hpctrain.store.run_file import read_run
+from hpctrain.study.projection import find_network
 
 CHUNKS = 64
 JOB = write_text(
@@ -44,6 +46,44 @@ def test_a_sum_is_a_message_a_level_and_twice_where_the_tree_is_not_whole(
     whole = comm.size & (comm.size - 1) == 0
     expected = (depth, 80 * depth) if whole else (2 * depth, 80 * (depth + min(depth, 2)))
     assert_everywhere(counted == expected, f"{counted} is not {expected}")
+
+
+@pytest.mark.mpi(min_size=2)
+def test_a_long_sum_sends_no_more_than_twice_its_bytes(
+    comm, depth, assert_everywhere, monkeypatch
+):
+    monkeypatch.setattr(tree_messages, "is_long", lambda *_: True)
+    share = share_chunks(CHUNKS, comm.size)[comm.rank]
+    held, m = find_aligned_nodes(*share), 120 * comm.size
+    nodes = torch.ones(len(held), m, dtype=torch.float64)
+    counted = traffic_of(comm, lambda: comm.sum_by_tree(nodes, CHUNKS))
+    others, part = comm.size - 1, 8 * 120
+    if comm.size & (comm.size - 1) == 0:
+        expected = (2 * depth, 2 * others * part)
+    else:
+        expected = (others + depth, (len(held) + 1) * others * part)
+    assert_everywhere(counted == expected, f"{counted} is not {expected}")
+
+
+def predict(messages, sent):
+    """Seconds on ethernet-10g."""
+    return find_network("ethernet-10g").predict_seconds(messages, sent)
+
+
+@pytest.mark.parametrize("ranks", [4, 8, 48, 96, 512])
+def test_sums_are_by_parts_where_that_takes_less_time(ranks):
+    # The messages and bytes of the two tests above, on any number of ranks.
+    depth, chunks = math.ceil(math.log2(ranks)), 1 << max(6, (ranks - 1).bit_length())
+    most = max(len(find_aligned_nodes(*share)) for share in share_chunks(chunks, ranks))
+    for size in (2**k for k in range(10, 26)):
+        if ranks & (ranks - 1) == 0:
+            whole = predict(depth, depth * size)
+            parts = predict(2 * depth, 2 * (1 - 1 / ranks) * size)
+        else:
+            whole = predict(2 * depth, (depth + 2) * size)
+            parts = predict(ranks - 1 + depth, (most + 1) * (1 - 1 / ranks) * size)
+        if not 0.8 < whole / parts < 1.25:  # the network's latency is of 37,500 bytes
+            assert tree_messages.is_long(size, chunks, ranks) is (parts < whole), (size, ranks)
 
 
 @pytest.mark.mpi(min_size=2)
