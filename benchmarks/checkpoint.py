@@ -104,7 +104,8 @@ def write_plain(path: Path, rows: torch.Tensor) -> None:
 def restore(communicator: Communicator, store: CheckpointStore) -> None:
     checkpoint = store.find_latest()
     assert checkpoint is not None
-    share = Share(None, lambda total: find_row_ranges(total, communicator.size)[communicator.rank])
+    rank, size = communicator.rank, communicator.size
+    share = Share(None, lambda total, _: find_row_ranges(total, size)[rank])
     example = State(torch.zeros(PARAMETERS, dtype=torch.float64), InverseHessian())
     checkpoint.restore(example, share)
 

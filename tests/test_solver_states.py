@@ -36,10 +36,20 @@ def trial(tmp_path):
     return Trial(tmp_path).pose()
 
 
+def find_size(H, otherwise):
+    """n of an inverse Hessian that is not the identity."""
+    known = [each.total_rows for each in (H.rows, *H.factors.panels) if each]
+    if H.waiting:
+        known.append(H.waiting.vectors.shape[1])
+    return known[0] if known else otherwise
+
+
 def parts(value, theta):
     """All numbers of a state, copied; of an inverse Hessian its products with some vectors."""
     if isinstance(value, InverseHessian):
-        vectors = torch.randn(3, len(theta), generator=torch.Generator().manual_seed(0)).to(theta)
+        vectors = torch.randn(
+            3, find_size(value, len(theta)), generator=torch.Generator().manual_seed(0)
+        ).to(theta)
         return [value.multiply(x, Communicator(), 1) for x in vectors]
     if is_dataclass(value):
         return [parts(getattr(value, field.name), theta) for field in fields(value)]

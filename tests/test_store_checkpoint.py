@@ -122,7 +122,7 @@ def state(iteration, rank=0, size=1, blocks=4):
 
 
 def share(rank, size):
-    return Share(range(rank, 4, size), lambda n: (rank * n // size, (rank + 1) * n // size))
+    return Share(range(rank, 4, size), lambda n, _: (rank * n // size, (rank + 1) * n // size))
 
 
 def store(path, keep=2):

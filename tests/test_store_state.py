@@ -107,7 +107,7 @@ def test_ownership_follows_the_containers():
 def test_a_share_selects_blocks_and_rows():
     state = example()
     leaves = leaves_of(state) | {"inverse_hessian": state.inverse_hessian.rows}
-    restored = unflatten(State, leaves, Share(blocks=[1, 2], rows=lambda total: (3, total - 1)))
+    restored = unflatten(State, leaves, Share(blocks=[1, 2], rows=lambda total, _: (3, total - 1)))
     assert list(restored.blocks) == [1]
     assert restored.inverse_hessian.first_row == 3
     assert torch.equal(restored.inverse_hessian.rows, state.inverse_hessian.rows[3:5])
@@ -116,6 +116,32 @@ def test_a_share_selects_blocks_and_rows():
 def test_the_blocks_to_flatten_can_be_chosen():
     paths = [leaf.path for leaf in flatten(example(), blocks=[4, 7])]
     assert "blocks/4/failures" in paths and "blocks/1/failures" not in paths
+
+
+@dataclass
+class Learnt:
+    H: RowBlock
+    updates: int
+
+
+@dataclass
+class Divided:
+    blocks: BlockStates[Learnt]
+
+
+def test_rows_of_a_block_are_those_of_each_of_its_ranks():
+    H = torch.arange(36.0).view(6, 6)
+    some, whole = RowBlock(H[2:4], 2, 6), RowBlock(H, 0, 6)
+    state = Divided(BlockStates({0: Learnt(some, 5), 1: Learnt(some, 5), 2: Learnt(whole, 5)}))
+    leaves = list(flatten(state, blocks=[0]))
+    # Of the blocks that others write, only rows that they do not have.
+    assert [leaf.path for leaf in leaves] == ["blocks/0/H", "blocks/0/updates", "blocks/1/H"]
+    assert [leaf.ownership for leaf in leaves[::2]] == [Ownership.ROWS] * 2
+    stored = {f"blocks/{b}/{name}": value for b in range(3) for name, value in
+              (("H", H), ("updates", 5))}  # fmt: skip
+    found = unflatten(Divided, stored, Share(range(3), rows=lambda total, b: (b, total - b)))
+    assert all(torch.equal(found.blocks[b].H.rows, H[b : 6 - b]) for b in range(3))
+    assert [found.blocks[b].H.first_row for b in range(3)] == [0, 1, 2]
 
 
 def test_memory_of_another_length_than_the_examples_is_restored():

@@ -1,11 +1,11 @@
 """Sums and other merges along the tree of chunks, by messages between ranks.
 
-The bits do not depend on the number of ranks: all of them merge the same pairs of nodes. A short sum
-takes few messages: where P is a power of two, a rank has one subtree, and pairs of ranks exchange
-what they have, ⌈log₂ P⌉ times all of it; else sums go up the tree and the root is broadcast. A long
-one takes few bytes: each rank sums a P-th of the numbers, and the parts are gathered, 2 (1 - 1/P)
-times all of it where P is a power of two (Thakur, Rabenseifner, Gropp, International Journal of
-High Performance Computing Applications 19(1), 2005).
+The bits do not depend on the number of ranks: all of them merge the same pairs of nodes. A short
+sum takes few messages: where P is a power of two, a rank has one subtree, and pairs of ranks
+exchange what they have, ⌈log₂ P⌉ times all of it; else sums go up the tree and the root is
+broadcast. A long one takes few bytes: each rank sums a P-th of the numbers, and the parts are
+gathered, 2 (1 - 1/P) times all of it where P is a power of two (Thakur, Rabenseifner, Gropp,
+International Journal of High Performance Computing Applications 19(1), 2005).
 """
 
 from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ class TreeMessages:
         return total
 
     def _sum_by_halves(self, node: Tensor) -> Tensor:
-        """The same additions, each by one rank: in step l two ranks add a half each of what is left.
+        """The same additions by halves: in a step two ranks add one half each of what is left.
 
         Then they give each other what they have added, in steps from the last to the first.
         """

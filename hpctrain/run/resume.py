@@ -17,7 +17,6 @@ from hpctrain.job.settings import Job, parse_job
 from hpctrain.job.stop import NON_FINITE, RUNNING
 from hpctrain.kernels.builds import VARIABLE
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.run.parts import Parts, Tally
 from hpctrain.solvers import Solver
 from hpctrain.solvers.base import Record
@@ -236,12 +235,8 @@ def restore(checkpoint: Checkpoint, solver: Solver[Any], parts: Parts, theta: Te
         StateError: the stored state is not of this solver, or a part of it found no rank.
     """
     communicator, renewal = parts.objective.communicator, parts.renewal
-
-    def rows(total: int) -> tuple[int, int]:
-        return find_row_ranges(total, communicator.size)[communicator.rank]
-
     example = Stored(solver.init(theta), renewal.state if renewal else None)
-    stored = checkpoint.restore(example, Share(None, rows, theta.device))
+    stored = checkpoint.restore(example, Share(None, solver.find_rows, theta.device))
     taken = communicator.allgather({leaf.path for leaf in flatten(stored)})
     if forgotten := checkpoint.leaves.keys() - set().union(*taken):
         raise StateError(f"{checkpoint.path}: no rank takes up {', '.join(sorted(forgotten))}")

@@ -15,6 +15,7 @@ from hpctrain.methods.outcomes import Outcome
 from hpctrain.objective import Counts, Objective, evaluate_point
 from hpctrain.options import Options
 from hpctrain.parallel.phases import PhaseTimer
+from hpctrain.parallel.rows import find_row_ranges
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,19 @@ class Solver(ABC, Generic[State]):
     def led(self) -> list[int]:
         """The parts of a method with blocks or shares whose state this rank writes."""
         return []
+
+    def find_rows(self, total: int, part: int | None) -> tuple[int, int]:
+        """Which rows this rank holds of a matrix in the state, as it divides them.
+
+        Args:
+            total: the rows of the whole matrix.
+            part: the block or share whose state it is in; None for a matrix of the method itself.
+
+        Returns:
+            The first row, and one past the last.
+        """
+        ranks = self.setting.objective.communicator
+        return find_row_ranges(total, ranks.size)[ranks.rank]
 
     @abstractmethod
     def init(self, theta: Tensor) -> State:

@@ -35,17 +35,18 @@ from torch import Tensor
 from hpctrain.decomposition.blocks import Block, Excess, find_excess
 from hpctrain.linalg.vectors import norm
 from hpctrain.methods.outcomes import Outcome
+from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState
 from hpctrain.methods.quasi_newton.self_scaled import SelfScaledMethod, SelfScaledState
 from hpctrain.methods.quasi_newton.update_cost import count_pairs
 from hpctrain.methods.schwarz.block_solvers import (
-    BlockHessian,
     LBFGSMemory,
     LocalLBFGS,
     LocalSelfScaled,
     LocalSolver,
     LocalTrustRegion,
     TrustRegionMemory,
+    choose_row_ranks,
     take_steps,
 )
 from hpctrain.methods.schwarz.blocks import BlockWork
@@ -59,6 +60,8 @@ from hpctrain.methods.search.strong_wolfe import LineSearchOptions
 from hpctrain.methods.trust_region.control import TrustRegionOptions
 from hpctrain.objective import Counts, Objective, Point, evaluate_point
 from hpctrain.options import Options
+from hpctrain.parallel.communicator import Communicator
+from hpctrain.parallel.rows import find_row_ranges
 from hpctrain.solvers.base import Record, Setting, Solver
 from hpctrain.store.state import BlockStates
 
@@ -134,7 +137,7 @@ class SPQNState:
     """
 
     outer: LBFGSState | SelfScaledState
-    local_memory: BlockStates[LBFGSMemory | BlockHessian | TrustRegionMemory]
+    local_memory: BlockStates[LBFGSMemory | InverseHessian | TrustRegionMemory]
 
     @property
     def point(self) -> Point:
@@ -174,6 +177,17 @@ class SPQN(Solver[SPQNState]):
     @property
     def led(self) -> list[int]:
         return self.work.groups.led
+
+    @property
+    @abstractmethod
+    def block_ranks(self) -> Communicator:
+        """The ranks that work on this rank's blocks."""
+
+    def find_rows(self, total: int, part: int | None) -> tuple[int, int]:
+        if part is None:
+            return super().find_rows(total, part)
+        ranks = choose_row_ranks(total, self.block_ranks)
+        return find_row_ranges(total, ranks.size)[ranks.rank]
 
     @property
     @abstractmethod
@@ -298,6 +312,10 @@ class ASPQN(SPQN):
     names = ("aspqn",)
 
     @property
+    def block_ranks(self) -> Communicator:
+        return self.work.objective.communicator
+
+    @property
     def costs(self) -> Costs:
         """Of an iteration, in which the others wait for the largest block's updates."""
         o = self.options
@@ -349,6 +367,10 @@ class MSPQN(SPQN):
     """Multiplicative: block after block, all ranks on each, which share its samples."""
 
     names = ("mspqn",)
+
+    @property
+    def block_ranks(self) -> Communicator:
+        return self.setting.objective.communicator
 
     @property
     def costs(self) -> Costs:

@@ -3,13 +3,14 @@
 A state is a dataclass. Its fields may be tensors, numbers, bools, strings, None, members of
 enumerations (stored by name), lists and tuples of these, and further dataclasses. Two containers
 say how a value is divided among the ranks: `BlockStates` (some blocks on each rank) and `RowBlock`
-(some rows of a matrix on each rank). All other values must be equal on all ranks.
+(some rows of a matrix on each rank, in the state of a block on each of the block's ranks). All
+other values must be equal on all ranks.
 """
 
 import numbers
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -88,7 +89,8 @@ def flatten(state: Any, blocks: Collection[int] | None = None) -> Iterator[Leaf]
 
     Args:
         state: a dataclass.
-        blocks: the blocks whose states are wanted; by default all.
+        blocks: the blocks whose states are wanted; by default all. Of the others only rows that are
+            divided among a block's ranks are, since each has its own.
 
     Raises:
         StateError: a value is of a type that a state may not hold.
@@ -102,10 +104,13 @@ def _walk(
     """Yields the leaves of one value, which stands at a path."""
     match value:
         case RowBlock():
-            yield _make_row_leaf(value, path, ownership)
+            _check_tensor(value.rows, path)
+            yield Leaf(path, value, Ownership.ROWS)
         case BlockStates():
-            for block in sorted(value.keys() if blocks is None else value.keys() & set(blocks)):
-                yield from _walk(value[block], _join(path, block), Ownership.BLOCK, None)
+            for block in sorted(value):
+                leaves = _walk(value[block], _join(path, block), Ownership.BLOCK, None)
+                is_wanted = blocks is None or block in blocks
+                yield from leaves if is_wanted else filter(_has_some_rows, leaves)
         case list() | tuple() if type(value) in (list, tuple):
             yield Leaf(_join(path, "#"), len(value), ownership)
             for index, item in enumerate(value):
@@ -117,11 +122,9 @@ def _walk(
             yield Leaf(path, _plain(value, path), ownership)
 
 
-def _make_row_leaf(value: RowBlock, path: str, ownership: Ownership) -> Leaf:
-    _check_tensor(value.rows, path)
-    if ownership is Ownership.BLOCK:
-        raise StateError(f"{path}: rows over all ranks cannot be part of one block's state")
-    return Leaf(path, value, Ownership.ROWS)
+def _has_some_rows(leaf: Leaf) -> bool:
+    """Whether a leaf is a matrix of which other ranks have rows too."""
+    return isinstance(leaf.value, RowBlock) and len(leaf.value.rows) < leaf.value.total_rows
 
 
 def _list_fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -174,13 +177,13 @@ class Share:
 
     Args:
         blocks: the numbers of its blocks. None for those of the example given to `unflatten`.
-        rows: for a matrix of so many rows, returns the first row of this rank and one past its
-            last.
+        rows: for a matrix of so many rows, and the block whose state it is in, if it is in one,
+            returns the first row of this rank and one past its last.
         device: where tensors go that have no counterpart in the example.
     """
 
     blocks: Collection[int] | None
-    rows: Callable[[int], tuple[int, int]]
+    rows: Callable[[int, int | None], tuple[int, int]]
     device: str | torch.device = "cpu"
 
 
@@ -208,10 +211,16 @@ def unflatten(template: Any, leaves: Mapping[str, Any], share: Share | None = No
 
 @dataclass(frozen=True)
 class _Builder:
-    """Builds values from their type hints, their leaves, and an example where there is one."""
+    """Builds values from their type hints, their leaves, and an example where there is one.
+
+    Attributes:
+        leaves, share: as for `unflatten`.
+        block: whose state is built, if it is that of one.
+    """
 
     leaves: Mapping[str, Any]
     share: Share | None
+    block: int | None = None
 
     def build(self, hint: Any, example: Any, path: str) -> Any:
         """Builds the value at a path.
@@ -257,7 +266,7 @@ class _Builder:
         if isinstance(value, RowBlock):
             return value
         total = value.shape[0]
-        first, last = self.share.rows(total) if self.share else (0, total)
+        first, last = self.share.rows(total, self.block) if self.share else (0, total)
         return RowBlock(self._place(value[first:last], None), first, total)
 
     def _build_sequence(self, hint: Any, example: Any, path: str) -> list | tuple:
@@ -283,7 +292,10 @@ class _Builder:
             own = examples if self.share.blocks is None else self.share.blocks
             blocks = blocks.intersection(own)
         return BlockStates(
-            {b: self.build(inner, examples.get(b), _join(path, b)) for b in sorted(blocks)}
+            {
+                b: replace(self, block=b).build(inner, examples.get(b), _join(path, b))
+                for b in sorted(blocks)
+            }
         )
 
 

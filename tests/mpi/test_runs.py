@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpctrain.job.settings import parse_job
+from hpctrain.methods.schwarz import block_solvers
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.train import run
 from hpctrain.store.checkpoint import CheckpointStore
@@ -65,6 +66,16 @@ SOLVERS = {
         'local_solver = "ssbroyden"\nkeep_local_memory = true',
         3,
     ),
+    "aspqn, rows of blocks divided": (
+        'name = "aspqn"\nblocks = 2\nlocal_steps = 3\n'
+        'local_solver = "ssbroyden"\nkeep_local_memory = true',
+        3,
+    ),
+    "mspqn, rows of blocks divided": (
+        'name = "mspqn"\nblocks = 3\nlocal_steps = 8\n'
+        'local_solver = "ssbroyden"\nkeep_local_memory = true',
+        4,
+    ),
     "aspqn, local trust region kept": (
         'name = "aspqn"\nblocks = 3\nlocal_steps = 4\nlocal_solver = "trust-region"\n'
         "keep_local_memory = true",
@@ -107,20 +118,27 @@ def folder(comm, tmp_path_factory):
 
 @pytest.mark.parametrize("solver, network", CASES)
 def test_a_job_has_the_same_bits_on_any_number_of_ranks_and_threads(
-    comm, folder, run_alone, assert_same_run, solver, network
+    comm, folder, run_alone, assert_same_run, monkeypatch, solver, network
 ):
     """Those of its history, its solution and its last checkpoint."""
     threads = 1 + (comm.size == 1)
+    if "divided" in solver:
+        monkeypatch.setattr(block_solvers, "LEAST_DIVIDED", 1)
     run(job_of(solver, network, threads), comm, str(folder / "parallel.h5"))
     found, expected = read_run(folder / "parallel.h5"), run_alone(job_of(solver, network))
     assert_same_run(found, expected)
     assert len(found.history["loss"]) > 2
     assert np.array_equal(found.solution["prediction"], expected.solution["prediction"])
-    state, other = (
-        CheckpointStore(path.with_suffix(".ckpt"), Communicator()).find_latest().load()
+    checkpoint, alone = (
+        CheckpointStore(path.with_suffix(".ckpt"), Communicator()).find_latest()
         for path in (folder / "parallel.h5", folder / "alone.h5")
     )
+    state, other = checkpoint.load(), alone.load()
     assert state.keys() == other.keys()
+    if "divided" in solver:
+        most = max(len(leaf.pieces) for path, leaf in checkpoint.leaves.items() if "panels" in path)
+        # Of two additive blocks, three ranks and more share one.
+        assert most == comm.size if solver.startswith("mspqn") else (most > 1) == (comm.size > 2)
     for path, value in other.items():
         assert np.array_equal(np.asarray(state[path]), np.asarray(value)), path
 

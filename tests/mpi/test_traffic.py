@@ -49,9 +49,7 @@ def test_a_sum_is_a_message_a_level_and_twice_where_the_tree_is_not_whole(
 
 
 @pytest.mark.mpi(min_size=2)
-def test_a_long_sum_sends_no_more_than_twice_its_bytes(
-    comm, depth, assert_everywhere, monkeypatch
-):
+def test_a_long_sum_sends_no_more_than_twice_its_bytes(comm, depth, assert_everywhere, monkeypatch):
     monkeypatch.setattr(tree_messages, "is_long", lambda *_: True)
     share = share_chunks(CHUNKS, comm.size)[comm.rank]
     held, m = find_aligned_nodes(*share), 120 * comm.size

@@ -20,7 +20,6 @@ else into a copy. A method that goes on from its last state alone, as a run does
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -111,16 +110,12 @@ class InverseHessian:
 
     def __post_init__(self) -> None:
         # All that is in use and has its numbers in the same buffers.
-        self._users = WeakSet[Any]([self])
+        self._users = WeakSet[InverseHessian]([self])
 
     @property
     def is_identity(self) -> bool:
         """Whether H is still a multiple of I."""
         return self.rows is None and self.waiting is None and not len(self.factors)
-
-    def share_with(self, user: Any) -> None:
-        """Lets another object read the buffers too: H leaves them as they are while it lives."""
-        self._users.add(user)
 
     def multiply(self, x: Tensor, ranks: Communicator, threads: int) -> Tensor:
         """H x (n,), in one pass over H, which also applies the waiting update; collective."""

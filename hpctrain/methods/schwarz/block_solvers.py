@@ -12,8 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from hpctrain.methods.quasi_newton.factors import Factors
-from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Update
+from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian
 from hpctrain.methods.quasi_newton.lbfgs import LBFGSState, lbfgs_step
 from hpctrain.methods.quasi_newton.lsr1 import LSR1
 from hpctrain.methods.quasi_newton.secant_pairs import SecantPairs
@@ -26,14 +25,17 @@ from hpctrain.methods.trust_region.sampled import Exact, TrustRegionState, make_
 from hpctrain.methods.trust_region.step import TrialRule
 from hpctrain.objective import Objective, Point
 from hpctrain.parallel.communicator import Communicator
-from hpctrain.store.state import RowBlock
+
+# Rows of an inverse Hessian that are divided among ranks: 2,048 of 128 columns are 2 MB, which take
+# some 0.2 ms to be read twice.
+LEAST_DIVIDED = 2048
 
 
 class LocalSolver(Protocol):
     """Minimises an objective, restricted to a block, from a point.
 
     A memory is a dataclass that checkpoints can walk (see `hpctrain.store.state`). It is part of
-    its block's state, so that every rank of the block's group has all of it.
+    its block's state: every rank of the block's group has all of it, but for rows that they divide.
     """
 
     @property
@@ -118,31 +120,9 @@ class LocalLBFGS:
         return count_pairs(self.memory, size / parameters)
 
 
-@dataclass(eq=False)
-class BlockHessian:
-    """An `InverseHessian` of a block between local phases, its rows all together.
-
-    Attributes:
-        panels: of its factors, each (n_s, b).
-        D: (k, 2, 2) of its factors.
-        matrix: (n_s, n_s), in the place of factors.
-    """
-
-    scale: float = 1.0
-    panels: list[Tensor] = field(default_factory=list)
-    D: Tensor = field(default_factory=lambda: Factors().D)
-    matrix: Tensor | None = None
-    waiting: Update | None = None
-
-
 @dataclass(frozen=True)
 class LocalSelfScaled:
-    """Self-scaled Broyden (`quasi_newton.self_scaled`); it keeps its H_s.
-
-    Every rank of a block's group has the whole of H_s: at most n_s² numbers, few where n² are many.
-    The products by H_s need no messages, and the block's state is one rank's to write. The ranks of
-    a group share the samples only.
-    """
+    """Self-scaled Broyden (`quasi_newton.self_scaled`), which keeps its H_s."""
 
     name: str
     line_search: LineSearchOptions
@@ -152,20 +132,18 @@ class LocalSelfScaled:
     def label(self) -> str:
         return f"{self.name} with inverse Hessians of its own"
 
-    def make_fresh(self) -> BlockHessian:
-        return BlockHessian()
+    def make_fresh(self) -> InverseHessian:
+        return InverseHessian()
 
     def solve(
-        self, objective: Objective, point: Point, memory: BlockHessian, steps: int
-    ) -> tuple[Point, BlockHessian]:
-        alone = Communicator(None, objective.communicator.timer)
-        method = SelfScaledMethod(self.name, self.line_search, alone, self.threads)
+        self, objective: Objective, point: Point, memory: InverseHessian, steps: int
+    ) -> tuple[Point, InverseHessian]:
+        ranks = choose_row_ranks(len(point.theta), objective.communicator)
+        method = SelfScaledMethod(self.name, self.line_search, ranks, self.threads)
         state = take_steps(
-            lambda state: method.step(objective, state),
-            method.start(point, _add_row_blocks(memory)),
-            steps,
+            lambda state: method.step(objective, state), method.start(point, memory), steps
         )
-        return state.point, _drop_row_blocks(state.H)
+        return state.point, state.H
 
     def count_update_cost(self, size: int, parameters: int) -> float:
         return count_matrix(size, parameters)
@@ -211,19 +189,14 @@ class LocalTrustRegion:
         return count_pairs(self.memory, size / parameters)
 
 
-def _add_row_blocks(memory: BlockHessian) -> InverseHessian:
-    panels = [_make_whole(panel) for panel in memory.panels]
-    rows = None if memory.matrix is None else _make_whole(memory.matrix)
-    H = InverseHessian(memory.scale, Factors(panels, memory.D), rows, memory.waiting)
-    H.share_with(memory)
-    return H
+def choose_row_ranks(size: int, ranks: Communicator) -> Communicator:
+    """The ranks that divide the rows of a block's H_s among them.
 
+    All of the block's ranks; of few rows each rank has all, as two messages a product take longer
+    than to read them.
 
-def _drop_row_blocks(H: InverseHessian) -> BlockHessian:
-    panels = [panel.rows for panel in H.factors.panels]
-    matrix = None if H.rows is None else H.rows.rows
-    return BlockHessian(H.scale, panels, H.factors.D, matrix, H.waiting)
-
-
-def _make_whole(matrix: Tensor) -> RowBlock:
-    return RowBlock(matrix, 0, len(matrix))
+    Args:
+        size: n_s.
+        ranks: those that work on the block.
+    """
+    return ranks if size >= LEAST_DIVIDED else Communicator(None, ranks.timer)
