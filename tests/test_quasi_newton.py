@@ -129,9 +129,13 @@ def follow(H, pairs, vectors):
 
 @pytest.mark.parametrize("learnt", [0, 3, N // 2 - 1, N // 2, N // 2 + 3])
 @pytest.mark.parametrize("kernels", ["native", "torch"])
-def test_updates_leave_the_inverse_hessian_that_they_start_from(learnt, kernels, monkeypatch):
+@pytest.mark.parametrize("panel", [4, 3, factored.PANEL])
+def test_updates_leave_the_inverse_hessian_that_they_start_from(
+    learnt, kernels, panel, monkeypatch
+):
     """As factors, where these become rows, and as rows; the first of three stays in use."""
     monkeypatch.setenv("HPCTRAIN_KERNELS", kernels)
+    monkeypatch.setattr(factored, "PANEL", panel)
     _, pairs = random_pairs(learnt + 4)
     vectors = torch.randn(3, N, dtype=torch.float64)
     first, _ = follow(InverseHessian(), pairs[:learnt], [])
@@ -158,6 +162,16 @@ def test_an_update_of_the_only_inverse_hessian_in_use_is_written_in_place(learnt
         buffers = [H.rows] if H.rows else H.factors.panels
         places.append([each.rows.data_ptr() for each in buffers])
     assert places[learnt] and places[learnt:] == 3 * [places[learnt]]
+
+
+def test_factors_are_written_beside_those_of_earlier_inverse_hessians_in_use():
+    _, pairs = random_pairs(5)
+    kept = [InverseHessian()]
+    for pair in pairs:
+        kept.append(follow(kept[-1], [pair], torch.ones(1, N, dtype=torch.float64))[0])
+    assert len({H.factors.panels[0].rows.data_ptr() for H in kept[1:]}) == 1
+    other, _ = follow(kept[2], pairs[:1], torch.ones(1, N, dtype=torch.float64))
+    assert other.factors.panels[0].rows.data_ptr() != kept[2].factors.panels[0].rows.data_ptr()
 
 
 def test_the_update_without_scaling_is_bfgs():

@@ -6,6 +6,10 @@ since each update is H⁺ = H/τ + [q s] C [q s]ᵀ (see `broyden`): it divides 
 adds a term. These are the iterates of the dense matrix, with 2kn numbers in the place of n²: a
 product reads the factors twice, which costs less as long as k < n/2, and a network too large for
 n² numbers is trained all the same.
+
+A sum is a value: one that goes on from another writes its term into the same panel, behind the
+other's, which weighs that column by zero. Only where two go on from the same one, the second takes
+a copy of the panel.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,11 +28,19 @@ PANEL = 64
 
 
 @dataclass
+class Written:
+    """How many terms there are in the memory of some panels, which several sums may share."""
+
+    terms: int
+
+
+@dataclass
 class Factors:
     """Σ_i [q_i s_i] D_i [q_i s_i]ᵀ (n, n).
 
     Attributes:
-        panels: columns q₁ s₁ q₂ s₂ … (n, 2 · `PANEL`) each, by rows; zero beyond the last update.
+        panels: columns q₁ s₁ q₂ s₂ … (n, 2 · `PANEL`) each, by rows; beyond the last update they
+            are zero, or another sum's, and finite.
         D: (k, 2, 2), on every rank.
     """
 
@@ -37,30 +49,38 @@ class Factors:
         default_factory=lambda: torch.zeros(0, 2, 2, dtype=torch.float64, device="cpu")
     )
 
+    def __post_init__(self) -> None:
+        self._written = Written(len(self.D))
+
     def __len__(self) -> int:
         """k, the number of updates."""
         return len(self.D)
 
     def share(self) -> "Factors":
-        """The same sum in the same panels; what is appended to one may show in the other."""
-        return Factors([*self.panels], self.D)
-
-    def copy_open_panel(self) -> None:
-        """Takes a copy of the panel that the next term goes into, if it has others already."""
-        if len(self) % PANEL:
-            open_panel = self.panels[-1]
-            self.panels[-1] = replace(open_panel, rows=open_panel.rows.clone())
+        """The same sum in the same panels."""
+        shared = Factors([*self.panels], self.D)
+        shared._written = self._written
+        return shared
 
     def append(self, vectors: Tensor, C: Tensor, tau: float, ranks: Communicator) -> None:
         """Divides the sum by τ and adds the term of [q s]ᵀ (2, n) and C (2, 2)."""
         column, n = 2 * (len(self) % PANEL), vectors.shape[1]
         held = find_held_rows(n, ranks.size, ranks.rank)
+        if len(self) != self._written.terms:
+            self._leave_memory()
         if column == 0:
             empty = vectors.new_zeros(held.last - held.first, 2 * PANEL)
             self.panels.append(RowBlock(empty, held.first, n))
         # Both at once: a row's two numbers are in one cache line, far from the next row's.
         self.panels[-1].rows[:, column : column + 2] = vectors[:, held.first : held.last].T
         self.D = torch.cat([self.D.to(vectors.device) / tau, C[None].to(vectors.device)])
+        self._written.terms = len(self)
+
+    def _leave_memory(self) -> None:
+        """Takes a copy of the panel in which another sum has written the next term already."""
+        if len(self) % PANEL:
+            self.panels[-1] = replace(self.panels[-1], rows=self.panels[-1].rows.clone())
+        self._written = Written(len(self))
 
     def multiply(self, x: Tensor, scale: float, ranks: Communicator, threads: int) -> Tensor:
         """scale · x plus the sum times x (n,); collective, with two passes over the panels."""

@@ -13,8 +13,9 @@ matrix C. While there are few updates, H is the sum of their factors (`factors`)
 matrix. An update waits until the next product: of a matrix one sweep applies and multiplies.
 
 H is a value: an update makes another H and leaves the first as it was. Both have their numbers in
-the same buffers. The waiting update is written into them in place if no other H in use has them,
-else into a copy. A method that goes on from its last state alone, as a run does, never copies.
+the same memory. Factors are written beside those that are there. Into a matrix the waiting update
+is written in place if no other H in use has it, else into a copy. A method that goes on from its
+last state alone, as a run does, never copies.
 """
 
 import math
@@ -109,7 +110,7 @@ class InverseHessian:
     waiting: Update | None = None
 
     def __post_init__(self) -> None:
-        # All that is in use and has its numbers in the same buffers.
+        # All that is in use and has its matrix in the same memory.
         self._users = WeakSet[InverseHessian]([self])
 
     @property
@@ -146,14 +147,12 @@ class InverseHessian:
         update, self.waiting = self.waiting, None
         if update is None:
             return
-        if self._leave_buffers():
-            self.factors.copy_open_panel()
         self.factors.append(update.vectors, update.C, update.tau, ranks)
         self.scale /= update.tau
 
     def _make_dense(self, like: Tensor, ranks: Communicator, threads: int) -> None:
         """Rows in place of factors, of the type and on the device of a vector (n,)."""
-        self._leave_buffers()
+        self._leave_memory()
         n = len(like)
         held = find_held_rows(n, ranks.size, ranks.rank)
         rows = like.new_zeros(held.last - held.first, n)
@@ -166,7 +165,7 @@ class InverseHessian:
         update, self.waiting = self.waiting, None
         if update is None:
             return 1.0, None, None
-        if self._leave_buffers() and self.rows is not None:
+        if self._leave_memory() and self.rows is not None:
             self.rows = replace(self.rows, rows=self.rows.rows.clone())
         right = update.vectors
         # An explicit sum of two products: a BLAS call might sum a row differently on other ranks.
@@ -174,8 +173,8 @@ class InverseHessian:
         C = update.C.to(right)
         return 1 / update.tau, q * C[0] + s * C[1], right
 
-    def _leave_buffers(self) -> bool:
-        """Whether others in use have the same buffers; H is no longer one of their users then."""
+    def _leave_memory(self) -> bool:
+        """Whether others in use have the same matrix; H is no longer one of its users then."""
         if len(self._users) == 1:
             return False
         self._users.discard(self)

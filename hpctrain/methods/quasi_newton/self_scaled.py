@@ -1,5 +1,6 @@
 """Steps of self-scaled BFGS and Broyden methods, alone or as a part of another method."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -88,6 +89,6 @@ class SelfScaledMethod:
             Hg, Hg_new, sBs = factor * g, factor * g_new, dot(s, s) / factor
         Hy = Hg_new - Hg
         h, b = dot(y, Hy) / ys, sBs / ys
-        if not (h > 0 and b > 0):  # in rounding
+        if not (0 < h < math.inf and b > 0):  # in rounding
             return H, Hg_new
         return H.update(s, y, Hy, SCALINGS[self.name](h, b, len(g)), Hg_new, g_new)
