@@ -1,18 +1,19 @@
 """Reads what the map needs of runs: work to an error, seconds of a unit of it, messages."""
 
 import json
+import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.map.methods import GRADIENT, Method, count_parameters
-from benchmarks.map.model import Case, Timed, Work, count_read, make_case
+from benchmarks.map.methods import GRADIENT, Method, count_parameters, count_read
+from benchmarks.map.model import Case, Timed, Work, make_case
 from benchmarks.runs import LOSS, sum_work
 from hpctrain.errors import InputError
+from hpctrain.methods.quasi_newton.factors import PANEL
 from hpctrain.methods.quasi_newton.inverse_hessian import InverseHessian, Scaling
 from hpctrain.parallel.communicator import Communicator
 from hpctrain.run.signals import StopSignals
@@ -21,7 +22,6 @@ from hpctrain.study.projection import Network
 from hpctrain.study.stretch import Stretch
 
 AT_ONCE = Network("without messages", 0.0, float("inf"))
-UPDATES, REPEATS = 64, 5
 # Of the work of a short run, what losses alone may be: more is a search in vain, at round-off.
 MOST_LOSSES = 0.5
 
@@ -110,19 +110,18 @@ class Products:
     def advance(self, folder: Path, signals: StopSignals, seconds: float) -> None:
         """Measures it."""
         folder.mkdir(parents=True, exist_ok=True)
-        found = min(_time_products(count_parameters(self.width)))
+        found = statistics.median(_time_products(count_parameters(self.width)))
         text = json.dumps({"seconds": found / count_read(count_parameters(self.width), 1)})
         (folder / f"{self.name}.json").write_text(text)
 
 
-def _time_products(n: int) -> Iterator[float]:
-    """CPU seconds of products by an inverse Hessian of one panel of updates."""
+def _time_products(n: int) -> list[float]:
+    """CPU seconds of updates of an inverse Hessian's first panel, each with its product."""
     alone, x = Communicator(), torch.ones(n, dtype=torch.float64)
-    H = InverseHessian()
-    for _ in range(UPDATES):
+    H, spent = InverseHessian(), list[float]()
+    for _ in range(PANEL):
         H, _ = H.update(x, x, x, Scaling(1.0, 1.0), x, x)
-        H.multiply(x, alone, 1)
-    for _ in range(REPEATS):
         began = time.process_time()
         H.multiply(x, alone, 1)
-        yield time.process_time() - began
+        spent.append(time.process_time() - began)
+    return spent

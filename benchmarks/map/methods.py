@@ -6,10 +6,13 @@ alone changes: S = 8 blocks at every size.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from benchmarks.published.runs import JobRun, Named
 from hpctrain.decomposition.blocks import Decomposition, LayerRange, cut_layers
+from hpctrain.methods.quasi_newton.factors import PANEL
+from hpctrain.methods.schwarz.block_solvers import LEAST_DIVIDED
 
 INNER_LAYERS = 6
 # Seconds of a gradient on one quiet core, by the width of the network.
@@ -42,6 +45,18 @@ def list_layers(width: int) -> list[LayerRange]:
 def count_parameters(width: int) -> int:
     """n."""
     return list_layers(width)[-1].stop
+
+
+def count_read(size: int, updates: int) -> float:
+    """Σ h(n, k), the numbers that so many products by an inverse Hessian read."""
+    panels, dense = range(ceil(updates / PANEL)), 2 * size
+    columns = (min(4 * PANEL * (p + 1), dense) * min(PANEL, updates - PANEL * p) for p in panels)
+    return float(size * sum(columns))
+
+
+def count_row_ranks(size: int, ranks: int) -> int:
+    """How many of the ranks that share a block divide the rows of its inverse Hessian."""
+    return ranks if size >= LEAST_DIVIDED else 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,26 @@ class Method:
     def cut(self, width: int) -> Decomposition:
         """The blocks."""
         return cut_layers(list_layers(width), self.blocks, self.overlap)
+
+    def count_read_locally(self, size: int, iterations: int) -> float:
+        """The numbers that products by a block's inverse Hessian read, one more than updates."""
+        if not self.local_steps:
+            return 0.0
+        return count_read(size, iterations * self.local_steps) * (1 + 1 / self.local_steps)
+
+    def count_read_globally(self, size: int, iterations: int) -> float:
+        """The numbers that products by the inverse Hessian of all parameters read."""
+        read = count_read(size, iterations * self.global_steps)
+        return read * (1 + 1 / self.global_steps) if self.global_steps and self.blocks > 1 else read
+
+    def count_gathered(self, width: int) -> float:
+        """Numbers that all ranks gather in an iteration, where they work on all blocks."""
+        n = count_parameters(width)
+        gathered = float(self.gathered * n)
+        if self.local_steps and not self.is_additive:
+            rows = (b.size for b in self.cut(width).blocks if count_row_ranks(b.size, n) > 1)
+            gathered += (self.local_steps + 1) * sum(rows)
+        return gathered
 
     def plan_count(self, width: int, seed: int) -> JobRun:
         """The run that counts iterations and gradients to the targets, on one rank."""

@@ -29,19 +29,38 @@ LATENCY_BYTES = 32_768
 
 @cache
 def is_long(size: int, chunks: int, ranks: int) -> bool:
-    """Whether a sum of so many bytes is quicker by parts than as a whole.
+    """Whether a sum of so many bytes is quicker by parts than as a whole, by messages and bytes."""
+    whole, parts = _count_whole(size, ranks), _count_parts(size, chunks, ranks)
+    return _weigh(*parts) < _weigh(*whole)
 
-    Times are by latency and bandwidth, in bytes.
-    """
+
+def count_sum(size: int, chunks: int, ranks: int) -> tuple[int, float]:
+    """The messages that a sum of `size` bytes takes one after the other, and the bytes in them."""
+    by_parts = is_long(size, chunks, ranks)
+    return _count_parts(size, chunks, ranks) if by_parts else _count_whole(size, ranks)
+
+
+def _count_whole(size: int, ranks: int) -> tuple[int, float]:
+    depth = count_steps(ranks)
+    if _is_power_of_two(ranks):
+        return depth, depth * size
+    return 2 * depth, (depth + min(depth, 2)) * size
+
+
+def _count_parts(size: int, chunks: int, ranks: int) -> tuple[int, float]:
     depth, others = count_steps(ranks), 1 - 1 / ranks
-    if ranks & (ranks - 1) == 0:
-        whole = depth * (LATENCY_BYTES + size)
-        parts = 2 * depth * LATENCY_BYTES + 2 * others * size
-    else:
-        most = max(len(find_aligned_nodes(*share)) for share in share_chunks(chunks, ranks))
-        whole = 2 * depth * LATENCY_BYTES + (depth + min(depth, 2)) * size
-        parts = (ranks - 1 + depth) * LATENCY_BYTES + (most + 1) * others * size
-    return parts < whole
+    if _is_power_of_two(ranks):
+        return 2 * depth, 2 * others * size
+    most = max(len(find_aligned_nodes(*share)) for share in share_chunks(chunks, ranks))
+    return ranks - 1 + depth, (most + 1) * others * size
+
+
+def _weigh(messages: int, sent: float) -> float:
+    return messages * LATENCY_BYTES + sent
+
+
+def _is_power_of_two(ranks: int) -> bool:
+    return ranks & (ranks - 1) == 0
 
 
 class TreeMessages:
@@ -61,7 +80,7 @@ class TreeMessages:
     def sum(self, nodes: Tensor, held: Sequence[Node], chunks: int) -> Tensor:
         """The sum (m,) over all chunks of all ranks, of this rank's subtrees `held`, (K, m)."""
         by_parts = is_long(count_bytes(nodes[0]), chunks, self._size)
-        if self._is_power_of_two:
+        if _is_power_of_two(self._size):
             return self._sum_by_halves(nodes[0]) if by_parts else self._sum_by_doubling(nodes[0])
         if by_parts:
             return self._exchange_and_gather(nodes, chunks)
@@ -75,13 +94,9 @@ class TreeMessages:
             parts: of each of this rank's subtrees, by the rank that gets them.
             chunks: of all ranks.
         """
-        if self._is_power_of_two:
+        if _is_power_of_two(self._size):
             return self._sum_by_halving(dict(enumerate(parts[0])))
         return self._exchange_parts(parts, chunks)
-
-    @property
-    def _is_power_of_two(self) -> bool:
-        return self._size & (self._size - 1) == 0
 
     def _sum_by_doubling(self, node: Tensor) -> Tensor:
         """Sums for 2^L ranks of one subtree each, which exchange their sums in pairs and add them.

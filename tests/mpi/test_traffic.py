@@ -61,6 +61,8 @@ def test_a_long_sum_sends_no_more_than_twice_its_bytes(comm, depth, assert_every
     else:
         expected = (others + depth, (len(held) + 1) * others * part)
     assert_everywhere(counted == expected, f"{counted} is not {expected}")
+    if len(held) == max(len(find_aligned_nodes(*its)) for its in share_chunks(CHUNKS, comm.size)):
+        assert tree_messages.count_sum(8 * m, CHUNKS, comm.size) == pytest.approx(counted)
 
 
 def predict(messages, sent):
