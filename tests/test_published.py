@@ -6,6 +6,7 @@ import pytest
 from benchmarks.logistic_runs import Run, Stage, Target
 from benchmarks.published import __main__ as study
 from benchmarks.published import apts, runs
+from benchmarks.published.earlier import keep_earlier
 from benchmarks.published.parts import order_by_seed, repeat
 from benchmarks.published.runs import JobRun
 from hpctrain.errors import InputError
@@ -106,6 +107,58 @@ def test_a_run_of_ssn_that_diverges_is_told_from_one_that_ran_out_of_work(gap, n
     end = Stage(3, effective=4.0, gradients=4.0, gap=gap, gradient_norm=norm)
     run = Run(Target("gradient_norm", 1e-6, 400.0), [end])
     assert run.diverged == diverged
+
+
+EARLIER = """\
+## SPQN
+
+Words.
+
+| equation   | method   | ours          |   error |
+|------------|----------|---------------|---------|
+| burgers    | ASPQN    | 3.0e-3 then   | 0.1     |
+| burgers    | MSPQN    | 4.0e-3 then   | 0.2     |
+
+## APTS
+
+|      | N = 2        | N = 4           |
+|------|--------------|-----------------|
+| data | 70.0; 71.1   | 60.0; 61.1      |
+"""
+
+
+def test_rows_without_runs_keep_what_the_page_has_of_them():
+    words = {"3.0e-3 then": "not run yet", "0.1 ": "", "4.0e-3 then": "2.0e-3 now",
+             "60.0": "not run yet", "70.0": "72.0", "Words": "Others"}  # fmt: skip
+    page = EARLIER
+    for old, new in words.items():
+        page = page.replace(old, new)
+    found = [line.split() for line in keep_earlier(page, EARLIER).splitlines()]
+    assert ["|", "burgers", "|", "ASPQN", "|", "3.0e-3", "then", "|", "0.1", "|"] in found
+    assert ["|", "burgers", "|", "MSPQN", "|", "2.0e-3", "now", "|", "0.2", "|"] in found
+    assert ["|", "data", "|", "72.0;", "71.1", "|", "60.0;", "61.1", "|"] in found
+    assert ["Others."] in found and ["Words."] not in found
+
+
+def test_another_row_or_table_lends_no_cells():
+    page = EARLIER.replace("3.0e-3 then", "not run yet").replace("0.1 ", "")
+    for changed in ("ASPQN", "## SPQN", "equation"):
+        kept = keep_earlier(page, EARLIER.replace(changed, "other"))
+        assert "3.0e-3" not in kept and "not run yet" in kept
+    assert keep_earlier(page, "") == page
+
+
+def test_a_page_of_another_machine_is_not_written_over(folder, monkeypatch):
+    """All of docs/published.md stays, but for what the modules say around the tables."""
+    monkeypatch.setattr(study.spqn_sweep, "draw", None)  # its figure is there
+    page, ours = folder / "page.md", study.Path("docs/published.md").read_text()
+    (folder / "figures").mkdir()
+    (folder / "figures" / study.spqn_sweep.FIGURE).touch()
+    page.write_text(ours)
+    study.write_page(folder, None, page)
+    cells = [[[each.strip() for each in line.split("|")] for line in text.splitlines()
+              if line.startswith("| ")] for text in (page.read_text(), ours)]  # fmt: skip
+    assert cells[0] == cells[1]
 
 
 def test_all_rows_have_their_first_seed_before_any_has_its_second():

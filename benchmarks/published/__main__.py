@@ -6,7 +6,7 @@ astrom, mlvr, rmtr. First it says how long each takes on one quiet core, roughly
 folder; those that ended are used, those that were interrupted go on from their checkpoints, so that
 a study may be made over many sittings.
 At the end, and when it is stopped by a signal or the time, it writes one page with all cells of the
-published tables beside those of ours; what is not there yet is marked.
+published tables beside those of ours; what is not there yet is marked, or stays as the page has it.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.published import apts, astrom, mlvr, rmtr, spqn_details, spqn_sweep, spqn_table
+from benchmarks.published.earlier import keep_earlier
 from benchmarks.tasks import Task, describe_duration, run_missing
 from hpctrain.errors import InputError
 from hpctrain.run.signals import StopSignals
@@ -34,9 +35,10 @@ HEAD = """\
 
 `make published` (`python -m benchmarks.published`) makes this page from runs of the jobs in
 `jobs/`, over as many sittings as it takes: runs that ended are kept, interrupted ones go on, and
-`--parts`, `--seeds`, `--seconds` and `--slice` say what is made. Published figures stand beside
-ours; what says "not run yet" is left. Counts and accuracies do not depend on the machine; minutes
-do."""
+`--parts`, `--seeds`, `--seconds` and `--slice` say what is made. Rows of which there is no run in
+the folder, as they were made on another machine, keep what the page has of them. Published figures
+stand beside ours; what says "not run yet" is left. Counts and accuracies do not depend on the
+machine; minutes do."""
 
 
 def plan(name: str, seeds: int | None) -> Sequence[Task]:
@@ -47,12 +49,20 @@ def plan(name: str, seeds: int | None) -> Sequence[Task]:
 
 
 def write_page(folder: Path, seeds: int | None, output: Path) -> None:
-    """Writes all parts, whether they were asked for or not, and the figure of the sweep."""
+    """Writes all parts, whether they were asked for or not, and the figure of the sweep.
+
+    What was not run here stays as it is on the page.
+    """
     sections = [
         f"## {part.TITLE}\n\n{part.write(folder, seeds or part.SEEDS)}" for part in PARTS.values()
     ]
-    output.write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
-    spqn_sweep.draw(folder, output.parent / "figures" / spqn_sweep.FIGURE)
+    page = "\n\n".join([HEAD, *sections]) + "\n"
+    if output.exists():
+        page = keep_earlier(page, output.read_text(encoding="utf-8"))
+    output.write_text(page, encoding="utf-8")
+    figure = output.parent / "figures" / spqn_sweep.FIGURE
+    if spqn_sweep.has_begun(folder) or not figure.exists():
+        spqn_sweep.draw(folder, figure)
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

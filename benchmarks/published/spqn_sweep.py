@@ -70,6 +70,11 @@ def plan(seeds: int) -> list[JobRun]:
     return order_by_seed([repeat(plan_cell(*each), seeds) for each in list_cells()])
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether there is a run of the figure."""
+    return any(each.find_file(folder).exists() for each in plan(1))
+
+
 def write(folder: Path, seeds: int) -> str:
     head = ["equation", "solver", "S", "k_s", "iterations", "#g_e", "update cost", "error"]
     table = []
