@@ -218,6 +218,18 @@ def test_a_map_without_runs_marks_all_cells(folder):
     assert page.write_words(found, "ethernet-10g") == ""
 
 
+def test_sizes_without_runs_stay_on_the_page_as_they_are(folder):
+    title = f"## n = {count_parameters(WIDTH):,}: 8 layers, {WIDTH} wide"
+    before = f"# A map\n\n{title}\n\nOf another machine.\n\n## n = 1\n\nNothing.\n"
+    assert page.write_page([WIDTH], 1, folder, "x.png").endswith(f"{title}\n\nNot run yet.\n")
+    kept = page.write_page([WIDTH], 1, folder, "x.png", before)
+    assert kept.endswith(f"{title}\n\nOf another machine.\n") and "# A map" not in kept
+    assert not page.has_begun(WIDTH, 1, folder)
+    write_run(folder, SOME.plan_count(WIDTH, 0), [1.0, 0.01])
+    assert page.has_begun(WIDTH, 1, folder)
+    assert "another machine" not in page.write_page([WIDTH], 1, folder, "x.png", before)
+
+
 def test_methods_with_blocks_that_lose_most_come_first_and_are_said_to(folder):
     """Broyden takes 2 gradients, ASPQN 3, and MSPQN has not come to the error."""
     products = Products(WIDTH)

@@ -3,8 +3,9 @@
 First it says how long the runs of each size take on one quiet core, roughly. Runs lie in a folder;
 those that ended are used, those that were interrupted go on from their checkpoints. At the end, and
 when it is stopped by a signal or the time, it writes the page and the figure; what is not there yet
-is marked. Short runs that time iterations are best made again on a quiet machine: their files, with
-"ranks=" in their names, and those of products are to be moved away for that.
+is marked, and sizes of which no run is here stay on the page as they are. Short runs that time
+iterations are best made again on a quiet machine: their files, with "ranks=" in their names, and
+those of products are to be moved away for that.
 """
 
 import argparse
@@ -58,9 +59,14 @@ def main(words: Sequence[str] | None = None) -> int:
         tasks = [each for width in asked.widths for each in plan(width, asked.seeds)]
         with StopSignals() as signals:
             failed = run_missing(asked.folder, tasks, signals, asked.seconds, asked.slice)
-        text = page.write_page(list(GRADIENT), asked.seeds, asked.folder, "figures/map.png")
+        earlier = asked.output.read_text(encoding="utf-8") if asked.output.exists() else ""
+        text = page.write_page(
+            list(GRADIENT), asked.seeds, asked.folder, "figures/map.png", earlier
+        )
         asked.output.write_text(text, encoding="utf-8")
-        page.draw(asked.seeds, asked.folder, figure)
+        begun = [page.has_begun(width, asked.seeds, asked.folder) for width in GRADIENT]
+        if all(begun) or not figure.exists():
+            page.draw(asked.seeds, asked.folder, figure)
     except InputError as error:
         print(f"benchmarks.map: {error}", file=sys.stderr)
         return 2

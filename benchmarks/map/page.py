@@ -44,8 +44,18 @@ with blocks is ahead of the best without on one equation and behind on others:
 [Results](results.md#networks-of-subdomains)."""
 
 
-def write_page(widths: Sequence[int], seeds: int, folder: Path, figure: str) -> str:
-    """The page in Markdown, with what there is of its runs."""
+def write_page(
+    widths: Sequence[int], seeds: int, folder: Path, figure: str, earlier: str = ""
+) -> str:
+    """The page in Markdown, with what there is of its runs.
+
+    Args:
+        widths: of the networks.
+        seeds: how many.
+        folder: of the runs.
+        figure: where the figure lies, from the page.
+        earlier: the page so far; sizes of which no run is here stay as they are there.
+    """
     names = {"ethernet": ON[ETHERNET], "infiniband": ON[INFINIBAND]}
     parts = [HEAD.format(**names), f"![Projected seconds by ranks, for each size]({figure})"]
     for width in widths:
@@ -54,11 +64,17 @@ def write_page(widths: Sequence[int], seeds: int, folder: Path, figure: str) -> 
         for error in sorted(TARGETS):
             found = rows.make_rows(width, error, seeds, folder)
             if not any(row.runs for row in found):
-                parts.append(f"{NOT_YET.capitalize()}.")
+                parts.append(_find_section(earlier, title) or f"{NOT_YET.capitalize()}.")
                 break
             parts += [f"To an error of {short(error)}:", write_table(found)]
             parts += [say for each in ON if (say := write_words(found, each))]
     return "\n\n".join(parts) + "\n"
+
+
+def _find_section(page: str, title: str) -> str:
+    """What a page has below a title, up to the next one; empty where it has no such title."""
+    _, _, rest = page.partition(f"{title}\n")
+    return rest.partition("\n## ")[0].strip()
 
 
 def write_table(found: Sequence[Row]) -> str:
@@ -131,6 +147,11 @@ def _say_best(row: Row, name: str) -> str:
     said = ", ".join(f"{100 * part / shares.seconds:.0f} % {word}" for word, part in parts.items())
     ranks = f"{P} rank{'s' if P > 1 else ''}"
     return f"{row.method.label} takes {shares.seconds:.3g} s on {ranks} ({said})"
+
+
+def has_begun(width: int, seeds: int, folder: Path) -> bool:
+    """Whether there is a run of a size that counts."""
+    return any(row.runs for row in rows.make_rows(width, min(TARGETS), seeds, folder))
 
 
 def draw(seeds: int, folder: Path, output: Path) -> None:
