@@ -4,6 +4,7 @@ A run file lies in the study's folder under the name of its job and settings. On
 used; one that was interrupted goes on from its last checkpoint.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from hpctrain.store.run_file import Run, read_run
 from hpctrain.study.starts import UNFINISHED, PlannedRun, find_log, launch
 
 ENDED, STOPPED = 0, 75
+
+# Characters of a name: file systems take 255 with an ending.
+LONGEST = 235
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,16 @@ class JobRun:
 
     @property
     def name(self) -> str:
-        """Of its run file."""
+        """Of its run file; the middle of a long one is told by its digest."""
         values = [(key.split(".")[-1], write_value(its)) for key, its in self.settings.items()]
         words = [f"{key}={value}" for key, value in values]
         text = "-".join([self.job.replace("/", "-"), *words])
         plain = text.replace('"', "")
-        return "".join(each if each.isalnum() or each in "-=._" else "_" for each in plain)
+        name = "".join(each if each.isalnum() or each in "-=._" else "_" for each in plain)
+        if len(name) <= LONGEST:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return f"{name[: LONGEST - 40]}-{digest}-{name[-20:]}"
 
     @cached_property
     def planned(self) -> PlannedRun:
