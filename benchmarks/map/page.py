@@ -26,9 +26,10 @@ equation is Burgers with the published network, residual with adaptive tanh and 
 the width alone changes, and 10,000 points. "Kept Broyden" are blocks that are solved by ten steps
 of self-scaled Broyden, whose inverse Hessians are kept, as in the study of 40,041 parameters.
 
-Iterations and gradients to an error are counted by a run on one rank; they do not depend on the
-number of ranks, nor on the machine. Gradients are those of all parameters on all points, with the
-parts that blocks cost, products with JᵀJ and a third of the losses alone. Seconds are projected to
+Iterations and gradients to an error, medians of the seeds, are counted by runs on one rank; they do
+not depend on the number of ranks, nor on the machine. Gradients are those of all parameters on all
+points, with the parts that blocks cost, products with JᵀJ and a third of the losses alone. Where a
+size or a method took too long for one sitting, its run was stopped. Seconds are projected to
 P ranks of one core each by the model in `benchmarks/map/model.py`, from CPU times of short runs,
 here on a machine that was busy with other work: they compare methods and networks, and are no
 measurement. "P = 2" is the computation that is projected for two ranks over that of the slower of
@@ -38,6 +39,8 @@ two ranks that ran. Memory is of the method's state on the rank that has most of
 "Beside the best" are a method's least seconds over those of the best undecomposed method, each on
 as many ranks as it likes; above 1 it loses, and what loses most comes first. As far as the column
 "P = 2" is from 1 such ratios may be wrong too, and those of single seeds anyway.
+Sums of gradients are [by parts](design.md#the-same-bits-on-any-number-of-ranks), and the ranks that
+share a block divide the rows of its inverse Hessian.
 
 What is decomposed here is the network. Where the domain is, by networks of subdomains, a method
 with blocks is ahead of the best without on one equation and behind on others:
@@ -79,7 +82,7 @@ def _find_section(page: str, title: str) -> str:
 
 def write_table(found: Sequence[Row]) -> str:
     """A row for each method."""
-    head = ["method", "beside the best", "iterations", "gradients", "memory a rank, MB"]
+    head = ["method", "seeds", "beside the best", "iterations", "gradients", "memory a rank, MB"]
     head += [f"s, P = {P}" for P in SHOWN] + ["least s (on ranks)", "P = 2"]
     return write_markdown(head, [_write_row(row, found) for row in found])
 
@@ -87,13 +90,14 @@ def write_table(found: Sequence[Row]) -> str:
 def _write_row(row: Row, found: Sequence[Row]) -> list[str]:
     rest = [""] * (len(SHOWN) + 2)
     if not row.runs:
-        return [row.method.label, NOT_YET, "", "", "", *rest]
+        return [row.method.label, "", NOT_YET, "", "", "", *rest]
+    named = [row.method.label, str(len(row.runs))]
     if row.work is None:
         error = f"not reached: {row.least_error:.1e} so far"
-        return [row.method.label, error, "", f"{row.spent:,.0f}", "", *rest]
+        return [*named, error, "", f"{row.spent:,.0f}", "", *rest]
     counts = [f"{row.work.iterations:,}", f"{row.work.gradients:,.0f}"]
     if row.case is None:
-        return [row.method.label, f"times {NOT_YET}", *counts, "", *rest]
+        return [*named, f"times {NOT_YET}", *counts, "", *rest]
     memory = [f"{row.case.measure_memory(row.work, P) / 1e6:.3g}" for P in (1, RANKS[-1])]
     both = [row.project(network) for network in ON.values()]
     seconds = [
@@ -102,7 +106,7 @@ def _write_row(row: Row, found: Sequence[Row]) -> list[str]:
     least = [f"{best[1].seconds:.3g} ({best[0]})" for each in ON.values()
              if (best := row.find_best(each))]  # fmt: skip
     return [
-        row.method.label,
+        *named,
         " / ".join(f"{ratio:.2g}" for ratio in rows.list_ratios(row, found)),
         *counts,
         " … ".join(memory),
