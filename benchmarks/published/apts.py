@@ -195,10 +195,10 @@ one has reached; "–" is not run yet, and a run that ended, as no decrease was 
 radius, keeps its last accuracy.
 CIFAR-10's images come from a JPEG copy here. The published accuracies of CIFAR-10 do not come about
 by mini-batches of 10,000, of which an epoch has five: those of Adam after 1 and 10 epochs lie
-between ours by 250 and by 500, of which it has 200 and 100; so they stand beside these too. N = 4 and 6 in weights are single matrices and
-biases (`pieces = "tensors"`) where the network has fewer layers. An epoch is a pass over the
-mini-batches. What overlaps are the shares of a mini-batch in data, and the mini-batches in
-weights, whose epochs have 1.25 times as many samples at 5 %."""
+between ours by 250 and by 500, of which it has 200 and 100; so they stand beside these too. N = 4
+and 6 in weights are single matrices and biases (`pieces = "tensors"`) where the network has fewer
+layers. An epoch is a pass over the mini-batches. What overlaps are the shares of a mini-batch in
+data, and the mini-batches in weights, whose epochs have 1.25 times as many samples at 5 %."""
 
 
 def plan(seeds: int) -> list[JobRun]:
