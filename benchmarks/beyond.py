@@ -14,8 +14,8 @@ the start is left out.
 import argparse
 from pathlib import Path
 
-from benchmarks.map.model import count_depth
 from benchmarks.tables import write_markdown
+from hpctrain.parallel.traffic import count_steps
 from hpctrain.store.table_file import read_table
 from hpctrain.study.projection import find_network
 
@@ -27,14 +27,14 @@ HEADERS = ["study", "network", "P", "computed", "messages", "efficiency"]
 def list_rows(path: Path) -> list[list[str]]:
     """A row for each network and P, seconds of an iteration."""
     columns, _ = read_table(path)
-    depth = count_depth(int(columns["ranks"][-1]))
+    depth = count_steps(int(columns["ranks"][-1]))
     times = columns["seconds"] / columns["iterations"]
     computed = times[-1] - (columns["communication_seconds"] / columns["iterations"])[-1]
     rows = []
     for name in NETWORKS:
         network = find_network(name)
         for ranks in RANKS:
-            grown = count_depth(ranks) / depth
+            grown = count_steps(ranks) / depth
             calls = grown * columns["messages"][-1], grown * columns["bytes"][-1]
             sent = network.predict_seconds(*calls)
             efficiency = f"{times[0] / (computed + sent):.1%}"

@@ -38,12 +38,12 @@ from typing import Any
 import torch
 
 from benchmarks.elimination import count_products, count_seconds
-from benchmarks.map.model import count_depth
 from benchmarks.tables import write_markdown
 from hpctrain.objective import evaluation
 from hpctrain.objective.coupling import Coupling
 from hpctrain.parallel.block_scaling import BlockScaling
 from hpctrain.parallel.sparse_blocks import SparseBlocks, SparseCholesky
+from hpctrain.parallel.traffic import count_steps
 from hpctrain.problems.equations.cell_rows import CellRows
 from hpctrain.run.pieces import make_objective, make_problem, make_solver
 from hpctrain.study.projection import NETWORKS
@@ -152,7 +152,7 @@ class Sparse:
 
     def count_traffic(self, ranks: int, n: int, matrices: int) -> tuple[int, float]:
         """Messages one after the other, and the numbers in them."""
-        depth = count_depth(ranks)
+        depth = count_steps(ranks)
         levels = 2 * self.levels * (self.factors + self.solutions)
         messages = depth * (levels + self.changes) + matrices * (5 * depth + 2 * (ranks - 1))
         exchanged = self.scaling + (2 * self.scaling + self.cells / 2) / ranks
@@ -187,7 +187,7 @@ class Timed:
         """T(P)."""
         if ranks == 1:
             return self.seconds
-        depth, n = count_depth(ranks), self.parameters
+        depth, n = count_steps(ranks), self.parameters
         messages, numbers = depth * self.gradients, depth * self.gradients * (n + 1)
         if self.sparse is None:
             messages += depth * self.matrices
