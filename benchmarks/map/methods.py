@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.published.runs import JobRun, Named
 from hpctrain.decomposition.blocks import Decomposition, LayerRange, cut_layers
 from hpctrain.methods.quasi_newton.factors import PANEL
-from hpctrain.methods.schwarz.block_solvers import LEAST_DIVIDED
+from hpctrain.methods.schwarz.block_solvers import has_divided_rows
 
 INNER_LAYERS = 6
 # Seconds of a gradient on one quiet core, by the width of the network.
@@ -56,7 +56,7 @@ def count_read(size: int, updates: int) -> float:
 
 def count_row_ranks(size: int, ranks: int) -> int:
     """How many of the ranks that share a block divide the rows of its inverse Hessian."""
-    return ranks if size >= LEAST_DIVIDED else 1
+    return ranks if has_divided_rows(size) else 1
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Method:
         n = count_parameters(width)
         gathered = float(self.gathered * n)
         if self.local_steps and not self.is_additive:
-            rows = (b.size for b in self.cut(width).blocks if count_row_ranks(b.size, n) > 1)
+            rows = (b.size for b in self.cut(width).blocks if has_divided_rows(b.size))
             gathered += (self.local_steps + 1) * sum(rows)
         return gathered
 

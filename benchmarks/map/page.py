@@ -155,7 +155,8 @@ def _say_best(row: Row, name: str) -> str:
 
 def has_begun(width: int, seeds: int, folder: Path) -> bool:
     """Whether there is a run of a size that counts."""
-    return any(row.runs for row in rows.make_rows(width, min(TARGETS), seeds, folder))
+    planned = (method.plan_count(width, seed) for method in METHODS for seed in range(seeds))
+    return any(each.find_file(folder).exists() for each in planned)
 
 
 def draw(seeds: int, folder: Path, output: Path) -> None:

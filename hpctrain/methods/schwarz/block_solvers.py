@@ -190,13 +190,18 @@ class LocalTrustRegion:
 
 
 def choose_row_ranks(size: int, ranks: Communicator) -> Communicator:
-    """The ranks that divide the rows of a block's H_s among them.
-
-    All of the block's ranks; of few rows each rank has all, as two messages a product take longer
-    than to read them.
+    """The ranks that divide the rows of a block's H_s: all of the block's, or each for itself.
 
     Args:
         size: n_s.
         ranks: those that work on the block.
     """
-    return ranks if size >= LEAST_DIVIDED else Communicator(None, ranks.timer)
+    return ranks if has_divided_rows(size) else Communicator(None, ranks.timer)
+
+
+def has_divided_rows(size: int) -> bool:
+    """Whether the ranks of a block divide the rows of its H_s.
+
+    Of few rows each has all, as two messages a product take longer than to read them.
+    """
+    return size >= LEAST_DIVIDED
